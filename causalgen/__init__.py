@@ -1,0 +1,96 @@
+"""Structural causal models whose nodes may be images.
+
+Public names load on first use (PEP 562), so that ``import causalgen`` is cheap: torch comes in with the first
+name that needs it.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import mechanisms
+    from causalgen.abduction import Abduction
+    from causalgen.interventions import Scale, Shift
+    from causalgen.results import Counterfactual, Draws
+    from causalgen.scm import SCM
+    from graphs.causal_graph import CausalGraph
+    from graphs.errors import (
+        CannotAbductError,
+        CausalgenError,
+        CheckpointError,
+        ChecksumError,
+        CycleError,
+        DataError,
+        DomainError,
+        EvidenceError,
+        FormatVersionError,
+        GraphError,
+        InterventionError,
+        MechanismError,
+        NotFittedError,
+        PartialEvidenceError,
+        ShapeError,
+        SpecError,
+        UnknownNameError,
+    )
+    from graphs.variables import Categorical, Continuous, Image
+
+__all__ = [
+    "Abduction",
+    "CannotAbductError",
+    "Categorical",
+    "CausalGraph",
+    "CausalgenError",
+    "CheckpointError",
+    "ChecksumError",
+    "Continuous",
+    "Counterfactual",
+    "CycleError",
+    "DataError",
+    "DomainError",
+    "Draws",
+    "EvidenceError",
+    "FormatVersionError",
+    "GraphError",
+    "Image",
+    "InterventionError",
+    "MechanismError",
+    "NotFittedError",
+    "PartialEvidenceError",
+    "SCM",
+    "Scale",
+    "ShapeError",
+    "Shift",
+    "SpecError",
+    "UnknownNameError",
+    "mechanisms",
+]
+
+_HOMES = {
+    "SCM": "causalgen.scm",
+    "Abduction": "causalgen.abduction",
+    "CausalGraph": "graphs.causal_graph",
+    "Counterfactual": "causalgen.results",
+    "Draws": "causalgen.results",
+    "Scale": "causalgen.interventions",
+    "Shift": "causalgen.interventions",
+    "Categorical": "graphs.variables",
+    "Continuous": "graphs.variables",
+    "Image": "graphs.variables",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name from its home."""
+    if name == "mechanisms":
+        return import_module("mechanisms")
+    if name not in __all__:
+        raise AttributeError(f"module 'causalgen' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES.get(name, "graphs.errors")), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """Public names, loaded or not."""
+    return sorted({*globals(), *__all__})

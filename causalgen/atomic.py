@@ -1,0 +1,45 @@
+"""Files that are either the old one or the new one, never half of one, whenever the power goes.
+
+Write beside the target, fsync the file, rename over the target, fsync the folder.
+"""
+
+import os
+from pathlib import Path
+from uuid import uuid4
+
+__all__ = ["sync_folder", "write_atomic", "write_synced"]
+
+
+def write_synced(path: Path, data: bytes) -> None:
+    """Write a new file and wait until it is on the disk."""
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Replace ``path`` by ``data``; after a crash it is the old file or the new one.
+
+    Raises:
+        OSError: the folder is missing or unwritable, or the disk is full; ``path`` is unchanged.
+    """
+    temporary = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
+    try:
+        write_synced(temporary, data)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk; a no-op where folders cannot be opened."""
+    if os.name == "nt":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

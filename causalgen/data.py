@@ -1,0 +1,131 @@
+"""Data of any common kind into one checked ``Table``: everything wrong is told before training starts.
+
+    DataFrame                       a column for each variable
+    dict of arrays                  the same; images as arrays, PIL images or paths
+    "train.csv", "train.parquet"    the same; image columns hold paths, relative to the table's folder
+    a torchvision-style data set    (image, label) items
+    "mnist:DIR", "mnist:DIR:test"   MNIST as torchvision keeps it
+
+A variable of shape (k,) is one column of k numbers each, or the k columns ``name_0`` .. ``name_{k-1}``.
+Row numbers in messages count data rows from 0.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from causalgen.datasets import dataset_columns, is_dataset, open_mnist
+from causalgen.frames import frame_columns, read_frame
+from causalgen.pictures import picture_column
+from causalgen.table import Table
+from graphs.arrays import is_picture
+from graphs.errors import DataError, DomainError, UnknownNameError
+from graphs.variables import Image, Variable
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+__all__ = ["Table", "read_data"]
+
+
+def read_data(
+    source: object, variables: Mapping[str, Variable], columns: Mapping[str, str] | None = None
+) -> Table:
+    """Read and check the data of some variables.
+
+    Args:
+        source: see the head of this module; a ``Table`` is only checked to have the columns.
+        variables: what each column must hold, by node.
+        columns: names of columns by node, where they differ from the node's.
+
+    Returns:
+        A table with one column a variable, in that order.
+
+    Raises:
+        DataError: a missing column or file, an unreadable image, a wrong size, a missing value, a value
+            out of its domain, no rows; the message names row and column.
+        UnknownNameError: ``columns`` names an unknown node.
+    """
+    for node in columns or {}:
+        if node not in variables:
+            raise UnknownNameError.of("node", node, variables, where="columns")
+    names = {node: (columns or {}).get(node, node) for node in variables}
+    if isinstance(source, Table):
+        _need(names.values(), source, "The table")
+        return Table({node: source[name] for node, name in names.items()})
+    raw, told, folder = _open(source, variables, names)
+    if any(map(_is_empty, raw.values())):
+        raise DataError(f"The data have no rows{told}.")
+    checked: dict[str, NDArray[Any]] = {}
+    for node, variable in variables.items():
+        checked[node] = _check(raw[node], variable, f"Column {names[node]!r}{told}", folder)
+    return Table(checked)
+
+
+def _open(
+    source: object, variables: Mapping[str, Variable], names: Mapping[str, str]
+) -> tuple[Mapping[str, object], str, Path | None]:
+    """Unchecked columns by node, what they are of (for messages), and the folder of their paths."""
+    if isinstance(source, str) and source.startswith("mnist:"):
+        return dataset_columns(open_mnist(source), variables), f" of {source}", None
+    if isinstance(source, (str, os.PathLike)):
+        path = Path(source)
+        told = f" of {path.name}"
+        return frame_columns(read_frame(path, variables, names), variables, names, told), told, path.parent
+    if hasattr(source, "columns") and hasattr(source, "iloc"):
+        frame = cast("DataFrame", source)
+        return frame_columns(frame, variables, names, " of the data frame"), " of the data frame", None
+    if isinstance(source, Mapping):
+        _need(names.values(), source, "The data")
+        return {node: source[name] for node, name in names.items()}, "", None
+    if is_dataset(source):
+        return dataset_columns(source, variables), " of the data set", None
+    raise DataError(
+        f"Cannot read data from a {type(source).__name__}: expected a DataFrame, a dict of arrays, the path "
+        "of a CSV or Parquet table, a data set of (image, label) items, or 'mnist:DIR'."
+    )
+
+
+def _need(names: Iterable[str], known: Mapping[str, object], what: str) -> None:
+    for name in names:
+        if name not in known:
+            near = get_close_matches(name, [str(each) for each in known], n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise DataError(f"{what} lack the column {name!r}.{hint} Columns: {', '.join(map(str, known))}.")
+
+
+def _check(values: object, variable: Variable, where: str, folder: Path | None) -> NDArray[Any]:
+    try:
+        if not isinstance(variable, Image):
+            return variable.encode(values, where=where)
+        if _holds_pictures(values):
+            return picture_column(cast(Sequence[object], values), variable, column=where, folder=folder)
+        pixels = variable.pixels(values, where=where)
+        if pixels.dtype == np.uint8:
+            # The caller's memory is the caller's: what they do to it later must not change the table.
+            return np.array(pixels, dtype=np.uint8, order="C")
+        return variable.encode(values, where=where)
+    except DataError:
+        raise
+    except DomainError as error:
+        raise DataError(str(error)) from error
+
+
+def _is_empty(values: object) -> bool:
+    shape = getattr(values, "shape", None)
+    return shape[:1] == (0,) if shape is not None else isinstance(values, (list, tuple)) and not values
+
+
+def _holds_pictures(values: object) -> bool:
+    """Whether the items are pictures or paths, rather than arrays of pixels; judged by the first."""
+    if not isinstance(values, (list, tuple, np.ndarray)) or len(values) == 0:
+        return False
+    first: object = values[0]
+    return is_picture(first) or isinstance(first, (str, os.PathLike))

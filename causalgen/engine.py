@@ -1,0 +1,300 @@
+"""Pearl's three steps for any graph and any mechanisms (Pearl 2009, theorem 7.1.7), as pure functions.
+
+    abduct    each needed node's noise from its value and its parents' values
+    act       surgery: an intervened node loses its parents and gets a constant; where the intervention is a
+              function of the node's natural value, the node splits and its natural half keeps the mechanism
+    predict   each needed node from its parents and its noise, in topological order
+
+Copying: a row of a node is the factual one, bit for bit, exactly when the node is not intervened on and all its
+parents in that row are bit-equal to the factual. So no-ops are no-ops, whatever rounding the mechanisms have.
+
+Rows: with B rows of evidence and S samples a tensor has B rows where no sample differs, else S * B, sample-major.
+Noise is keyed by seed, step, node and block of rows: chunks, targets and the order of queries do not matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from causalgen.interventions import Intervention
+from causalgen.seeds import keyed_generator
+from graphs.causal_graph import CausalGraph
+from graphs.errors import CausalgenError, InterventionError, MechanismError, NotFittedError
+from mechanisms.base import Abducted, Mechanism, Noise
+
+__all__ = ["Prediction", "World", "abduct", "act", "predict", "repeat_rows"]
+
+_BLOCK = 16384
+"""Rows whose noise comes from one generator, for mechanisms without a limit of their own."""
+
+
+@dataclass(frozen=True)
+class World:
+    """A graph with its mechanisms, perhaps after surgery.
+
+    Attributes:
+        graph: the causal graph.
+        mechanisms: one a node.
+        touched: nodes that were intervened on.
+        natural: the natural half of a split node -> the node.
+    """
+
+    graph: CausalGraph
+    mechanisms: Mapping[str, Mechanism]
+    touched: frozenset[str] = frozenset()
+    natural: Mapping[str, str] = field(default_factory=dict)
+
+    def origin(self, node: str) -> str:
+        """The node whose factual value and noise this one has: itself, or what it is the natural half of."""
+        return self.natural.get(node, node)
+
+    def affected(self) -> frozenset[str]:
+        """The nodes whose value may differ from the factual."""
+        return self.graph.descendants(self.touched)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What ``predict`` found.
+
+    Attributes:
+        values: by node, (B or S * B, *event) in canonical encoding.
+        recomputed: by node, which rows were not copied: (rows,) bool, or True or False for all of them.
+    """
+
+    values: Mapping[str, Tensor]
+    recomputed: Mapping[str, Tensor | bool]
+
+
+def abduct(
+    world: World, evidence: Mapping[str, Tensor], nodes: Iterable[str], *, samples: int, seed: int
+) -> dict[str, Abducted]:
+    """Noise of each node given its value and its parents'.
+
+    A deterministic abduction is computed once a row, one that draws is drawn ``samples`` times a row.
+
+    Args:
+        world: the factual world.
+        evidence: value of each of the nodes and their parents, (B, *event) in canonical encoding.
+        nodes: the nodes asked for.
+        samples: S.
+        seed: of the draws.
+
+    Raises:
+        NotFittedError: a mechanism has not been fitted.
+        CannotAbductError: a mechanism cannot recover its noise.
+    """
+    found: dict[str, Abducted] = {}
+    for node in nodes:
+        mechanism = _ready(world, node)
+        value, parents = evidence[node], {parent: evidence[parent] for parent in world.graph.parents(node)}
+        if samples > 1 and not mechanism.deterministic:
+            value = repeat_rows(value, samples)
+            parents = {name: repeat_rows(parent, samples) for name, parent in parents.items()}
+        with _blame(node), torch.no_grad():
+            found[node] = _join(
+                mechanism.abduct(
+                    value[rows],
+                    {name: parent[rows] for name, parent in parents.items()},
+                    generator=_generator(mechanism, seed, "abduct", node, block),
+                )
+                for block, rows in _blocks(mechanism, len(value))
+            )
+    return found
+
+
+def act(world: World, do: Mapping[str, Intervention]) -> World:
+    """The world after surgery on every intervened node.
+
+    Raises:
+        CycleError: a function reads a node that the intervened one causes.
+        InterventionError: a node is intervened on twice.
+    """
+    graph, mechanisms = world.graph, dict(world.mechanisms)
+    natural = dict(world.natural)
+    for node, intervention in do.items():
+        if node in world.touched:
+            raise InterventionError(f"Node {node!r} is intervened on already. Start from the model before.")
+        if intervention.natural is None:
+            graph = graph.replace(node, ())
+        else:
+            half = intervention.natural
+            graph = graph.replace(half, graph.parents(node)).replace(node, (half,))
+            mechanisms[half], natural[half] = mechanisms[node], node
+        mechanisms[node] = intervention.mechanism
+    return World(graph, mechanisms, world.touched | do.keys(), natural)
+
+
+def predict(
+    world: World,
+    noise: Mapping[str, Noise],
+    targets: Iterable[str],
+    *,
+    rows: int,
+    samples: int = 1,
+    factual: Mapping[str, Tensor] | None = None,
+    seed: int,
+) -> Prediction:
+    """Every target and what it depends on.
+
+    Args:
+        world: after surgery.
+        noise: by node (a natural half goes by its node's name), B or S * B rows; other nodes draw from their prior.
+        targets: nodes asked for; only their ancestors are computed.
+        rows: B.
+        samples: S.
+        factual: values to copy unaffected rows from; None copies nothing.
+        seed: of the prior draws.
+    """
+    values: dict[str, Tensor] = {}
+    recomputed: dict[str, Tensor | bool] = {}
+    changed: dict[str, Tensor | bool] = {}
+    needed = world.graph.ancestors(targets)
+    for node in world.graph.nodes:
+        if node not in needed:
+            continue
+        names, touched = world.graph.parents(node), node in world.touched
+        before = None if factual is None else factual.get(world.origin(node))
+        stale = True if touched or before is None else _either(changed[name] for name in names)
+        recomputed[node] = stale
+        if stale is False:
+            assert before is not None
+            values[node], changed[node] = before, False
+            continue
+        parents = {name: values[name] for name in names}
+        drawn = noise.get(world.origin(node)) if not touched else None
+        if drawn is None:
+            drawn = _prior(_ready(world, node), node, rows if touched else rows * samples, seed)
+        value, recomputed[node] = _generate(world, node, parents, drawn, stale, before, rows)
+        values[node] = value
+        changed[node] = True if before is None else _differs(value, _level(before, len(value), rows))
+    return Prediction(values, recomputed)
+
+
+def repeat_rows(value: Tensor, times: int) -> Tensor:
+    """All rows ``times`` times over, sample-major."""
+    return value if times == 1 else value.repeat(times, *[1] * (value.ndim - 1))
+
+
+def _generate(
+    world: World, node: str, parents: dict[str, Tensor], noise: Noise, stale: Tensor | bool, before: Tensor | None,
+    rows: int,
+) -> tuple[Tensor, Tensor | bool]:  # fmt: skip
+    """The node's value, computed for its stale rows only and copied for the others; and which were stale."""
+    n = max([noise.n, *map(len, parents.values())])
+    parents = {name: _level(value, n, rows) for name, value in parents.items()}
+    if noise.n != n:
+        noise = noise.repeat(n // noise.n)
+    mechanism = _ready(world, node)
+    if isinstance(stale, bool):
+        return _in_chunks(mechanism, node, parents, noise), stale
+    assert before is not None
+    stale, before = _level(stale, n, rows), _level(before, n, rows)
+    index = stale.nonzero()[:, 0]
+    fresh = _in_chunks(
+        mechanism, node, {name: value[index] for name, value in parents.items()}, noise.rows(index)
+    )
+    return before.index_copy(0, index, fresh.to(before)), stale
+
+
+def _in_chunks(mechanism: Mechanism, node: str, parents: Mapping[str, Tensor], noise: Noise) -> Tensor:
+    limit = mechanism.chunk_rows or noise.n
+    with _blame(node), torch.no_grad():
+        if noise.n <= limit:
+            return mechanism.generate(parents, noise)
+        chunks = [slice(start, min(start + limit, noise.n)) for start in range(0, noise.n, limit)]
+        return torch.cat(
+            [
+                mechanism.generate({name: value[rows] for name, value in parents.items()}, noise.rows(rows))
+                for rows in chunks
+            ]
+        )
+
+
+def _prior(mechanism: Mechanism, node: str, n: int, seed: int) -> Noise:
+    return Noise.concat(
+        [
+            mechanism.sample_noise(
+                len(range(*rows.indices(n))), generator=_generator(mechanism, seed, "prior", node, block)
+            )
+            for block, rows in _blocks(mechanism, n)
+        ]
+    )
+
+
+def _blocks(mechanism: Mechanism, n: int) -> Iterator[tuple[int, slice]]:
+    size = mechanism.chunk_rows or _BLOCK
+    return ((start // size, slice(start, min(start + size, n))) for start in range(0, n, size))
+
+
+def _generator(mechanism: Mechanism, seed: int, step: str, node: str, block: int) -> torch.Generator:
+    return keyed_generator(seed, step, node, block, device=mechanism.get_buffer("fitted_flag").device)
+
+
+def _join(parts: Iterable[Abducted]) -> Abducted:
+    several = list(parts)
+    weights = [part.log_weight for part in several if part.log_weight is not None]
+    return Abducted(
+        Noise.concat([part.noise for part in several]),
+        torch.cat(weights) if weights else None,
+        {name: torch.cat([part.diagnostics[name] for part in several]) for name in several[0].diagnostics},
+    )
+
+
+def _ready(world: World, node: str) -> Mechanism:
+    mechanism = world.mechanisms[node]
+    if not mechanism.fitted:
+        raise NotFittedError(
+            f"Node {node!r}: its mechanism ({mechanism.spec.kind}) has not been fitted. Call scm.fit(data) first."
+        )
+    return mechanism
+
+
+class _blame:
+    """Say which node an error comes from, where a mechanism cannot know its own name."""
+
+    def __init__(self, node: str) -> None:
+        self.node = node
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, CausalgenError) and f"{self.node!r}" not in str(error):
+            raise type(error)(f"Node {self.node!r}: {error}") from error
+
+
+def _level(value: Tensor, n: int, rows: int) -> Tensor:
+    """A tensor of B rows as one of n = S * B rows."""
+    return value if len(value) == n else repeat_rows(value, n // rows)
+
+
+def _differs(value: Tensor, before: Tensor) -> Tensor | bool:
+    """Which rows differ, (n,); True or False where all or none do."""
+    different = value != before
+    if different.ndim > 1:
+        different = different.flatten(1).any(1)
+    if bool(different.all()):
+        return True
+    return different if bool(different.any()) else False
+
+
+def _either(masks: Iterable[Tensor | bool]) -> Tensor | bool:
+    """Rows in which any mask holds."""
+    found: Tensor | bool = False
+    for mask in masks:
+        if mask is True or found is True:
+            return True
+        if mask is not False:
+            found = mask if found is False else _or(found, mask)
+    return found
+
+
+def _or(a: Tensor | bool, b: Tensor | bool) -> Tensor:
+    assert isinstance(a, Tensor) and isinstance(b, Tensor)
+    n = max(len(a), len(b))
+    return repeat_rows(a, n // len(a)) | repeat_rows(b, n // len(b))

@@ -1,0 +1,77 @@
+"""What a fit says when it is done: one report a node, with held-out figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+__all__ = ["FitReport", "NodeReport"]
+
+
+@dataclass(frozen=True)
+class NodeReport:
+    """How the fit of one node ended.
+
+    Attributes:
+        node: its name.
+        rows: rows it was trained on.
+        held_out: rows kept aside, which training never saw.
+        steps: optimizer steps; 0 where a closed form, or nothing at all, was to be fitted.
+        seconds: time of training, all resumed runs together.
+        train_loss: mean loss of the last epoch (of the fitted mechanism where it was solved).
+        validation_loss: mean loss of the kept weights on the held-out rows; None without any.
+        figures: further held-out figures of the mechanism, such as a predictor's accuracy and chance.
+        parameters: trainable numbers.
+    """
+
+    node: str
+    rows: int
+    held_out: int
+    steps: int = 0
+    seconds: float = 0.0
+    train_loss: float | None = None
+    validation_loss: float | None = None
+    figures: Mapping[str, float] = field(default_factory=dict)
+    parameters: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return asdict(self) | {"figures": dict(self.figures)}
+
+    def __str__(self) -> str:
+        parts = [f"{self.rows:,} rows", f"{self.held_out:,} held out", f"{self.parameters:,} parameters"]
+        if self.steps:
+            parts.append(f"{self.steps:,} steps in {self.seconds:,.1f} s")
+        if self.train_loss is not None:
+            parts.append(f"loss {self.train_loss:.4g}")
+        if self.validation_loss is not None:
+            parts.append(f"held-out loss {self.validation_loss:.4g}")
+        parts += [f"{name} {value:.4g}" for name, value in self.figures.items()]
+        return f"{self.node}: " + ", ".join(parts)
+
+
+class FitReport(Mapping[str, NodeReport]):
+    """The reports of all fitted nodes, by name, in the order they were fitted."""
+
+    def __init__(self, nodes: Mapping[str, NodeReport]) -> None:
+        self._nodes = dict(nodes)
+
+    def __getitem__(self, node: str) -> NodeReport:
+        return self._nodes[node]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._nodes)
+
+    def __len__(self) -> int:
+        return len(self._nodes)
+
+    def to_dict(self) -> dict[str, dict[str, Any]]:
+        """Plain values, ready for JSON."""
+        return {name: report.to_dict() for name, report in self._nodes.items()}
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self._nodes.values())) or "nothing was fitted"
+
+    def __repr__(self) -> str:
+        return f"FitReport({', '.join(self._nodes)})"

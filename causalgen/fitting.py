@@ -1,0 +1,221 @@
+"""The one training loop: minimise the mean of ``mechanism.loss`` over a node's rows.
+
+    theta_{k+1} = AdamW(theta_k, clip(grad mean_n loss_n)),  learning rate: linear warm-up, cosine to 0
+    average_{k+1} = d average_k + (1 - d) theta_{k+1},  d = min(ema, (1 + k) / (10 + k));  kept at the end
+
+Held-out rows are drawn by the seed and never seen. Everything random is keyed by seed, node and step
+(``causalgen.seeds``), the rest of a fit's state is in its run folder: a fit killed at any moment and resumed
+ends in the same weights, bit for bit, as one left alone. The global random state is left untouched.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from causalgen.fit_report import FitReport, NodeReport
+from causalgen.progress import FitProgress
+from causalgen.run_folder import RunFolder
+from causalgen.runtime import AcceleratedRuntime, LocalRuntime, Runtime
+from causalgen.seeds import keyed_generator, keyed_seed, seed_layers
+from causalgen.training_loop import Rows, TrainingLoop
+from graphs.errors import DataError
+from mechanisms.base import Mechanism
+
+__all__ = ["FitReport", "NodeReport", "fit_mechanism"]
+
+WHOLE_BYTES = 4 * 2**30
+"""Canonical values of all rows larger than this are not made at once: a random part of the rows stands in."""
+
+TABLE_ROWS = 65536
+"""Rows of a table node that are evaluated at once; image nodes take their training batch size."""
+
+
+def fit_mechanism(
+    name: str,
+    mechanism: Mechanism,
+    table: Rows,
+    *,
+    seed: int,
+    run_dir: Path | str | None = None,
+    resume: bool = False,
+    progress: bool = True,
+    checkpoint_seconds: float = 60.0,
+) -> NodeReport:
+    """Fit one node's mechanism, in place, by its spec's ``training`` settings.
+
+    Args:
+        name: the node, a column of the table; its parents' columns are there too.
+        mechanism: as bound; training starts from the weights it has.
+        table: checked rows.
+        seed: decides the held-out rows, the order of the data and the noise of the loss.
+        run_dir: where to log and to keep states; nothing is written without.
+        resume: go on with the run in ``run_dir``; a node that it finished is loaded.
+        progress: show progress.
+        checkpoint_seconds: time between two states.
+
+    Returns:
+        What was fitted and how well, on the held-out rows too.
+
+    Raises:
+        MechanismError: there is nothing to train, or the loss stopped being finite.
+        DataError: no rows.
+        CheckpointError: the run folder cannot be used, or holds another run.
+    """
+    if table.rows == 0:
+        raise DataError(f"Cannot fit node {name!r}: the data have no rows.")
+    if mechanism.spec.training is None:
+        return NodeReport(name, rows=table.rows, held_out=0, parameters=_count(mechanism))
+    images = any(variable.type == "image" for variable in (mechanism.variable, *mechanism.parents.values()))
+    runtime: Runtime = AcceleratedRuntime() if images else LocalRuntime()
+    folder = None
+    if run_dir is not None:
+        identity = _identity(name, mechanism, table, seed)
+        folder = RunFolder(run_dir, name, identity, resume=resume, writes=runtime.is_main)
+    home = mechanism.get_buffer("fitted_flag").device
+    mechanism.to(runtime.device)
+    with _own_random_state(runtime.device):
+        try:
+            fit = _NodeFit(name, mechanism, table, seed, runtime, folder, images)
+            return fit.run(progress, checkpoint_seconds)
+        finally:
+            mechanism.eval()
+            mechanism.to(home)
+
+
+class _NodeFit:
+    """One fit: the rows of one node, split by the seed."""
+
+    def __init__(
+        self,
+        name: str,
+        mechanism: Mechanism,
+        table: Rows,
+        seed: int,
+        runtime: Runtime,
+        folder: RunFolder | None,
+        images: bool,
+    ) -> None:
+        assert mechanism.spec.training is not None
+        self.name, self.mechanism, self.table, self.seed = name, mechanism, table, seed
+        self.runtime, self.folder, self.images = runtime, folder, images
+        self.settings = mechanism.spec.training
+        # Not keyed by the node: the same rows are held out for every node.
+        order = torch.randperm(table.rows, generator=keyed_generator(seed, "fit", "held out"))
+        held_out = min(round(table.rows * self.settings.validation), table.rows - 1)
+        # The order of the training rows decides floating-point sums: sorted, they are read front to back.
+        self.held_out, self.training = order[:held_out].sort().values, order[held_out:].sort().values
+
+    def run(self, progress: bool, checkpoint_seconds: float) -> NodeReport:
+        state = self.folder.load() if self.folder is not None else None
+        seed_layers(keyed_seed(self.seed, "fit", self.name, "prepare"), self.runtime.device)
+        whole = self._whole(self.training)
+        # Also when resuming: prepare may size buffers, and restores what no buffer holds.
+        self.mechanism.prepare(*whole)
+        if state is not None and "report" in state.values:
+            self.mechanism.load_state_dict(state.tensors)
+            return NodeReport(**state.values["report"])
+        began = time.perf_counter()
+        solved = self.mechanism.solve(*whole)
+        del whole  # the images of all rows, as floats
+        if solved:
+            self.mechanism.mark_fitted()
+            seconds, steps, loss = time.perf_counter() - began, 0, self._mean_loss(self.training)
+        else:
+            loop = TrainingLoop(self.name, self.mechanism, self.table, self.training, self.seed, self.runtime)
+            if state is not None:
+                loop.restore(state)
+            with FitProgress(
+                self.name, loop.total, done=loop.step, enabled=progress and self.runtime.is_main
+            ) as bar:
+                loss = loop.run(bar, self.folder, checkpoint_seconds)
+            self.mechanism.mark_fitted()
+            seconds, steps = loop.seconds, loop.total
+        report = self._report(steps, seconds, loss)
+        if self.folder is not None:
+            self.folder.finish(self.mechanism.state_dict(), report.to_dict())
+        self.runtime.wait()
+        return report
+
+    def _report(self, steps: int, seconds: float, train_loss: float) -> NodeReport:
+        held_out_loss, figures = None, {}
+        if len(self.held_out):
+            held_out_loss = self._mean_loss(self.held_out)
+            generator = self._generator("figures")
+            with torch.no_grad():
+                figures = dict(self.mechanism.validate(*self._whole(self.held_out), generator=generator))
+        return NodeReport(
+            self.name,
+            rows=len(self.training),
+            held_out=len(self.held_out),
+            steps=steps,
+            seconds=seconds,
+            train_loss=train_loss,
+            validation_loss=held_out_loss,
+            figures={key: float(value) for key, value in figures.items()},
+            parameters=_count(self.mechanism),
+        )
+
+    def _mean_loss(self, rows: Tensor) -> float:
+        """Mean loss over some rows, of the weights as they are, in full precision."""
+        self.mechanism.eval()
+        generator = self._generator("evaluation")
+        total = 0.0
+        with torch.no_grad():
+            for part in rows.split(self.settings.batch_size if self.images else TABLE_ROWS):
+                loss = self.mechanism.loss(*self._values(part), generator=generator)
+                total += float(loss.double().sum())
+        return total / len(rows)
+
+    def _generator(self, purpose: str) -> torch.Generator:
+        return keyed_generator(self.seed, "fit", self.name, purpose, device=self.runtime.device)
+
+    def _values(self, rows: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        device = self.runtime.device
+        parents = {
+            parent: self.table.tensor(parent, rows, device=device) for parent in self.mechanism.parents
+        }
+        return self.table.tensor(self.name, rows, device=device), parents
+
+    def _whole(self, rows: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """All these rows at once; of images that would not fit in memory, as many as may."""
+        variables = (self.mechanism.variable, *self.mechanism.parents.values())
+        row_bytes = sum(8 * math.prod(variable.event_shape) for variable in variables)
+        most = max(1, WHOLE_BYTES // row_bytes)
+        if self.images and len(rows) > most:
+            generator = keyed_generator(self.seed, "fit", "part")
+            rows = rows[torch.randperm(len(rows), generator=generator)[:most].sort().values]
+        return self._values(rows)
+
+
+def _count(mechanism: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in mechanism.parameters() if parameter.requires_grad)
+
+
+def _identity(name: str, mechanism: Mechanism, table: Rows, seed: int) -> Mapping[str, Any]:
+    """What a run is of: resumed with anything else it would not be the same run."""
+    return {
+        "seed": seed,
+        "mechanism": mechanism.spec.model_dump(mode="json"),
+        "variable": mechanism.variable.model_dump(mode="json"),
+        "parents": {
+            parent: variable.model_dump(mode="json") for parent, variable in mechanism.parents.items()
+        },
+        "rows": table.rows,
+        "data": table.fingerprint([name, *mechanism.parents]),
+    }
+
+
+@contextmanager
+def _own_random_state(device: torch.device) -> Iterator[None]:
+    """Layers such as dropout draw from the global state: lend them one, and put the old one back."""
+    devices = [torch.cuda.current_device()] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        yield

@@ -1,0 +1,206 @@
+"""A run folder holds what an interrupted fit needs to go on, and what it wrote on the way.
+
+    run.json               what is fitted, a node at a time: settings, seed, fingerprint of the data
+    log.jsonl              one event a line
+    <node>.safetensors     the latest state of a node: tensors, and a small JSON in its metadata
+
+A state is one file, so that tensors and counters never come from two moments. No pickle anywhere.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from causalgen.atomic import write_atomic
+from graphs.errors import CheckpointError, ChecksumError, FormatVersionError
+
+__all__ = ["RunFolder", "State"]
+
+FORMAT = 1
+
+
+@dataclass
+class State:
+    """A moment of a fit: tensors by name, and the plain values beside them."""
+
+    tensors: dict[str, Tensor]
+    values: dict[str, Any] = field(default_factory=dict)
+
+
+class RunFolder:
+    """The part of a run folder that belongs to one node.
+
+    Args:
+        folder: made when missing.
+        node: the node's name.
+        identity: what the run is of; plain values. A resumed run must have the same.
+        resume: go on with what is there, instead of refusing a node that has been begun.
+        writes: False for the processes that only read (all but the main one).
+
+    Raises:
+        CheckpointError: nothing to resume, something to resume and ``resume`` not given, another
+            identity, or a folder that cannot be written.
+    """
+
+    def __init__(
+        self, folder: Path | str, node: str, identity: Mapping[str, Any], *, resume: bool, writes: bool = True
+    ) -> None:
+        self.folder = Path(folder)
+        self.node = node
+        self.writes = writes
+        self._resume = resume
+        try:
+            self._open(json.loads(json.dumps(identity)))
+        except OSError as error:
+            if isinstance(error, CheckpointError):
+                raise
+            raise CheckpointError(
+                f"Cannot use the run folder {self.folder}: {error.strerror or error}. Choose another one."
+            ) from error
+
+    @property
+    def state_path(self) -> Path:
+        """The file of this node's state."""
+        return self.folder / f"{self.node}.safetensors"
+
+    def log(self, event: str, **values: object) -> None:
+        """Append one event of this node to ``log.jsonl``."""
+        if not self.writes:
+            return
+        line = {"time": round(time.time(), 3), "event": event, "node": self.node, **values}
+        path = self.folder / "log.jsonl"
+        try:
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(_finite(line), allow_nan=False) + "\n")
+        except OSError as error:
+            raise CheckpointError(f"Cannot write {path}: {error.strerror or error}.") from error
+
+    def save(self, state: State) -> None:
+        """Replace this node's state, atomically."""
+        if not self.writes:
+            return
+        tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.tensors.items()}
+        metadata = {"values": json.dumps(state.values), "sha256": _digest(tensors)}
+        try:
+            write_atomic(self.state_path, save(tensors, metadata))
+        except (OSError, SafetensorError) as error:
+            raise CheckpointError(f"Cannot write {self.state_path}: {error}.") from error
+
+    def finish(self, tensors: Mapping[str, Tensor], report: dict[str, Any]) -> None:
+        """Keep a fitted mechanism and its report in place of the state: resumed, it is just loaded."""
+        self.save(State(dict(tensors), {"report": report}))
+        self.log("fitted", **{key: value for key, value in report.items() if key != "node"})
+
+    def load(self) -> State | None:
+        """This node's latest state, or None where a run has not come so far or is not resumed.
+
+        Raises:
+            CheckpointError: the file is damaged.
+        """
+        if not self._resume or not self.state_path.exists():
+            return None
+        try:
+            with safe_open(self.state_path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}
+            values = json.loads(metadata["values"])
+        except (OSError, SafetensorError, KeyError, ValueError) as error:
+            raise CheckpointError(
+                f"Cannot read the state {self.state_path}: {error}. "
+                f"Delete it to fit node {self.node!r} again."
+            ) from error
+        if _digest(tensors) != metadata.get("sha256"):
+            raise ChecksumError(
+                f"The state {self.state_path} is damaged: its sha256 differs. "
+                f"Delete it to fit node {self.node!r} again."
+            )
+        return State(tensors, values)
+
+    def _open(self, identity: dict[str, Any]) -> None:
+        path = self.folder / "run.json"
+        run = self._read(path)
+        known = run["nodes"].get(self.node)
+        if known is not None and not self._resume and self.writes:
+            raise CheckpointError(
+                f"The run folder {self.folder} already holds a fit of node {self.node!r}. "
+                f"Pass resume=True (--resume) to go on with it, or choose another folder."
+            )
+        if known is not None and known != identity and self._resume:
+            raise CheckpointError(
+                f"Cannot resume node {self.node!r} in {self.folder}: {_differences(known, identity)}. "
+                f"Resume with what the run began with, or begin in another folder."
+            )
+        if self.writes:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            run["nodes"][self.node] = identity
+            write_atomic(path, (json.dumps(run, indent=2) + "\n").encode())
+            _end_last_line(self.folder / "log.jsonl")
+
+    def _read(self, path: Path) -> dict[str, Any]:
+        if not path.exists():
+            if self._resume and self.writes:
+                raise CheckpointError(
+                    f"Nothing to resume in {self.folder}: it has no run.json. Fit without resume."
+                )
+            return {"format": FORMAT, "nodes": {}}
+        try:
+            run = json.loads(path.read_text(encoding="utf-8"))
+            version, _ = int(run["format"]), run["nodes"].items()
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CheckpointError(f"{path} is damaged: {error}. Begin in another folder.") from error
+        if version > FORMAT:
+            raise FormatVersionError(
+                f"{path} has format {version}, this version of causalgen reads {FORMAT}. Update causalgen."
+            )
+        return run
+
+
+def _finite(value: object) -> object:
+    """JSON has no infinity and no NaN: their names stand in."""
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _end_last_line(path: Path) -> None:
+    """A killed process may have left half a line: end it, so that the next event has its own."""
+    if path.exists() and path.stat().st_size:
+        with path.open("rb+") as file:
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                file.write(b"\n")
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    digest = sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(save({"": tensor}))
+    return digest.hexdigest()
+
+
+def _differences(old: object, new: object) -> str:
+    before, after = _flat(old), _flat(new)
+    keys = [key for key in before | after if before.get(key) != after.get(key)]
+    told = [f"{key} was {before.get(key, 'absent')}, now {after.get(key, 'absent')}" for key in keys[:5]]
+    return "; ".join(told) + ("; ..." if len(keys) > 5 else "")
+
+
+def _flat(value: object, prefix: str = "") -> dict[str, object]:
+    if not isinstance(value, dict):
+        return {prefix: value}
+    inner = [_flat(child, f"{prefix}.{key}" if prefix else str(key)) for key, child in value.items()]
+    return {key: leaf for part in inner for key, leaf in part.items()}

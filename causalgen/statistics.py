@@ -1,0 +1,51 @@
+"""Kolmogorov-Smirnov distances between distribution functions: of draws, of tables, of densities."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+__all__ = ["distance_to_density", "distance_to_table", "sample_distance"]
+
+
+def sample_distance(one: Tensor, other: Tensor) -> float:
+    """Largest difference of the empirical distribution functions of two samples, (N,) and (M,)."""
+    one, other = one.double().sort().values, other.double().sort().values
+    points = torch.cat([one, other])
+    functions = [torch.searchsorted(sample, points, right=True) / len(sample) for sample in (one, other)]
+    return (functions[0] - functions[1]).abs().max().item()
+
+
+def distance_to_table(draws: Tensor, log_prob: Callable[[Tensor], Tensor]) -> float:
+    """Largest difference of the distribution functions of discrete draws, (N,), and their log probabilities.
+
+    Args:
+        draws: values, few of them distinct.
+        log_prob: distinct values, (M,) -> (M,) log probability.
+    """
+    values, counts = draws.unique(return_counts=True)
+    probabilities = log_prob(values).double().exp()
+    return (counts / len(draws) - probabilities).cumsum(0).abs().max().item()
+
+
+def distance_to_density(draws: Tensor, log_prob: Callable[[Tensor], Tensor], between: int = 16) -> float:
+    """Largest difference of the distribution functions of draws, (N,), and of a log density.
+
+    The density is integrated by the trapezoidal rule from the least draw to each other, over
+    ``between`` intervals from one draw to the next, so that the points are where the mass is.
+
+    Args:
+        draws: distinct values.
+        log_prob: values, (M,) -> (M,) log density.
+        between: intervals between neighbouring draws.
+    """
+    draws = draws.double().sort().values
+    part = torch.arange(between, dtype=torch.float64, device=draws.device) / between
+    points = torch.cat([(draws[:-1, None] + draws.diff()[:, None] * part).flatten(), draws[-1:]])
+    density = log_prob(points).double().exp()
+    pieces = torch.trapezoid(torch.stack([density[:-1], density[1:]], -1), dx=1.0) * points.diff()
+    integral = pieces.reshape(-1, between).sum(1).cumsum(0)
+    empirical = torch.arange(1, len(draws), dtype=torch.float64, device=draws.device) / len(draws)
+    return (integral - empirical).abs().max().item()

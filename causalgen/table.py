@@ -1,0 +1,95 @@
+"""Checked rows to fit on, held as they are small: images stay uint8 until a batch of them is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from graphs.errors import DataError, UnknownNameError
+
+__all__ = ["Table"]
+
+
+class Table(Mapping[str, NDArray[Any]]):
+    """Columns by node, all with the same rows, already checked (``causalgen.data.read_data`` does that).
+
+    Storage is canonical (int64 codes, float64 numbers, float32 images in [-1, 1]), but images that came
+    as uint8 stay (N, C, H, W) uint8 in 0..255. ``len(table)`` counts columns, ``table.rows`` rows.
+
+    Args:
+        columns: by node, each (N, *event).
+
+    Raises:
+        DataError: no columns, or columns of different length.
+    """
+
+    def __init__(self, columns: Mapping[str, NDArray[Any]]) -> None:
+        if not columns:
+            raise DataError("The data have no columns.")
+        lengths = {name: len(column) for name, column in columns.items()}
+        if len(set(lengths.values())) > 1:
+            told = ", ".join(f"{name!r} has {length:,}" for name, length in lengths.items())
+            raise DataError(f"All columns must have the same number of rows: {told}.")
+        self.rows: int = next(iter(lengths.values()))
+        # torch wants writable, contiguous memory; frames hand out read-only views.
+        self._columns = {
+            name: np.require(column, requirements=["C", "W"]) for name, column in columns.items()
+        }
+        self._tensors = {name: torch.from_numpy(column) for name, column in self._columns.items()}
+        self._fingerprints: dict[str, str] = {}
+
+    def __getitem__(self, node: str) -> NDArray[Any]:
+        try:
+            return self._columns[node]
+        except KeyError:
+            raise UnknownNameError.of("column", node, self._columns) from None
+
+    def __contains__(self, node: object) -> bool:
+        return node in self._columns
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._columns)
+
+    def __len__(self) -> int:
+        return len(self._columns)
+
+    __eq__ = object.__eq__  # a mapping of arrays has no truth value to compare by
+    __hash__ = object.__hash__  # pyright: ignore[reportAssignmentType]
+
+    def __repr__(self) -> str:
+        columns = ", ".join(f"{name} {column.dtype}{list(column.shape[1:])}" for name, column in self.items())
+        return f"Table({self.rows:,} rows: {columns})"
+
+    def tensor(self, node: str, index: Tensor | None = None, *, device: torch.device | str = "cpu") -> Tensor:
+        """Canonical values of one node: (N, *event), for the rows asked, in that order.
+
+        Args:
+            node: a column.
+            index: (N,) int64 row numbers on the CPU; None for all rows, which may share the table's memory.
+            device: where to; bytes travel, floats are made there.
+        """
+        values = self._tensors[node] if node in self._tensors else torch.from_numpy(self[node])
+        if index is not None:
+            values = values.index_select(0, index)
+        values = values.to(device)
+        if values.dtype == torch.uint8:
+            # The same roundings as Image.encode, so that a row is the same bits here and as evidence.
+            return values.to(torch.float32).div_(255).mul_(2).sub_(1)
+        return values
+
+    def fingerprint(self, nodes: Sequence[str] | None = None) -> str:
+        """A digest of the names and contents of some columns (all by default)."""
+        for node in self if nodes is None else nodes:
+            if node not in self._fingerprints:
+                column = self[node]
+                digest = blake2b(f"{node} {column.dtype} {column.shape}\n".encode(), digest_size=16)
+                digest.update(column.data)
+                self._fingerprints[node] = digest.hexdigest()
+        joined = "\n".join(self._fingerprints[node] for node in sorted(self if nodes is None else nodes))
+        return blake2b(joined.encode(), digest_size=16).hexdigest()

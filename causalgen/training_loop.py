@@ -1,0 +1,287 @@
+"""Gradient steps over shuffled rows, resumable between any two of them.
+
+Lean on purpose: a step of a table node takes well under a millisecond, so whatever happens in each step
+is a few tensor operations; showing, logging and saving are looked after a few times a second.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from causalgen.progress import FitProgress
+from causalgen.run_folder import RunFolder, State
+from causalgen.runtime import Runtime, autocast, resolve_precision
+from causalgen.seeds import keyed_generator, keyed_seed, seed_layers
+from graphs.errors import CheckpointError, MechanismError
+from mechanisms.base import Mechanism
+from mechanisms.training import Training
+
+__all__ = ["Rows", "TrainingLoop", "learning_rate"]
+
+SHOW_SECONDS = 0.5
+LOG_SECONDS = 5.0
+
+
+class Rows(Protocol):
+    """What is fitted on: a ``causalgen.data.Table``, or anything that has these three."""
+
+    @property
+    def rows(self) -> int:
+        """How many rows."""
+        ...
+
+    def tensor(self, node: str, index: Tensor | None = None, *, device: torch.device | str = "cpu") -> Tensor:
+        """(N, *event) canonical values of one node, in the rows asked."""
+        ...
+
+    def fingerprint(self, nodes: list[str]) -> str:
+        """A digest of some columns."""
+        ...
+
+
+class _Objective(nn.Module):
+    """The mean loss of a batch as a module's forward, which is what accelerate can wrap."""
+
+    def __init__(self, mechanism: Mechanism) -> None:
+        super().__init__()
+        self.mechanism = mechanism
+
+    def forward(self, value: Tensor, parents: dict[str, Tensor], generator: torch.Generator) -> Tensor:
+        return self.mechanism.loss(value, parents, generator=generator).mean()
+
+
+def learning_rate(step: int, total: int, settings: Training) -> float:
+    """The rate of a step, counted from 0: a linear rise over the warm-up, then half a cosine to 0."""
+    warmup = math.ceil(settings.warmup * total)
+    if step < warmup:
+        return settings.learning_rate * (step + 1) / (warmup + 1)
+    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (total - warmup)))
+
+
+class TrainingLoop:
+    """The fit of one mechanism by gradient steps.
+
+    Attributes:
+        step: steps taken.
+        total: steps in all.
+        seconds: time taken, by the runs that this one resumes too.
+        rate: the last step's learning rate.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        mechanism: Mechanism,
+        table: Rows,
+        rows: Tensor,
+        seed: int,
+        runtime: Runtime,
+    ) -> None:
+        assert mechanism.spec.training is not None
+        self.name, self.mechanism, self.table, self.rows = name, mechanism, table, rows
+        self.seed, self.runtime, self.settings = seed, runtime, mechanism.spec.training
+        named = [(key, value) for key, value in mechanism.named_parameters() if value.requires_grad]
+        if not named:
+            raise MechanismError(
+                f"Mechanism {mechanism.spec.kind!r} of node {name!r} has no trainable parameter, "
+                "and no closed form."
+            )
+        self._names = [key for key, _ in named]
+        self._parameters = [value for _, value in named]
+        # Without gradient history: the average must not remember the steps.
+        self._weights = [value.detach() for value in self._parameters]
+        self._average = [value.clone() for value in self._weights] if self.settings.ema else []
+        self._optimizer = torch.optim.AdamW(
+            self._parameters,
+            lr=self.settings.learning_rate,
+            weight_decay=self.settings.weight_decay,
+            fused=True,
+        )
+        # Batches of nearly equal size: no short last one with a noisy gradient, and no row left out.
+        self._batches = math.ceil(len(rows) / self.settings.batch_size)
+        self.step, self.total = 0, self._batches * self.settings.epochs
+        self.seconds, self.rate = 0.0, 0.0
+        # Apple's GPUs have no float64.
+        exact = torch.float32 if runtime.device.type == "mps" else torch.float64
+        self._epoch_loss = torch.zeros((), dtype=exact, device=runtime.device)
+
+    def run(self, bar: FitProgress, folder: RunFolder | None, checkpoint_seconds: float) -> float:
+        """Take all steps that are left; keep the averaged weights; the last epoch's mean loss."""
+        clock = _Clock(self, bar, folder, checkpoint_seconds)
+        if folder is not None and self.step == 0:
+            folder.save(self.state())  # the weights it began with, which a new process may not have
+        objective, optimizer = self.runtime.prepare(_Objective(self.mechanism), self._optimizer)
+        if self.step == 0:
+            # With several processes all have just got the weights of the first one.
+            for average, weight in zip(self._average, self._weights, strict=False):
+                average.copy_(weight)
+        self.mechanism.train()
+        images = any(v.type == "image" for v in (self.mechanism.variable, *self.mechanism.parents.values()))
+        precision = resolve_precision(self.settings.precision, self.runtime.device, images=images)
+        context = autocast(precision, self.runtime.device)
+        noise = torch.Generator(self.runtime.device)
+        base = keyed_seed(self.seed, "fit", self.name, "noise", self.runtime.rank)
+        while self.step < self.total:
+            for batch in self._rest_of_epoch():
+                self._seed_step((base + self.step) % 2**63, noise)
+                value, parents = self._values(batch)
+                with context:
+                    loss = objective(value, parents, noise)
+                self._update(loss, optimizer)
+                clock.tick(loss, len(batch))
+        clock.stop()
+        for weight, average in zip(self._weights, self._average, strict=False):
+            weight.copy_(average)
+        return float(self._epoch_loss) / self._batches
+
+    def state(self) -> State:
+        """Everything that the steps to come depend on."""
+        tensors = {f"model.{key}": value for key, value in self.mechanism.state_dict().items()}
+        tensors |= {f"average.{key}": value for key, value in zip(self._names, self._average, strict=False)}
+        for key, parameter in zip(self._names, self._parameters, strict=True):
+            moments = self._optimizer.state.get(parameter, {})
+            tensors |= {f"optimizer.{key}.{what}": moment for what, moment in moments.items()}
+        tensors["epoch_loss"] = self._epoch_loss
+        return State(tensors, {"step": self.step, "seconds": self.seconds})
+
+    def restore(self, state: State) -> None:
+        """Go on from a state; the mechanism and the settings must be those it was taken of."""
+        try:
+            self.mechanism.load_state_dict(_below("model.", state.tensors))
+            for key, average in zip(self._names, self._average, strict=False):
+                average.copy_(state.tensors[f"average.{key}"])
+            moments = {
+                index: _below(f"optimizer.{key}.", state.tensors) for index, key in enumerate(self._names)
+            }
+            groups = self._optimizer.state_dict()["param_groups"]
+            self._optimizer.load_state_dict(
+                {"state": {index: each for index, each in moments.items() if each}, "param_groups": groups}
+            )
+            self._epoch_loss.copy_(state.tensors["epoch_loss"])
+            self.step, self.seconds = int(state.values["step"]), float(state.values["seconds"])
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise CheckpointError(
+                f"The saved state of node {self.name!r} does not fit it: {error}"
+            ) from error
+
+    def _rest_of_epoch(self) -> tuple[Tensor, ...]:
+        """The row numbers of the batches that are left in this epoch, this process's share of each."""
+        epoch, done = divmod(self.step, self._batches)
+        if done == 0:
+            self._epoch_loss.zero_()
+        generator = keyed_generator(self.seed, "fit", self.name, "order", epoch)
+        order = self.rows[torch.randperm(len(self.rows), generator=generator)]
+        batches = order.tensor_split(self._batches)[done:]
+        if self.runtime.processes == 1:
+            return batches
+        # A batch with fewer rows than processes is given to all of them whole.
+        rank, processes = self.runtime.rank, self.runtime.processes
+        return tuple(batch[rank::processes] if len(batch) >= processes else batch for batch in batches)
+
+    def _values(self, rows: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        table, device = self.table, self.runtime.device
+        parents = {parent: table.tensor(parent, rows, device=device) for parent in self.mechanism.parents}
+        return table.tensor(self.name, rows, device=device), parents
+
+    def _seed_step(self, seed: int, noise: torch.Generator) -> None:
+        """The loss's own noise, and the global state that dropout layers draw from (lent to this fit)."""
+        noise.manual_seed(seed)
+        seed_layers(seed, self.runtime.device)
+
+    def _update(self, loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
+        optimizer.zero_grad()
+        self.runtime.backward(loss)
+        nn.utils.clip_grad_norm_(self._parameters, self.settings.gradient_clip)
+        self.rate = learning_rate(self.step, self.total, self.settings)
+        for group in self._optimizer.param_groups:
+            group["lr"] = self.rate
+        optimizer.step()
+        if self._average:
+            decay = min(self.settings.ema, (1 + self.step) / (10 + self.step))
+            get_ema_multi_avg_fn(decay)(self._average, self._weights, self.step)
+        self._epoch_loss += loss.detach()
+        self.step += 1
+
+
+class _Clock:
+    """Looks after showing, logging and saving, as time passes."""
+
+    def __init__(
+        self, loop: TrainingLoop, bar: FitProgress, folder: RunFolder | None, checkpoint_seconds: float
+    ) -> None:
+        self._loop, self._bar, self._folder, self._every = loop, bar, folder, checkpoint_seconds
+        now = time.perf_counter()
+        self._last, self._first_step, self._began = now, loop.step, now
+        self._next_show = now + SHOW_SECONDS
+        self._next_log, self._next_save = now + LOG_SECONDS, now + checkpoint_seconds
+        self._loss = torch.zeros((), device=loop.runtime.device)
+        self._rows, self._steps, self._since = 0, 0, now
+        self._rate = 0.0
+        self._log_loss, self._log_steps = 0.0, 0  # since the last line of the log
+
+    def tick(self, loss: Tensor, rows: int) -> None:
+        """Called after every step: cheap, unless something is due."""
+        self._loss += loss.detach()
+        self._rows += rows
+        self._steps += 1
+        now = time.perf_counter()
+        if now >= self._next_show or now >= self._next_save:
+            self._look(now)
+
+    def stop(self) -> None:
+        """Called after the last step."""
+        if self._steps:
+            self._look(time.perf_counter(), last=True)
+        if self._log_steps:
+            self._log()
+
+    def _look(self, now: float, *, last: bool = False) -> None:
+        loop = self._loop
+        loss = float(self._loss) / self._steps
+        if not math.isfinite(loss):
+            # Before saving: the state on the disk stays the last good one.
+            raise MechanismError(
+                f"The loss of node {loop.name!r} became {loss} by step {loop.step}. "
+                f"Lower training.learning_rate (now {loop.settings.learning_rate:g}), or look for outliers."
+            )
+        loop.seconds += now - self._last
+        self._last = now
+        rate = self._rows * loop.runtime.processes / max(now - self._since, 1e-9)
+        pace = (now - self._began) / (loop.step - self._first_step)
+        self._bar.update(loop.step, loss, rate, pace * (loop.total - loop.step))
+        self._log_loss += loss * self._steps
+        self._log_steps += self._steps
+        self._rate = rate
+        if now >= self._next_log:
+            self._log()
+            self._next_log = now + LOG_SECONDS
+        if self._folder is not None and now >= self._next_save and not last:
+            self._folder.save(loop.state())
+            self._next_save = time.perf_counter() + self._every
+        self._next_show = now + SHOW_SECONDS
+        self._loss.zero_()
+        self._rows, self._steps, self._since = 0, 0, now
+
+    def _log(self) -> None:
+        loop = self._loop
+        if self._folder is not None:
+            self._folder.log(
+                "step",
+                step=loop.step,
+                steps=loop.total,
+                loss=self._log_loss / self._log_steps,
+                learning_rate=loop.rate,
+                rows_per_second=round(self._rate, 1),
+                seconds=round(loop.seconds, 3),
+            )
+        self._log_loss, self._log_steps = 0.0, 0
+
+
+def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}

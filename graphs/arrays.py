@@ -1,0 +1,171 @@
+"""Values as users hold them, turned into numpy arrays: the only place that knows other containers.
+
+Scalars, (nested) lists, numpy arrays, pandas Series and frames, torch tensors and PIL pictures are told
+apart by what they can do, never by importing their library. Everything here raises ``ShapeError`` or
+``DomainError``, and every message starts with ``where``, such as "Evidence 'digit'".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from numbers import Real
+from typing import Any, Protocol, cast, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graphs.errors import DomainError, ShapeError
+
+__all__ = ["Array", "as_array", "as_numbers", "as_rows", "first_bad", "is_picture", "picture_pixels"]
+
+Array = NDArray[Any]
+
+PICTURE_MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
+"""The PIL mode that holds so many 8-bit channels."""
+
+
+@runtime_checkable
+class _Tensor(Protocol):
+    """What a torch tensor can do."""
+
+    def detach(self) -> _Tensor: ...
+    def cpu(self) -> _Tensor: ...
+    def float(self) -> _Tensor: ...
+    def numpy(self) -> Array: ...
+
+
+class _Picture(Protocol):
+    """What a PIL image can do."""
+
+    mode: str
+    size: tuple[int, int]
+
+    def convert(self, mode: str) -> _Picture: ...
+    def getchannel(self, channel: str) -> _Picture: ...
+
+
+def is_picture(value: object) -> bool:
+    """Whether ``value`` is a PIL image."""
+    return all(hasattr(value, name) for name in ("mode", "size", "convert", "getchannel"))
+
+
+def as_array(value: object, *, where: str, objects: bool = False) -> Array:
+    """``value`` as a numpy array, possibly sharing its memory.
+
+    Args:
+        value: a scalar, list, numpy array, pandas object or tensor, or a list of such.
+        where: what the value is, for error messages.
+        objects: keep the items of a list as they are, so that [1, "a"] does not become ["1", "a"].
+
+    Raises:
+        ShapeError: the rows have different shapes.
+    """
+    if isinstance(value, _Tensor):
+        tensor = value.detach().cpu()
+        try:
+            return tensor.numpy()
+        except TypeError:  # numpy has no bfloat16
+            return tensor.float().numpy()
+    if isinstance(value, np.ndarray):
+        array = cast(Array, value)
+    elif isinstance(value, (list, tuple)) and _holds_arrays(cast(Sequence[object], value)):
+        return _stack(cast(Sequence[object], value), where=where)
+    else:
+        try:
+            array = np.asarray(value, dtype=object if objects else None)
+        except (ValueError, TypeError) as error:
+            raise ShapeError(f"{where}: rows must all have one shape, and these do not ({error}).") from error
+    if array.dtype == object and array.ndim == 1 and _holds_arrays(array):  # a column of arrays or tensors
+        return _stack(cast(Sequence[object], array), where=where)
+    return array
+
+
+def _holds_arrays(items: Sequence[object] | Array) -> bool:
+    """Whether the items are arrays or tensors of their own (judged by the first)."""
+    return len(items) > 0 and hasattr(items[0], "__array__") and not isinstance(items[0], np.generic)
+
+
+def _stack(items: Sequence[object], *, where: str) -> Array:
+    arrays = [as_array(item, where=where) for item in items]
+    for row, array in enumerate(arrays):
+        if array.shape != arrays[0].shape:
+            raise ShapeError(f"{where}: row {row} has shape {array.shape}, but row 0 has {arrays[0].shape}.")
+    return np.stack(arrays)
+
+
+def as_numbers(value: object, *, where: str) -> Array:
+    """``value`` as an array of booleans, integers or floats, possibly sharing its memory.
+
+    Raises:
+        DomainError: the values are text, dates, complex numbers or other objects.
+        ShapeError: the rows have different shapes.
+    """
+    array = as_array(value, where=where)
+    if array.dtype == object:
+        for index, item in np.ndenumerate(array):
+            if not isinstance(item, (Real, np.bool_)) and item is not None:
+                row = index[0] if index else 0
+                raise DomainError(f"{where}: row {row} is {item!r}, expected a number.")
+        return array.astype(np.float64)  # None becomes NaN, for the caller to refuse
+    if array.dtype.kind not in "biuf":
+        example = array.flat[0].item() if array.size else ""
+        raise DomainError(
+            f"{where}: expected numbers, got dtype {array.dtype} (row 0: {example!r}). "
+            "Convert it first, as by value.astype(float)."
+        )
+    return array
+
+
+def as_rows(array: Array, event: tuple[int, ...], *, where: str) -> Array:
+    """``array`` as (B, *event); an array of shape ``event`` is one row.
+
+    Raises:
+        ShapeError: it is neither.
+    """
+    if array.shape == event:
+        return array[None]
+    if array.ndim == len(event) + 1 and array.shape[1:] == event:
+        return array
+    many = "(B" + "".join(f", {size}" for size in event) + ("," if not event else "") + ")"
+    column = array.ndim == len(event) + 2 and array.shape[-1] == 1
+    hint = " Drop the last axis: value[..., 0]." if column else ""
+    raise ShapeError(
+        f"{where}: expected shape {event} for one row or {many} for B rows, got {array.shape}.{hint}"
+    )
+
+
+def first_bad(bad: Array) -> tuple[int, ...]:
+    """Index of the first True in row order; ``bad`` has one."""
+    return tuple(int(i) for i in np.argwhere(bad)[0])
+
+
+def picture_pixels(picture: object, channels: int, *, where: str) -> Array:
+    """Pixels of a PIL image: (channels, height, width) uint8.
+
+    A picture of another mode is converted (colour to grey by luma, a palette to its colours), except
+    where that would guess: real transparency has no background, and more than 8 bits have no scale.
+
+    Raises:
+        DomainError: the picture cannot be converted without guessing.
+    """
+    image = cast(_Picture, picture)
+    mode = PICTURE_MODES.get(channels)
+    if mode is None:
+        raise DomainError(
+            f"{where}: a PIL image has 1 to 4 channels, the variable has {channels}; give an array."
+        )
+    if image.mode.startswith("I") or image.mode == "F":
+        raise DomainError(
+            f"{where}: a PIL image of mode {image.mode!r} has more than 8 bits a channel; "
+            "give a float array in [0, 1]."
+        )
+    if "A" not in mode and _is_transparent(image):
+        raise DomainError(f"{where}: the PIL image is transparent; paste it on a background first.")
+    pixels = np.asarray(image.convert(mode), dtype=np.uint8)
+    return pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
+
+
+def _is_transparent(image: _Picture) -> bool:
+    if not getattr(image, "has_transparency_data", "A" in image.mode):
+        return False
+    return bool((np.asarray(image.convert("RGBA").getchannel("A")) < 255).any())

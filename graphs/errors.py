@@ -1,0 +1,131 @@
+"""Every error this project raises on purpose, one tree.
+
+    CausalgenError
+    ├── GraphError (ValueError)            the graph itself is wrong
+    │   └── CycleError                     it has a cycle, which the message spells out
+    ├── UnknownNameError (KeyError)        a node, kind, preset or option nobody declared
+    ├── SpecError (ValueError)             an SCM file is wrong, with file:line:column
+    ├── DomainError (ValueError)           a value lies outside its variable's domain
+    │   └── ShapeError                     a value has the wrong shape
+    ├── EvidenceError (ValueError)         evidence does not fit the model
+    │   └── PartialEvidenceError           evidence lacks a node that the query needs
+    ├── InterventionError (ValueError)     an intervention does not fit the model
+    ├── MechanismError (RuntimeError)      a mechanism cannot do what was asked
+    │   ├── NotFittedError                 it has not been fitted yet
+    │   └── CannotAbductError              it cannot recover its noise
+    ├── DataError (ValueError)             training or evaluation data is wrong, with row and column
+    └── CheckpointError (OSError)          a saved model is missing, damaged or too new
+        ├── ChecksumError                  a file is not the one its manifest describes
+        └── FormatVersionError             the format is newer than this version reads
+
+Each class also derives from the builtin users catch by habit. A message says what is wrong,
+where, what was expected, what was found, and how to mend it.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+__all__ = [
+    "CannotAbductError",
+    "CausalgenError",
+    "CheckpointError",
+    "ChecksumError",
+    "CycleError",
+    "DataError",
+    "DomainError",
+    "EvidenceError",
+    "FormatVersionError",
+    "GraphError",
+    "InterventionError",
+    "MechanismError",
+    "NotFittedError",
+    "PartialEvidenceError",
+    "ShapeError",
+    "SpecError",
+    "UnknownNameError",
+]
+
+
+class CausalgenError(Exception):
+    """Base of every error raised on purpose."""
+
+    def __str__(self) -> str:
+        # KeyError prints the repr of its argument; a message should read as prose.
+        return str(self.args[0]) if len(self.args) == 1 else super().__str__()
+
+
+class GraphError(CausalgenError, ValueError):
+    """The causal graph is malformed."""
+
+
+class CycleError(GraphError):
+    """The causal graph has a directed cycle."""
+
+
+class UnknownNameError(CausalgenError, KeyError):
+    """A name that nobody declared; the message lists the known ones and the nearest match."""
+
+    @classmethod
+    def of(cls, what: str, name: object, known: Iterable[str], *, where: str = "") -> "UnknownNameError":
+        """Build the error for an unknown ``name`` among ``known`` names.
+
+        >>> print(UnknownNameError.of("node", "digt", ["digit", "image"]))
+        Unknown node 'digt'. Did you mean 'digit'? Known: digit, image.
+        """
+        names = sorted(known)
+        near = get_close_matches(str(name), names, n=1)
+        place = f" in {where}" if where else ""
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        return cls(f"Unknown {what} {name!r}{place}.{hint} Known: {', '.join(names) or 'none'}.")
+
+
+class SpecError(CausalgenError, ValueError):
+    """An SCM file does not say a valid model; the message starts with ``file:line:column``."""
+
+
+class DomainError(CausalgenError, ValueError):
+    """A value lies outside the domain of its variable."""
+
+
+class ShapeError(DomainError):
+    """A value has the wrong shape for its variable."""
+
+
+class EvidenceError(CausalgenError, ValueError):
+    """The evidence does not fit the model."""
+
+
+class PartialEvidenceError(EvidenceError):
+    """The evidence lacks a node whose value the query needs."""
+
+
+class InterventionError(CausalgenError, ValueError):
+    """An intervention does not fit the model."""
+
+
+class MechanismError(CausalgenError, RuntimeError):
+    """A mechanism cannot do what was asked of it."""
+
+
+class NotFittedError(MechanismError):
+    """A mechanism was used before it was fitted."""
+
+
+class CannotAbductError(MechanismError):
+    """A mechanism cannot recover its noise from a value and its parents."""
+
+
+class DataError(CausalgenError, ValueError):
+    """Training or evaluation data is wrong; the message names the row and the column."""
+
+
+class CheckpointError(CausalgenError, OSError):
+    """A saved model is missing, damaged or unreadable."""
+
+
+class ChecksumError(CheckpointError):
+    """A file's sha256 is not the one in its manifest."""
+
+
+class FormatVersionError(CheckpointError):
+    """A saved model was written by a newer version of the format."""

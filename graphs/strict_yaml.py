@@ -1,0 +1,248 @@
+"""A strict reader for a small part of YAML 1.2, which knows where everything stands.
+
+Mappings with string keys, lists and scalars, typed by the YAML 1.2 core schema: ``1e-3`` is a number, ``no``
+and ``12:30:00`` are strings. Refused: duplicate keys, anchors, aliases, merge keys, tags and more than one
+document; also what costs more than it says, by limits on size, depth and number of values. Nothing in a file
+can name code. Every error is a ``SpecError`` that starts with "file:line:column".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import cast
+
+import yaml
+from yaml.events import (
+    AliasEvent,
+    CollectionStartEvent,
+    Event,
+    MappingEndEvent,
+    MappingStartEvent,
+    ScalarEvent,
+    SequenceEndEvent,
+    StreamEndEvent,
+)
+
+from graphs.errors import SpecError
+
+__all__ = ["Data", "Locations", "Path", "load", "resolve"]
+
+Data = None | bool | int | float | str | list["Data"] | dict[str, "Data"]
+"""What a file holds."""
+
+Path = tuple[str | int, ...]
+"""Keys and list positions from the top of a file to one of its values."""
+
+MAX_BYTES = 1_000_000
+MAX_DEPTH = 20
+MAX_VALUES = 20_000
+MAX_DIGITS = 400
+
+_NULL = ("", "~", "null", "Null", "NULL")
+_BOOLEAN = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
+_INTEGER = re.compile(r"[-+]?[0-9]+")
+_RADIX = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_INFINITY = re.compile(r"[-+]?\.(inf|Inf|INF)")
+_NAN = re.compile(r"\.(nan|NaN|NAN)")
+
+
+class Locations:
+    """Where each value of a file stands: ``locations["nodes", "x", "parents", 0]`` is "scm.yaml:7:15".
+
+    A path that the file does not have gets the place of its nearest existing ancestor.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        values: Mapping[Path, tuple[int, int]] | None = None,
+        keys: Mapping[Path, tuple[int, int]] | None = None,
+    ) -> None:
+        """Keep the (line, column) of values and of the keys before them, both counted from 1."""
+        self.source = source
+        self._values = dict(values or {})
+        self._keys = dict(keys or {})
+
+    def __contains__(self, path: object) -> bool:
+        """Whether the file has a value at ``path``."""
+        return path in self._values
+
+    def __getitem__(self, path: Path) -> str:
+        """Place of the value at ``path``, or of its nearest existing ancestor."""
+        while path and path not in self._values:
+            path = path[:-1]
+        return self._show(self._values.get(path, (1, 1)))
+
+    def key(self, path: Path) -> str:
+        """Place of the key that ``path`` ends with; of the value where it ends in a list position."""
+        return self._show(self._keys[path]) if path in self._keys else self[path]
+
+    def _show(self, place: tuple[int, int]) -> str:
+        return f"{self.source}:{place[0]}:{place[1]}"
+
+
+def load(text: str, source: str) -> tuple[Data, Locations]:
+    r"""Read one document.
+
+    >>> data, locations = load("steps: 16\nscale: 1e-3", "scm.yaml")
+    >>> data, locations["scale",]
+    ({'steps': 16, 'scale': 0.001}, 'scm.yaml:2:8')
+
+    Args:
+        text: what the file says.
+        source: its name, for error messages.
+
+    Raises:
+        SpecError: the text is not YAML, or uses what this reader refuses.
+    """
+    if len(text) > MAX_BYTES or len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
+        raise SpecError(f"{source}:1:1: the file is larger than {MAX_BYTES} bytes.")
+    reader = _Reader(text, source)
+    try:
+        data = reader.document()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+        raise SpecError(_at(source, place, f"not valid YAML: {error.problem or error.context}.")) from error
+    except yaml.reader.ReaderError as error:
+        raise SpecError(
+            _at(source, _place(text, error.position), "not valid YAML: a control character.")
+        ) from error
+    return data, Locations(source, reader.values, reader.keys)
+
+
+def resolve(text: str) -> Data:
+    """The value of a plain scalar under the YAML 1.2 core schema.
+
+    >>> resolve("1e-3"), resolve("no"), resolve("0x1F"), resolve("~")
+    (0.001, 'no', 31, None)
+
+    Raises:
+        ValueError: a number too long or too large for a float.
+    """
+    if text in _NULL:
+        return None
+    if text in _BOOLEAN:
+        return _BOOLEAN[text]
+    if _INFINITY.fullmatch(text):
+        return float("-inf" if text[0] == "-" else "inf")
+    if _NAN.fullmatch(text):
+        return float("nan")
+    if not (_INTEGER.fullmatch(text) or _FLOAT.fullmatch(text) or _RADIX.fullmatch(text)):
+        return text
+    if len(text) > MAX_DIGITS:
+        raise ValueError(f"a number of {len(text)} characters; at most {MAX_DIGITS} are read")
+    if _RADIX.fullmatch(text):
+        return int(text, 0)
+    if _INTEGER.fullmatch(text):
+        return int(text)
+    number = float(text)
+    if number in (float("inf"), float("-inf")):
+        raise ValueError(f"the number {text} is too large")
+    return number
+
+
+class _Reader:
+    """Builds the data from the events of PyYAML's parser, checking each as it comes."""
+
+    def __init__(self, text: str, source: str) -> None:
+        self.text = text
+        self.source = source
+        self.values: dict[Path, tuple[int, int]] = {}
+        self.keys: dict[Path, tuple[int, int]] = {}
+        self._count = 0
+
+    def document(self) -> Data:
+        self._events = cast(
+            Iterator[Event],
+            yaml.parse(self.text, yaml.SafeLoader),  # pyright: ignore[reportUnknownMemberType]
+        )
+        next(self._events)  # the start of the stream
+        event = next(self._events)
+        if isinstance(event, StreamEndEvent):
+            raise SpecError(f"{self.source}:1:1: the file is empty.")
+        data = self._value(next(self._events), ())
+        next(self._events)  # the end of the document
+        event = next(self._events)
+        if not isinstance(event, StreamEndEvent):
+            raise self._error(event, "a second document starts here; a file holds one. Remove this '---'.")
+        return data
+
+    def _value(self, event: Event, path: Path) -> Data:
+        self._check(event, path)
+        self.values[path] = _mark(event)
+        if isinstance(event, ScalarEvent):
+            return self._scalar(event)
+        return self._mapping(path) if isinstance(event, MappingStartEvent) else self._list(path)
+
+    def _mapping(self, path: Path) -> dict[str, Data]:
+        mapping: dict[str, Data] = {}
+        while not isinstance(event := next(self._events), MappingEndEvent):
+            key = self._key(event, path)
+            here = (*path, key)
+            if key in mapping:
+                first = f"line {self.keys[here][0]}"
+                raise self._error(
+                    event, f"the key {key!r} is here twice, first on {first}. Remove one of them."
+                )
+            self.keys[here] = _mark(event)
+            mapping[key] = self._value(next(self._events), here)
+        return mapping
+
+    def _list(self, path: Path) -> list[Data]:
+        items: list[Data] = []
+        while not isinstance(event := next(self._events), SequenceEndEvent):
+            items.append(self._value(event, (*path, len(items))))
+        return items
+
+    def _key(self, event: Event, path: Path) -> str:
+        self._check(event, path)
+        if not isinstance(event, ScalarEvent):
+            raise self._error(event, "a key must be a string, got a mapping or a list.")
+        if event.value == "<<" and event.style is None:
+            raise self._error(event, "merge keys ('<<') are not allowed. Write the keys out.")
+        key = self._scalar(event)
+        if not isinstance(key, str):
+            raise self._error(event, f'a key must be a string, got {key!r}. Quote it: "{event.value}".')
+        return key
+
+    def _scalar(self, event: ScalarEvent) -> Data:
+        if event.style is not None:  # quoted or a block scalar: always a string
+            return event.value
+        try:
+            return resolve(event.value)
+        except ValueError as error:
+            raise self._error(event, f"{error}.") from error
+
+    def _check(self, event: Event, path: Path) -> None:
+        if isinstance(event, AliasEvent):
+            raise self._error(event, f"aliases ('*{event.anchor}') are not allowed. Write the value out.")
+        if isinstance(event, (ScalarEvent, CollectionStartEvent)):
+            if event.anchor is not None:
+                raise self._error(event, f"anchors ('&{event.anchor}') are not allowed. Remove it.")
+            if event.tag is not None:
+                raise self._error(event, f"tags ({event.tag!r}) are not allowed. Remove it.")
+        self._count += 1
+        if self._count > MAX_VALUES:
+            raise self._error(event, f"the file has more than {MAX_VALUES} keys and values.")
+        if len(path) >= MAX_DEPTH:
+            raise self._error(event, f"nested more than {MAX_DEPTH} deep.")
+
+    def _error(self, event: Event, message: str) -> SpecError:
+        return SpecError(_at(self.source, _mark(event), message))
+
+
+def _mark(event: Event) -> tuple[int, int]:
+    mark = event.start_mark
+    return cast(int, mark.line) + 1, cast(int, mark.column) + 1
+
+
+def _place(text: str, position: int) -> tuple[int, int]:
+    before = text[:position]
+    return before.count("\n") + 1, position - (before.rfind("\n") + 1) + 1
+
+
+def _at(source: str, place: tuple[int, int], message: str) -> str:
+    return f"{source}:{place[0]}:{place[1]}: {message}"

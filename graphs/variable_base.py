@@ -1,0 +1,48 @@
+"""What all variables share: immutable pydantic models that can also be built by position."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+__all__ = ["Bound", "Size", "Values", "VariableBase", "by_name"]
+
+Values = TypeVar("Values")
+"""A numpy array or a torch tensor."""
+
+
+def _refuse_bool_and_text(value: object) -> object:
+    # pydantic would read true as 1 and "3" as 3; a file that says so is mistaken.
+    if isinstance(value, (bool, str)):
+        raise ValueError(f"expected a number, got {value!r}")
+    return value
+
+
+Size = Annotated[int, BeforeValidator(_refuse_bool_and_text), Field(ge=1)]
+"""A whole number of at least 1."""
+
+Bound = Annotated[float, BeforeValidator(_refuse_bool_and_text), Field(allow_inf_nan=False)]
+"""A finite number."""
+
+
+class VariableBase(BaseModel):
+    """Immutable, compared by value, closed to unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def by_name(
+    what: str, names: tuple[str, ...], args: tuple[object, ...], data: dict[str, object]
+) -> dict[str, Any]:
+    """Positional arguments joined to the named ones.
+
+    Raises:
+        TypeError: too many of them, or one given twice.
+    """
+    if len(args) > len(names):
+        raise TypeError(f"{what} takes at most {len(names)} positional arguments ({', '.join(names)}).")
+    for name in names[: len(args)]:
+        if name in data:
+            raise TypeError(f"{what} got two values for {name!r}.")
+    return {**dict(zip(names, args, strict=False)), **data}

@@ -1,0 +1,271 @@
+"""What a node's values are: categories, real numbers or images.
+
+Every variable has an event shape and one canonical encoding, batch-first:
+
+    variable      event shape   canonical encoding
+    Categorical   ()            int64 codes 0..K-1
+    Continuous    shape         float64, in data units
+    Image         (C, H, W)     float32 in [-1, 1]
+
+``encode`` turns what a user gives into it, checking everything; ``decode`` turns it back.
+Law: ``encode(decode(encode(x))) == encode(x)``, for images up to 1e-7. Both leave their input alone,
+and what ``encode`` returns never shares memory with it. Row numbers in messages start at 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Annotated, Literal, cast, overload
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, field_validator, model_validator
+
+from graphs.arrays import Array, as_array, as_numbers, as_rows, first_bad
+from graphs.errors import DomainError
+from graphs.image import Image
+from graphs.variable_base import Bound, Size, Values, VariableBase, by_name
+
+__all__ = ["Categorical", "Continuous", "Image", "Variable"]
+
+
+class Categorical(VariableBase):
+    """One of K categories: numbered 0..K-1, or labelled.
+
+    >>> Categorical(10).encode([3, 9], where="Evidence 'digit'")
+    array([3, 9])
+    >>> Categorical(["cat", "dog"]).encode("dog", where="Evidence 'animal'")
+    array([1])
+
+    Attributes:
+        categories: K, at least 1, or the K labels: distinct strings or integers.
+        ordered: whether the order of the categories means something.
+    """
+
+    type: Literal["categorical"] = "categorical"
+    categories: int | tuple[str | int, ...]
+    ordered: bool = False
+
+    @overload
+    def __init__(self, /, categories: int | Sequence[str | int], ordered: bool = False) -> None: ...
+    @overload
+    def __init__(
+        self, /, *, categories: int | Sequence[str | int], ordered: bool = False, type: Literal["categorical"]
+    ) -> None: ...
+    def __init__(self, /, *args: object, **data: object) -> None:
+        """Declare the categories."""
+        super().__init__(**by_name("Categorical", ("categories", "ordered"), args, data))
+
+    @field_validator("categories", mode="before")
+    @classmethod
+    def _check_categories(cls, value: object) -> object:
+        if isinstance(value, (list, tuple)):
+            labels = tuple(cast(Sequence[object], value))
+            if not labels:
+                raise ValueError("expected at least one category, got an empty list")
+            for label in labels:
+                if isinstance(label, bool) or not isinstance(label, (str, int)):
+                    raise ValueError(f"labels are strings or integers, got {label!r}")
+            if len(set(labels)) < len(labels):
+                twice = next(label for label in labels if labels.count(label) > 1)
+                raise ValueError(f"the label {twice!r} appears twice")
+            return labels
+        if isinstance(value, np.integer):
+            value = int(cast(int, value))
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(
+                f"expected a number of categories of at least 1, or a list of labels, got {value!r}"
+            )
+        return value
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """Shape of one value: ()."""
+        return ()
+
+    @property
+    def dtype(self) -> str:
+        """Canonical dtype: "int64"."""
+        return "int64"
+
+    @property
+    def size(self) -> int:
+        """K, the number of categories."""
+        return self.categories if isinstance(self.categories, int) else len(self.categories)
+
+    @cached_property
+    def labels(self) -> tuple[str | int, ...] | None:
+        """The labels in order of their codes, or None where the categories are only numbered."""
+        return None if isinstance(self.categories, int) else self.categories
+
+    @cached_property
+    def _codes(self) -> dict[object, int]:
+        return {label: code for code, label in enumerate(self.labels or ())}
+
+    def encode(self, value: object, *, where: str) -> NDArray[np.int64]:
+        """Codes of ``value``: (B,) int64 in 0..K-1; a scalar is one row.
+
+        Labelled categories are given by label; codes do as well where every label is a string. Whole floats
+        and booleans count as codes.
+
+        Raises:
+            ShapeError: not a scalar or (B,).
+            DomainError: an unknown category or label, NaN, or values that are not categories at all.
+        """
+        if self.labels is not None:
+            array = as_array(value, where=where, objects=True)
+            codes_do = all(isinstance(label, str) for label in self.labels)
+            numeric = array.dtype.kind in "biuf" or all(
+                isinstance(item, (int, float, np.number)) for item in array.flat
+            )
+            if not (codes_do and numeric):
+                return self._encode_labels(as_rows(array, (), where=where), where=where)
+        rows = as_rows(as_numbers(value, where=where), (), where=where)
+        # NaN makes every comparison false, so one test covers it.
+        if rows.size and not (rows.min() >= 0 and rows.max() < self.size):
+            self._refuse(rows, ~((rows >= 0) & (rows < self.size)), where=where)
+        codes = rows.astype(np.int64)
+        if rows.dtype.kind == "f" and (codes != rows).any():
+            self._refuse(rows, codes != rows, where=where)
+        return codes
+
+    def _encode_labels(self, rows: Array, *, where: str) -> NDArray[np.int64]:
+        items = cast(list[object], rows.tolist())
+        try:
+            codes = np.fromiter((self._codes.get(item, -1) for item in items), np.int64, len(items))
+        except TypeError as error:  # a list or a dict where a label should be
+            raise DomainError(f"{where}: labels are strings or integers ({error}).") from error
+        if (codes < 0).any():
+            self._refuse(np.array(items, dtype=object), codes < 0, where=where)
+        return codes
+
+    def _refuse(self, rows: Array, bad: Array, *, where: str) -> None:
+        index = first_bad(bad)
+        item: object = rows[index]
+        shown = repr(item) if isinstance(item, str) else str(item)
+        known = self.labels if self.labels is not None else f"0..{self.size - 1}"
+        if isinstance(known, tuple):
+            known = ", ".join(map(repr, known[:20])) + (", ..." if len(known) > 20 else "")
+        raise DomainError(
+            f"{where}: row {index[0]} is {shown}, expected one of the {self.size} categories {known}."
+        )
+
+    def decode(self, values: Values) -> Values | NDArray[np.object_]:
+        """Codes of any shape as they are, or their labels in a numpy object array of that shape."""
+        if self.labels is None:
+            return values
+        table = np.empty(self.size, dtype=object)
+        table[:] = self.labels
+        return cast(NDArray[np.object_], np.asarray(table[as_array(values, where="Codes")], dtype=object))
+
+    def describe(self) -> str:
+        """A few words for listings, as in "categorical, 10"."""
+        words = f"categorical, {self.size}"
+        if self.labels is not None:
+            words += ": " + ", ".join(map(str, self.labels[:5])) + (", ..." if self.size > 5 else "")
+        return words + (", ordered" if self.ordered else "")
+
+
+class Continuous(VariableBase):
+    """A real number, or a fixed-shape array of them, perhaps bounded.
+
+    >>> Continuous(lower=0, unit="px").encode(2, where="Evidence 'thickness'")
+    array([2.])
+
+    Attributes:
+        lower: least value, itself allowed; None for no bound.
+        upper: largest value, itself allowed; None for no bound.
+        unit: of the data, for people.
+        shape: of one value; () is a scalar.
+    """
+
+    type: Literal["continuous"] = "continuous"
+    lower: Bound | None = None
+    upper: Bound | None = None
+    unit: str = ""
+    shape: tuple[Size, ...] = ()
+
+    @overload
+    def __init__(
+        self,
+        /,
+        lower: float | None = None,
+        upper: float | None = None,
+        unit: str = "",
+        shape: Sequence[int] = (),
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        /,
+        *,
+        lower: float | None = None,
+        upper: float | None = None,
+        unit: str = "",
+        shape: Sequence[int] = (),
+        type: Literal["continuous"],
+    ) -> None: ...
+    def __init__(self, /, *args: object, **data: object) -> None:
+        """Declare the bounds, the unit and the shape."""
+        super().__init__(**by_name("Continuous", ("lower", "upper", "unit", "shape"), args, data))
+
+    @model_validator(mode="after")
+    def _check_bounds(self) -> Continuous:
+        if self.lower is not None and self.upper is not None and not self.lower < self.upper:
+            raise ValueError(f"lower must be below upper, got lower {self.lower:g} and upper {self.upper:g}")
+        return self
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """Shape of one value: ``shape``."""
+        return self.shape
+
+    @property
+    def dtype(self) -> str:
+        """Canonical dtype: "float64"."""
+        return "float64"
+
+    def encode(self, value: object, *, where: str) -> NDArray[np.float64]:
+        """``value`` as (B, *shape) float64, finite and within the bounds; one value is one row.
+
+        Raises:
+            ShapeError: neither ``shape`` nor (B, *shape).
+            DomainError: NaN, infinite, out of bounds, or not numbers.
+        """
+        array = as_rows(as_numbers(value, where=where), self.shape, where=where)
+        rows = np.array(array, dtype=np.float64, order="C")
+        if rows.size == 0:
+            return rows
+        low, high = rows.min(), rows.max()  # both are NaN if anything is
+        if not (np.isfinite(low) and np.isfinite(high)):
+            self._refuse(rows, ~np.isfinite(rows), "expected finite numbers", where=where)
+        if self.lower is not None and low < self.lower:
+            self._refuse(rows, rows < self.lower, f"below the lower bound {self.lower:g}", where=where)
+        if self.upper is not None and high > self.upper:
+            self._refuse(rows, rows > self.upper, f"above the upper bound {self.upper:g}", where=where)
+        return rows
+
+    def _refuse(self, rows: Array, bad: Array, why: str, *, where: str) -> None:
+        index = first_bad(bad)
+        at = f" at {list(index[1:])}" if self.shape else ""
+        raise DomainError(
+            f"{where}: row {index[0]} is {rows[index].item()!r}{at}, {why} ({self.describe()})."
+        )
+
+    def decode(self, values: Values) -> Values:
+        """The values as they are."""
+        return values
+
+    def describe(self) -> str:
+        """A few words for listings, as in "continuous [64, 255] px"."""
+        words = ["continuous", "x".join(map(str, self.shape))]
+        if self.lower is not None or self.upper is not None:
+            low = "(-inf" if self.lower is None else f"[{self.lower:g}"
+            high = "inf)" if self.upper is None else f"{self.upper:g}]"
+            words.append(f"{low}, {high}")
+        return " ".join(word for word in [*words, self.unit] if word)
+
+
+Variable = Annotated[Categorical | Continuous | Image, Field(discriminator="type")]
+"""Any variable; in a file, told apart by ``type``."""

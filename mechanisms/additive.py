@@ -1,0 +1,190 @@
+"""``x := f(pa) + u``: a continuous node with additive noise, linear in closed form or a network.
+
+    abduct:    u = x - f(pa), exact
+    log_prob:  log p_u(x - f(pa)), with normal noise
+
+Linear: least squares on the training rows; a categorical parent shifts x by a constant for each category.
+Noise is normal, independent for each component with a fitted deviation, or empirical: a training row's
+residual drawn at random, whole rows, so that components keep their dependence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import prod
+from typing import Any, Literal, final
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+
+from graphs.errors import MechanismError, NotFittedError
+from graphs.variables import Continuous, Variable
+from mechanisms.base import Abducted, Mechanism, Noise, Parents
+from mechanisms.conditioning import standardisation
+from mechanisms.options import Hidden, TrainedSpec
+from mechanisms.regression import LinearRegression, NetworkRegression
+from mechanisms.training import Training
+
+__all__ = ["Additive", "AdditiveMechanism"]
+
+
+class Additive(TrainedSpec, frozen=True):
+    """A continuous node with additive noise. Its values may leave the variable's bounds: a flow's do not.
+
+    Attributes:
+        function: "linear", fitted in closed form, or "network". A root is a constant plus noise.
+        noise: "normal" with a fitted deviation for each component, or "empirical": the residuals of the
+            training rows (saved with the model; no density).
+        hidden: widths of the network's hidden layers.
+        training: of the network.
+    """
+
+    kind: Literal["additive"] = "additive"
+    training: Training | None = Training(epochs=100, batch_size=256, learning_rate=3e-3)
+    function: Literal["linear", "network"] = "linear"
+    noise: Literal["normal", "empirical"] = "normal"
+    hidden: Hidden = (64, 64)
+
+    def bind(self, variable: Variable, parents: Mapping[str, Variable]) -> AdditiveMechanism:
+        """The mechanism for one continuous variable and its parents.
+
+        Raises:
+            MechanismError: the variable is not continuous, or a parent is an image.
+        """
+        if not isinstance(variable, Continuous):
+            raise MechanismError(
+                f"Mechanism 'additive' needs a continuous variable, got {variable.describe()}."
+            )
+        return AdditiveMechanism(self, variable, parents)
+
+
+@final
+class AdditiveMechanism(Mechanism):
+    """``x = f(pa) + u``. Noise: ``residual`` (N, *event), in data units."""
+
+    scale: Tensor
+    residuals: Tensor
+    spec: Additive
+
+    def __init__(self, spec: Additive, variable: Continuous, parents: Mapping[str, Variable]) -> None:
+        super().__init__(spec, variable, parents)
+        width = prod(variable.event_shape)
+        linear = spec.function == "linear" or not parents
+        self.function = (
+            LinearRegression(parents, width) if linear else NetworkRegression(parents, width, spec.hidden)
+        )
+        self.register_buffer("scale", torch.ones(width, dtype=torch.float64))
+        # The network's deviation is learned with it, as exp(log_factor) times that of x itself.
+        learned = spec.noise == "normal" and not linear
+        self.log_factor = nn.Parameter(torch.zeros(width, dtype=torch.float64)) if learned else None
+        if spec.noise == "empirical":
+            self.register_buffer("residuals", torch.zeros(0, width, dtype=torch.float64))
+        self._training_rows: tuple[Tensor, Parents] | None = None
+
+    def sample_noise(self, n: int, *, generator: torch.Generator) -> Noise:
+        """Residuals of ``n`` rows, on the generator's device."""
+        if self.spec.noise == "normal":
+            standard = torch.randn(
+                n, len(self.scale), generator=generator, dtype=torch.float64, device=generator.device
+            )
+            return Noise(n, {"residual": self._event(standard.mul_(self._deviation().detach()))})
+        if not len(self.residuals):
+            raise NotFittedError("Empirical noise needs a fitted mechanism: it draws training residuals.")
+        rows = torch.randint(len(self.residuals), (n,), generator=generator, device=generator.device)
+        return Noise(n, {"residual": self._event(self.residuals.index_select(0, rows).double())})
+
+    def generate(self, parents: Parents, noise: Noise) -> Tensor:
+        """(N, *event) float64."""
+        return self._event(self.function.add_to(self._flat(noise["residual"]), parents))
+
+    def abduct(self, value: Tensor, parents: Parents, *, generator: torch.Generator) -> Abducted:
+        """The residual of each row."""
+        residual = self.function.add_to(self._flat(value), parents, sign=-1)
+        return Abducted(Noise(len(value), {"residual": self._event(residual)}))
+
+    def distribution(self, parents: Parents, rows: int) -> dist.TorchDistribution | None:
+        """p(x | pa) as a Pyro distribution, batch shape (N,); None with empirical noise."""
+        if self.spec.noise == "empirical":
+            return None
+        shape = self.variable.event_shape
+        mean = self.function.add_to(self.scale.new_zeros(rows, len(self.scale)), parents)
+        normal: Any = dist.Normal(self._event(mean), self._deviation().reshape(shape))
+        return normal.to_event(len(shape))
+
+    def log_prob(self, value: Tensor, parents: Parents) -> Tensor | None:
+        """(N,) log p(x | pa); None with empirical noise, which has no density."""
+        distribution = self.distribution(parents, len(value))
+        return None if distribution is None else distribution.log_prob(value)
+
+    def prepare(self, value: Tensor, parents: Parents) -> None:
+        """Standardise the network; keep the rows, whose residuals become the noise when it is fitted."""
+        flat = self._flat(value)
+        if isinstance(self.function, NetworkRegression):
+            self.function.prepare(flat, parents)
+            self.scale.copy_(standardisation(flat)[1])
+            if self.spec.noise == "empirical":
+                self._training_rows = (flat, dict(parents))
+
+    def solve(self, value: Tensor, parents: Parents) -> bool:
+        """Least squares; False for a network."""
+        if isinstance(self.function, NetworkRegression):
+            return False
+        flat = self._flat(value)
+        self.function.solve(flat, parents)
+        residual = self.function.add_to(flat, parents, sign=-1)
+        if self.spec.noise == "empirical":
+            self.residuals = residual
+            return True
+        # x that its parents determine leaves rounding errors alone; the deviation stays positive.
+        size = flat.square().mean(0).sqrt().clamp(min=1e-280)
+        self.scale.copy_(torch.maximum(residual.square().mean(0).sqrt(), 1e-12 * size))
+        return True
+
+    def loss(self, value: Tensor, parents: Parents, *, generator: torch.Generator) -> Tensor:
+        """(N,) -log p(x | pa); with empirical noise, half the squared error in deviations of x."""
+        log_prob = self.log_prob(value, parents)
+        if log_prob is not None:
+            return -log_prob
+        residual = self.function.add_to(self._flat(value), parents, sign=-1)
+        return 0.5 * (residual / self.scale).square().sum(-1)
+
+    @torch.no_grad()
+    def mark_fitted(self) -> None:
+        """Take the training rows' residuals, now that the function is fitted (empirical noise)."""
+        if self._training_rows is not None:
+            flat, parents = self._training_rows
+            parts = [slice(start, start + 65536) for start in range(0, len(flat), 65536)]
+            self.residuals = torch.cat(
+                [
+                    self.function.add_to(
+                        flat[part], {name: rows[part] for name, rows in parents.items()}, sign=-1
+                    )
+                    for part in parts
+                ]
+            )
+            self._training_rows = None
+        super().mark_fitted()
+
+    def _deviation(self) -> Tensor:
+        """(event,) standard deviation of normal noise, in data units."""
+        return self.scale if self.log_factor is None else self.scale * self.log_factor.exp()
+
+    def _flat(self, value: Tensor) -> Tensor:
+        """(N, *event) -> (N, width)."""
+        return value.reshape(len(value), len(self.scale))
+
+    def _event(self, flat: Tensor) -> Tensor:
+        """(N, width) -> (N, *event)."""
+        return flat.reshape(len(flat), *self.variable.event_shape)
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        # As many residuals as there were training rows, which a fresh mechanism does not know.
+        saved = state_dict.get(f"{prefix}residuals")
+        if saved is not None and self.spec.noise == "empirical":
+            self.residuals = self.residuals.new_zeros(len(saved), len(self.scale))
+            if len(saved):
+                self._training_rows = None  # fitted already
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

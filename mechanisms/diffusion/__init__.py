@@ -1,0 +1,20 @@
+"""Diffusion mechanisms: schedule <- denoiser <- predictor <- guidance, solvers <- mechanism."""
+
+from mechanisms.diffusion.guidance import Anticausal, ClassifierFree
+from mechanisms.diffusion.mechanism import Diffusion, DiffusionMechanism
+from mechanisms.diffusion.schedule import DDPMGrid, KarrasGrid, LogGrid
+from mechanisms.diffusion.solvers import BELM, DDIM, DDPM, Anchored
+
+__all__ = [
+    "BELM",
+    "DDIM",
+    "DDPM",
+    "Anchored",
+    "Anticausal",
+    "ClassifierFree",
+    "DDPMGrid",
+    "Diffusion",
+    "DiffusionMechanism",
+    "KarrasGrid",
+    "LogGrid",
+]

@@ -1,0 +1,162 @@
+"""The denoiser: from a network F to the noise estimate eps(x_bar, sigma, pa), and the loss that trains it.
+
+With m and s the mean and standard deviation of all training pixels, EDM preconditioning (Karras et al. 2022,
+table 1, around m) predicts ``D = m + c_skip (x_bar - m) + c_out F(c_in (x_bar - m), sigma)``, whose noise is
+
+    eps = (x_bar - D) / sigma = sigma (x_bar - m) / (sigma^2 + s^2) - s F / sqrt(sigma^2 + s^2),
+
+free of cancellation at small sigma. A network trained to predict eps, x_0 or v on a discrete schedule takes
+``x_t = x_bar / sqrt(1 + sigma^2)``; with a = alpha_bar, ``v = sqrt(a) eps - sqrt(1 - a) x_0`` (Salimans & Ho
+2022, section 4).
+
+Each parent can be hidden on its own: its columns are zeroed and a flag says so. Training hides each with
+probability ``dropout``, so one network is conditional and unconditional (Ho & Salimans 2022).
+"""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from graphs.variables import Image, Variable
+from mechanisms.base import Parents
+from mechanisms.conditioning import Conditioning
+from mechanisms.diffusion.backbones import UNet
+from mechanisms.diffusion.schedule import alpha_bar_of
+
+__all__ = ["Denoiser", "Prediction", "column", "log_normal_levels", "stratified"]
+
+Prediction = Literal["edm", "eps", "x0", "v"]
+
+
+def column(values: Tensor) -> Tensor:
+    """(N,) as (N, 1, 1, 1), to scale images row by row."""
+    return values.view(-1, 1, 1, 1)
+
+
+def stratified(n: int, *, generator: torch.Generator) -> Tensor:
+    """n uniform numbers, the k-th within the k-th n-th of [0, 1], (n,)."""
+    device = generator.device
+    return (torch.rand(n, generator=generator, device=device) + torch.arange(n, device=device)) / n
+
+
+def log_normal_levels(n: int, mean: float, std: float, *, generator: torch.Generator) -> Tensor:
+    """n levels with ln sigma ~ N(mean, std^2), stratified, (n,) float32."""
+    uniform = stratified(n, generator=generator)
+    return (mean + std * torch.special.ndtri(uniform.double().clamp(1e-6, 1 - 1e-6))).exp().float()
+
+
+class Denoiser(nn.Module):
+    """eps(x_bar, sigma, pa) for one image variable and its parents.
+
+    Attributes:
+        pixel_mean: mean of all training pixels, in [-1, 1].
+        pixel_std: their standard deviation.
+    """
+
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
+    def __init__(
+        self,
+        image: Image,
+        parents: Mapping[str, Variable],
+        backbone: UNet,
+        prediction: Prediction,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.prediction: Prediction = prediction
+        self.dropout = dropout
+        self.variables = dict(parents)
+        self.names = tuple(parents)
+        self.images = {name: variable for name, variable in parents.items() if isinstance(variable, Image)}
+        tabular = {name: variable for name, variable in parents.items() if name not in self.images}
+        self.conditioning = Conditioning(tabular, dtype=torch.float32)
+        extra = sum(variable.channels for variable in self.images.values())
+        context = self.conditioning.width + len(self.names)
+        self.network = backbone.build(image.channels, extra, context)
+        self.register_buffer("pixel_mean", torch.tensor(0.0))
+        self.register_buffer("pixel_std", torch.tensor(0.5))
+
+    def prepare(self, value: Tensor, parents: Parents) -> None:
+        """Take the pixel statistics and the parents' standardising from all training rows."""
+        self.pixel_mean.fill_(value.double().mean().item())
+        self.pixel_std.fill_(max(value.double().std().item(), 1e-3))
+        self.conditioning.prepare(parents)
+
+    def eps(self, x: Tensor, sigma: Tensor | float, parents: Parents, shown: Tensor | bool = True) -> Tensor:
+        """The estimated noise of x_bar.
+
+        Args:
+            x: x_bar = x_0 + sigma eps, (N, C, H, W).
+            sigma: level, one for all rows or (N,).
+            parents: each (N, *event); the value of a hidden parent does not matter.
+            shown: which parents the network sees, (N, parents) or one for all.
+
+        Returns:
+            (N, C, H, W).
+        """
+        levels = torch.as_tensor(sigma, dtype=x.dtype, device=x.device).expand(len(x))
+        return self._eps_from(self._forward(x, levels, parents, shown), x, column(levels))
+
+    def loss(self, value: Tensor, parents: Parents, sigma: Tensor, noise: Tensor, shown: Tensor) -> Tensor:
+        """(N,) mean squared error of the network's own target, which is the unit-weight loss of its kind."""
+        x = value + column(sigma) * noise
+        error = self._forward(x, sigma, parents, shown) - self._target(value, noise, x, column(sigma))
+        return error.square().flatten(1).mean(1)
+
+    def draw_shown(self, n: int, *, generator: torch.Generator) -> Tensor:
+        """Which parents a training row shows: each hidden with probability ``dropout``, (n, parents)."""
+        shape = n, len(self.names)
+        return torch.rand(shape, generator=generator, device=generator.device) >= self.dropout
+
+    def _forward(self, x: Tensor, sigma: Tensor, parents: Parents, shown: Tensor | bool) -> Tensor:
+        """F, on the input scaled for its kind."""
+        visible = torch.as_tensor(shown, device=x.device).expand(len(x), len(self.names)).to(x.dtype)
+        channels = [self._scale_input(x, column(sigma))]
+        for name in self.images:
+            channels.append(parents[name].to(x.dtype) * column(visible[:, self.names.index(name)]))
+        return self.network(torch.cat(channels, 1), sigma, self._context(parents, visible)).to(x.dtype)
+
+    def _context(self, parents: Parents, visible: Tensor) -> Tensor:
+        """Columns of the shown parents, zeros for hidden ones, and a flag for each: (N, width)."""
+        columns = self.conditioning(parents, rows=len(visible)).to(visible.dtype)
+        masks = [
+            visible[:, self.names.index(name), None].expand(-1, part.stop - part.start)
+            for name, part in self.conditioning.slices.items()
+        ]
+        return torch.cat([columns * torch.cat(masks, 1) if masks else columns, visible], 1)
+
+    def _scale_input(self, x: Tensor, sigma: Tensor) -> Tensor:
+        if self.prediction == "edm":
+            return (x - self.pixel_mean) / (sigma**2 + self.pixel_std**2).sqrt()
+        return x * alpha_bar_of(sigma).sqrt()
+
+    def _eps_from(self, out: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
+        a = alpha_bar_of(sigma)
+        match self.prediction:
+            case "edm":
+                variance = sigma**2 + self.pixel_std**2
+                return sigma * (x - self.pixel_mean) / variance - self.pixel_std * out / variance.sqrt()
+            case "eps":
+                return out
+            case "x0":
+                return (x - out) / sigma
+            case "v":
+                return a.sqrt() * out + (1 - a).sqrt() * (a.sqrt() * x)
+
+    def _target(self, value: Tensor, noise: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
+        a = alpha_bar_of(sigma)
+        match self.prediction:
+            case "edm":
+                variance = sigma**2 + self.pixel_std**2
+                # Solving the module's equation for F at eps = noise.
+                return (sigma * (x - self.pixel_mean) / variance - noise) * variance.sqrt() / self.pixel_std
+            case "eps":
+                return noise
+            case "x0":
+                return value
+            case "v":
+                return a.sqrt() * noise - (1 - a).sqrt() * value

@@ -1,0 +1,228 @@
+"""Guidance: from the factual parents F to the counterfactual parents, vanishing when they agree.
+
+Parents change one group after another, equal weights together, in declared order: F = v_0, v_1, ..., v_G.
+
+    classifier_free      eps = eps(v_0) + sum_g w_g [eps(v_g) - eps(v_{g-1})]
+    anticausal, delta    eps = eps_base - sigma sum_g s_g grad [log q(v_g | x_bar) - log q(v_{g-1} | x_bar)]
+    anticausal, raw      eps = eps_base - sigma sum_k s_k grad log q(cf_k | x_bar, cf_<k)
+
+with gradients in x_bar (sqrt(1 - a) grad_{x_t} = sigma grad_{x_bar}). ``raw`` is Algorithm 3 of Diff-SCM
+(Sanchez & Tsaftaris 2022): the exact score of p(x | pa) at s = 1 on an unconditional base, but it moves the
+image even when no parent changes. ``delta`` at s = 1 on eps(F) is exact by Bayes' rule; on an unconditional
+base it is a heuristic. ``classifier_free`` is negative-prompt inversion (Miyake et al. 2023), F the negative.
+
+Weights above 1 sharpen a category but multiply a continuous effect, so a plain number applies to categorical
+parents and continuous ones keep 1. Prior samples have no factual: there F := pa, which leaves the conditional
+denoiser alone; on an unconditional base they take ``raw`` with s = 1.
+"""
+
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Annotated, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from torch import Tensor
+
+from graphs.variables import Categorical, Image, Variable
+from mechanisms.base import Parents
+from mechanisms.diffusion.denoiser import Denoiser
+from mechanisms.diffusion.predictor import AnticausalPredictor
+
+__all__ = ["Anticausal", "ClassifierFree", "Factual", "Guidance"]
+
+Strength = Annotated[float, Field(ge=0, le=100)]
+
+
+class Factual(dict[str, Tensor]):
+    """Factual parents by name, and ``known`` (N,): False for rows that are prior samples."""
+
+    def __init__(self, parents: Parents, known: Tensor) -> None:
+        super().__init__(parents)
+        self.known = known
+
+
+class _Guidance(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def strengths(self, variables: Mapping[str, Variable]) -> dict[str, float]:
+        """The weight of each parent: the number for categorical ones, 1 for others, unless named."""
+        given = self._given()
+        named = given if isinstance(given, Mapping) else {}
+        common = given if isinstance(given, float) else 2.0
+        return {
+            name: named.get(name, common if isinstance(variable, Categorical) else 1.0)
+            for name, variable in variables.items()
+        }
+
+    def named(self) -> tuple[str, ...]:
+        """The parents that the options name."""
+        given = self._given()
+        return tuple(given) if isinstance(given, Mapping) else ()
+
+    def _given(self) -> float | Mapping[str, float]:
+        raise NotImplementedError
+
+
+class ClassifierFree(_Guidance):
+    """Extrapolate from the factual to the counterfactual noise estimate.
+
+    One evaluation a step where all weights are 1, two where all changed parents share another weight.
+
+    Attributes:
+        weight: w of categorical parents, or of each parent by name.
+    """
+
+    kind: Literal["classifier_free"] = "classifier_free"
+    weight: Strength | dict[str, Strength] = 2.0
+
+    @property
+    def conditional(self) -> bool:
+        """Abduction sees the factual parents."""
+        return True
+
+    @property
+    def needs_predictor(self) -> bool:
+        """The denoiser is enough."""
+        return False
+
+    def shown(self, variables: Mapping[str, Variable]) -> bool:
+        """All parents."""
+        return True
+
+    def eps(
+        self,
+        denoiser: Denoiser,
+        predictor: AnticausalPredictor | None,
+        x: Tensor,
+        sigma: float,
+        factual: Factual,
+        parents: Parents,
+    ) -> Tensor:
+        """The guided noise estimate of x_bar (N, C, H, W) at one level."""
+        path = _path(factual, parents, self.strengths(denoiser.variables))
+        weights = [0.0, *(weight for weight, _ in path)]
+        # eps(v_g) appears in two neighbouring differences: with + w_g and with - w_{g+1} (v_0 with 1 - w_1).
+        shares = [weight - after for weight, after in zip(weights, [*weights[1:], 0.0], strict=True)]
+        shares[0] += 1
+        stops = [factual, *(stop for _, stop in path)]
+        pairs = zip(shares, stops, strict=True)
+        terms = [share * denoiser.eps(x, sigma, stop) for share, stop in pairs if share]
+        return torch.stack(terms).sum(0) if len(terms) > 1 else terms[0]
+
+    def _given(self) -> float | Mapping[str, float]:
+        return self.weight
+
+
+class Anticausal(_Guidance):
+    """Follow the gradient of an anticausal predictor; one evaluation and one predictor gradient a step.
+
+    No predictor follows an image parent: the base takes its counterfactual value, and always sees it.
+
+    Attributes:
+        form: ``delta`` vanishes at the factual; ``raw`` is the paper's.
+        scale: s of categorical parents, or of each parent by name.
+        denoiser: the base that is guided, and that abduction uses.
+        interval: levels sigma within which counterfactuals are guided (Kynkaanniemi et al. 2024); all where
+            absent.
+    """
+
+    kind: Literal["anticausal"] = "anticausal"
+    form: Literal["delta", "raw"] = "delta"
+    scale: Strength | dict[str, Strength] = 2.0
+    denoiser: Literal["conditional", "unconditional"] = "conditional"
+    interval: tuple[float, float] | None = None
+
+    @field_validator("interval")
+    @classmethod
+    def _ordered(cls, interval: tuple[float, float] | None) -> tuple[float, float] | None:
+        if interval and not 0 <= interval[0] < interval[1]:
+            raise ValueError(f"interval holds two levels sigma, 0 <= low < high, got {list(interval)}")
+        return interval
+
+    @property
+    def conditional(self) -> bool:
+        """Whether abduction sees the factual parents."""
+        return self.denoiser == "conditional"
+
+    @property
+    def needs_predictor(self) -> bool:
+        """Gradients come from a predictor."""
+        return True
+
+    def shown(self, variables: Mapping[str, Variable]) -> Tensor | bool:
+        """All parents, or of an unconditional base the images alone."""
+        images = [isinstance(variable, Image) for variable in variables.values()]
+        return self.conditional or (torch.tensor(images) if any(images) else False)
+
+    def eps(
+        self,
+        denoiser: Denoiser,
+        predictor: AnticausalPredictor | None,
+        x: Tensor,
+        sigma: float,
+        factual: Factual,
+        parents: Parents,
+    ) -> Tensor:
+        """The guided noise estimate of x_bar (N, C, H, W) at one level."""
+        variables = denoiser.variables
+        start = {name: (parents if isinstance(v, Image) else factual)[name] for name, v in variables.items()}
+        base = denoiser.eps(x, sigma, start, shown=self.shown(variables))
+        if predictor is None:  # only where there is no parent to predict
+            return base
+        path = _path(factual, parents, self.strengths(predictor.variables))
+        inside = self.interval is None or self.interval[0] <= sigma <= self.interval[1]
+        steers = inside and (self.form == "raw" or bool(path))
+        samples = not self.conditional and not bool(factual.known.all())
+        if not steers and not samples:
+            return base
+        with torch.enable_grad():
+            image = x.detach().requires_grad_()
+            features = predictor.encode(image, sigma)
+            nothing = features.new_zeros(len(x))
+            gain = self._gain(predictor, features, factual, parents, path) if steers else nothing
+            prior = _joint(predictor, features, parents) if samples else nothing
+            (gradient,) = torch.autograd.grad(torch.where(factual.known, gain, prior).sum(), image)
+        return base - sigma * gradient
+
+    def _gain(
+        self,
+        predictor: AnticausalPredictor,
+        features: Tensor,
+        factual: Factual,
+        parents: Parents,
+        path: list[tuple[float, Parents]],
+    ) -> Tensor:
+        """(N,) what a counterfactual climbs."""
+        if self.form == "raw":
+            strengths = self.strengths(predictor.variables)
+            terms = predictor.log_probs(features, parents)
+            return torch.stack([strengths[name] * term for name, term in terms.items()]).sum(0)
+        joint = [_joint(predictor, features, stop) for stop in (factual, *(stop for _, stop in path))]
+        gains = [
+            weight * (after - before)
+            for (weight, _), (before, after) in zip(path, pairwise(joint), strict=True)
+        ]
+        return torch.stack(gains).sum(0)
+
+    def _given(self) -> float | Mapping[str, float]:
+        return self.scale
+
+
+def _joint(predictor: AnticausalPredictor, features: Tensor, parents: Parents) -> Tensor:
+    return torch.stack(list(predictor.log_probs(features, parents).values())).sum(0)
+
+
+def _path(factual: Parents, parents: Parents, strengths: Mapping[str, float]) -> list[tuple[float, Parents]]:
+    """The stops v_1, ..., v_G with their weights; empty where none of these parents changes in any row."""
+    changed = [name for name in strengths if not torch.equal(factual[name], parents[name])]
+    path: list[tuple[float, Parents]] = []
+    current = dict(factual)
+    for weight in dict.fromkeys(strengths[name] for name in changed):
+        current = current | {name: parents[name] for name in changed if strengths[name] == weight}
+        path.append((weight, current))
+    return path
+
+
+Guidance = Annotated[ClassifierFree | Anticausal, Field(discriminator="kind")]
+"""Any guidance, told apart by ``kind``."""

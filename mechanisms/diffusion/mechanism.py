@@ -1,0 +1,230 @@
+"""``diffusion``: an image node, ``x := decode(u; pa)``, with ``u = encode(x; pa)``.
+
+Composes a denoiser, an anticausal predictor, a solver and guidance. Training fits the first two; the last two
+are options of the same weights.
+
+    abduct     u = (x_T, residuals) by walking the solver up under the factual parents F; F travels in u
+    generate   walk down under guidance from F to the parents asked for
+
+With the default solver ``generate(F, abduct(x, F)) == x`` up to float rounding, by construction; what the
+deterministic inversion recovers is still an approximation of the noise, hence ``abduction = "approximate"``.
+"""
+
+from collections.abc import Mapping
+from typing import Literal, final
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from graphs.errors import MechanismError, UnknownNameError
+from graphs.variables import Categorical, Image, Variable
+from mechanisms.base import Abducted, Mechanism, Noise, Parents
+from mechanisms.diffusion.backbones import EncoderSpec, UNet
+from mechanisms.diffusion.denoiser import Denoiser, Prediction, log_normal_levels, stratified
+from mechanisms.diffusion.guidance import ClassifierFree, Factual, Guidance
+from mechanisms.diffusion.predictor import AnticausalPredictor
+from mechanisms.diffusion.solvers import DDPM, Anchored, Solver
+from mechanisms.options import TrainedSpec
+from mechanisms.training import Training
+
+__all__ = ["Diffusion", "DiffusionMechanism"]
+
+# Rows in one network call: enough to fill the machine, little enough for memory (pixels per call).
+_PIXELS_A_CALL = 128 * 28 * 28
+
+
+class Diffusion(TrainedSpec, frozen=True):
+    """Options of an image node.
+
+    Attributes:
+        backbone: the denoising network.
+        prediction: what it predicts; ``edm`` for models trained here.
+        dropout: probability of hiding each parent in training, which makes the denoiser unconditional too.
+        predictor: the anticausal predictor; None trains none, which rules anticausal guidance out.
+        solver: how noise is recovered and images are generated.
+        guidance: how counterfactual parents steer generation.
+        levels: mean and standard deviation of ln sigma in training (Karras et al. 2022).
+        training: settings of the fitting loop.
+    """
+
+    kind: Literal["diffusion"] = "diffusion"
+    backbone: UNet = UNet()
+    prediction: Prediction = "edm"
+    dropout: float = Field(default=0.15, ge=0, lt=1)
+    predictor: EncoderSpec | None = EncoderSpec()
+    solver: Solver = Anchored()
+    guidance: Guidance = ClassifierFree()
+    levels: tuple[float, float] = (-1.0, 1.2)
+    training: Training | None = Training(epochs=6, batch_size=128, validation=0.01)
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> "Diffusion":
+        if self.guidance.needs_predictor and self.predictor is None:
+            raise ValueError(
+                "anticausal guidance needs a predictor: leave `predictor` out for the default one"
+            )
+        if self.dropout == 0 and not self.guidance.conditional:
+            raise ValueError("an unconditional denoiser needs dropout above 0: it learns from hidden parents")
+        if self.solver.kind == "belm" and not self.guidance.conditional:
+            raise ValueError("solver belm needs a conditional denoiser: it drifts on unconditional fields")
+        return self
+
+    def make(self, variable: Variable, parents: Mapping[str, Variable]) -> "DiffusionMechanism":
+        """The mechanism for one image variable and its parents."""
+        if not isinstance(variable, Image):
+            raise MechanismError(
+                f"Mechanism 'diffusion' generates images, but the variable is {variable.describe()}."
+            )
+        self.backbone.check_size(variable.height, variable.width)
+        tabular = [name for name, parent in parents.items() if not isinstance(parent, Image)]
+        if self.predictor and tabular:
+            self.predictor.check_size(variable.height, variable.width)
+        for name, parent in parents.items():
+            if isinstance(parent, Image) and parent.event_shape[1:] != variable.event_shape[1:]:
+                raise MechanismError(
+                    f"Image parent {name!r} is {parent.describe()}, but must be as high and wide as "
+                    f"{variable.describe()}. Resize one of them in the data."
+                )
+        known = tabular if self.guidance.needs_predictor else list(parents)
+        for name in self.guidance.named():
+            if name not in known:
+                raise UnknownNameError.of("parent", name, known, where=f"guidance {self.guidance.kind!r}")
+        return DiffusionMechanism(self, variable, parents)
+
+
+@final
+class DiffusionMechanism(Mechanism):
+    """An image node bound to its parents; see the module."""
+
+    spec: Diffusion
+    variable: Image
+    abduction = "approximate"
+
+    def __init__(self, spec: Diffusion, variable: Image, parents: Mapping[str, Variable]) -> None:
+        super().__init__(spec, variable, parents)
+        self.denoiser = Denoiser(variable, parents, spec.backbone, spec.prediction, spec.dropout)
+        tabular = any(not isinstance(parent, Image) for parent in parents.values())
+        self.predictor = (
+            AnticausalPredictor(variable, parents, spec.predictor) if spec.predictor and tabular else None
+        )
+        self.chunk_rows = max(1, _PIXELS_A_CALL // (variable.height * variable.width))
+        if isinstance(spec.solver, DDPM):
+            self.abduction = "none"
+
+    def sample_noise(self, n: int, *, generator: torch.Generator) -> Noise:
+        """x_T and residuals from their prior, no factual parents."""
+        solver, shape = self.spec.solver, self.variable.event_shape
+        device = generator.device
+        leaves = {"x_T": torch.randn(n, *shape, generator=generator, device=device)}
+        if count := solver.residual_count():
+            residuals = torch.zeros(n, count, *shape, device=device)
+            if scale := solver.residual_scale():
+                residuals = scale * torch.randn(n, count, *shape, generator=generator, device=device)
+            leaves["residuals"] = residuals
+        blank = {
+            name: torch.zeros(n, *parent.event_shape, device=device) for name, parent in self.parents.items()
+        }
+        return Noise(n, leaves | self._remember(blank, torch.zeros(n, dtype=torch.bool, device=device)))
+
+    @torch.no_grad()
+    def generate(self, parents: Parents, noise: Noise) -> Tensor:
+        """The image under these parents; rows abducted elsewhere start from their factual parents."""
+        guidance, known = self.spec.guidance, noise["known"]
+        factual = Factual(
+            {name: _where(known, noise[f"factual.{name}"], parents[name]) for name in self.parents}, known
+        )
+
+        def eps(x: Tensor, sigma: float) -> Tensor:
+            return guidance.eps(self.denoiser, self.predictor, x, sigma, factual, parents)
+
+        x = self.spec.solver.decode(noise, eps)
+        if bool(known.all()):
+            return x
+        # A prior sample still carries sigma_0 of noise; an abducted image never did.
+        sigma = self.spec.solver.levels()[0]
+        return _where(known, x, x - sigma * eps(x, sigma))
+
+    @torch.no_grad()
+    def abduct(self, value: Tensor, parents: Parents, *, generator: torch.Generator) -> Abducted:
+        """Invert each distinct (image, parents) row once."""
+        first, inverse = _distinct([value, *parents.values()])
+        rows = {name: parent[first] for name, parent in parents.items()}
+        shown = self.spec.guidance.shown(self.parents)
+
+        def eps(x: Tensor, sigma: float) -> Tensor:
+            return self.denoiser.eps(x, sigma, rows, shown=shown)
+
+        leaves = self.spec.solver.encode(value[first], eps)
+        leaves = {name: leaf[inverse] for name, leaf in leaves.items()}
+        known = torch.ones(len(value), dtype=torch.bool, device=value.device)
+        return Abducted(Noise(len(value), leaves | self._remember(parents, known)))
+
+    def prepare(self, value: Tensor, parents: Parents) -> None:
+        """Take pixel statistics and the parents' standardising."""
+        self.denoiser.prepare(value, parents)
+        if self.predictor:
+            self.predictor.prepare(value, parents)
+
+    def loss(self, value: Tensor, parents: Parents, *, generator: torch.Generator) -> Tensor:
+        """(N,) the denoiser's loss plus the predictor's -log q(pa | x_t); they share no parameters."""
+        noise = torch.randn(value.shape, generator=generator, device=generator.device).to(value)
+        sigma = log_normal_levels(len(value), *self.spec.levels, generator=generator).to(value)
+        shown = self.denoiser.draw_shown(len(value), generator=generator).to(value.device)
+        loss = self.denoiser.loss(value, parents, sigma, noise, shown)
+        if self.predictor is None:
+            return loss
+        levels = self._guided_levels(len(value), generator=generator).to(value)
+        features = self.predictor.encode(value + levels.view(-1, 1, 1, 1) * noise, levels)
+        return loss - torch.stack(list(self.predictor.log_probs(features, parents).values())).sum(0)
+
+    @torch.no_grad()
+    def validate(self, value: Tensor, parents: Parents, *, generator: torch.Generator) -> Mapping[str, float]:
+        """How well each cause is recovered from the clean image, beside what guessing achieves.
+
+        Categorical parents: accuracy, and the share of the commonest category. Continuous parents: mean
+        absolute error, and that of guessing the median.
+        """
+        if self.predictor is None:
+            return {}
+        sigma = self.spec.solver.levels()[0]
+        parts = value.split(self.chunk_rows or len(value))
+        features = torch.cat([self.predictor.encode(part, sigma) for part in parts])
+        figures: dict[str, float] = {}
+        for name in self.predictor.names:
+            guess, truth = self.predictor.most_likely(features, parents, name), parents[name]
+            if isinstance(self.parents[name], Categorical):
+                figures[f"{name} accuracy"] = (guess == truth).double().mean().item()
+                figures[f"{name} chance"] = truth.bincount().max().item() / len(truth)
+            else:
+                figures[f"{name} error"] = (guess - truth).abs().mean().item()
+                figures[f"{name} chance"] = (truth - truth.median(0).values).abs().mean().item()
+        return figures
+
+    def _guided_levels(self, n: int, *, generator: torch.Generator) -> Tensor:
+        """Levels log-uniform over the solver's range, stratified, (n,)."""
+        sigma = self.spec.solver.levels()
+        uniform = stratified(n, generator=generator)
+        # Shuffled, so that a row's level here says nothing of its level in the denoiser's loss.
+        uniform = uniform[torch.randperm(n, generator=generator, device=generator.device)]
+        return sigma[0] * (sigma[-1] / sigma[0]) ** uniform
+
+    def _remember(self, factual: Parents, known: Tensor) -> dict[str, Tensor]:
+        """The leaves that carry factual parents in the noise."""
+        canonical = {name: getattr(torch, parent.dtype) for name, parent in self.parents.items()}
+        leaves = {f"factual.{name}": factual[name].to(dtype) for name, dtype in canonical.items()}
+        return {"known": known} | leaves
+
+
+def _where(mask: Tensor, yes: Tensor, no: Tensor) -> Tensor:
+    """Rows of ``yes`` where mask (N,), of ``no`` elsewhere."""
+    return torch.where(mask.view(-1, *[1] * (yes.ndim - 1)), yes, no.to(yes))
+
+
+def _distinct(columns: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """The first row of each distinct one, and for every row which of those it equals."""
+    rows = torch.cat([column.reshape(len(column), -1).double() for column in columns], 1)
+    _, inverse = torch.unique(rows, dim=0, return_inverse=True)
+    numbers = torch.arange(len(rows), device=rows.device)
+    first = numbers.new_full((int(inverse.max()) + 1,), len(rows)).scatter_reduce(0, inverse, numbers, "amin")
+    return first, inverse

@@ -1,0 +1,246 @@
+"""Solvers: from an image to its noise and back, on one grid of levels sigma_0 < ... < sigma_N.
+
+Everything moves in x_bar = x_t / sqrt(alpha_bar), where ``d x_bar / d sigma = eps`` (see ``schedule``).
+``encode`` walks up with the factual noise estimate, ``decode`` walks down with the counterfactual one.
+
+    ddim      Euler both ways (Song et al. 2020, eq. 13): Diff-SCM's Algorithms 1 and 2. First order.
+    anchored  DPM-Solver++(2M) (Lu et al. 2022, Algorithm 2) plus what each step misses: encoding stores
+              r_i = x_{i-1} - step(x_i) under the factual parents, decoding adds it back. Second order; a null
+              intervention returns the image at any N, by construction.
+    belm      Variable-step leapfrog (O-BELM, Wang et al. 2024, eq. 18), invertible by algebra. Second order.
+    ddpm      Ancestral sampling (Ho et al. 2020). Prior samples only: it has no inverse.
+
+Noise leaves: ``x_T`` (n, C, H, W), in the variance-preserving scale, so that its prior is N(0, I);
+``residuals`` (n, k, C, H, W), whose prior is zero (for ``ddpm``: N(0, I)).
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Annotated, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import Tensor
+
+from graphs.errors import CannotAbductError, MechanismError
+from mechanisms.diffusion.schedule import DDPMGrid, Grid, LogGrid
+
+__all__ = ["BELM", "DDIM", "DDPM", "Anchored", "NoiseEstimate", "Solver"]
+
+NoiseEstimate = Callable[[Tensor, float], Tensor]
+"""eps(x_bar, sigma): the estimated noise of x_bar (N, C, H, W) at level sigma."""
+
+Leaves = Mapping[str, Tensor]
+
+
+class _Solver(BaseModel):
+    """What all solvers share: a number of steps on a grid of levels."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    steps: int = Field(default=16, ge=2, le=1000)
+    grid: Grid = LogGrid()
+
+    @model_validator(mode="after")
+    def _levels_exist(self) -> "_Solver":
+        sigma = self.grid.sigmas(self.steps)
+        if not bool(sigma.isfinite().all()):
+            raise ValueError(f"the levels must be finite, got sigma up to {sigma.max():g} from {self.grid!r}")
+        return self
+
+    def levels(self) -> list[float]:
+        """sigma_0 < ... < sigma_N."""
+        return self.grid.sigmas(self.steps).tolist()
+
+    def residual_count(self) -> int:
+        """How many images, beside x_T, the noise of one row holds."""
+        return 0
+
+    def residual_scale(self) -> float:
+        """Standard deviation of the residuals' prior."""
+        return 0.0
+
+    def to_noise(self, top: Tensor) -> Tensor:
+        """x_T in the variance-preserving scale from x_bar at sigma_N."""
+        return top / (1 + self.levels()[-1] ** 2) ** 0.5
+
+    def from_noise(self, x_T: Tensor) -> Tensor:
+        """Inverse of ``to_noise``."""
+        return x_T * (1 + self.levels()[-1] ** 2) ** 0.5
+
+
+class DDIM(_Solver):
+    """Deterministic DDIM, encode and decode on the same levels; 2 N evaluations."""
+
+    kind: Literal["ddim"] = "ddim"
+
+    def encode(self, image: Tensor, eps: NoiseEstimate) -> Leaves:
+        """Algorithm 2: x_T of a clean image."""
+        sigma, x = self.levels(), image
+        for i in range(self.steps):
+            x = x + (sigma[i + 1] - sigma[i]) * eps(x, sigma[i])
+        return {"x_T": self.to_noise(x)}
+
+    def decode(self, noise: Leaves, eps: NoiseEstimate) -> Tensor:
+        """Algorithm 1 (with a guided ``eps``, Algorithm 3): the image at sigma_0."""
+        sigma, x = self.levels(), self.from_noise(noise["x_T"])
+        for i in range(self.steps, 0, -1):
+            x = x + (sigma[i - 1] - sigma[i]) * eps(x, sigma[i])
+        return x
+
+
+class Anchored(_Solver):
+    """Second-order multistep with step residuals; 2 N + 1 evaluations, 2 N without residuals.
+
+    Attributes:
+        residuals: keep what each step misses. Without, the null is only as good as the solver.
+    """
+
+    kind: Literal["anchored"] = "anchored"
+    residuals: bool = True
+
+    def residual_count(self) -> int:
+        """One residual a step."""
+        return self.steps if self.residuals else 0
+
+    def encode(self, image: Tensor, eps: NoiseEstimate) -> Leaves:
+        """Walk up, then look back down for what each step misses."""
+        sigma = self.levels()
+        states, denoised = [image], list[Tensor]()
+        for i in range(self.steps):
+            denoised.append(states[i] - sigma[i] * eps(states[i], sigma[i]))
+            latest, behind = denoised[:-3:-1], sigma[max(i - 1, 0) : i + 1][::-1]
+            states.append(_multistep(states[i], latest, behind, sigma[i + 1]))
+        noise = {"x_T": self.to_noise(states[-1])}
+        if self.residuals:
+            denoised.append(states[-1] - sigma[-1] * eps(states[-1], sigma[-1]))
+            missed = [
+                states[i - 1] - _multistep(states[i], denoised[i : i + 2], sigma[i : i + 2], sigma[i - 1])
+                for i in range(self.steps, 0, -1)
+            ]
+            noise["residuals"] = torch.stack(missed, 1)
+        return noise
+
+    def decode(self, noise: Leaves, eps: NoiseEstimate) -> Tensor:
+        """Walk down from x_T, adding back each step's residual: the image at sigma_0."""
+        sigma, x = self.levels(), self.from_noise(noise["x_T"])
+        denoised = list[Tensor]()
+        for i in range(self.steps, 0, -1):
+            denoised = [x - sigma[i] * eps(x, sigma[i]), *denoised[:1]]
+            x = _multistep(x, denoised, sigma[i : i + 2], sigma[i - 1])
+            if self.residuals:
+                x = x + noise["residuals"][:, self.steps - i]
+        return x
+
+
+def _multistep(x: Tensor, denoised: list[Tensor], sigma: list[float], target: float) -> Tensor:
+    """One DPM-Solver++(2M) step of x_bar from sigma[0] to ``target``, up or down.
+
+    Args:
+        x: x_bar at sigma[0].
+        denoised: estimates of x_0 at sigma[0] and, but for the first step, at the level before.
+        sigma: the levels of ``denoised``.
+        target: the level to reach.
+    """
+    ratio = target / sigma[0]
+    best = denoised[0]
+    if len(denoised) > 1:
+        # h_n / h_{n-1} in lambda = -log sigma (Lu et al. 2022, eq. 13 ff.).
+        step, before = math.log(sigma[0] / target), math.log(sigma[1] / sigma[0])
+        best = best + (step / before / 2) * (denoised[0] - denoised[1])
+    return ratio * x + (1 - ratio) * best
+
+
+class BELM(_Solver):
+    """Variable-step leapfrog: exactly invertible, for conditional denoisers on geometric grids.
+
+    The noise is the pair at the two top levels; it is kept as x_T and what the DDIM step from x_T misses of
+    its partner, so that a prior draw is x_T alone. 2 N + 1 evaluations.
+
+    Attributes:
+        max_spread: largest standard deviation of x_T over a row's pixels. On stiff fields the leapfrog
+            drifts, and an exploded latent decodes to nonsense under any other parents: refused beyond this.
+    """
+
+    kind: Literal["belm"] = "belm"
+    max_spread: float = Field(default=2.0, gt=1)
+
+    @model_validator(mode="after")
+    def _geometric(self) -> "BELM":
+        if not isinstance(self.grid, LogGrid):
+            raise ValueError(f"belm needs a geometric grid (kind: log), got {self.grid.kind!r}")
+        return self
+
+    def residual_count(self) -> int:
+        """The partner's residual."""
+        return 1
+
+    def encode(self, image: Tensor, eps: NoiseEstimate) -> Leaves:
+        """Walk up by the leapfrog's own inverse."""
+        sigma = self.levels()
+        below, x = image, image + (sigma[1] - sigma[0]) * eps(image, sigma[0])
+        for i in range(1, self.steps):
+            down, up = sigma[i] - sigma[i - 1], sigma[i + 1] - sigma[i]
+            share, slope = down**2 / up**2, down * (down + up) / up
+            below, x = x, (below - (1 - share) * x + slope * eps(x, sigma[i])) / share
+        partner = x + (sigma[-2] - sigma[-1]) * eps(x, sigma[-1])
+        noise = {"x_T": self.to_noise(x), "residuals": (below - partner)[:, None]}
+        self._check_spread(noise["x_T"])
+        return noise
+
+    def decode(self, noise: Leaves, eps: NoiseEstimate) -> Tensor:
+        """Walk down from the pair: the image at sigma_0."""
+        sigma, above = self.levels(), self.from_noise(noise["x_T"])
+        x = above + (sigma[-2] - sigma[-1]) * eps(above, sigma[-1]) + noise["residuals"][:, 0]
+        for i in range(self.steps - 1, 0, -1):
+            down, up = sigma[i] - sigma[i - 1], sigma[i + 1] - sigma[i]
+            share, slope = down**2 / up**2, down * (down + up) / up
+            above, x = x, share * above + (1 - share) * x - slope * eps(x, sigma[i])
+        return x
+
+    def _check_spread(self, x_T: Tensor) -> None:
+        spread = x_T.flatten(1).std(1)
+        if bool((spread > self.max_spread).any()) or not bool(spread.isfinite().all()):
+            row = int(spread.nan_to_num(torch.inf).argmax())
+            raise MechanismError(
+                f"Solver 'belm' drifted: the latent of row {row} has standard deviation {spread[row]:.2f}, "
+                f"expected about 1 and at most {self.max_spread:g}. Use solver 'anchored', or more steps "
+                f"than {self.steps}."
+            )
+
+
+class DDPM(_Solver):
+    """Ancestral sampling, for prior samples; N evaluations."""
+
+    kind: Literal["ddpm"] = "ddpm"
+    steps: int = Field(default=99, ge=2, le=1000)
+    grid: Grid = DDPMGrid()
+
+    def residual_count(self) -> int:
+        """Fresh noise at each step."""
+        return self.steps
+
+    def residual_scale(self) -> float:
+        """The steps' noise is standard normal."""
+        return 1.0
+
+    def encode(self, image: Tensor, eps: NoiseEstimate) -> Leaves:
+        """Refused: ancestral sampling has no inverse."""
+        raise CannotAbductError(
+            "Solver 'ddpm' samples but cannot recover an image's noise. Use 'anchored', 'belm' or 'ddim': "
+            'scm.with_options(node, solver={"kind": "anchored"}).'
+        )
+
+    def decode(self, noise: Leaves, eps: NoiseEstimate) -> Tensor:
+        """The posterior mean of each level given x_0's estimate, plus its noise: the image at sigma_0."""
+        sigma, x = self.levels(), self.from_noise(noise["x_T"])
+        for i in range(self.steps, 0, -1):
+            share = sigma[i - 1] ** 2 / sigma[i] ** 2
+            # q(x_bar_{i-1} | x_bar_i, x_0) has mean x_0 + share (x_bar_i - x_0) and this variance.
+            spread = sigma[i - 1] * (1 - share) ** 0.5
+            x = x + (share - 1) * sigma[i] * eps(x, sigma[i]) + spread * noise["residuals"][:, self.steps - i]
+        return x
+
+
+Solver = Annotated[DDIM | Anchored | BELM | DDPM, Field(discriminator="kind")]
+"""Any of the solvers, told apart by ``kind``."""

@@ -1,0 +1,116 @@
+"""f(pa), the deterministic part of an additive mechanism, always added to something: x = f(pa) + u.
+
+    add_to(start, parents, sign) = start + sign * f(parents)
+
+Linear: f(pa) = bias + sum over parents of their columns times weights, in data units. Columns are never
+stacked: each scalar parent is one in-place multiply-add over the rows, a categorical parent a lookup.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from graphs.errors import MechanismError
+from graphs.variables import Categorical, Variable
+from mechanisms.base import Parents
+from mechanisms.conditioning import Conditioning, standardisation
+from mechanisms.networks import DenseNetwork
+
+__all__ = ["LinearRegression", "NetworkRegression"]
+
+
+class LinearRegression(nn.Module):
+    """Weights for each parent's columns, (columns, width), and a bias, (width,)."""
+
+    bias: Tensor
+    weight: Tensor
+
+    def __init__(self, parents: Mapping[str, Variable], width: int) -> None:
+        super().__init__()
+        layout = Conditioning(parents)
+        self.parents, self.slices = dict(parents), layout.slices
+        self.register_buffer("bias", torch.zeros(width, dtype=torch.float64))
+        self.register_buffer("weight", torch.zeros(layout.width, width, dtype=torch.float64))
+
+    def add_to(self, start: Tensor, parents: Parents, sign: int = 1) -> Tensor:
+        """``start + sign * f(parents)``: (N, width) -> (N, width)."""
+        if len(self.bias) == 1:
+            return self._add_scalar(start[:, 0], parents, sign)[:, None]
+        total = torch.add(start, self.bias, alpha=sign)
+        for name, weight in self._weights(parents, start.dtype):
+            value = parents[name]
+            if isinstance(self.parents[name], Categorical):
+                total = total.add_(weight.index_select(0, value), alpha=sign)
+            else:
+                total = total.addmm_(value.reshape(len(value), -1), weight, alpha=sign)
+        return total
+
+    def _add_scalar(self, start: Tensor, parents: Parents, sign: int) -> Tensor:
+        """The same for a scalar event, (N,) -> (N,)."""
+        total = torch.add(start, self.bias[0], alpha=sign)
+        for name, weight in self._weights(parents, start.dtype):
+            value, column = parents[name], weight[:, 0]
+            if isinstance(self.parents[name], Categorical):
+                total = total.add_(column.index_select(0, value), alpha=sign)
+            elif value.ndim == 1:
+                # In place, by a number: 15 times faster at 100,000 rows than into fresh memory.
+                total = total.add_(value, alpha=sign * column.item())
+            else:
+                total = total.addmv_(value.reshape(len(value), -1), column, alpha=sign)
+        return total
+
+    def _weights(self, parents: Parents, dtype: torch.dtype) -> list[tuple[str, Tensor]]:
+        """Each parent's weights, (columns, width)."""
+        missing = self.parents.keys() - parents.keys()
+        if missing:
+            raise MechanismError(
+                f"The values of parents {sorted(missing)} are missing; got {sorted(parents)}."
+            )
+        weight = self.weight.to(dtype)
+        return [(name, weight[columns]) for name, columns in self.slices.items()]
+
+    def solve(self, value: Tensor, parents: Parents) -> None:
+        """Least squares on the rows ``value`` (N, width), of least norm where columns are dependent.
+
+        One-hot columns always are (they sum to 1); a category never seen gets the average effect.
+        """
+        conditioning = Conditioning(self.parents).to(value.device)
+        conditioning.prepare(parents)
+        columns = conditioning(parents, len(value)).to(value.dtype)
+        centre, target = columns.mean(0), value.mean(0)
+        if columns.shape[1]:
+            # On the CPU, whose driver 'gelsd' handles dependent columns.
+            system = (columns - centre).cpu(), (value - target).cpu()
+            solution = torch.linalg.lstsq(*system, driver="gelsd").solution.to(value)
+        else:
+            solution = self.weight.new_zeros(0, value.shape[1])
+        self.weight.copy_(solution / conditioning.std[:, None])
+        self.bias.copy_(target - (centre + conditioning.mean / conditioning.std) @ solution)
+
+
+class NetworkRegression(nn.Module):
+    """A dense network of the standardised parents, in deviations of x."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, parents: Mapping[str, Variable], width: int, hidden: Sequence[int]) -> None:
+        super().__init__()
+        self.conditioning = Conditioning(parents)
+        self.network = DenseNetwork(self.conditioning.width, hidden, torch.zeros(width))
+        self.register_buffer("mean", torch.zeros(width, dtype=torch.float64))
+        self.register_buffer("std", torch.ones(width, dtype=torch.float64))
+
+    def prepare(self, value: Tensor, parents: Parents) -> None:
+        """Take means and deviations from the training rows, ``value`` (N, width)."""
+        self.conditioning.prepare(parents)
+        for buffer, figure in zip((self.mean, self.std), standardisation(value), strict=True):
+            buffer.copy_(figure)
+
+    def add_to(self, start: Tensor, parents: Parents, sign: int = 1) -> Tensor:
+        """``start + sign * f(parents)``: (N, width) -> (N, width)."""
+        mean = self.network(self.conditioning(parents)) * self.std + self.mean
+        return torch.add(start, mean, alpha=sign)

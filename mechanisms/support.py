@@ -1,0 +1,96 @@
+"""A bounded variable as a smooth image of the real line, componentwise: the last transform of a flow.
+
+    (-inf, inf)      x = z
+    (lower, inf)     x = lower + scale * softplus(z)
+    (-inf, upper)    x = upper - scale * softplus(z)
+    (lower, upper)   x = lower + (upper - lower) * sigmoid(z)
+
+The scale is the training rows' mean distance to the bound. The bounds themselves are not in the image.
+"""
+
+from __future__ import annotations
+
+import pyro.distributions.transforms as transforms
+import torch
+from torch import Tensor, nn
+from torch.distributions import Transform
+
+from graphs.errors import DomainError
+
+__all__ = ["Support"]
+
+
+class _Softplus(transforms.SoftplusTransform):
+    """log(1 + exp(z)) to rounding; torch's own gives z above 20, which its inverse misses by 2e-9."""
+
+    def _call(self, x: Tensor) -> Tensor:
+        return torch.logaddexp(x, torch.zeros_like(x))
+
+
+class Support(nn.Module):
+    """The map from the line to (lower, upper), and the refusal of values that are not inside.
+
+    Attributes:
+        lower: open bound below, or None.
+        upper: open bound above, or None.
+        scale: (width,) what one unit of z is, far from the only bound.
+    """
+
+    scale: Tensor
+
+    def __init__(self, lower: float | None, upper: float | None, width: int) -> None:
+        super().__init__()
+        self.lower, self.upper = lower, upper
+        self.register_buffer("scale", torch.ones(width, dtype=torch.float64))
+
+    def prepare(self, value: Tensor) -> None:
+        """Take the scale from the training rows, (N, width), which lie inside."""
+        if self.lower is not None and self.upper is None:
+            self.scale.copy_((value - self.lower).mean(0))
+        elif self.upper is not None and self.lower is None:
+            self.scale.copy_((self.upper - value).mean(0))
+
+    def transforms(self) -> list[Transform]:
+        """From the line to the data, in order; elementwise over (N, width)."""
+        if self.lower is not None and self.upper is not None:
+            shift = transforms.AffineTransform(self.lower, self.upper - self.lower)
+            return [transforms.SigmoidTransform(), shift]
+        if self.lower is not None:
+            return [_Softplus(), transforms.AffineTransform(self.lower, self.scale)]
+        if self.upper is not None:
+            return [_Softplus(), transforms.AffineTransform(self.upper, -self.scale)]
+        return []
+
+    @property
+    def increasing(self) -> bool:
+        """Whether x grows with z: not where the only bound is above."""
+        return self.lower is not None or self.upper is None
+
+    def inside(self, value: Tensor) -> Tensor:
+        """``value`` moved off a bound that rounding put it on, to the nearest number inside."""
+        if self.lower is not None:
+            lower = value.new_tensor(self.lower)
+            value = value.clamp(min=torch.nextafter(lower, lower.new_tensor(torch.inf)))
+        if self.upper is not None:
+            upper = value.new_tensor(self.upper)
+            value = value.clamp(max=torch.nextafter(upper, upper.new_tensor(-torch.inf)))
+        return value
+
+    def check(self, value: Tensor) -> None:
+        """Refuse values that are not inside, (N, width).
+
+        Raises:
+            DomainError: a value is on a bound or beyond.
+        """
+        outside = torch.zeros_like(value, dtype=torch.bool)
+        if self.lower is not None:
+            outside |= value <= self.lower
+        if self.upper is not None:
+            outside |= value >= self.upper
+        if bool(outside.any()):
+            row, column = outside.nonzero()[0].tolist()
+            raise DomainError(
+                f"Row {row} is {value[row, column].item()}, but a flow gives values strictly inside its "
+                f"bounds, {self.lower} and {self.upper}. Widen these, or set dequantize to the "
+                "step of a grid that the values lie on (dequantize: 1 for whole numbers)."
+            )

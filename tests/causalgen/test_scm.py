@@ -1,0 +1,207 @@
+"""The face: declaring, describing, options, files, and what it says to bad input."""
+
+import networkx as nx
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import causalgen as cg
+
+VARIABLES = {"a": cg.Categorical(3), "b": cg.Continuous(lower=0, upper=1)}
+
+
+def test_mechanisms_follow_the_variable_where_none_is_named():
+    graph = nx.DiGraph([("a", "b"), ("b", "picture")])
+    scm = cg.SCM(graph, {**VARIABLES, "picture": cg.Image(1, 8, 8)}, {"picture": cg.mechanisms.Diffusion()})
+    assert [m.spec.kind for m in scm.mechanisms.values()] == ["categorical", "flow", "diffusion"]
+    assert "picture  image 1x8x8  <- diffusion(b)  (not fitted)" in scm.describe()
+
+
+def test_a_cycle_is_named():
+    with pytest.raises(cg.CycleError, match=r"a -> b -> a|b -> a -> b"):
+        cg.SCM(nx.DiGraph([("a", "b"), ("b", "a")]), VARIABLES)
+
+
+def test_declarations_that_do_not_fit_say_so():
+    graph = nx.DiGraph([("a", "b")])
+    with pytest.raises(cg.GraphError, match="'b' has no variable"):
+        cg.SCM(graph, {"a": VARIABLES["a"]})
+    with pytest.raises(cg.UnknownNameError, match=r"'c' in variables.*Known: a, b"):
+        cg.SCM(graph, {**VARIABLES, "c": cg.Continuous()})
+    with pytest.raises(cg.UnknownNameError, match="in mechanisms"):
+        cg.SCM(graph, VARIABLES, {"B": cg.mechanisms.Flow()})
+    with pytest.raises(cg.MechanismError, match="Node 'b'.*images"):
+        cg.SCM(graph, VARIABLES, {"b": cg.mechanisms.Diffusion()})
+    with pytest.raises(cg.MechanismError, match="got str"):
+        cg.SCM(graph, VARIABLES, {"b": "flow"})
+
+
+def test_questions_before_fitting_name_the_node():
+    scm = cg.SCM(nx.DiGraph([("a", "b")]), VARIABLES)
+    with pytest.raises(cg.NotFittedError, match="'a'.*fit"):
+        scm.sample(3)
+    with pytest.raises(cg.NotFittedError, match="'a'.*fit"):
+        scm.save_pretrained("nowhere")
+
+
+@pytest.mark.parametrize(
+    ("evidence", "error", "words"),
+    [
+        ({"kind": 1}, cg.PartialEvidenceError, "lacks 'picture'"),
+        ({"kind": 1, "picture": 0, "extra": 2}, cg.UnknownNameError, "'extra' in evidence"),
+        ({"kind": 1, "picture": np.zeros((1, 9, 8))}, cg.ShapeError, "9"),
+        ({"kind": 1, "picture": np.full((1, 8, 8), np.nan)}, cg.DomainError, "nan|NaN"),
+        ({"kind": 1, "picture": np.full((1, 8, 8), 200.0)}, cg.DomainError, "255"),
+        ({"kind": 2, "picture": np.zeros((1, 8, 8))}, cg.DomainError, "0..1"),
+        ({"kind": [0, 1], "picture": np.zeros((3, 1, 8, 8))}, cg.ShapeError, "2 rows"),
+        ({}, cg.EvidenceError, "empty"),
+        (3, cg.EvidenceError, "int"),
+    ],
+)
+def test_bad_evidence_is_one_clear_error(pictures, evidence, error, words):
+    scm, _ = pictures
+    with pytest.raises(error, match=words):
+        scm.counterfactual(evidence, do={"kind": 0})
+
+
+@pytest.mark.parametrize(
+    ("do", "error", "words"),
+    [
+        ({"kid": 0}, cg.UnknownNameError, "Did you mean 'kind'"),
+        ({"kind": 2}, cg.DomainError, "Intervention on 'kind'"),
+        ({"kind": [0, 1, 0]}, cg.InterventionError, "3 rows, but the evidence has 2"),
+        ({"kind": lambda k: k + 5}, cg.DomainError, "function's value"),
+        ({"kind": [0, 1], "picture": np.zeros((3, 1, 8, 8))}, cg.InterventionError, "equal numbers"),
+        ([("kind", 1)], cg.InterventionError, "list"),
+    ],
+)
+def test_bad_interventions_are_one_clear_error(pictures, do, error, words):
+    scm, data = pictures
+    evidence = {node: values[:2] for node, values in data.items()}
+    with pytest.raises(error, match=words):
+        scm.counterfactual(evidence, do=do, seed=0)
+
+
+def test_numbers_of_draws_are_checked(linear):
+    scm, _ = linear
+    with pytest.raises(cg.EvidenceError, match="n = 0"):
+        scm.sample(0)
+    with pytest.raises(cg.EvidenceError, match="num_samples"):
+        scm.abduct({"x": 0.0, "y": 0.0, "z": 0.0, "w": 0.0}, num_samples=0)
+    with pytest.raises(cg.UnknownNameError, match="in targets"):
+        scm.sample(1, targets=["q"])
+    with pytest.raises(cg.InterventionError, match="already"):
+        scm.do({"x": 1.0}).do({"x": 2.0})
+
+
+def test_evidence_is_not_changed(pictures):
+    scm, data = pictures
+    evidence = {node: values[:3].copy() for node, values in data.items()}
+    scm.counterfactual(evidence, do={"kind": 1}, seed=0)
+    assert all(np.array_equal(evidence[node], data[node][:3]) for node in data)
+
+
+def test_uint8_and_float_images_are_the_same_evidence(pictures):
+    scm, data = pictures
+    whole = scm.counterfactual({"kind": 0, "picture": data["picture"][0]}, do={"kind": 1}, seed=0)
+    share = scm.counterfactual({"kind": 0, "picture": data["picture"][0] / 255.0}, do={"kind": 1}, seed=0)
+    torch.testing.assert_close(whole["picture"], share["picture"], rtol=0, atol=1e-5)
+
+
+def test_a_frame_keeps_its_index(linear):
+    scm, data = linear
+    frame = pd.DataFrame(data).iloc[5:9].set_index(pd.Index(list("pqrs")))
+    cf = scm.counterfactual(frame, do={"x": 1.0}, seed=0)
+    assert list(cf["z"].index) == list("pqrs")
+    assert list(cf.factual["y"]) == list(frame["y"])
+
+
+def test_log_prob_is_the_sum_over_nodes_and_names_who_has_none(linear, pictures):
+    scm, data = linear
+    rows = {node: values[:7] for node, values in data.items()}
+    residual = {node: scm.abduct(rows).noise[node]["residual"] for node in scm.graph.nodes}
+    expected = sum(
+        torch.distributions.Normal(0, scm.mechanisms[node].scale).log_prob(u) for node, u in residual.items()
+    )
+    torch.testing.assert_close(scm.log_prob(rows), expected, rtol=1e-12, atol=1e-12)
+    scm, data = pictures
+    with pytest.raises(cg.MechanismError, match="'picture'.*density"):
+        scm.log_prob({node: values[:2] for node, values in data.items()})
+
+
+def test_other_options_share_the_weights(pictures):
+    scm, _ = pictures
+    fast = scm.with_options("picture", solver={"steps": 2}, guidance={"kind": "anticausal", "scale": 1.0})
+    mine, theirs = scm.mechanisms["picture"], fast.mechanisms["picture"]
+    assert theirs.spec.solver.steps == 2
+    assert theirs.spec.solver.kind == "anchored"
+    assert theirs.spec.guidance.kind == "anticausal"
+    assert mine.spec.solver.steps == 4
+    pointers = [{p.data_ptr() for p in m.parameters()} for m in (mine, theirs)]
+    assert pointers[0] == pointers[1]
+    with pytest.raises(cg.MechanismError, match="other weights"):
+        scm.with_options("picture", backbone={"channels": (16, 32)})
+    with pytest.raises(cg.UnknownNameError):
+        scm.with_options("pic", solver={"steps": 2})
+
+
+def test_a_saved_model_gives_the_same_answers(pictures, tmp_path):
+    scm, data = pictures
+    folder = scm.save_pretrained(tmp_path / "model", card="# Model\n")
+    again = cg.SCM.from_pretrained(folder)
+    evidence = {node: values[:3] for node, values in data.items()}
+    for model in (scm, again):
+        assert model.to_yaml() == scm.to_yaml()
+    assert torch.equal(
+        scm.counterfactual(evidence, do={"kind": 1}, seed=0)["picture"],
+        again.counterfactual(evidence, do={"kind": 1}, seed=0)["picture"],
+    )
+    weights = folder / "picture.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
+    with pytest.raises(cg.ChecksumError, match=r"picture\.safetensors"):
+        cg.SCM.from_pretrained(folder)
+
+
+def test_unknown_models_are_named(tmp_path):
+    with pytest.raises(cg.UnknownNameError, match="gallery model 'mnst'"):
+        cg.SCM.from_pretrained("mnst")
+    with pytest.raises(cg.CheckpointError, match="No folder"):
+        cg.SCM.from_pretrained(tmp_path / "absent")
+
+
+def test_a_yaml_file_round_trips(pictures, tmp_path):
+    scm, _ = pictures
+    text = scm.to_yaml(tmp_path / "scm.yaml")
+    again = cg.SCM.from_yaml(tmp_path / "scm.yaml")
+    assert again.to_yaml() == text == (tmp_path / "scm.yaml").read_text()
+    assert again.graph == scm.graph
+    assert {n: m.spec for n, m in again.mechanisms.items()} == {n: m.spec for n, m in scm.mechanisms.items()}
+
+
+HEAD = "causalgen: 1\nnodes:\n  a:\n    variable: {type: categorical, categories: 3}\n"
+
+
+@pytest.mark.parametrize(
+    ("mechanism", "place", "words"),
+    [
+        ("{kind: categoricl}", "5:22", "Did you mean 'categorical'"),
+        ("{kind: diffusion}", "5:16", "images"),
+        ("{smoothing: 1}", "5:16", "kind"),
+        ("{kind: categorical, training: {epochs: 0}}", "5:44", "greater than or equal to 1"),
+    ],
+)
+def test_mechanism_errors_in_a_file_say_where(tmp_path, mechanism, place, words):
+    path = tmp_path / "scm.yaml"
+    path.write_text(f"{HEAD}    mechanism: {mechanism}\n")
+    with pytest.raises(cg.SpecError, match=words) as caught:
+        cg.SCM.from_yaml(path)
+    assert f"scm.yaml:{place}" in str(caught.value)
+
+
+def test_interventions_cannot_be_written(linear):
+    scm, _ = linear
+    with pytest.raises(cg.MechanismError, match="'x' was intervened on"):
+        scm.do({"x": cg.Shift(1)}).to_yaml()
+    with pytest.raises(cg.MechanismError, match="'x' was intervened on"):
+        scm.do({"x": 1.0}).to_yaml()

@@ -1,0 +1,244 @@
+"""Encoding and decoding of tables: laws, containers, and every kind of bad value."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import TypeAdapter, ValidationError
+
+from graphs.errors import DomainError, ShapeError
+from graphs.variables import Categorical, Continuous, Image, Variable
+from tests.graphs.strategies import variables
+
+DIGIT = Categorical(10)
+ANIMAL = Categorical(["cat", "dog", "emu"])
+HERE = "Evidence 'v'"
+
+
+@given(variables)
+def test_a_variable_is_its_dump(variable: Variable) -> None:
+    adapter = TypeAdapter(Variable)
+    assert adapter.validate_python(variable.model_dump()) == variable
+    assert adapter.validate_json(adapter.dump_json(variable)) == variable
+    assert hash(adapter.validate_python(variable.model_dump())) == hash(variable)
+    assert variable.describe().startswith(variable.type)
+
+
+@pytest.mark.parametrize(
+    ("variable", "data"),
+    [
+        (Categorical(10), {"type": "categorical", "categories": 10}),
+        (Categorical(["a", "b"], True), {"type": "categorical", "categories": ["a", "b"], "ordered": True}),
+        (
+            Continuous(0, unit="px", shape=(2,)),
+            {"type": "continuous", "lower": 0, "unit": "px", "shape": [2]},
+        ),
+        (Continuous(64, 255), {"type": "continuous", "lower": 64, "upper": 255}),
+        (Image(1, 28, 32), {"type": "image", "shape": [1, 28, 32]}),
+        (Image(channels=1, height=28, width=32), {"type": "image", "shape": [1, 28, 32]}),
+    ],
+)
+def test_python_and_file_forms_agree(variable: Variable, data: dict[str, object]) -> None:
+    assert TypeAdapter(Variable).validate_python(data) == variable
+
+
+@pytest.mark.parametrize(
+    ("variable", "shape", "dtype", "words"),
+    [
+        (DIGIT, (), "int64", "categorical, 10"),
+        (ANIMAL, (), "int64", "categorical, 3: cat, dog, emu"),
+        (Categorical(3, ordered=True), (), "int64", "categorical, 3, ordered"),
+        (Continuous(64, 255, "px"), (), "float64", "continuous [64, 255] px"),
+        (Continuous(0), (), "float64", "continuous [0, inf)"),
+        (Continuous(shape=(2, 3)), (2, 3), "float64", "continuous 2x3"),
+        (Image(1, 28, 32), (1, 28, 32), "float32", "image 1x28x32"),
+    ],
+)
+def test_properties(variable: Variable, shape: tuple[int, ...], dtype: str, words: str) -> None:
+    assert (variable.event_shape, variable.dtype, variable.describe()) == (shape, dtype, words)
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: Categorical(0), "at least 1"),
+        (lambda: Categorical(True), "at least 1"),
+        (lambda: Categorical("10"), "at least 1"),
+        (lambda: Categorical([]), "empty"),
+        (lambda: Categorical(["a", "a"]), "'a' appears twice"),
+        (lambda: Categorical([1.5]), "strings or integers"),
+        (lambda: Categorical([True, False]), "strings or integers"),
+        (lambda: Continuous(1, 1), "lower must be below upper"),
+        (lambda: Continuous(float("nan")), "finite"),
+        (lambda: Continuous(upper=float("inf")), "finite"),
+        (lambda: Continuous("0"), "expected a number"),
+        (lambda: Continuous(shape=(0,)), "greater than or equal to 1"),
+        (lambda: Image(1, 0, 28), "greater than or equal to 1"),
+        (lambda: Image(shape=(28, 28)), "required"),
+        (lambda: Continuous(low=0), "[Ee]xtra"),
+    ],
+)
+def test_bad_declarations(build: object, message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        build()
+
+
+def test_too_many_or_repeated_arguments() -> None:
+    with pytest.raises(TypeError, match="at most 3"):
+        Image(1, 2, 3, 4)
+    with pytest.raises(TypeError, match="two values for 'categories'"):
+        Categorical(3, categories=3)
+
+
+def test_a_variable_is_immutable() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        DIGIT.categories = 3
+
+
+CONTAINERS = [list, tuple, np.array, pd.Series, torch.tensor]
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_containers_agree(container: object) -> None:
+    codes = DIGIT.encode(container([0, 9, 3]), where=HERE)
+    assert codes.dtype == np.int64 and codes.tolist() == [0, 9, 3]
+    rows = Continuous().encode(container([0.5, 9.0]), where=HERE)
+    assert rows.dtype == np.float64 and rows.tolist() == [0.5, 9.0]
+    pairs = Continuous(shape=(2,)).encode(container([1, 2]), where=HERE)  # one row
+    assert pairs.tolist() == [[1.0, 2.0]]
+
+
+@pytest.mark.parametrize(
+    "scalar", [3, 3.0, np.int8(3), np.float32(3), np.array(3), torch.tensor(3), torch.tensor([3])]
+)
+def test_one_row(scalar: object) -> None:
+    assert DIGIT.encode(scalar, where=HERE).tolist() == [3]
+    assert Continuous().encode(scalar, where=HERE).tolist() == [3.0]
+
+
+def test_more_containers() -> None:
+    frame = pd.DataFrame({"a": [1, 2, 3], "b": [4, 5, 6]})
+    assert Continuous(shape=(2,)).encode(frame, where=HERE).shape == (3, 2)
+    tensors = [torch.tensor([1.0, 2.0]), torch.tensor([3.0, 4.0], requires_grad=True)]
+    assert Continuous(shape=(2,)).encode(tensors, where=HERE).tolist() == [[1, 2], [3, 4]]
+    assert Continuous(shape=(2,)).encode(pd.Series(tensors), where=HERE).tolist() == [[1, 2], [3, 4]]
+    assert Continuous().encode(torch.tensor([1.5], dtype=torch.bfloat16), where=HERE).tolist() == [1.5]
+    assert Continuous().encode(pd.Series([1, 2], dtype="Int64"), where=HERE).tolist() == [1, 2]
+    assert Continuous().encode(np.array([1, 2.5], dtype=object), where=HERE).tolist() == [1, 2.5]
+    assert Continuous().encode([], where=HERE).shape == (0,)
+    assert DIGIT.encode([], where=HERE).dtype == np.int64
+    assert Categorical(2).encode([True, False], where=HERE).tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    "container", [list, np.array, pd.Series, lambda items: np.array(items, dtype=object)]
+)
+def test_labels(container: object) -> None:
+    assert ANIMAL.encode(container(["dog", "cat", "emu"]), where=HERE).tolist() == [1, 0, 2]
+    assert ANIMAL.encode(pd.Series(["dog"], dtype="category"), where=HERE).tolist() == [1]
+    assert ANIMAL.encode("dog", where=HERE).tolist() == [1]
+
+
+def test_codes_stand_for_labels_only_where_labels_are_text() -> None:
+    assert ANIMAL.encode([2, 0], where=HERE).tolist() == [2, 0]
+    assert Categorical([10, 20]).encode([20, 10], where=HERE).tolist() == [1, 0]
+    assert Categorical([1, 0]).encode(torch.tensor([1, 0]), where=HERE).tolist() == [0, 1]
+    mixed = Categorical(["1", 1])
+    assert mixed.encode([1, "1"], where=HERE).tolist() == [1, 0]
+    with pytest.raises(DomainError, match="row 0 is 0, expected one of the 2 categories"):
+        mixed.encode([0], where=HERE)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        (DIGIT, 10, "row 0 is 10, expected one of the 10 categories 0..9"),
+        (DIGIT, [1, -1], "row 1 is -1,"),
+        (DIGIT, [1.0, 2.5, 11], "row 2 is 11.0"),
+        (DIGIT, [1.0, 2.5], "row 1 is 2.5"),
+        (DIGIT, [1.0, np.nan], "row 1 is nan"),
+        (DIGIT, [np.inf], "row 0 is inf"),
+        (DIGIT, ["3"], "expected numbers"),
+        (DIGIT, np.array([2**63], dtype=np.uint64), "row 0 is 9223372036854775808"),
+        (DIGIT, [10**30], r"row 0 is 1e\+30"),
+        (ANIMAL, ["cat", "cow"], "row 1 is 'cow', expected one of the 3 categories 'cat', 'dog', 'emu'"),
+        (ANIMAL, [0, 3], "row 1 is 3"),
+        (ANIMAL, ["cat", None], "row 1 is None"),
+        (ANIMAL, ["cat", np.nan], "row 1 is nan"),
+        (ANIMAL, ["cat", ["dog"]], "strings or integers"),
+        (Continuous(), [0.0, np.nan], "row 1 is nan, expected finite"),
+        (Continuous(), [0.0, np.inf, np.nan], "row 1 is inf"),
+        (Continuous(), -np.inf, "row 0 is -inf"),
+        (Continuous(), [1, None], "row 1 is nan"),
+        (Continuous(0), [0, 5, -1e-9], "row 2 is -1e-09, below the lower bound 0"),
+        (Continuous(0, 255), [0, 255, 256, -3], "row 3 is -3.0"),
+        (Continuous(upper=255), [0, 255, 256], "row 2 is 256.0, above the upper bound 255"),
+        (Continuous(0, shape=(2,)), [[1, 2], [3, -4]], r"row 1 is -4.0 at \[1\]"),
+        (Continuous(), ["1.5"], "expected numbers"),
+        (Continuous(), [1.5, "x"], "expected numbers"),
+        (Continuous(), np.array([1.5, "x"], dtype=object), "row 1 is 'x', expected a number"),
+        (Continuous(), [1j], "dtype complex128"),
+        (Continuous(), pd.Series(pd.to_datetime(["2020-01-01"])), "dtype datetime64"),
+        (Continuous(), {"a": 1}, "expected a number"),
+    ],
+)
+def test_values_out_of_domain(variable: Variable, value: object, message: str) -> None:
+    with pytest.raises(DomainError, match=f"^Evidence 'v': .*{message}") as caught:
+        variable.encode(value, where=HERE)
+    assert not isinstance(caught.value, ShapeError)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        (DIGIT, [[1, 2]], r"expected shape \(\) for one row or \(B,\) for B rows, got \(1, 2\)"),
+        (Continuous(), np.zeros((5, 1)), r"got \(5, 1\). Drop the last axis"),
+        (
+            Continuous(shape=(3,)),
+            np.zeros(8),
+            r"expected shape \(3,\) for one row or \(B, 3\) for B rows, got \(8,\)",
+        ),
+        (Continuous(shape=(3,)), 1.0, r"got \(\)"),
+        (Continuous(), [[1, 2], [3]], "one shape"),
+        (Continuous(shape=(2,)), [torch.zeros(2), torch.zeros(3)], r"row 1 has shape \(3,\)"),
+        (ANIMAL, [["dog"], ["cat"]], r"got \(2, 1\)"),
+    ],
+)
+def test_wrong_shapes(variable: Variable, value: object, message: str) -> None:
+    with pytest.raises(ShapeError, match=f"^Evidence 'v': .*{message}"):
+        variable.encode(value, where=HERE)
+
+
+@given(st.lists(st.floats(-1e300, 1e300)))
+def test_continuous_round_trip_is_exact(values: list[float]) -> None:
+    rows = Continuous().encode(values, where=HERE)
+    assert Continuous().decode(rows).tolist() == values
+
+
+@given(st.lists(st.sampled_from(["cat", "dog", "emu"]), min_size=1))
+def test_labels_round_trip(values: list[str]) -> None:
+    codes = ANIMAL.encode(values, where=HERE)
+    assert ANIMAL.decode(codes).tolist() == values
+    assert (ANIMAL.encode(ANIMAL.decode(codes), where=HERE) == codes).all()
+
+
+def test_decoding_keeps_library_and_shape() -> None:
+    codes = torch.tensor([[0, 2], [1, 1]])
+    assert DIGIT.decode(codes) is codes
+    decoded = ANIMAL.decode(codes)
+    assert decoded.dtype == object and decoded.tolist() == [["cat", "emu"], ["dog", "dog"]]
+    assert Continuous().decode(codes) is codes
+
+
+@pytest.mark.parametrize("variable", [DIGIT, Continuous(), Continuous(0, 9, shape=(2,))])
+def test_encoding_neither_changes_nor_shares_its_input(variable: Variable) -> None:
+    value = np.arange(8, dtype=variable.dtype).reshape(-1, *variable.event_shape)
+    before = value.copy()
+    encoded = variable.encode(value, where=HERE)
+    assert not np.shares_memory(encoded, value)
+    encoded[:] = 0
+    assert (value == before).all()
+    value.flags.writeable = False
+    assert variable.encode(value, where=HERE).flags.writeable

@@ -1,0 +1,367 @@
+"""Guidance with exact scores: Bayes' rule, the null, continuity, telescoping, and what it costs."""
+
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from mechanisms.diffusion.guidance import Anticausal, ClassifierFree, Factual, Guidance
+from mechanisms.diffusion.schedule import DDPMGrid, LogGrid, alpha_bar_of
+from mechanisms.diffusion.solvers import DDIM, Anchored
+from tests.mechanisms.diffusion.exact import ExactDenoiser, ExactPredictor, World
+
+LEVELS = [0.02, 0.3, 2.0, 20.0]
+WORLDS = {"gaussian": World(1, 2), "mixture": World(3, 0), "both": World(4, 3)}
+GRID = LogGrid(sigma_min=0.05, sigma_max=10)
+EXACT = {
+    "raw on the unconditional": Anticausal(form="raw", denoiser="unconditional", scale=1.0),
+    "delta on the factual": Anticausal(form="delta", denoiser="conditional", scale=1.0),
+    "classifier-free": ClassifierFree(weight=1.0),
+}
+
+
+@pytest.fixture(params=WORLDS)
+def world(request) -> World:
+    return WORLDS[request.param]
+
+
+def case(world: World, n: int = 6, known: bool | Tensor = True):
+    """Images with factual parents, and other parents of other rows."""
+    image, parents = world.draw(n)
+    other = {name: value.flip(0) for name, value in world.draw(n, seed=1)[1].items()}
+    if "digit" in other:
+        other["digit"] = (parents["digit"] + 1) % len(world.weights)
+    mask = torch.full((n,), known) if isinstance(known, bool) else known
+    return image, Factual(parents, mask), other
+
+
+def guided(guidance: Guidance, world: World, x: Tensor, sigma: float, factual: Factual, parents) -> Tensor:
+    return guidance.eps(ExactDenoiser(world), ExactPredictor(world), x, sigma, factual, parents)
+
+
+def conditional(world: World, x: Tensor, sigma: float, parents) -> Tensor:
+    return world.eps(x, sigma, parents, tuple(world.variables))
+
+
+@pytest.mark.parametrize("name", EXACT)
+@pytest.mark.parametrize("sigma", LEVELS)
+def test_strength_1_is_the_conditional_score(world, name, sigma):
+    image, factual, other = case(world)
+    x = image + sigma * image.flip(0)
+    expected = conditional(world, x, sigma, other)
+    found = guided(EXACT[name], world, x, sigma, factual, other)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_strength_1_transports_a_gaussian_exactly(name):
+    # Abduction sees what the base sees; the whole counterfactual is then known for a conditional base.
+    world, guidance = WORLDS["gaussian"], EXACT[name]
+    image, factual, other = case(world)
+    solver = Anchored(steps=400, grid=GRID, residuals=False)
+    ends = GRID.sigma_min, GRID.sigma_max
+    noise = solver.encode(image, lambda x, sigma: conditional(world, x, sigma, factual))
+    found = solver.decode(noise, lambda x, sigma: guided(guidance, world, x, sigma, factual, other))
+    expected = world.transport(image, world.mean(factual), world.mean(other), *ends)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    # Affine with unit slope: an image moves as the mean does, but for what sigma_max leaves of it in x_T.
+    move = found - image
+    torch.testing.assert_close(move, (world.mean(other) - world.mean(factual)), rtol=0.2, atol=0.08)
+
+
+def test_weight_2_doubles_a_continuous_effect():
+    # Image sd .3 given its cause, do(t + 1), effect 1, default levels: 2 (1 - .3 / 20) of it.
+    world = World(1, 1)
+    world.noise = 0.3**2 * torch.eye(4, dtype=torch.float64)
+    world.loading = torch.ones(4, 1, dtype=torch.float64)
+    image, parents = world.draw(3)
+    factual, other = Factual(parents, torch.ones(3, dtype=torch.bool)), {"t1": parents["t1"] + 1}
+    solver = Anchored(steps=200)
+    noise = solver.encode(image, lambda x, sigma: conditional(world, x, sigma, factual))
+    moves = {}
+    for weight in (1.0, 2.0):
+        guidance = ClassifierFree(weight={"t1": weight})
+        found = solver.decode(noise, lambda x, sigma, g=guidance: guided(g, world, x, sigma, factual, other))
+        moves[weight] = (found - image).mean().item()
+    kept = 1 - ((0.3**2 + 0.02**2) / (0.3**2 + 20**2)) ** 0.5
+    assert moves[1.0] == pytest.approx(kept, abs=1e-3)
+    assert moves[2.0] == pytest.approx(2 * kept, abs=1e-3)
+    assert 1.94 < moves[2.0] < 1.98
+    # So a plain number leaves continuous parents at 1.
+    assert ClassifierFree(weight=2.0).strengths(world.variables) == {"t1": 1.0}
+
+
+@pytest.mark.parametrize("guidance", [ClassifierFree(), Anticausal(), Anticausal(denoiser="unconditional")])
+def test_guidance_vanishes_at_the_factual(world, guidance):
+    image, factual, _ = case(world)
+    denoiser, predictor = ExactDenoiser(world), ExactPredictor(world)
+    found = guidance.eps(denoiser, predictor, image, 0.5, factual, dict(factual))
+    base = denoiser.eps(image, 0.5, factual, shown=guidance.conditional)
+    torch.testing.assert_close(found, base, rtol=0, atol=0)
+    assert (denoiser.calls, predictor.calls) == (2, 0)  # one of them the test's own
+
+
+def test_raw_guidance_moves_the_image_at_the_factual(world):
+    image, factual, _ = case(world)
+    guidance = Anticausal(form="raw", denoiser="unconditional")
+    found = guided(guidance, world, image, 0.5, factual, dict(factual))
+    base = world.eps(image, 0.5, {}, ())
+    assert (found - base).abs().max() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("guidance", "continuous"),
+    [
+        (ClassifierFree(), True),
+        (ClassifierFree(weight={"t1": 3.0}), True),
+        (Anticausal(), True),
+        (Anticausal(denoiser="unconditional", scale={"t1": 3.0}), True),
+        (Anticausal(form="raw", denoiser="unconditional"), False),
+    ],
+)
+def test_an_infinitesimal_do_moves_the_image_infinitesimally(guidance, continuous):
+    world = WORLDS["both"]
+    image, factual, _ = case(world)
+    solver = Anchored(steps=8)
+    denoiser = ExactDenoiser(world)
+    noise = solver.encode(image, lambda x, s: denoiser.eps(x, s, factual, shown=guidance.conditional))
+
+    def moved(size: float) -> float:
+        other = {**factual, "t1": factual["t1"] + size}
+        found = solver.decode(noise, lambda x, sigma: guided(guidance, world, x, sigma, factual, other))
+        return (found - image).abs().max().item()
+
+    if continuous:
+        assert moved(1e-6) < 1e-5
+        assert moved(1e-6) / moved(1e-7) == pytest.approx(10, rel=1e-3)
+    else:
+        assert moved(1e-6) > 0.1
+
+
+STOPS = {"digit": 3.0, "t1": 0.5, "t2": 3.0, "t3": 0.5}
+
+
+def stops(factual: Factual, other) -> list[dict[str, Tensor]]:
+    """F, then the parents of weight 3 changed, then those of weight .5 too."""
+    first = {**factual, "digit": other["digit"], "t2": other["t2"]}
+    return [dict(factual), first, {**first, "t1": other["t1"], "t3": other["t3"]}]
+
+
+@pytest.mark.parametrize("sigma", LEVELS)
+def test_classifier_free_telescopes_over_groups_of_equal_weight(sigma):
+    world = WORLDS["both"]
+    image, factual, other = case(world)
+    a, b, c = (conditional(world, image, sigma, stop) for stop in stops(factual, other))
+    found = guided(ClassifierFree(weight=STOPS), world, image, sigma, factual, other)
+    torch.testing.assert_close(found, a + 3 * (b - a) + 0.5 * (c - b))
+
+
+@pytest.mark.parametrize("base", ["conditional", "unconditional"])
+@pytest.mark.parametrize("sigma", LEVELS)
+def test_delta_telescopes_over_groups_of_equal_scale(base, sigma):
+    world = WORLDS["both"]
+    image, factual, other = case(world)
+    # By Bayes' rule -sigma grad [log q(v) - log q(v')] = eps(v) - eps(v').
+    a, b, c = (conditional(world, image, sigma, stop) for stop in stops(factual, other))
+    start = a if base == "conditional" else world.eps(image, sigma, {}, ())
+    guidance = Anticausal(scale=STOPS, denoiser=base)
+    found = guided(guidance, world, image, sigma, factual, other)
+    torch.testing.assert_close(found, start + 3 * (b - a) + 0.5 * (c - b), rtol=1e-9, atol=1e-9)
+
+
+def test_raw_takes_each_parents_scale():
+    world = WORLDS["both"]
+    image, factual, other = case(world)
+    sigma, names = 0.7, tuple(world.variables)
+    prefix = [world.eps(image, sigma, other, names[:k]) for k in range(len(names) + 1)]
+    expected = prefix[0] + sum(STOPS[name] * (prefix[k + 1] - prefix[k]) for k, name in enumerate(names))
+    guidance = Anticausal(form="raw", scale=STOPS, denoiser="unconditional")
+    torch.testing.assert_close(guided(guidance, world, image, sigma, factual, other), expected)
+
+
+def test_the_order_of_the_parents_given_does_not_matter():
+    world = WORLDS["both"]
+    image, factual, other = case(world)
+    backwards = dict(reversed(other.items()))
+    for guidance in (ClassifierFree(weight=STOPS), Anticausal(scale=STOPS)):
+        found = [guided(guidance, world, image, 0.5, factual, parents) for parents in (other, backwards)]
+        torch.testing.assert_close(*found, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("guidance", [ClassifierFree(weight=2.5), Anticausal(scale=2.5)])
+def test_a_plain_number_sharpens_categories_only(guidance):
+    world = WORLDS["both"]
+    assert guidance.strengths(world.variables) == {"digit": 2.5, "t1": 1.0, "t2": 1.0, "t3": 1.0}
+    assert guidance.named() == ()
+
+
+def test_unnamed_parents_keep_their_defaults():
+    guidance = ClassifierFree.model_validate({"weight": {"t2": 0}})
+    assert guidance.strengths(WORLDS["both"].variables) == {"digit": 2.0, "t1": 1.0, "t2": 0.0, "t3": 1.0}
+    assert guidance.named() == ("t2",)
+
+
+@pytest.mark.parametrize(
+    ("weight", "changed", "calls"),
+    [
+        (1.0, ["digit", "t1", "t2"], 1),
+        (2.0, ["digit"], 2),
+        (2.0, ["t1", "t3"], 1),
+        ({"digit": 2.0, "t1": 2.0, "t2": 2.0, "t3": 2.0}, ["digit", "t1", "t2", "t3"], 2),
+        (2.0, ["digit", "t1"], 3),
+        (0.0, ["digit"], 1),
+        (2.0, [], 1),
+    ],
+)
+def test_evaluations_of_classifier_free_guidance(weight, changed, calls):
+    world = WORLDS["both"]
+    image, factual, other = case(world)
+    parents = {name: (other if name in changed else factual)[name] for name in factual}
+    denoiser = ExactDenoiser(world)
+    ClassifierFree(weight=weight).eps(denoiser, None, image, 0.5, factual, parents)
+    assert denoiser.calls == calls
+
+
+@pytest.mark.parametrize("form", ["delta", "raw"])
+def test_evaluations_of_anticausal_guidance(form):
+    world = WORLDS["both"]
+    image, factual, other = case(world)
+    denoiser, predictor = ExactDenoiser(world), ExactPredictor(world)
+    Anticausal(form=form, scale=STOPS).eps(denoiser, predictor, image, 0.5, factual, other)
+    assert (denoiser.calls, predictor.calls) == (1, 1)
+
+
+def test_anticausal_guidance_leaves_no_graph_behind():
+    world = WORLDS["both"]
+    image, factual, other = case(world)
+    with torch.no_grad():
+        assert not guided(Anticausal(), world, image, 0.5, factual, other).requires_grad
+
+
+@pytest.mark.parametrize("form", ["delta", "raw"])
+def test_interval_limits_guidance_to_its_levels(form):
+    world = WORLDS["both"]
+    image, factual, other = case(world)
+    everywhere = Anticausal(form=form)
+    limited = Anticausal(form=form, interval=(0.1, 2.0))
+    for sigma in LEVELS:
+        inside = 0.1 <= sigma <= 2.0
+        expected = (
+            guided(everywhere, world, image, sigma, factual, other)
+            if inside
+            else conditional(world, image, sigma, factual)
+        )
+        found = guided(limited, world, image, sigma, factual, other)
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    "guidance",
+    [
+        ClassifierFree(weight=STOPS),
+        Anticausal(scale=STOPS),
+        Anticausal(form="raw", scale=STOPS),
+        Anticausal(scale=STOPS, denoiser="unconditional"),
+        Anticausal(form="raw", scale=STOPS, denoiser="unconditional"),
+        Anticausal(scale=STOPS, denoiser="unconditional", interval=(10.0, 20.0)),
+    ],
+    ids=["cfg", "delta", "raw", "delta unconditional", "raw unconditional", "interval"],
+)
+def test_prior_samples_follow_the_conditional_score_whoever_shares_their_batch(world, guidance):
+    sigma, known = 0.5, torch.tensor([True, False, True, False, False, True])
+    if isinstance(guidance, ClassifierFree):
+        guidance = ClassifierFree(weight={k: w for k, w in STOPS.items() if k in world.variables})
+    image, factual, other = case(world, known=known)
+    # The mechanism sets the factual parents of prior samples to those asked for.
+    start = {name: torch.where(known, factual[name], other[name]) for name in factual}
+    found = guided(guidance, world, image, sigma, Factual(start, known), other)
+    expected = conditional(world, image, sigma, other)
+    torch.testing.assert_close(found[~known], expected[~known], rtol=1e-9, atol=1e-9)
+    # The others as they are without prior samples beside them.
+    alone = {name: value[known] for name, value in other.items()}
+    factual_alone = Factual({name: value[known] for name, value in factual.items()}, known[known])
+    expected = guided(guidance, world, image[known], sigma, factual_alone, alone)
+    torch.testing.assert_close(found[known], expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("guidance", [ClassifierFree(weight=STOPS), Anticausal(scale=STOPS)])
+def test_rows_do_not_depend_on_what_changes_in_other_rows(guidance):
+    world = WORLDS["both"]
+    image, factual, other = case(world)
+    # Row r changes the r-th parent only, the last two rows nothing.
+    parents = {name: value.clone() for name, value in factual.items()}
+    for row, name in enumerate(parents):
+        parents[name][row] = other[name][row]
+    together = guided(guidance, world, image, 0.5, factual, parents)
+    for row in range(6):
+        each = Factual({name: value[row, None] for name, value in factual.items()}, factual.known[row, None])
+        asked = {name: value[row, None] for name, value in parents.items()}
+        alone = guided(guidance, world, image[row, None], 0.5, each, asked)
+        torch.testing.assert_close(together[row, None], alone, rtol=1e-10, atol=1e-10)
+
+
+def _algorithm_3(world: World, image: Tensor, factual, other, scale: float) -> Tensor:
+    """Diff-SCM's Algorithm 3 (Sanchez & Tsaftaris 2022) in x_t, with sqrt(1 - a) for its misprinted sqrt(a)."""
+    names = tuple(world.variables)
+    betas = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)
+    alpha_bar = torch.cumprod(1 - betas, 0)
+    chosen = [round(k * 999 / 99) for k in range(76)]
+    a = [alpha_bar[k].item() for k in chosen]
+
+    def epsilon(x: Tensor, t: int) -> Tensor:
+        return world.eps(x / a[t] ** 0.5, ((1 - a[t]) / a[t]) ** 0.5, {}, ())
+
+    def log_p(x: Tensor, t: int) -> Tensor:
+        clean, sigma = (x / a[t] ** 0.5).flatten(1), ((1 - a[t]) / a[t]) ** 0.5
+        return world.log_density(clean, sigma, other, names) - world.log_density(clean, sigma, other, ())
+
+    x = a[0] ** 0.5 * image
+    for t in range(75):  # abduction
+        e = epsilon(x, t)
+        x = a[t + 1] ** 0.5 * (x - (1 - a[t]) ** 0.5 * e) / a[t] ** 0.5 + (1 - a[t + 1]) ** 0.5 * e
+    for t in range(75, 0, -1):  # prediction under do(other)
+        x = x.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(log_p(x, t).sum(), x)
+        e = epsilon(x, t) - scale * (1 - a[t]) ** 0.5 * gradient
+        x = a[t - 1] ** 0.5 * (x - (1 - a[t]) ** 0.5 * e) / a[t] ** 0.5 + (1 - a[t - 1]) ** 0.5 * e
+    return x.detach() / a[0] ** 0.5
+
+
+@pytest.mark.parametrize("scale", [0.7, 1.0, 2.0])
+def test_diff_scm_options_are_algorithm_3_to_the_letter(world, scale):
+    image, factual, other = case(world)
+    strengths = dict.fromkeys(world.variables, scale)
+    guidance = Anticausal(form="raw", denoiser="unconditional", scale=strengths)
+    solver = DDIM(steps=75, grid=DDPMGrid())
+    denoiser, predictor = ExactDenoiser(world), ExactPredictor(world)
+    noise = solver.encode(image, lambda x, sigma: denoiser.eps(x, sigma, factual, shown=guidance.conditional))
+    found = solver.decode(noise, lambda x, s: guidance.eps(denoiser, predictor, x, s, factual, other))
+    assert (denoiser.calls, predictor.calls) == (150, 75)
+    torch.testing.assert_close(found, _algorithm_3(world, image, factual, other, scale), rtol=0, atol=1e-10)
+
+
+def test_sigma_grad_in_x_bar_is_sqrt_1_minus_a_grad_in_x_t():
+    world, sigma = WORLDS["mixture"], torch.tensor(0.8, dtype=torch.float64)
+    a = alpha_bar_of(sigma)
+    x = world.draw(4)[0].flatten(1)
+    x_bar = x.clone().requires_grad_()
+    x_t = (a.sqrt() * x).requires_grad_()
+    (bar,) = torch.autograd.grad(world.log_density(x_bar, 0.8, {}, ()).sum(), x_bar)
+    (vp,) = torch.autograd.grad(world.log_density(x_t / a.sqrt(), 0.8, {}, ()).sum(), x_t)
+    torch.testing.assert_close(sigma * bar, (1 - a).sqrt() * vp)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: ClassifierFree(weight=-1.0), r"weight.*\n.*greater than or equal to 0"),
+        (lambda: ClassifierFree(weight={"digit": 101.0}), r"weight.*digit\n.*less than or equal to 100"),
+        (lambda: Anticausal(form="gated"), r"form\n.*'delta' or 'raw'"),
+        (lambda: Anticausal(interval=(2.0, 1.0)), r"0 <= low < high, got \[2.0, 1.0\]"),
+        (lambda: Anticausal(interval=(-1.0, 1.0)), r"0 <= low < high"),
+        (lambda: Anticausal(weight=1.0), r"weight\n.*not permitted"),
+    ],
+)
+def test_options_out_of_range(make, message):
+    with pytest.raises(ValidationError, match=message):
+        make()

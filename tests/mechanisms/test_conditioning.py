@@ -1,0 +1,79 @@
+import pytest
+import torch
+from torch.testing import assert_close
+
+from graphs.errors import MechanismError
+from graphs.variables import Categorical, Continuous, Image
+from mechanisms.conditioning import Conditioning
+
+PARENTS = {"digit": Categorical(3), "size": Continuous(shape=(2,)), "age": Continuous()}
+
+
+@pytest.fixture
+def rows():
+    generator = torch.Generator().manual_seed(0)
+    return {
+        "age": 1900 + 30 * torch.randn(50, generator=generator, dtype=torch.float64),
+        "digit": torch.randint(3, (50,), generator=generator),
+        "size": torch.randn(50, 2, generator=generator, dtype=torch.float64)
+        * torch.tensor([1.0, 1e6]).double(),
+    }
+
+
+def test_columns_follow_the_declared_order(rows):
+    conditioning = Conditioning(PARENTS)
+    conditioning.prepare(rows)
+    context = conditioning(rows)
+    assert conditioning.width == 6
+    assert conditioning.slices == {"digit": slice(0, 3), "size": slice(3, 5), "age": slice(5, 6)}
+    assert context.shape == (50, 6) and context.dtype == torch.float64
+    assert torch.equal(context[:, :3].argmax(1), rows["digit"])
+    assert torch.equal(context[:, :3].sum(1), torch.ones(50).double())
+    assert_close(context[:, 3:].mean(0), torch.zeros(3).double(), atol=1e-12, rtol=0)
+    assert_close(context[:, 3:].std(0, correction=0), torch.ones(3).double(), atol=1e-12, rtol=0)
+
+
+def test_constant_column_is_centred_and_not_scaled():
+    conditioning = Conditioning({"x": Continuous()})
+    conditioning.prepare({"x": torch.full((7,), 0.1, dtype=torch.float64)})
+    assert conditioning.std.item() == 1
+    assert_close(conditioning({"x": torch.tensor([1.1]).double()}).item(), 1.0)
+
+
+def test_float32_keeps_the_digits_of_a_large_offset(rows):
+    rows["age"] += 1e9
+    double, single = Conditioning(PARENTS), Conditioning(PARENTS, dtype=torch.float32)
+    double.prepare(rows)
+    single.prepare(rows)
+    context = single(rows)
+    assert context.dtype == torch.float32
+    # The mean itself is rounded, which shifts a column; the rows keep their distances.
+    shift = context - double(rows)
+    assert_close(shift, shift[:1].expand_as(shift), atol=1e-5, rtol=0)
+
+
+def test_statistics_are_saved(rows):
+    one, other = Conditioning(PARENTS), Conditioning(PARENTS)
+    one.prepare(rows)
+    other.load_state_dict(one.state_dict())
+    assert torch.equal(one(rows), other(rows))
+
+
+def test_root_has_no_columns():
+    assert Conditioning({})({}, 4).shape == (4, 0)
+
+
+def test_further_parents_are_ignored_and_gradients_flow(rows):
+    age = rows["age"].requires_grad_()
+    Conditioning({"age": Continuous()})({**rows, "age": age}).sum().backward()
+    assert torch.equal(age.grad, torch.ones(50).double())
+
+
+def test_refusals(rows):
+    with pytest.raises(MechanismError, match="'x' is an image"):
+        Conditioning({"x": Image(1, 8, 8)})
+    conditioning = Conditioning(PARENTS)
+    with pytest.raises(MechanismError, match=r"parent 'size' is missing; got \['age', 'digit'\]"):
+        conditioning({"age": rows["age"], "digit": rows["digit"]})
+    with pytest.raises(MechanismError, match=r"'size' must have shape \(N, 2\), got \(50,\)"):
+        conditioning({**rows, "size": rows["age"]})

@@ -1,0 +1,42 @@
+"""Every example in the README and the documentation is run, and prints what the page says it prints."""
+
+import doctest
+import re
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).parents[1]
+PAGES = sorted([*CHECKOUT.glob("*.md"), *CHECKOUT.glob("docs/*.md")])
+FENCED = re.compile(r"^```python\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def examples(page: Path) -> str:
+    """The Python blocks of a page at their line numbers, all else blanked: one session from top to bottom."""
+    text = page.read_text(encoding="utf-8")
+    session, end = "", 0
+    for block in FENCED.finditer(text):
+        skipped = text[end : block.start("code")].count("\n")
+        session += "\n" * skipped + block["code"]
+        end = block.end("code")
+    return session
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if ">>>" in examples(page)], ids=lambda page: page.name
+)
+def test_examples_print_what_the_page_says(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # an example may save a file
+    session = doctest.DocTestParser().get_doctest(examples(page), {}, page.name, str(page), 0)
+    report: list[str] = []
+    flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    results = doctest.DocTestRunner(optionflags=flags).run(session, out=report.append)
+    assert results.attempted > 0
+    assert not results.failed, "".join(report)
+
+
+def test_every_python_block_is_an_example():
+    """A block without a prompt would not be run, so there is none."""
+    for page in PAGES:
+        for block in FENCED.finditer(page.read_text(encoding="utf-8")):
+            assert block["code"].lstrip().startswith(">>>"), f"{page.name}: not run:\n{block['code']}"
