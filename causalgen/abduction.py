@@ -1,4 +1,4 @@
-"""One abduction, many worlds: evidence with the noise behind it, recovered node by node as questions need it."""
+"""One abduction, many worlds: evidence with the noise behind it, recovered as questions need it."""
 
 from __future__ import annotations
 
@@ -105,16 +105,19 @@ class Abduction:
         """Nodes whose noise the prediction will use."""
         computed = world.graph.ancestors(wanted)
         if copy_unaffected:
-            # A natural half is upstream of what was touched, and copied unless something touched is upstream of it.
+            # Whatever lies beyond the reach of the intervention is copied.
             computed = computed & world.affected()
-        return [node for node in self._variables if node in {world.origin(n) for n in computed - world.touched}]
+        return [
+            node for node in self._variables if node in {world.origin(n) for n in computed - world.touched}
+        ]
 
     def _meet(self, counts: Mapping[str, int]) -> int:
         asked = max(counts.values(), default=1)
         if asked not in (1, self._rows) and self._rows != 1:
             node = next(node for node, count in counts.items() if count == asked)
             raise InterventionError(
-                f"Intervention on {node!r} has {asked} rows, but the evidence has {self._rows}. Give one value, or one a row."
+                f"Intervention on {node!r} has {asked} rows, but the evidence has {self._rows}. "
+                "Give one value, or one a row."
             )
         return max(asked, self._rows)
 

@@ -1,81 +1,92 @@
-"""An SCM file -> a model, and a model -> the file that declares it."""
+"""What declares a model, between an SCM file's text and the model itself."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from pydantic import ValidationError
 
-from causalgen.atomic import write_atomic
-from causalgen.scm import SCM
+from graphs.causal_graph import CausalGraph
 from graphs.errors import CausalgenError, MechanismError, SpecError, UnknownNameError
 from graphs.spec import Locations, NodeSpec, SCMSpec, parse_spec, read_spec, spec_error, write_spec
+from graphs.variables import Variable
 from mechanisms.base import MechanismSpec
-from mechanisms.registry import dump_mechanism, parse_mechanism
+from mechanisms.registry import dump_mechanism, mechanism_spec, parse_mechanism
 
-if TYPE_CHECKING:
-    from typing import Any
-
-__all__ = ["parse_scm", "read_scm", "scm_spec", "write_scm"]
+__all__ = ["Declaration"]
 
 
-def read_scm(path: Path | str) -> SCM:
-    """The model that a file declares, not fitted.
+@dataclass(frozen=True)
+class Declaration:
+    """A model before its mechanisms are bound.
 
-    Raises:
-        SpecError: the file does not declare a model; the message starts with file:line:column.
+    Attributes:
+        graph: the causal graph.
+        variables: one a node.
+        mechanisms: specs of the nodes that name one.
+        name: of the model.
     """
-    return _build(*read_spec(path))
 
+    graph: CausalGraph
+    variables: Mapping[str, Variable]
+    mechanisms: Mapping[str, MechanismSpec]
+    name: str | None
 
-def parse_scm(text: str, source: str = "<text>") -> SCM:
-    """The model that a file's text declares; ``source`` stands for the file in messages."""
-    return _build(*parse_spec(text, source))
+    @classmethod
+    def read(cls, path: Path | str) -> Declaration:
+        """What a file declares.
 
+        Raises:
+            SpecError: the file does not declare a model; the message starts with file:line:column.
+        """
+        return cls._of(*read_spec(path))
 
-def scm_spec(scm: SCM) -> SCMSpec:
-    """What a file says of the model: every mechanism with what differs from its kind's defaults.
+    @classmethod
+    def parse(cls, text: str, source: str = "<text>") -> Declaration:
+        """What a file's text declares; ``source`` stands for the file in messages."""
+        return cls._of(*parse_spec(text, source))
 
-    Raises:
-        MechanismError: a mechanism that no file can say, such as a function of the running program.
-    """
-    nodes: dict[str, NodeSpec] = {}
-    for node in scm.graph.nodes:
-        spec = scm.mechanisms[node].spec
-        if spec.kind == "function" or (spec.kind == "constant" and getattr(spec, "value", None) is None):
-            raise MechanismError(
-                f"Node {node!r} was intervened on, which no file can say. Write the model before the intervention."
+    def text(self) -> str:
+        """The file's text: every mechanism with what differs from its kind's defaults.
+
+        Raises:
+            MechanismError: a mechanism that no file can say, such as a function of the running program.
+        """
+        for node, spec in self.mechanisms.items():
+            if spec.kind == "function" or (spec.kind == "constant" and getattr(spec, "value", None) is None):
+                raise MechanismError(
+                    f"Node {node!r} was intervened on, which no file can say. "
+                    "Write the model before the intervention."
+                )
+        nodes = {
+            node: NodeSpec(
+                variable=self.variables[node],
+                parents=self.graph.parents(node),
+                mechanism=dump_mechanism(self.mechanisms[node]),
             )
-        nodes[node] = NodeSpec(
-            variable=scm.variables[node], parents=list(scm.graph.parents(node)), mechanism=dump_mechanism(spec)
-        )
-    return SCMSpec(causalgen=1, name=scm.name, nodes=nodes)
+            for node in self.graph.nodes
+        }
+        return write_spec(SCMSpec(causalgen=1, name=self.name, nodes=nodes))
 
-
-def write_scm(scm: SCM, path: Path | str | None = None) -> str:
-    """The text of the model's file; written to ``path`` where given, all or nothing."""
-    text = write_spec(scm_spec(scm))
-    if path is not None:
-        write_atomic(Path(path), text.encode())
-    return text
-
-
-def _build(spec: SCMSpec, locations: Locations) -> SCM:
-    mechanisms = {
-        node: _mechanism(node, each.mechanism, locations)
-        for node, each in spec.nodes.items()
-        if each.mechanism is not None
-    }
-    variables = {node: each.variable for node, each in spec.nodes.items()}
-    for node, mechanism in mechanisms.items():
-        # Bound here once more, so that an option that does not fit its node is reported where it stands.
-        try:
-            mechanism.bind(variables[node], {parent: variables[parent] for parent in spec.nodes[node].parents})
-        except (CausalgenError, ValueError) as error:
-            raise SpecError(f"{locations(('nodes', node, 'mechanism'))}: node {node!r}: {error}") from error
-    return SCM(spec.graph, variables, mechanisms, spec.name)
+    @classmethod
+    def _of(cls, spec: SCMSpec, locations: Locations) -> Declaration:
+        variables = {node: each.variable for node, each in spec.nodes.items()}
+        mechanisms: dict[str, MechanismSpec] = {}
+        for node, each in spec.nodes.items():
+            if each.mechanism is None:
+                continue
+            mechanisms[node] = _mechanism(node, each.mechanism, locations)
+            # Bound once here, so that an option that does not fit its node is reported where it stands.
+            try:
+                mechanisms[node].bind(variables[node], {parent: variables[parent] for parent in each.parents})
+            except (CausalgenError, ValueError) as error:
+                raise SpecError(
+                    f"{locations[('nodes', node, 'mechanism')]}: node {node!r}: {error}"
+                ) from error
+        return cls(spec.graph, variables, mechanisms, spec.name)
 
 
 def _mechanism(node: str, options: Mapping[str, Any], locations: Locations) -> MechanismSpec:
@@ -83,8 +94,9 @@ def _mechanism(node: str, options: Mapping[str, Any], locations: Locations) -> M
     try:
         return parse_mechanism(options)
     except ValidationError as error:
-        raise spec_error(error, locations, place) from error
+        model = mechanism_spec(str(options["kind"]))
+        raise spec_error(error, locations, place, model=model) from error
     except UnknownNameError as error:
-        raise SpecError(f"{locations((*place, 'kind'))}: {error}") from error
+        raise SpecError(f"{locations[(*place, 'kind')]}: {error}") from error
     except (SpecError, MechanismError) as error:
-        raise SpecError(f"{locations(place)}: {error}") from error
+        raise SpecError(f"{locations[place]}: {error}") from error

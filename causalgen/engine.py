@@ -5,28 +5,30 @@
               function of the node's natural value, the node splits and its natural half keeps the mechanism
     predict   each needed node from its parents and its noise, in topological order
 
-Copying: a row of a node is the factual one, bit for bit, exactly when the node is not intervened on and all its
-parents in that row are bit-equal to the factual. So no-ops are no-ops, whatever rounding the mechanisms have.
+Copying: a row of a node is the factual one, bit for bit, exactly when the node is not intervened on and all
+its parents in that row are bit-equal to the factual. So no-ops are no-ops, whatever mechanisms round to.
 
-Rows: with B rows of evidence and S samples a tensor has B rows where no sample differs, else S * B, sample-major.
-Noise is keyed by seed, step, node and block of rows: chunks, targets and the order of queries do not matter.
+Rows: with B rows of evidence and S samples a tensor has B rows where no sample differs, else S * B,
+sample-major. Noise is keyed by seed, step, node and block of rows: chunks, targets and the order of queries
+do not matter.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from causalgen.interventions import Intervention
+from causalgen.rows import Mask, differs, either, level_rows, repeat_rows
 from causalgen.seeds import keyed_generator
 from graphs.causal_graph import CausalGraph
-from graphs.errors import CausalgenError, InterventionError, MechanismError, NotFittedError
+from graphs.errors import CausalgenError, InterventionError, NotFittedError
 from mechanisms.base import Abducted, Mechanism, Noise
 
-__all__ = ["Prediction", "World", "abduct", "act", "predict", "repeat_rows"]
+__all__ = ["Prediction", "World", "abduct", "act", "predict"]
 
 _BLOCK = 16384
 """Rows whose noise comes from one generator, for mechanisms without a limit of their own."""
@@ -67,7 +69,7 @@ class Prediction:
     """
 
     values: Mapping[str, Tensor]
-    recomputed: Mapping[str, Tensor | bool]
+    recomputed: Mapping[str, Mask]
 
 
 def abduct(
@@ -143,7 +145,8 @@ def predict(
 
     Args:
         world: after surgery.
-        noise: by node (a natural half goes by its node's name), B or S * B rows; other nodes draw from their prior.
+        noise: by node (a natural half goes by its node's name), B or S * B rows; nodes without any draw from
+            their prior.
         targets: nodes asked for; only their ancestors are computed.
         rows: B.
         samples: S.
@@ -151,15 +154,15 @@ def predict(
         seed: of the prior draws.
     """
     values: dict[str, Tensor] = {}
-    recomputed: dict[str, Tensor | bool] = {}
-    changed: dict[str, Tensor | bool] = {}
+    recomputed: dict[str, Mask] = {}
+    changed: dict[str, Mask] = {}
     needed = world.graph.ancestors(targets)
     for node in world.graph.nodes:
         if node not in needed:
             continue
         names, touched = world.graph.parents(node), node in world.touched
         before = None if factual is None else factual.get(world.origin(node))
-        stale = True if touched or before is None else _either(changed[name] for name in names)
+        stale = True if touched or before is None else either(changed[name] for name in names)
         recomputed[node] = stale
         if stale is False:
             assert before is not None
@@ -168,32 +171,32 @@ def predict(
         parents = {name: values[name] for name in names}
         drawn = noise.get(world.origin(node)) if not touched else None
         if drawn is None:
-            drawn = _prior(_ready(world, node), node, rows if touched else rows * samples, seed)
+            drawn = _prior(_ready(world, node), world.origin(node), rows if touched else rows * samples, seed)
         value, recomputed[node] = _generate(world, node, parents, drawn, stale, before, rows)
         values[node] = value
-        changed[node] = True if before is None else _differs(value, _level(before, len(value), rows))
+        changed[node] = True if before is None else differs(value, level_rows(before, len(value), rows))
     return Prediction(values, recomputed)
 
 
-def repeat_rows(value: Tensor, times: int) -> Tensor:
-    """All rows ``times`` times over, sample-major."""
-    return value if times == 1 else value.repeat(times, *[1] * (value.ndim - 1))
-
-
 def _generate(
-    world: World, node: str, parents: dict[str, Tensor], noise: Noise, stale: Tensor | bool, before: Tensor | None,
+    world: World,
+    node: str,
+    parents: dict[str, Tensor],
+    noise: Noise,
+    stale: Mask,
+    before: Tensor | None,
     rows: int,
-) -> tuple[Tensor, Tensor | bool]:  # fmt: skip
+) -> tuple[Tensor, Mask]:
     """The node's value, computed for its stale rows only and copied for the others; and which were stale."""
     n = max([noise.n, *map(len, parents.values())])
-    parents = {name: _level(value, n, rows) for name, value in parents.items()}
+    parents = {name: level_rows(value, n, rows) for name, value in parents.items()}
     if noise.n != n:
         noise = noise.repeat(n // noise.n)
     mechanism = _ready(world, node)
     if isinstance(stale, bool):
         return _in_chunks(mechanism, node, parents, noise), stale
     assert before is not None
-    stale, before = _level(stale, n, rows), _level(before, n, rows)
+    stale, before = level_rows(stale, n, rows), level_rows(before, n, rows)
     index = stale.nonzero()[:, 0]
     fresh = _in_chunks(
         mechanism, node, {name: value[index] for name, value in parents.items()}, noise.rows(index)
@@ -249,7 +252,8 @@ def _ready(world: World, node: str) -> Mechanism:
     mechanism = world.mechanisms[node]
     if not mechanism.fitted:
         raise NotFittedError(
-            f"Node {node!r}: its mechanism ({mechanism.spec.kind}) has not been fitted. Call scm.fit(data) first."
+            f"Node {node!r}: its mechanism ({mechanism.spec.kind}) has not been fitted. "
+            "Call scm.fit(data) first."
         )
     return mechanism
 
@@ -266,35 +270,3 @@ class _blame:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, CausalgenError) and f"{self.node!r}" not in str(error):
             raise type(error)(f"Node {self.node!r}: {error}") from error
-
-
-def _level(value: Tensor, n: int, rows: int) -> Tensor:
-    """A tensor of B rows as one of n = S * B rows."""
-    return value if len(value) == n else repeat_rows(value, n // rows)
-
-
-def _differs(value: Tensor, before: Tensor) -> Tensor | bool:
-    """Which rows differ, (n,); True or False where all or none do."""
-    different = value != before
-    if different.ndim > 1:
-        different = different.flatten(1).any(1)
-    if bool(different.all()):
-        return True
-    return different if bool(different.any()) else False
-
-
-def _either(masks: Iterable[Tensor | bool]) -> Tensor | bool:
-    """Rows in which any mask holds."""
-    found: Tensor | bool = False
-    for mask in masks:
-        if mask is True or found is True:
-            return True
-        if mask is not False:
-            found = mask if found is False else _or(found, mask)
-    return found
-
-
-def _or(a: Tensor | bool, b: Tensor | bool) -> Tensor:
-    assert isinstance(a, Tensor) and isinstance(b, Tensor)
-    n = max(len(a), len(b))
-    return repeat_rows(a, n // len(a)) | repeat_rows(b, n // len(b))

@@ -38,7 +38,8 @@ def encode_evidence(
     columns = dict(evidence.items()) if hasattr(evidence, "items") else None
     if columns is None:
         raise EvidenceError(
-            f"Evidence maps nodes to values, as in {{'x': 1.0}}, or is a DataFrame; got a {type(evidence).__name__}."
+            "Evidence maps nodes to values, as in {'x': 1.0}, or is a DataFrame; "
+            f"got a {type(evidence).__name__}."
         )
     if not columns:
         raise EvidenceError(f"Evidence is empty. Give a value for {', '.join(variables)}.")

@@ -1,9 +1,9 @@
 """What ``do`` may say about a node, turned into the mechanism that takes the node's place.
 
-    do={"x": 5}                    one value for every row
-    do={"x": [5, 6, 7]}            one value a row
-    do={"x": lambda x: x + 1}      a function of the node's natural value in the counterfactual world
-    do={"x": Shift(1)}             the same, and it can be printed
+do={"x": 5}                    one value for every row
+do={"x": [5, 6, 7]}            one value a row
+do={"x": lambda x: x + 1}      a function of the node's natural value in the counterfactual world
+do={"x": Shift(1)}             the same, and it can be printed
 """
 
 from __future__ import annotations
@@ -92,7 +92,9 @@ def _intervention(node: str, variable: Variable, value: Any, graph: CausalGraph)
     if callable(value):
         natural = node + _NATURAL
         if natural in graph:
-            raise InterventionError(f"Node {natural!r} stands in the way of an intervention on {node!r}. Rename it.")
+            raise InterventionError(
+                f"Node {natural!r} stands in the way of an intervention on {node!r}. Rename it."
+            )
         text = repr(value) if isinstance(value, Shift | Scale) else getattr(value, "__name__", repr(value))
         return Intervention(FunctionMechanism(node, variable, natural, value), natural, 1, text)
     rows = torch.as_tensor(variable.encode(value, where=f"Intervention on {node!r}"))

@@ -113,7 +113,7 @@ class Suite:
 
     def noise(self) -> None:
         """Noise of generated values: the noise they were made from, or a draw with its law."""
-        if self.mechanism.abduction == "approximate":
+        if self.mechanism.abduction == "approximate" or self.constant_rows():
             return
         parents, noise = self.spread()
         with torch.no_grad():

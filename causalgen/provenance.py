@@ -1,16 +1,16 @@
 """How each value of a result was obtained, by node and row; of all that went into it, the weakest wins.
 
-    copied          the factual value itself: nothing upstream changed
-    exact           recomputed from noise recovered exactly
-    posterior       recomputed from a draw of the noise's exact posterior
-    approximate     recomputed from noise recovered approximately, as by inverting a diffusion model
-    prior           drawn from the model: no evidence bears on it
-    interventional  set by the intervention
+copied          the factual value itself: nothing upstream changed
+exact           recomputed from noise recovered exactly
+posterior       recomputed from a draw of the noise's exact posterior
+approximate     recomputed from noise recovered approximately, as by inverting a diffusion model
+prior           drawn from the model: no evidence bears on it
+interventional  set by the intervention
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Literal
 
 import numpy as np
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from causalgen.engine import Prediction, World
+from causalgen.rows import Mask
 
 __all__ = ["Provenance", "trace_provenance"]
 
@@ -55,7 +56,7 @@ def trace_provenance(
     return {node: names[code.numpy()] for node, code in codes.items()}
 
 
-def _any_sample(mask: Tensor | bool, rows: int, samples: int) -> Tensor:
+def _any_sample(mask: Mask, rows: int, samples: int) -> Tensor:
     if isinstance(mask, bool):
         return torch.full((rows,), mask)
     return mask.cpu() if len(mask) == rows else mask.cpu().view(samples, rows).any(0)

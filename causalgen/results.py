@@ -1,7 +1,8 @@
 """Results: mappings from node to values, with where each value came from.
 
-A node gives a tensor (B, *event), or (S, B, *event) where S samples were asked for, in the user's form: data units, codes,
-images in [0, 1]; labelled categories give an array of labels. Scalar nodes of a DataFrame's rows give a Series.
+A node gives a tensor (B, *event), or (S, B, *event) where S samples were asked for, in the user's form: data
+units, codes, images in [0, 1]; labelled categories give an array of labels. Where the evidence was a
+DataFrame, scalar nodes give a Series with its index.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ class Draws(Mapping[str, Any]):
         return len(self.variables)
 
     def to_frame(self) -> pd.DataFrame:
-        """The scalar nodes as a table; index (sample, row) where there are samples. Other nodes are left out."""
+        """The scalar nodes as a table; index (sample, row) where there are samples."""
         from causalgen.frames import to_frame
 
         return to_frame(self)
@@ -79,7 +80,7 @@ class Draws(Mapping[str, Any]):
         return plot_draws(self, rows)
 
     def save(self, folder: Path | str) -> Path:
-        """Write values to a folder: a table of the scalar nodes, a PNG for each image, and provenance; atomic."""
+        """Write values to a folder, all or nothing: a table of the scalar nodes, PNGs, and provenance."""
         from causalgen.export import save_draws
 
         return save_draws(self, folder)

@@ -46,7 +46,7 @@ class Additive(TrainedSpec, frozen=True):
     noise: Literal["normal", "empirical"] = "normal"
     hidden: Hidden = (64, 64)
 
-    def bind(self, variable: Variable, parents: Mapping[str, Variable]) -> AdditiveMechanism:
+    def make(self, variable: Variable, parents: Mapping[str, Variable]) -> AdditiveMechanism:
         """The mechanism for one continuous variable and its parents.
 
         Raises:

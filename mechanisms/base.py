@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 from torch import Tensor, nn
 
 from graphs.errors import MechanismError
@@ -76,9 +76,9 @@ class Noise(Mapping[str, Tensor]):
             {name: leaf.repeat(times, *[1] * (leaf.ndim - 1)) for name, leaf in self.leaves.items()},
         )
 
-    def to(self, *args: torch.device | torch.dtype) -> Noise:
-        """The same noise elsewhere, as ``Tensor.to``."""
-        return Noise(self.n, {name: leaf.to(*args) for name, leaf in self.leaves.items()})
+    def to(self, device: torch.device | str) -> Noise:
+        """The same noise on a device."""
+        return Noise(self.n, {name: leaf.to(device) for name, leaf in self.leaves.items()})
 
     @staticmethod
     def concat(parts: Sequence[Noise]) -> Noise:
@@ -104,14 +104,12 @@ class Abducted:
     diagnostics: Mapping[str, Tensor] = field(default_factory=dict)
 
 
-class MechanismSpec(BaseModel):
+class MechanismSpec(BaseModel, frozen=True, extra="forbid"):
     """The options of a mechanism, as written in an SCM file; ``bind`` makes the mechanism.
 
     A spec is immutable and compares by value. Subclasses declare ``kind`` as a literal and their
     options, and implement ``make``; those with something to fit give ``training`` a default.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: str
     training: Training | None = None
@@ -152,6 +150,7 @@ class Mechanism(nn.Module, ABC):
     abduction: Abduction = "exact"
     deterministic: bool = True
     chunk_rows: int | None = None
+    fitted_flag: Tensor
 
     def __init__(self, spec: MechanismSpec, variable: Variable, parents: Mapping[str, Variable]) -> None:
         super().__init__()

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, final
 
 import torch
+from pydantic import field_validator
 from torch import Tensor
 
 from graphs.errors import MechanismError, ShapeError
@@ -28,7 +29,13 @@ class Constant(MechanismSpec, frozen=True):
     training: None = None
     value: Any = None
 
-    def bind(self, variable: Variable, parents: Mapping[str, Variable]) -> ConstantMechanism:
+    @field_validator("value")
+    @classmethod
+    def _plain(cls, value: Any) -> Any:
+        # Arrays and tensors become lists: a spec compares by value and can be written to a file.
+        return value.tolist() if hasattr(value, "tolist") else value
+
+    def make(self, variable: Variable, parents: Mapping[str, Variable]) -> ConstantMechanism:
         """The mechanism for one variable.
 
         Raises:

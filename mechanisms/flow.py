@@ -57,7 +57,7 @@ class Flow(TrainedSpec, frozen=True):
     hidden: Hidden = (32, 32)
     dequantize: float | None = Field(default=None, gt=0)
 
-    def bind(self, variable: Variable, parents: Mapping[str, Variable]) -> FlowMechanism:
+    def make(self, variable: Variable, parents: Mapping[str, Variable]) -> FlowMechanism:
         """The mechanism for one continuous variable and its parents.
 
         Raises:
@@ -121,7 +121,7 @@ class FlowMechanism(Mechanism):
         """
         self._check(value)
         if self.grid is None:
-            return Abducted(Noise(len(value), {"normal": self._invert(value, parents)}))
+            return Abducted(Noise(len(value), {"normal": self._invert(value, parents, polish=True)}))
         uniform = torch.rand(len(value), generator=generator, dtype=torch.float64, device=generator.device)
         # Off the very ends, which rounding could put into the next cell.
         drawn = truncated_normal(*self._cell(value, parents), 1e-6 + (1 - 2e-6) * uniform)
@@ -154,16 +154,16 @@ class FlowMechanism(Mechanism):
             return cell_log_probability(*self._cell(value, parents))
         return self.distribution(parents, len(value)).log_prob(value)
 
-    def _transforms(self, parents: Parents, rows: int) -> list[Transform]:
+    def _transforms(self, parents: Parents, rows: int, *, polish: bool = False) -> list[Transform]:
         """From u (N, width) to x (N, *event), in order; made afresh, since Pyro's transforms cache."""
-        columns = self.columns.condition(self.conditioning(parents, rows))
+        columns = self.columns.condition(self.conditioning(parents, rows), polish)
         standard = AffineTransform(self.mean, self.std)
         reshape = ReshapeTransform(torch.Size((self.width,)), torch.Size(self.shape))
         return [columns, standard, *self.support.transforms(), reshape]
 
-    def _invert(self, value: Tensor, parents: Parents) -> Tensor:
+    def _invert(self, value: Tensor, parents: Parents, *, polish: bool = False) -> Tensor:
         """x (N, *event) -> u (N, *event)."""
-        for transform in reversed(self._transforms(parents, len(value))):
+        for transform in reversed(self._transforms(parents, len(value), polish=polish)):
             value = _tensor(transform.inv(value))
         return value.reshape(len(value), *self.shape)
 

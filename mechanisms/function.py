@@ -22,7 +22,7 @@ from mechanisms.base import Abducted, Mechanism, MechanismSpec, Noise, Parents
 __all__ = ["Function", "FunctionMechanism"]
 
 
-class Function(MechanismSpec):
+class Function(MechanismSpec, frozen=True):
     """A function that only the running program knows: no file can say it."""
 
     kind: Literal["function"] = "function"
@@ -40,7 +40,8 @@ class FunctionMechanism(Mechanism):
             node: the node, for messages.
             variable: of the node.
             natural: name of its natural half.
-            function: user's values of N rows, a tensor (N, *event) or an array of labels, to as many rows or one.
+            function: user's values of N rows, a tensor (N, *event) or an array of labels, to as many rows or
+                to one.
         """
         super().__init__(Function(), variable, {natural: variable})
         self.node, self.natural, self.function = node, natural, function

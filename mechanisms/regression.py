@@ -75,7 +75,7 @@ class LinearRegression(nn.Module):
     def solve(self, value: Tensor, parents: Parents) -> None:
         """Least squares on the rows ``value`` (N, width), of least norm where columns are dependent.
 
-        One-hot columns always are (they sum to 1); a category never seen gets the average effect.
+        One-hot columns always are (they sum to 1); a category never seen gets the mean effect of the others.
         """
         conditioning = Conditioning(self.parents).to(value.device)
         conditioning.prepare(parents)

@@ -23,7 +23,7 @@ from .rows import EVALUATED, mnist_arrays
 
 __all__ = ["Judge", "load_judge", "train_judge"]
 
-EPOCHS, BATCH, PEAK_RATE = 24, 100, 4e-3
+EPOCHS, BATCH, PEAK_RATE = 45, 100, 4e-3
 
 
 class Judge(nn.Module):

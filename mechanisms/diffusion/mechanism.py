@@ -11,7 +11,7 @@ deterministic inversion recovers is still an approximation of the noise, hence `
 """
 
 from collections.abc import Mapping
-from typing import Literal, final
+from typing import Annotated, Literal, final
 
 import torch
 from pydantic import Field, model_validator
@@ -55,7 +55,7 @@ class Diffusion(TrainedSpec, frozen=True):
     predictor: EncoderSpec | None = EncoderSpec()
     solver: Solver = Anchored()
     guidance: Guidance = ClassifierFree()
-    levels: tuple[float, float] = (-1.0, 1.2)
+    levels: tuple[float, Annotated[float, Field(gt=0)]] = (-1.0, 1.2)
     training: Training | None = Training(epochs=6, batch_size=128, validation=0.01)
 
     @model_validator(mode="after")
@@ -67,7 +67,9 @@ class Diffusion(TrainedSpec, frozen=True):
         if self.dropout == 0 and not self.guidance.conditional:
             raise ValueError("an unconditional denoiser needs dropout above 0: it learns from hidden parents")
         if self.solver.kind == "belm" and not self.guidance.conditional:
-            raise ValueError("solver belm needs a conditional denoiser: it drifts on unconditional fields")
+            raise ValueError(
+                "solver belm needs a conditional denoiser, since it drifts on unconditional fields: use anchored"
+            )
         return self
 
     def make(self, variable: Variable, parents: Mapping[str, Variable]) -> "DiffusionMechanism":

@@ -222,7 +222,7 @@ def test_sampling_under_an_intervention_keeps_the_noise_of_the_others(linear):
 
 
 def test_an_intervened_model_answers_for_evidence_from_an_experiment(linear):
-    scm, data = linear
+    scm, _ = linear
     lab = scm.do({"y": 1.0})
     evidence = {"x": 0.5, "y": 1.0, "z": 0.3, "w": 0.0}
     cf = lab.counterfactual(evidence, do={"x": 2.0}, seed=0)

@@ -142,8 +142,22 @@ def test_other_options_share_the_weights(pictures):
     assert pointers[0] == pointers[1]
     with pytest.raises(cg.MechanismError, match="other weights"):
         scm.with_options("picture", backbone={"channels": (16, 32)})
-    with pytest.raises(cg.UnknownNameError):
+    with pytest.raises(cg.UnknownNameError, match="'pic'"):
         scm.with_options("pic", solver={"steps": 2})
+    with pytest.raises(cg.UnknownNameError, match="Did you mean 'solver'"):
+        scm.with_options("picture", solvr={"steps": 2})
+    with pytest.raises(cg.SpecError, match="greater than or equal to 2, got 0"):
+        scm.with_options("picture", solver={"steps": 0})
+
+
+def test_one_option_of_a_default_part_keeps_the_others():
+    scm = cg.SCM(
+        nx.DiGraph([("a", "p")]),
+        {"a": VARIABLES["a"], "p": cg.Image(1, 8, 8)},
+        {"p": cg.mechanisms.Diffusion(backbone={"channels": (8,)}, predictor=None)},
+    )
+    solver = scm.with_options("p", solver={"residuals": False}).mechanisms["p"].spec.solver
+    assert (solver.kind, solver.steps, solver.residuals) == ("anchored", 16, False)
 
 
 def test_a_saved_model_gives_the_same_answers(pictures, tmp_path):
@@ -158,7 +172,9 @@ def test_a_saved_model_gives_the_same_answers(pictures, tmp_path):
         again.counterfactual(evidence, do={"kind": 1}, seed=0)["picture"],
     )
     weights = folder / "picture.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
     with pytest.raises(cg.ChecksumError, match=r"picture\.safetensors"):
         cg.SCM.from_pretrained(folder)
 
@@ -185,10 +201,10 @@ HEAD = "causalgen: 1\nnodes:\n  a:\n    variable: {type: categorical, categories
 @pytest.mark.parametrize(
     ("mechanism", "place", "words"),
     [
-        ("{kind: categoricl}", "5:22", "Did you mean 'categorical'"),
+        ("{kind: categoricl}", "5:23", "Did you mean 'categorical'"),
         ("{kind: diffusion}", "5:16", "images"),
         ("{smoothing: 1}", "5:16", "kind"),
-        ("{kind: categorical, training: {epochs: 0}}", "5:44", "greater than or equal to 1"),
+        ("{kind: categorical, training: {epochs: 0}}", "5:55", "greater than or equal to 1"),
     ],
 )
 def test_mechanism_errors_in_a_file_say_where(tmp_path, mechanism, place, words):

@@ -6,8 +6,8 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from mechanisms.diffusion.guidance import Anticausal, ClassifierFree, Factual, Guidance
-from mechanisms.diffusion.schedule import DDPMGrid, LogGrid, alpha_bar_of
-from mechanisms.diffusion.solvers import DDIM, Anchored
+from mechanisms.diffusion.schedule import LogGrid
+from mechanisms.diffusion.solvers import Anchored
 from tests.mechanisms.diffusion.exact import ExactDenoiser, ExactPredictor, World
 
 LEVELS = [0.02, 0.3, 2.0, 20.0]
@@ -25,14 +25,13 @@ def world(request) -> World:
     return WORLDS[request.param]
 
 
-def case(world: World, n: int = 6, known: bool | Tensor = True):
+def case(world: World, n: int = 6, known: Tensor | None = None):
     """Images with factual parents, and other parents of other rows."""
     image, parents = world.draw(n)
     other = {name: value.flip(0) for name, value in world.draw(n, seed=1)[1].items()}
     if "digit" in other:
         other["digit"] = (parents["digit"] + 1) % len(world.weights)
-    mask = torch.full((n,), known) if isinstance(known, bool) else known
-    return image, Factual(parents, mask), other
+    return image, Factual(parents, torch.ones(n, dtype=torch.bool) if known is None else known), other
 
 
 def guided(guidance: Guidance, world: World, x: Tensor, sigma: float, factual: Factual, parents) -> Tensor:
@@ -58,15 +57,12 @@ def test_strength_1_transports_a_gaussian_exactly(name):
     # Abduction sees what the base sees; the whole counterfactual is then known for a conditional base.
     world, guidance = WORLDS["gaussian"], EXACT[name]
     image, factual, other = case(world)
-    solver = Anchored(steps=400, grid=GRID, residuals=False)
+    solver = Anchored(steps=150, grid=GRID, residuals=False)
     ends = GRID.sigma_min, GRID.sigma_max
     noise = solver.encode(image, lambda x, sigma: conditional(world, x, sigma, factual))
     found = solver.decode(noise, lambda x, sigma: guided(guidance, world, x, sigma, factual, other))
     expected = world.transport(image, world.mean(factual), world.mean(other), *ends)
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
-    # Affine with unit slope: an image moves as the mean does, but for what sigma_max leaves of it in x_T.
-    move = found - image
-    torch.testing.assert_close(move, (world.mean(other) - world.mean(factual)), rtol=0.2, atol=0.08)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
 
 
 def test_weight_2_doubles_a_continuous_effect():
@@ -269,8 +265,6 @@ def test_interval_limits_guidance_to_its_levels(form):
 )
 def test_prior_samples_follow_the_conditional_score_whoever_shares_their_batch(world, guidance):
     sigma, known = 0.5, torch.tensor([True, False, True, False, False, True])
-    if isinstance(guidance, ClassifierFree):
-        guidance = ClassifierFree(weight={k: w for k, w in STOPS.items() if k in world.variables})
     image, factual, other = case(world, known=known)
     # The mechanism sets the factual parents of prior samples to those asked for.
     start = {name: torch.where(known, factual[name], other[name]) for name in factual}
@@ -298,57 +292,6 @@ def test_rows_do_not_depend_on_what_changes_in_other_rows(guidance):
         asked = {name: value[row, None] for name, value in parents.items()}
         alone = guided(guidance, world, image[row, None], 0.5, each, asked)
         torch.testing.assert_close(together[row, None], alone, rtol=1e-10, atol=1e-10)
-
-
-def _algorithm_3(world: World, image: Tensor, factual, other, scale: float) -> Tensor:
-    """Diff-SCM's Algorithm 3 (Sanchez & Tsaftaris 2022) in x_t, with sqrt(1 - a) for its misprinted sqrt(a)."""
-    names = tuple(world.variables)
-    betas = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)
-    alpha_bar = torch.cumprod(1 - betas, 0)
-    chosen = [round(k * 999 / 99) for k in range(76)]
-    a = [alpha_bar[k].item() for k in chosen]
-
-    def epsilon(x: Tensor, t: int) -> Tensor:
-        return world.eps(x / a[t] ** 0.5, ((1 - a[t]) / a[t]) ** 0.5, {}, ())
-
-    def log_p(x: Tensor, t: int) -> Tensor:
-        clean, sigma = (x / a[t] ** 0.5).flatten(1), ((1 - a[t]) / a[t]) ** 0.5
-        return world.log_density(clean, sigma, other, names) - world.log_density(clean, sigma, other, ())
-
-    x = a[0] ** 0.5 * image
-    for t in range(75):  # abduction
-        e = epsilon(x, t)
-        x = a[t + 1] ** 0.5 * (x - (1 - a[t]) ** 0.5 * e) / a[t] ** 0.5 + (1 - a[t + 1]) ** 0.5 * e
-    for t in range(75, 0, -1):  # prediction under do(other)
-        x = x.detach().requires_grad_()
-        (gradient,) = torch.autograd.grad(log_p(x, t).sum(), x)
-        e = epsilon(x, t) - scale * (1 - a[t]) ** 0.5 * gradient
-        x = a[t - 1] ** 0.5 * (x - (1 - a[t]) ** 0.5 * e) / a[t] ** 0.5 + (1 - a[t - 1]) ** 0.5 * e
-    return x.detach() / a[0] ** 0.5
-
-
-@pytest.mark.parametrize("scale", [0.7, 1.0, 2.0])
-def test_diff_scm_options_are_algorithm_3_to_the_letter(world, scale):
-    image, factual, other = case(world)
-    strengths = dict.fromkeys(world.variables, scale)
-    guidance = Anticausal(form="raw", denoiser="unconditional", scale=strengths)
-    solver = DDIM(steps=75, grid=DDPMGrid())
-    denoiser, predictor = ExactDenoiser(world), ExactPredictor(world)
-    noise = solver.encode(image, lambda x, sigma: denoiser.eps(x, sigma, factual, shown=guidance.conditional))
-    found = solver.decode(noise, lambda x, s: guidance.eps(denoiser, predictor, x, s, factual, other))
-    assert (denoiser.calls, predictor.calls) == (150, 75)
-    torch.testing.assert_close(found, _algorithm_3(world, image, factual, other, scale), rtol=0, atol=1e-10)
-
-
-def test_sigma_grad_in_x_bar_is_sqrt_1_minus_a_grad_in_x_t():
-    world, sigma = WORLDS["mixture"], torch.tensor(0.8, dtype=torch.float64)
-    a = alpha_bar_of(sigma)
-    x = world.draw(4)[0].flatten(1)
-    x_bar = x.clone().requires_grad_()
-    x_t = (a.sqrt() * x).requires_grad_()
-    (bar,) = torch.autograd.grad(world.log_density(x_bar, 0.8, {}, ()).sum(), x_bar)
-    (vp,) = torch.autograd.grad(world.log_density(x_t / a.sqrt(), 0.8, {}, ()).sum(), x_t)
-    torch.testing.assert_close(sigma * bar, (1 - a).sqrt() * vp)
 
 
 @pytest.mark.parametrize(

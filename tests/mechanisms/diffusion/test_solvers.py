@@ -209,6 +209,21 @@ def test_ancestral_sampling_has_the_moments_of_the_data():
     assert gap(200).abs().max() < 0.02
 
 
+@pytest.mark.parametrize("steps", [2, 5, 20])
+def test_ancestral_sampling_of_one_image_is_exact_at_any_number_of_steps(steps):
+    # Where x_0 is certain, each step draws from the true posterior q(x_{i-1} | x_i, x_0).
+    solver, mean = DDPM(steps=steps, grid=GRID), GAUSSIAN.mean(FACTUAL)[:1]
+    inputs = torch.eye(4 * (1 + steps), dtype=torch.float64).view(-1, 1 + steps, *EVENT)
+    noise = {"x_T": inputs[:, 0], "residuals": inputs[:, 1:]}
+    jacobian = solver.decode(noise, lambda x, sigma: (x - mean) / sigma).flatten(1)
+    jacobian = jacobian - solver.decode(
+        prior(torch.zeros(1, *EVENT), steps), lambda x, s: (x - mean) / s
+    ).flatten(1)
+    # The start has variance 1 + high^2 instead of high^2.
+    expected = ENDS[0] ** 2 + (ENDS[0] / ENDS[1]) ** 4
+    torch.testing.assert_close(jacobian.T @ jacobian, expected * torch.eye(4, dtype=torch.float64))
+
+
 def test_ancestral_sampling_with_its_own_defaults():
     mean = GAUSSIAN.mean(FACTUAL)[:1]
     solver = DDPM()

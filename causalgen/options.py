@@ -1,0 +1,45 @@
+"""Options with some changed, as ``with_options`` takes them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from graphs.errors import SpecError, UnknownNameError
+from mechanisms.base import MechanismSpec
+
+__all__ = ["changed_spec", "merge_options"]
+
+
+def changed_spec(node: str, spec: MechanismSpec, options: Mapping[str, Any]) -> MechanismSpec:
+    """A node's spec with some options changed.
+
+    Raises:
+        UnknownNameError: the mechanism has no such option.
+        SpecError: an option is out of range; every finding is a line.
+    """
+    fields = type(spec).model_fields.keys() - {"kind"}
+    for name in options:
+        if name not in fields:
+            raise UnknownNameError.of("option", name, fields, where=f"node {node!r} ({spec.kind})")
+    try:
+        return type(spec).model_validate(merge_options(spec.model_dump(), options))
+    except ValidationError as error:
+        findings = [
+            f"Node {node!r}: option {'.'.join(map(str, each['loc'])) or spec.kind}: {each['msg']}, got {each['input']!r}."
+            for each in error.errors()
+        ]
+        raise SpecError("\n".join(findings)) from error
+
+
+def merge_options(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """Options with some changed; a part with another ``kind`` starts from that kind's defaults."""
+    merged = dict(old)
+    for name, value in new.items():
+        before = merged.get(name)
+        if isinstance(before, Mapping) and isinstance(value, Mapping):
+            same = value.get("kind", before.get("kind")) == before.get("kind")
+            merged[name] = merge_options(before, value) if same else dict(value)
+        else:
+            merged[name] = value
+    return merged

@@ -1,0 +1,247 @@
+"""Text to tree, by an allowlist: what is not named here is refused, and nothing of the text ever runs.
+
+    characters   letters, digits, _ . + - * / % ( ) , < > = ! and white space
+    size         1,024 characters, 200 nodes, 30 levels
+    numbers      finite, no wider than float64; exponents are numbers in [-8, 8]
+    forms        + - * / // % **, comparisons, and/or/not, x if c else y, calls of what ``ARITIES`` lists
+
+Python's own ``ast.parse`` reads the text; it neither compiles nor runs it.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+import warnings
+from collections.abc import Collection
+from difflib import get_close_matches
+from string import ascii_letters, digits
+
+from graphs.errors import SpecError
+from graphs.expressions.evaluation import NUMPY, compile_tree
+from graphs.expressions.tree import (
+    ARITIES,
+    Binary,
+    Call,
+    Comparison,
+    Constant,
+    Logical,
+    Name,
+    Not,
+    Tree,
+    names,
+    negate,
+)
+
+__all__ = ["parse_tree"]
+
+_LONGEST = 1024
+_MOST_NODES = 200
+_DEEPEST = 30
+_LARGEST_EXPONENT = 8
+
+_CHARACTERS = frozenset(ascii_letters + digits + "_.+-*/%(),<>=! \t\n")
+_BINARY: dict[type[ast.operator], str] = {
+    ast.Add: "+",
+    ast.Sub: "-",
+    ast.Mult: "*",
+    ast.Div: "/",
+    ast.FloorDiv: "//",
+    ast.Mod: "%",
+    ast.Pow: "**",
+}
+_COMPARISONS: dict[type[ast.cmpop], str] = {
+    ast.Lt: "<",
+    ast.LtE: "<=",
+    ast.Gt: ">",
+    ast.GtE: ">=",
+    ast.Eq: "==",
+    ast.NotEq: "!=",
+}
+
+
+def parse_tree(written: object, known: Collection[str] | None) -> Tree:
+    """The tree of an expression's text, which reads the ``known`` names alone, or any names where it is None.
+
+    Raises:
+        SpecError: it is not text of the language; the message says where and why.
+    """
+    if not isinstance(written, str):
+        raise SpecError(f"An expression is text, such as '2*a + u'; got a {type(written).__name__}.")
+    return _Parser(written, known).parse()
+
+
+class _Parser:
+    """One text on its way to a tree."""
+
+    def __init__(self, written: str, known: Collection[str] | None) -> None:
+        self.written, self.known = written, known
+        self.left = _MOST_NODES
+        self.indent = 0
+
+    def parse(self) -> Tree:
+        self._check_characters()
+        # One line: where it is broken says nothing, and Python would stop at the break.
+        flat = " ".join(self.written.replace("\t", " ").split("\n"))
+        self.indent = len(flat) - len(flat.lstrip())
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")  # what Python warns of, such as "1if", is refused
+                body = ast.parse(flat.strip(), mode="eval").body
+        except SyntaxError as error:
+            column = None if error.offset is None else error.offset + self.indent
+            raise self._error(f"not an expression: {error.msg}", column) from None
+        except (RecursionError, MemoryError):
+            raise self._error(f"nested too deep, at most {_DEEPEST} levels are allowed") from None
+        except (ValueError, OverflowError) as error:
+            raise self._error(f"not an expression: {error}") from None
+        return self._tree(body, 1)
+
+    def _check_characters(self) -> None:
+        if len(self.written) > _LONGEST:
+            raise self._error(f"{len(self.written)} characters long, at most {_LONGEST} are allowed")
+        if not self.written.strip(" \t\n"):
+            raise self._error("empty")
+        for column, character in enumerate(self.written, 1):
+            if character not in _CHARACTERS:
+                raise self._error(
+                    f"the character {character!a} is not part of the language, which has names in plain letters, "
+                    "digits and _, numbers, + - * / // % **, comparisons, parentheses and commas",
+                    column,
+                )
+
+    def _error(self, what: str, column: int | None = None) -> SpecError:
+        shown = ascii(self.written if len(self.written) <= 60 else self.written[:57] + "...")
+        place = "" if column is None else f", column {column}"
+        return SpecError(f"Expression {shown}{place}: {what}.")
+
+    def _refuse(self, node: ast.expr | ast.keyword, what: str) -> SpecError:
+        return self._error(what, node.col_offset + 1 + self.indent)
+
+    def _tree(self, node: ast.expr, depth: int) -> Tree:
+        self.left -= 1
+        if self.left < 0:
+            raise self._refuse(
+                node, f"too large, at most {_MOST_NODES} names, numbers and operations are allowed"
+            )
+        if depth > _DEEPEST:
+            raise self._refuse(node, f"nested too deep, at most {_DEEPEST} levels are allowed")
+        match node:
+            case ast.Constant():
+                return self._number(node)
+            case ast.Name(name):
+                return self._name(node, name)
+            case ast.UnaryOp(operator, operand):
+                return self._unary(node, operator, self._tree(operand, depth + 1))
+            case ast.BinOp(left, ast.Pow(), right):
+                base = self._tree(left, depth + 1)
+                return Binary("**", base, self._exponent(right, depth + 1))
+            case ast.BinOp(left, operator, right) if type(operator) in _BINARY:
+                # A sum of many terms is a long chain to the left, but not deep to a reader.
+                chain = depth if isinstance(left, ast.BinOp) else depth + 1
+                parts = self._tree(left, chain), self._tree(right, depth + 1)
+                return Binary(_BINARY[type(operator)], *parts)
+            case ast.BoolOp(operator, values):
+                operands = tuple(self._tree(value, depth + 1) for value in values)
+                return Logical("and" if isinstance(operator, ast.And) else "or", operands)
+            case ast.Compare(first, operators, rest):
+                return self._comparison(node, operators, [first, *rest], depth)
+            case ast.IfExp(test, then, otherwise):
+                parts = tuple(self._tree(part, depth + 1) for part in (test, then, otherwise))
+                return Call("where", parts)
+            case ast.Call():
+                return self._call(node, depth)
+            case _:
+                raise self._refuse(node, f"{_described(node)} is not part of the language")
+
+    def _number(self, node: ast.Constant) -> Tree:
+        value = node.value
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            advice = "; write 1 or 0" if isinstance(value, bool) else ""
+            raise self._refuse(node, f"{value!r} is not a real number{advice}")
+        try:
+            number = float(value)
+        except OverflowError:
+            number = math.inf
+        if not math.isfinite(number):
+            raise self._refuse(node, "the number is too large, at most 1.8e308 is allowed")
+        return Constant(number)
+
+    def _name(self, node: ast.expr, name: str) -> Tree:
+        if name.startswith("__"):
+            raise self._refuse(node, f"the name {name!r} is not allowed: no name starts with two underscores")
+        if self.known is not None and name not in self.known:
+            raise self._refuse(node, _unknown("name", name, self.known))
+        return Name(name)
+
+    def _unary(self, node: ast.expr, operator: ast.unaryop, operand: Tree) -> Tree:
+        match operator:
+            case ast.UAdd():
+                return operand
+            case ast.USub():
+                return negate(operand)
+            case ast.Not():
+                return Not(operand)
+            case _:
+                raise self._refuse(node, "the operator ~ is not part of the language")
+
+    def _exponent(self, node: ast.expr, depth: int) -> Constant:
+        tree = self._tree(node, depth)
+        if any(True for _ in names(tree)):
+            raise self._refuse(
+                node, "an exponent is a number; for x ** y with a name in y, write exp(y * log(x))"
+            )
+        value = float(compile_tree(tree, NUMPY)({}))
+        if not abs(value) <= _LARGEST_EXPONENT:
+            raise self._refuse(node, f"an exponent lies in [-8, 8], got {value:g}")
+        return Constant(value)
+
+    def _comparison(
+        self, node: ast.expr, operators: list[ast.cmpop], operands: list[ast.expr], depth: int
+    ) -> Tree:
+        for operator in operators:
+            if type(operator) not in _COMPARISONS:
+                raise self._refuse(node, "of comparisons, only < <= > >= == != are part of the language")
+        written = tuple(_COMPARISONS[type(operator)] for operator in operators)
+        return Comparison(written, tuple(self._tree(operand, depth + 1) for operand in operands))
+
+    def _call(self, node: ast.Call, depth: int) -> Tree:
+        if not isinstance(node.func, ast.Name):
+            raise self._refuse(node, f"only functions are called, not {_described(node.func)}")
+        name = node.func.id
+        if name not in ARITIES:
+            raise self._refuse(node, _unknown("function", name, ARITIES))
+        if node.keywords:
+            raise self._refuse(node.keywords[0], f"{name} takes its arguments by position, not by keyword")
+        for argument in node.args:
+            if isinstance(argument, ast.Starred):
+                raise self._refuse(argument, "a starred argument is not part of the language")
+        if len(node.args) != ARITIES[name]:
+            raise self._refuse(node, f"{name} takes {ARITIES[name]} argument(s), got {len(node.args)}")
+        return Call(name, tuple(self._tree(argument, depth + 1) for argument in node.args))
+
+
+def _unknown(what: str, name: str, known: Collection[str]) -> str:
+    near = get_close_matches(name, known, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return f"unknown {what} {name!r}.{hint} Known: {', '.join(sorted(known)) or 'none'}"
+
+
+_DESCRIPTIONS: dict[type[ast.expr], str] = {
+    ast.Attribute: "an attribute (a dot after a name)",
+    ast.Await: "await",
+    ast.BinOp: "this operator",
+    ast.Call: "the result of a call",
+    ast.Dict: "a dictionary",
+    ast.GeneratorExp: "a generator",
+    ast.Lambda: "a lambda",
+    ast.Starred: "a star",
+    ast.Subscript: "a subscript",
+    ast.Tuple: "a comma outside a call",
+    ast.Yield: "yield",
+    ast.YieldFrom: "yield",
+}
+
+
+def _described(node: ast.expr) -> str:
+    return _DESCRIPTIONS.get(type(node), f"this form ({type(node).__name__})")

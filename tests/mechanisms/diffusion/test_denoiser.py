@@ -1,0 +1,222 @@
+"""The denoiser: preconditioning without a remainder, parents that hide, images as channels."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from graphs.errors import MechanismError
+from graphs.variables import Categorical, Continuous, Image
+from mechanisms.diffusion.backbones import UNet, network_time
+from mechanisms.diffusion.denoiser import Denoiser, log_normal_levels, stratified
+
+TINY = UNet(channels=(8, 8), unshuffle=1)
+PARENTS = {
+    "digit": Categorical(3),
+    "mask": Image(2, 4, 4),
+    "size": Continuous(shape=(2,)),
+    "slant": Continuous(),
+}
+PREDICTIONS = ["edm", "eps", "x0", "v"]
+
+
+def draws(n: int, seed: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
+    """n images 1 x 4 x 4 with the parents above."""
+    generator = torch.Generator().manual_seed(seed)
+    normal = torch.randn(n, 3, 4, 4, generator=generator)
+    return 0.1 + 0.4 * normal[:, :1], {
+        "digit": torch.arange(n) % 3,
+        "mask": normal[:, 1:],
+        "size": 5 + 3 * normal[:, 0, 0, :2].double(),
+        "slant": 1e3 * normal[:, 0, 1, 0].double(),
+    }
+
+
+def denoiser(prediction="edm", parents=PARENTS, dropout=0.2) -> Denoiser:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        module = Denoiser(Image(1, 4, 4), parents, TINY, prediction, dropout)
+    module.prepare(*draws(12))
+    return module.eval()
+
+
+class Oracle(nn.Module):
+    """A network that knows the answer, and remembers what it was asked."""
+
+    def __init__(self, answer: Tensor) -> None:
+        super().__init__()
+        self.answer = answer
+
+    def forward(self, x: Tensor, sigma: Tensor, context: Tensor) -> Tensor:
+        self.asked = x, sigma, context
+        return self.answer
+
+
+def perfect(module: Denoiser, value: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
+    """What a perfect network says: Karras et al. 2022, table 1, and Salimans & Ho 2022."""
+    sigma = sigma.view(-1, 1, 1, 1)
+    a = 1 / (1 + sigma**2)
+    if module.prediction == "edm":
+        m, s = module.pixel_mean, module.pixel_std
+        skip = s**2 / (sigma**2 + s**2)
+        out = sigma * s / (sigma**2 + s**2).sqrt()
+        return (value - m - skip * (value + sigma * noise - m)) / out
+    if module.prediction == "v":
+        return a.sqrt() * noise - (1 - a).sqrt() * value
+    return noise if module.prediction == "eps" else value
+
+
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_a_perfect_network_gives_the_noise_and_no_loss(prediction):
+    value, parents = draws(5)
+    value, noise = value.double(), draws(5, seed=1)[0].double()
+    sigma = torch.tensor([0.02, 0.3, 1, 5, 20], dtype=torch.float64)
+    module = denoiser(prediction).double()
+    module.network = Oracle(perfect(module, value, noise, sigma))
+    x = value + sigma.view(-1, 1, 1, 1) * noise
+    torch.testing.assert_close(module.eps(x, sigma, parents), noise, rtol=0, atol=1e-10)
+    loss = module.loss(value, parents, sigma, noise, torch.ones(5, 4, dtype=torch.bool))
+    torch.testing.assert_close(loss, torch.zeros(5, dtype=torch.float64), rtol=0, atol=1e-20)
+
+
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_the_loss_is_the_mean_square_of_the_networks_error(prediction):
+    value, parents = draws(5)
+    noise, sigma = draws(5, seed=1)[0], torch.tensor([0.02, 0.3, 1, 5, 20])
+    module = denoiser(prediction)
+    module.network = Oracle(perfect(module, value, noise, sigma) + torch.arange(5.0).view(-1, 1, 1, 1))
+    loss = module.loss(value, parents, sigma, noise, torch.ones(5, 4, dtype=torch.bool))
+    torch.testing.assert_close(loss, torch.arange(5.0) ** 2, rtol=1e-4, atol=1e-6)
+
+
+def test_the_network_sees_inputs_of_unit_variance():
+    value, parents = draws(6)
+    x = value + 3 * draws(6, seed=1)[0]
+    for prediction, expected in [
+        ("edm", lambda m: (x - m.pixel_mean) / (9 + m.pixel_std**2).sqrt()),
+        ("v", lambda m: x / math.sqrt(10)),
+    ]:
+        module = denoiser(prediction)
+        module.network = Oracle(torch.zeros_like(x))
+        module.eps(x, 3.0, parents)
+        torch.testing.assert_close(module.network.asked[0][:, :1], expected(module))
+
+
+def test_pixel_statistics_are_those_of_the_training_rows():
+    module, (value, _) = denoiser(), draws(12)
+    assert module.pixel_mean.item() == pytest.approx(value.mean().item(), abs=1e-6)
+    assert module.pixel_std.item() == pytest.approx(value.std().item(), abs=1e-6)
+    module.prepare(torch.zeros_like(value), draws(12)[1])
+    assert module.pixel_std > 0
+
+
+def test_context_is_columns_of_the_shown_parents_and_flags():
+    module, (value, parents) = denoiser(), draws(2)
+    module.network = Oracle(torch.zeros_like(value))
+    shown = torch.tensor([[True, True, False, True], [False, False, True, True]])
+    module.eps(value, 1.0, parents, shown)
+    x, _, context = module.network.asked
+    conditioning = module.conditioning(parents)
+    expected = conditioning.clone()
+    expected[0, 3:5] = 0  # size
+    expected[1, :3] = 0  # digit
+    torch.testing.assert_close(context, torch.cat([expected, shown.float()], 1))
+    torch.testing.assert_close(x[0, 1:], parents["mask"][0])  # images beside the image
+    torch.testing.assert_close(x[1, 1:], torch.zeros(2, 4, 4))
+
+
+@pytest.mark.parametrize("hidden", PARENTS)
+def test_the_value_of_a_hidden_parent_does_not_matter_and_that_of_a_shown_one_does(hidden):
+    module, (value, parents) = denoiser(), draws(4)
+    other = {**parents, hidden: parents[hidden].flip(0)}
+    shown = torch.tensor([name != hidden for name in PARENTS])
+    with torch.no_grad():
+        torch.testing.assert_close(
+            module.eps(value, 1.0, parents, shown), module.eps(value, 1.0, other, shown), rtol=0, atol=0
+        )
+        assert (module.eps(value, 1.0, parents) - module.eps(value, 1.0, other)).abs().max() > 1e-4
+        # Hidden is not the same as zero: a flag says so.
+        blank = {**parents, hidden: torch.zeros_like(parents[hidden])}
+        assert (module.eps(value, 1.0, blank) - module.eps(value, 1.0, blank, shown)).abs().max() > 1e-4
+
+
+def test_hiding_all_parents_is_one_setting_for_all_rows():
+    module, (value, parents) = denoiser(), draws(4)
+    rows = torch.zeros(4, 4, dtype=torch.bool)
+    with torch.no_grad():
+        found = module.eps(value, 1.0, parents, shown=False)
+        torch.testing.assert_close(found, module.eps(value, 1.0, parents, rows), rtol=0, atol=0)
+
+
+def test_one_level_for_all_rows_or_one_a_row():
+    module, (value, parents) = denoiser(), draws(4)
+    levels = torch.tensor([0.1, 0.5, 2.0, 10.0])
+    with torch.no_grad():
+        together = module.eps(value, levels, parents)
+        for row, level in enumerate(levels.tolist()):
+            one = {name: parent[row, None] for name, parent in parents.items()}
+            alone = module.eps(value[row, None], level, one)
+            torch.testing.assert_close(together[row, None], alone, rtol=1e-4, atol=1e-5)
+        assert (module.eps(value, 0.1, parents) - module.eps(value, 0.2, parents)).abs().max() > 1e-4
+
+
+def test_a_root_has_no_context():
+    module = denoiser(parents={})
+    value = draws(3)[0]
+    with torch.no_grad():
+        assert module.eps(value, 1.0, {}).shape == value.shape
+        torch.testing.assert_close(module.eps(value, 1.0, {}), module.eps(value, 1.0, {}, shown=False))
+    assert module.draw_shown(3, generator=torch.Generator()).shape == (3, 0)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.15, 0.9])
+def test_each_parent_is_hidden_on_its_own_with_the_dropout_probability(dropout):
+    hidden = ~denoiser(dropout=dropout).draw_shown(20_000, generator=torch.Generator().manual_seed(0))
+    n = len(hidden)
+    spread = 5 * math.sqrt(dropout * (1 - dropout) / n)
+    assert hidden.shape == (n, 4)
+    assert (hidden.double().mean(0) - dropout).abs().max() <= spread
+    both = (hidden[:, 0] & hidden[:, 1]).double().mean().item()
+    assert both == pytest.approx(dropout**2, abs=5 * math.sqrt(dropout**2 / n) + 1e-12)
+
+
+def test_the_loss_has_finite_gradients_for_every_parameter():
+    module, (value, parents) = denoiser(), draws(6)
+    shown = torch.tensor([True, False, True] * 8).view(6, 4)
+    module.loss(value, parents, torch.linspace(0.02, 20, 6), value.flip(0), shown).sum().backward()
+    for name, parameter in module.named_parameters():
+        assert parameter.grad is not None and bool(parameter.grad.isfinite().all()), name
+
+
+def test_stratified_numbers_fall_one_into_each_interval():
+    uniform = stratified(1000, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close((uniform * 1000).floor(), torch.arange(1000.0))
+
+
+def test_levels_are_log_normal():
+    sigma = log_normal_levels(4000, -1.0, 1.2, generator=torch.Generator().manual_seed(0))
+    assert sigma.dtype == torch.float32 and sigma.shape == (4000,)
+    assert sigma.log().mean().item() == pytest.approx(-1, abs=5e-3)
+    assert sigma.log().std().item() == pytest.approx(1.2, abs=5e-3)
+
+
+def test_network_time_spans_the_embeddings_range():
+    time = network_time(torch.tensor([0.002, 0.4, 80.0]))
+    torch.testing.assert_close(time, torch.tensor([0.0, 500.0, 1000.0]), rtol=1e-4, atol=1e-3)
+
+
+def test_backbone_folds_pixels_into_channels_and_back():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = UNet(channels=(8, 16), layers=2, unshuffle=2).build(3, 1, 5)
+    out = network(torch.zeros(2, 4, 8, 12), torch.ones(2), torch.zeros(2, 5))
+    assert out.shape == (2, 3, 8, 12)
+
+
+def test_backbone_refuses_sides_that_do_not_divide():
+    UNet().check_size(28, 28)
+    with pytest.raises(
+        MechanismError, match=r"multiples of 4 \(unshuffle 2, 2 resolutions\), got 30x28. Give"
+    ):
+        UNet().check_size(30, 28)

@@ -1,0 +1,153 @@
+"""The diffusion mechanism with exact scores: counterfactuals, noise, samples, and what they cost."""
+
+import pytest
+import torch
+
+from graphs.variables import Image
+from mechanisms.base import Noise
+from mechanisms.diffusion.backbones import EncoderSpec, UNet
+from mechanisms.diffusion.guidance import Anticausal, ClassifierFree
+from mechanisms.diffusion.mechanism import Diffusion, DiffusionMechanism
+from mechanisms.diffusion.schedule import KarrasGrid, LogGrid
+from mechanisms.diffusion.solvers import DDIM, Anchored
+from tests.mechanisms.diffusion.exact import EVENT, ExactDenoiser, ExactPredictor, World
+
+GAUSSIAN, BOTH = World(1, 2), World(4, 2)
+GUIDANCE = [
+    ClassifierFree(),
+    Anticausal(),
+    Anticausal(denoiser="unconditional"),
+    Anticausal(form="raw", denoiser="unconditional"),
+]
+
+
+def exact(world: World, **options) -> DiffusionMechanism:
+    """A mechanism whose networks are the world's own."""
+    tiny = {
+        "backbone": UNet(channels=(8,), unshuffle=1),
+        "predictor": EncoderSpec(channels=(8,), unshuffle=1),
+    }
+    with torch.random.fork_rng():
+        mechanism = Diffusion(**tiny, **options).bind(Image(*EVENT), world.variables)
+    mechanism.denoiser, mechanism.predictor = ExactDenoiser(world), ExactPredictor(world)
+    return mechanism.eval()
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_counterfactuals_of_a_gaussian_are_exact():
+    image, parents = GAUSSIAN.draw(6)
+    other = {"t1": parents["t1"] + 1, "t2": -parents["t2"]}
+    for guidance in (ClassifierFree(), Anticausal()):
+        # Residuals carry the abduction's own error along, so they help the counterfactual little or nothing.
+        mechanism = exact(GAUSSIAN, solver=Anchored(steps=150), guidance=guidance)
+        noise = mechanism.abduct(image, parents, generator=seeded()).noise
+        found = mechanism.generate(other, noise)
+        expected = GAUSSIAN.transport(image, GAUSSIAN.mean(parents), GAUSSIAN.mean(other), 0.02, 20)
+        torch.testing.assert_close(found, expected, rtol=0, atol=5e-4)
+
+
+def test_noise_of_abducted_data_is_standard_normal():
+    image, parents = BOTH.draw(4000)
+    mechanism = exact(BOTH, solver=Anchored(steps=64, grid=LogGrid(sigma_max=200)))
+    x_T = mechanism.abduct(image, parents, generator=seeded()).noise["x_T"].flatten(1)
+    assert x_T.mean(0).abs().max() < 0.08  # 5 standard errors
+    assert (x_T.T.cov() - torch.eye(4)).abs().max() < 0.12
+    # Nor does it tell the parents, but for what the highest level leaves of them.
+    for value in parents.values():
+        correlation = torch.corrcoef(torch.cat([x_T, value[:, None].double()], 1).T)[4, :4]
+        assert correlation.abs().max() < 0.08
+
+
+@pytest.mark.parametrize("guidance", [GUIDANCE[0], GUIDANCE[1], GUIDANCE[3]], ids=["cfg", "delta", "raw"])
+def test_prior_samples_follow_the_law_of_the_image_given_its_parents(guidance):
+    n = 3000
+    one = {name: value[:1] for name, value in BOTH.draw(1, seed=3)[1].items()}
+    parents = {name: value.expand(n) for name, value in one.items()}
+    mechanism = exact(BOTH, solver=Anchored(steps=16), guidance=guidance)
+    noise = mechanism.sample_noise(n, generator=seeded())
+    noise = Noise(n, {**noise, "x_T": noise["x_T"].double(), "residuals": noise["residuals"].double()})
+    image = mechanism.generate(parents, noise).flatten(1)
+    mean = BOTH.mean(one).flatten()
+    assert (image.mean(0) - mean).abs().max() < 0.07
+    assert (image.T.cov() - BOTH.noise).abs().max() < 0.06
+
+
+@pytest.mark.parametrize(
+    ("guidance", "denoiser", "predictor"),
+    [(GUIDANCE[0], 1, 0), (GUIDANCE[1], 1, 0), (GUIDANCE[2], 1, 1), (GUIDANCE[3], 1, 1)],
+    ids=["cfg", "delta", "delta unconditional", "raw unconditional"],
+)
+def test_evaluations_of_a_prior_sample(guidance, denoiser, predictor):
+    mechanism = exact(BOTH, solver=Anchored(steps=6), guidance=guidance)
+    parents = BOTH.draw(5)[1]
+    mechanism.generate(parents, mechanism.sample_noise(5, generator=seeded()))
+    # Six steps, and one more to remove the lowest level's noise.
+    assert mechanism.denoiser.calls == 7 * denoiser
+    assert mechanism.predictor.calls == 7 * predictor
+
+
+def test_prior_samples_lose_the_lowest_levels_noise_and_abducted_images_keep_what_they_are():
+    image, parents = BOTH.draw(4)
+    solver = Anchored(steps=6, grid=LogGrid(sigma_min=0.5))
+    mechanism, names = exact(BOTH, solver=solver), tuple(BOTH.variables)
+    abducted = mechanism.abduct(image, parents, generator=seeded()).noise
+    drawn = mechanism.sample_noise(4, generator=seeded())
+    found = mechanism.generate(
+        {name: torch.cat([value, value]) for name, value in parents.items()}, Noise.concat([abducted, drawn])
+    )
+    torch.testing.assert_close(found[:4], image)
+    noisy = solver.decode(drawn, lambda x, sigma: BOTH.eps(x, sigma, parents, names))
+    expected = noisy - 0.5 * BOTH.eps(noisy, 0.5, parents, names)  # the mean of x_0 given x_bar
+    torch.testing.assert_close(found[4:], expected)
+
+
+def test_evaluations_of_a_counterfactual():
+    image, parents = BOTH.draw(5)
+    digit = {**parents, "digit": (parents["digit"] + 1) % 4}
+    thickness = {**parents, "t1": parents["t1"] + 1}
+    mechanism = exact(BOTH, solver=Anchored(steps=6))
+    noise = mechanism.abduct(image, parents, generator=seeded()).noise
+    assert mechanism.denoiser.calls == 7
+    for asked, calls in [(parents, 6), (thickness, 6), (digit, 12)]:
+        mechanism.denoiser.calls = 0
+        mechanism.generate(asked, noise)
+        assert mechanism.denoiser.calls == calls
+    assert mechanism.predictor.calls == 0
+
+
+def test_equal_rows_are_inverted_once():
+    image, parents = BOTH.draw(4)
+    rows = torch.tensor([2, 0, 2, 2, 1, 0])
+    repeated = {name: value[rows] for name, value in parents.items()}
+    mechanism = exact(BOTH, solver=DDIM(steps=6))
+    found = mechanism.abduct(image[rows], repeated, generator=seeded()).noise
+    assert (mechanism.denoiser.calls, mechanism.denoiser.rows) == (6, 18)
+    alone = mechanism.abduct(image, parents, generator=seeded()).noise
+    torch.testing.assert_close(found["x_T"], alone["x_T"][rows])
+    torch.testing.assert_close(found["factual.t1"], parents["t1"][rows], rtol=0, atol=0)
+    # The same image under other parents is another row.
+    mechanism.denoiser.rows = 0
+    mechanism.abduct(image[[0, 0]], {name: value[:2] for name, value in parents.items()}, generator=seeded())
+    assert mechanism.denoiser.rows == 12
+
+
+def test_an_unconditional_base_is_abducted_unconditionally():
+    image, parents = BOTH.draw(4)
+    for guidance in GUIDANCE:
+        mechanism = exact(BOTH, solver=DDIM(steps=6), guidance=guidance)
+        names = tuple(BOTH.variables) if guidance.conditional else ()
+        expected = DDIM(steps=6).encode(image, lambda x, s, names=names: BOTH.eps(x, s, parents, names))
+        found = mechanism.abduct(image, parents, generator=seeded()).noise
+        torch.testing.assert_close(found["x_T"], expected["x_T"])
+
+
+def test_karras_grids_reach_higher_and_leave_less_of_the_mean():
+    image, parents = GAUSSIAN.draw(6)
+    other = {name: value + 1 for name, value in parents.items()}
+    mechanism = exact(GAUSSIAN, solver=Anchored(steps=100, grid=KarrasGrid()))
+    found = mechanism.generate(other, mechanism.abduct(image, parents, generator=seeded()).noise)
+    expected = GAUSSIAN.transport(image, GAUSSIAN.mean(parents), GAUSSIAN.mean(other), 0.02, 80)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-3)

@@ -1,0 +1,111 @@
+"""What the options of a diffusion mechanism may be, and what the error says when they are not."""
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from graphs.errors import MechanismError, UnknownNameError
+from graphs.variables import Categorical, Image
+from mechanisms.diffusion.backbones import UNet
+from mechanisms.diffusion.guidance import Anticausal, ClassifierFree
+from mechanisms.diffusion.mechanism import Diffusion
+from mechanisms.diffusion.solvers import BELM, Anchored
+
+UNCONDITIONAL = Anticausal(denoiser="unconditional")
+
+
+def test_options_read_from_a_file_are_the_same_options():
+    options = {
+        "kind": "diffusion",
+        "backbone": {"kind": "unet", "channels": [48, 96]},
+        "solver": {"kind": "anchored", "steps": 16},
+        "guidance": {"kind": "classifier_free", "weight": {"digit": 2}},
+        "training": {"epochs": 3},
+    }
+    spec = Diffusion.model_validate(options)
+    assert spec.solver == Anchored() and spec.guidance == ClassifierFree(weight={"digit": 2.0})
+    assert spec.training is not None and (spec.training.epochs, spec.training.batch_size) == (3, 128)
+    assert Diffusion.model_validate(spec.model_dump()) == spec
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"predictor": None, "guidance": Anticausal()},
+            "anticausal guidance needs a predictor: leave `predictor` out",
+        ),
+        ({"solver": BELM(), "guidance": UNCONDITIONAL}, "belm needs a conditional denoiser"),
+        ({"dropout": 0, "guidance": UNCONDITIONAL}, "an unconditional denoiser needs dropout above 0"),
+        ({"dropout": 1}, r"dropout\n.*less than 1"),
+        ({"prediction": "score"}, r"prediction\n.*'edm', 'eps', 'x0' or 'v'"),
+        (
+            {"solver": {"kind": "belm", "grid": {"kind": "karras"}}},
+            r"belm needs a geometric grid \(kind: log\)",
+        ),
+        (
+            {"solver": {"kind": "euler"}},
+            "'euler' found using 'kind' does not match any of the expected tags: 'ddim'",
+        ),
+        ({"solver": {"kind": "ddim", "step": 4}}, r"solver.ddim.step\n.*not permitted"),
+        ({"backbone": {"channels": [12]}}, r"backbone.channels.0\n.*multiple of 8"),
+        ({"backbone": {"channels": []}}, r"backbone.channels\n.*at least 1 item"),
+        ({"levels": (0.0, -1.0)}, r"levels.1\n.*greater than 0"),
+        ({"guidence": {}}, r"guidence\n.*not permitted"),
+    ],
+)
+def test_options_out_of_range(options, message):
+    with pytest.raises(ValidationError, match=message):
+        Diffusion(**options)
+
+
+@pytest.mark.parametrize(
+    ("spec", "variable", "parents", "error", "message"),
+    [
+        (
+            Diffusion(),
+            Categorical(3),
+            {},
+            MechanismError,
+            "generates images, but the variable is categorical, 3",
+        ),
+        (Diffusion(), Image(1, 30, 28), {}, MechanismError, "multiples of 4 .* got 30x28"),
+        (
+            Diffusion(backbone=UNet(channels=(8,), unshuffle=1)),
+            Image(1, 29, 28),
+            {"digit": Categorical(10)},
+            MechanismError,
+            "predictor needs image sides that are multiples of 2 .* got 29x28",
+        ),
+        (
+            Diffusion(),
+            Image(1, 28, 28),
+            {"mask": Image(3, 28, 32)},
+            MechanismError,
+            "Image parent 'mask' is image 3x28x32, but must be as high and wide as image 1x28x28. Resize",
+        ),
+        (
+            Diffusion(guidance=ClassifierFree(weight={"digt": 3.0})),
+            Image(1, 28, 28),
+            {"digit": Categorical(10)},
+            UnknownNameError,
+            "Unknown parent 'digt' in guidance 'classifier_free'. Did you mean 'digit'",
+        ),
+        (
+            Diffusion(guidance=Anticausal(scale={"mask": 3.0})),
+            Image(1, 28, 28),
+            {"digit": Categorical(10), "mask": Image(1, 28, 28)},
+            UnknownNameError,
+            "Unknown parent 'mask' in guidance 'anticausal'.*Known: digit",
+        ),
+    ],
+)
+def test_what_does_not_fit_the_variable_or_its_parents(spec, variable, parents, error, message):
+    with pytest.raises(error, match=message):
+        spec.bind(variable, parents)
+
+
+def test_an_odd_root_needs_no_size_of_a_predictor():
+    with torch.random.fork_rng():
+        mechanism = Diffusion(backbone=UNet(channels=(8,), unshuffle=1)).bind(Image(1, 5, 7), {})
+    assert mechanism.sample_noise(2, generator=torch.Generator())["x_T"].shape == (2, 1, 5, 7)

@@ -1,0 +1,155 @@
+import pytest
+import torch
+from torch.testing import assert_close
+
+from causalgen.statistics import sample_distance
+from causalgen.testing import check_mechanism
+from graphs import variables
+from graphs.errors import EvidenceError, MechanismError
+from graphs.variables import Continuous, Image
+from mechanisms.base import Noise
+from mechanisms.categorical import Categorical
+from tests.mechanisms.fit import codes, fit, generator, normal
+
+N = 3000
+PARENTS = {"colour": variables.Categorical(2), "shape": variables.Categorical(3)}
+ROWS = {"colour": codes(2, N, 1), "shape": codes(3, N, 2)}
+X = (ROWS["colour"] + ROWS["shape"] + codes(2, N, 3)) % 4
+AGE = {"age": Continuous(), **PARENTS}
+AGE_ROWS = {"age": 40 + 10 * normal(N, seed=4), **ROWS}
+
+
+def with_logits(rows, **options):
+    """A root with the given probabilities' logarithms, one row."""
+    mechanism = Categorical(**options).bind(variables.Categorical(len(rows)), {})
+    mechanism.table.copy_(torch.tensor(rows, dtype=torch.float64).log_softmax(-1))
+    mechanism.mark_fitted()
+    return mechanism
+
+
+@pytest.mark.parametrize("coupling", ["gumbel", "monotone"])
+@pytest.mark.parametrize(("parents", "rows"), [({}, {}), (PARENTS, ROWS), (AGE, AGE_ROWS)])
+def test_laws(coupling, parents, rows):
+    mechanism = fit(Categorical(coupling=coupling).bind(variables.Categorical(4), parents), X, rows, steps=30)
+    check_mechanism(mechanism, X[:60], {name: value[:60] for name, value in rows.items()})
+
+
+def test_table_holds_smoothed_frequencies():
+    mechanism = fit(Categorical(smoothing=2).bind(variables.Categorical(4), PARENTS), X, ROWS)
+    chosen = X[(ROWS["colour"] == 1) & (ROWS["shape"] == 2)]
+    expected = (torch.bincount(chosen, minlength=4) + 2) / (len(chosen) + 8)
+    row = {"colour": torch.tensor([1]), "shape": torch.tensor([2])}
+    assert_close(mechanism.logits(row, 1).exp()[0], expected.double())
+    probabilities = [mechanism.log_prob(torch.tensor([k]), row).exp() for k in range(4)]
+    assert_close(sum(probabilities), torch.ones(1).double())
+
+
+def test_combinations_never_seen_follow_the_overall_frequencies():
+    seen = {"colour": torch.tensor([0, 0, 0])}
+    spec = Categorical(smoothing=0)
+    mechanism = fit(
+        spec.bind(variables.Categorical(2), {"colour": variables.Categorical(2)}),
+        torch.tensor([0, 1, 1]),
+        seen,
+    )
+    assert_close(
+        mechanism.logits({"colour": torch.tensor([1])}, 1).exp()[0], torch.tensor([1, 2]).double() / 3
+    )
+
+
+@pytest.mark.parametrize("coupling", ["gumbel", "monotone"])
+def test_what_cannot_happen_is_never_generated_and_refused_as_evidence(coupling):
+    infinity = torch.inf
+    mechanism = with_logits([-infinity, 0, -infinity, 1, -infinity], coupling=coupling)
+    noise = mechanism.sample_noise(5000, generator=generator())
+    assert set(mechanism.generate({}, noise).tolist()) == {1, 3}
+    with pytest.raises(EvidenceError, match="Row 1: category 2 has probability zero"):
+        mechanism.abduct(torch.tensor([1, 2, 0]), {}, generator=generator())
+    value = torch.tensor([1, 3]).repeat(500)
+    noise = mechanism.abduct(value, {}, generator=generator()).noise
+    assert all(bool(leaf.isfinite().all()) for leaf in noise.values())
+    assert torch.equal(mechanism.generate({}, noise), value)
+
+
+def test_posterior_gumbels_are_the_prior_ones_that_give_the_value():
+    mechanism = with_logits([0.0, 1.0, -1.5])
+    prior = mechanism.sample_noise(60_000, generator=generator())
+    value = mechanism.generate({}, prior)
+    for category in range(3):
+        kept = prior["gumbel"][value == category]
+        evidence = torch.full((20_000,), category)
+        drawn = mechanism.abduct(evidence, {}, generator=generator(1)).noise["gumbel"]
+        limit = 2.2 * (1 / len(kept) + 1 / len(drawn)) ** 0.5
+        # Single components, and a sum and a difference, which see their dependence.
+        for weights in ([1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 1], [1, -2, 1]):
+            direction = torch.tensor(weights).double()
+            assert sample_distance(kept @ direction, drawn @ direction) < limit
+
+
+@pytest.mark.parametrize("gap", [40.0, 800.0, 1e6])
+def test_abduction_holds_for_the_most_unlikely_evidence(gap):
+    mechanism = with_logits([0.0, -gap, 0.5, -gap + 1])
+    value = torch.tensor([1, 3]).repeat(5000)
+    noise = mechanism.abduct(value, {}, generator=generator()).noise
+    assert bool(noise["gumbel"].isfinite().all())
+    assert torch.equal(mechanism.generate({}, noise), value)
+
+
+def test_gumbel_counterfactuals_are_stable():
+    """A category whose odds against every other rise stays (Oberst & Sontag 2019, definition 4)."""
+    mechanism = with_logits([0.0, 0.3, -0.5])
+    value = torch.full((4000,), 1)
+    noise = mechanism.abduct(value, {}, generator=generator()).noise
+    mechanism.table.copy_(torch.tensor([0.0, 0.9, -0.4]).double().log_softmax(-1))
+    assert torch.equal(mechanism.generate({}, noise), value)
+    mechanism.table.copy_(torch.tensor([1.5, 0.3, -0.5]).double().log_softmax(-1))
+    assert set(mechanism.generate({}, noise).tolist()) == {0, 1}
+
+
+def test_monotone_counterfactuals_keep_their_rank():
+    mechanism = with_logits([0.0, 0.3, -0.5], coupling="monotone")
+    noise = Noise(1000, {"uniform": torch.linspace(0, 1, 1001, dtype=torch.float64)[:-1]})
+    before = mechanism.generate({}, noise)
+    mechanism.table.copy_(torch.tensor([-1.0, 0.3, 0.5]).double().log_softmax(-1))  # larger in every quantile
+    after = mechanism.generate({}, noise)
+    assert bool((after >= before).all()) and bool((after.diff() >= 0).all())
+
+
+def test_last_step_reaches_one():
+    # 0.1 ten times sums to less than 1 in binary; nothing may fall into the gap.
+    below_one = torch.nextafter(torch.tensor(1.0).double(), torch.tensor(0.0).double())
+    noise = Noise(1, {"uniform": below_one[None]})
+    assert with_logits([0.0] * 10, coupling="monotone").generate({}, noise).item() == 9
+    padded = with_logits([0.0] * 10 + [-torch.inf] * 3, coupling="monotone")
+    assert padded.generate({}, noise).item() == 9
+
+
+def test_network_learns_from_continuous_parents():
+    logits = torch.stack([torch.zeros(N), (AGE_ROWS["age"] - 40) / 5], 1)
+    x = (logits[:, 1].sigmoid() > torch.rand(N, generator=generator(), dtype=torch.float64)).long()
+    mechanism = fit(Categorical().bind(variables.Categorical(2), AGE), x, AGE_ROWS)
+    with torch.no_grad():
+        error = (mechanism.logits(AGE_ROWS, N).exp() - logits.softmax(-1)).abs().mean()
+    assert error < 0.05
+
+
+def test_pyro_distribution_is_the_mechanism():
+    mechanism = fit(Categorical().bind(variables.Categorical(4), PARENTS), X, ROWS)
+    assert_close(mechanism.distribution(ROWS, N).log_prob(X), mechanism.log_prob(X, ROWS))
+
+
+def test_a_table_where_it_is_small():
+    many = {f"p{number}": variables.Categorical(10) for number in range(5)}
+    assert Categorical().bind(variables.Categorical(4), PARENTS).tabular
+    assert not Categorical().bind(variables.Categorical(4), many).tabular
+    assert not Categorical(logits="network").bind(variables.Categorical(4), PARENTS).tabular
+    assert Categorical(logits="network").bind(variables.Categorical(4), {}).tabular
+
+
+def test_refusals():
+    with pytest.raises(MechanismError, match=r"table of logits needs categorical parents; \['age'\]"):
+        Categorical(logits="table").bind(variables.Categorical(4), AGE)
+    with pytest.raises(MechanismError, match="needs a categorical variable, got continuous"):
+        Categorical().bind(Continuous(), {})
+    with pytest.raises(MechanismError, match="'photo' is an image"):
+        Categorical().bind(variables.Categorical(4), {"photo": Image(1, 8, 8)})

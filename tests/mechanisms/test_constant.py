@@ -1,0 +1,66 @@
+import numpy as np
+import pytest
+import torch
+
+from causalgen.testing import check_mechanism
+from graphs.errors import DomainError, MechanismError, ShapeError
+from graphs.variables import Categorical, Continuous, Image
+from mechanisms.base import Noise
+from mechanisms.constant import Constant, ConstantMechanism
+from mechanisms.registry import dump_mechanism, parse_mechanism
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "canonical"),
+    [
+        (Categorical(["cat", "dog"]), "dog", 1),
+        (Categorical(10), 7, 7),
+        (Continuous(lower=0), 2, 2.0),
+        (Continuous(shape=(2,)), [1, 2.5], [1.0, 2.5]),
+        (Image(1, 2, 2), [[0.0, 1.0], [0.5, 0.5]], [[[-1.0, 1.0], [0.0, 0.0]]]),
+    ],
+)
+def test_value_in_the_users_form(variable, value, canonical):
+    mechanism = Constant(value=value).bind(variable, {"ignored": Continuous()})
+    generated = mechanism.generate({}, Noise(3))
+    expected = torch.tensor(canonical, dtype=getattr(torch, variable.dtype))
+    assert generated.dtype == expected.dtype
+    assert torch.equal(generated, expected.expand(3, *variable.event_shape))
+    check_mechanism(mechanism, generated, {"ignored": torch.zeros(3).double()})
+
+
+def test_one_value_a_row():
+    rows = torch.tensor([1.0, 2.0, 3.0]).double()
+    mechanism = ConstantMechanism.of(Continuous(), rows)
+    assert mechanism.fitted and torch.equal(mechanism.generate({}, Noise(3)), rows)
+    check_mechanism(mechanism, rows, {})
+    with pytest.raises(MechanismError, match="holds 3 rows, but 4 were asked for"):
+        mechanism.generate({}, Noise(4))
+
+
+def test_abduction_checks_nothing_and_needs_no_noise():
+    mechanism = Constant(value=1.0).bind(Continuous(), {})
+    abducted = mechanism.abduct(torch.tensor([5.0, 6.0]), {}, generator=torch.Generator())
+    assert abducted.noise.n == 2 and not abducted.noise.leaves and abducted.log_weight is None
+
+
+def test_arrays_become_lists_that_can_be_written():
+    spec = Constant(value=np.array([1.0, 2.0]))
+    assert spec == Constant(value=torch.tensor([1.0, 2.0])) and spec.value == [1.0, 2.0]
+    assert parse_mechanism(dump_mechanism(spec)) == spec
+
+
+def test_nothing_is_saved_but_the_spec():
+    mechanism = Constant(value=1.0).bind(Continuous(), {})
+    assert set(mechanism.state_dict()) == {"fitted_flag"}
+
+
+def test_refusals():
+    with pytest.raises(MechanismError, match="needs a value"):
+        Constant().bind(Continuous(), {})
+    with pytest.raises(DomainError):
+        Constant(value=10).bind(Categorical(10), {})
+    with pytest.raises(ShapeError, match="one value of the variable, got 2 rows"):
+        Constant(value=np.array([1.0, 2.0])).bind(Continuous(), {})
+    with pytest.raises(ShapeError, match=r"\(N, \*\(2,\)\), got \(3,\)"):
+        ConstantMechanism.of(Continuous(shape=(2,)), torch.zeros(3))
