@@ -26,7 +26,8 @@ def changed_spec(node: str, spec: MechanismSpec, options: Mapping[str, Any]) -> 
         return type(spec).model_validate(merge_options(spec.model_dump(), options))
     except ValidationError as error:
         findings = [
-            f"Node {node!r}: option {'.'.join(map(str, each['loc'])) or spec.kind}: {each['msg']}, got {each['input']!r}."
+            f"Node {node!r}: option {'.'.join(map(str, each['loc'])) or spec.kind}: {each['msg']}, "
+            f"got {each['input']!r}."
             for each in error.errors()
         ]
         raise SpecError("\n".join(findings)) from error

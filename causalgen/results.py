@@ -69,7 +69,7 @@ class Draws(Mapping[str, Any]):
 
     def to_frame(self) -> pd.DataFrame:
         """The scalar nodes as a table; index (sample, row) where there are samples."""
-        from causalgen.frames import to_frame
+        from causalgen.export import to_frame
 
         return to_frame(self)
 

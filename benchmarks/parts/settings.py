@@ -24,31 +24,24 @@ __all__ = [
 
 SOLVERS = ("anchored", "belm", "ddim")
 
+_DELTA = {"kind": "anticausal", "form": "delta", "denoiser": "conditional", "interval": None}
+_RAW = {"kind": "anticausal", "form": "raw", "denoiser": "unconditional", "interval": None}
+
 CONDITIONAL: dict[str, dict[str, Any]] = {
-    "classifier_free w=1": {"kind": "classifier_free", "weight": 1.0},
-    "classifier_free w=2": {"kind": "classifier_free", "weight": 2.0},
-    "anticausal delta s=1": {"kind": "anticausal", "form": "delta", "scale": 1.0, "denoiser": "conditional"},
-    "anticausal delta s=2": {"kind": "anticausal", "form": "delta", "scale": 2.0, "denoiser": "conditional"},
+    **{f"classifier_free w={w:g}": {"kind": "classifier_free", "weight": w} for w in (1.0, 2.0)},
+    **{f"anticausal delta s={s:g}": {**_DELTA, "scale": s} for s in (1.0, 2.0)},
 }
 """Guidance of the denoiser that sees the factual digit."""
 
 UNCONDITIONAL: dict[str, dict[str, Any]] = {
-    f"raw s={scale:g}, unconditional": {
-        "kind": "anticausal",
-        "form": "raw",
-        "scale": scale,
-        "denoiser": "unconditional",
-    }
-    for scale in (0.7, 1.0, 2.0)
+    f"raw s={s:g}, unconditional": {**_RAW, "scale": s} for s in (0.7, 1.0, 2.0)
 }
 """Guidance of Diff-SCM (Sanchez & Tsaftaris 2022): raw, on the unconditional denoiser."""
 
 
 def guided(scm: cg.SCM, guidance: dict[str, Any]) -> cg.SCM:
     """The model with other guidance."""
-    return scm.with_options(
-        "image", guidance={"interval": None, **guidance} if "form" in guidance else guidance
-    )
+    return scm.with_options("image", guidance=guidance)
 
 
 def solved(scm: cg.SCM, kind: str, steps: int, guidance: dict[str, Any]) -> cg.SCM:

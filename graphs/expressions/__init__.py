@@ -12,4 +12,4 @@ from graphs.expressions.expression import Expression, parse_expression
 from graphs.expressions.ranges import Direction, Range
 from graphs.expressions.tree import ARITIES
 
-__all__ = ["ARITIES", "NUMPY", "Direction", "Expression", "Functions", "Range", "parse_expression"]
+__all__ = ["ARITIES", "Direction", "Expression", "Functions", "NUMPY", "Range", "parse_expression"]

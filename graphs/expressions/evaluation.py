@@ -15,7 +15,7 @@ import numpy as np
 from graphs.errors import UnknownNameError
 from graphs.expressions.tree import Binary, Call, Comparison, Constant, Logical, Name, Negative, Not, Tree
 
-__all__ = ["NUMPY", "Compiled", "Functions", "compile_tree"]
+__all__ = ["Compiled", "Functions", "NUMPY", "compile_tree"]
 
 Compiled = Callable[[Mapping[str, Any]], Any]
 """Values by name to the value of the expression."""

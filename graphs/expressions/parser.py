@@ -89,7 +89,8 @@ class _Parser:
                 warnings.simplefilter("error")  # what Python warns of, such as "1if", is refused
                 body = ast.parse(flat.strip(), mode="eval").body
         except SyntaxError as error:
-            column = None if error.offset is None else error.offset + self.indent
+            # At the end of the text Python names column 0.
+            column = error.offset + self.indent if error.offset else len(flat.rstrip()) + 1
             raise self._error(f"not an expression: {error.msg}", column) from None
         except (RecursionError, MemoryError):
             raise self._error(f"nested too deep, at most {_DEEPEST} levels are allowed") from None
@@ -105,7 +106,7 @@ class _Parser:
         for column, character in enumerate(self.written, 1):
             if character not in _CHARACTERS:
                 raise self._error(
-                    f"the character {character!a} is not part of the language, which has names in plain letters, "
+                    f"the character {character!a} is not part of the language: names in plain letters, "
                     "digits and _, numbers, + - * / // % **, comparisons, parentheses and commas",
                     column,
                 )

@@ -68,7 +68,7 @@ class Diffusion(TrainedSpec, frozen=True):
             raise ValueError("an unconditional denoiser needs dropout above 0: it learns from hidden parents")
         if self.solver.kind == "belm" and not self.guidance.conditional:
             raise ValueError(
-                "solver belm needs a conditional denoiser, since it drifts on unconditional fields: use anchored"
+                "solver belm needs a conditional denoiser (it drifts on unconditional fields): use anchored"
             )
         return self
 

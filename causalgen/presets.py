@@ -1,0 +1,42 @@
+"""Settings of published methods, as options for ``scm.with_options(node, **PRESETS[name])``.
+
+``diff-scm`` is Diff-SCM's inference (Sanchez & Tsaftaris 2022, Algorithm 3): an unconditional denoiser, DDIM
+on the first 75 of 100 levels respaced from 1000 with linear betas, and the raw gradient of an anticausal
+predictor at s = 1 on every row. Derived work prints sqrt(a) where DDIM has sqrt(1 - a), and the released code
+encodes to one level and decodes from another, clipping in between: here the formula is DDIM's, encoding and
+decoding walk the same levels, and nothing is clipped.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import Any
+
+from graphs.errors import UnknownNameError
+
+__all__ = ["PRESETS", "preset_options"]
+
+PRESETS = MappingProxyType(
+    {
+        "diff-scm": {
+            "solver": {"kind": "ddim", "steps": 75, "grid": {"kind": "ddpm"}},
+            "guidance": {
+                "kind": "anticausal",
+                "form": "raw",
+                "scale": 1.0,
+                "denoiser": "unconditional",
+            },
+        },
+    }
+)
+
+
+def preset_options(name: str) -> dict[str, Any]:
+    """Options of a preset, for a diffusion node.
+
+    Raises:
+        UnknownNameError: there is no such preset.
+    """
+    if name not in PRESETS:
+        raise UnknownNameError.of("preset", name, PRESETS)
+    return dict(PRESETS[name])
