@@ -41,7 +41,7 @@ def plot_image_rows(
     aspect = np.divide(*next(iter(rows.values())).shape[-2:])
     step_x, step_y, first = 1 + _GAP, aspect + _GAP, 0.35
     height = len(rows) * step_y + first
-    label_width = 0.3 + 0.105 * max(map(len, rows)) / size
+    label_width = 0.3 + 0.08 * max(map(len, rows)) / size
     figure = Figure(
         figsize=(size * (count * step_x + label_width), size * (height + 0.2) + (0.35 if title else 0))
     )
@@ -59,7 +59,7 @@ def plot_image_rows(
             if marks and marks.get(label, [False] * count)[column]:
                 axes.add_patch(_frame(column * step_x, y, aspect))
     axes.plot([0, count * step_x - _GAP], [step_y + first / 2 - _GAP / 2] * 2, color=_SOFT, linewidth=0.8)
-    axes.set_xlim(-label_width, count * step_x)
+    axes.set_xlim(-label_width, count * step_x - _GAP / 3)
     axes.set_ylim(height, -0.2)
     axes.set_axis_off()
     if title:
@@ -79,31 +79,42 @@ def plot_draws(draws: Draws, rows: int = 8) -> Figure:
 def plot_graph(graph: CausalGraph, variables: Mapping[str, Variable], title: str = "") -> Figure:
     """The causal graph, causes above effects, each node with what its values are."""
     drawn = graph.to_networkx()
-    for layer, nodes in enumerate(nx.topological_generations(drawn)):
-        for node in nodes:
-            drawn.nodes[node]["layer"] = layer
-    layers = max(data["layer"] for _, data in drawn.nodes(data=True)) + 1
-    widest = max(len(list(nodes)) for nodes in nx.topological_generations(drawn))
-    position = nx.multipartite_layout(drawn, subset_key="layer", align="horizontal")
-    figure = Figure(figsize=(max(2.6, 2.3 * widest), max(1.6, 1.25 * layers)))
-    axes = figure.add_subplot()
-    labels = {node: f"{node}\n{variables[node].describe()}" for node in graph.nodes if node in variables}
-    height = {node: -where[1] for node, where in position.items()}
-    position = {node: (where[0], height[node]) for node, where in position.items()}
+    layers = [list(layer) for layer in nx.topological_generations(drawn)]
+    position = {
+        node: (column - (len(layer) - 1) / 2, -depth)
+        for depth, layer in enumerate(layers)
+        for column, node in enumerate(layer)
+    }
+    widest = max(map(len, layers))
+    figure = Figure(figsize=(2.3 * widest + 0.4, 1.15 * len(layers) + 0.2 + (0.3 if title else 0)))
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_xlim(-widest / 2 - 0.1, widest / 2 + 0.1)
+    axes.set_ylim(-len(layers) + 0.5 - 0.1, 0.5 + (0.35 if title else 0.1))
+    boxes: dict[str, Any] = {}
     for node, (x, y) in position.items():
+        told = f"{node}\n{variables[node].describe()}" if node in variables else node
         edge = _ACCENT if isinstance(variables.get(node), Image) else _INK
         box = {"boxstyle": "round,pad=0.5", "facecolor": "white", "edgecolor": edge}
-        axes.text(
-            x, y, labels.get(node, node), ha="center", va="center", fontsize=9, color=_INK, bbox=box, zorder=2
-        )
+        text = axes.text(x, y, told, ha="center", va="center", fontsize=9, color=_INK, bbox=box)
+        boxes[node] = text.get_bbox_patch()
     for cause, effect in drawn.edges:
-        arrow = {"arrowstyle": "-|>", "color": _SOFT, "shrinkA": 24, "shrinkB": 24, "mutation_scale": 12}
-        axes.annotate("", xy=position[effect], xytext=position[cause], arrowprops=arrow, zorder=1)
-    axes.margins(0.35)
+        # An edge that skips a layer bends outwards, around the nodes in between.
+        skips = position[cause][1] - position[effect][1] > 1
+        bend = 0.0 if not skips else 0.45 if position[cause][0] < 0 else -0.45
+        arrow = {
+            "arrowstyle": "-|>",
+            "color": _SOFT,
+            "patchA": boxes[cause],
+            "patchB": boxes[effect],
+            "shrinkA": 2,
+            "shrinkB": 2,
+            "mutation_scale": 12,
+            "connectionstyle": f"arc3,rad={bend}",
+        }
+        axes.annotate("", xy=position[effect], xytext=position[cause], arrowprops=arrow)
     axes.set_axis_off()
     if title:
-        axes.set_title(title, fontsize=10, color=_INK, loc="left")
-    figure.tight_layout()
+        axes.text(0.02, 0.98, title, fontsize=11, color=_INK, va="top", transform=axes.transAxes)
     return figure
 
 

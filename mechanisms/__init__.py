@@ -1,6 +1,6 @@
 """How one node behaves: ``x := f(pa, u)``. Names load on first use, and torch, Pyro and diffusers with them.
 
-Specs, as an SCM file's ``mechanism:`` blocks: Additive, Categorical, Constant, Diffusion, Flow. The protocol
+Specs, as an SCM file's ``mechanism:`` blocks: Additive, Categorical, Constant, Diffusion, Equation, Flow. The protocol
 that further mechanisms implement: Mechanism, MechanismSpec, Noise, Abducted, Parents, Training.
 """
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mechanisms.conditioning import Conditioning as Conditioning
     from mechanisms.constant import Constant as Constant
     from mechanisms.diffusion.mechanism import Diffusion as Diffusion
+    from mechanisms.equation import Equation as Equation
     from mechanisms.flow import Flow as Flow
     from mechanisms.options import TrainedSpec as TrainedSpec
     from mechanisms.registry import default_mechanism as default_mechanism
@@ -34,6 +35,7 @@ _HOMES = {
     "Conditioning": "conditioning",
     "Constant": "constant",
     "Diffusion": "diffusion.mechanism",
+    "Equation": "equation",
     "Flow": "flow",
     "Mechanism": "base",
     "MechanismSpec": "base",
@@ -55,6 +57,7 @@ __all__ = [
     "Conditioning",
     "Constant",
     "Diffusion",
+    "Equation",
     "Flow",
     "Mechanism",
     "MechanismSpec",

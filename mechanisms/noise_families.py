@@ -1,20 +1,20 @@
-"""Named noise of an equation: ``{normal: [0, 1]}``, a family of Pyro's with the numbers that fix it.
+"""Named noise of an equation: ``{normal: [0, 1]}``, a family of Pyro's distributions and its parameters.
 
-Parameters are Pyro's, in its order, so gamma takes a rate and log_normal the mean and deviation of the
-logarithm. Draws come from the given generator alone; what torch cannot draw by one is made of uniforms or
-exponentials by the family's inverse distribution function. All values are float64.
+Parameters are Pyro's, in its order: gamma takes a rate, log_normal the mean and deviation of the logarithm.
+Draws come from the given generator alone, where Pyro's own would come from the global one: each family is made
+of uniforms, normals, exponentials and gammas. All values are float64, whole numbers too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import inf, tan
+from math import inf, nextafter, pi
 from typing import Any, Literal
 
 import pyro.distributions as dist
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from graphs.errors import SpecError, UnknownNameError
 from graphs.expressions import Range
@@ -22,9 +22,16 @@ from graphs.expressions import Range
 __all__ = ["FAMILIES", "Family", "NoiseLaw", "noise_law"]
 
 Rule = Literal["any", "positive", "probability", "count", "above"]
-"""What a parameter may be; "above" is larger than the one before it."""
 
-_MOST_VALUES = 4096
+_RULES: Mapping[Rule, tuple[str, Callable[[float, float], bool]]] = {
+    "any": ("a number", lambda value, _: True),
+    "positive": ("above 0", lambda value, _: value > 0),
+    "probability": ("in [0, 1]", lambda value, _: 0 <= value <= 1),
+    "count": ("a whole number of at least 1", lambda value, _: value >= 1 and float(value).is_integer()),
+    "above": ("above the one before it", lambda value, before: value > before),
+}
+_SMALLEST = torch.finfo(torch.float64).tiny
+_LARGEST_SUPPORT = 4096
 
 
 @dataclass(frozen=True)
@@ -32,15 +39,248 @@ class Family:
     """A family of distributions of one number.
 
     Attributes:
-        parameters: rule by name, in order; empty for categorical, which takes any number of weights.
-        distribution: parameters, as 0-dimensional float64 tensors, to Pyro's distribution.
-        draw: standard or final draws: (parameters, n, generator) -> (n,).
-        support: parameters to the range of its values.
-        discrete: whether values are whole numbers.
+        parameters: what each parameter may be, by name and in order.
+        distribution: Pyro's class.
+        draw: how many, from which generator, and the parameters, to a float64 tensor (n,).
+        support: parameters to the range of the values; ``nonzero`` where 0 has no density.
+        values: parameters to the number of values 0, 1, ..., inf where there is no last; None where continuous.
     """
 
     parameters: Mapping[str, Rule]
     distribution: Callable[..., Any]
     draw: Callable[..., Tensor]
     support: Callable[..., Range] = lambda *_: Range()
-    discrete: bool = False
+    values: Callable[..., float] | None = None
+
+
+@dataclass(frozen=True)
+class NoiseLaw:
+    """The distribution of one noise: a family with its parameters, which have been checked."""
+
+    name: str
+    parameters: tuple[float, ...]
+
+    @property
+    def family(self) -> Family:
+        """The family."""
+        return FAMILIES[self.name]
+
+    @property
+    def discrete(self) -> bool:
+        """Whether its values are whole numbers."""
+        return self.family.values is not None
+
+    @property
+    def range(self) -> Range:
+        """Where its values lie."""
+        if self.family.values is not None:
+            return Range(0, self.family.values(*self.parameters) - 1)
+        return self.family.support(*self.parameters)
+
+    @property
+    def finite_support(self) -> Tensor | None:
+        """(K,) float64: all its values, where there are no more than 4,096."""
+        if not self.discrete or self.range.high >= _LARGEST_SUPPORT:
+            return None
+        return torch.arange(int(self.range.high) + 1, dtype=torch.float64)
+
+    def distribution(self, device: torch.device | None = None) -> Any:
+        """Pyro's distribution, of batch shape (); it checks neither its parameters nor values."""
+        parameters = torch.tensor(self.parameters, dtype=torch.float64, device=device)
+        arguments = (parameters,) if self.name == "categorical" else parameters.unbind()
+        return self.family.distribution(*arguments, validate_args=False)
+
+    def sample(self, n: int, generator: Generator) -> Tensor:
+        """(n,) float64 draws, on the generator's device."""
+        return self.family.draw(n, generator, *self.parameters)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log density, or log probability where discrete, at values of the support."""
+        return self.distribution(value.device).log_prob(value)
+
+    def bounds(self) -> tuple[float, float]:
+        """Least and largest number with a density, of float64."""
+        low, high = self.range.low, self.range.high
+        if self.discrete or high == inf:
+            return (_SMALLEST if low == 0 and self.range.nonzero else low), high
+        # Half open, as torch's uniform is: the upper end has no density.
+        return (_SMALLEST if self.range.nonzero and low == 0 else low), nextafter(high, -inf)
+
+    def nearest(self, value: Tensor) -> Tensor:
+        """The nearest number of the support; nan stays."""
+        low, high = self.bounds()
+        return (value.round() if self.discrete else value).clamp(low, high)
+
+    def __str__(self) -> str:
+        return f"{self.name}({', '.join(f'{parameter:g}' for parameter in self.parameters)})"
+
+
+def noise_law(written: Mapping[str, Sequence[float]]) -> NoiseLaw:
+    """The law that an option writes.
+
+    >>> print(noise_law({"uniform": [-1, 1]}))
+    uniform(-1, 1)
+
+    Args:
+        written: one family with its parameters, finite numbers.
+
+    Raises:
+        UnknownNameError: no such family.
+        SpecError: not one family, too many or too few parameters, or one that the family cannot have.
+    """
+    if len(written) != 1:
+        raise SpecError(f"A noise has one family, as in {{normal: [0, 1]}}; got {sorted(written) or 'none'}.")
+    ((name, parameters),) = written.items()
+    if name not in FAMILIES:
+        raise UnknownNameError.of("noise family", name, FAMILIES)
+    if name == "categorical":
+        _check_probabilities(parameters)
+        return NoiseLaw(name, tuple(parameters))
+    rules = FAMILIES[name].parameters
+    if len(parameters) != len(rules):
+        raise SpecError(
+            f"Noise family {name} takes {len(rules)} parameter(s), {', '.join(rules)}; got {list(parameters)}."
+        )
+    before = -inf
+    for (parameter, rule), value in zip(rules.items(), parameters, strict=True):
+        wanted, holds = _RULES[rule]
+        if not holds(value, before):
+            raise SpecError(f"Noise family {name}: {parameter} must be {wanted}, got {value:g}.")
+        before = value
+    return NoiseLaw(name, tuple(parameters))
+
+
+def _check_probabilities(parameters: Sequence[float]) -> None:
+    total = sum(parameters)
+    if not parameters or min(parameters) < 0 or abs(total - 1) > 1e-6:
+        raise SpecError(
+            "Noise family categorical takes the probabilities of 0, 1, ..., which are not negative and add up "
+            f"to 1; got {list(parameters)}, which add up to {total:g}."
+        )
+
+
+def _normal(n: int, generator: Generator) -> Tensor:
+    return torch.randn(n, generator=generator, dtype=torch.float64, device=generator.device)
+
+
+def _uniform(n: int, generator: Generator) -> Tensor:
+    """On [0, 1)."""
+    return torch.rand(n, generator=generator, dtype=torch.float64, device=generator.device)
+
+
+def _exponential(n: int, generator: Generator) -> Tensor:
+    empty = torch.empty(n, dtype=torch.float64, device=generator.device)
+    return empty.exponential_(generator=generator).clamp(min=_SMALLEST)
+
+
+def _full(n: int, generator: Generator, value: float) -> Tensor:
+    return torch.full((n,), value, dtype=torch.float64, device=generator.device)
+
+
+def _gamma(n: int, generator: Generator, concentration: float) -> Tensor:
+    # What torch's own Gamma draws with, which hands on no generator.
+    return torch._standard_gamma(_full(n, generator, concentration), generator=generator).clamp(min=_SMALLEST)
+
+
+def _beta(n: int, generator: Generator, one: float, other: float) -> Tensor:
+    concentrations = torch.stack([_full(n, generator, one), _full(n, generator, other)], -1)
+    drawn = torch._sample_dirichlet(concentrations, generator=generator)[:, 0]
+    return drawn.clamp(_SMALLEST, 1 - 2**-53)
+
+
+def _laplace(n: int, generator: Generator) -> Tensor:
+    return _exponential(n, generator) - _exponential(n, generator)
+
+
+def _logistic(n: int, generator: Generator) -> Tensor:
+    return _exponential(n, generator).log() - _exponential(n, generator).log()
+
+
+def _student(n: int, generator: Generator, degrees: float) -> Tensor:
+    return _normal(n, generator) * (degrees / 2 / _gamma(n, generator, degrees / 2)).sqrt()
+
+
+def _binomial(n: int, generator: Generator, count: float, probability: float) -> Tensor:
+    return torch.binomial(_full(n, generator, count), _full(n, generator, probability), generator=generator)
+
+
+def _categorical(n: int, generator: Generator, *probabilities: float) -> Tensor:
+    edges = torch.tensor(probabilities, dtype=torch.float64, device=generator.device).cumsum(0)
+    # The last edge may round to less than 1, and what lies above the last possible value is impossible.
+    last = max(code for code, probability in enumerate(probabilities) if probability > 0)
+    return torch.bucketize(_uniform(n, generator), edges[:last], right=True).double()
+
+
+_LOCATION: Mapping[str, Rule] = {"loc": "any", "scale": "positive"}
+_POSITIVE = Range(0, inf, nonzero=True)
+
+FAMILIES: Mapping[str, Family] = {
+    "bernoulli": Family(
+        {"probs": "probability"},
+        dist.Bernoulli,
+        lambda n, g, p: (_uniform(n, g) < p).double(),
+        values=lambda _: 2,
+    ),
+    "beta": Family(
+        {"concentration1": "positive", "concentration0": "positive"},
+        dist.Beta,
+        _beta,
+        lambda *_: Range(0, 1, nonzero=True),
+    ),
+    "binomial": Family(
+        {"total_count": "count", "probs": "probability"},
+        dist.Binomial,
+        _binomial,
+        values=lambda count, _: count + 1,
+    ),
+    "categorical": Family({}, dist.Categorical, _categorical, values=lambda *p: len(p)),
+    "cauchy": Family(
+        _LOCATION, dist.Cauchy, lambda n, g, loc, scale: loc + scale * (pi * (_uniform(n, g) - 0.5)).tan()
+    ),
+    "exponential": Family(
+        {"rate": "positive"},
+        dist.Exponential,
+        lambda n, g, rate: _exponential(n, g) / rate,
+        lambda _: _POSITIVE,
+    ),
+    "gamma": Family(
+        {"concentration": "positive", "rate": "positive"},
+        dist.Gamma,
+        lambda n, g, concentration, rate: _gamma(n, g, concentration) / rate,
+        lambda *_: _POSITIVE,
+    ),
+    "gumbel": Family(_LOCATION, dist.Gumbel, lambda n, g, loc, scale: loc - scale * _exponential(n, g).log()),
+    "half_normal": Family(
+        {"scale": "positive"},
+        dist.HalfNormal,
+        lambda n, g, scale: scale * _normal(n, g).abs(),
+        lambda _: Range(0),
+    ),
+    "laplace": Family(_LOCATION, dist.Laplace, lambda n, g, loc, scale: loc + scale * _laplace(n, g)),
+    "log_normal": Family(
+        _LOCATION,
+        dist.LogNormal,
+        lambda n, g, loc, scale: (loc + scale * _normal(n, g)).exp(),
+        lambda *_: _POSITIVE,
+    ),
+    "logistic": Family(_LOCATION, dist.Logistic, lambda n, g, loc, scale: loc + scale * _logistic(n, g)),
+    "normal": Family(_LOCATION, dist.Normal, lambda n, g, loc, scale: loc + scale * _normal(n, g)),
+    "poisson": Family(
+        {"rate": "positive"},
+        dist.Poisson,
+        lambda n, g, rate: torch.poisson(_full(n, g, rate), generator=g),
+        values=lambda _: inf,
+    ),
+    "student_t": Family(
+        {"df": "positive", **_LOCATION},
+        dist.StudentT,
+        lambda n, g, degrees, loc, scale: loc + scale * _student(n, g, degrees),
+    ),
+    "uniform": Family(
+        {"low": "any", "high": "above"},
+        dist.Uniform,
+        lambda n, g, low, high: low + (high - low) * _uniform(n, g),
+        Range,
+    ),
+}
+"""The families by name."""

@@ -30,6 +30,7 @@ _BUILT_IN = {
     "categorical": "mechanisms.categorical:Categorical",
     "constant": "mechanisms.constant:Constant",
     "diffusion": "mechanisms.diffusion.mechanism:Diffusion",
+    "equation": "mechanisms.equation:Equation",
     "flow": "mechanisms.flow:Flow",
 }
 

@@ -6,12 +6,12 @@ from mechanisms.diffusion.schedule import DDPMGrid, KarrasGrid, LogGrid
 from mechanisms.diffusion.solvers import BELM, DDIM, DDPM, Anchored
 
 __all__ = [
-    "BELM",
-    "DDIM",
-    "DDPM",
     "Anchored",
     "Anticausal",
+    "BELM",
     "ClassifierFree",
+    "DDIM",
+    "DDPM",
     "DDPMGrid",
     "Diffusion",
     "DiffusionMechanism",

@@ -25,7 +25,7 @@ from torch import Tensor
 from graphs.errors import CannotAbductError, MechanismError
 from mechanisms.diffusion.schedule import DDPMGrid, Grid, LogGrid
 
-__all__ = ["BELM", "DDIM", "DDPM", "Anchored", "NoiseEstimate", "Solver"]
+__all__ = ["Anchored", "BELM", "DDIM", "DDPM", "NoiseEstimate", "Solver"]
 
 NoiseEstimate = Callable[[Tensor, float], Tensor]
 """eps(x_bar, sigma): the estimated noise of x_bar (N, C, H, W) at level sigma."""

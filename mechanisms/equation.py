@@ -1,0 +1,328 @@
+"""``x := f(pa, u)``: a known equation, with noise of known laws. Nothing is fitted.
+
+    no noise           the value is checked: |x - f(pa)| <= tolerance * max(1, |x|)
+    one noise          f solved for it where f is affine, invertible or strictly monotone in it, checked likewise;
+                       log p(x | pa) = log p(u) - log |df/du|, without the last term where u is discrete
+    finite noises      of few values: every combination that gives x, drawn by its probability;
+                       P(x | pa) is their sum
+    any other          the noise cannot be recovered: ``abduction`` is "none"
+
+Where the value does not depend on the noise (the slope is 0 in that row), the noise keeps its prior.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import prod
+from typing import Annotated, Literal, final
+
+import pyro.distributions as dist
+import torch
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator
+from torch import Tensor
+from torch.distributions import AffineTransform
+
+from graphs.errors import (
+    CannotAbductError,
+    CausalgenError,
+    DomainError,
+    EvidenceError,
+    MechanismError,
+    SpecError,
+)
+from graphs.expressions import Range, parse_expression
+from graphs.variable_base import Bound
+from graphs.variables import Categorical, Continuous, Variable
+from mechanisms.base import Abducted, Mechanism, MechanismSpec, Noise, Parents
+from mechanisms.inversion import Inversion, find_inversion
+from mechanisms.noise_families import NoiseLaw, noise_law
+from mechanisms.tensor_functions import TORCH
+
+__all__ = ["Equation", "EquationMechanism"]
+
+_MOST_COMBINATIONS = 4096
+
+
+def _as_list(written: object) -> object:
+    """``{bernoulli: 0.3}`` for ``{bernoulli: [0.3]}``."""
+    if not isinstance(written, Mapping):
+        return written
+    return {name: value if isinstance(value, Sequence) else [value] for name, value in written.items()}
+
+
+def _checked(written: dict[str, tuple[float, ...]]) -> dict[str, tuple[float, ...]]:
+    try:
+        noise_law(written)
+    except CausalgenError as error:
+        raise ValueError(str(error).removesuffix(".")) from error
+    return written
+
+
+NoiseOption = Annotated[dict[str, tuple[Bound, ...]], BeforeValidator(_as_list), AfterValidator(_checked)]
+"""One family and its parameters, as in ``{normal: [0, 1]}``."""
+
+
+class Equation(MechanismSpec, frozen=True):
+    """A scalar or categorical node by a known equation.
+
+    Attributes:
+        value: an expression of the parents and the noises, as in "2*a - 0.5*b + u" (``graphs.expressions``).
+            Categories enter as their codes, and a categorical node's value must be one.
+        noise: each noise's family and parameters, as in {u: {normal: [0, 1]}} (``mechanisms.noise_families``).
+        tolerance: how far evidence may be from what the equation gives, in parts of max(1, |x|).
+    """
+
+    kind: Literal["equation"] = "equation"
+    training: None = None
+    value: str
+    noise: dict[str, NoiseOption] = Field(default_factory=dict)
+    tolerance: float = Field(default=1e-6, ge=0, allow_inf_nan=False)
+
+    @field_validator("value")
+    @classmethod
+    def _check_value(cls, value: str) -> str:
+        try:
+            parse_expression(value)
+        except SpecError as error:
+            raise ValueError(str(error).removesuffix(".")) from error
+        return value
+
+    def make(self, variable: Variable, parents: Mapping[str, Variable]) -> EquationMechanism:
+        """The mechanism for one scalar or categorical variable and its parents.
+
+        Raises:
+            MechanismError: the variable or a parent is neither, the equation reads a name that is neither
+                parent nor noise, or a noise is not in it or has a parent's name.
+        """
+        for name, each in {"": variable, **parents}.items():
+            if not isinstance(each, Categorical) and not (isinstance(each, Continuous) and each.shape == ()):
+                who = f"parent {name!r}" if name else "its variable"
+                raise MechanismError(
+                    f"Mechanism 'equation' needs numbers or categories; {who} is {each.describe()}."
+                )
+        if both := sorted(parents.keys() & self.noise.keys()):
+            raise MechanismError(f"Noise {both[0]!r} has the name of a parent. Rename the noise.")
+        try:
+            expression = parse_expression(self.value, {*parents, *self.noise})
+        except SpecError as error:
+            dashed = [name for name in parents if "-" in name]
+            hint = f" No expression can read {dashed[0]!r}: in it, - is minus." if dashed else ""
+            raise MechanismError(f"{error}{hint}") from error
+        if unused := sorted(self.noise.keys() - set(expression.names)):
+            raise MechanismError(f"Noise {unused[0]!r} is not in the equation {self.value!r}. Remove it.")
+        return EquationMechanism(self, variable, parents)
+
+
+@final
+class EquationMechanism(Mechanism):
+    """``x = f(pa, u)``. Noise: one leaf (N,) float64 for each named noise.
+
+    Attributes:
+        laws: of the noises, by name.
+    """
+
+    spec: Equation
+
+    def __init__(self, spec: Equation, variable: Variable, parents: Mapping[str, Variable]) -> None:
+        super().__init__(spec, variable, parents)
+        self.laws: dict[str, NoiseLaw] = {name: noise_law(law) for name, law in spec.noise.items()}
+        self.expression = parse_expression(spec.value)
+        self.function = self.expression.compile(TORCH)
+        ranges = {name: _range(parent) for name, parent in parents.items()}
+        ranges |= {name: law.range for name, law in self.laws.items()}
+        self.combinations = _combinations(self.laws)
+        self.inversion: Inversion | None = None
+        if not self.laws:
+            exact = True
+        elif self.combinations is not None:
+            # One value, one combination: told where it is monotone in the only noise.
+            (name, *others) = self.laws
+            exact = not others and self.expression.direction(name, ranges) != "unknown"
+            self.chunk_rows = max(1, 2**20 // len(self.combinations))
+        else:
+            (name, *others) = self.laws
+            if not others:
+                self.inversion = find_inversion(self.expression, name, self.laws[name].bounds(), ranges)
+            exact = self.inversion is not None and self.inversion.determined
+        recovers = exact or self.inversion is not None or self.combinations is not None
+        self.abduction = "exact" if exact else "posterior" if recovers else "none"
+        self.deterministic = exact
+
+    def sample_noise(self, n: int, *, generator: torch.Generator) -> Noise:
+        """Draws of every noise, on the generator's device."""
+        return Noise(n, {name: law.sample(n, generator) for name, law in self.laws.items()})
+
+    def generate(self, parents: Parents, noise: Noise) -> Tensor:
+        """(N,) float64, or int64 codes.
+
+        Raises:
+            DomainError: the equation gives no finite number, or not a category; the message names the row.
+        """
+        value = self.function({**parents, **noise}).expand(noise.n)
+        self._refuse(value, value.isfinite(), "a finite number. Keep it in its domain, as by maximum(x, 0)")
+        if not isinstance(self.variable, Categorical):
+            return value
+        codes = value.round()
+        known = (codes >= 0) & (codes < self.variable.size) & ((value - codes).abs() <= 1e-6)
+        advice = "Write round(...), clip(...) or a condition"
+        self._refuse(value, known, f"a code, 0..{self.variable.size - 1}. {advice}")
+        return codes.long()
+
+    def abduct(self, value: Tensor, parents: Parents, *, generator: torch.Generator) -> Abducted:
+        """The noise of each row.
+
+        Raises:
+            CannotAbductError: the equation does not tell its noise; the message says why, and the remedies.
+            EvidenceError: no noise gives a row's value; the message names the row and the value.
+        """
+        x = value.double()
+        if self.abduction == "none":
+            raise CannotAbductError(self._reason())
+        if self.combinations is not None:
+            scores = self._scores(x, parents, self.combinations)
+            fits = scores.amax(1) > -torch.inf
+            if not self.deterministic:  # the largest of log probability plus Gumbel is a draw
+                scores = scores - torch.empty_like(scores).exponential_(generator=generator).log()
+            chosen = self.combinations.to(x.device)[scores.argmax(1)]
+            leaves = dict(zip(self.laws, chosen.unbind(1), strict=True))
+        elif self.inversion is not None:
+            ((name, law),) = self.laws.items()
+            prior = None if self.deterministic else law.sample(len(x), generator)
+            leaves, fits, _ = self._solve(self.inversion, x, parents, prior)
+        else:
+            leaves, fits = {}, self._fits(x, parents, {})
+        if not bool(fits.all()):
+            raise EvidenceError(self._contradiction(x, parents, int((~fits).nonzero()[0])))
+        return Abducted(Noise(len(x), leaves))
+
+    def log_prob(self, value: Tensor, parents: Parents) -> Tensor | None:
+        """(N,) log density of x, or log probability in rows where only some values are possible.
+
+        -inf where no noise gives x. None where the noise cannot be recovered, and for a number without noise.
+        """
+        x = value.double()
+        if self.combinations is not None:
+            return self._scores(x, parents, self.combinations).logsumexp(1)
+        if self.inversion is not None:
+            return self._change_of_variables(self.inversion, x, parents)
+        if self.laws or not isinstance(self.variable, Categorical):
+            return None
+        return torch.where(self._fits(x, parents, {}), 0.0, -torch.inf).double()
+
+    def distribution(self, parents: Parents, rows: int) -> dist.TorchDistribution | None:
+        """p(x | pa) as a Pyro distribution, batch shape (N,); None but for one continuous noise, affine in it."""
+        form = self.expression.affine(next(iter(self.laws))) if len(self.laws) == 1 else None
+        if form is None or self.inversion is None or next(iter(self.laws.values())).discrete:
+            return None
+        ((_, law),) = self.laws.items()
+        slope, intercept = (part.evaluate(parents, TORCH).expand(rows) for part in form)
+        base = law.distribution(slope.device).expand([rows])
+        return dist.TransformedDistribution(base, AffineTransform(intercept, slope), validate_args=False)
+
+    def _fits(self, x: Tensor, parents: Parents, noise: Mapping[str, Tensor]) -> Tensor:
+        """Whether the noise gives x, within the tolerance; both (N,), or (N, 1) and noise (K,)."""
+        near = (self.function({**parents, **noise}) - x).abs() <= self.spec.tolerance * x.abs().clamp(min=1.0)
+        for leaf in noise.values():
+            near = near & leaf.isfinite()
+        return near
+
+    def _scores(self, x: Tensor, parents: Parents, combinations: Tensor) -> Tensor:
+        """(N, K) log probability of each combination of the noises' values that gives x, -inf for others."""
+        columns = combinations.to(x.device).unbind(1)
+        noise = dict(zip(self.laws, columns, strict=True))
+        logs = [law.log_prob(column) for law, column in zip(self.laws.values(), columns, strict=True)]
+        rows = {name: parents[name][:, None] for name in self.parents}
+        fits = self._fits(x[:, None], rows, noise).expand(len(x), len(combinations))
+        return torch.where(fits, torch.stack(logs).sum(0), -torch.inf)
+
+    def _solve(
+        self, inversion: Inversion, x: Tensor, parents: Parents, prior: Tensor | None = None
+    ) -> tuple[dict[str, Tensor], Tensor, Tensor | None]:
+        """The noise; whether it gives x; and where any noise does, there ``prior`` (or 0), None where nowhere."""
+        ((name, law),) = self.laws.items()
+        u = law.nearest(inversion.solve(x, parents))
+        free = None
+        if inversion.slope is not None and not inversion.determined:
+            free = (inversion.slope(parents) == 0).expand(len(x))
+            u = torch.where(free, law.nearest(torch.zeros_like(u)) if prior is None else prior, u)
+        return {name: u}, self._fits(x, parents, {name: u}), free
+
+    def _change_of_variables(self, inversion: Inversion, x: Tensor, parents: Parents) -> Tensor:
+        """(N,) log p(u) - log |df/du|; 0 where the noise does not matter."""
+        ((name, law),) = self.laws.items()
+        leaves, fits, free = self._solve(inversion, x, parents)
+        u = torch.where(fits, leaves[name], law.nearest(torch.zeros_like(x)))
+        log_prob = law.log_prob(u)
+        if not law.discrete:
+            log_prob = log_prob - self._derivative(inversion, parents, name, u).abs().log()
+        if free is not None:
+            log_prob = torch.where(free, 0.0, log_prob)
+        return torch.where(fits, log_prob, -torch.inf)
+
+    def _derivative(self, inversion: Inversion, parents: Parents, name: str, u: Tensor) -> Tensor:
+        """(N,) or () df/du."""
+        if inversion.slope is not None:
+            return inversion.slope(parents)
+        graph = torch.is_grad_enabled()
+        with torch.enable_grad():
+            u = u if u.requires_grad else u.detach().requires_grad_()
+            value = self.function({**parents, name: u})
+            return torch.autograd.grad(value.sum(), u, create_graph=graph)[0]
+
+    def _refuse(self, value: Tensor, good: Tensor, wanted: str) -> None:
+        """Refuse a row whose value is not good."""
+        if not bool(good.all()):
+            row = int((~good).nonzero()[0])
+            raise DomainError(
+                f"Row {row}: the equation {self.spec.value!r} gives {value[row].item()!r}, expected {wanted}."
+            )
+
+    def _contradiction(self, x: Tensor, parents: Parents, row: int) -> str:
+        """What is wrong with a row of evidence."""
+        given = ", ".join(f"{name} = {parents[name][row].item()!r}" for name in self.parents)
+        where = f"Row {row}: the value is {x[row].item()!r}, but the equation {self.spec.value!r}"
+        at = f" at {given}" if given else ""
+        if not self.laws:
+            only = {name: parents[name][[row]] for name in self.parents}
+            expected = self.function(only).reshape(()).item()
+            return (
+                f"{where} gives {expected!r}{at} (tolerance {self.spec.tolerance:g}). Correct the evidence, "
+                "widen the tolerance, or give the equation a noise."
+            )
+        laws = ", ".join(f"{name} ~ {law}" for name, law in self.laws.items())
+        return (
+            f"{where} does not give it{at} for any one value of its noise, {laws}: it has probability zero. "
+            "Correct the evidence, widen the tolerance, or give the noise another family."
+        )
+
+    def _reason(self) -> str:
+        """Why the noise cannot be recovered, and what to do."""
+        names = list(self.laws)
+        if len(names) > 1:
+            why = f"{len(names)} noises ({', '.join(names)}), and one value does not tell them apart"
+            remedy = f"give all but one of them nodes of their own, as {names[0]!r} with its own equation,"
+        else:
+            why = f"the noise {names[0]!r} in a form that has no inverse: not affine, and not known to be monotone"
+            remedy = "write it so that each value comes from one value of the noise,"
+        return (
+            f"The equation {self.spec.value!r} has {why}. To ask for counterfactuals, {remedy} or intervene on "
+            "this node; sampling and interventions work as it is."
+        )
+
+
+def _range(variable: Variable) -> Range:
+    """Where a parent's values lie."""
+    if isinstance(variable, Categorical):
+        return Range(0, variable.size - 1)
+    assert isinstance(variable, Continuous), "checked by make"
+    low, high = variable.lower, variable.upper
+    return Range(-torch.inf if low is None else low, torch.inf if high is None else high)
+
+
+def _combinations(laws: Mapping[str, NoiseLaw]) -> Tensor | None:
+    """(K, noises) every combination of the noises' values; None where there are none or too many."""
+    supports = [law.finite_support for law in laws.values()]
+    found = [support for support in supports if support is not None]
+    if not found or len(found) < len(supports) or prod(map(len, found)) > _MOST_COMBINATIONS:
+        return None
+    return torch.cartesian_prod(*found).reshape(-1, len(found))

@@ -1,0 +1,96 @@
+"""The noise behind a value, for an equation with one noise: x = f(u, pa), solved for u row by row.
+
+    affine      u = (x - intercept) / slope, where the slope is not 0
+    by formula  f unwound from the outside in, where u occurs once
+    by search   where f is strictly monotone in u: the least float64 u whose f(u) reaches x, in 64 halvings
+
+A solution is a candidate: the caller checks that f takes it to x, as sqrt(u) = -1 has none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from graphs.expressions import Expression, Range
+from graphs.expressions.evaluation import Compiled
+from mechanisms.tensor_functions import TORCH
+
+__all__ = ["Inversion", "find_inversion"]
+
+Values = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Inversion:
+    """How to solve one equation for its noise.
+
+    Attributes:
+        solve: x (N,) and the parents to candidates for u, (N,); nan or inf where there is none.
+        slope: parents to the slope of an affine equation; None for others.
+        determined: whether every value determines its noise; not where an affine equation's slope may be 0.
+    """
+
+    solve: Callable[[Tensor, Values], Tensor]
+    slope: Compiled | None = None
+    determined: bool = True
+
+
+def find_inversion(
+    expression: Expression, noise: str, bounds: tuple[float, float], ranges: Mapping[str, Range]
+) -> Inversion | None:
+    """The first way that works, or None.
+
+    Args:
+        expression: f, in ``noise`` and the parents.
+        noise: name of u.
+        bounds: least and largest u.
+        ranges: of all names.
+    """
+    form = expression.affine(noise)
+    if form is not None:
+        slope, intercept = (part.compile(TORCH) for part in form)
+        return Inversion(
+            lambda x, values: (x - intercept(values)) / slope(values), slope, form[0].range(ranges).nonzero
+        )
+    value = "value"
+    while value in expression.names:
+        value += "_"
+    inverse = expression.inverse(noise, value)
+    if inverse is not None:
+        formula = inverse.compile(TORCH)
+        return Inversion(lambda x, values: formula({**values, value: x}))
+    direction = expression.direction(noise, ranges)
+    if direction not in ("increasing", "decreasing"):
+        return None
+    sign = 1 if direction == "increasing" else -1
+    compiled = expression.compile(TORCH)
+    return Inversion(
+        lambda x, values: _search(lambda u: sign * compiled({**values, noise: u}), sign * x, bounds)
+    )
+
+
+@torch.no_grad()
+def _search(function: Callable[[Tensor], Tensor], target: Tensor, bounds: tuple[float, float]) -> Tensor:
+    """The least u in ``bounds`` with function(u) >= target, for an increasing function; else the upper bound."""
+    low, high = (_order(torch.full_like(target, bound)) for bound in bounds)
+    for _ in range(64):
+        middle = (low & high) + ((low ^ high) >> 1)  # the mean, without overflow
+        below = function(_number(middle)) < target
+        low = torch.minimum(torch.where(below, middle + 1, low), high)
+        high = torch.where(below, high, middle)
+    return _number(high)
+
+
+def _order(number: Tensor) -> Tensor:
+    """float64 to int64 of the same order, one apart from one number to the next."""
+    bits = number.view(torch.int64)
+    return torch.where(bits < 0, torch.iinfo(torch.int64).min - bits, bits)
+
+
+def _number(order: Tensor) -> Tensor:
+    """The inverse of ``_order``."""
+    return torch.where(order < 0, torch.iinfo(torch.int64).min - order, order).view(torch.float64)
