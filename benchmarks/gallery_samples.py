@@ -1,6 +1,6 @@
-"""Write the sample rows of the gallery model ``mnist``: the first 200 MNIST test images, a table and a PNG each.
+"""Write the sample rows of the gallery model ``mnist``: the first 200 MNIST test images, and their table.
 
-    .venv/bin/python benchmarks/gallery_samples.py --mnist DIR --out graphs/gallery/mnist
+.venv/bin/python benchmarks/gallery_samples.py --mnist DIR --out graphs/gallery/mnist
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from graphs.variables import Categorical, Image
 
 def main() -> None:
     """Write ``OUT/samples``."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mnist", required=True, help="folder that holds MNIST/raw")
     parser.add_argument("--out", type=Path, required=True, help="the model's folder")
     parser.add_argument("--rows", type=int, default=200)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import mechanisms
     from causalgen.abduction import Abduction
+    from causalgen.gallery import sample_rows
     from causalgen.interventions import Scale, Shift
     from causalgen.results import Counterfactual, Draws
     from causalgen.scm import SCM
@@ -64,6 +65,7 @@ __all__ = [
     "SpecError",
     "UnknownNameError",
     "mechanisms",
+    "sample_rows",
 ]
 
 _HOMES = {
@@ -77,6 +79,7 @@ _HOMES = {
     "Categorical": "graphs.variables",
     "Continuous": "graphs.variables",
     "Image": "graphs.variables",
+    "sample_rows": "causalgen.gallery",
 }
 
 

@@ -1,7 +1,7 @@
 """How one node behaves: ``x := f(pa, u)``. Names load on first use, and torch, Pyro and diffusers with them.
 
-Specs, as an SCM file's ``mechanism:`` blocks: Additive, Categorical, Constant, Diffusion, Equation, Flow. The protocol
-that further mechanisms implement: Mechanism, MechanismSpec, Noise, Abducted, Parents, Training.
+Specs, as an SCM file's ``mechanism:`` blocks: Additive, Categorical, Constant, Diffusion, Equation, Flow.
+The protocol that further mechanisms implement: Mechanism, MechanismSpec, Noise, Abducted, Parents, Training.
 """
 
 from importlib import import_module

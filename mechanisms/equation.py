@@ -1,7 +1,7 @@
 """``x := f(pa, u)``: a known equation, with noise of known laws. Nothing is fitted.
 
     no noise           the value is checked: |x - f(pa)| <= tolerance * max(1, |x|)
-    one noise          f solved for it where f is affine, invertible or strictly monotone in it, checked likewise;
+    one noise          f solved for it where it is affine, invertible or strictly monotone, checked likewise;
                        log p(x | pa) = log p(u) - log |df/du|, without the last term where u is discrete
     finite noises      of few values: every combination that gives x, drawn by its probability;
                        P(x | pa) is their sum
@@ -13,7 +13,6 @@ Where the value does not depend on the noise (the slope is 0 in that row), the n
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import prod
 from typing import Annotated, Literal, final
 
 import pyro.distributions as dist
@@ -34,13 +33,12 @@ from graphs.expressions import Range, parse_expression
 from graphs.variable_base import Bound
 from graphs.variables import Categorical, Continuous, Variable
 from mechanisms.base import Abducted, Mechanism, MechanismSpec, Noise, Parents
+from mechanisms.enumeration import Combinations, find_combinations
 from mechanisms.inversion import Inversion, find_inversion
 from mechanisms.noise_families import NoiseLaw, noise_law
 from mechanisms.tensor_functions import TORCH
 
 __all__ = ["Equation", "EquationMechanism"]
-
-_MOST_COMBINATIONS = 4096
 
 
 def _as_list(written: object) -> object:
@@ -68,7 +66,8 @@ class Equation(MechanismSpec, frozen=True):
     Attributes:
         value: an expression of the parents and the noises, as in "2*a - 0.5*b + u" (``graphs.expressions``).
             Categories enter as their codes, and a categorical node's value must be one.
-        noise: each noise's family and parameters, as in {u: {normal: [0, 1]}} (``mechanisms.noise_families``).
+        noise: each noise's family and parameters, as in {u: {normal: [0, 1]}}; see
+            ``mechanisms.noise_families``.
         tolerance: how far evidence may be from what the equation gives, in parts of max(1, |x|).
     """
 
@@ -130,7 +129,7 @@ class EquationMechanism(Mechanism):
         self.function = self.expression.compile(TORCH)
         ranges = {name: _range(parent) for name, parent in parents.items()}
         ranges |= {name: law.range for name, law in self.laws.items()}
-        self.combinations = _combinations(self.laws)
+        self.combinations = find_combinations(self.laws)
         self.inversion: Inversion | None = None
         if not self.laws:
             exact = True
@@ -179,15 +178,13 @@ class EquationMechanism(Mechanism):
         if self.abduction == "none":
             raise CannotAbductError(self._reason())
         if self.combinations is not None:
-            scores = self._scores(x, parents, self.combinations)
+            scores = self._log_probabilities(self.combinations, x, parents)
             fits = scores.amax(1) > -torch.inf
             if not self.deterministic:  # the largest of log probability plus Gumbel is a draw
                 scores = scores - torch.empty_like(scores).exponential_(generator=generator).log()
-            chosen = self.combinations.to(x.device)[scores.argmax(1)]
-            leaves = dict(zip(self.laws, chosen.unbind(1), strict=True))
+            leaves = self.combinations.chosen(scores.argmax(1))
         elif self.inversion is not None:
-            ((name, law),) = self.laws.items()
-            prior = None if self.deterministic else law.sample(len(x), generator)
+            prior = None if self.deterministic else self.sample_noise(len(x), generator=generator)
             leaves, fits, _ = self._solve(self.inversion, x, parents, prior)
         else:
             leaves, fits = {}, self._fits(x, parents, {})
@@ -202,7 +199,7 @@ class EquationMechanism(Mechanism):
         """
         x = value.double()
         if self.combinations is not None:
-            return self._scores(x, parents, self.combinations).logsumexp(1)
+            return self._log_probabilities(self.combinations, x, parents).logsumexp(1)
         if self.inversion is not None:
             return self._change_of_variables(self.inversion, x, parents)
         if self.laws or not isinstance(self.variable, Categorical):
@@ -210,11 +207,14 @@ class EquationMechanism(Mechanism):
         return torch.where(self._fits(x, parents, {}), 0.0, -torch.inf).double()
 
     def distribution(self, parents: Parents, rows: int) -> dist.TorchDistribution | None:
-        """p(x | pa) as a Pyro distribution, batch shape (N,); None but for one continuous noise, affine in it."""
-        form = self.expression.affine(next(iter(self.laws))) if len(self.laws) == 1 else None
-        if form is None or self.inversion is None or next(iter(self.laws.values())).discrete:
+        """p(x | pa) as a Pyro distribution, batch shape (N,): for one continuous noise, affine in it."""
+        if len(self.laws) != 1 or self.inversion is None or self.inversion.slope is None:
             return None
-        ((_, law),) = self.laws.items()
+        ((name, law),) = self.laws.items()
+        form = self.expression.affine(name)
+        assert form is not None, "it has a slope"
+        if law.discrete:
+            return None
         slope, intercept = (part.evaluate(parents, TORCH).expand(rows) for part in form)
         base = law.distribution(slope.device).expand([rows])
         return dist.TransformedDistribution(base, AffineTransform(intercept, slope), validate_args=False)
@@ -226,48 +226,40 @@ class EquationMechanism(Mechanism):
             near = near & leaf.isfinite()
         return near
 
-    def _scores(self, x: Tensor, parents: Parents, combinations: Tensor) -> Tensor:
-        """(N, K) log probability of each combination of the noises' values that gives x, -inf for others."""
-        columns = combinations.to(x.device).unbind(1)
-        noise = dict(zip(self.laws, columns, strict=True))
-        logs = [law.log_prob(column) for law, column in zip(self.laws.values(), columns, strict=True)]
-        rows = {name: parents[name][:, None] for name in self.parents}
-        fits = self._fits(x[:, None], rows, noise).expand(len(x), len(combinations))
-        return torch.where(fits, torch.stack(logs).sum(0), -torch.inf)
+    def _log_probabilities(self, combinations: Combinations, x: Tensor, parents: Parents) -> Tensor:
+        """(N, K) log probability of each combination of noises, -inf where it does not give x."""
+        columns = {name: parents[name][:, None] for name in self.parents}
+        return combinations.log_probabilities(
+            lambda noise: self._fits(x[:, None], columns, noise).expand(len(x), len(combinations)), x.device
+        )
 
     def _solve(
-        self, inversion: Inversion, x: Tensor, parents: Parents, prior: Tensor | None = None
+        self, inversion: Inversion, x: Tensor, parents: Parents, prior: Noise | None = None
     ) -> tuple[dict[str, Tensor], Tensor, Tensor | None]:
-        """The noise; whether it gives x; and where any noise does, there ``prior`` (or 0), None where nowhere."""
+        """The noise, whether it gives x, and in which rows any noise does (None: in none).
+
+        Those rows get the ``prior`` noise, or else the number nearest to 0.
+        """
         ((name, law),) = self.laws.items()
-        u = law.nearest(inversion.solve(x, parents))
-        free = None
+        u, free = law.nearest(inversion.solve(x, parents)), None
         if inversion.slope is not None and not inversion.determined:
             free = (inversion.slope(parents) == 0).expand(len(x))
-            u = torch.where(free, law.nearest(torch.zeros_like(u)) if prior is None else prior, u)
+            u = torch.where(free, law.nearest(torch.zeros_like(u)) if prior is None else prior[name], u)
         return {name: u}, self._fits(x, parents, {name: u}), free
 
     def _change_of_variables(self, inversion: Inversion, x: Tensor, parents: Parents) -> Tensor:
         """(N,) log p(u) - log |df/du|; 0 where the noise does not matter."""
         ((name, law),) = self.laws.items()
         leaves, fits, free = self._solve(inversion, x, parents)
-        u = torch.where(fits, leaves[name], law.nearest(torch.zeros_like(x)))
+        u = torch.where(
+            fits, leaves[name], law.nearest(torch.zeros_like(x))
+        )  # any will do where it does not fit
         log_prob = law.log_prob(u)
         if not law.discrete:
-            log_prob = log_prob - self._derivative(inversion, parents, name, u).abs().log()
+            log_prob = log_prob - inversion.derivative(parents, u).abs().log()
         if free is not None:
             log_prob = torch.where(free, 0.0, log_prob)
         return torch.where(fits, log_prob, -torch.inf)
-
-    def _derivative(self, inversion: Inversion, parents: Parents, name: str, u: Tensor) -> Tensor:
-        """(N,) or () df/du."""
-        if inversion.slope is not None:
-            return inversion.slope(parents)
-        graph = torch.is_grad_enabled()
-        with torch.enable_grad():
-            u = u if u.requires_grad else u.detach().requires_grad_()
-            value = self.function({**parents, name: u})
-            return torch.autograd.grad(value.sum(), u, create_graph=graph)[0]
 
     def _refuse(self, value: Tensor, good: Tensor, wanted: str) -> None:
         """Refuse a row whose value is not good."""
@@ -299,14 +291,16 @@ class EquationMechanism(Mechanism):
         """Why the noise cannot be recovered, and what to do."""
         names = list(self.laws)
         if len(names) > 1:
-            why = f"{len(names)} noises ({', '.join(names)}), and one value does not tell them apart"
-            remedy = f"give all but one of them nodes of their own, as {names[0]!r} with its own equation,"
+            why = f"{len(names)} noises, {', '.join(names)}, and one value does not tell them apart"
+            remedy = (
+                f"make all but one of them nodes of their own (a node for {names[0]!r}, its own equation)"
+            )
         else:
-            why = f"the noise {names[0]!r} in a form that has no inverse: not affine, and not known to be monotone"
-            remedy = "write it so that each value comes from one value of the noise,"
+            why = f"its noise {names[0]!r} in a form that is neither affine nor known to be monotone"
+            remedy = "write it so that each value comes from one value of the noise"
         return (
-            f"The equation {self.spec.value!r} has {why}. To ask for counterfactuals, {remedy} or intervene on "
-            "this node; sampling and interventions work as it is."
+            f"The equation {self.spec.value!r} has {why}. To ask for counterfactuals, {remedy}, or intervene "
+            "on this node. Sampling and interventions work as it is."
         )
 
 
@@ -317,12 +311,3 @@ def _range(variable: Variable) -> Range:
     assert isinstance(variable, Continuous), "checked by make"
     low, high = variable.lower, variable.upper
     return Range(-torch.inf if low is None else low, torch.inf if high is None else high)
-
-
-def _combinations(laws: Mapping[str, NoiseLaw]) -> Tensor | None:
-    """(K, noises) every combination of the noises' values; None where there are none or too many."""
-    supports = [law.finite_support for law in laws.values()]
-    found = [support for support in supports if support is not None]
-    if not found or len(found) < len(supports) or prod(map(len, found)) > _MOST_COMBINATIONS:
-        return None
-    return torch.cartesian_prod(*found).reshape(-1, len(found))

@@ -30,11 +30,13 @@ class Inversion:
 
     Attributes:
         solve: x (N,) and the parents to candidates for u, (N,); nan or inf where there is none.
+        derivative: the parents and u, (N,), to df/du, (N,).
         slope: parents to the slope of an affine equation; None for others.
         determined: whether every value determines its noise; not where an affine equation's slope may be 0.
     """
 
     solve: Callable[[Tensor, Values], Tensor]
+    derivative: Callable[[Values, Tensor], Tensor]
     slope: Compiled | None = None
     determined: bool = True
 
@@ -54,28 +56,53 @@ def find_inversion(
     if form is not None:
         slope, intercept = (part.compile(TORCH) for part in form)
         return Inversion(
-            lambda x, values: (x - intercept(values)) / slope(values), slope, form[0].range(ranges).nonzero
+            solve=lambda x, values: (x - intercept(values)) / slope(values),
+            derivative=lambda values, u: slope(values).expand_as(u),
+            slope=slope,
+            determined=form[0].range(ranges).nonzero,
         )
+    solve = _by_formula(expression, noise) or _by_search(expression, noise, bounds, ranges)
+    if solve is None:
+        return None
+    function = expression.compile(TORCH)
+    return Inversion(solve, lambda values, u: _derivative(lambda u: function({**values, noise: u}), u))
+
+
+def _by_formula(expression: Expression, noise: str) -> Callable[[Tensor, Values], Tensor] | None:
+    """The equation unwound, where it can be."""
     value = "value"
     while value in expression.names:
         value += "_"
     inverse = expression.inverse(noise, value)
-    if inverse is not None:
-        formula = inverse.compile(TORCH)
-        return Inversion(lambda x, values: formula({**values, value: x}))
+    if inverse is None:
+        return None
+    formula = inverse.compile(TORCH)
+    return lambda x, values: formula({**values, value: x})
+
+
+def _by_search(
+    expression: Expression, noise: str, bounds: tuple[float, float], ranges: Mapping[str, Range]
+) -> Callable[[Tensor, Values], Tensor] | None:
+    """Bisection, where the equation is monotone."""
     direction = expression.direction(noise, ranges)
     if direction not in ("increasing", "decreasing"):
         return None
     sign = 1 if direction == "increasing" else -1
-    compiled = expression.compile(TORCH)
-    return Inversion(
-        lambda x, values: _search(lambda u: sign * compiled({**values, noise: u}), sign * x, bounds)
-    )
+    function = expression.compile(TORCH)
+    return lambda x, values: _search(lambda u: sign * function({**values, noise: u}), sign * x, bounds)
+
+
+def _derivative(function: Callable[[Tensor], Tensor], u: Tensor) -> Tensor:
+    """(N,) the derivative of an elementwise function, itself differentiable where gradients are wanted."""
+    graph = torch.is_grad_enabled()
+    with torch.enable_grad():
+        u = u if u.requires_grad else u.detach().requires_grad_()
+        return torch.autograd.grad(function(u).sum(), u, create_graph=graph)[0]
 
 
 @torch.no_grad()
 def _search(function: Callable[[Tensor], Tensor], target: Tensor, bounds: tuple[float, float]) -> Tensor:
-    """The least u in ``bounds`` with function(u) >= target, for an increasing function; else the upper bound."""
+    """The least u in ``bounds`` with function(u) >= target, or the upper bound; function increases."""
     low, high = (_order(torch.full_like(target, bound)) for bound in bounds)
     for _ in range(64):
         middle = (low & high) + ((low ^ high) >> 1)  # the mean, without overflow

@@ -1,8 +1,8 @@
 """Named noise of an equation: ``{normal: [0, 1]}``, a family of Pyro's distributions and its parameters.
 
 Parameters are Pyro's, in its order: gamma takes a rate, log_normal the mean and deviation of the logarithm.
-Draws come from the given generator alone, where Pyro's own would come from the global one: each family is made
-of uniforms, normals, exponentials and gammas. All values are float64, whole numbers too.
+Draws come from the given generator alone, where Pyro's own would come from the global one. All values are
+float64, whole numbers too.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Family:
         distribution: Pyro's class.
         draw: how many, from which generator, and the parameters, to a float64 tensor (n,).
         support: parameters to the range of the values; ``nonzero`` where 0 has no density.
-        values: parameters to the number of values 0, 1, ..., inf where there is no last; None where continuous.
+        values: parameters to the number of values 0, 1, ..., inf if endless; None where continuous.
     """
 
     parameters: Mapping[str, Rule]
@@ -139,7 +139,7 @@ def noise_law(written: Mapping[str, Sequence[float]]) -> NoiseLaw:
     rules = FAMILIES[name].parameters
     if len(parameters) != len(rules):
         raise SpecError(
-            f"Noise family {name} takes {len(rules)} parameter(s), {', '.join(rules)}; got {list(parameters)}."
+            f"Noise family {name} takes {len(rules)} parameter(s), {', '.join(rules)}; got {[*parameters]}."
         )
     before = -inf
     for (parameter, rule), value in zip(rules.items(), parameters, strict=True):
@@ -154,8 +154,8 @@ def _check_probabilities(parameters: Sequence[float]) -> None:
     total = sum(parameters)
     if not parameters or min(parameters) < 0 or abs(total - 1) > 1e-6:
         raise SpecError(
-            "Noise family categorical takes the probabilities of 0, 1, ..., which are not negative and add up "
-            f"to 1; got {list(parameters)}, which add up to {total:g}."
+            "Noise family categorical takes probabilities of 0, 1, ..., none negative, which add up to 1; "
+            f"got {list(parameters)}, which add up to {total:g}."
         )
 
 
@@ -179,13 +179,15 @@ def _full(n: int, generator: Generator, value: float) -> Tensor:
 
 def _gamma(n: int, generator: Generator, concentration: float) -> Tensor:
     # What torch's own Gamma draws with, which hands on no generator.
-    return torch._standard_gamma(_full(n, generator, concentration), generator=generator).clamp(min=_SMALLEST)
+    concentrations = _full(n, generator, concentration)
+    drawn = torch._standard_gamma(concentrations, generator=generator)  # pyright: ignore[reportPrivateImportUsage]
+    return drawn.clamp(min=_SMALLEST)
 
 
 def _beta(n: int, generator: Generator, one: float, other: float) -> Tensor:
     concentrations = torch.stack([_full(n, generator, one), _full(n, generator, other)], -1)
-    drawn = torch._sample_dirichlet(concentrations, generator=generator)[:, 0]
-    return drawn.clamp(_SMALLEST, 1 - 2**-53)
+    drawn = torch._sample_dirichlet(concentrations, generator=generator)  # pyright: ignore[reportPrivateImportUsage]
+    return drawn[:, 0].clamp(_SMALLEST, 1 - 2**-53)
 
 
 def _laplace(n: int, generator: Generator) -> Tensor:

@@ -18,7 +18,7 @@ from graphs.variables import Categorical, Continuous, Image, Variable
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["image_nodes", "load_model", "parse_assignments", "save_figure", "use_preset", "use_threads"]
+__all__ = ["image_variables", "load_model", "parse_assignments", "save_figure", "use_preset", "use_threads"]
 
 
 def load_model(name: str) -> SCM:
@@ -45,9 +45,9 @@ def use_preset(scm: SCM, preset: str | None) -> SCM:
     return scm
 
 
-def image_nodes(scm: SCM) -> list[str]:
-    """Nodes whose values are images, in topological order."""
-    return [node for node, variable in scm.variables.items() if isinstance(variable, Image)]
+def image_variables(scm: SCM) -> dict[str, Image]:
+    """The nodes whose values are images, in topological order."""
+    return {node: variable for node, variable in scm.variables.items() if isinstance(variable, Image)}
 
 
 def parse_assignments(text: str, variables: Mapping[str, Variable], what: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 
 from causalgen.commands.common import (
-    image_nodes,
+    image_variables,
     load_model,
     parse_assignments,
     save_figure,
@@ -58,7 +58,7 @@ def run_counterfactual(
         json.dumps({"model": model, "seed": seed, "worlds": told}, indent=1) + "\n"
     )
     console = Console(soft_wrap=True, highlight=False)
-    if image_nodes(scm):
+    if image_variables(scm):
         save_figure(_picture(scm, answers), out / "picture.png")
     for text, summary in told.items():
         console.print(f"do({text}): {json.dumps(summary['values'])}")
@@ -92,6 +92,15 @@ def _read_evidence(source: str | None, scm: SCM) -> dict[str, Any]:
             return {node: _as_given(table[node][rows], scm, node) for node in scm.variables}
 
 
+def _read_picture(file: Path, scm: SCM) -> dict[str, Any]:
+    images = image_variables(scm)
+    if len(images) != 1:
+        raise EvidenceError(f"{file} is a picture, but the model has {len(images)} image nodes. Use a JSON.")
+    ((node, variable),) = images.items()
+    where = f"Evidence {node!r}"
+    return {node: picture_column([file.name], variable, column=where, folder=file.parent)}
+
+
 def _read_json(file: Path, scm: SCM) -> dict[str, Any]:
     try:
         values = json.loads(file.read_text())
@@ -120,7 +129,7 @@ def _summary(answer: Counterfactual) -> dict[str, Any]:
 
 
 def _picture(scm: SCM, answers: dict[str, Counterfactual]) -> Any:
-    node = image_nodes(scm)[-1]
+    node = list(image_variables(scm))[-1]
     first = next(iter(answers.values()))
     shown = min(10, first.rows)
     rows = {"factual": np.asarray(first.factual[node])[:shown]}

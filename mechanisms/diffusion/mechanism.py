@@ -24,6 +24,7 @@ from mechanisms.diffusion.backbones import EncoderSpec, UNet
 from mechanisms.diffusion.denoiser import Denoiser, Prediction, log_normal_levels, stratified
 from mechanisms.diffusion.guidance import ClassifierFree, Factual, Guidance
 from mechanisms.diffusion.predictor import AnticausalPredictor
+from mechanisms.diffusion.recovery import recovery
 from mechanisms.diffusion.solvers import DDPM, Anchored, Solver
 from mechanisms.options import TrainedSpec
 from mechanisms.training import Training
@@ -195,12 +196,7 @@ class DiffusionMechanism(Mechanism):
         figures: dict[str, float] = {}
         for name in self.predictor.names:
             guess, truth = self.predictor.most_likely(features, parents, name), parents[name]
-            if isinstance(self.parents[name], Categorical):
-                figures[f"{name} accuracy"] = (guess == truth).double().mean().item()
-                figures[f"{name} chance"] = truth.bincount().max().item() / len(truth)
-            else:
-                figures[f"{name} error"] = (guess - truth).abs().mean().item()
-                figures[f"{name} chance"] = (truth - truth.median(0).values).abs().mean().item()
+            figures |= recovery(name, guess, truth, categorical=isinstance(self.parents[name], Categorical))
         return figures
 
     def _guided_levels(self, n: int, *, generator: torch.Generator) -> Tensor:
