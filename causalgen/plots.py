@@ -1,183 +1,176 @@
-"""Pictures of results and of graphs, as matplotlib figures; pyplot and its global state stay out of it."""
+"""Pictures of results, as matplotlib figures; pyplot and its global state stay out of it.
+
+Images stand in labelled rows, what was observed above what would have been; tables are in ``value_plots``.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
-import networkx as nx
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from graphs.causal_graph import CausalGraph
-from graphs.variables import Continuous, Image, Variable
+from causalgen.graph_plots import plot_graph
+from causalgen.plot_style import ACCENT, FAINT, INK, SOFT, text_width
+from causalgen.value_plots import plot_values
+from graphs.variables import Image
 
 if TYPE_CHECKING:
     from causalgen.results import Draws
 
 __all__ = ["plot_draws", "plot_graph", "plot_image_rows"]
 
-_INK, _ACCENT, _SOFT = "#1f2430", "#c8452f", "#9aa1ad"
-_GAP = 0.12
-"""Space between images, in image widths."""
+_GAP, _LINE, _BREAK = 0.08, 0.13, 0.2
+"""Inches: between images, a line of a caption, and between the observed rows and the others."""
 
+_LABEL_LETTERS, _LABEL_SIZE, _CAPTION_SIZE = 30, 9, 6.5
 
-def plot_image_rows(
-    rows: Mapping[str, NDArray[np.floating[Any]]],
-    marks: Mapping[str, Sequence[bool]] | None = None,
-    title: str = "",
-    size: float = 0.6,
-) -> Figure:
-    """Images in labelled rows; the first row stands apart, as what was observed.
-
-    Args:
-        rows: label -> images (N, C, H, W) in [0, 1], the same N for each.
-        marks: label -> which images of the row are framed.
-        title: above the picture.
-        size: width of an image in inches.
-    """
-    count = max(map(len, rows.values()))
-    aspect = np.divide(*next(iter(rows.values())).shape[-2:])
-    step_x, step_y, first = 1 + _GAP, aspect + _GAP, 0.35
-    height = len(rows) * step_y + first
-    label_width = 0.3 + 0.08 * max(map(len, rows)) / size
-    figure = Figure(
-        figsize=(size * (count * step_x + label_width), size * (height + 0.2) + (0.35 if title else 0))
-    )
-    axes = figure.add_axes((0, 0, 1, 1 - (0.35 / figure.get_figheight() if title else 0)))
-    for number, (label, images) in enumerate(rows.items()):
-        y = number * step_y + (first if number else 0)
-        observed = number == 0
-        weight, colour = ("bold", _INK) if observed else ("normal", _INK)
-        axes.text(
-            -0.2, y + aspect / 2, label, ha="right", va="center", fontsize=9, weight=weight, color=colour
-        )
-        for column, image in enumerate(images):
-            box = (column * step_x, column * step_x + 1, y + aspect, y)
-            axes.imshow(_pixels(image), extent=box, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-            if marks and marks.get(label, [False] * count)[column]:
-                axes.add_patch(_frame(column * step_x, y, aspect))
-    axes.plot([0, count * step_x - _GAP], [step_y + first / 2 - _GAP / 2] * 2, color=_SOFT, linewidth=0.8)
-    axes.set_xlim(-label_width, count * step_x - _GAP / 3)
-    axes.set_ylim(height, -0.2)
-    axes.set_axis_off()
-    if title:
-        figure.text(0.02, 1 - 0.12 / figure.get_figheight(), title, fontsize=10, va="top", color=_INK)
-    return figure
+Images = NDArray[np.floating[Any]]
+"""(N, C, H, W) in [0, 1]."""
 
 
 def plot_draws(draws: Draws, rows: int = 8) -> Figure:
-    """A picture of at most ``rows`` rows: images where there are any, else values, before and after."""
+    """A picture of a result: of the images of at most ``rows`` rows, else of the values."""
     images = [node for node, variable in draws.variables.items() if isinstance(variable, Image)]
-    factual: Mapping[str, Any] = getattr(draws, "factual", {})
-    if images:
-        return _plot_images(draws, images[-1], factual, rows)
-    return _plot_values(draws, factual)
+    return _plot_images(draws, images, rows) if images else plot_values(draws, rows)
 
 
-def plot_graph(graph: CausalGraph, variables: Mapping[str, Variable], title: str = "") -> Figure:
-    """The causal graph, causes above effects, each node with what its values are."""
-    drawn = graph.to_networkx()
-    layers = [list(layer) for layer in nx.topological_generations(drawn)]
-    position = {
-        node: (column - (len(layer) - 1) / 2, -depth)
-        for depth, layer in enumerate(layers)
-        for column, node in enumerate(layer)
-    }
-    widest = max(map(len, layers))
-    figure = Figure(figsize=(2.3 * widest + 0.4, 1.15 * len(layers) + 0.2 + (0.3 if title else 0)))
+def plot_image_rows(
+    rows: Mapping[str, Images],
+    marks: Mapping[str, Sequence[bool]] | None = None,
+    title: str = "",
+    size: float | None = None,
+    *,
+    captions: Mapping[str, Sequence[str]] | None = None,
+    observed: int = 1,
+) -> Figure:
+    """Images in labelled rows; the first ones stand apart, as what was observed.
+
+    Args:
+        rows: label -> images (N, C, H, W) in [0, 1].
+        marks: label -> which images of the row are framed.
+        title: above the picture.
+        size: width of an image in inches; by the number of its pixels where None.
+        captions: label -> small print below each image, perhaps of several lines.
+        observed: how many rows stand apart.
+    """
+    marks, captions = marks or {}, captions or {}
+    widest = max(images.shape[-1] for images in rows.values())
+    size = size if size is not None else min(max(0.6, widest / 110), 1.8)
+    labels = {label: "\n".join(wrap(label, _LABEL_LETTERS)) for label in rows}
+    left = 0.25 + max(text_width(line, _LABEL_SIZE) for text in labels.values() for line in text.split("\n"))
+    tops, height = _tops(rows, captions, size, observed, top=0.34 if title else 0.1)
+    width = left + max(map(len, rows.values())) * (size + _GAP) + 0.02
+    figure = Figure(figsize=(width, height))
     axes = figure.add_axes((0, 0, 1, 1))
-    axes.set_xlim(-widest / 2 - 0.1, widest / 2 + 0.1)
-    axes.set_ylim(-len(layers) + 0.5 - 0.1, 0.5 + (0.35 if title else 0.1))
-    boxes: dict[str, Any] = {}
-    for node, (x, y) in position.items():
-        told = f"{node}\n{variables[node].describe()}" if node in variables else node
-        edge = _ACCENT if isinstance(variables.get(node), Image) else _INK
-        box = {"boxstyle": "round,pad=0.5", "facecolor": "white", "edgecolor": edge}
-        text = axes.text(x, y, told, ha="center", va="center", fontsize=9, color=_INK, bbox=box)
-        boxes[node] = text.get_bbox_patch()
-    for cause, effect in drawn.edges:
-        # An edge that skips a layer bends outwards, around the nodes in between.
-        skips = position[cause][1] - position[effect][1] > 1
-        bend = 0.0 if not skips else 0.45 if position[cause][0] < 0 else -0.45
-        arrow = {
-            "arrowstyle": "-|>",
-            "color": _SOFT,
-            "patchA": boxes[cause],
-            "patchB": boxes[effect],
-            "shrinkA": 2,
-            "shrinkB": 2,
-            "mutation_scale": 12,
-            "connectionstyle": f"arc3,rad={bend}",
-        }
-        axes.annotate("", xy=position[effect], xytext=position[cause], arrowprops=arrow)
-    axes.set_axis_off()
+    for (label, images), top in zip(rows.items(), tops, strict=True):
+        tall = size * images.shape[-2] / images.shape[-1]
+        axes.text(
+            left - 0.12, top + tall / 2, labels[label],
+            ha="right", va="center", fontsize=_LABEL_SIZE, color=INK,
+        )  # fmt: skip
+        for column, image in enumerate(images):
+            x = left + column * (size + _GAP)
+            _draw_image(
+                axes, image, x, top, size, tall, marked=column < len(m := marks.get(label, ())) and m[column]
+            )
+            if column < len(said := captions.get(label, ())):
+                axes.text(
+                    x + size / 2, top + tall + 0.04, said[column],
+                    ha="center", va="top", fontsize=_CAPTION_SIZE, color=FAINT, linespacing=1.15,
+                )  # fmt: skip
+    if 0 < observed < len(rows):
+        y = tops[observed] - (_BREAK + _GAP) / 2
+        axes.plot([left, width - _GAP - 0.02], [y, y], color=SOFT, linewidth=0.8)
     if title:
-        axes.text(0.02, 0.98, title, fontsize=11, color=_INK, va="top", transform=axes.transAxes)
+        axes.text(0.1, 0.1, title, fontsize=10, va="top", color=INK)
+    # Last, since every imshow sets them: inches from the upper left corner.
+    axes.set_xlim(0, width)
+    axes.set_ylim(height, 0)
+    axes.set_axis_off()
     return figure
 
 
-def _plot_images(draws: Draws, node: str, factual: Mapping[str, Any], rows: int) -> Figure:
-    shown = min(rows, draws.rows)
-    values = np.asarray(draws[node])
-    samples = values[:, :shown] if draws.samples is not None else values[None, :shown]
-    labelled: dict[str, NDArray[np.floating[Any]]] = {}
-    if factual:
-        labelled["factual"] = np.asarray(factual[node])[:shown]
-    said = getattr(draws, "do", {})
-    text = "do(" + ", ".join(f"{name} = {value}" for name, value in said.items()) + ")" if said else "sample"
-    for number, each in enumerate(samples):
-        labelled[text if len(samples) == 1 else f"{text} #{number + 1}"] = each
-    return plot_image_rows(labelled)
+def _tops(
+    rows: Mapping[str, Images], captions: Mapping[str, Sequence[str]], size: float, observed: int, top: float
+) -> tuple[list[float], float]:
+    """Upper edge of each row, and the height of the picture."""
+    tops: list[float] = []
+    for number, (label, images) in enumerate(rows.items()):
+        top += _BREAK if number == observed and number else 0.0
+        tops.append(top)
+        lines = max((text.count("\n") + 1 for text in captions.get(label, ()) if text), default=0)
+        top += size * images.shape[-2] / images.shape[-1] + _GAP + lines * _LINE
+    return tops, top + 0.02
 
 
-def _plot_values(draws: Draws, factual: Mapping[str, Any]) -> Figure:
-    nodes = [node for node, variable in draws.variables.items() if not variable.event_shape]
-    figure = Figure(figsize=(2.6 * len(nodes), 2.4))
-    for number, node in enumerate(nodes):
-        axes = figure.add_subplot(1, len(nodes), number + 1)
-        values = [np.asarray(draws[node]).ravel()]
-        names = ["drawn"]
-        if factual:
-            values, names = [np.asarray(factual[node]).ravel(), *values], ["factual", "counterfactual"]
-        if isinstance(draws.variables[node], Continuous):
-            axes.hist(values, bins=20, label=names, color=[_SOFT, _ACCENT][-len(values) :], density=True)
-        else:
-            _bars(axes, values, names)
-        axes.set_title(node, fontsize=10, color=_INK)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.tick_params(labelsize=8)
-        axes.set_yticks([])
-    if factual:
-        figure.axes[0].legend(fontsize=7, frameon=False)
-    figure.tight_layout()
-    return figure
-
-
-def _bars(axes: Any, values: Sequence[NDArray[Any]], names: Sequence[str]) -> None:
-    categories = sorted({str(value) for each in values for value in each})
-    width = 0.8 / len(values)
-    for number, (each, name) in enumerate(zip(values, names, strict=True)):
-        share = [np.mean(each.astype(str) == category) for category in categories]
-        colour = [_SOFT, _ACCENT][-len(values) :][number]
-        axes.bar(np.arange(len(categories)) + number * width, share, width, label=name, color=colour)
-    axes.set_xticks(np.arange(len(categories)) + width * (len(values) - 1) / 2, categories)
-
-
-def _pixels(image: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
-    return image[0] if len(image) == 1 else np.moveaxis(image, 0, -1)
-
-
-def _frame(x: float, y: float, aspect: float) -> Any:
-    from matplotlib.patches import Rectangle
-
-    margin = _GAP / 3
-    return Rectangle(
-        (x - margin, y - margin),
-        1 + 2 * margin,
-        aspect + 2 * margin,
-        fill=False,
-        edgecolor=_ACCENT,
-        linewidth=1.4,
+def _draw_image(
+    axes: Axes, image: Images, x: float, top: float, size: float, tall: float, *, marked: bool
+) -> None:
+    pixels = image[0] if len(image) == 1 else np.moveaxis(image, 0, -1)
+    axes.imshow(
+        pixels,
+        extent=(x, x + size, top + tall, top),
+        cmap="gray",
+        vmin=0,
+        vmax=1,
+        interpolation="auto",
+        aspect="auto",
     )
+    if marked:
+        axes.add_patch(
+            Rectangle(
+                (x - 0.015, top - 0.015),
+                size + 0.03,
+                tall + 0.03,
+                fill=False,
+                edgecolor=ACCENT,
+                linewidth=1.1,
+            )
+        )
+
+
+def _plot_images(draws: Draws, nodes: Sequence[str], rows: int) -> Figure:
+    shown = min(rows, draws.rows)
+    factual: Mapping[str, Any] = getattr(draws, "factual", {})
+    do: Mapping[str, str] = getattr(draws, "do", {})
+    varied = [node for node in do if node in draws.variables and len(set(_column(draws[node], shown, 0))) > 1]
+    asked = ", ".join(node if node in varied else f"{node} = {value}" for node, value in do.items())
+    told = f"do({asked})" if do else "counterfactual" if factual else "sample"
+    scalars = [node for node, variable in draws.variables.items() if not variable.event_shape][:4]
+    moving = [node for node in scalars if node not in do or node in varied]
+    pictures: dict[str, Images] = {}
+    captions: dict[str, Sequence[str]] = {}
+    for node in nodes if factual else ():
+        label = f"factual {node}" if len(nodes) > 1 else "factual"
+        pictures[label] = np.asarray(factual[node])[:shown]
+        captions[label] = _captions(factual, scalars, shown, None)
+    observed = len(pictures)
+    for sample in range(draws.samples or 1):
+        for node in nodes:
+            label = " ".join(
+                [told, *[node] * (len(nodes) > 1), *[f"#{sample + 1}"] * (draws.samples is not None)]
+            )
+            values = np.asarray(draws[node])
+            pictures[label] = (values if draws.samples is None else values[sample])[:shown]
+            captions[label] = _captions(draws, moving, shown, None if draws.samples is None else sample)
+    return plot_image_rows(pictures, captions=captions, observed=observed)
+
+
+def _captions(values: Mapping[str, Any], nodes: Sequence[str], shown: int, sample: int | None) -> list[str]:
+    columns = {node: _column(values[node], shown, sample) for node in nodes}
+    return ["\n".join(f"{node} {_short(columns[node][row])}"[:16] for node in nodes) for row in range(shown)]
+
+
+def _column(values: Any, shown: int, sample: int | None) -> list[Any]:
+    array = np.asarray(values)
+    return (array[sample] if sample is not None and array.ndim > 1 else array)[:shown].tolist()
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -157,7 +157,8 @@ class EquationMechanism(Mechanism):
         Raises:
             DomainError: the equation gives no finite number, or not a category; the message names the row.
         """
-        value = self.function({**parents, **noise}).expand(noise.n)
+        # A constant is nowhere in particular until now.
+        value = self.function({**parents, **noise}).to(self.fitted_flag.device).expand(noise.n)
         self._refuse(value, value.isfinite(), "a finite number. Keep it in its domain, as by maximum(x, 0)")
         if not isinstance(self.variable, Categorical):
             return value
@@ -215,8 +216,9 @@ class EquationMechanism(Mechanism):
         assert form is not None, "it has a slope"
         if law.discrete:
             return None
-        slope, intercept = (part.evaluate(parents, TORCH).expand(rows) for part in form)
-        base = law.distribution(slope.device).expand([rows])
+        device = self.fitted_flag.device
+        slope, intercept = (part.evaluate(parents, TORCH).to(device).expand(rows) for part in form)
+        base = law.distribution(device).expand([rows])
         return dist.TransformedDistribution(base, AffineTransform(intercept, slope), validate_args=False)
 
     def _fits(self, x: Tensor, parents: Parents, noise: Mapping[str, Tensor]) -> Tensor:

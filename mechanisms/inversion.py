@@ -57,7 +57,7 @@ def find_inversion(
         slope, intercept = (part.compile(TORCH) for part in form)
         return Inversion(
             solve=lambda x, values: (x - intercept(values)) / slope(values),
-            derivative=lambda values, u: slope(values).expand_as(u),
+            derivative=lambda values, u: slope(values).to(u.device).expand_as(u),
             slope=slope,
             determined=form[0].range(ranges).nonzero,
         )
@@ -88,13 +88,25 @@ def _by_search(
     if direction not in ("increasing", "decreasing"):
         return None
     sign = 1 if direction == "increasing" else -1
-    function = expression.compile(TORCH)
-    return lambda x, values: _search(lambda u: sign * function({**values, noise: u}), sign * x, bounds)
+    compiled = expression.compile(TORCH)
+
+    def solve(x: Tensor, values: Values) -> Tensor:
+        def function(u: Tensor) -> Tensor:
+            return sign * compiled({**values, noise: u})
+
+        u = _search(function, sign * x, bounds)
+        if torch.is_grad_enabled():
+            # Newton's step, 0 here, carries the gradient (the implicit function theorem).
+            step = (sign * x - function(u)) / _derivative(function, u)
+            u = u + (step - step.detach()).nan_to_num(0.0)
+        return u
+
+    return solve
 
 
 def _derivative(function: Callable[[Tensor], Tensor], u: Tensor) -> Tensor:
     """(N,) the derivative of an elementwise function, itself differentiable where gradients are wanted."""
-    graph = torch.is_grad_enabled()
+    graph = torch.is_grad_enabled() and u.requires_grad
     with torch.enable_grad():
         u = u if u.requires_grad else u.detach().requires_grad_()
         return torch.autograd.grad(function(u).sum(), u, create_graph=graph)[0]

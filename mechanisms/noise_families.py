@@ -79,10 +79,14 @@ class NoiseLaw:
 
     @property
     def finite_support(self) -> Tensor | None:
-        """(K,) float64: all its values, where there are no more than 4,096."""
+        """(K,) float64: the values that have a probability, where there are no more than 4,096."""
         if not self.discrete or self.range.high >= _LARGEST_SUPPORT:
             return None
-        return torch.arange(int(self.range.high) + 1, dtype=torch.float64)
+        values = torch.arange(int(self.range.high) + 1, dtype=torch.float64)
+        if self.name == "categorical":
+            return values[torch.tensor(self.parameters) > 0]
+        certain = {0.0: values[:1], 1.0: values[-1:]}  # Pyro gives what is impossible a little probability
+        return certain.get(self.parameters[-1], values)
 
     def distribution(self, device: torch.device | None = None) -> Any:
         """Pyro's distribution, of batch shape (); it checks neither its parameters nor values."""

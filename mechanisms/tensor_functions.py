@@ -13,7 +13,7 @@ __all__ = ["TORCH"]
 
 
 def _array(value: Any) -> Tensor:
-    return torch.as_tensor(value).to(torch.float64)
+    return torch.as_tensor(value, dtype=torch.float64)
 
 
 def _clip(x: Tensor, lower: Tensor, upper: Tensor) -> Tensor:

@@ -77,13 +77,7 @@ def _read_evidence(source: str | None, scm: SCM) -> dict[str, Any]:
         case ".json":
             return _read_json(file, scm)
         case ".png" | ".jpg" | ".jpeg" | ".bmp":
-            nodes = image_nodes(scm)
-            if len(nodes) != 1:
-                raise EvidenceError(
-                    f"{path} is a picture, but the model has {len(nodes)} image nodes. Use a JSON."
-                )
-            column, variable = f"Evidence {nodes[0]!r}", scm.variables[nodes[0]]
-            return {nodes[0]: picture_column([file.name], variable, column=column, folder=file.parent)}
+            return _read_picture(file, scm)
         case _:
             table = read_data(file, scm.variables)
             if row and int(row) >= table.rows:
@@ -108,12 +102,10 @@ def _read_json(file: Path, scm: SCM) -> dict[str, Any]:
         raise DataError(f"{file} is no JSON: {error}.") from error
     if not isinstance(values, dict):
         raise DataError(f"{file} must hold an object of nodes and values, got {type(values).__name__}.")
-    for node in image_nodes(scm):
+    for node, variable in image_variables(scm).items():
         if isinstance(values.get(node), str):
-            column = f"Evidence {node!r} of {file.name}"
-            values[node] = picture_column(
-                [values[node]], scm.variables[node], column=column, folder=file.parent
-            )
+            where = f"Evidence {node!r} of {file.name}"
+            values[node] = picture_column([values[node]], variable, column=where, folder=file.parent)
     return values
 
 

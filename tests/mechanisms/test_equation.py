@@ -38,7 +38,7 @@ EXACT = {
     "larger": ("maximum(u, 2*u - 1) + a", {"u": {"cauchy": [0, 0.01]}}),
     "half normal": ("a + u", {"u": {"half_normal": [2]}}),
     "bernoulli shift": ("a + 2*u", {"u": {"bernoulli": 0.3}}),
-    "poisson": ("a + b * u", {"u": {"poisson": [4]}}),
+    "poisson": ("a + 2 * u", {"u": {"poisson": [4]}}),
     "poisson, not affine": ("exp(u / 9) + a", {"u": {"poisson": [2]}}),
     "no noise": ("2*a - b * k + sin(a)", {}),
     "constant": ("4", {}),
@@ -133,8 +133,16 @@ def test_density_by_formula_is_torchs():
     assert bool((mechanism.log_prob(-x, ROWS) == -torch.inf).all())
 
 
+def test_probability_of_discrete_noise_is_not_scaled():
+    mechanism = bound("a + b * u", {"u": {"poisson": [4]}})
+    noise = mechanism.sample_noise(N, generator=generator(7))
+    x = mechanism.generate(ROWS, noise)
+    assert torch.equal(abducted(mechanism, x)["u"], noise["u"])
+    assert_close(mechanism.log_prob(x, ROWS), torch.distributions.Poisson(4.0).log_prob(noise["u"]))
+
+
 def test_density_by_search_is_that_of_the_formula():
-    twice = bound("exp(u) + 0 * u", NORMAL, parents={})
+    twice = bound("exp(u) / 3 + exp(u) * 2 / 3", NORMAL, parents={})
     once = bound("exp(u)", NORMAL, parents={})
     x = torch.linspace(0.01, 30, 50).double()
     assert_close(twice.log_prob(x, {}), once.log_prob(x, {}), rtol=1e-9, atol=1e-9)
@@ -147,9 +155,12 @@ def test_search_finds_the_nearest_number():
     assert_close(abducted(mechanism, x, {})["u"], u, rtol=1e-12, atol=1e-18)
 
 
-def test_gradients_of_the_density():
-    mechanism = bound("a + b * sigmoid(u)", NORMAL)
-    x = generated(mechanism).requires_grad_()
+@pytest.mark.parametrize("value", ["a + b * u", "a + b * sigmoid(u)", "a + b * u + u**3"])
+def test_gradients_of_the_density(value):
+    mechanism = bound(value, NORMAL)
+    x = generated(mechanism).clone()
+    assert not mechanism.log_prob(x, ROWS).requires_grad
+    x.requires_grad_()
     (gradient,) = torch.autograd.grad(mechanism.log_prob(x, ROWS).sum(), x)
     step = 1e-6
     with torch.no_grad():
@@ -206,6 +217,8 @@ def test_exclusive_or_flips_for_sure():
         ("u", {"u": {"uniform": [0, 1]}}, 1.01, "probability zero"),
         ("u / 2", {"u": {"bernoulli": [0.5]}}, 0.25, "probability zero"),
         ("u", {"u": {"categorical": [0.5, 0.0, 0.5]}}, 1.0, "probability zero"),
+        ("u", {"u": {"bernoulli": [0.0]}}, 1.0, "probability zero"),
+        ("u", {"u": {"binomial": [3, 1.0]}}, 2.0, "probability zero"),
         ("3 * u", {"u": {"poisson": [2]}}, 4.0, "probability zero"),
         ("u", {"u": {"poisson": [2]}}, -1.0, "probability zero"),
         ("sqrt(u)", {"u": {"gamma": [2, 1]}}, -3.0, "probability zero"),
