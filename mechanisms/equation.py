@@ -182,7 +182,8 @@ class EquationMechanism(Mechanism):
             scores = self._log_probabilities(self.combinations, x, parents)
             fits = scores.amax(1) > -torch.inf
             if not self.deterministic:  # the largest of log probability plus Gumbel is a draw
-                scores = scores - torch.empty_like(scores).exponential_(generator=generator).log()
+                exponential = torch.empty_like(scores).exponential_(generator=generator)
+                scores = scores - exponential.clamp(min=torch.finfo(torch.float64).tiny).log()
             leaves = self.combinations.chosen(scores.argmax(1))
         elif self.inversion is not None:
             prior = None if self.deterministic else self.sample_noise(len(x), generator=generator)
@@ -209,12 +210,11 @@ class EquationMechanism(Mechanism):
 
     def distribution(self, parents: Parents, rows: int) -> dist.TorchDistribution | None:
         """p(x | pa) as a Pyro distribution, batch shape (N,): for one continuous noise, affine in it."""
-        if len(self.laws) != 1 or self.inversion is None or self.inversion.slope is None:
+        if len(self.laws) != 1:
             return None
         ((name, law),) = self.laws.items()
         form = self.expression.affine(name)
-        assert form is not None, "it has a slope"
-        if law.discrete:
+        if form is None or law.discrete:
             return None
         device = self.fitted_flag.device
         slope, intercept = (part.evaluate(parents, TORCH).to(device).expand(rows) for part in form)
@@ -253,9 +253,8 @@ class EquationMechanism(Mechanism):
         """(N,) log p(u) - log |df/du|; 0 where the noise does not matter."""
         ((name, law),) = self.laws.items()
         leaves, fits, free = self._solve(inversion, x, parents)
-        u = torch.where(
-            fits, leaves[name], law.nearest(torch.zeros_like(x))
-        )  # any will do where it does not fit
+        # Where it does not fit, any number with a density will do.
+        u = torch.where(fits, leaves[name], law.nearest(torch.zeros_like(x)))
         log_prob = law.log_prob(u)
         if not law.discrete:
             log_prob = log_prob - inversion.derivative(parents, u).abs().log()

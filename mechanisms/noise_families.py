@@ -105,14 +105,15 @@ class NoiseLaw:
     def bounds(self) -> tuple[float, float]:
         """Least and largest number with a density, of float64."""
         low, high = self.range.low, self.range.high
-        if self.discrete or high == inf:
-            return (_SMALLEST if low == 0 and self.range.nonzero else low), high
+        low = _SMALLEST if low == 0 and self.range.nonzero else low
         # Half open, as torch's uniform is: the upper end has no density.
-        return (_SMALLEST if self.range.nonzero and low == 0 else low), nextafter(high, -inf)
+        return low, (high if self.discrete or high == inf else nextafter(high, -inf))
 
     def nearest(self, value: Tensor) -> Tensor:
         """The nearest number of the support; nan stays."""
         low, high = self.bounds()
+        if (low, high) == (-inf, inf):
+            return value
         return (value.round() if self.discrete else value).clamp(low, high)
 
     def __str__(self) -> str:
