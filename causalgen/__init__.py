@@ -10,10 +10,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import mechanisms
     from causalgen.abduction import Abduction
+    from causalgen.assignments import Policy, Replace, Scale, Shift, Stochastic
+    from causalgen.check_report import CheckReport
+    from causalgen.contrasts import Contrast
+    from causalgen.effects import Effect
     from causalgen.gallery import sample_rows
-    from causalgen.interventions import Scale, Shift
+    from causalgen.mediation import NaturalEffects
     from causalgen.results import Counterfactual, Draws
     from causalgen.scm import SCM
+    from causalgen.world_names import World
     from graphs.causal_graph import CausalGraph
     from graphs.errors import (
         CannotAbductError,
@@ -24,6 +29,7 @@ if TYPE_CHECKING:
         DataError,
         DomainError,
         EvidenceError,
+        ExtrapolationWarning,
         FormatVersionError,
         GraphError,
         InterventionError,
@@ -42,28 +48,37 @@ __all__ = [
     "Categorical",
     "CausalGraph",
     "CausalgenError",
+    "CheckReport",
     "CheckpointError",
     "ChecksumError",
     "Continuous",
+    "Contrast",
     "Counterfactual",
     "CycleError",
     "DataError",
     "DomainError",
     "Draws",
+    "Effect",
     "EvidenceError",
+    "ExtrapolationWarning",
     "FormatVersionError",
     "GraphError",
     "Image",
     "InterventionError",
     "MechanismError",
+    "NaturalEffects",
     "NotFittedError",
     "PartialEvidenceError",
+    "Policy",
+    "Replace",
     "SCM",
     "Scale",
     "ShapeError",
     "Shift",
     "SpecError",
+    "Stochastic",
     "UnknownNameError",
+    "World",
     "mechanisms",
     "sample_rows",
 ]
@@ -71,11 +86,19 @@ __all__ = [
 _HOMES = {
     "SCM": "causalgen.scm",
     "Abduction": "causalgen.abduction",
+    "CheckReport": "causalgen.check_report",
     "CausalGraph": "graphs.causal_graph",
+    "Contrast": "causalgen.contrasts",
     "Counterfactual": "causalgen.results",
     "Draws": "causalgen.results",
-    "Scale": "causalgen.interventions",
-    "Shift": "causalgen.interventions",
+    "Effect": "causalgen.effects",
+    "NaturalEffects": "causalgen.mediation",
+    "World": "causalgen.world_names",
+    "Policy": "causalgen.assignments",
+    "Replace": "causalgen.assignments",
+    "Scale": "causalgen.assignments",
+    "Shift": "causalgen.assignments",
+    "Stochastic": "causalgen.assignments",
     "Categorical": "graphs.variables",
     "Continuous": "graphs.variables",
     "Image": "graphs.variables",

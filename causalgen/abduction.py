@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from causalgen.contrasts import Contrast
 from causalgen.engine import World, abduct, act, predict
-from causalgen.interventions import interventions
+from causalgen.inference.distributions import Posterior
+from causalgen.interventions import Intervention, interventions
+from causalgen.nested import answer_worlds, check_fed, fed_provenance, named_worlds
+from causalgen.posterior import Completion
 from causalgen.provenance import trace_provenance
 from causalgen.results import Counterfactual
 from causalgen.targets import check_targets
@@ -34,39 +38,84 @@ class Abduction:
         self,
         world: World,
         variables: Mapping[str, Variable],
-        factual: Mapping[str, Tensor],
+        evidence: Completion,
         *,
         rows: int,
         samples: int | None,
         seed: int,
         index: pd.Index | None,
     ) -> None:
-        """Made by ``scm.abduct``; ``factual`` holds every node, (B, *event) in canonical encoding."""
-        self._world, self._variables, self._factual = world, variables, factual
+        """Made by ``scm.abduct``."""
+        self._world, self._variables, self._evidence = world, variables, evidence
         self._rows, self._samples, self._index = rows, samples, index
         self._abducted: dict[str, Abducted] = {}
         self.seed = seed
+
+    @property
+    def rows(self) -> int:
+        """B, the number of rows of evidence."""
+        return self._rows
 
     @property
     def noise(self) -> Mapping[str, Noise]:
         """The noise of every node, B rows where the evidence determines it, S * B where it was drawn."""
         return self._noise(self._variables)
 
+    @property
+    def weights(self) -> Tensor:
+        """(S, B) of the samples, summing to 1 over S; all equal unless a mechanism weighs its noise."""
+        self._noise(self._variables)
+        return self._weights(self._variables, self._rows)
+
+    @property
+    def effective_sample_size(self) -> Tensor:
+        """(B,) of the particles that inferred missing values; infinite where inference is exact."""
+        return self._evidence.effective_sample_size
+
+    def posterior(self, node: str) -> Posterior:
+        """The distribution of a node given the evidence of each row.
+
+        ``GaussianPosterior`` or ``CategoryPosterior`` where it is known exactly, else ``SamplePosterior``;
+        see ``causalgen.inference.distributions``.
+
+        Raises:
+            UnknownNameError: no such node.
+            PartialEvidenceError: it cannot be inferred.
+        """
+        (known,) = check_targets([node], self._variables)
+        return self._evidence.posterior(known)
+
     def counterfactual(
-        self, do: Mapping[str, Any], *, targets: Iterable[str] | None = None, copy_unaffected: bool = True
+        self,
+        do: Mapping[str, Any],
+        *,
+        targets: Iterable[str] | None = None,
+        copy_unaffected: bool = True,
+        clip: bool = False,
     ) -> Counterfactual:
         """What the evidence would have been under an intervention; see ``SCM.counterfactual``.
 
         One row of evidence may meet several values in ``do``: one world each, with the same noise.
         """
         wanted = check_targets(targets, self._variables)
-        asked = interventions(do, self._world.graph, self._variables)
+        world = self._world
+        asked = interventions(do, world.graph, self._variables, world.mechanisms, clip=clip)
+        return self._answer(asked, wanted, copy_unaffected)
+
+    def _answer(
+        self, asked: Mapping[str, Intervention], wanted: tuple[str, ...], copy_unaffected: bool
+    ) -> Counterfactual:
         world = act(self._world, asked)
         rows = self._meet({node: each.rows for node, each in asked.items()})
+        check_fed(asked, rows)
         samples = self._samples or 1
         needed = self._needed(world, wanted, copy_unaffected)
         noise = {node: self._widen(each, rows) for node, each in self._noise(needed).items()}
-        factual = {node: value.expand(rows, *value.shape[1:]) for node, value in self._factual.items()}
+        used = {*wanted, *(world.origin(node) for node in world.graph.ancestors(wanted))}
+        used = [node for node in self._variables if node in used]
+        factual = {
+            node: self._widen_value(value, rows) for node, value in self._evidence.values(used).items()
+        }
         prediction = predict(
             world,
             noise,
@@ -76,7 +125,10 @@ class Abduction:
             factual=factual if copy_unaffected else None,
             seed=self.seed,
         )
-        provenance = trace_provenance(world, prediction, noise.keys(), rows, samples)
+        drawn = {node: self._evidence.sources(node) for node in used if node in self._evidence.missing}
+        provenance = trace_provenance(
+            world, prediction, noise.keys(), rows, samples, fed_provenance(asked), drawn
+        )
         return Counterfactual(
             {node: self._variables[node] for node in wanted},
             {node: prediction.values[node] for node in wanted},
@@ -88,18 +140,95 @@ class Abduction:
             factual={node: factual[node] for node in wanted},
             do={node: each.text for node, each in asked.items()},
             noise=noise,
+            weights=self._weights(needed, rows),
         )
 
     def worlds(
-        self, does: Mapping[str, Mapping[str, Any]], *, targets: Iterable[str] | None = None
+        self,
+        does: Mapping[str, Mapping[str, Any]],
+        *,
+        targets: Iterable[str] | None = None,
+        only: Collection[str] | None = None,
     ) -> dict[str, Counterfactual]:
-        """Several worlds by name, all with the same noise."""
-        return {name: self.counterfactual(do, targets=targets) for name, do in does.items()}
+        """Several worlds by name, all with the same noise.
+
+        Args:
+            does: interventions by name. One world may take a value from another, as in
+                ``{"m": World("x0")["m"]}``; see ``causalgen.nested``.
+            targets: nodes wanted, all where None.
+            only: worlds wanted, all where None; others are asked just for what they feed.
+
+        Raises:
+            InterventionError: worlds feed each other in a circle.
+            UnknownNameError: a world that ``does`` does not name.
+        """
+
+        def answer(
+            do: Mapping[str, Any], fed: Mapping[str, Intervention], wanted: tuple[str, ...]
+        ) -> Counterfactual:
+            world = self._world
+            plain = interventions(do, world.graph, self._variables, world.mechanisms)
+            return self._answer({**plain, **fed}, wanted, True)
+
+        wanted = check_targets(targets, self._variables)
+        return answer_worlds(does, wanted, self._variables, answer, only)
+
+    def contrast(
+        self,
+        do: Mapping[str, Any],
+        versus: Mapping[str, Any] | None = None,
+        *,
+        targets: Iterable[str] | None = None,
+        worlds: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> Contrast:
+        """How two worlds differ, row by row and sample by sample.
+
+        Args:
+            do: intervention of the one world.
+            versus: of the other; none where None, so that the evidence itself is the other.
+            targets: nodes wanted, all where None.
+            worlds: further interventions by name, for ``World(name)[node]`` in these.
+        """
+        found = self.worlds(named_worlds(do, versus, worlds), targets=targets, only=("do", "versus"))
+        return Contrast(found["do"], found["versus"], self.shared_weights(found["do"].rows))
+
+    def shared_weights(self, rows: int) -> Tensor:
+        """(S, rows) of the samples, by all noise that questions have needed so far."""
+        return self._weights(self._abducted, rows)
 
     def _noise(self, nodes: Iterable[str]) -> dict[str, Noise]:
-        new = [node for node in nodes if node not in self._abducted]
-        self._abducted |= abduct(self._world, self._factual, new, samples=self._samples or 1, seed=self.seed)
+        for node in [node for node in nodes if node not in self._abducted]:
+            self._abducted[node] = self._abduct(node)
         return {node: self._abducted[node].noise for node in nodes}
+
+    def _abduct(self, node: str) -> Abducted:
+        """A node's noise: recovered from evidence, or that by which a missing value was drawn."""
+        samples, drawn = self._samples or 1, self._evidence.noise(node)
+        if sum(len(index) for index, _ in drawn) == samples * self._rows:
+            order = torch.cat([index for index, _ in drawn]).argsort()
+            return Abducted(Noise.concat([noise for _, noise in drawn]).rows(order))
+        values = self._evidence.values([node, *self._world.graph.parents(node)])
+        found = abduct(self._world, values, [node], samples=samples, seed=self.seed, rows=self._rows)[node]
+        leaves = dict(found.noise)
+        for index, noise in drawn:
+            leaves = {name: leaf.index_copy(0, index, noise[name].to(leaf)) for name, leaf in leaves.items()}
+        return Abducted(Noise(found.noise.n, leaves), found.log_weight, found.diagnostics)
+
+    def _weights(self, nodes: Iterable[str], rows: int) -> Tensor:
+        """(S, rows) from the mechanisms' own weights."""
+        samples = self._samples or 1
+        total = torch.zeros(samples, self._rows, dtype=torch.float64)
+        for node in nodes:
+            weight = self._abducted[node].log_weight
+            if weight is not None and len(weight) == samples * self._rows:
+                total = total + weight.double().cpu().view(samples, self._rows)
+        return total.softmax(0).expand(samples, rows)
+
+    def _widen_value(self, value: Tensor, rows: int) -> Tensor:
+        """One row's value, or S draws of it, for each of ``rows`` values in ``do``."""
+        if rows == self._rows:
+            return value
+        return value.expand(rows, *value.shape[1:]) if len(value) == 1 else value.repeat_interleave(rows, 0)
 
     def _needed(self, world: World, wanted: Iterable[str], copy_unaffected: bool) -> list[str]:
         """Nodes whose noise the prediction will use."""
@@ -107,9 +236,8 @@ class Abduction:
         if copy_unaffected:
             # Whatever lies beyond the reach of the intervention is copied.
             computed = computed & world.affected()
-        return [
-            node for node in self._variables if node in {world.origin(n) for n in computed - world.touched}
-        ]
+        needed = {world.origin(node) for node in computed if world.keeps_noise(node)}
+        return [node for node in self._variables if node in needed]
 
     def _meet(self, counts: Mapping[str, int]) -> int:
         asked = max(counts.values(), default=1)

@@ -30,23 +30,26 @@ Threads = Annotated[
 
 
 def main() -> None:
-    """Run the command line; errors of ours are one line on stderr."""
+    """Run the command line; an error of ours, or of the system, is one line on stderr."""
     from graphs.errors import CausalgenError
 
+    # Wherever it stands; the callback below only lists it.
+    debug = "--debug" in sys.argv[1:]
     try:
-        app(standalone_mode=True)
-    except CausalgenError as error:
-        if "--debug" in sys.argv:
+        app([argument for argument in sys.argv[1:] if argument != "--debug"], prog_name="causalgen")
+    except (CausalgenError, OSError) as error:
+        if debug:
             raise
         typer.echo(f"error: {error}", err=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        typer.echo("interrupted", err=True)
-        sys.exit(130)
 
 
 @app.callback()
-def _options(debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False) -> None:
+def _options(
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show where an error comes from; goes anywhere.")
+    ] = False,
+) -> None:
     """Structural causal models whose nodes may be images."""
 
 
@@ -54,12 +57,13 @@ def _options(debug: Annotated[bool, typer.Option("--debug", help="Show traceback
 def demo(
     preset: Annotated[str | None, typer.Option(help="Settings of a published method: diff-scm.")] = None,
     out: Out = Path("demo.png"),
+    seed: Seed = 0,
     threads: Threads = None,
 ) -> None:
     """Real handwritten digits, and what each would have been as any other digit."""
     from causalgen.commands.demo import run_demo
 
-    run_demo(preset, out, threads)
+    run_demo(preset, out, seed, threads)
 
 
 @app.command()
@@ -78,7 +82,10 @@ def fit(
     file: Annotated[Path, typer.Argument(help="An SCM file.")],
     data: Annotated[str, typer.Option(help="A CSV or Parquet table, or mnist:DIR.")],
     out: Out,
-    node: Annotated[list[str] | None, typer.Option(help="Fit only this node; may be repeated.")] = None,
+    node: Annotated[
+        list[str] | None,
+        typer.Option(help="Fit only this node now; may be repeated. --resume does the rest."),
+    ] = None,
     seed: Seed = 0,
     run_dir: Annotated[Path | None, typer.Option(help="Log and states; OUT.run by default.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the run folder.")] = False,
@@ -95,14 +102,16 @@ def sample(
     model: ModelName,
     out: Out,
     n: Annotated[int, typer.Option("-n", min=1, help="Rows.")] = 16,
-    do: Annotated[str | None, typer.Option(help="node=value[,node=value]")] = None,
+    do: Annotated[
+        list[str] | None, typer.Option(help="node=value[,node=value]; several set more nodes.")
+    ] = None,
     seed: Seed = 0,
     threads: Threads = None,
 ) -> None:
     """Draw rows from a model, perhaps under an intervention."""
     from causalgen.commands.sample import run_sample
 
-    run_sample(model, out, n=n, do=do, seed=seed, threads=threads)
+    run_sample(model, out, n=n, does=do or [], seed=seed, threads=threads)
 
 
 @app.command()

@@ -56,11 +56,20 @@ class Declaration:
             MechanismError: a mechanism that no file can say, such as a function of the running program.
         """
         for node, spec in self.mechanisms.items():
-            if spec.kind == "function" or (spec.kind == "constant" and getattr(spec, "value", None) is None):
+            if spec.kind in ("drawn", "function") or (
+                spec.kind == "constant" and getattr(spec, "value", None) is None
+            ):
                 raise MechanismError(
                     f"Node {node!r} was intervened on, which no file can say. "
                     "Write the model before the intervention."
                 )
+            if not _registered(spec):
+                raise MechanismError(
+                    f"Node {node!r}: its mechanism, {type(spec).__name__} of kind {spec.kind!r}, is not "
+                    "registered, so no file can say it. Register it by an entry point."
+                )
+            if (why := spec.why_unwritable()) is not None:
+                raise MechanismError(f"Node {node!r}: {why}")
         nodes = {
             node: NodeSpec(
                 variable=self.variables[node],
@@ -87,6 +96,14 @@ class Declaration:
                     f"{locations[('nodes', node, 'mechanism')]}: node {node!r}: {error}"
                 ) from error
         return cls(spec.graph, variables, mechanisms, spec.name)
+
+
+def _registered(spec: MechanismSpec) -> bool:
+    """Whether reading a file would find this class."""
+    try:
+        return mechanism_spec(spec.kind) is type(spec)
+    except UnknownNameError:
+        return False
 
 
 def _mechanism(node: str, options: Mapping[str, Any], locations: Locations) -> MechanismSpec:

@@ -22,13 +22,23 @@ import torch
 from torch import Tensor
 
 from causalgen.interventions import Intervention
-from causalgen.rows import Mask, differs, either, level_rows, repeat_rows
+from causalgen.rows import Mask, differs, either, level_rows
 from causalgen.seeds import keyed_generator
 from graphs.causal_graph import CausalGraph
 from graphs.errors import CausalgenError, InterventionError, NotFittedError
 from mechanisms.base import Abducted, Mechanism, Noise
 
-__all__ = ["Prediction", "World", "abduct", "act", "predict"]
+__all__ = [
+    "Prediction",
+    "World",
+    "abduct",
+    "act",
+    "blame",
+    "generate_rows",
+    "predict",
+    "prior_noise",
+    "ready",
+]
 
 _BLOCK = 16384
 """Rows whose noise comes from one generator, for mechanisms without a limit of their own."""
@@ -43,16 +53,22 @@ class World:
         mechanisms: one a node.
         touched: nodes that were intervened on.
         natural: the natural half of a split node -> the node.
+        kept: touched nodes whose new mechanism takes the noise of the old one.
     """
 
     graph: CausalGraph
     mechanisms: Mapping[str, Mechanism]
     touched: frozenset[str] = frozenset()
     natural: Mapping[str, str] = field(default_factory=dict)
+    kept: frozenset[str] = frozenset()
 
     def origin(self, node: str) -> str:
         """The node whose factual value and noise this one has: itself, or what it is the natural half of."""
         return self.natural.get(node, node)
+
+    def keeps_noise(self, node: str) -> bool:
+        """Whether the noise that evidence tells of is this node's; otherwise it was set anew."""
+        return node not in self.touched or node in self.kept
 
     def affected(self) -> frozenset[str]:
         """The nodes whose value may differ from the factual."""
@@ -73,7 +89,13 @@ class Prediction:
 
 
 def abduct(
-    world: World, evidence: Mapping[str, Tensor], nodes: Iterable[str], *, samples: int, seed: int
+    world: World,
+    evidence: Mapping[str, Tensor],
+    nodes: Iterable[str],
+    *,
+    samples: int,
+    seed: int,
+    rows: int | None = None,
 ) -> dict[str, Abducted]:
     """Noise of each node given its value and its parents'.
 
@@ -81,10 +103,12 @@ def abduct(
 
     Args:
         world: the factual world.
-        evidence: value of each of the nodes and their parents, (B, *event) in canonical encoding.
+        evidence: value of each of the nodes and their parents, (B, *event) in canonical encoding, or
+            (S * B, *event) where samples differ.
         nodes: the nodes asked for.
         samples: S.
         seed: of the draws.
+        rows: B; None where all evidence has B rows.
 
     Raises:
         NotFittedError: a mechanism has not been fitted.
@@ -92,12 +116,14 @@ def abduct(
     """
     found: dict[str, Abducted] = {}
     for node in nodes:
-        mechanism = _ready(world, node)
+        mechanism = ready(world, node)
         value, parents = evidence[node], {parent: evidence[parent] for parent in world.graph.parents(node)}
-        if samples > 1 and not mechanism.deterministic:
-            value = repeat_rows(value, samples)
-            parents = {name: repeat_rows(parent, samples) for name, parent in parents.items()}
-        with _blame(node), torch.no_grad():
+        count = rows or len(value)
+        differ = max(map(len, (value, *parents.values()))) > count
+        if differ or (samples > 1 and not mechanism.deterministic):
+            value = level_rows(value, samples * count, count)
+            parents = {name: level_rows(each, samples * count, count) for name, each in parents.items()}
+        with blame(node), torch.no_grad():
             found[node] = _join(
                 mechanism.abduct(
                     value[rows],
@@ -128,7 +154,13 @@ def act(world: World, do: Mapping[str, Intervention]) -> World:
             graph = graph.replace(half, graph.parents(node)).replace(node, (half,))
             mechanisms[half], natural[half] = mechanisms[node], node
         mechanisms[node] = intervention.mechanism
-    return World(graph, mechanisms, world.touched | do.keys(), natural)
+    # New edges come after all cuts: whether they close a cycle does not depend on the order in ``do``.
+    for node, intervention in do.items():
+        if intervention.parents != graph.parents(node):
+            with blame(node):
+                graph = graph.replace(node, intervention.parents)
+    kept = world.kept | {node for node, intervention in do.items() if intervention.keeps_noise}
+    return World(graph, mechanisms, world.touched | do.keys(), natural, kept)
 
 
 def predict(
@@ -160,22 +192,29 @@ def predict(
     for node in world.graph.nodes:
         if node not in needed:
             continue
-        names, touched = world.graph.parents(node), node in world.touched
+        names = world.graph.parents(node)
         before = None if factual is None else factual.get(world.origin(node))
-        stale = True if touched or before is None else either(changed[name] for name in names)
+        stale = True if node in world.touched or before is None else either(changed[name] for name in names)
         recomputed[node] = stale
         if stale is False:
             assert before is not None
             values[node], changed[node] = before, False
             continue
         parents = {name: values[name] for name in names}
-        drawn = noise.get(world.origin(node)) if not touched else None
+        drawn = noise.get(world.origin(node)) if world.keeps_noise(node) else None
         if drawn is None:
-            drawn = _prior(_ready(world, node), world.origin(node), rows if touched else rows * samples, seed)
+            drawn = prior_noise(ready(world, node), world.origin(node), rows * samples, seed)
+        if not drawn.leaves:  # no noise: samples do not differ by it
+            drawn = Noise(rows)
         value, recomputed[node] = _generate(world, node, parents, drawn, stale, before, rows)
         values[node] = value
-        changed[node] = True if before is None else differs(value, level_rows(before, len(value), rows))
+        changed[node] = True if before is None else _differs(value, before, rows)
     return Prediction(values, recomputed)
+
+
+def _differs(value: Tensor, before: Tensor, rows: int) -> Mask:
+    n = max(len(value), len(before))
+    return differs(level_rows(value, n, rows), level_rows(before, n, rows))
 
 
 def _generate(
@@ -189,24 +228,27 @@ def _generate(
 ) -> tuple[Tensor, Mask]:
     """The node's value, computed for its stale rows only and copied for the others; and which were stale."""
     n = max([noise.n, *map(len, parents.values())])
+    if not isinstance(stale, bool) and before is not None:
+        n = max(n, len(stale), len(before))
     parents = {name: level_rows(value, n, rows) for name, value in parents.items()}
     if noise.n != n:
         noise = noise.repeat(n // noise.n)
-    mechanism = _ready(world, node)
+    mechanism = ready(world, node)
     if isinstance(stale, bool):
-        return _in_chunks(mechanism, node, parents, noise), stale
+        return generate_rows(mechanism, node, parents, noise), stale
     assert before is not None
     stale, before = level_rows(stale, n, rows), level_rows(before, n, rows)
     index = stale.nonzero()[:, 0]
-    fresh = _in_chunks(
+    fresh = generate_rows(
         mechanism, node, {name: value[index] for name, value in parents.items()}, noise.rows(index)
     )
     return before.index_copy(0, index, fresh.to(before)), stale
 
 
-def _in_chunks(mechanism: Mechanism, node: str, parents: Mapping[str, Tensor], noise: Noise) -> Tensor:
+def generate_rows(mechanism: Mechanism, node: str, parents: Mapping[str, Tensor], noise: Noise) -> Tensor:
+    """Values (N, *event) by a node's mechanism, in chunks that fit its memory."""
     limit = mechanism.chunk_rows or noise.n
-    with _blame(node), torch.no_grad():
+    with blame(node), torch.no_grad():
         if noise.n <= limit:
             return mechanism.generate(parents, noise)
         chunks = [slice(start, min(start + limit, noise.n)) for start in range(0, noise.n, limit)]
@@ -218,7 +260,8 @@ def _in_chunks(mechanism: Mechanism, node: str, parents: Mapping[str, Tensor], n
         )
 
 
-def _prior(mechanism: Mechanism, node: str, n: int, seed: int) -> Noise:
+def prior_noise(mechanism: Mechanism, node: str, n: int, seed: int) -> Noise:
+    """n rows of a node's noise, keyed by seed, node and block of rows."""
     return Noise.concat(
         [
             mechanism.sample_noise(
@@ -248,7 +291,8 @@ def _join(parts: Iterable[Abducted]) -> Abducted:
     )
 
 
-def _ready(world: World, node: str) -> Mechanism:
+def ready(world: World, node: str) -> Mechanism:
+    """A node's mechanism, which must be fitted."""
     mechanism = world.mechanisms[node]
     if not mechanism.fitted:
         raise NotFittedError(
@@ -258,7 +302,7 @@ def _ready(world: World, node: str) -> Mechanism:
     return mechanism
 
 
-class _blame:
+class blame:
     """Say which node an error comes from, where a mechanism cannot know its own name."""
 
     def __init__(self, node: str) -> None:

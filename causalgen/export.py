@@ -1,116 +1,160 @@
 """Results as tables, as folders and as HTML.
 
-A saved result is a folder:
+A saved result is a folder (``result_folder``):
 
-    values.csv       the scalar nodes, a line a row (and sample)
-    <node>/0003.png  images, numbered by row (S samples: 0003-02.png is row 3, sample 2)
-    result.json      nodes, rows, samples, seed, do, and the provenance of every node and row
+    values.csv       a line a row (and sample); images by their path, so that ``read_data`` reads it back
+    <node>/0003.png  images, numbered by row (of several samples: 0003-02.png is row 3, sample 2)
+    factual/         the evidence of a counterfactual, in the same form
+    picture.png      what ``plot`` draws
+    result.json      nodes, rows, samples, seed, do, values, and the provenance of every node and row
 """
 
 from __future__ import annotations
 
 import base64
 import html
-import json
-import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from io import BytesIO
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image as PILImage
 
-from causalgen.atomic import sync_folder, write_synced
-from graphs.errors import CheckpointError
-from graphs.variables import Image
+from causalgen.result_folder import check_result_folder, write_result
+from graphs.arrays import as_array
+from graphs.variables import Image, Variable
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from causalgen.results import Draws
 
-__all__ = ["draws_html", "save_draws", "to_frame", "to_png"]
+__all__ = ["describe_draws", "draws_html", "figure_png", "save_draws", "table_files", "to_frame", "to_png"]
 
 
 def to_frame(draws: Draws) -> pd.DataFrame:
-    """The scalar nodes as a table: index of the evidence, or (sample, row) where there are samples."""
-    names = [node for node, variable in draws.variables.items() if not variable.event_shape]
-    index = draws.index if draws.index is not None else pd.RangeIndex(draws.rows, name="row")
-    if draws.samples is not None:
-        index = pd.MultiIndex.from_product(
-            [range(draws.samples), index], names=["sample", index.name or "row"]
+    """The nodes that are no images as a table, with the index of the evidence.
+
+    Categories stand as their labels, a node of shape (k,) as columns ``node_0`` .. ``node_{k-1}``; with S
+    samples the index is (sample, row).
+    """
+    if draws.samples is None:
+        return _frame(draws, draws.variables, draws.index, draws.rows)
+    values = {node: _array(draws[node]) for node in draws.variables}
+    frames = [
+        _frame(
+            {node: value[sample] for node, value in values.items()}, draws.variables, draws.index, draws.rows
         )
-    return pd.DataFrame({node: np.asarray(draws[node]).reshape(-1) for node in names}, index=index)
+        for sample in range(draws.samples)
+    ]
+    return pd.concat(frames, keys=range(draws.samples), names=["sample"])
 
 
 def to_png(image: NDArray[np.floating[Any]]) -> bytes:
-    """A PNG of an image (C, H, W) in [0, 1]; 1, 3 or 4 channels."""
+    """A PNG of an image (C, H, W) in [0, 1]; channels that are no colours stand side by side."""
     pixels = np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
-    picture = PILImage.fromarray(pixels[0] if len(pixels) == 1 else np.moveaxis(pixels, 0, -1))
+    colours = len(pixels) in (2, 3, 4)  # two are grey and alpha
     buffer = BytesIO()
-    picture.save(buffer, "PNG")
+    PILImage.fromarray(np.moveaxis(pixels, 0, -1) if colours else np.hstack(list(pixels))).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def figure_png(figure: Figure) -> bytes:
+    """A PNG of a figure."""
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", dpi=150, facecolor="white")
     return buffer.getvalue()
 
 
 def save_draws(draws: Draws, folder: Path | str) -> Path:
-    """Write a result to a new or empty folder, all or nothing.
+    """Write a result to a folder that is new, empty, or holds an earlier result, all or nothing.
 
     Raises:
-        CheckpointError: the folder holds something, or cannot be written.
+        CheckpointError: the folder holds something else, or cannot be written.
     """
-    target = Path(folder).absolute()
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise CheckpointError(
-            f"Cannot save the result in {target}: it is not an empty folder. Choose another place."
-        )
-    temporary = target.with_name(f".{target.name}.{uuid4().hex}.tmp")
-    try:
-        temporary.mkdir(parents=True)
-        for name, data in _files(draws):
-            (temporary / name).parent.mkdir(exist_ok=True)
-            write_synced(temporary / name, data)
-        if target.exists():
-            target.rmdir()
-        temporary.rename(target)
-        sync_folder(target.parent)
-    except OSError as error:
-        raise CheckpointError(f"Cannot save the result in {target}: {error.strerror or error}.") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return Path(folder)
+    check_result_folder(folder)  # before the work
+    return write_result(folder, _files(draws), describe_draws(draws))
 
 
 def draws_html(draws: Draws) -> str:
     """The picture and the first rows of the table."""
-    buffer = BytesIO()
-    draws.plot().savefig(buffer, format="png", dpi=110, facecolor="white")
-    picture = base64.b64encode(buffer.getvalue()).decode()
-    table = to_frame(draws).head(8).to_html(border=0)
+    picture = base64.b64encode(figure_png(draws.plot())).decode()
+    table = to_frame(draws).head(8).to_html(border=0) if _tabular(draws.variables) else ""
     return f'<p>{html.escape(repr(draws))}</p><img src="data:image/png;base64,{picture}"/>{table}'
 
 
-def _files(draws: Draws) -> Iterator[tuple[str, bytes]]:
-    table = to_frame(draws)
-    if len(table.columns):
-        yield "values.csv", table.to_csv().encode()
-    for node, variable in draws.variables.items():
-        if isinstance(variable, Image):
-            yield from _pictures(node, np.asarray(draws[node]), draws.samples)
-    told = {
+def describe_draws(draws: Draws) -> dict[str, Any]:
+    """What ``result.json`` says, as plain values."""
+    told: dict[str, Any] = {
         "nodes": {node: variable.describe() for node, variable in draws.variables.items()},
         "rows": draws.rows,
         "samples": draws.samples,
         "seed": draws.seed,
-        "do": dict(getattr(draws, "do", {})),
-        "provenance": {node: list(values) for node, values in draws.provenance.items()},
     }
-    yield "result.json", json.dumps(told, indent=1).encode()
+    if draws.index is not None:
+        told["index"] = [str(name) for name in draws.index]
+    if (do := getattr(draws, "do", None)) is not None:
+        told["do"] = dict(do)
+        told["factual"] = _plain(draws.factual, draws.variables)  # pyright: ignore[reportAttributeAccessIssue]
+    told["values"] = _plain(draws, draws.variables)
+    told["provenance"] = {node: list(values) for node, values in draws.provenance.items()}
+    return told
 
 
-def _pictures(node: str, images: NDArray[Any], samples: int | None) -> Iterator[tuple[str, bytes]]:
-    for sample, each in enumerate(images if samples is not None else images[None]):
-        for row, image in enumerate(each):
-            suffix = "" if samples is None else f"-{sample:02d}"
-            yield f"{node}/{row:04d}{suffix}.png", to_png(image)
+def table_files(draws: Draws, *, factual: bool = False) -> Iterator[tuple[str, bytes]]:
+    """``values.csv`` and the images it names: of the result, or of the evidence behind it."""
+    values: Mapping[str, Any] = draws.factual if factual else draws  # pyright: ignore[reportAttributeAccessIssue]
+    samples = None if factual else draws.samples
+    table = _frame(values, draws.variables, draws.index, draws.rows) if factual else to_frame(draws)
+    for node in (node for node, variable in draws.variables.items() if isinstance(variable, Image)):
+        images = _array(values[node])
+        names: list[str] = []
+        for sample, each in enumerate(images if samples is not None else images[None]):
+            for row, image in enumerate(each):
+                suffix = "" if samples is None else f"-{sample:02d}"
+                names.append(f"{node}/{row:04d}{suffix}.png")
+                yield names[-1], to_png(image)
+        table[node] = names
+    # A nameless index would be read back as a column without a name.
+    table.index.names = [
+        name if name is not None and name not in table.columns else f"row_{level}" if level else "row"
+        for level, name in enumerate(table.index.names)
+    ]
+    yield "values.csv", table.to_csv().encode()
+
+
+def _files(draws: Draws) -> Iterator[tuple[str, bytes]]:
+    yield from table_files(draws)
+    if hasattr(draws, "factual"):
+        yield from ((f"factual/{name}", data) for name, data in table_files(draws, factual=True))
+    yield "picture.png", figure_png(draws.plot())
+
+
+def _frame(
+    values: Mapping[str, Any], variables: Mapping[str, Variable], index: pd.Index | None, rows: int
+) -> pd.DataFrame:
+    columns: dict[str, NDArray[Any]] = {}
+    for node in _tabular(variables):
+        array = _array(values[node])
+        if shape := variables[node].event_shape:
+            parts = array.reshape(rows, prod(shape))
+            columns |= {f"{node}_{part}": parts[:, part] for part in range(parts.shape[1])}
+        else:
+            columns[node] = array
+    return pd.DataFrame(columns, index=pd.RangeIndex(rows, name="row") if index is None else index.copy())
+
+
+def _tabular(variables: Mapping[str, Variable]) -> list[str]:
+    return [node for node, variable in variables.items() if not isinstance(variable, Image)]
+
+
+def _plain(values: Mapping[str, Any], variables: Mapping[str, Variable]) -> dict[str, Any]:
+    return {node: _array(values[node]).tolist() for node in _tabular(variables)}
+
+
+def _array(values: Any) -> NDArray[Any]:
+    return as_array(values, where="Values")

@@ -71,6 +71,8 @@ def fit_mechanism(
     """
     if table.rows == 0:
         raise DataError(f"Cannot fit node {name!r}: the data have no rows.")
+    if mechanism.variable.type == "continuous":
+        mechanism.record_range(table.tensor(name, device=mechanism.fitted_flag.device))
     if mechanism.spec.training is None:
         return NodeReport(name, rows=table.rows, held_out=0, parameters=_count(mechanism))
     images = any(variable.type == "image" for variable in (mechanism.variable, *mechanism.parents.values()))

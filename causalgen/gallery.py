@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from causalgen.data import read_data
-from causalgen.pretrained import load_pretrained
+from causalgen.declaration import Declaration
+from causalgen.pretrained import model_folder
 
 if TYPE_CHECKING:
     from causalgen.table import Table
@@ -24,5 +25,5 @@ def sample_rows(name: str | Path) -> Table:
         UnknownNameError: no such model.
         DataError: the model has no sample rows.
     """
-    declaration, _, folder = load_pretrained(name)
-    return read_data(folder / SAMPLES, declaration.variables)
+    folder = model_folder(name)
+    return read_data(folder / SAMPLES, Declaration.read(folder / "scm.yaml").variables)

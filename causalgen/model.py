@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self
@@ -176,15 +177,13 @@ class Model:
             UnknownNameError: neither a folder nor a gallery model.
             CheckpointError: no saved model, a damaged one, a newer format, or weights that do not fit.
         """
-        declaration, states, folder = load_pretrained(name)
+        declaration, states = load_pretrained(name)
         scm = cls._declared(declaration)
         for node, mechanism in scm.mechanisms.items():
             try:
                 mechanism.load_state_dict(dict(states.get(node, {})))
             except RuntimeError as error:
-                raise CheckpointError(
-                    f"Weights of node {node!r} in {folder} do not fit it: {error}"
-                ) from error
+                raise CheckpointError(f"Weights of node {node!r} in {name} do not fit it: {error}") from error
         return scm
 
     def save_pretrained(self, folder: Path | str, *, card: str | None = None) -> Path:
@@ -231,8 +230,7 @@ class Model:
             ) from error
         new.eval()
         mechanisms = {**self._world.mechanisms, node: new}
-        world = World(self.graph, mechanisms, self._world.touched, self._world.natural)
-        return self._of(world, self._variables, self.name)
+        return self._of(replace(self._world, mechanisms=mechanisms), self._variables, self.name)
 
     def to(self, device: torch.device | str) -> Self:
         """Move every mechanism to a device, in place."""

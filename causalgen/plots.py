@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 from causalgen.graph_plots import plot_graph
 from causalgen.plot_style import ACCENT, FAINT, INK, SOFT, text_width
 from causalgen.value_plots import plot_values
+from graphs.arrays import as_array
 from graphs.variables import Image
 
 if TYPE_CHECKING:
     from causalgen.results import Draws
 
-__all__ = ["plot_draws", "plot_graph", "plot_image_rows"]
+__all__ = ["plot_draws", "plot_graph", "plot_image_rows", "plot_worlds"]
 
 _GAP, _LINE, _BREAK = 0.08, 0.13, 0.2
 """Inches: between images, a line of a caption, and between the observed rows and the others."""
@@ -36,8 +37,9 @@ Images = NDArray[np.floating[Any]]
 
 def plot_draws(draws: Draws, rows: int = 8) -> Figure:
     """A picture of a result: of the images of at most ``rows`` rows, else of the values."""
-    images = [node for node, variable in draws.variables.items() if isinstance(variable, Image)]
-    return _plot_images(draws, images, rows) if images else plot_values(draws, rows)
+    if any(isinstance(variable, Image) for variable in draws.variables.values()):
+        return plot_worlds({_label(draws, rows): draws}, rows)
+    return plot_values(draws, rows)
 
 
 def plot_image_rows(
@@ -79,7 +81,7 @@ def plot_image_rows(
             _draw_image(
                 axes, image, x, top, size, tall, marked=column < len(m := marks.get(label, ())) and m[column]
             )
-            if column < len(said := captions.get(label, ())):
+            if column < len(said := captions.get(label, ())) and said[column]:
                 axes.text(
                     x + size / 2, top + tall + 0.04, said[column],
                     ha="center", va="top", fontsize=_CAPTION_SIZE, color=FAINT, linespacing=1.15,
@@ -112,7 +114,8 @@ def _tops(
 def _draw_image(
     axes: Axes, image: Images, x: float, top: float, size: float, tall: float, *, marked: bool
 ) -> None:
-    pixels = image[0] if len(image) == 1 else np.moveaxis(image, 0, -1)
+    # Channels that are no colours stand side by side.
+    pixels = np.moveaxis(image, 0, -1) if len(image) in (3, 4) else np.hstack(list(image))
     axes.imshow(
         pixels,
         extent=(x, x + size, top + tall, top),
@@ -135,31 +138,52 @@ def _draw_image(
         )
 
 
-def _plot_images(draws: Draws, nodes: Sequence[str], rows: int) -> Figure:
-    shown = min(rows, draws.rows)
-    factual: Mapping[str, Any] = getattr(draws, "factual", {})
-    do: Mapping[str, str] = getattr(draws, "do", {})
-    varied = [node for node in do if node in draws.variables and len(set(_column(draws[node], shown, 0))) > 1]
-    asked = ", ".join(node if node in varied else f"{node} = {value}" for node, value in do.items())
-    told = f"do({asked})" if do else "counterfactual" if factual else "sample"
-    scalars = [node for node, variable in draws.variables.items() if not variable.event_shape][:4]
-    moving = [node for node in scalars if node not in do or node in varied]
+def plot_worlds(worlds: Mapping[str, Draws], rows: int = 8) -> Figure:
+    """The images of several results about the same rows; of counterfactuals the evidence stands above.
+
+    Args:
+        worlds: label -> result; at least one, all with image nodes.
+        rows: at most so many rows are shown, as columns.
+    """
+    first = next(iter(worlds.values()))
+    shown = min(rows, first.rows)
+    nodes = [node for node, variable in first.variables.items() if isinstance(variable, Image)]
+    scalars = [node for node, variable in first.variables.items() if not variable.event_shape][:4]
+    factual: Mapping[str, Any] = getattr(first, "factual", {})
     pictures: dict[str, Images] = {}
     captions: dict[str, Sequence[str]] = {}
     for node in nodes if factual else ():
         label = f"factual {node}" if len(nodes) > 1 else "factual"
-        pictures[label] = np.asarray(factual[node])[:shown]
+        pictures[label] = as_array(factual[node], where=node)[:shown]
         captions[label] = _captions(factual, scalars, shown, None)
     observed = len(pictures)
-    for sample in range(draws.samples or 1):
-        for node in nodes:
-            label = " ".join(
-                [told, *[node] * (len(nodes) > 1), *[f"#{sample + 1}"] * (draws.samples is not None)]
-            )
-            values = np.asarray(draws[node])
-            pictures[label] = (values if draws.samples is None else values[sample])[:shown]
-            captions[label] = _captions(draws, moving, shown, None if draws.samples is None else sample)
+    for name, draws in worlds.items():
+        told = [
+            node for node in scalars if node not in getattr(draws, "do", {}) or node in _varied(draws, shown)
+        ]
+        for sample in range(draws.samples or 1):
+            number = None if draws.samples is None else sample
+            for node in nodes:
+                parts = [name, *[node] * (len(nodes) > 1), *[f"#{sample + 1}"] * (number is not None)]
+                values = as_array(draws[node], where=node)
+                pictures[" ".join(parts)] = (values if number is None else values[number])[:shown]
+                captions[" ".join(parts)] = _captions(draws, told, shown, number)
     return plot_image_rows(pictures, captions=captions, observed=observed)
+
+
+def _label(draws: Draws, shown: int) -> str:
+    """What a result is of; values that differ from row to row are in the captions."""
+    do: Mapping[str, str] = getattr(draws, "do", {})
+    varied = _varied(draws, shown)
+    asked = ", ".join(node if node in varied else f"{node} = {value}" for node, value in do.items())
+    return f"do({asked})" if do else "counterfactual" if hasattr(draws, "factual") else "sample"
+
+
+def _varied(draws: Draws, shown: int) -> list[str]:
+    """Nodes that were set to values that are not all the same."""
+    asked = [node for node in getattr(draws, "do", {}) if node in draws.variables]
+    scalar = [node for node in asked if not draws.variables[node].event_shape]
+    return [node for node in scalar if len(set(_column(draws[node], shown, 0))) > 1]
 
 
 def _captions(values: Mapping[str, Any], nodes: Sequence[str], shown: int, sample: int | None) -> list[str]:
@@ -168,7 +192,7 @@ def _captions(values: Mapping[str, Any], nodes: Sequence[str], shown: int, sampl
 
 
 def _column(values: Any, shown: int, sample: int | None) -> list[Any]:
-    array = np.asarray(values)
+    array = as_array(values, where="Values")
     return (array[sample] if sample is not None and array.ndim > 1 else array)[:shown].tolist()
 
 

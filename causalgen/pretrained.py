@@ -15,7 +15,7 @@ from causalgen.checkpoint import load_folder
 from causalgen.declaration import Declaration
 from graphs.errors import CheckpointError, UnknownNameError
 
-__all__ = ["gallery_folder", "gallery_names", "load_pretrained"]
+__all__ = ["gallery_folder", "gallery_names", "load_pretrained", "model_folder"]
 
 _GALLERY = Path(graphs.__file__).parent / "gallery"
 
@@ -36,23 +36,29 @@ def gallery_folder(name: str) -> Path:
     return _GALLERY / name
 
 
-def load_pretrained(name: Path | str) -> tuple[Declaration, Mapping[str, Mapping[str, Tensor]], Path]:
-    """What a gallery model or a saved model's folder holds; a folder of that name comes first.
-
-    Returns:
-        Its declaration, weights by node, and the folder.
+def model_folder(name: Path | str) -> Path:
+    """The folder of a gallery model or of a saved model; a folder of that name comes first.
 
     Raises:
         UnknownNameError: neither a folder nor a gallery model.
-        CheckpointError: the folder is no saved model.
+        CheckpointError: a path where there is no folder.
     """
     folder = Path(name)
-    if not folder.is_dir():
-        if folder.name != str(name):
-            known = ", ".join(gallery_names())
-            raise CheckpointError(
-                f"No folder {str(name)!r}. Give a saved model's folder, or one of: {known}."
-            )
-        folder = gallery_folder(str(name))
+    if folder.is_dir():
+        return folder
+    if folder.name != str(name):
+        known = ", ".join(gallery_names())
+        raise CheckpointError(f"No folder {str(name)!r}. Give a saved model's folder, or one of: {known}.")
+    return gallery_folder(str(name))
+
+
+def load_pretrained(name: Path | str) -> tuple[Declaration, Mapping[str, Mapping[str, Tensor]]]:
+    """What a saved model holds, every byte checked: its declaration, and weights by node.
+
+    Raises:
+        UnknownNameError: neither a folder nor a gallery model.
+        CheckpointError: the folder is no saved model, is damaged, or of a newer format.
+    """
+    folder = model_folder(name)
     text, states, _ = load_folder(folder)
-    return Declaration.parse(text, str(folder / "scm.yaml")), states, folder
+    return Declaration.parse(text, str(folder / "scm.yaml")), states

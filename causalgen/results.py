@@ -67,8 +67,12 @@ class Draws(Mapping[str, Any]):
         """How many nodes there are."""
         return len(self.variables)
 
+    def canonical(self, node: str) -> Tensor:
+        """Values of a node in canonical encoding: (B, *event) where no sample differs, or (S * B, *event)."""
+        return self._canonical[node]
+
     def to_frame(self) -> pd.DataFrame:
-        """The scalar nodes as a table; index (sample, row) where there are samples."""
+        """The nodes that are no images as a table; index (sample, row) where there are samples."""
         from causalgen.export import to_frame
 
         return to_frame(self)
@@ -80,7 +84,7 @@ class Draws(Mapping[str, Any]):
         return plot_draws(self, rows)
 
     def save(self, folder: Path | str) -> Path:
-        """Write values to a folder, all or nothing: a table of the scalar nodes, PNGs, and provenance."""
+        """Write a folder, all or nothing: a table, PNGs and JSON; see ``causalgen.export``."""
         from causalgen.export import save_draws
 
         return save_draws(self, folder)
@@ -116,6 +120,7 @@ class Counterfactual(Draws):
     Attributes:
         do: what was set, as text, by node.
         noise: of the nodes that were recomputed.
+        weights: (S, B) of the samples, summing to 1 over S; all equal unless a mechanism weighs its noise.
     """
 
     def __init__(
@@ -126,6 +131,7 @@ class Counterfactual(Draws):
         factual: Mapping[str, Tensor],
         do: Mapping[str, str],
         noise: Mapping[str, Noise],
+        weights: Tensor,
         rows: int,
         samples: int | None,
         provenance: Mapping[str, NDArray[np.object_]],
@@ -136,9 +142,19 @@ class Counterfactual(Draws):
         super().__init__(
             variables, canonical, rows=rows, samples=samples, provenance=provenance, seed=seed, index=index
         )
-        self.do, self.noise, self._factual = do, noise, factual
+        self.do, self.noise, self.weights, self._factual = do, noise, weights, factual
 
     @property
     def factual(self) -> dict[str, Any]:
-        """The evidence in the form of the result, (B, *event) by node."""
-        return {node: self._decode(node, self._factual[node], samples=None) for node in self.variables}
+        """The evidence in the form of the result, (B, *event) by node.
+
+        Where it was missing, the first of the values drawn for it; ``do={}`` gives all of them.
+        """
+        return {
+            node: self._decode(node, self._factual[node][: self.rows], samples=None)
+            for node in self.variables
+        }
+
+    def factual_canonical(self, node: str) -> Tensor:
+        """The evidence of a node in canonical encoding, (B, *event); (S * B, *event) where it was drawn."""
+        return self._factual[node]

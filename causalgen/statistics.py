@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-__all__ = ["distance_to_density", "distance_to_table", "sample_distance"]
+__all__ = ["distance_to_density", "distance_to_table", "is_discrete", "sample_distance"]
 
 
 def sample_distance(one: Tensor, other: Tensor) -> float:
@@ -28,6 +28,11 @@ def distance_to_table(draws: Tensor, log_prob: Callable[[Tensor], Tensor]) -> fl
     values, counts = draws.unique(return_counts=True)
     probabilities = log_prob(values).double().exp()
     return (counts / len(draws) - probabilities).cumsum(0).abs().max().item()
+
+
+def is_discrete(draws: Tensor) -> bool:
+    """Whether many draws repeat, as those from a density do not."""
+    return len(draws.unique()) < draws.numel() // 2
 
 
 def distance_to_density(draws: Tensor, log_prob: Callable[[Tensor], Tensor], between: int = 16) -> float:

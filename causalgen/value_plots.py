@@ -17,6 +17,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 
 from causalgen.plot_style import ACCENT, FAINT, INK, SOFT
+from graphs.arrays import as_array
 from graphs.variables import Categorical, Variable
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def _labels(variable: Categorical) -> Sequence[str | int]:
 
 
 def _numbers(values: Any, variable: Variable) -> NDArray[np.floating[Any]]:
-    array = np.asarray(values)
+    array = as_array(values, where="Values")
     if not isinstance(variable, Categorical):
         return array.astype(float)
     codes = {label: code for code, label in enumerate(_labels(variable))}

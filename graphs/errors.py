@@ -18,6 +18,8 @@
         ├── ChecksumError                  a file is not the one its manifest describes
         └── FormatVersionError             the format is newer than this version reads
 
+and one warning, ExtrapolationWarning (UserWarning): an intervention leaves the range seen in fitting.
+
 Each class also derives from the builtin users catch by habit. A message says what is wrong,
 where, what was expected, what was found, and how to mend it.
 """
@@ -34,6 +36,7 @@ __all__ = [
     "DataError",
     "DomainError",
     "EvidenceError",
+    "ExtrapolationWarning",
     "FormatVersionError",
     "GraphError",
     "InterventionError",
@@ -44,6 +47,10 @@ __all__ = [
     "SpecError",
     "UnknownNameError",
 ]
+
+
+class ExtrapolationWarning(UserWarning):
+    """An intervention sets a value outside the range that fitting saw."""
 
 
 class CausalgenError(Exception):

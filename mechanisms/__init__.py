@@ -1,6 +1,7 @@
 """How one node behaves: ``x := f(pa, u)``. Names load on first use, and torch, Pyro and diffusers with them.
 
-Specs, as an SCM file's ``mechanism:`` blocks: Additive, Categorical, Constant, Diffusion, Equation, Flow.
+Specs, as an SCM file's ``mechanism:`` blocks: Additive, Categorical, Constant, Diffusion, Empirical,
+Equation, Flow, Program.
 The protocol that further mechanisms implement: Mechanism, MechanismSpec, Noise, Abducted, Parents, Training.
 """
 
@@ -18,9 +19,11 @@ if TYPE_CHECKING:
     from mechanisms.conditioning import Conditioning as Conditioning
     from mechanisms.constant import Constant as Constant
     from mechanisms.diffusion.mechanism import Diffusion as Diffusion
+    from mechanisms.empirical import Empirical as Empirical
     from mechanisms.equation import Equation as Equation
     from mechanisms.flow import Flow as Flow
     from mechanisms.options import TrainedSpec as TrainedSpec
+    from mechanisms.program import Program as Program
     from mechanisms.registry import default_mechanism as default_mechanism
     from mechanisms.registry import dump_mechanism as dump_mechanism
     from mechanisms.registry import kinds as kinds
@@ -35,12 +38,14 @@ _HOMES = {
     "Conditioning": "conditioning",
     "Constant": "constant",
     "Diffusion": "diffusion.mechanism",
+    "Empirical": "empirical",
     "Equation": "equation",
     "Flow": "flow",
     "Mechanism": "base",
     "MechanismSpec": "base",
     "Noise": "base",
     "Parents": "base",
+    "Program": "program",
     "TrainedSpec": "options",
     "Training": "training",
     "default_mechanism": "registry",
@@ -57,12 +62,14 @@ __all__ = [
     "Conditioning",
     "Constant",
     "Diffusion",
+    "Empirical",
     "Equation",
     "Flow",
     "Mechanism",
     "MechanismSpec",
     "Noise",
     "Parents",
+    "Program",
     "TrainedSpec",
     "Training",
     "default_mechanism",

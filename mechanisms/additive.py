@@ -10,7 +10,7 @@ residual drawn at random, whole rows, so that components keep their dependence.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from math import prod
 from typing import Any, Literal, final
 
@@ -19,9 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from graphs.errors import MechanismError, NotFittedError
-from graphs.variables import Continuous, Variable
+from graphs.variables import Categorical, Continuous, Variable
 from mechanisms.base import Abducted, Mechanism, Noise, Parents
 from mechanisms.conditioning import standardisation
+from mechanisms.linear_form import LinearForm
 from mechanisms.options import Hidden, TrainedSpec
 from mechanisms.regression import LinearRegression, NetworkRegression
 from mechanisms.training import Training
@@ -116,6 +117,20 @@ class AdditiveMechanism(Mechanism):
         """(N,) log p(x | pa); None with empirical noise, which has no density."""
         distribution = self.distribution(parents, len(value))
         return None if distribution is None else distribution.log_prob(value)
+
+    @torch.no_grad()
+    def linear_form(self, unknown: Collection[str], known: Parents, rows: int) -> LinearForm | None:
+        """Affine in every parent that is no category, with normal noise; a network in none."""
+        categories = any(isinstance(self.parents[name], Categorical) for name in unknown)
+        if self.spec.noise == "empirical" or categories:
+            return None
+        weights = self.function.weights(unknown) if isinstance(self.function, LinearRegression) else {}
+        if unknown and not weights:
+            return None
+        start = self.scale.new_zeros(rows, len(self.scale))
+        zeros = {name: start.new_zeros(rows, *self.parents[name].event_shape) for name in unknown}
+        offset = self.function.add_to(start, {**known, **zeros})
+        return LinearForm(weights, offset, torch.diag(self._deviation() ** 2)[None])
 
     def prepare(self, value: Tensor, parents: Parents) -> None:
         """Standardise the network; keep the rows, whose residuals become the noise when it is fitted."""

@@ -15,17 +15,21 @@ tables float64 in data units, images float32 in [-1, 1]. A root is a mechanism w
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from pydantic import BaseModel
 from torch import Tensor, nn
 
 from graphs.errors import MechanismError
-from graphs.variables import Variable
+from graphs.variables import Categorical, Variable
+from mechanisms.linear_form import LinearForm
 from mechanisms.training import Training
+
+if TYPE_CHECKING:
+    from pyro.distributions import TorchDistribution
 
 __all__ = ["Abducted", "Abduction", "Mechanism", "MechanismSpec", "Noise", "Parents"]
 
@@ -127,6 +131,10 @@ class MechanismSpec(BaseModel, frozen=True, extra="forbid"):
             torch.default_generator.manual_seed(0)
             return self.make(variable, parents)
 
+    def why_unwritable(self) -> str | None:
+        """Why no file can say these options, or None where one can."""
+        return None
+
     def make(self, variable: Variable, parents: Mapping[str, Variable]) -> Mechanism:
         """What ``bind`` returns; subclasses implement it and may build layers freely."""
         raise NotImplementedError
@@ -144,6 +152,8 @@ class Mechanism(nn.Module, ABC):
         parents: its parents' variables, in declared order; empty for a root.
         abduction: how faithfully ``abduct`` recovers the noise, with these options.
         deterministic: True where abduction is one point, so that S draws are one.
+        seen_range: (2, *event) the least and the largest value that fitting saw, of a continuous variable;
+            None before.
         chunk_rows: most rows the engine passes in one call, None for no limit (memory).
     """
 
@@ -151,6 +161,7 @@ class Mechanism(nn.Module, ABC):
     deterministic: bool = True
     chunk_rows: int | None = None
     fitted_flag: Tensor
+    seen_range: Tensor | None
 
     def __init__(self, spec: MechanismSpec, variable: Variable, parents: Mapping[str, Variable]) -> None:
         super().__init__()
@@ -159,6 +170,7 @@ class Mechanism(nn.Module, ABC):
         self.parents = dict(parents)
         # A buffer, so that it is saved and loaded with the weights.
         self.register_buffer("fitted_flag", torch.tensor(spec.training is None))
+        self.register_buffer("seen_range", None)
 
     @abstractmethod
     def sample_noise(self, n: int, *, generator: torch.Generator) -> Noise:
@@ -196,6 +208,41 @@ class Mechanism(nn.Module, ABC):
         """(N,) log p(x | pa), or None where the mechanism has no tractable density."""
         return None
 
+    def linear_form(self, unknown: Collection[str], known: Parents, rows: int) -> LinearForm | None:
+        """x as affine in some of its parents with normal noise, where it is; the default is not.
+
+        Args:
+            unknown: names of the parents it is to be affine in.
+            known: values of the others, (N, *event).
+            rows: N.
+        """
+        return None
+
+    def support(self) -> Tensor | None:
+        """(K,) every value that a node of few values may have, or None."""
+        return torch.arange(self.variable.size) if isinstance(self.variable, Categorical) else None
+
+    def log_prob_of_parents(self, value: Tensor, parents: Parents) -> Tensor | None:
+        """log q(pa | x), all parents jointly, as an anticausal predictor has it; up to a constant; else None.
+
+        Args:
+            value: x, (N, *event).
+            parents: (R * N, *event): R proposals for each row, proposal-major.
+
+        Returns:
+            (R * N,). Less the log of the parents' joint law in training, it is log p(x | pa) up to a term
+            in x alone.
+        """
+        return None
+
+    def distribution(self, parents: Parents, rows: int) -> TorchDistribution | None:
+        """p(x | pa) as a Pyro distribution of batch shape (N,) whose log_prob is this one's, or None.
+
+        ``scm.to_pyro()`` makes it the node's site, which can then be conditioned on. None where there is no
+        such distribution; a node that has a ``log_prob`` still becomes a site. ``rows`` is N.
+        """
+        return None
+
     @property
     def fitted(self) -> bool:
         """Whether it can generate: it was fitted or loaded, or there is nothing to fit."""
@@ -204,3 +251,16 @@ class Mechanism(nn.Module, ABC):
     def mark_fitted(self) -> None:
         """Called by the fitting loop at its end."""
         self.fitted_flag.fill_(True)
+
+    def record_range(self, value: Tensor) -> None:
+        """Called by the fitting loop with all rows, (N, *event): remember where they lie."""
+        if self.variable.type == "continuous":
+            self.seen_range = torch.stack(tuple(value.aminmax(dim=0)))
+
+    def _load_from_state_dict(
+        self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        # A buffer is loaded where there is one, and a mechanism that was never fitted has no range.
+        saved = state_dict.get(f"{prefix}seen_range")
+        self.seen_range = None if saved is None else torch.empty_like(saved, device=self.fitted_flag.device)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

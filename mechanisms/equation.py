@@ -12,7 +12,7 @@ Where the value does not depend on the noise (the slope is 0 in that row), the n
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Literal, final
 
 import pyro.distributions as dist
@@ -32,9 +32,11 @@ from graphs.errors import (
 from graphs.expressions import Range, parse_expression
 from graphs.variable_base import Bound
 from graphs.variables import Categorical, Continuous, Variable
+from mechanisms.affine_equation import affine_equation
 from mechanisms.base import Abducted, Mechanism, MechanismSpec, Noise, Parents
 from mechanisms.enumeration import Combinations, find_combinations
 from mechanisms.inversion import Inversion, find_inversion
+from mechanisms.linear_form import LinearForm
 from mechanisms.noise_families import NoiseLaw, noise_law
 from mechanisms.tensor_functions import TORCH
 
@@ -209,17 +211,24 @@ class EquationMechanism(Mechanism):
         return torch.where(self._fits(x, parents, {}), 0.0, -torch.inf).double()
 
     def distribution(self, parents: Parents, rows: int) -> dist.TorchDistribution | None:
-        """p(x | pa) as a Pyro distribution, batch shape (N,): for one continuous noise, affine in it."""
-        if len(self.laws) != 1:
+        """p(x | pa) as a Pyro distribution, batch shape (N,): for one noise on all numbers, affine in it."""
+        if len(self.laws) != 1 or not self.deterministic:
             return None
         ((name, law),) = self.laws.items()
         form = self.expression.affine(name)
-        if form is None or law.discrete:
+        if form is None or law.discrete or law.range != Range():  # what is out of range has a density there
             return None
         device = self.fitted_flag.device
         slope, intercept = (part.evaluate(parents, TORCH).to(device).expand(rows) for part in form)
         base = law.distribution(device).expand([rows])
         return dist.TransformedDistribution(base, AffineTransform(intercept, slope), validate_args=False)
+
+    def linear_form(self, unknown: Collection[str], known: Parents, rows: int) -> LinearForm | None:
+        """For a number: affine in the unknown parents and in one normal noise, or without noise."""
+        categories = any(isinstance(self.parents[name], Categorical) for name in unknown)
+        if categories or isinstance(self.variable, Categorical):
+            return None
+        return affine_equation(self.expression, self.laws, unknown, known, rows, self.fitted_flag.device)
 
     def _fits(self, x: Tensor, parents: Parents, noise: Mapping[str, Tensor]) -> Tensor:
         """Whether the noise gives x, within the tolerance; both (N,), or (N, 1) and noise (K,)."""

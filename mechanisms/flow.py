@@ -86,15 +86,19 @@ class FlowMechanism(Mechanism):
         if self.grid is not None:
             self.abduction, self.deterministic = "posterior", False
         lower, upper = self.grid.support if self.grid else (variable.lower, variable.upper)
-        self.support = Support(lower, upper, self.width)
+        self.bounds = Support(lower, upper, self.width)
         self.conditioning = Conditioning(parents)
         bins = spec.bins if spec.transform == "spline" else 0
         self.columns = ConditionalColumns(self.width, self.conditioning.width, spec.hidden, bins, spec.bound)
         self.register_buffer("mean", torch.zeros(self.width, dtype=torch.float64))
         self.register_buffer("std", torch.ones(self.width, dtype=torch.float64))
 
-    def distribution(self, parents: Parents, rows: int) -> dist.TransformedDistribution:
-        """p(x | pa) as a Pyro distribution, batch shape (N,); before rounding where there is a grid."""
+    def distribution(self, parents: Parents, rows: int) -> dist.TransformedDistribution | None:
+        """p(x | pa) as a Pyro distribution, batch shape (N,); None where values lie on a grid."""
+        return self._unrounded(parents, rows) if self.grid is None else None
+
+    def _unrounded(self, parents: Parents, rows: int) -> dist.TransformedDistribution:
+        """The law of T_pa(u), batch shape (N,)."""
         base: Any = dist.Normal(self.mean.new_zeros(rows, self.width), 1.0, validate_args=False)
         transforms = self._transforms(parents, rows)
         return dist.TransformedDistribution(base.to_event(1), transforms, validate_args=False)
@@ -111,7 +115,7 @@ class FlowMechanism(Mechanism):
         value = noise["normal"].reshape(noise.n, self.width)
         for transform in self._transforms(parents, noise.n):
             value = _tensor(transform(value))
-        return self.support.inside(value) if self.grid is None else self.grid.round(value)
+        return self.bounds.inside(value) if self.grid is None else self.grid.round(value)
 
     def abduct(self, value: Tensor, parents: Parents, *, generator: torch.Generator) -> Abducted:
         """The normal of each row; with a grid, one drawn given the row's cell.
@@ -136,8 +140,8 @@ class FlowMechanism(Mechanism):
         self._check(value)
         self.conditioning.prepare(parents)
         line = self._flat(value)
-        self.support.prepare(line)
-        for transform in reversed(self.support.transforms()):
+        self.bounds.prepare(line)
+        for transform in reversed(self.bounds.transforms()):
             line = _tensor(transform.inv(line))
         for buffer, figure in zip((self.mean, self.std), standardisation(line), strict=True):
             buffer.copy_(figure)
@@ -152,14 +156,14 @@ class FlowMechanism(Mechanism):
         self._check(value)
         if self.grid is not None:
             return cell_log_probability(*self._cell(value, parents))
-        return self.distribution(parents, len(value)).log_prob(value)
+        return self._unrounded(parents, len(value)).log_prob(value)
 
     def _transforms(self, parents: Parents, rows: int, *, polish: bool = False) -> list[Transform]:
         """From u (N, width) to x (N, *event), in order; made afresh, since Pyro's transforms cache."""
         columns = self.columns.condition(self.conditioning(parents, rows), polish)
         standard = AffineTransform(self.mean, self.std)
         reshape = ReshapeTransform(torch.Size((self.width,)), torch.Size(self.shape))
-        return [columns, standard, *self.support.transforms(), reshape]
+        return [columns, standard, *self.bounds.transforms(), reshape]
 
     def _invert(self, value: Tensor, parents: Parents, *, polish: bool = False) -> Tensor:
         """x (N, *event) -> u (N, *event)."""
@@ -171,22 +175,22 @@ class FlowMechanism(Mechanism):
         """The ends of each row's cell in u, (N,) both; infinite at the bounds."""
         assert self.grid is not None
         low, high = self.grid.cell(self.grid.round(value))
-        ends = [self._invert(self.support.inside(end), parents) for end in (low, high)]
-        if self.support.lower is not None:
-            ends[0] = torch.where(low <= self.support.lower, self._infinite(-1), ends[0])
-        if self.support.upper is not None:
-            ends[1] = torch.where(high >= self.support.upper, self._infinite(1), ends[1])
-        return (ends[0], ends[1]) if self.support.increasing else (ends[1], ends[0])
+        ends = [self._invert(self.bounds.inside(end), parents) for end in (low, high)]
+        if self.bounds.lower is not None:
+            ends[0] = torch.where(low <= self.bounds.lower, self._infinite(-1), ends[0])
+        if self.bounds.upper is not None:
+            ends[1] = torch.where(high >= self.bounds.upper, self._infinite(1), ends[1])
+        return (ends[0], ends[1]) if self.bounds.increasing else (ends[1], ends[0])
 
     def _infinite(self, side: int) -> Tensor:
         """u at the lower (-1) or upper (1) bound."""
-        return self.mean.new_tensor((side if self.support.increasing else -side) * torch.inf)
+        return self.mean.new_tensor((side if self.bounds.increasing else -side) * torch.inf)
 
     def _check(self, value: Tensor) -> None:
         """Refuse values that no noise gives."""
         flat = self._flat(value)
         if self.grid is None:
-            self.support.check(flat)
+            self.bounds.check(flat)
         else:
             self.grid.check(flat)
 

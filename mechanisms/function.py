@@ -1,23 +1,27 @@
-"""``x := g(x°)``: a node set to a function of its own natural value x°, what it would have been.
+"""``x := g(a, b, x°)``: a node set to a function of other nodes, and of its own natural value x°.
 
-An intervention splits the node (Richardson & Robins 2013, single-world intervention graphs): the natural
-half keeps the node's mechanism and noise, the other half, which the children see, is this function of it.
-The function works in the user's form (data units, images in [0, 1], labels); rows that it returns unchanged
-keep their natural value bit for bit, so that the identity is no intervention.
+The natural value is what the node would have been. A function that reads it splits the node (Richardson &
+Robins 2013, single-world intervention graphs): the natural half keeps the node's mechanism and noise, the
+other half, which the children see, is this function of it. Functions work in the user's form (data units,
+images in [0, 1], labels); rows that they return unchanged keep their natural value bit for bit, so that the
+identity is no intervention.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, final
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from graphs.arrays import as_array
+from graphs.clipping import encode_clipped
 from graphs.errors import DomainError
-from graphs.variables import Variable
+from graphs.variables import Categorical, Variable
 from mechanisms.base import Abducted, Mechanism, MechanismSpec, Noise, Parents
+from mechanisms.extrapolation import warn_unseen
 
 __all__ = ["Function", "FunctionMechanism"]
 
@@ -31,51 +35,91 @@ class Function(MechanismSpec, frozen=True):
 
 @final
 class FunctionMechanism(Mechanism):
-    """``x := g(x°)``; its only parent is the natural half of its own node."""
+    """``x := g(...)`` of the parents' values; where it reads x°, the node's natural half is one of them."""
 
-    def __init__(self, node: str, variable: Variable, natural: str, function: Callable[[Any], Any]) -> None:
+    def __init__(
+        self,
+        node: str,
+        variable: Variable,
+        parents: Mapping[str, Variable],
+        function: Callable[..., Any],
+        *,
+        natural: str | None = None,
+        codes: bool = False,
+        clip: bool = False,
+    ) -> None:
         """Bind the function.
 
         Args:
             node: the node, for messages.
             variable: of the node.
-            natural: name of its natural half.
-            function: user's values of N rows, a tensor (N, *event) or an array of labels, to as many rows or
-                to one.
+            parents: what the function reads, in the order of its arguments.
+            function: of one argument a parent, the user's values of N rows: a tensor (N, *event), or an array
+                of labels. Returns as many rows of the node, or one.
+            natural: which parent is the node's natural half, if any.
+            codes: show labelled categories as their codes, and take codes for them.
+            clip: move what is out of bounds onto the bound, instead of refusing it.
         """
-        super().__init__(Function(), variable, {natural: variable})
-        self.node, self.natural, self.function = node, natural, function
+        super().__init__(Function(), variable, parents)
+        self.node, self.function, self.natural, self.codes, self.clip = node, function, natural, codes, clip
 
     def sample_noise(self, n: int, *, generator: torch.Generator) -> Noise:
         """No leaves: there is no noise."""
         return Noise(n)
 
     def generate(self, parents: Parents, noise: Noise) -> Tensor:
-        """g of the natural value, checked against the variable's domain.
+        """g of the parents' values, checked against the variable's domain.
 
         Raises:
             DomainError: the function leaves the domain, or returns another number of rows.
         """
-        natural = parents[self.natural]
-        seen = self.variable.decode(natural)
-        # A function that works in place must not reach the natural value.
-        seen = seen.clone() if isinstance(seen, Tensor) else np.array(seen)
-        before = seen.clone() if isinstance(seen, Tensor) else seen.copy()
         where = f"Intervention on {self.node!r}: the function's value"
-        returned = self.function(seen)
-        value = torch.as_tensor(self.variable.encode(returned, where=where)).to(natural)
-        if len(value) not in (1, len(natural)):
-            raise DomainError(f"{where} must have 1 row or {len(natural)}, got {len(value)}.")
-        value = value.expand_as(natural)
-        same = self._unchanged(before, returned, len(natural))
-        return value if same is None else torch.where(same.view(-1, *[1] * (value.ndim - 1)), natural, value)
+        # A function that works in place must not reach the values.
+        shown = [
+            _copied(self._form(variable).decode(parents[name])) for name, variable in self.parents.items()
+        ]
+        returned = self.function(*shown)
+        same = self._unchanged(parents, returned, where)
+        if same is not None and bool(same.all()):
+            assert self.natural is not None
+            return parents[self.natural]
+        encoded = self._encode(returned, where)
+        if len(encoded) not in (1, noise.n):
+            raise DomainError(f"{where} must have 1 row or {noise.n}, got {len(encoded)}.")
+        value = torch.as_tensor(encoded, device=self.fitted_flag.device)
+        value = value.expand(noise.n, *value.shape[1:])
+        if same is None:
+            warn_unseen(value, self.seen_range, where=where)
+            return value
+        assert self.natural is not None
+        same = same.to(value.device)
+        warn_unseen(value, self.seen_range, where=where, rows=~same)
+        return torch.where(same.view(-1, *[1] * (value.ndim - 1)), parents[self.natural], value)
 
     def abduct(self, value: Tensor, parents: Parents, *, generator: torch.Generator) -> Abducted:
-        """No noise."""
+        """No noise. The value is not compared: an intervened node may have had any."""
         return Abducted(Noise(len(value)))
 
-    @staticmethod
-    def _unchanged(before: Any, after: Any, rows: int) -> Tensor | None:
-        """Which rows the function returned as they were, (N,); None where shapes rule it out."""
-        same = torch.as_tensor(np.asarray(before) == np.asarray(after))
-        return same.reshape(rows, -1).all(1) if same.shape == np.shape(before) else None
+    def _encode(self, returned: Any, where: str) -> Any:
+        form = self._form(self.variable)
+        return (
+            encode_clipped(form, returned, where=where) if self.clip else form.encode(returned, where=where)
+        )
+
+    def _form(self, variable: Variable) -> Variable:
+        """How the function sees a variable."""
+        return Categorical(variable.size) if self.codes and isinstance(variable, Categorical) else variable
+
+    def _unchanged(self, parents: Parents, returned: Any, where: str) -> Tensor | None:
+        """Which rows the function returned as they naturally were, (N,); None where it cannot be told."""
+        if self.natural is None:
+            return None
+        natural = as_array(self._form(self.variable).decode(parents[self.natural]), where=where)
+        after = as_array(returned, where=where)
+        if after.shape != natural.shape:
+            return None
+        return torch.as_tensor(np.asarray(natural == after)).reshape(len(natural), -1).all(1)
+
+
+def _copied(value: Any) -> Any:
+    return value.clone() if isinstance(value, Tensor) else np.array(value)

@@ -30,8 +30,10 @@ _BUILT_IN = {
     "categorical": "mechanisms.categorical:Categorical",
     "constant": "mechanisms.constant:Constant",
     "diffusion": "mechanisms.diffusion.mechanism:Diffusion",
+    "empirical": "mechanisms.empirical:Empirical",
     "equation": "mechanisms.equation:Equation",
     "flow": "mechanisms.flow:Flow",
+    "program": "mechanisms.program:Program",
 }
 
 

@@ -8,7 +8,7 @@ stacked: each scalar parent is one in-place multiply-add over the rows, a catego
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -71,6 +71,10 @@ class LinearRegression(nn.Module):
             )
         weight = self.weight.to(dtype)
         return [(name, weight[columns]) for name, columns in self.slices.items()]
+
+    def weights(self, names: Collection[str]) -> dict[str, Tensor]:
+        """What some parents are multiplied by, (1, width, columns) by name."""
+        return {name: self.weight[self.slices[name]].T[None] for name in names}
 
     def solve(self, value: Tensor, parents: Parents) -> None:
         """Least squares on the rows ``value`` (N, width), of least norm where columns are dependent.

@@ -2,6 +2,7 @@
 
 import doctest
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,7 @@ def examples(page: Path) -> str:
 )
 def test_examples_print_what_the_page_says(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # an example may save a file
+    shutil.copytree(CHECKOUT / "docs" / "data", tmp_path / "data")
     session = doctest.DocTestParser().get_doctest(examples(page), {}, page.name, str(page), 0)
     report: list[str] = []
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE

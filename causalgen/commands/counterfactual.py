@@ -1,31 +1,36 @@
-"""``causalgen counterfactual``: evidence from files, one world for each ``--do``, a picture and a JSON."""
+"""``causalgen counterfactual``: evidence from files, one world for each ``--do``, a picture and a JSON.
+
+OUT/picture.png       the evidence, and each world below it (of a table: one picture in each world's folder)
+OUT/result.json       what was asked, and every world's values and provenance
+OUT/<world>/          its table and images
+OUT/factual/          the evidence in the same form
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from rich.console import Console
 
 from causalgen.commands.common import (
+    check_preset,
+    console,
     image_variables,
     load_model,
     parse_assignments,
-    save_figure,
     use_preset,
     use_threads,
 )
-from causalgen.data import read_data
-from causalgen.pictures import picture_column
-from causalgen.plots import plot_image_rows
+from causalgen.commands.given import read_evidence
+from causalgen.export import describe_draws, figure_png, table_files
+from causalgen.plots import plot_worlds
+from causalgen.result_folder import check_result_folder, write_result
 from causalgen.results import Counterfactual
-from causalgen.scm import SCM
-from graphs.errors import DataError, EvidenceError, InterventionError
+from graphs.errors import InterventionError
 
 __all__ = ["run_counterfactual"]
+
+_SHOWN_ROWS, _PICTURE_ROWS = 4, 10
 
 
 def run_counterfactual(
@@ -40,94 +45,57 @@ def run_counterfactual(
     preset: str | None,
     threads: int | None,
 ) -> None:
-    """Ask, write ``OUT/<world>/``, ``OUT/picture.png`` and ``OUT/worlds.json``, and say where."""
+    """Ask, write, and say where."""
+    check_result_folder(out)
+    check_preset(preset)
     use_threads(threads)
     scm = use_preset(load_model(model), preset)
     if not does:
         raise InterventionError("Nothing to ask: give at least one --do node=value.")
-    worlds = {text: parse_assignments(text, scm.variables, "--do") for text in does}
-    known = _read_evidence(evidence, scm)
-    for text in given:
-        known |= parse_assignments(text, scm.variables, "--set")
-    abduction = scm.abduct(known, num_samples=samples, seed=seed)
-    answers = abduction.worlds(worlds)
-    for text, answer in answers.items():
-        answer.save(out / text.replace(",", "+"))
-    told = {text: _summary(answer) for text, answer in answers.items()}
-    (out / "worlds.json").write_text(
-        json.dumps({"model": model, "seed": seed, "worlds": told}, indent=1) + "\n"
+    asked = {text: parse_assignments([text], scm.variables, "--do") for text in does}
+    typed = parse_assignments(given, scm.variables, "--set")
+    known = read_evidence(evidence, scm, typed) | typed
+    worlds = scm.abduct(known, num_samples=samples, seed=seed).worlds(asked)
+    told = {"model": model, "preset": preset, "evidence": evidence, "seed": seed}
+    write_result(
+        out,
+        _files(worlds, pictures=bool(image_variables(scm))),
+        told | {"worlds": {text: describe_draws(world) for text, world in worlds.items()}},
     )
-    console = Console(soft_wrap=True, highlight=False)
-    if image_variables(scm):
-        save_figure(_picture(scm, answers), out / "picture.png")
-    for text, summary in told.items():
-        console.print(f"do({text}): {json.dumps(summary['values'])}")
-    console.print(str(out.resolve()))
+    out_console = console()
+    for text, world in worlds.items():
+        out_console.print(f"do({text})  {_values(world)}")
+    out_console.print(str(out.resolve()))
 
 
-def _read_evidence(source: str | None, scm: SCM) -> dict[str, Any]:
-    """Evidence by node from a JSON, a picture, or a table (one row of it)."""
-    if source is None:
-        return {}
-    path, _, row = source.rpartition(":") if source.rpartition(":")[2].isdigit() else (source, "", "")
-    file = Path(path)
-    if not file.is_file():
-        raise DataError(f"There is no evidence file {path}.")
-    match file.suffix.lower():
-        case ".json":
-            return _read_json(file, scm)
-        case ".png" | ".jpg" | ".jpeg" | ".bmp":
-            return _read_picture(file, scm)
-        case _:
-            table = read_data(file, scm.variables)
-            if row and int(row) >= table.rows:
-                raise DataError(f"{path} has rows 0..{table.rows - 1}, got row {row}.")
-            rows = slice(int(row), int(row) + 1) if row else slice(None)
-            return {node: _as_given(table[node][rows], scm, node) for node in scm.variables}
+def _files(worlds: Mapping[str, Counterfactual], *, pictures: bool) -> Iterator[tuple[str, bytes]]:
+    labels = {f"do({text.replace('=', ' = ')})": world for text, world in worlds.items()}
+    if pictures:
+        yield "picture.png", figure_png(plot_worlds(labels, _PICTURE_ROWS))
+    for name, data in table_files(next(iter(worlds.values())), factual=True):
+        yield f"factual/{name}", data
+    for folder, world in zip(_folders(list(worlds)), worlds.values(), strict=True):
+        yield from ((f"{folder}/{name}", data) for name, data in table_files(world))
+        if not pictures:
+            yield f"{folder}/picture.png", figure_png(world.plot())
 
 
-def _read_picture(file: Path, scm: SCM) -> dict[str, Any]:
-    images = image_variables(scm)
-    if len(images) != 1:
-        raise EvidenceError(f"{file} is a picture, but the model has {len(images)} image nodes. Use a JSON.")
-    ((node, variable),) = images.items()
-    where = f"Evidence {node!r}"
-    return {node: picture_column([file.name], variable, column=where, folder=file.parent)}
+def _folders(texts: Sequence[str]) -> list[str]:
+    """A folder's name for each world: what was asked, in letters that no file system minds."""
+    names: list[str] = []
+    for text in texts:
+        name = re.sub(r"[^A-Za-z0-9_=+.-]", "_", text.replace(",", "+")).lstrip(".")[:80]
+        taken = {each.lower() for each in [*names, "factual", "picture.png", "result.json"]}
+        names.append(f"{name}_{len(names)}" if name.lower() in taken else name)
+    return names
 
 
-def _read_json(file: Path, scm: SCM) -> dict[str, Any]:
-    try:
-        values = json.loads(file.read_text())
-    except ValueError as error:
-        raise DataError(f"{file} is no JSON: {error}.") from error
-    if not isinstance(values, dict):
-        raise DataError(f"{file} must hold an object of nodes and values, got {type(values).__name__}.")
-    for node, variable in image_variables(scm).items():
-        if isinstance(values.get(node), str):
-            where = f"Evidence {node!r} of {file.name}"
-            values[node] = picture_column([values[node]], variable, column=where, folder=file.parent)
-    return values
-
-
-def _as_given(values: Any, scm: SCM, node: str) -> Any:
-    """Rows of a checked table in the form that evidence takes."""
-    return values if values.dtype == np.uint8 else np.asarray(scm.variables[node].decode(values))
-
-
-def _summary(answer: Counterfactual) -> dict[str, Any]:
-    frame = answer.to_frame()
-    provenance = {node: sorted(set(values)) for node, values in answer.provenance.items()}
-    return {"values": frame.to_dict(orient="list"), "provenance": provenance}
-
-
-def _picture(scm: SCM, answers: dict[str, Counterfactual]) -> Any:
-    node = list(image_variables(scm))[-1]
-    first = next(iter(answers.values()))
-    shown = min(10, first.rows)
-    rows = {"factual": np.asarray(first.factual[node])[:shown]}
-    for text, answer in answers.items():
-        values = np.asarray(answer[node])
-        rows[f"do({text.replace('=', ' = ')})"] = (values[0] if answer.samples is not None else values)[
-            :shown
-        ]
-    return plot_image_rows(rows)
+def _values(world: Counterfactual) -> str:
+    """The first values of each node that is no image, for the terminal."""
+    frame = world.to_frame()
+    columns = (
+        f"{name} = "
+        + ", ".join(f"{value:.4g}" if isinstance(value, float) else str(value) for value in column)
+        for name, column in frame.head(_SHOWN_ROWS).items()
+    )
+    return "  ".join(columns) + ("  ..." if len(frame) > _SHOWN_ROWS else "")

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
-from rich.console import Console
 
-from causalgen.commands.common import use_threads
-from causalgen.fit_report import FitReport
+from causalgen.commands.common import console, use_threads
+from causalgen.fit_report import FitReport, NodeReport
 from causalgen.scm import SCM
+from graphs.errors import CheckpointError
 
 __all__ = ["run_fit"]
 
@@ -28,17 +29,65 @@ def run_fit(
     resume: bool,
     threads: int | None,
 ) -> None:
-    """Fit, save, and say how well it went."""
+    """Fit, save, and say how well it went.
+
+    With ``nodes`` only these are fitted, into the run folder; a later call that resumes does the rest.
+    """
     use_threads(threads)
     scm = SCM.from_yaml(file)
+    _check_place(out)
     run = run_dir if run_dir is not None else out.with_name(out.name + ".run")
-    scm.fit(data, nodes=nodes, seed=seed, run_dir=run, resume=resume)
+    try:
+        scm.fit(data, nodes=nodes or None, seed=seed, run_dir=run, resume=resume)
+    except KeyboardInterrupt:
+        console(stderr=True).print(f"Interrupted. The run is kept in {run}: go on with --resume.")
+        raise
     assert scm.fit_report is not None
-    console = Console(soft_wrap=True, highlight=False)
-    console.print(str(scm.fit_report))
+    say = console().print
+    say(str(scm.fit_report))
+    for line in _recovery(scm.fit_report):
+        say(line)
+    missing = [node for node, mechanism in scm.mechanisms.items() if not mechanism.fitted]
+    if missing:
+        say(f"Not fitted yet: {', '.join(missing)}. --resume without --node does the rest.")
+        say(str(run.resolve()))
+        return
     command = ["causalgen", "fit", file.name, "--data", data, "--out", out.name, "--seed", str(seed)]
     scm.save_pretrained(out, card=_card(scm, scm.fit_report, data, shlex.join(command)))
-    console.print(str(out.resolve()))
+    say(str(out.resolve()))
+
+
+def _check_place(out: Path) -> None:
+    """Refuse before the training what saving would refuse after it."""
+    if out.exists() and not out.is_dir():
+        raise CheckpointError(f"Cannot save a model in {out}: it is no folder. Choose another place.")
+    if out.is_dir() and any(out.iterdir()) and not (out / "manifest.json").is_file():
+        raise CheckpointError(
+            f"Cannot save a model in {out}: the folder holds other things. Choose another place."
+        )
+    parent = next(each for each in out.resolve().parents if each.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise CheckpointError(f"Cannot save a model in {out}: {parent} is not a folder that can be written.")
+
+
+def _recovery(report: FitReport) -> Iterator[str]:
+    """How well each cause is recovered from what it causes, on held-out rows."""
+    for node, each in report.items():
+        for cause, measure, value, chance in _predictors(each):
+            yield f"{cause} recovered from {node}: {measure} {value:.4g}, by chance {chance:.4g}"
+            if value <= chance if measure == "accuracy" else value >= chance:
+                yield (
+                    f"warning: {cause} cannot be recovered from {node} better than by chance, "
+                    "so guidance by the predictor says nothing about it"
+                )
+
+
+def _predictors(report: NodeReport) -> Iterator[tuple[str, str, float, float]]:
+    """Cause, measure, value and chance of each anticausal predictor among a node's figures."""
+    for name, value in report.figures.items():
+        cause, _, measure = name.rpartition(" ")
+        if measure in ("accuracy", "error") and f"{cause} chance" in report.figures:
+            yield cause, measure, value, report.figures[f"{cause} chance"]
 
 
 def _card(scm: SCM, report: FitReport, data: str, command: str) -> str:
@@ -55,9 +104,9 @@ def _card(scm: SCM, report: FitReport, data: str, command: str) -> str:
         "",
         f"    {command}",
         "",
-        f"torch {torch.__version__} on {platform.machine()}.",
+        f"torch {torch.__version__} on {platform.machine()}; the settings are in `scm.yaml`.",
         "",
     ]
     lines += ["## Figures", "", "Held-out rows, unless said otherwise.", ""]
-    lines += [f"- {line}" for line in str(report).splitlines()]
+    lines += [f"- {line}" for line in [*str(report).splitlines(), *_recovery(report)]]
     return "\n".join([*lines, ""])

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
-from causalgen.commands.common import load_model, parse_assignments, save_figure, use_threads
+from causalgen.commands.common import console, load_model, parse_assignments, use_threads
+from causalgen.result_folder import check_result_folder
 
 __all__ = ["run_sample"]
 
 
-def run_sample(model: str, out: Path, *, n: int, do: str | None, seed: int, threads: int | None) -> None:
-    """Draw, write the folder and a picture of the first rows."""
+def run_sample(model: str, out: Path, *, n: int, does: Sequence[str], seed: int, threads: int | None) -> None:
+    """Draw, write the folder, and say where."""
+    check_result_folder(out)
     use_threads(threads)
     scm = load_model(model)
-    asked = parse_assignments(do, scm.variables, "--do") if do else None
-    draws = scm.sample(n, do=asked, seed=seed)
-    draws.save(out)
-    save_figure(draws.plot(rows=10), out / "picture.png")
-    Console(soft_wrap=True, highlight=False).print(str(out.resolve()))
+    asked = parse_assignments(does, scm.variables, "--do")
+    scm.sample(n, do=asked or None, seed=seed).save(out)
+    console().print(str(out.resolve()))

@@ -199,6 +199,22 @@ class DiffusionMechanism(Mechanism):
             figures |= recovery(name, guess, truth, categorical=isinstance(self.parents[name], Categorical))
         return figures
 
+    @torch.no_grad()
+    def log_prob_of_parents(self, value: Tensor, parents: Parents) -> Tensor | None:
+        """log q(pa | x) of the anticausal predictor at the lowest level.
+
+        None without it, and with image parents, which it does not predict.
+        Densities are of the standardised parents, which is a constant away from data units.
+        """
+        if self.predictor is None or len(self.predictor.names) < len(self.parents):
+            return None
+        sigma = self.spec.solver.levels()[0]
+        parts = value.split(self.chunk_rows or len(value))
+        features = torch.cat([self.predictor.encode(part, sigma) for part in parts])
+        proposals = len(next(iter(parents.values()))) // len(value)
+        log_probs = self.predictor.log_probs(features.repeat(proposals, 1), parents)
+        return torch.stack(list(log_probs.values())).sum(0).double()
+
     def _guided_levels(self, n: int, *, generator: torch.Generator) -> Tensor:
         """Levels log-uniform over the solver's range, stratified, (n,)."""
         sigma = self.spec.solver.levels()

@@ -1,10 +1,13 @@
 """The command line as a user types it: what it prints, what it writes, how it fails."""
 
 import json
+import re
+import signal
 import subprocess
 import sys
 import time
 
+import networkx as nx
 import numpy as np
 import pandas as pd
 import pytest
@@ -23,6 +26,11 @@ def run(*arguments):
 def picture_size(path):
     with PILImage.open(path) as picture:
         return picture.size
+
+
+def pixels(path):
+    with PILImage.open(path) as picture:
+        return np.asarray(picture)
 
 
 def run_main(monkeypatch, capsys, *arguments):
@@ -45,6 +53,29 @@ def folder(pictures, tmp_path_factory):
     table = pd.DataFrame({"kind": data["kind"][:16], "picture": [f"{row}.png" for row in range(16)]})
     table.to_csv(root / "table.csv", index=False)
     (root / "evidence.json").write_text(json.dumps({"kind": int(data["kind"][0]), "picture": "0.png"}))
+    return root
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory):
+    """A saved model of vectors and of labels that look like paths, and a table that lacks ``size``."""
+    root = tmp_path_factory.mktemp("tables")
+    random = np.random.default_rng(0)
+    kind, place = random.integers(0, 2, 60), random.normal(size=(60, 2))
+    labels = np.array(["a/b", "../up"])
+    data = {"kind": labels[kind], "place": place, "size": place[:, 0] + kind + random.normal(size=60)}
+    scm = cg.SCM(
+        nx.DiGraph([("kind", "size"), ("place", "size")]),
+        variables={
+            "kind": cg.Categorical(["a/b", "../up"]),
+            "place": cg.Continuous(shape=(2,)),
+            "size": cg.Continuous(),
+        },
+        mechanisms={node: cg.mechanisms.Additive() for node in ("place", "size")},
+    )
+    scm.fit(data, progress=False).save_pretrained(root / "model")
+    frame = pd.DataFrame({"kind": data["kind"], "place_0": place[:, 0], "place_1": place[:, 1]})
+    frame.to_csv(root / "table.csv", index=False)
     return root
 
 
@@ -85,6 +116,29 @@ def test_fit_saves_a_model_that_answers(folder, tmp_path):
     assert again.exit_code == 0, again.output
 
 
+def test_fit_a_node_at_a_time(folder, tmp_path):
+    words = ["fit", folder / "scm.yaml", "--data", folder / "table.csv", "--out"]
+    first = run(*words, tmp_path / "out", "--node", "kind")
+    assert first.exit_code == 0, first.output
+    assert "Not fitted yet: picture" in first.output
+    assert not (tmp_path / "out").exists()
+    for place, more in (("out", ["--resume"]), ("whole", [])):
+        fitted = run(*words, tmp_path / place, *more)
+        assert fitted.exit_code == 0, fitted.output
+    for name in ("kind.safetensors", "picture.safetensors"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_fit_refuses_a_place_it_could_not_save_in_before_it_trains(folder, monkeypatch, capsys, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    words = ["fit", folder / "scm.yaml", "--data", folder / "table.csv"]
+    for place in (tmp_path, tmp_path / "notes.txt", tmp_path / "notes.txt" / "out"):
+        code, said = run_main(monkeypatch, capsys, *words, "--out", place)
+        assert code == 1
+        assert "Cannot save a model" in said
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
 def test_sample_writes_pictures_and_values(folder, tmp_path):
     drawn = run("sample", folder / "model", "-n", 3, "--do", "kind=1", "--out", tmp_path / "drawn")
     assert drawn.exit_code == 0, drawn.output
@@ -108,12 +162,13 @@ def test_counterfactual_takes_evidence_in_every_form(folder, tmp_path, pictures,
         "--do", "kind=0", "--do", "kind=1", "--out", out,
     )  # fmt: skip
     assert asked.exit_code == 0, asked.output
-    told = json.loads((out / "worlds.json").read_text())
+    told = json.loads((out / "result.json").read_text())
     assert told["worlds"]["kind=1"]["values"] == {"kind": [1]}
+    assert told["worlds"]["kind=1"]["factual"] == {"kind": [kind]}
     expected = scm.counterfactual(
         {"kind": kind, "picture": data["picture"][0]}, do={"kind": 1 - kind}, seed=0
     )
-    written = np.asarray(PILImage.open(out / f"kind={1 - kind}" / "picture" / "0000.png"))
+    written = pixels(out / f"kind={1 - kind}" / "picture" / "0000.png")
     np.testing.assert_allclose(written / 255, expected["picture"][0, 0], atol=1 / 255)
     assert picture_size(out / "picture.png") > (100, 100)
 
@@ -129,7 +184,7 @@ def test_counterfactual_takes_evidence_in_every_form(folder, tmp_path, pictures,
         (["counterfactual", "MODEL", "--evidence", "EVIDENCE", "--do", "kind=7"], "0..1"),
         (["counterfactual", "MODEL", "--evidence", "EVIDENCE", "--do", "kind=x"], "'x' is no value"),
         (["counterfactual", "MODEL", "--evidence", "TABLE:99", "--do", "kind=1"], "rows 0..15"),
-        (["counterfactual", "MODEL", "--set", "kind=1", "--do", "kind=1"], "lacks 'picture'"),
+        (["counterfactual", "MODEL", "--set", "kind=7", "--do", "kind=1"], "0..1"),
         (["fit", "absent.yaml", "--data", "x.csv", "--out", "o"], "absent.yaml"),
         (["demo", "--preset", "diffscm"], "Did you mean 'diff-scm'"),
     ],
@@ -159,3 +214,64 @@ def test_an_unwritable_place_is_one_clear_error(folder, monkeypatch, capsys, tmp
     code, said = run_main(monkeypatch, capsys, "sample", folder / "model", "--out", out)
     assert code == 1
     assert "Cannot save" in said
+
+
+def test_a_table_model_takes_vectors_and_labels_and_keeps_to_its_folder(tables, tmp_path):
+    out = tmp_path / "out"
+    words = [
+        "counterfactual", tables / "model", "--evidence", tables / "table.csv:3",
+        "--set", "size=0.5", "--do", "kind=../up", "--do", "place=[1,2],kind=a/b", "--out", out,
+    ]  # fmt: skip
+    asked = run(*words)
+    assert asked.exit_code == 0, asked.output
+    told = json.loads((out / "result.json").read_text())["worlds"]
+    assert told["kind=../up"]["values"]["kind"] == ["../up"]
+    assert told["place=[1,2],kind=a/b"]["values"]["place"] == [[1.0, 2.0]]
+    assert told["kind=../up"]["factual"]["size"] == [0.5]
+    assert {path.name for path in tmp_path.iterdir()} == {"out"}
+    assert len(list(out.glob("*/picture.png"))) == 2
+    row = pd.read_csv(out / "factual" / "values.csv").iloc[0]
+    given = pd.read_csv(tables / "table.csv").iloc[3]
+    assert (row["place_0"], row["place_1"], row["kind"]) == tuple(given[["place_0", "place_1", "kind"]])
+    # The same question again replaces its answer; other people's files stay.
+    assert run(*words).exit_code == 0
+    (out / "notes.txt").write_text("mine")
+    refused = run(*words)
+    assert isinstance(refused.exception, cg.CheckpointError)
+    assert "notes.txt" in str(refused.exception)
+
+
+def test_seeds_decide_what_is_drawn(tables, tmp_path):
+    for name, seed in (("one", 3), ("two", 3), ("three", 4)):
+        assert run("sample", tables / "model", "--seed", seed, "--out", tmp_path / name).exit_code == 0
+    one, two, three = ((tmp_path / name / "values.csv").read_bytes() for name in ("one", "two", "three"))
+    assert one == two != three
+
+
+def test_debug_shows_where_an_error_comes_from(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["causalgen", "show", "nothing", "--debug"])
+    with pytest.raises(cg.UnknownNameError):
+        cli.main()
+
+
+def test_an_interrupted_fit_is_kept_and_exits_130(tmp_path, folder):
+    text = (folder / "scm.yaml").read_text()
+    spec = tmp_path / "long.yaml"
+    spec.write_text(re.sub(r"epochs: \d+", "epochs: 100000", text))
+    assert "100000" in spec.read_text()
+    command = [
+        sys.executable, "-c", "from causalgen.cli import main; main()",
+        "fit", spec, "--data", folder / "table.csv", "--out", tmp_path / "out",
+    ]  # fmt: skip
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        log = tmp_path / "out.run" / "log.jsonl"
+        deadline = time.monotonic() + 60
+        # The log begins with the first node; the second one is what takes long.
+        while not (log.exists() and "picture" in log.read_text()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert "--resume" in said
+    assert "Traceback" not in said
+    assert not (tmp_path / "out").exists()

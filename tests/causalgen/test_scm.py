@@ -48,7 +48,6 @@ def test_questions_before_fitting_name_the_node():
 @pytest.mark.parametrize(
     ("evidence", "error", "words"),
     [
-        ({"kind": 1}, cg.PartialEvidenceError, "lacks 'picture'"),
         ({"kind": 1, "picture": 0, "extra": 2}, cg.UnknownNameError, "'extra' in evidence"),
         ({"kind": 1, "picture": np.zeros((1, 9, 8))}, cg.ShapeError, "9"),
         ({"kind": 1, "picture": np.full((1, 8, 8), np.nan)}, cg.DomainError, "nan|NaN"),

@@ -39,6 +39,7 @@ EXACT = {
     "half normal": ("a + u", {"u": {"half_normal": [2]}}),
     "bernoulli shift": ("a + 2*u", {"u": {"bernoulli": 0.3}}),
     "poisson": ("a + 2 * u", {"u": {"poisson": [4]}}),
+    "poisson, slope by row": ("a + b * u", {"u": {"poisson": [4]}}),
     "poisson, not affine": ("exp(u / 9) + a", {"u": {"poisson": [2]}}),
     "no noise": ("2*a - b * k + sin(a)", {}),
     "constant": ("4", {}),

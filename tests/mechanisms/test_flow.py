@@ -146,7 +146,7 @@ def test_half_bounded_support_is_precise_far_from_the_bound():
     # torch's softplus is off by 2e-9 just above 20 units.
     value = torch.linspace(0.1, 60, N, dtype=torch.float64)
     mechanism = bound_flow(Continuous(lower=0), {}, value, {})
-    mechanism.support.scale.fill_(1.0)
+    mechanism.bounds.scale.fill_(1.0)
     noise = mechanism.abduct(value, {}, generator=generator()).noise
     assert_close(mechanism.generate({}, noise), value, rtol=0, atol=1e-12)
 

@@ -1,0 +1,175 @@
+"""What ``scm.check`` found: how every mechanism fits, and which independences hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from causalgen.goodness import Goodness
+
+__all__ = ["CheckReport", "Independence"]
+
+
+@dataclass(frozen=True)
+class Independence:
+    """Whether a node's noise is independent of another node, which is no descendant of it.
+
+    Attributes:
+        node: whose noise.
+        other: an earlier node.
+        given: the node's parents. With ``other`` among them this tests the mechanism, else the graph, which
+            says that ``node`` is independent of ``other`` given them.
+        strength: of the dependence, 0 to 1.
+        p_value: of so strong a one by chance.
+        adjusted: the same, adjusted for all tests of the check (Benjamini and Hochberg).
+        holds: whether independence is not rejected.
+    """
+
+    node: str
+    other: str
+    given: tuple[str, ...]
+    strength: float
+    p_value: float
+    adjusted: float = 1.0
+    holds: bool = True
+
+    @property
+    def tests_mechanism(self) -> bool:
+        """Whether ``other`` is a parent, so that the form of the mechanism is tested."""
+        return self.other in self.given
+
+    def __str__(self) -> str:
+        if self.tests_mechanism:
+            return f"noise of {self.node} ⟂ {self.other}"
+        return f"{self.node} ⟂ {self.other}" + (f" | {', '.join(self.given)}" if self.given else "")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return asdict(self) | {"given": list(self.given), "tests": self._what()}
+
+    def _what(self) -> str:
+        return "mechanism" if self.tests_mechanism else "graph"
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What a check found; ``print`` it.
+
+    Attributes:
+        rows: rows looked at.
+        seed: gives the same report again.
+        level: false discovery rate of the tests of independence.
+        fits: how well each node's mechanism fits.
+        independences: every test made.
+        skipped: nodes whose noise was not tested, and why.
+        untested: pairs of a large graph that were left out, at random.
+    """
+
+    rows: int
+    seed: int
+    level: float
+    fits: Mapping[str, Goodness]
+    independences: Sequence[Independence]
+    skipped: Mapping[str, str]
+    untested: int = 0
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing speaks against the model: no mechanism fits badly, no independence is rejected."""
+        return all(fit.holds for fit in self.fits.values()) and all(test.holds for test in self.independences)
+
+    @property
+    def problems(self) -> list[str]:
+        """What speaks against the model, a sentence each."""
+        found = [f"{node}: {fit.note}." for node, fit in self.fits.items() if not fit.holds]
+        for test in self.independences:
+            if not test.holds and test.tests_mechanism:
+                found.append(
+                    f"The noise of {test.node} depends on its parent {test.other}: wrong form of mechanism, "
+                    "wrong direction of the edge, or a common cause is missing."
+                )
+            elif not test.holds:
+                found.append(
+                    f"{test.node} depends on {test.other} beyond its parents: an edge or a common cause is "
+                    f"missing, or {test.node} has the wrong form of mechanism."
+                )
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return {
+            "ok": self.ok,
+            "rows": self.rows,
+            "seed": self.seed,
+            "level": self.level,
+            "fits": {node: fit.to_dict() for node, fit in self.fits.items()},
+            "independences": [test.to_dict() for test in self.independences],
+            "skipped": dict(self.skipped),
+            "untested": self.untested,
+            "problems": self.problems,
+        }
+
+    def __str__(self) -> str:
+        count = len(self.problems)
+        verdict = "no problem" if not count else f"{count} problem{'s' * (count > 1)}"
+        parts = [f"Checked {len(self.fits)} nodes on {self.rows:,} rows: {verdict} found."]
+        parts.append("Fit\n" + self._fits_text())
+        mechanism = [test for test in self.independences if test.tests_mechanism]
+        graph = [test for test in self.independences if not test.tests_mechanism]
+        if mechanism:
+            parts.append("Mechanisms: is the noise independent of the parents?\n" + _tests_text(mechanism))
+        if graph:
+            parts.append("Graph: do its independences hold?\n" + _tests_text(graph))
+        if self.untested:
+            parts.append(f"{self.untested:,} further independences of the graph were not tested.")
+        if self.skipped:
+            lines = [f"  {node}: {reason}" for node, reason in self.skipped.items()]
+            parts.append("Noise not tested\n" + "\n".join(lines))
+        if self.problems:
+            parts.append("Problems\n" + "\n".join(f"  {problem}" for problem in self.problems))
+        return "\n\n".join(parts)
+
+    def _fits_text(self) -> str:
+        rows = [("node", "measure", "mechanism", "marginal", "")]
+        for node, fit in self.fits.items():
+            verdict = "-" if fit.measure == "none" else _verdict(fit.holds)
+            told = f"{verdict}  ({fit.note})" if fit.note and fit.holds else verdict
+            rows.append((node, fit.measure, _figure(fit.mechanism), _figure(fit.baseline), told))
+        return _aligned(rows, right=(2, 3))
+
+
+_SHOWN = 12
+"""Most tests shown that hold; those that fail are all shown."""
+
+
+def _tests_text(tests: Sequence[Independence]) -> str:
+    ordered = sorted(tests, key=lambda test: (test.holds, test.adjusted, -test.strength))
+    shown = [test for position, test in enumerate(ordered) if not test.holds or position < _SHOWN]
+    rows = [("independence", "strength", "adjusted p", "")]
+    rows += [
+        (str(test), f"{test.strength:.3f}", f"{test.adjusted:.3g}", _verdict(test.holds)) for test in shown
+    ]
+    left = len(tests) - len(shown)
+    return _aligned(rows, right=(1, 2)) + (f"\n  … and {left:,} more, which hold" if left else "")
+
+
+def _verdict(holds: bool) -> str:
+    return "ok" if holds else "FAILS"
+
+
+def _figure(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def _aligned(rows: Sequence[tuple[str, ...]], right: Iterable[int]) -> str:
+    """Rows as lines of aligned columns, two spaces in; ``right`` are the columns of numbers."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.rjust(width) if column in right else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append(("  " + "  ".join(cells)).rstrip())
+    return "\n".join(lines)

@@ -1,0 +1,188 @@
+"""Does a fitted model agree with rows? ``scm.check(data)``.
+
+    fit      every mechanism explains its node at least as well as the node's marginal does
+    noise    u_k, recovered from the rows, is independent of each parent of k: the mechanism's form is right
+    graph    u_k is independent of each earlier node that is no parent: x_k is independent of it given k's
+             parents, the ordered Markov property, which implies every independence that the graph does
+             (Verma, Pearl 1988)
+
+Where abduction draws noise, as for categories, it is independent of them all the same if the model is right.
+A wrong form leaves parents in the noise, and with them whatever is related to them: mend "noise" first.
+Tests are by permutation, pair by pair, and judged together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from causalgen.check_report import CheckReport, Independence
+from causalgen.engine import World, abduct
+from causalgen.goodness import Goodness, by_density, by_distance
+from causalgen.independence import adjusted_p_values, independence_test, kernel_features, ranked_columns
+from causalgen.row_columns import noise_columns, value_columns
+from causalgen.seeds import keyed_generator
+from causalgen.table import Table
+from graphs.errors import CausalgenError, DataError, NotFittedError
+from graphs.variables import Image, Variable
+from mechanisms.base import Mechanism
+
+__all__ = ["check_model"]
+
+_ROWS = 1000
+"""Most rows looked at; the work grows with their square."""
+
+_PICTURES = 256
+"""Most rows of nodes whose mechanism generates or reads pictures."""
+
+_LEAST = 20
+
+_TESTS = 1000
+"""Most pairs tested of those that the graph says are independent."""
+
+_PERMUTATIONS = 10_000
+
+_UNTESTED = {
+    "none": "its noise cannot be recovered",
+    "approximate": "its noise is recovered only approximately, and keeps a trace of the value",
+}
+
+
+def check_model(
+    world: World, variables: Mapping[str, Variable], table: Table, *, seed: int, level: float
+) -> CheckReport:
+    """Hold a fitted model to rows.
+
+    Args:
+        world: the model.
+        variables: by node.
+        table: rows of every node, at least 20; at most 1,000 are looked at, drawn by the seed.
+        seed: of that draw, of noise and of permutations.
+        level: false discovery rate of the tests of independence together.
+
+    Raises:
+        DataError: fewer than 20 rows.
+        NotFittedError: a mechanism has not been fitted.
+    """
+    if table.rows < _LEAST:
+        raise DataError(f"A check needs at least {_LEAST} rows, got {table.rows}.")
+    for node, mechanism in world.mechanisms.items():
+        if not mechanism.fitted:
+            raise NotFittedError(f"Node {node!r} has not been fitted: nothing to check. Call scm.fit(data).")
+    check = _Check(world, variables, table, seed)
+    found = list(check.independences(level))
+    adjusted = adjusted_p_values([test.p_value for test in found])
+    tests = [replace(test, adjusted=q, holds=q > level) for test, q in zip(found, adjusted, strict=True)]
+    return CheckReport(check.rows, seed, level, check.fits, tuple(tests), check.skipped, check.untested)
+
+
+@dataclass(frozen=True)
+class _Noise:
+    """Kernel features of a node's noise, for the first so many rows."""
+
+    features: Tensor
+    rows: int
+
+
+class _Check:
+    """The rows of one check and what has been computed on them."""
+
+    def __init__(self, world: World, variables: Mapping[str, Variable], table: Table, seed: int) -> None:
+        self.world, self.variables, self.seed = world, variables, seed
+        order = torch.randperm(table.rows, generator=keyed_generator(seed, "check", "rows"))[:_ROWS]
+        self.rows = len(order)
+        device = next(iter(world.mechanisms.values())).get_buffer("fitted_flag").device
+        self.values = {node: table.tensor(node, order, device=device) for node in variables}
+        self.skipped: dict[str, str] = {}
+        self.untested = 0
+        self._features: dict[tuple[str, int], Tensor] = {}
+        self.fits = {node: self._fit(node) for node in variables}
+
+    def independences(self, level: float) -> Iterator[Independence]:
+        """Every test, with p-values not adjusted yet."""
+        noise = {node: found for node in self.variables if (found := self._noise(node)) is not None}
+        pairs = list(self._pairs(noise))
+        permutations = min(max(1000, round(2 * len(pairs) / level)), _PERMUTATIONS)
+        for node, other in pairs:
+            generator = keyed_generator(self.seed, "check", "permutations", node, other)
+            values = self._value(other, noise[node].rows)
+            strength, p_value = independence_test(
+                noise[node].features, values, permutations=permutations, generator=generator
+            )
+            yield Independence(node, other, self.world.graph.parents(node), strength, p_value)
+
+    def _pairs(self, noise: Mapping[str, _Noise]) -> Iterator[tuple[str, str]]:
+        """Each node with noise and each earlier node: all parents, and of the others at most so many."""
+        graph = self.world.graph
+        others: list[tuple[str, str]] = []
+        for position, node in enumerate(graph.nodes):
+            if node in noise:
+                yield from ((node, parent) for parent in graph.parents(node))
+                earlier = graph.nodes[:position]
+                others += [(node, other) for other in earlier if other not in graph.parents(node)]
+        chosen = torch.randperm(len(others), generator=keyed_generator(self.seed, "check", "pairs"))[:_TESTS]
+        self.untested = len(others) - len(chosen)
+        yield from (others[pair] for pair in sorted(chosen.tolist()))
+
+    def _fit(self, node: str) -> Goodness:
+        mechanism = self.world.mechanisms[node]
+        if node in self.world.touched:
+            return Goodness("none", note="it was intervened on")
+        if not mechanism.sample_noise(1, generator=self._generator("leaves", node)).leaves:
+            return Goodness("none", note="it has no noise: its parents determine it")
+        value, parents = self._given(node, _limit(mechanism, self.rows))
+        with torch.no_grad():
+            log_prob = mechanism.log_prob(value, parents)
+            if log_prob is not None:
+                return by_density(log_prob, value, mechanism.variable)
+            return by_distance(mechanism, value, parents, generator=self._generator("generate", node))
+
+    def _noise(self, node: str) -> _Noise | None:
+        """The noise of a node, or None, having said why."""
+        mechanism, rows = self.world.mechanisms[node], _limit(self.world.mechanisms[node], self.rows)
+        reason = _UNTESTED.get(mechanism.abduction)
+        if reason or node in self.world.touched:
+            self.skipped[node] = "it was intervened on" if node in self.world.touched else str(reason)
+            return None
+        values = {name: value[:rows] for name, value in self.values.items()}
+        try:
+            found = abduct(self.world, values, (node,), samples=1, seed=self.seed)[node]
+        except CausalgenError as error:
+            self.skipped[node] = "no noise explains the rows"
+            self.fits[node] = replace(self.fits[node], holds=False, note=str(error))
+            return None
+        if found.log_weight is not None:
+            self.skipped[node] = "its noise is known only as weighted draws"
+            return None
+        columns = noise_columns(
+            found.noise, mechanism.sample_noise(64, generator=self._generator("prior", node))
+        )
+        if not columns.shape[1]:
+            self.skipped[node] = "it has no noise: its parents determine it"
+            return None
+        return _Noise(kernel_features(ranked_columns(columns)), rows)
+
+    def _value(self, node: str, rows: int) -> Tensor:
+        """Kernel features of the first rows of a node's values."""
+        key = node, rows
+        if key not in self._features:
+            columns = value_columns(self.values[node][:rows], self.variables[node])
+            self._features[key] = kernel_features(ranked_columns(columns))
+        return self._features[key]
+
+    def _given(self, node: str, rows: int) -> tuple[Tensor, dict[str, Tensor]]:
+        parents = {name: self.values[name][:rows] for name in self.world.graph.parents(node)}
+        return self.values[node][:rows], parents
+
+    def _generator(self, purpose: str, node: str) -> torch.Generator:
+        device = self.values[node].device
+        return keyed_generator(self.seed, "check", purpose, node, device=device)
+
+
+def _limit(mechanism: Mechanism, rows: int) -> int:
+    """How many rows a mechanism is checked on."""
+    pictures = any(isinstance(each, Image) for each in (mechanism.variable, *mechanism.parents.values()))
+    return min(rows, _PICTURES) if pictures else rows

@@ -1,0 +1,78 @@
+"""Evidence as a user has it: a picture, a JSON, a table or one row of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from causalgen.commands.common import image_variables
+from causalgen.data import read_data
+from causalgen.pictures import picture_column
+from causalgen.scm import SCM
+from graphs.errors import DataError, EvidenceError
+
+__all__ = ["read_evidence"]
+
+_PICTURES = (".png", ".jpg", ".jpeg", ".bmp")
+
+
+def read_evidence(source: str | None, scm: SCM, typed: Collection[str]) -> dict[str, Any]:
+    """Evidence by node.
+
+    Args:
+        source: path of a picture (of the only image node), of a JSON object (images as paths relative to
+            it), or of a table, perhaps with a row as in ``table.csv:3``; None for none.
+        scm: the model.
+        typed: nodes whose value is given otherwise: a table needs no column for them.
+
+    Raises:
+        DataError: no such file, or not what it should be.
+        EvidenceError: a picture, where the model has not just one image node.
+    """
+    if source is None:
+        return {}
+    path, _, row = source.rpartition(":") if source.rpartition(":")[2].isdigit() else (source, "", "")
+    file = Path(path)
+    if not file.is_file():
+        raise DataError(f"There is no evidence file {path}.")
+    if file.suffix.lower() == ".json":
+        return _read_json(file, scm)
+    if file.suffix.lower() in _PICTURES:
+        return _read_picture(file, scm)
+    variables = {node: variable for node, variable in scm.variables.items() if node not in typed}
+    table = read_data(file, variables)
+    if row and int(row) >= table.rows:
+        raise DataError(f"{path} has rows 0..{table.rows - 1}, got row {row}.")
+    rows = slice(int(row), int(row) + 1) if row else slice(None)
+    return {node: _as_given(table[node][rows], scm, node) for node in variables}
+
+
+def _read_picture(file: Path, scm: SCM) -> dict[str, Any]:
+    images = image_variables(scm)
+    if len(images) != 1:
+        raise EvidenceError(f"{file} is a picture, but the model has {len(images)} image nodes. Use a JSON.")
+    ((node, variable),) = images.items()
+    return {node: picture_column([str(file)], variable, column=f"Evidence {node!r}", folder=None)}
+
+
+def _read_json(file: Path, scm: SCM) -> dict[str, Any]:
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{file} is no JSON: {error}.") from error
+    if not isinstance(values, dict):
+        raise DataError(f"{file} must hold an object of nodes and values, got {type(values).__name__}.")
+    for node, variable in image_variables(scm).items():
+        if isinstance(values.get(node), str):
+            where = f"Evidence {node!r} of {file.name}"
+            values[node] = picture_column([values[node]], variable, column=where, folder=file.parent)
+    return values
+
+
+def _as_given(values: Any, scm: SCM, node: str) -> Any:
+    """Rows of a checked table in the form that evidence takes."""
+    return values if values.dtype == np.uint8 else np.asarray(scm.variables[node].decode(values))

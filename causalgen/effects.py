@@ -1,0 +1,235 @@
+"""How much an intervention changes a target on average, against another: for a population, groups, or rows.
+
+    effect = E[s(Y(do)) - s(Y(versus))],   s the statistic, the identity for numbers
+
+population   n draws of the noise, shared by both worlds (common random numbers): ATE
+given        by group of nodes that no intervention reaches: CATE; by a node that is set itself: its natural
+             value, the effect on the treated
+evidence     rows with their abducted noise, each with max(2, n // B) draws of what it leaves open: ITE and
+             their mean
+
+Errors and intervals are of finitely many draws and rows, never of the fitted model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from causalgen.estimates import Estimate, Floats, estimate
+from causalgen.groups import Given, group_edges, group_labels, refuse_reached
+from causalgen.nested import named_worlds
+from causalgen.results import Counterfactual, Draws
+from causalgen.seeds import keyed_seed
+from causalgen.statistic import Statistic, check_statistic, measure
+from causalgen.targets import check_targets
+from graphs.causal_graph import CausalGraph
+from graphs.errors import EvidenceError, UnknownNameError
+from graphs.variables import Variable
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from causalgen.abduction import Abduction
+    from causalgen.population import Population
+
+__all__ = ["Effect", "Question", "find_effect"]
+
+
+@dataclass(frozen=True)
+class Question:
+    """What ``SCM.effect`` was asked; see there."""
+
+    target: str
+    do: Mapping[str, Any]
+    versus: Mapping[str, Any] | None = None
+    given: Given | None = None
+    worlds: Mapping[str, Mapping[str, Any]] | None = None
+    statistic: Statistic | None = None
+    confidence: float = 0.95
+
+    def check(self, graph: CausalGraph, variables: Mapping[str, Variable]) -> None:
+        """Refuse what cannot be answered, before anything is computed."""
+        if self.target not in variables:
+            raise UnknownNameError.of("node", self.target, variables, where="target")
+        check_statistic(self.target, variables[self.target], self.statistic)
+        if not 0 < self.confidence < 1:
+            raise EvidenceError(f"confidence is between 0 and 1, as 0.95 is; got {self.confidence}.")
+        does = named_worlds(self.do, self.versus, self.worlds)
+        touched = {node for do in (does["do"], does["versus"]) for node in do}
+        check_targets(sorted(touched), variables)
+        if self.given is not None:
+            refuse_reached(group_edges(self.given, variables).keys(), touched, graph)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Effect:
+    """The mean effect on a target, overall and by group. ``print`` shows it.
+
+    Attributes:
+        target: the node.
+        do: what was set, as text.
+        versus: what it is compared with.
+        overall: the mean effect with its error and interval.
+        given: nodes grouped by.
+        groups: effect of each group that occurs, by the node's value, or a tuple of several nodes' values.
+        individual: effect of each row of evidence, averaged over its draws; of each draw of a population,
+            (B, *shape).
+        individual_error: Monte Carlo standard error of each row of evidence, (B, *shape); 0 where the
+            evidence leaves nothing open. None for a population.
+        provenance: how the target's values were obtained, in both worlds; see ``causalgen.provenance``.
+        confidence: of the intervals.
+        seed: gives the same result again.
+        index: of the evidence, where it was a DataFrame.
+    """
+
+    target: str
+    do: str
+    versus: str
+    overall: Estimate
+    given: tuple[str, ...]
+    groups: Mapping[Any, Estimate]
+    individual: Floats
+    individual_error: Floats | None
+    provenance: tuple[str, ...]
+    confidence: float
+    seed: int
+    index: pd.Index | None = None
+
+    @property
+    def value(self) -> Any:
+        """The mean effect: a float, or an array of the statistic's shape."""
+        return self.overall.value
+
+    @property
+    def standard_error(self) -> Any:
+        """Its standard error."""
+        return self.overall.standard_error
+
+    @property
+    def interval(self) -> tuple[Any, Any]:
+        """Its bootstrap interval."""
+        return self.overall.low, self.overall.high
+
+    def to_frame(self, *, individual: bool = False) -> pd.DataFrame:
+        """The effect as a table: one line, or one a group; with ``individual`` one a row."""
+        from causalgen.effect_tables import effect_frame, individual_frame
+
+        return individual_frame(self) if individual else effect_frame(self)
+
+    def __repr__(self) -> str:
+        """A few lines for people."""
+        from causalgen.effect_tables import effect_text
+
+        return effect_text(self)
+
+
+def find_effect(
+    question: Question, source: Abduction | Population, variables: Mapping[str, Variable]
+) -> Effect:
+    """Compare the two worlds of a question that was checked."""
+    target, does = question.target, named_worlds(question.do, question.versus, question.worlds)
+    found = source.worlds(does, targets=[target], only=("do", "versus"))
+    pair = found["do"], found["versus"]
+    levels, weights, certain = _measured(question, source, pair, variables[target])
+    generator = np.random.default_rng(keyed_seed(source.seed, "bootstrap"))
+
+    def over(mask: NDArray[np.bool_] | float) -> Estimate:
+        return estimate(
+            *levels, weights * mask, certain=certain, confidence=question.confidence, generator=generator
+        )
+
+    edges = {} if question.given is None else group_edges(question.given, variables)
+    individual, error = _individual(levels[0] - levels[1], weights, certain)
+    return Effect(
+        target,
+        _say(question.do),
+        _say(question.versus or {}),
+        over(1.0),
+        tuple(edges),
+        {label: over(mask) for label, mask in _groups(source, edges, variables, pair[0])},
+        individual,
+        error if isinstance(pair[0], Counterfactual) else None,
+        tuple(sorted({str(each) for world in pair for each in world.provenance[target]})),
+        question.confidence,
+        source.seed,
+        pair[0].index,
+    )
+
+
+def _measured(
+    question: Question, source: Abduction | Population, pair: tuple[Draws, Draws], variable: Variable
+) -> tuple[tuple[Floats, Floats], Floats, bool]:
+    """The statistic in both worlds, (S, B, *shape), weights (S, B), and whether samples do not differ."""
+    one, other = pair
+    if one.rows != other.rows:
+        raise EvidenceError(
+            f"The two worlds have {one.rows} and {other.rows} rows. "
+            "Give do and versus one value, or one a row."
+        )
+    values = [each.canonical(question.target) for each in pair]
+    found = [measure(question.target, variable, each, question.statistic) for each in values]
+    weights = np.asarray(source.shared_weights(one.rows).cpu(), dtype=np.float64)
+    certain = one.samples is not None and all(len(each) == one.rows for each in values)
+    return (_spread(found[0], *weights.shape), _spread(found[1], *weights.shape)), weights, certain
+
+
+def _spread(measured: NDArray[Any], samples: int, rows: int) -> NDArray[Any]:
+    """(B or S * B, *shape) as (S, B, *shape)."""
+    if len(measured) == rows:
+        return np.broadcast_to(measured, (samples, *measured.shape))
+    return measured.reshape(samples, rows, *measured.shape[1:])
+
+
+def _individual(difference: Floats, weights: Floats, certain: bool) -> tuple[Floats, Floats]:
+    """Mean over the draws of each row and its standard error, (B, *shape)."""
+    if certain:
+        return np.array(difference[0]), np.zeros(difference.shape[1:])
+    weight = (weights / weights.sum(0)).reshape(*weights.shape, *[1] * (difference.ndim - 2))
+    mean = (weight * difference).sum(0)
+    samples = len(weights)
+    if samples == 1:
+        return mean, np.full_like(mean, np.nan)
+    spread = (weight**2 * (difference - mean) ** 2).sum(0) * samples / (samples - 1)
+    return mean, np.sqrt(spread)
+
+
+def _groups(
+    source: Abduction | Population,
+    edges: Mapping[str, NDArray[np.float64] | None],
+    variables: Mapping[str, Variable],
+    world: Draws,
+) -> list[tuple[Any, NDArray[np.bool_]]]:
+    """Label and mask (S, B) of each group that occurs, in the order of the values."""
+    if not edges:
+        return []
+    factual = source.worlds({"factual": {}}, targets=list(edges))["factual"]
+    coded = {}
+    for node, cuts in edges.items():
+        values = factual.canonical(node).cpu().numpy()
+        if len(values) == 1 and world.rows > 1:  # one row of evidence met several values in do
+            values = np.repeat(values, world.rows)
+        shaped = _spread(values, world.samples or 1, world.rows)
+        coded[node] = group_labels(node, variables[node], shaped, cuts)
+    several = []
+    for numbers in product(*(np.unique(codes).tolist() for codes, _ in coded.values())):
+        pairs = list(zip(numbers, coded.values(), strict=True))
+        mask = np.logical_and.reduce([codes == number for number, (codes, _) in pairs])
+        if mask.any():
+            label = [labels[number] for number, (_, labels) in pairs]
+            several.append((tuple(label) if len(label) > 1 else label[0], mask))
+    return several
+
+
+def _say(do: Mapping[str, Any]) -> str:
+    return f"do({', '.join(f'{node} = {_value(value)}' for node, value in do.items())})"
+
+
+def _value(value: Any) -> str:
+    text = value if isinstance(value, str) else getattr(value, "__name__", repr(value))
+    return text if len(text) <= 40 and "\n" not in text else f"a {type(value).__name__}"

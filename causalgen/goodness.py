@@ -1,0 +1,144 @@
+"""How well one mechanism fits rows, against what their marginal alone would say.
+
+    with a density   mean log p(x | pa), against a kernel estimate of p(x), or the frequencies of categories;
+                     each row's baseline is estimated from the other rows
+    without          energy distance 2 E|V - W| - E|V - V'| - E|W - W'| of real rows V = (x, pa) and generated
+                     ones W = (f(pa, u), pa), against normal x of the same mean and deviation, whatever pa
+                     (Szekely, Rizzo 2013)
+
+A mechanism fails where it is significantly worse than the baseline.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from causalgen.row_columns import value_columns
+from graphs.variables import Categorical, Variable
+from mechanisms.base import Mechanism
+
+__all__ = ["Goodness", "by_density", "by_distance"]
+
+_SURPRISE = 3.0
+"""Standard errors by which a mechanism may fall short of its baseline."""
+
+_FLIPS = 199
+"""Random exchanges of real and generated rows: their largest distance is what chance alone may give."""
+
+
+@dataclass(frozen=True)
+class Goodness:
+    """How well a node's mechanism fits.
+
+    Attributes:
+        measure: "log-likelihood" (mean a row, in nats: higher is better), "energy distance" (lower is
+            better), or "none" where nothing was measured.
+        mechanism: the figure of the mechanism.
+        baseline: that of the marginal, whose rows do not look at the parents.
+        error: of the difference: its standard error, or the energy distance that chance alone may give.
+        holds: whether the mechanism is not significantly worse than the baseline.
+        note: what went wrong, or why nothing was measured.
+    """
+
+    measure: Literal["log-likelihood", "energy distance", "none"]
+    mechanism: float | None = None
+    baseline: float | None = None
+    error: float | None = None
+    holds: bool = True
+    note: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return asdict(self)
+
+
+def by_density(log_prob: Tensor, values: Tensor, variable: Variable) -> Goodness:
+    """Goodness of fit by log p(x | pa), (N,), of rows x, (N, *event)."""
+    impossible = int((log_prob == -math.inf).sum())
+    if impossible:
+        share = f"{impossible:,} of {len(log_prob):,} rows"
+        return Goodness("log-likelihood", -math.inf, holds=False, note=f"{share} have probability zero")
+    log_prob = log_prob.detach().cpu().double()
+    if bool((values == values[:1]).all()):
+        return Goodness("log-likelihood", float(log_prob.mean()), note="its values never vary: no baseline")
+    baseline = _frequencies(values, variable) if isinstance(variable, Categorical) else _kernels(values)
+    gain = log_prob - baseline
+    error = float(gain.std() / math.sqrt(len(gain)))
+    holds = float(gain.mean()) >= -_SURPRISE * error
+    note = "" if holds else "the marginal alone explains it better"
+    return Goodness("log-likelihood", float(log_prob.mean()), float(baseline.mean()), error, holds, note)
+
+
+def by_distance(
+    mechanism: Mechanism, values: Tensor, parents: Mapping[str, Tensor], *, generator: torch.Generator
+) -> Goodness:
+    """Goodness of fit of a mechanism without a density, by rows that it generates for the same parents.
+
+    Args:
+        mechanism: fitted.
+        values: (N, *event).
+        parents: the same rows.
+        generator: of the draws, on the device of the mechanism.
+    """
+    noise = mechanism.sample_noise(len(values), generator=generator)
+    drawn = mechanism.generate(parents, noise)
+    random = torch.Generator().manual_seed(generator.initial_seed())
+    real, fake = (value_columns(each, mechanism.variable) for each in (values, drawn))
+    unit = _spread(real)
+    real, fake = real / unit, fake / unit
+    columns = [value_columns(parents[name], variable) for name, variable in mechanism.parents.items()]
+    given = [each / _spread(each) for each in columns]
+    marginal = real.mean(0) + real.std(0) * torch.randn(real.shape, generator=random, dtype=real.dtype)
+    distance, chance = _energy(torch.cat([real, *given], 1), torch.cat([fake, *given], 1), random)
+    baseline, _ = _energy(torch.cat([real, *given], 1), torch.cat([marginal, *given], 1), random)
+    holds = distance <= max(baseline, chance)
+    note = "" if holds else "generated values are further from the real ones than normal ones are"
+    return Goodness("energy distance", distance, baseline, chance, holds, note)
+
+
+def _frequencies(values: Tensor, variable: Categorical) -> Tensor:
+    """(N,) log frequency of each row's category among the other rows, half a row added to each category."""
+    values = values.cpu()
+    others = torch.bincount(values, minlength=variable.size)[values].double() - 1
+    return ((others + 0.5) / (len(values) - 1 + 0.5 * variable.size)).log()
+
+
+def _kernels(values: Tensor) -> Tensor:
+    """(N,) log density of each row by kernels on the other rows, of Silverman's width.
+
+    Student's with 3 degrees of freedom and unit variance: with normal ones a single outlier would decide.
+    """
+    flat = values.detach().cpu().double().reshape(len(values), -1)
+    flat = flat[:, (flat != flat[:1]).any(0)]
+    n, width = flat.shape
+    quartiles = flat.quantile(torch.tensor([0.25, 0.75], dtype=flat.dtype), 0).diff(dim=0)[0] / 1.349
+    spread = torch.where(quartiles > 0, torch.minimum(quartiles, flat.std(0)), flat.std(0))
+    bandwidth = spread * (4 / (width + 2) / n) ** (1 / (width + 4))
+    scaled = flat / bandwidth
+    apart = torch.cdist(scaled, scaled).square().fill_diagonal_(math.inf)
+    power = 0.5 * (width + 3)
+    constant = math.lgamma(power) - math.lgamma(1.5) - 0.5 * width * math.log(math.pi) - bandwidth.log().sum()
+    return (-power * apart.log1p()).logsumexp(1) + constant - math.log(n - 1)
+
+
+def _spread(columns: Tensor) -> float:
+    """One deviation for all columns of a node: a picture's rim, which varies little, counts little."""
+    return float(columns.var(0).mean().sqrt()) or 1.0
+
+
+def _energy(real: Tensor, fake: Tensor, random: torch.Generator) -> tuple[float, float]:
+    """Energy distance of paired rows, and the largest one by chance: exchanging them within pairs."""
+    rows = len(real)
+    pooled = torch.cat([real, fake])
+    distances = torch.cdist(pooled, pooled)
+    signs = torch.randint(0, 2, (rows, _FLIPS), generator=random).double() * 2 - 1
+    signs = torch.cat([torch.ones(rows, 1).double(), signs], 1)
+    signs = torch.cat([signs, -signs])
+    energy = -(signs * (distances @ signs)).sum(0) / rows**2
+    return float(energy[0]), float(energy[1:].max())

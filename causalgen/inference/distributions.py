@@ -1,0 +1,54 @@
+"""What ``abduction.posterior(node)`` gives: the distribution of a node given the evidence, row by row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+__all__ = ["CategoryPosterior", "GaussianPosterior", "Posterior", "SamplePosterior"]
+
+
+@dataclass(frozen=True, eq=False)
+class GaussianPosterior:
+    """A normal distribution, exactly; an observed row has its value and no covariance.
+
+    Attributes:
+        mean: (B, *event), in data units.
+        covariance: (B, D, D) of the flattened event.
+    """
+
+    mean: Tensor
+    covariance: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class CategoryPosterior:
+    """The probability of each category, exactly (given the anticausal predictor, where an image bears on it).
+
+    Attributes:
+        probabilities: (B, K); an observed row has a 1.
+    """
+
+    probabilities: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class SamplePosterior:
+    """Weighted draws.
+
+    Attributes:
+        values: (P, B, *event) in canonical encoding; an observed row has its value P times.
+        weights: (P, B), summing to 1 over P.
+    """
+
+    values: Tensor
+    weights: Tensor
+
+    @property
+    def effective_sample_size(self) -> Tensor:
+        """(B,) draws of equal weight that would say as much (Kong 1992): 1 / sum of squared weights."""
+        return 1 / self.weights.square().sum(0)
+
+
+Posterior = GaussianPosterior | CategoryPosterior | SamplePosterior

@@ -1,0 +1,98 @@
+"""A block of few values: every combination of them, with its probability given the evidence, exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from torch import Tensor
+
+from causalgen.engine import ready
+from causalgen.inference.blocks import Problem
+from causalgen.inference.factors import has_density, log_factor, refuse_impossible
+from graphs.variables import Categorical
+
+__all__ = ["Discrete", "solve_discrete"]
+
+_MOST_COMBINATIONS = 100_000
+_AT_ONCE = 2**20
+"""Combinations times rows in one go."""
+
+
+@dataclass(frozen=True)
+class Discrete:
+    """The posterior of a block.
+
+    Attributes:
+        draws: by node, (S * n,).
+        probabilities: of each node's values by themselves, (n, K).
+    """
+
+    draws: Mapping[str, Tensor]
+    probabilities: Mapping[str, Tensor]
+
+
+def solve_discrete(problem: Problem, uniform: Tensor) -> Discrete | None:
+    """The posterior, or None where a missing node has no density, or there are too many combinations.
+
+    Args:
+        problem: the block and its evidence.
+        uniform: (S, n), for the draws.
+
+    Raises:
+        EvidenceError: a row's evidence has probability zero.
+        PartialEvidenceError: an observed child has no density.
+    """
+    missing, device = problem.block.missing, problem.rows.device
+    supports = [ready(problem.world, node).support() for node in missing]
+    found = [support.to(device) for support in supports if support is not None]
+    if len(found) < len(supports) or prod(map(len, found)) > _MOST_COMBINATIONS:
+        return None
+    grid = torch.cartesian_prod(*found).reshape(-1, len(missing))
+    first = dict(zip(missing, grid[:1].T, strict=True)) | dict(problem.known)
+    if not all(has_density(problem.world, node, first, 1) for node in missing):
+        return None
+    size = max(1, _AT_ONCE // len(grid))
+    parts = [slice(start, start + size) for start in range(0, len(problem.rows), size)]
+    solved = [_solve(problem.part(rows), grid, uniform[:, rows]) for rows in parts]
+    sizes = [_size(problem, node) for node in missing]
+    draws = torch.cat([draws for draws, _ in solved], 1)
+    return Discrete(
+        {node: grid[:, k][draws].flatten() for k, node in enumerate(missing)},
+        {
+            node: torch.cat([_marginal(weights, grid[:, k], sizes[k]) for _, weights in solved])
+            for k, node in enumerate(missing)
+        },
+    )
+
+
+def _solve(problem: Problem, grid: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
+    """Numbers of the drawn combinations, (S, n); and the probability of each, (n, C)."""
+    n, combinations = len(problem.rows), len(grid)
+    values = dict(problem.known)
+    values |= {node: grid[:, k].repeat_interleave(n) for k, node in enumerate(problem.block.missing)}
+    logs = torch.zeros(combinations * n, dtype=torch.float64, device=grid.device)
+    for node in problem.block.factors:
+        logs = logs + log_factor(problem.world, node, values, n, combinations)
+    logs = logs.reshape(combinations, n).T
+    total = logs.logsumexp(1, keepdim=True)
+    refuse_impossible(total[:, 0], problem.rows, problem.block.missing)
+    probabilities = (logs - total).exp()
+    edges = probabilities.cumsum(1).contiguous()
+    # Below the last edge, which rounding may leave under 1: what is impossible is never drawn.
+    points = (uniform.T * edges[:, -1:]).contiguous()
+    drawn = torch.searchsorted(edges, points, right=True).clamp(max=combinations - 1)
+    return drawn.T, probabilities
+
+
+def _marginal(probabilities: Tensor, codes: Tensor, size: int) -> Tensor:
+    """(n, C) -> (n, K)."""
+    return probabilities.new_zeros(len(probabilities), size).index_add(1, codes, probabilities)
+
+
+def _size(problem: Problem, node: str) -> int:
+    variable = problem.world.mechanisms[node].variable
+    assert isinstance(variable, Categorical), "only categories have a finite support"
+    return variable.size

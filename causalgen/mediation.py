@@ -1,0 +1,103 @@
+"""Natural effects: how much of an effect passes through mediators, and how much goes past them.
+
+    total      E[Y(x1)        - Y(x0)]
+    direct     E[Y(x1, M(x0)) - Y(x0, M(x0))]     the mediators stay as they would have been at x0
+    indirect   E[Y(x0, M(x1)) - Y(x0, M(x0))]     only the mediators change
+
+(Pearl 2001, "Direct and indirect effects".) The three share their noise. Direct and indirect effect add up to
+the total one only where treatment and mediators do not interact; what is left, ``interaction``, tells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from causalgen.effects import Effect, Question, find_effect
+from causalgen.world_names import World as NamedWorld
+from graphs.causal_graph import CausalGraph
+from graphs.errors import InterventionError, UnknownNameError
+from graphs.variables import Variable
+
+if TYPE_CHECKING:
+    from causalgen.abduction import Abduction
+    from causalgen.population import Population
+
+__all__ = ["NaturalEffects", "find_natural_effects"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class NaturalEffects:
+    """The natural effects of an intervention on a target. ``print`` shows them.
+
+    Attributes:
+        through: the mediators.
+        total: effect of the intervention.
+        direct: the part that goes past the mediators.
+        indirect: the part that passes through them.
+    """
+
+    through: tuple[str, ...]
+    total: Effect
+    direct: Effect
+    indirect: Effect
+
+    @property
+    def interaction(self) -> Any:
+        """What the total effect has beyond the sum of the direct and the indirect one."""
+        return self.total.value - self.direct.value - self.indirect.value
+
+    def __repr__(self) -> str:
+        """A few lines for people."""
+        head, *_ = repr(self.total).splitlines()
+        parts = {"total": self.total, "direct": self.direct, "indirect": self.indirect}
+        lines = [f"  {name:<8}  {repr(each).splitlines()[1].strip()}" for name, each in parts.items()]
+        return "\n".join([f"{head}, through {', '.join(self.through)}", *lines])
+
+
+def find_natural_effects(
+    total: Question,
+    through: tuple[str, ...],
+    source: Abduction | Population,
+    graph: CausalGraph,
+    variables: Mapping[str, Variable],
+) -> NaturalEffects:
+    """The three effects of a question that was checked.
+
+    Raises:
+        UnknownNameError, InterventionError: a mediator that is none.
+    """
+    versus = total.versus or {}
+    _check_mediators(through, total.target, {*total.do, *versus}, graph)
+    direct = {**total.do, **{node: NamedWorld("versus")[node] for node in through}}
+    indirect = {**versus, **{node: NamedWorld("treated")[node] for node in through}}
+    questions = (
+        total,
+        replace(total, do=direct),
+        replace(total, do=indirect, worlds={"treated": total.do}),
+    )
+    return NaturalEffects(through, *(find_effect(each, source, variables) for each in questions))
+
+
+def _check_mediators(
+    through: Collection[str], target: str, touched: Collection[str], graph: CausalGraph
+) -> None:
+    """Refuse what lies on no path from what is set to the target.
+
+    Raises:
+        UnknownNameError: no such node.
+        InterventionError: no mediators, one that is set, or one on no path.
+    """
+    if not through:
+        raise InterventionError("through names no mediator. Say through=['m'], or ask for effect.")
+    for node in through:
+        if node not in graph:
+            raise UnknownNameError.of("node", node, graph.nodes, where="through")
+        if node in touched or node == target:
+            what = "is set by the intervention" if node in touched else "is the target"
+            raise InterventionError(f"through: {node!r} {what}, and so no mediator.")
+        if node not in graph.descendants(touched) or target not in graph.descendants(node):
+            raise InterventionError(
+                f"through: {node!r} lies on no path from {', '.join(sorted(touched))} to {target}."
+            )

@@ -1,0 +1,102 @@
+"""Several worlds of one population: n draws of all noise, and every world computed from the same ones.
+
+This is abduction of n prior draws with nothing left to abduct: their noise is known, not recovered, so it
+works for every mechanism. What no intervention reaches is computed once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from causalgen.engine import World, act, predict
+from causalgen.interventions import Intervention, interventions
+from causalgen.nested import answer_worlds, check_fed, fed_provenance
+from causalgen.provenance import trace_provenance
+from causalgen.results import Draws
+from causalgen.targets import check_targets
+from graphs.errors import InterventionError
+from graphs.variables import Variable
+
+__all__ = ["Population"]
+
+
+class Population:
+    """n draws of a model's noise.
+
+    Attributes:
+        rows: n.
+        seed: of the draws.
+    """
+
+    def __init__(self, world: World, variables: Mapping[str, Variable], rows: int, seed: int) -> None:
+        """Nothing is drawn until a world is asked for."""
+        self._world, self._variables, self.rows, self.seed = world, variables, rows, seed
+        self._shared: dict[str, Tensor] = {}
+
+    def worlds(
+        self,
+        does: Mapping[str, Mapping[str, Any]],
+        *,
+        targets: Iterable[str] | None = None,
+        only: Collection[str] | None = None,
+    ) -> dict[str, Draws]:
+        """Several worlds by name, as ``Abduction.worlds``; values in ``do`` are one or n."""
+
+        def answer(do: Mapping[str, Any], fed: Mapping[str, Intervention], wanted: tuple[str, ...]) -> Draws:
+            plain = interventions(do, self._world.graph, self._variables, self._world.mechanisms)
+            return self._answer({**plain, **fed}, wanted)
+
+        wanted = check_targets(targets, self._variables)
+        return answer_worlds(does, wanted, self._variables, answer, only)
+
+    def shared_weights(self, rows: int) -> Tensor:
+        """(1, rows): draws of a population weigh the same."""
+        return torch.ones(1, rows, dtype=torch.float64)
+
+    def _answer(self, asked: Mapping[str, Intervention], wanted: tuple[str, ...]) -> Draws:
+        self._check_rows(asked)
+        world = act(self._world, asked)
+        prediction = predict(
+            world, {}, wanted, rows=self.rows, factual=self._unreached(world, asked, wanted), seed=self.seed
+        )
+        provenance = trace_provenance(world, prediction, (), self.rows, 1, fed_provenance(asked))
+        return Draws(
+            {node: self._variables[node] for node in wanted},
+            {node: prediction.values[node] for node in wanted},
+            rows=self.rows,
+            samples=None,
+            # What no intervention reaches was drawn as well, if only once.
+            provenance={
+                node: np.where(provenance[node] == "copied", "prior", provenance[node]) for node in wanted
+            },
+            seed=self.seed,
+        )
+
+    def _unreached(
+        self, world: World, asked: Mapping[str, Intervention], wanted: tuple[str, ...]
+    ) -> dict[str, Tensor]:
+        """Values of what these interventions do not reach, by node."""
+        if self._world.natural:
+            # A split node has two values under one name.
+            return {}
+        needed = world.graph.ancestors(wanted) - world.natural.keys()
+        nodes = needed - (world.graph.descendants(asked.keys()) if asked else frozenset())
+        new = [node for node in nodes if node not in self._shared]
+        if new:
+            prediction = predict(self._world, {}, new, rows=self.rows, factual=self._shared, seed=self.seed)
+            self._shared |= prediction.values
+        return {node: self._shared[node] for node in nodes}
+
+    def _check_rows(self, asked: Mapping[str, Intervention]) -> None:
+        for node, each in asked.items():
+            if each.rows not in (1, self.rows):
+                raise InterventionError(
+                    f"Intervention on {node!r} has {each.rows} values, but the population {self.rows} draws. "
+                    "Give one value, or ask about rows of evidence."
+                )
+        check_fed(asked, self.rows)

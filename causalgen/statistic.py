@@ -1,0 +1,77 @@
+"""The number, or numbers, of each row whose mean an effect compares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from graphs.errors import DomainError, EvidenceError
+from graphs.variables import Categorical, Continuous, Image, Variable
+
+__all__ = ["Statistic", "check_statistic", "measure"]
+
+Statistic = Callable[[Any], Any]
+"""Values of N rows in the user's form, a tensor (N, *event) or an array of labels -> N numbers or booleans,
+or an array (N, *shape) of them."""
+
+
+def check_statistic(target: str, variable: Variable, statistic: Statistic | None) -> None:
+    """Refuse a target that has no mean of its own, unless a statistic says what to average.
+
+    Raises:
+        EvidenceError: as said.
+    """
+    if statistic is not None and not callable(statistic):
+        raise EvidenceError(f"statistic is a function of the target's values, got {statistic!r}.")
+    if statistic is None and isinstance(variable, Categorical):
+        label = repr((variable.labels or (0,))[0])
+        raise EvidenceError(
+            f"Target {target!r} has categories ({variable.describe()}), which have no mean. Say what to "
+            f"average: statistic=lambda {_word(target)}: {_word(target)} == {label} gives a difference of "
+            "probabilities."
+        )
+    if statistic is None and isinstance(variable, Image):
+        raise EvidenceError(
+            f"Target {target!r} is an image. Say what to average of it, a number a row: "
+            f"statistic=lambda {_word(target)}: {_word(target)}.mean((1, 2, 3)) compares brightness."
+        )
+
+
+def measure(
+    target: str, variable: Variable, values: Tensor, statistic: Statistic | None
+) -> NDArray[np.float64]:
+    """The statistic of N rows, (N, *shape).
+
+    Raises:
+        DomainError: the statistic gives another number of rows, or what is no number.
+    """
+    seen: Any = variable.decode(values)
+    if statistic is None:
+        assert isinstance(variable, Continuous)
+        return seen.double().cpu().numpy()
+    # A statistic that works in place must not reach the values.
+    seen = seen.clone() if isinstance(seen, Tensor) else np.array(seen)
+    found = statistic(seen)
+    try:
+        array = np.asarray(found.detach().cpu() if isinstance(found, Tensor) else found, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise DomainError(
+            f"statistic of {target!r} gives numbers or booleans, got a {type(found).__name__}."
+        ) from error
+    if array.shape[:1] != (len(values),):
+        raise DomainError(
+            f"statistic of {target!r} gives one number a row: for {len(values)} rows expected shape "
+            f"({len(values)},) or ({len(values)}, ...), got {array.shape}. It sees all rows at once."
+        )
+    if not np.isfinite(array).all():
+        bad = int(np.argwhere(~np.isfinite(array))[0][0])
+        raise DomainError(f"statistic of {target!r} is {array[bad]} in row {bad}, expected finite numbers.")
+    return array
+
+
+def _word(node: str) -> str:
+    return node.replace("-", "_")

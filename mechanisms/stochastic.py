@@ -1,0 +1,105 @@
+"""``x := u``, u ~ a given law: a node drawn afresh for every row and sample, whatever it would have been.
+
+Draws come from the given generator alone: directly for the families of ``mechanisms.noise_families``; for a
+Pyro or torch distribution, which draws from the global state, under a lent state seeded by the generator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+from typing import Literal, final
+
+import torch
+from torch import Generator, Tensor
+from torch.distributions import Distribution
+
+from graphs.clipping import encode_clipped
+from graphs.errors import ShapeError
+from graphs.variables import Categorical, Variable
+from mechanisms.base import Abducted, Mechanism, MechanismSpec, Noise, Parents
+from mechanisms.extrapolation import warn_unseen
+from mechanisms.noise_families import NoiseLaw
+
+__all__ = ["Drawn", "StochasticMechanism"]
+
+
+class Drawn(MechanismSpec, frozen=True):
+    """A law that only the running program knows: no file can say it."""
+
+    kind: Literal["drawn"] = "drawn"
+    training: None = None
+
+
+@final
+class StochasticMechanism(Mechanism):
+    """``x := u``. Noise: leaf "value", (N, *event) float64 in the user's form, categories as codes."""
+
+    def __init__(
+        self, node: str, variable: Variable, law: NoiseLaw | Distribution, *, clip: bool = False
+    ) -> None:
+        """Bind the law.
+
+        Args:
+            node: the node, for messages.
+            variable: of the node.
+            law: of one value. A family of one number fills a larger event with independent draws.
+            clip: move what is out of bounds onto the bound, instead of refusing it.
+
+        Raises:
+            ShapeError: the distribution's values have another shape than the variable's.
+        """
+        super().__init__(Drawn(), variable, {})
+        self.where, self.clip = f"Intervention on {node!r}: the drawn value", clip
+        self.draw = _law_draws(law, variable) if isinstance(law, NoiseLaw) else _draws(law, variable, node)
+        # Draws are numbers: codes, also where categories have labels.
+        self.form = Categorical(variable.size) if isinstance(variable, Categorical) else variable
+
+    def sample_noise(self, n: int, *, generator: Generator) -> Noise:
+        """``n`` draws."""
+        return Noise(n, {"value": self.draw(n, generator)})
+
+    def generate(self, parents: Parents, noise: Noise) -> Tensor:
+        """The draws, checked against the variable's domain.
+
+        Raises:
+            DomainError: a draw lies outside.
+        """
+        drawn = noise["value"]
+        encoded = (
+            encode_clipped(self.form, drawn, where=self.where)
+            if self.clip
+            else self.form.encode(drawn, where=self.where)
+        )
+        value = torch.as_tensor(encoded, device=drawn.device)
+        warn_unseen(value, self.seen_range, where=self.where)
+        return value
+
+    def abduct(self, value: Tensor, parents: Parents, *, generator: Generator) -> Abducted:
+        """The value is the draw."""
+        return Abducted(Noise(len(value), {"value": torch.as_tensor(self.form.decode(value)).double()}))
+
+
+def _law_draws(law: NoiseLaw, variable: Variable) -> Callable[[int, Generator], Tensor]:
+    event = variable.event_shape
+    return lambda n, generator: law.sample(n * prod(event), generator).reshape(n, *event)
+
+
+def _draws(distribution: Distribution, variable: Variable, node: str) -> Callable[[int, Generator], Tensor]:
+    shape = tuple(distribution.batch_shape + distribution.event_shape)
+    if shape != tuple(variable.event_shape):
+        raise ShapeError(
+            f"Intervention on {node!r}: the distribution draws values of shape {shape}, the variable's are "
+            f"{tuple(variable.event_shape)}. Give the distribution of one value; every row gets its own draw."
+        )
+
+    def draw(n: int, generator: Generator) -> Tensor:
+        seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
+        devices = [generator.device] if generator.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices), torch.no_grad():
+            torch.default_generator.manual_seed(seed)
+            if devices:
+                torch.cuda.manual_seed(seed)
+            return distribution.sample(torch.Size((n,))).to(generator.device, torch.float64)
+
+    return draw

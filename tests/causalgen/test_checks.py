@@ -1,0 +1,195 @@
+"""A right model passes its check, and each way of being wrong is found and named."""
+
+import json
+
+import networkx as nx
+import numpy as np
+import pytest
+import torch
+
+import causalgen as cg
+from causalgen import goodness
+from graphs.errors import DataError, InterventionError, NotFittedError
+from tests.mechanisms.fit import normal
+
+N = 1000
+RANDOM = np.random.default_rng(0)
+X, U, W = RANDOM.normal(size=(3, N))
+Y = 2 * X + U
+Z = -X + 0.5 * Y + RANDOM.normal(size=N)
+ROWS = {"x": X, "y": Y, "z": Z, "w": W}
+RIGHT = [("x", "y"), ("x", "z"), ("y", "z")]
+
+
+def fitted(edges, rows, variables=None, **mechanisms):
+    graph = nx.DiGraph(edges)
+    graph.add_nodes_from(rows)
+    variables = {node: cg.Continuous() for node in rows} | (variables or {})
+    linear = {node: cg.mechanisms.Additive() for node in rows if variables[node].type == "continuous"}
+    return cg.SCM(graph, variables, linear | mechanisms).fit(rows, progress=False)
+
+
+def failed(report):
+    return {str(test) for test in report.independences if not test.holds}
+
+
+def test_a_right_model_passes():
+    report = fitted(RIGHT, ROWS).check(ROWS)
+    assert report.ok and not report.problems and not report.skipped
+    assert {str(test) for test in report.independences} == {
+        "noise of y ⟂ x",
+        "noise of z ⟂ x",
+        "noise of z ⟂ y",
+        "x ⟂ w",
+        "y ⟂ w | x",
+        "z ⟂ w | x, y",
+    }
+
+
+def test_a_missing_edge_is_found():
+    report = fitted([("x", "y"), ("y", "z")], ROWS).check(ROWS)
+    assert failed(report) == {"z ⟂ x | y"} and not report.ok
+    assert report.problems[0].startswith("z depends on x beyond its parents")
+
+
+def test_a_common_cause_is_found():
+    rows = {"y": Y, "z": X + RANDOM.normal(size=N), "w": W}
+    assert failed(fitted([("w", "y"), ("w", "z")], rows).check(rows)) == {"z ⟂ y | w"}
+
+
+@pytest.mark.parametrize(("edge", "ok"), [(("x", "y"), True), (("y", "x"), False)])
+def test_the_direction_of_a_nonlinear_edge(edge, ok):
+    rows = {"x": X, "y": np.tanh(2 * X) + 0.5 * X**2 + 0.3 * U}
+    network = cg.mechanisms.Additive(function="network", training={"epochs": 40})
+    report = fitted([edge], rows, x=network, y=network).check(rows)
+    assert (not failed(report)) == ok == report.ok
+
+
+def test_a_wrong_form_is_told_from_a_wrong_graph():
+    rows = {"x": X, "y": X**2 + U}
+    report = fitted([("x", "y")], rows).check(rows)
+    assert failed(report) == {"noise of y ⟂ x"}
+    assert "wrong form of mechanism" in str(report)
+
+
+def test_categories(categories):
+    scm, rows = categories
+    assert scm.check(rows).ok
+    wrong = cg.SCM(nx.DiGraph([("a", "b"), ("b", "c")]), scm.variables, {"c": cg.mechanisms.Additive()})
+    assert "c ⟂ a | b" in failed(wrong.fit(rows, progress=False).check(rows))
+
+
+def test_a_missing_edge_between_categories():
+    random = np.random.default_rng(1)
+    a = random.integers(0, 3, N)
+    b = (a + (random.random(N) < 0.4)) % 3
+    rows = {"a": a, "b": b, "c": (a + b + (random.random(N) < 0.3)) % 3}
+    variables = {node: cg.Categorical(3) for node in rows}
+    edges = [("a", "b"), ("b", "c")]
+    assert failed(fitted(edges, rows, variables).check(rows)) == {"c ⟂ a | b"}
+    assert fitted([*edges, ("a", "c")], rows, variables).check(rows).ok
+
+
+def test_a_mechanism_that_fits_worse_than_the_marginal():
+    rows = {"x": np.exp(2 * X)}
+    report = fitted([], rows).check(rows)
+    assert not report.fits["x"].holds and not report.ok
+    assert report.fits["x"].mechanism < report.fits["x"].baseline
+    assert report.problems == ["x: the marginal alone explains it better."]
+
+
+def test_the_marginal_is_a_density():
+    values = torch.cat([normal(300), torch.tensor([1e6]).double()])  # an outlier costs a few nats, no more
+    grid = torch.linspace(-60, 60, 20_001).double()
+    density = [goodness._kernels(torch.cat([values, point[None]]))[-1].exp() for point in grid[::50]]
+    assert torch.trapezoid(torch.stack(density), grid[::50]).item() == pytest.approx(1, abs=0.02)
+    assert goodness._kernels(values)[300] > -60
+
+
+def test_likelihoods_are_means_of_log_prob_on_the_rows():
+    scm = fitted(RIGHT, ROWS)
+    total = sum(fit.mechanism for fit in scm.check(ROWS).fits.values())
+    assert total == pytest.approx(scm.log_prob(ROWS).mean().item())
+
+
+def test_without_a_density_generated_values_are_compared():
+    empirical = cg.mechanisms.Additive(noise="empirical")
+    right = fitted(RIGHT, ROWS, y=empirical).check(ROWS).fits["y"]
+    assert right.measure == "energy distance" and right.holds
+    assert right.mechanism < 0.1 * right.baseline
+    shifted = ROWS | {"z": Z + 20}
+    assert not fitted(RIGHT, ROWS, z=empirical).check(shifted).fits["z"].holds
+
+
+def test_equations_that_the_rows_contradict():
+    rows = {"x": X, "y": 2 * X}
+    equation = cg.mechanisms.Equation(value="2*x")
+    report = fitted([("x", "y")], rows, y=equation).check(rows)
+    assert report.ok and report.fits["y"].measure == "none"
+    assert report.skipped == {"y": "it has no noise: its parents determine it"}
+    contradicted = fitted([("x", "y")], rows, y=equation).check({"x": X, "y": Y})
+    assert not contradicted.ok and "y" in contradicted.problems[0]
+
+
+def test_impossible_categories_are_a_problem_and_no_error():
+    rows = {"a": np.arange(40) % 2, "b": np.arange(40) % 2}
+    counted = cg.mechanisms.Categorical(smoothing=0)
+    variables = {node: cg.Categorical(2) for node in rows}
+    scm = fitted([("a", "b")], rows, variables, b=counted)
+    report = scm.check(rows | {"b": 1 - rows["b"]})
+    assert not report.fits["b"].holds
+    assert report.skipped["b"] == "no noise explains the rows"
+    json.dumps(report.to_dict())
+
+
+def test_pictures_are_compared_and_their_noise_is_not_tested(pictures):
+    scm, rows = pictures
+    report = scm.check(rows)
+    assert report.fits["picture"].measure == "energy distance"
+    assert "approximately" in report.skipped["picture"]
+
+
+def test_intervened_nodes_are_left_out():
+    scm = fitted(RIGHT, ROWS)
+    report = scm.do({"y": 1.0}).check(ROWS)
+    assert report.skipped == {"y": "it was intervened on"} and report.fits["y"].measure == "none"
+    with pytest.raises(InterventionError, match="function of a natural value"):
+        scm.do({"y": cg.Shift(1)}).check(ROWS)
+
+
+def test_the_seed_decides():
+    scm = fitted(RIGHT, ROWS)
+    first, again = scm.check(ROWS, seed=3), scm.check(ROWS, seed=3)
+    assert first.to_dict() == again.to_dict()
+    assert first.to_dict() != scm.check(ROWS, seed=4).to_dict()
+
+
+def test_at_most_so_many_rows_are_looked_at():
+    many = {node: np.tile(column, 3) for node, column in ROWS.items()}
+    assert fitted(RIGHT, ROWS).check(many).rows == 1000
+
+
+def test_large_graphs_are_sampled(monkeypatch):
+    monkeypatch.setattr("causalgen.checks._TESTS", 2)
+    report = fitted(RIGHT, ROWS).check(ROWS)
+    assert report.untested == 1 and len(report.independences) == 3 + 2
+    assert "1 further independences" in str(report)
+
+
+def test_the_report_reads_well():
+    text = str(fitted([("x", "y"), ("y", "z")], ROWS).check(ROWS))
+    assert text.startswith("Checked 4 nodes on 1,000 rows: 1 problem found.\n")
+    (line,) = [line for line in text.splitlines() if "z ⟂ x | y" in line]
+    assert line.endswith("FAILS")
+    assert "np." not in text and max(map(len, text.splitlines())) <= 140
+
+
+def test_what_cannot_be_checked():
+    scm = fitted(RIGHT, ROWS)
+    with pytest.raises(DataError, match="at least 20 rows, got 5"):
+        scm.check({node: column[:5] for node, column in ROWS.items()})
+    with pytest.raises(DataError):
+        scm.check({"x": X})
+    fresh = cg.SCM(nx.DiGraph([("x", "y")]), {"x": cg.Continuous(), "y": cg.Continuous()})
+    with pytest.raises(NotFittedError, match="'x'"):
+        fresh.check(ROWS)

@@ -1,0 +1,322 @@
+"""Effects of populations, groups and rows, against closed forms; their errors; and what is refused."""
+
+import networkx as nx
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import causalgen as cg
+
+NORMAL = {"u": {"normal": [0, 1]}}
+
+
+@pytest.fixture(scope="module")
+def uneven():
+    """Age and sex -> dose -> pain; the effect of the dose depends on both: 2 + age/10 + 3 sex."""
+    equation = cg.mechanisms.Equation
+    return cg.SCM(
+        nx.DiGraph([("age", "dose"), ("age", "pain"), ("sex", "pain"), ("dose", "pain")]),
+        variables={
+            "age": cg.Continuous(),
+            "sex": cg.Categorical(["F", "M"]),
+            "dose": cg.Continuous(),
+            "pain": cg.Continuous(),
+        },
+        mechanisms={
+            "age": equation(value="u", noise={"u": {"uniform": [20, 60]}}),
+            "sex": equation(value="u < 0.25", noise={"u": {"uniform": [0, 1]}}),
+            "dose": equation(value="0.1*age + u", noise=NORMAL),
+            "pain": equation(value="2*dose + 0.1*age*dose + 3*sex*dose + u", noise=NORMAL),
+        },
+    )
+
+
+@pytest.fixture(scope="module")
+def effect(uneven):
+    return uneven.effect("pain", do={"dose": 2}, versus={"dose": 1}, given="sex", seed=0)
+
+
+def test_the_effect_in_a_linear_model_is_the_coefficient(linear):
+    scm, _ = linear
+    weight = {node: scm.mechanisms[node].function.weight[:, 0] for node in "yz"}
+    direct, second = weight["z"][0].item(), weight["z"][1].item()
+    found = scm.effect("z", do={"x": 2.0}, versus={"x": -1.0}, n=200, seed=0)
+    # Both worlds share their noise, so that nothing is left to chance.
+    assert found.value == pytest.approx(3 * (direct + second * weight["y"][0].item()), abs=1e-9)
+    assert found.standard_error < 1e-12
+    assert found.interval == pytest.approx((found.value, found.value), abs=1e-9)
+
+
+def test_an_uneven_effect_is_its_mean_within_the_error_it_states(uneven, effect):
+    # E = 2 + 40/10 + 3/4; var = (40/10)^2 / 12 + 9 * 3/16
+    assert abs(effect.value - 6.75) < 4 * effect.standard_error
+    assert effect.standard_error == pytest.approx(np.sqrt(16 / 12 + 27 / 16) / 100, rel=0.03)
+    low, high = effect.interval
+    assert low < effect.value < high
+    assert (high - low) / 2 == pytest.approx(1.96 * effect.standard_error, rel=0.15)
+    assert effect.overall.under_do - effect.overall.under_versus == pytest.approx(effect.value)
+
+
+def test_stated_intervals_cover_as_often_as_they_say(uneven):
+    ask = {"do": {"dose": 2}, "versus": {"dose": 1}, "n": 100, "confidence": 0.8}
+    found = [uneven.effect("pain", **ask, seed=seed) for seed in range(200)]
+    hits = sum(each.interval[0] <= 6.75 <= each.interval[1] for each in found)
+    assert 140 <= hits <= 178  # 160 expected, standard deviation 5.7
+    errors = np.mean([each.standard_error for each in found])
+    assert np.std([each.value for each in found]) == pytest.approx(errors, rel=0.2)
+
+
+def test_many_draws_keep_their_interval(uneven):
+    """Beyond 20,000 they are resampled in bundles."""
+    found = uneven.effect("pain", do={"dose": 2}, versus={"dose": 1}, n=50_000, seed=0)
+    low, high = found.interval
+    assert (high - low) / 2 == pytest.approx(1.96 * found.standard_error, rel=0.15)
+
+
+def test_shared_noise_leaves_less_to_chance_than_two_samples_would(uneven, effect):
+    ys = (
+        uneven.sample(10_000, do={"dose": 2}, seed=3)["pain"],
+        uneven.sample(10_000, do={"dose": 1}, seed=4)["pain"],
+    )
+    apart = np.sqrt(sum(y.var().item() for y in ys) / 10_000)
+    assert effect.standard_error < 0.7 * apart
+
+
+def test_groups_have_their_own_effects(effect):
+    assert list(effect.groups) == ["F", "M"]
+    assert sum(each.rows for each in effect.groups.values()) == 10_000
+    for label, expected in (("F", 6.0), ("M", 9.0)):
+        each = effect.groups[label]
+        assert abs(each.value - expected) < 4 * each.standard_error
+    share = effect.groups["M"].rows / 10_000
+    mean = (1 - share) * effect.groups["F"].value + share * effect.groups["M"].value
+    assert mean == pytest.approx(effect.value)
+
+
+def test_continuous_groups_are_cut_at_edges(uneven):
+    found = uneven.effect(
+        "pain", do={"dose": 2}, versus={"dose": 1}, given={"sex": None, "age": [30, 50]}, seed=0
+    )
+    assert list(found.groups) == [(sex, age) for sex in "FM" for age in ("< 30", "[30, 50)", ">= 50")]
+    for (sex, age), each in found.groups.items():
+        middle = {"< 30": 25, "[30, 50)": 40, ">= 50": 55}[age]
+        assert abs(each.value - (2 + middle / 10 + 3 * (sex == "M"))) < 4 * each.standard_error
+    frame = found.to_frame()
+    assert list(frame.columns[:3]) == ["sex", "age", "value"]
+    assert len(frame) == 6
+
+
+def test_the_treated_are_a_group_of_their_own(uneven):
+    """By the natural dose: high ones go with age, and so with a larger effect."""
+    found = uneven.effect("pain", do={"dose": 2}, versus={"dose": 1}, given={"dose": [4]}, seed=0, n=20_000)
+    draws = uneven.sample(20_000, seed=9)
+    for label, mask in (("< 4", draws["dose"] < 4), (">= 4", draws["dose"] >= 4)):
+        effects = 2 + draws["age"][mask] / 10 + 3 * torch.as_tensor(draws["sex"] == "M")[mask]
+        each = found.groups[label]
+        assert abs(each.value - effects.mean().item()) < 6 * each.standard_error
+    assert found.groups[">= 4"].value - found.groups["< 4"].value > 0.5
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "words"),
+    [
+        ("pain", cg.EvidenceError, "'pain' descends from 'dose', which is set.*Group by"),
+        (["sex", "pain"], cg.EvidenceError, "'pain' descends"),
+        ("sx", cg.UnknownNameError, "in given.*Did you mean 'sex'"),
+        ("age", cg.DomainError, r"10,000 distinct values.*given=\{'age': \["),
+        ({"age": [50, 30]}, cg.EvidenceError, "increasing"),
+        ({"age": []}, cg.EvidenceError, "increasing"),
+        ({"age": ["old"]}, cg.EvidenceError, "numbers"),
+        ({"sex": [0.5]}, cg.EvidenceError, "need no edges"),
+    ],
+)
+def test_bad_groups_are_one_clear_error(uneven, given, error, words):
+    with pytest.raises(error, match=words):
+        uneven.effect("pain", do={"dose": 2}, versus={"dose": 1}, given=given, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("asked", "error", "words"),
+    [
+        ({"target": "pan"}, cg.UnknownNameError, "'pan' in target. Did you mean 'pain'"),
+        ({"do": {}}, cg.InterventionError, "do sets nothing"),
+        ({"do": None}, cg.InterventionError, "do sets nothing"),
+        ({"do": {"dos": 1}}, cg.UnknownNameError, "Did you mean 'dose'"),
+        ({"versus": {"dos": 1}}, cg.UnknownNameError, "Did you mean 'dose'"),
+        ({"do": {"sex": "X"}}, cg.DomainError, "Intervention on 'sex'"),
+        ({"do": {"dose": [1, 2, 3]}}, cg.InterventionError, "3 values, but the population 10000"),
+        ({"do": {"dose": cg.World("w")["dose"]}}, cg.UnknownNameError, "Unknown world 'w'"),
+        ({"worlds": {"do": {}}}, cg.InterventionError, "'do' already"),
+        ({"target": "sex"}, cg.EvidenceError, "no mean.*statistic=lambda sex: sex == 'F'"),
+        ({"statistic": 3}, cg.EvidenceError, "statistic is a function"),
+        ({"statistic": lambda y: y.mean()}, cg.DomainError, r"one number a row.*got \(\)"),
+        ({"statistic": lambda y: ["a"] * len(y)}, cg.DomainError, "numbers or booleans"),
+        ({"statistic": lambda y: y / 0}, cg.DomainError, "expected finite"),
+        ({"versus": 3}, cg.InterventionError, "versus maps nodes.*int"),
+        ({"given": 3}, cg.EvidenceError, "given names nodes.*3"),
+        ({"n": 1}, cg.EvidenceError, "at least 2"),
+        ({"confidence": 95}, cg.EvidenceError, "0.95"),
+        ({"evidence": {"age": 3.0, "pian": 2}}, cg.UnknownNameError, "Did you mean 'pain'"),
+    ],
+)
+def test_bad_questions_are_one_clear_error(uneven, asked, error, words):
+    question = {"target": "pain", "do": {"dose": 2}, "versus": {"dose": 1}, "seed": 0, **asked}
+    with pytest.raises(error, match=words):
+        uneven.effect(question.pop("target"), **question)
+
+
+def test_images_need_a_statistic(pictures):
+    scm, data = pictures
+    with pytest.raises(cg.EvidenceError, match="'picture' is an image.*mean"):
+        scm.effect("picture", do={"kind": 1})
+    with pytest.raises(cg.EvidenceError, match="no single value"):
+        scm.effect("kind", do={"kind": 1}, given="picture", statistic=lambda kind: kind)
+    evidence = {node: values[:3] for node, values in data.items()}
+    ask = {"do": {"kind": 1}, "versus": {"kind": 0}, "evidence": evidence, "seed": 0, "n": 6}
+    bright = scm.effect("picture", **ask, statistic=lambda picture: picture.mean((1, 2, 3)))
+    pixels = scm.effect("picture", **ask, statistic=lambda picture: picture)
+    assert bright.individual.shape == (3,)
+    assert pixels.value.shape == (1, 8, 8)
+    assert pixels.value.mean() == pytest.approx(bright.value, abs=1e-6)
+    assert pixels.to_frame()["component"].tolist()[9] == (0, 1, 1)
+    assert bright.provenance == ("approximate", "copied")
+    assert "approximate" in repr(bright)
+
+
+def test_a_category_s_effect_is_a_difference_of_probabilities(categories):
+    scm, _ = categories
+    found = scm.effect("b", do={"a": "high"}, versus={"a": "low"}, statistic=lambda b: b == 2, seed=0)
+    probability = [
+        scm.mechanisms["b"].log_prob(torch.tensor([2]), {"a": torch.tensor([code])}).exp().item()
+        for code in (2, 0)
+    ]
+    assert abs(found.value - (probability[0] - probability[1])) < 4 * found.standard_error
+    assert found.overall.under_do == pytest.approx(probability[0], abs=0.02)
+
+
+def test_labels_reach_the_statistic(categories):
+    scm, _ = categories
+    found = scm.effect("a", do={"a": "high"}, statistic=lambda a: a == "high", n=300, seed=0)
+    assert found.overall.under_do == 1
+    assert 0.2 < found.overall.under_versus < 0.5
+    assert "against no intervention" in repr(found)
+    assert found.provenance == ("interventional", "prior")
+
+
+def test_effects_of_rows_are_differences_of_counterfactuals(uneven):
+    rows = pd.DataFrame({name: np.asarray(value) for name, value in uneven.sample(30, seed=2).items()})
+    rows.index = pd.RangeIndex(100, 130)
+    # Which u gave the sex cannot be told, nor need it be.
+    found = uneven.effect("pain", do={"dose": cg.Shift(1.0)}, evidence=rows, given="sex", seed=0)
+    expected = 2 + rows["age"] / 10 + 3 * (rows["sex"] == "M")
+    np.testing.assert_allclose(found.individual, expected, atol=1e-9)
+    assert found.individual_error.max() == 0
+    assert found.value == pytest.approx(expected.mean())
+    assert found.standard_error == pytest.approx(expected.std() / np.sqrt(30))
+    for label, each in found.groups.items():
+        assert each.value == pytest.approx(expected[rows["sex"] == label].mean())
+        assert each.rows == (rows["sex"] == label).sum()
+    frame = found.to_frame(individual=True)
+    assert frame.index.equals(rows.index)
+    assert list(frame.columns) == ["effect", "standard_error"]
+    assert "30 rows of evidence (copied, exact)" in repr(found)
+
+
+def test_one_exact_row_has_no_error(uneven):
+    row = {name: value[:1] for name, value in uneven.sample(1, seed=2).items()}
+    found = uneven.effect("pain", do={"dose": cg.Shift(1.0)}, evidence=row, seed=0)
+    assert found.individual.shape == (1,)
+    assert found.standard_error == 0
+    assert found.interval == (found.value, found.value)
+
+
+def test_what_evidence_leaves_open_is_drawn(categories):
+    """Of one row: the error is of its draws, and shrinks as they grow."""
+    scm, data = categories
+    at = np.flatnonzero((data["a"] == "mid") & (data["b"] == 1))[0]
+    row = {node: values[at : at + 1] for node, values in data.items()}
+    ask = {"do": {"a": "high"}, "versus": {"a": "low"}, "statistic": lambda b: b == 2, "evidence": row}
+    few, many = (scm.effect("b", **ask, n=n, seed=0) for n in (200, 20_000))
+    # In exponential clocks E of rate 1: mid gave 1 where 2 was as likely, so E_2 is 0.5 (E + 2 E'). Under
+    # high, where 2 is as likely as 0, it comes first with probability E exp(-E_2) = 2/3 * 1/2; under low
+    # never.
+    assert many.value == pytest.approx(1 / 3, abs=0.03)
+    assert abs(few.value - many.value) < 5 * few.standard_error
+    assert many.individual_error[0] == pytest.approx(many.standard_error, rel=1e-6)
+    assert many.standard_error == pytest.approx(np.sqrt(2 / 9 / 20_000), rel=0.05)
+    assert many.provenance == ("posterior",)
+
+
+def test_what_evidence_leaves_out_is_inferred():
+    """x -> m -> y <- x, with y = 2 x + 3 m + x m / 2 + u, and m not seen: Gaussian given x and y."""
+    equation = {"x": "u", "m": "0.7*x + u", "y": "2*x + 3*m + 0.5*x*m + u"}
+    scm = cg.SCM(
+        nx.DiGraph([("x", "m"), ("x", "y"), ("m", "y")]),
+        variables={node: cg.Continuous() for node in "xmy"},
+        mechanisms={node: cg.mechanisms.Equation(value=equation[node], noise=NORMAL) for node in "xmy"},
+    )
+    found = scm.effect("y", do={"x": 2.0}, versus={"x": 0.0}, evidence={"x": [1.0], "y": [4.0]}, seed=0)
+    slope = 3.5
+    m = 0.7 + slope / (1 + slope**2) * (4.0 - 2.0 - slope * 0.7)
+    # Y(2) - Y(0) = 4 + 4 (m + 0.7) - 3 (m - 0.7)
+    assert abs(found.value - (4 + 4 * (m + 0.7) - 3 * (m - 0.7))) < 5 * found.standard_error
+    assert 0 < found.standard_error < 0.05
+    assert found.provenance == ("inferred",)
+
+
+def test_the_same_seed_gives_the_same_effect(categories):
+    scm, _ = categories
+    ask = {"do": {"a": "high"}, "versus": {"a": "low"}, "n": 500}
+    found = [scm.effect("c", **ask, seed=seed) for seed in (0, 0, 1)]
+    frames = [each.to_frame() for each in found]
+    pd.testing.assert_frame_equal(frames[0], frames[1])
+    assert frames[0]["value"][0] != frames[2]["value"][0]
+    drawn = scm.effect("c", **ask)
+    pd.testing.assert_frame_equal(scm.effect("c", **ask, seed=drawn.seed).to_frame(), drawn.to_frame())
+
+
+def test_effects_leave_the_global_random_state_alone(uneven):
+    states = torch.get_rng_state(), np.random.get_state()[1].copy()
+    uneven.effect("pain", do={"dose": 2}, n=50)
+    assert torch.equal(states[0], torch.get_rng_state())
+    np.testing.assert_array_equal(states[1], np.random.get_state()[1])
+
+
+def test_more_confidence_is_a_wider_interval(uneven):
+    ask = {"do": {"dose": 2}, "versus": {"dose": 1}, "n": 500, "seed": 0}
+    narrow, wide = (uneven.effect("pain", **ask, confidence=level).interval for level in (0.5, 0.99))
+    assert wide[0] < narrow[0] < narrow[1] < wide[1]
+
+
+def test_no_effect_on_what_is_not_reached_is_exactly_none(uneven):
+    found = uneven.effect("age", do={"dose": 2}, versus={"dose": 1}, n=100, seed=0)
+    assert (found.value, found.standard_error, *found.interval) == (0, 0, 0, 0)
+
+
+def test_the_controlled_direct_effect_sets_the_mediator_in_both(linear):
+    scm, _ = linear
+    found = scm.effect("z", do={"x": 1.0, "y": 0.0}, versus={"x": 0.0, "y": 0.0}, n=50, seed=0)
+    assert found.value == pytest.approx(scm.mechanisms["z"].function.weight[0, 0].item(), abs=1e-9)
+
+
+def test_effects_in_a_model_that_was_intervened_on(linear):
+    scm, _ = linear
+    weight = scm.mechanisms["z"].function.weight[:, 0]
+    for before in ({"y": 1.0}, {"y": cg.Shift(1.0)}):
+        found = scm.do(before).effect("z", do={"x": 1.0}, versus={"x": 0.0}, n=50, seed=0)
+        total = weight[0] + (
+            weight[1] * scm.mechanisms["y"].function.weight[0, 0] if callable(before["y"]) else 0
+        )
+        assert found.value == pytest.approx(total.item(), abs=1e-9)
+
+
+def test_an_effect_reads_well(effect):
+    lines = repr(effect).splitlines()
+    assert lines[0] == "Effect on pain of do(dose = 2) against do(dose = 1)"
+    assert lines[1].startswith("  6.7")
+    assert lines[2] == "  over 10,000 draws (prior); 95 % interval"
+    assert lines[3] == "by sex:"
+    assert lines[4].startswith("  F  6.0") or lines[4].startswith("  F  5.9")
+    assert list(effect.to_frame()["sex"]) == ["F", "M"]
+    assert len(effect.to_frame(individual=True)) == 10_000

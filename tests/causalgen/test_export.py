@@ -1,0 +1,112 @@
+"""Saved results: they read back as data, replace only their own kind, and lose nothing."""
+
+import json
+
+import networkx as nx
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import causalgen as cg
+from causalgen.data import read_data
+from causalgen.export import to_frame, to_png
+from causalgen.result_folder import write_result
+
+
+@pytest.fixture(scope="module")
+def vectors():
+    """a pair of numbers -> a number."""
+    random = np.random.default_rng(0)
+    pair = random.normal(size=(50, 2))
+    data = {"pair": pair, "sum": pair.sum(1) + random.normal(size=50)}
+    scm = cg.SCM(
+        nx.DiGraph([("pair", "sum")]),
+        variables={"pair": cg.Continuous(shape=(2,)), "sum": cg.Continuous()},
+        mechanisms={"pair": cg.mechanisms.Additive(), "sum": cg.mechanisms.Additive()},
+    )
+    return scm.fit(data, progress=False), data
+
+
+@pytest.mark.parametrize("model", ["linear", "categories", "pictures", "vectors"])
+def test_a_saved_result_reads_back_as_data(model, request, tmp_path):
+    scm, data = request.getfixturevalue(model)
+    evidence = {node: values[:3] for node, values in data.items()}
+    cf = scm.counterfactual(evidence, do={}, seed=0)
+    cf.save(tmp_path / "cf")
+    for table, values in (("values.csv", cf), ("factual/values.csv", cf.factual)):
+        read = read_data(tmp_path / "cf" / table, scm.variables)
+        for node, variable in scm.variables.items():
+            expected = variable.encode(values[node], where=node)
+            tolerance = 1.01 / 255 if isinstance(variable, cg.Image) else 0
+            np.testing.assert_allclose(read.tensor(node).numpy(), expected, rtol=0, atol=tolerance)
+
+
+def test_samples_are_all_saved(categories, pictures, tmp_path):
+    scm, data = categories
+    evidence = pd.DataFrame({node: values[:2] for node, values in data.items()}, index=["p", "q"])
+    cf = scm.counterfactual(evidence, do={"a": "mid"}, num_samples=3, seed=0)
+    frame = to_frame(cf)
+    assert frame.index.names == ["sample", None]
+    assert frame.index.tolist() == [(s, r) for s in range(3) for r in "pq"]
+    for node in cf:
+        np.testing.assert_array_equal(frame[node].to_numpy().reshape(3, 2), np.asarray(cf[node]))
+    told = json.loads((cf.save(tmp_path / "table") / "result.json").read_text())
+    assert np.array(told["values"]["c"]).shape == (3, 2)
+    assert told["index"] == ["p", "q"]
+    scm, data = pictures
+    evidence = {node: values[:2] for node, values in data.items()}
+    folder = scm.counterfactual(evidence, do={"kind": 1}, num_samples=3, seed=0).save(tmp_path / "pictures")
+    assert len(list((folder / "picture").glob("*.png"))) == 6
+    assert len(list((folder / "factual" / "picture").glob("*.png"))) == 2
+
+
+def test_an_index_of_several_levels_is_kept(linear):
+    scm, data = linear
+    index = pd.MultiIndex.from_tuples([("a", 1), ("b", 2)], names=["site", "visit"])
+    frame = pd.DataFrame({node: values[:2] for node, values in data.items()}, index=index)
+    one = to_frame(scm.counterfactual(frame, do={"x": 0.0}, seed=0))
+    pd.testing.assert_index_equal(one.index, index)
+    many = to_frame(scm.counterfactual(frame, do={"x": 0.0}, num_samples=2, seed=0))
+    assert many.index.names == ["sample", "site", "visit"]
+
+
+def test_a_result_replaces_a_result_and_nothing_else(linear, tmp_path):
+    scm, _ = linear
+    draws = scm.sample(2, seed=0)
+    (tmp_path / "empty").mkdir()
+    draws.save(tmp_path / "empty")
+    scm.sample(3, seed=0).save(tmp_path / "empty")
+    assert len(pd.read_csv(tmp_path / "empty" / "values.csv")) == 3
+    (tmp_path / "empty" / "mine.txt").write_text("mine")
+    with pytest.raises(cg.CheckpointError, match="mine.txt"):
+        draws.save(tmp_path / "empty")
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(cg.CheckpointError, match="no folder"):
+        draws.save(tmp_path / "file")
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "result.json").write_text('{"files": ["result.json"]}')
+    with pytest.raises(cg.CheckpointError, match=r"result\.json"):
+        draws.save(other)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "file", "other"]
+
+
+def test_a_failure_halfway_leaves_the_old_result(tmp_path):
+    write_result(tmp_path / "r", [("a.txt", b"old")], {})
+
+    def files():
+        yield "a.txt", b"new"
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(cg.CheckpointError, match="No space left"):
+        write_result(tmp_path / "r", files(), {})
+    assert (tmp_path / "r" / "a.txt").read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["r"]
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5])
+def test_any_number_of_channels_makes_a_png(channels):
+    assert (
+        to_png(torch.rand(channels, 4, 6, generator=torch.Generator().manual_seed(0)).numpy())[1:4] == b"PNG"
+    )

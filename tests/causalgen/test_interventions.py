@@ -1,0 +1,501 @@
+"""What ``do`` may say: expressions, draws, policies, other mechanisms; their laws, and what is refused."""
+
+import warnings
+
+import networkx as nx
+import numpy as np
+import pyro.distributions as dist
+import pytest
+import torch
+
+import causalgen as cg
+from mechanisms.base import Mechanism, MechanismSpec
+
+
+@pytest.fixture(scope="module")
+def bounded():
+    """a -> b -> c, all in [0, 10] and seen in [1, 9]."""
+    random = np.random.default_rng(0)
+    data = {"a": random.uniform(1, 9, 200)}
+    data["b"] = np.clip(10 - data["a"] + random.normal(size=200) / 4, 1, 9)
+    data["c"] = np.clip(data["b"] + random.normal(size=200) / 4, 1, 9)
+    scm = cg.SCM(
+        nx.DiGraph([("a", "b"), ("b", "c")]),
+        variables={node: cg.Continuous(0, 10) for node in "abc"},
+        mechanisms={node: cg.mechanisms.Additive() for node in "abc"},
+    )
+    return scm.fit(data, progress=False), data
+
+
+def rows(data, n):
+    return {node: torch.as_tensor(values[:n]) for node, values in data.items()}
+
+
+def weights(scm, node):
+    return scm.mechanisms[node].function.weight[:, 0]
+
+
+# Expressions
+
+
+def test_an_expression_reads_other_nodes_in_the_counterfactual_world(linear):
+    scm, data = linear
+    evidence = rows(data, 20)
+    cf = scm.counterfactual(evidence, do={"x": "x + 1", "w": "2*x - 0.5*y"}, seed=0)
+    x = evidence["x"] + 1
+    y = evidence["y"] + weights(scm, "y")[0]
+    torch.testing.assert_close(cf["x"], x, rtol=0, atol=1e-12)
+    torch.testing.assert_close(cf["w"], 2 * x - 0.5 * y, rtol=0, atol=1e-12)
+    assert scm.do({"w": "2*x - 0.5*y"}).graph.parents("w") == ("x", "y")
+    assert cf.do == {"x": "x + 1", "w": "2 * x - 0.5 * y"}
+
+
+def test_an_expression_that_does_not_read_its_own_node_cuts_its_parents_off(linear):
+    scm, data = linear
+    cf = scm.counterfactual(rows(data, 5), do={"y": "3*x"}, seed=0)
+    torch.testing.assert_close(cf["y"], 3 * cf["x"], rtol=0, atol=0)
+    assert scm.do({"y": "3*x"}).graph.nodes == scm.graph.nodes
+
+
+def test_an_expression_of_no_names_is_a_value(linear, categories):
+    scm, data = linear
+    evidence = rows(data, 5)
+    assert torch.equal(
+        scm.counterfactual(evidence, do={"x": "1/2"}, seed=0)["z"],
+        scm.counterfactual(evidence, do={"x": 0.5}, seed=0)["z"],
+    )
+    scm, data = categories
+    evidence = {node: values[:5] for node, values in data.items()}
+    assert (scm.counterfactual(evidence, do={"b": "2"}, seed=0)["b"] == 2).all()
+
+
+def test_a_label_is_a_value_and_other_strings_count_in_codes(categories):
+    scm, data = categories
+    evidence = {node: values[:40] for node, values in data.items()}
+    assert set(scm.counterfactual(evidence, do={"a": "mid"}, seed=0)["a"]) == {"mid"}
+    cf = scm.counterfactual(evidence, do={"a": "minimum(a + 1, 2)"}, seed=0)
+    following = {"low": "mid", "mid": "high", "high": "high"}
+    assert list(cf["a"]) == [following[label] for label in evidence["a"]]
+    cf = scm.counterfactual(evidence, do={"c": "10*a + b"}, seed=0)
+    codes = torch.tensor([["low", "mid", "high"].index(label) for label in evidence["a"]])
+    assert torch.equal(cf["c"], (10 * codes + torch.as_tensor(evidence["b"])).double())
+
+
+def test_a_scalar_counts_for_every_pixel(pictures):
+    scm, data = pictures
+    evidence = {node: values[:4] for node, values in data.items()}
+    cf = scm.counterfactual(evidence, do={"picture": "picture * (0.5 + 0.5*kind)"}, seed=0)
+    factual = cf.factual["picture"]
+    scale = 0.5 + 0.5 * torch.as_tensor(evidence["kind"]).view(-1, 1, 1, 1)
+    torch.testing.assert_close(cf["picture"], (factual * scale).float(), rtol=0, atol=1e-6)
+
+
+# Draws
+
+
+@pytest.mark.parametrize(
+    "law", [{"normal": [2, 0.5]}, dist.Normal(2.0, 0.5), torch.distributions.Normal(2.0, 0.5)], ids=str
+)
+def test_a_draw_is_fresh_in_every_row_and_sample_and_follows_its_law(linear, law):
+    scm, data = linear
+    evidence = {node: values[:100] for node, values in data.items()}
+    state = torch.random.get_rng_state()
+    cf = scm.counterfactual(evidence, do={"y": cg.Stochastic(law)}, num_samples=40, seed=1)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert cf["y"].shape == (40, 100)
+    assert cf["y"].unique().numel() == 4000
+    assert cf["y"].mean().item() == pytest.approx(2, abs=5 * 0.5 / 4000**0.5)
+    assert cf["y"].std().item() == pytest.approx(0.5, rel=0.08)
+    # What is downstream follows; what is not, stays.
+    moved = weights(scm, "z")[1] * (cf["y"] - torch.as_tensor(evidence["y"]))
+    torch.testing.assert_close(cf["z"], torch.as_tensor(evidence["z"]) + moved, rtol=0, atol=1e-10)
+    assert torch.equal(cf["x"][0], torch.as_tensor(evidence["x"]))
+    again = scm.counterfactual(evidence, do={"y": cg.Stochastic(law)}, num_samples=40, seed=1, targets=["y"])
+    other = scm.counterfactual(evidence, do={"y": cg.Stochastic(law)}, num_samples=40, seed=2)
+    assert torch.equal(again["y"], cf["y"])
+    assert not torch.equal(other["y"], cf["y"])
+    assert set(cf.provenance["y"]) == {"interventional"}
+
+
+def test_draws_of_vectors_images_and_categories(pictures, categories):
+    scm, data = pictures
+    evidence = {node: values[:3] for node, values in data.items()}
+    cf = scm.counterfactual(evidence, do={"picture": cg.Stochastic({"uniform": [0, 1]})}, seed=0)
+    assert cf["picture"].shape == (3, 1, 8, 8)
+    assert cf["picture"].unique().numel() > 180
+    scm, data = categories
+    evidence = {node: values[:300] for node, values in data.items()}
+    cf = scm.counterfactual(evidence, do={"a": cg.Stochastic({"categorical": [0.5, 0, 0.5]})}, seed=0)
+    assert set(cf["a"]) == {"low", "high"}
+    vectors = cg.SCM(
+        nx.DiGraph([("k", "v")]),
+        variables={"k": cg.Categorical(2), "v": cg.Continuous(shape=(2,))},
+        mechanisms={"v": cg.mechanisms.Additive()},
+    ).fit({"k": [0, 1, 0, 1], "v": [[0.0, 1], [1, 0], [0, 2], [1, 1]]}, progress=False)
+    law = dist.MultivariateNormal(torch.zeros(2), torch.eye(2))
+    assert vectors.sample(7, do={"v": cg.Stochastic(law)}, seed=0)["v"].shape == (7, 2)
+
+
+# Policies
+
+
+def test_a_policy_reads_values_in_the_users_form(categories):
+    scm, data = categories
+    evidence = {node: values[:30] for node, values in data.items()}
+    seen = []
+
+    def policy(a, c):
+        seen.append(a)
+        return torch.where(torch.as_tensor(a == "high"), c + 1, c)
+
+    cf = scm.counterfactual(evidence, do={"c": cg.Policy(policy, reads=["a", "c"])}, seed=0)
+    assert list(seen[0]) == list(evidence["a"])
+    high = evidence["a"] == "high"
+    assert torch.equal(cf["c"][~high], torch.as_tensor(evidence["c"])[~high])
+    assert torch.equal(cf["c"][high], torch.as_tensor(evidence["c"])[high] + 1)
+
+
+def test_a_policy_without_the_natural_value_brings_only_what_it_reads(linear):
+    scm, _ = linear
+    moved = scm.do({"z": cg.Policy(lambda x, w: x * w, reads=["x", "w"])})
+    assert moved.graph.parents("z") == ("x", "w")
+    draws = moved.sample(50, seed=0)
+    assert torch.equal(draws["z"], draws["x"] * draws["w"])
+    # It is how that model works now, so evidence from it can be abducted.
+    evidence = {node: draws[node] for node in "xyzw"}
+    cf = moved.counterfactual(evidence, do={"x": 2.0}, seed=0)
+    assert torch.equal(cf["z"], 2 * draws["w"])
+
+
+def test_a_policy_sees_every_sample_of_what_it_reads(linear):
+    scm, data = linear
+    evidence = {node: values[:6] for node, values in data.items()}
+    do = {"x": cg.Stochastic({"normal": [0, 1]}), "w": cg.Policy(lambda x: -x, reads=["x"])}
+    cf = scm.counterfactual(evidence, do=do, num_samples=5, seed=0)
+    assert cf["w"].shape == (5, 6)
+    assert torch.equal(cf["w"], -cf["x"])
+
+
+# Other mechanisms
+
+
+def test_replacing_a_mechanism_keeps_the_abducted_noise_or_draws_anew(linear):
+    scm, data = linear
+    evidence = rows(data, 50)
+    parents = {"x": cg.Continuous()}
+    steep = cg.mechanisms.Additive().bind(cg.Continuous(), parents)
+    old = scm.mechanisms["y"]
+    steep.load_state_dict(old.state_dict())
+    steep.function.weight.mul_(3)
+    kept = scm.counterfactual(evidence, do={"y": cg.Replace(steep)}, seed=0)
+    extra = 2 * weights(scm, "y")[0] * evidence["x"]
+    torch.testing.assert_close(kept["y"], evidence["y"] + extra, rtol=0, atol=1e-10)
+    torch.testing.assert_close(kept["z"], evidence["z"] + weights(scm, "z")[1] * extra, rtol=0, atol=1e-10)
+    fresh = scm.counterfactual(evidence, do={"y": cg.Replace(steep, noise="fresh")}, num_samples=3, seed=0)
+    assert fresh["y"].shape == (3, 50)
+    assert fresh["y"].unique().numel() == 150
+    assert scm.do({"y": cg.Replace(steep)}).graph.edges == scm.graph.edges
+
+
+def test_replacing_by_a_spec_with_nothing_to_fit(linear):
+    scm, data = linear
+    spec = cg.mechanisms.Equation(value="x + e", noise={"e": {"normal": [0, 0.1]}})
+    cf = scm.counterfactual(
+        {node: values[:200] for node, values in data.items()},
+        do={"y": cg.Replace(spec, noise="fresh")},
+        seed=0,
+    )
+    assert (cf["y"] - cf["x"]).std().item() == pytest.approx(0.1, rel=0.3)
+    draws = scm.sample(20, do={"y": cg.Replace(cg.mechanisms.Equation(value="2*x"), noise="fresh")}, seed=0)
+    assert torch.equal(draws["y"], 2 * draws["x"])
+
+
+def test_replacing_a_mechanism_by_itself_is_a_no_op_on_images_too(linear, pictures):
+    for scm, data in (linear, pictures):
+        evidence = {node: values[:6] for node, values in data.items()}
+        for node in scm.graph.nodes:
+            cf = scm.counterfactual(evidence, do={node: cg.Replace(scm.mechanisms[node])}, seed=0)
+            for name in scm.graph.nodes:
+                torch.testing.assert_close(cf[name], cf.factual[name], rtol=0, atol=1e-4)
+
+
+# Laws
+
+
+def no_ops(node, parents):
+    found = {
+        "expression": node,
+        "sum": f"{node} + 0*1",
+        "policy": cg.Policy(lambda own: own, reads=[node]),
+        "shift": cg.Shift(0),
+        "scale": cg.Scale(1),
+    }
+    if parents:
+        found["wide policy"] = cg.Policy(lambda other, own: own, reads=[parents[0], node])
+        found["wide expression"] = f"where({parents[0]} > 1e9, 0, {node})"
+    return found
+
+
+@pytest.mark.parametrize("samples", [None, 3])
+def test_no_ops_leave_every_row_bit_equal(linear, samples):
+    scm, data = linear
+    evidence = rows(data, 100)
+    for node in "xyz":
+        for name, no_op in no_ops(node, scm.graph.parents(node)).items():
+            cf = scm.counterfactual(evidence, do={node: no_op}, num_samples=samples, seed=0)
+            for each, value in evidence.items():
+                assert torch.equal(cf[each], value.expand(cf[each].shape)), (node, name, each)
+
+
+def test_no_ops_leave_categories_and_images_as_they_are(categories, pictures):
+    scm, data = categories
+    evidence = {node: values[:60] for node, values in data.items()}
+    for no_op in ("a", cg.Policy(lambda own: own, reads=["a"])):
+        cf = scm.counterfactual(evidence, do={"a": no_op}, seed=0)
+        assert list(cf["a"]) == list(evidence["a"])
+        assert torch.equal(cf["b"], torch.as_tensor(evidence["b"]))
+        assert torch.equal(cf["c"], torch.as_tensor(evidence["c"]))
+    scm, data = pictures
+    evidence = {node: values[:4] for node, values in data.items()}
+    cf = scm.counterfactual(evidence, do={"picture": "picture", "kind": "kind"}, seed=0)
+    assert torch.equal(cf["picture"], cf.factual["picture"])
+
+
+@pytest.mark.parametrize("copying", [True, False])
+def test_consistency_setting_what_was_observed_by_any_means_changes_nothing(linear, copying):
+    scm, data = linear
+    observed = {node: values[7] for node, values in data.items()}
+    y = float(observed["y"])
+    means = (
+        y,
+        repr(y),
+        cg.Policy(lambda: y, reads=[]),
+        cg.Stochastic(dist.Delta(torch.tensor(y, dtype=torch.float64))),
+        cg.Replace(cg.mechanisms.Constant(value=y), noise="fresh"),
+    )
+    for mean in means:
+        cf = scm.counterfactual(observed, do={"y": mean}, seed=0, copy_unaffected=copying)
+        for node in scm.graph.nodes:
+            assert cf[node].item() == pytest.approx(observed[node], abs=1e-12)
+
+
+def test_several_at_once_in_any_order(linear):
+    scm, data = linear
+    evidence = rows(data, 20)
+    do = {
+        "x": "x + 0.1",
+        "y": cg.Policy(lambda x, own: own - x, reads=["x", "y"]),
+        "w": cg.Stochastic({"normal": [0, 1]}),
+        "z": cg.Replace(scm.mechanisms["z"]),
+    }
+    one = scm.counterfactual(evidence, do=do, seed=0)
+    other = scm.counterfactual(evidence, do=dict(reversed(do.items())), seed=0)
+    for node in scm.graph.nodes:
+        assert torch.equal(one[node], other[node])
+    x = evidence["x"] + 0.1
+    y = evidence["y"] + 0.1 * weights(scm, "y")[0] - x
+    torch.testing.assert_close(one["y"], y, rtol=0, atol=1e-10)
+
+
+def test_whether_a_cycle_closes_does_not_depend_on_the_order(linear):
+    scm, _ = linear
+    # x reads z, which is z's cause no longer once z is set.
+    for do in ({"x": "z", "z": 1.0}, {"z": 1.0, "x": "z"}):
+        assert scm.do(do).graph.edges == (("z", "x"), ("x", "y"))
+
+
+def test_abduction_takes_them_too_and_one_row_meets_several_values(linear):
+    scm, data = linear
+    abduction = scm.abduct({node: values[0] for node, values in data.items()}, seed=0)
+    cf = abduction.counterfactual({"x": [0.0, 1.0], "w": "x"})
+    assert cf["w"].tolist() == [0.0, 1.0]
+
+
+# Bounds, and the range seen
+
+
+def test_out_of_bounds_is_an_error_or_is_clipped(bounded):
+    scm, data = bounded
+    evidence = rows(data, 30)
+    ways = {
+        "value": 12.0,
+        "expression": "a + 8",
+        "function": lambda a: a + 8,
+        "shift": cg.Shift(8),
+        "policy": cg.Policy(lambda a: a + 8, reads=["a"]),
+        "draw": cg.Stochastic({"normal": [5, 20]}),
+    }
+    for way in ways.values():
+        with pytest.raises(cg.DomainError, match=r"Intervention on 'a'.*upper bound 10|lower bound 0"):
+            scm.counterfactual(evidence, do={"a": way}, seed=0)
+        cf = scm.counterfactual(evidence, do={"a": way}, seed=0, clip=True, targets=["a"])
+        assert 0 <= cf["a"].min() and cf["a"].max() == 10
+    cf = scm.abduct(evidence).counterfactual({"a": "a + 8"}, clip=True, targets=["a"])
+    assert torch.equal(cf["a"], (evidence["a"] + 8).clamp(0, 10))
+    assert scm.sample(5, do={"c": 50}, clip=True, seed=0)["c"].tolist() == [10.0] * 5
+    assert scm.do({"c": -3}, clip=True).sample(2, seed=0)["c"].tolist() == [0.0, 0.0]
+
+
+def test_clipping_pixels_and_never_categories_or_nan(pictures, linear):
+    scm, data = pictures
+    evidence = {node: values[:2] for node, values in data.items()}
+    cf = scm.counterfactual(evidence, do={"picture": "3*picture"}, seed=0, clip=True)
+    torch.testing.assert_close(cf["picture"], (3 * cf.factual["picture"]).clamp(0, 1), rtol=0, atol=1e-6)
+    with pytest.raises(cg.DomainError):
+        scm.counterfactual(evidence, do={"kind": 2}, clip=True)
+    scm, data = linear
+    with pytest.raises(cg.DomainError, match="finite"):
+        scm.counterfactual(rows(data, 2), do={"x": float("nan")}, clip=True)
+
+
+def test_outside_the_range_seen_in_fitting_warns_once_with_the_row(bounded):
+    scm, data = bounded
+    evidence = rows(data, 30)
+    high = data["a"].max()
+    ways = (9.9, "9.9", lambda a: 0 * a + 9.9, cg.Stochastic({"uniform": [9.8, 9.9]}))
+    for way in ways:
+        with pytest.warns(
+            cg.ExtrapolationWarning, match=rf"'a'.*row 0 is 9.*, {high:g}\], the range seen"
+        ) as said:
+            scm.counterfactual(evidence, do={"a": way}, seed=0, targets=["a"])
+        assert len(said) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        scm.counterfactual(evidence, do={"a": [*data["a"][:30]]}, seed=0, targets=["a"])
+        scm.counterfactual(evidence, do={"a": "a"}, seed=0)
+    one = cg.Policy(lambda a: torch.where(torch.arange(30) == 17, 9.9, a), reads=["a"])
+    with pytest.warns(cg.ExtrapolationWarning, match="row 17 is 9.9"):
+        scm.counterfactual(evidence, do={"a": one}, seed=0, targets=["a"])
+
+
+def test_the_range_is_saved_and_older_models_without_one_still_load(bounded, tmp_path):
+    scm, data = bounded
+    loaded = cg.SCM.from_pretrained(scm.save_pretrained(tmp_path / "model"))
+    seen = loaded.mechanisms["b"].seen_range
+    assert seen.tolist() == [data["b"].min(), data["b"].max()]
+    with pytest.warns(cg.ExtrapolationWarning, match="'b'"):
+        loaded.sample(2, do={"b": 9.9}, seed=0)
+    older = {name: each for name, each in scm.mechanisms["b"].state_dict().items() if name != "seen_range"}
+    assert len(older) == len(scm.mechanisms["b"].state_dict()) - 1
+    loaded.mechanisms["b"].load_state_dict(older)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loaded.sample(2, do={"b": 9.9}, seed=0)
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("do", "error", "message"),
+    [
+        ({"x": "x +"}, cg.InterventionError, r"Intervention on 'x'"),
+        ({"x": "__import__('os')"}, cg.InterventionError, r"Intervention on 'x'"),
+        ({"x": "wx + 1"}, cg.UnknownNameError, r"'wx'"),
+        ({"x": "y"}, cg.CycleError, r"'x'.*x -> y -> x|'x'.*y -> x -> y"),
+        ({"x": "x + z"}, cg.CycleError, r"'x'"),
+        ({"x": cg.Policy(lambda z: z, reads=["z"])}, cg.CycleError, r"z -> x|x -> .*z"),
+        ({"x": cg.Policy(lambda v: v, reads=["v"])}, cg.UnknownNameError, r"'v'.*Known: w, x, y, z"),
+        ({"x": "w", "w": "x"}, cg.CycleError, r"w -> x|x -> w"),
+        ({"x": {"normal": [0, 1]}}, cg.InterventionError, r"Stochastic"),
+        ({"x": dist.Normal(0.0, 1.0)}, cg.InterventionError, r"Stochastic"),
+        ({"x": cg.mechanisms.Additive()}, cg.InterventionError, r"Replace"),
+        ({"x": cg.Stochastic(dist.Normal(torch.zeros(3), 1.0))}, cg.ShapeError, r"'x'.*\(3,\)"),
+        ({"x": cg.Replace(cg.mechanisms.Additive())}, cg.InterventionError, r"'x'.*fitted"),
+        (
+            {"x": cg.Replace(cg.mechanisms.Equation(value="e", noise={"e": {"normal": [0, 1]}}))},
+            cg.InterventionError,
+            r"'x'.*leaves.*'e'.*fresh",
+        ),
+        ({"x": cg.Policy(lambda: [1.0, 2.0], reads=[])}, cg.DomainError, r"'x'.*1 row or 4, got 2"),
+    ],
+)
+def test_what_does_not_fit_is_refused(linear, do, error, message):
+    scm, data = linear
+    with pytest.raises(error, match=message):
+        scm.counterfactual(rows(data, 4), do=do, seed=0)
+
+
+def test_a_misspelt_label_lists_the_labels(categories):
+    scm, _ = categories
+    for text in ("hgh", "not a label"):
+        with pytest.raises(cg.DomainError, match="'low', 'mid', 'high'"):
+            scm.do({"a": text})
+
+
+def test_an_expression_cannot_read_an_image_into_a_number(pictures):
+    scm, _ = pictures
+    with pytest.raises(cg.InterventionError, match=r"'picture'.*\(1, 8, 8\)"):
+        scm.do({"kind": "picture"})
+
+
+def test_a_replacement_for_other_parents_is_refused(linear):
+    scm, _ = linear
+    with pytest.raises(cg.InterventionError, match="other parents"):
+        scm.do({"z": cg.Replace(scm.mechanisms["y"])})
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: cg.Stochastic({"normal": [0, -1]}), cg.SpecError, "scale must be positive|above 0"),
+        (lambda: cg.Stochastic({"normal": ["0", None]}), cg.SpecError, "numbers"),
+        (lambda: cg.Stochastic({"nrmal": [0, 1]}), cg.UnknownNameError, "normal"),
+        (lambda: cg.Stochastic({}), cg.SpecError, "one family"),
+        (lambda: cg.Stochastic(3), cg.InterventionError, "a int"),
+        (lambda: cg.Policy(3, reads=["x"]), cg.InterventionError, "function"),
+        (lambda: cg.Policy(abs, reads="x"), cg.InterventionError, "list of nodes"),
+        (lambda: cg.Policy(max, reads=["x", "x"]), cg.InterventionError, "twice"),
+        (lambda: cg.Replace(3), cg.InterventionError, "mechanism"),
+        (
+            lambda: cg.Replace(cg.mechanisms.Additive(), noise="old"),
+            cg.InterventionError,
+            "'keep' or 'fresh'",
+        ),
+    ],
+)
+def test_bad_assignments_are_refused_when_they_are_made(make, error, message):
+    with pytest.raises(error, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    "assignment",
+    ["2*x", cg.Shift(1), cg.Policy(lambda x: x, reads=["x"]), cg.Stochastic({"normal": [0, 1]})],
+    ids=str,
+)
+def test_what_no_file_can_say_is_not_saved(linear, tmp_path, assignment):
+    scm, _ = linear
+    with pytest.raises(cg.MechanismError, match="'y' was intervened on"):
+        scm.do({"y": assignment}).save_pretrained(tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+class Unregistered(MechanismSpec, frozen=True):
+    kind: str = "unregistered"
+
+    def make(self, variable, parents):
+        return Half(self, variable, parents)
+
+
+class Half(Mechanism):
+    def sample_noise(self, n, *, generator):
+        return cg.mechanisms.Noise(n)
+
+    def generate(self, parents, noise):
+        return parents["x"] / 2
+
+    def abduct(self, value, parents, *, generator):
+        return cg.mechanisms.Abducted(cg.mechanisms.Noise(len(value)))
+
+
+def test_a_replacement_is_saved_where_a_file_can_say_it(linear, tmp_path):
+    scm, _ = linear
+    made = scm.do({"y": cg.Replace(cg.mechanisms.Equation(value="2*x"), noise="fresh")})
+    loaded = cg.SCM.from_pretrained(made.save_pretrained(tmp_path / "model"))
+    assert torch.equal(loaded.sample(9, seed=0)["z"], made.sample(9, seed=0)["z"])
+    half = scm.do({"y": cg.Replace(Unregistered(), noise="fresh")})
+    draws = half.sample(9, seed=0)
+    assert torch.equal(draws["y"], draws["x"] / 2)
+    with pytest.raises(cg.MechanismError, match=r"'y'.*not registered"):
+        half.save_pretrained(tmp_path / "half")

@@ -1,0 +1,111 @@
+"""Pictures: what they show, that nothing overlaps, and that pyplot stays out of it."""
+
+import subprocess
+import sys
+from itertools import combinations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import causalgen as cg
+from causalgen.layers import lay_out
+from causalgen.plots import plot_graph, plot_image_rows, plot_worlds
+from graphs.causal_graph import CausalGraph
+
+GAP, PASSAGE = 0.3, 0.05
+
+
+@st.composite
+def dags(draw):
+    """A random DAG of at most 12 nodes, and their widths."""
+    count = draw(st.integers(1, 12))
+    parents = {
+        f"n{node}": [f"n{other}" for other in range(node) if draw(st.booleans())] for node in range(count)
+    }
+    return CausalGraph(parents), {node: draw(st.floats(0.5, 3)) for node in parents}
+
+
+@settings(max_examples=60, deadline=None)
+@given(dags())
+def test_nothing_overlaps_and_arrows_point_down(drawn):
+    graph, widths = drawn
+    layout = lay_out(graph, widths, GAP, PASSAGE)
+    boxes = [(layer, x, widths[node]) for node, (x, layer) in layout.nodes.items()]
+    passing = [(layer, x, PASSAGE) for route in layout.routes.values() for x, layer in route[1:-1]]
+    for (layer, x, width), (other_layer, other_x, other_width) in combinations(boxes + passing, 2):
+        if layer == other_layer:
+            assert abs(x - other_x) >= (width + other_width) / 2 + GAP - 1e-9
+    assert set(layout.routes) == set(graph.edges)
+    for (cause, effect), route in layout.routes.items():
+        assert (route[0], route[-1]) == (layout.nodes[cause], layout.nodes[effect])
+        assert [layer for _, layer in route] == list(range(route[0][1], route[-1][1] + 1))
+    assert layout == lay_out(graph, widths, GAP, PASSAGE)
+
+
+def test_a_chain_is_straight_and_siblings_are_centred():
+    chain = lay_out(CausalGraph({"a": (), "b": ("a",), "c": ("b",)}), {"a": 1, "b": 2, "c": 3}, GAP, PASSAGE)
+    assert [x for x, _ in chain.nodes.values()] == pytest.approx([0, 0, 0])
+    fork = lay_out(CausalGraph({"a": (), "b": ("a",), "c": ("a",)}), {"a": 1, "b": 1, "c": 1}, GAP, PASSAGE)
+    assert fork.nodes["a"][0] == pytest.approx(0)
+    assert fork.nodes["b"][0] == pytest.approx(-fork.nodes["c"][0])
+
+
+def test_a_graph_nobody_could_read_is_refused():
+    graph = CausalGraph({f"n{node}": () for node in range(201)})
+    with pytest.raises(cg.GraphError, match="201"):
+        plot_graph(graph, {})
+
+
+def test_worlds_stand_below_the_evidence(pictures):
+    scm, data = pictures
+    abduction = scm.abduct({node: values[:5] for node, values in data.items()}, seed=0)
+    worlds = abduction.worlds({"do(kind = 0)": {"kind": 0}, "do(kind = 1)": {"kind": 1}})
+    (axes,) = plot_worlds(worlds, rows=3).axes
+    words = [text.get_text() for text in axes.texts]
+    assert [word for word in words if not word.startswith("kind")] == ["factual", *worlds]
+    assert words.count("kind 0") + words.count("kind 1") == 3
+    assert len(axes.images) == 9
+    np.testing.assert_allclose(axes.images[0].get_array(), data["picture"][0, 0] / 255, atol=1e-6)
+    np.testing.assert_allclose(axes.images[6].get_array(), worlds["do(kind = 1)"]["picture"][0, 0], atol=1e-6)
+
+
+def test_values_that_were_set_row_by_row_are_told_below_the_images(pictures):
+    scm, data = pictures
+    evidence = {node: values[:2] for node, values in data.items()}
+    (axes,) = scm.counterfactual(evidence, do={"kind": [0, 1]}, seed=0).plot().axes
+    words = [text.get_text() for text in axes.texts]
+    assert "do(kind)" in words
+    assert words[-2:] == ["kind 0", "kind 1"]
+
+
+def test_images_of_several_sizes_and_channels_share_a_picture():
+    rows = {"a": np.zeros((2, 1, 4, 4)), "b": np.ones((2, 3, 8, 4)), "c": np.ones((1, 2, 4, 4))}
+    figure = plot_image_rows(rows, title="a title", observed=0)
+    figure.canvas.draw()
+    (axes,) = figure.axes
+    boxes = [image.get_extent() for image in axes.images]
+    heights = [abs(bottom - top) for _, _, bottom, top in boxes]
+    assert heights[2] == pytest.approx(2 * heights[0])
+    assert all(a[2] <= b[3] for a, b in zip(boxes[:2], boxes[2:4], strict=True))
+
+
+def test_few_rows_are_drawn_one_by_one_and_many_as_distributions(categories):
+    scm, data = categories
+    few = scm.counterfactual({node: values[:3] for node, values in data.items()}, do={"a": "mid"}, seed=0)
+    axes = few.plot().axes
+    assert [each.get_title(loc="left") for each in axes] == ["a", "b", "c"]
+    assert axes[0].get_title(loc="right") == "do = mid"
+    assert [label.get_text() for label in axes[0].get_xticklabels()] == ["low", "mid", "high"]
+    factual, after = axes[2].get_lines()
+    np.testing.assert_allclose(factual.get_xdata(), data["c"][:3])
+    np.testing.assert_allclose(after.get_xdata(), few["c"])
+    many = scm.counterfactual({node: values[:30] for node, values in data.items()}, do={"a": "mid"}, seed=0)
+    assert many.plot().axes[0].patches
+    assert not many.plot().axes[2].get_lines()
+
+
+def test_pyplot_is_never_imported():
+    code = "import causalgen.plots, sys; sys.exit('matplotlib.pyplot' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
