@@ -8,9 +8,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from causalgen.data import read_data
-from causalgen.export import to_png
-from causalgen.gallery import SAMPLES
+from causalgen.data.reading import read_data
+from causalgen.saving.export import to_png
+from causalgen.saving.gallery import SAMPLES
 from graphs.variables import Categorical, Image
 
 

@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     import mechanisms
     from causalgen.abduction import Abduction
     from causalgen.assignments import Policy, Replace, Scale, Shift, Stochastic
-    from causalgen.check_report import CheckReport
+    from causalgen.checking.check_report import CheckReport
     from causalgen.contrasts import Contrast
-    from causalgen.effects import Effect
-    from causalgen.gallery import sample_rows
-    from causalgen.mediation import NaturalEffects
+    from causalgen.effects.effect import Effect
+    from causalgen.effects.mediation import NaturalEffects
     from causalgen.results import Counterfactual, Draws
+    from causalgen.saving.gallery import sample_rows
     from causalgen.scm import SCM
     from causalgen.world_names import World
     from graphs.causal_graph import CausalGraph
@@ -86,13 +86,13 @@ __all__ = [
 _HOMES = {
     "SCM": "causalgen.scm",
     "Abduction": "causalgen.abduction",
-    "CheckReport": "causalgen.check_report",
+    "CheckReport": "causalgen.checking.check_report",
     "CausalGraph": "graphs.causal_graph",
     "Contrast": "causalgen.contrasts",
     "Counterfactual": "causalgen.results",
     "Draws": "causalgen.results",
-    "Effect": "causalgen.effects",
-    "NaturalEffects": "causalgen.mediation",
+    "Effect": "causalgen.effects.effect",
+    "NaturalEffects": "causalgen.effects.mediation",
     "World": "causalgen.world_names",
     "Policy": "causalgen.assignments",
     "Replace": "causalgen.assignments",
@@ -102,7 +102,7 @@ _HOMES = {
     "Categorical": "graphs.variables",
     "Continuous": "graphs.variables",
     "Image": "graphs.variables",
-    "sample_rows": "causalgen.gallery",
+    "sample_rows": "causalgen.saving.gallery",
 }
 
 

@@ -11,9 +11,9 @@ from torch import Tensor
 from causalgen.contrasts import Contrast
 from causalgen.engine import World, abduct, act, predict
 from causalgen.inference.distributions import Posterior
+from causalgen.inference.posterior import Completion
 from causalgen.interventions import Intervention, interventions
 from causalgen.nested import answer_worlds, check_fed, fed_provenance, named_worlds
-from causalgen.posterior import Completion
 from causalgen.provenance import trace_provenance
 from causalgen.results import Counterfactual
 from causalgen.targets import check_targets

@@ -11,15 +11,15 @@ from typing import Any, Self
 import networkx as nx
 import torch
 
-from causalgen.atomic import write_atomic
-from causalgen.checkpoint import save_folder
-from causalgen.data import read_data
+from causalgen.data.reading import read_data
 from causalgen.declaration import Declaration
 from causalgen.engine import World
-from causalgen.fit_report import FitReport
-from causalgen.fitting import fit_mechanism
+from causalgen.fitting.fit import fit_mechanism
+from causalgen.fitting.fit_report import FitReport
 from causalgen.options import changed_spec
-from causalgen.pretrained import load_pretrained
+from causalgen.saving.atomic import write_atomic
+from causalgen.saving.checkpoint import save_folder
+from causalgen.saving.pretrained import load_pretrained
 from causalgen.targets import check_targets
 from graphs.causal_graph import CausalGraph
 from graphs.errors import CheckpointError, GraphError, MechanismError, NotFittedError, UnknownNameError

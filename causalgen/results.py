@@ -73,19 +73,19 @@ class Draws(Mapping[str, Any]):
 
     def to_frame(self) -> pd.DataFrame:
         """The nodes that are no images as a table; index (sample, row) where there are samples."""
-        from causalgen.export import to_frame
+        from causalgen.saving.export import to_frame
 
         return to_frame(self)
 
     def plot(self, rows: int = 8) -> Figure:
         """A picture of at most ``rows`` rows."""
-        from causalgen.plots import plot_draws
+        from causalgen.drawing.plots import plot_draws
 
         return plot_draws(self, rows)
 
     def save(self, folder: Path | str) -> Path:
-        """Write a folder, all or nothing: a table, PNGs and JSON; see ``causalgen.export``."""
-        from causalgen.export import save_draws
+        """Write a folder, all or nothing: a table, PNGs and JSON; see ``causalgen.saving.export``."""
+        from causalgen.saving.export import save_draws
 
         return save_draws(self, folder)
 
@@ -96,7 +96,7 @@ class Draws(Mapping[str, Any]):
 
     def _repr_html_(self) -> str:
         """The picture and the table, for notebooks."""
-        from causalgen.export import draws_html
+        from causalgen.saving.export import draws_html
 
         return draws_html(self)
 

@@ -15,23 +15,23 @@ import torch
 from torch import Tensor
 
 from causalgen.abduction import Abduction
-from causalgen.data import read_data
-from causalgen.effects import Effect, Question, find_effect
+from causalgen.data.reading import read_data
+from causalgen.effects.effect import Effect, Question, find_effect
+from causalgen.effects.groups import Given
+from causalgen.effects.mediation import NaturalEffects, find_natural_effects
+from causalgen.effects.population import Population
+from causalgen.effects.statistic import Statistic
 from causalgen.engine import World, act, predict
 from causalgen.evidence import Evidence, encode_evidence, encode_partial
-from causalgen.groups import Given
+from causalgen.inference.posterior import Completion
 from causalgen.interventions import interventions
-from causalgen.mediation import NaturalEffects, find_natural_effects
 from causalgen.model import Model
-from causalgen.population import Population
-from causalgen.posterior import Completion
 from causalgen.provenance import trace_provenance
 from causalgen.results import Counterfactual, Draws
-from causalgen.statistic import Statistic
 from graphs.errors import EvidenceError, InterventionError, MechanismError, PartialEvidenceError
 
 if TYPE_CHECKING:
-    from causalgen.check_report import CheckReport
+    from causalgen.checking.check_report import CheckReport
     from causalgen.pyro_model import PyroModel
 
 __all__ = ["SCM"]
@@ -114,7 +114,7 @@ class SCM(Model):
 
         Args:
             evidence: scalars or arrays of B rows by name, or a DataFrame. A node that is left out, or None or
-                NaN in a row, is inferred from the others; see ``causalgen.posterior``.
+                NaN in a row, is inferred from the others; see ``causalgen.inference.posterior``.
             num_samples: S draws of whatever evidence does not determine; None for one draw.
             seed: of the draws.
             particles: a row, for missing values that have no exact posterior.
@@ -285,7 +285,7 @@ class SCM(Model):
             NotFittedError: a mechanism has not been fitted.
             InterventionError: the model was intervened on by a function.
         """
-        from causalgen.checks import check_model
+        from causalgen.checking.checks import check_model
 
         if self._world.natural:
             raise InterventionError(

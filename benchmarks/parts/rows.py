@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from causalgen.datasets import open_mnist
+from causalgen.data.datasets import open_mnist
 
 __all__ = ["EVALUATED", "Rows", "evaluated_rows", "mnist_arrays"]
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from rich.console import Console
 
-from causalgen.atomic import write_atomic
-from causalgen.export import figure_png
 from causalgen.presets import preset_options
+from causalgen.saving.atomic import write_atomic
+from causalgen.saving.export import figure_png
 from causalgen.scm import SCM
 from graphs.errors import CheckpointError, InterventionError, SpecError, UnknownNameError
 from graphs.variables import Categorical, Continuous, Image, Variable

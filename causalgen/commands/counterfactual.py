@@ -22,10 +22,10 @@ from causalgen.commands.common import (
     use_threads,
 )
 from causalgen.commands.given import read_evidence
-from causalgen.export import describe_draws, figure_png, table_files
-from causalgen.plots import plot_worlds
-from causalgen.result_folder import check_result_folder, write_result
+from causalgen.drawing.plots import plot_worlds
 from causalgen.results import Counterfactual
+from causalgen.saving.export import describe_draws, figure_png, table_files
+from causalgen.saving.result_folder import check_result_folder, write_result
 from graphs.errors import InterventionError
 
 __all__ = ["run_counterfactual"]

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from causalgen.commands.common import check_preset, console, save_figure, use_preset, use_threads
-from causalgen.gallery import sample_rows
-from causalgen.plots import plot_image_rows
+from causalgen.drawing.plots import plot_image_rows
+from causalgen.saving.gallery import sample_rows
 from causalgen.scm import SCM
 
 __all__ = ["run_demo"]

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from causalgen.commands.common import console, use_threads
-from causalgen.fit_report import FitReport, NodeReport
+from causalgen.fitting.fit_report import FitReport, NodeReport
 from causalgen.scm import SCM
 from graphs.errors import CheckpointError
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from causalgen.commands.common import image_variables
-from causalgen.data import read_data
-from causalgen.pictures import picture_column
+from causalgen.data.pictures import picture_column
+from causalgen.data.reading import read_data
 from causalgen.scm import SCM
 from graphs.errors import DataError, EvidenceError
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from causalgen.commands.common import console, load_model, parse_assignments, use_threads
-from causalgen.result_folder import check_result_folder
+from causalgen.saving.result_folder import check_result_folder
 
 __all__ = ["run_sample"]
 

@@ -34,7 +34,7 @@ def run_show(model: str, picture: Path | None) -> None:
         if effects := scm.graph.children(cause):
             out.print(f"{cause} -> {', '.join(effects)}")
     if picture is not None:
-        from causalgen.plots import plot_graph
+        from causalgen.drawing.plots import plot_graph
 
         save_figure(plot_graph(scm.graph, scm.variables, scm.name or ""), picture)
         out.print(str(picture.resolve()))

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-import causalgen.checkpoint as checkpoint
-from causalgen.checkpoint import load_folder, save_folder
+import causalgen.saving.checkpoint as checkpoint
+from causalgen.saving.checkpoint import load_folder, save_folder
 from graphs.errors import CheckpointError, ChecksumError, FormatVersionError
 
 SPEC = "causalgen: 1\nname: größe\n"
@@ -137,7 +137,7 @@ def test_a_failed_save_leaves_the_old_model(saved, monkeypatch):
 
 KILLED = """
 import os, signal, sys, torch
-import causalgen.checkpoint as checkpoint
+import causalgen.saving.checkpoint as checkpoint
 written, real = 0, checkpoint.write_synced
 def write(path, data):
     global written

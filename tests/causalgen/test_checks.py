@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import causalgen as cg
-from causalgen import goodness
+from causalgen.checking import goodness
 from graphs.errors import DataError, InterventionError, NotFittedError
 from tests.mechanisms.fit import normal
 
@@ -170,7 +170,7 @@ def test_at_most_so_many_rows_are_looked_at():
 
 
 def test_large_graphs_are_sampled(monkeypatch):
-    monkeypatch.setattr("causalgen.checks._TESTS", 2)
+    monkeypatch.setattr("causalgen.checking.checks._TESTS", 2)
     report = fitted(RIGHT, ROWS).check(ROWS)
     assert report.untested == 1 and len(report.independences) == 3 + 2
     assert "1 further independences" in str(report)

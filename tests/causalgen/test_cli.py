@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 import causalgen as cg
 from causalgen import cli
-from causalgen.export import to_png
+from causalgen.saving.export import to_png
 
 
 def run(*arguments):

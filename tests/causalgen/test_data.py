@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image as Pictures
 
-import causalgen.pictures
-from causalgen.data import Table, read_data
+import causalgen.data.pictures
+from causalgen.data.reading import Table, read_data
 from graphs.errors import DataError, UnknownNameError
 from graphs.variables import Categorical, Continuous, Image
 
@@ -201,7 +201,7 @@ def test_picture_of_another_size(frame, folder):
 
 
 def test_a_picture_too_large_to_decode(frame, folder, monkeypatch):
-    monkeypatch.setattr(causalgen.pictures, "MAX_PIXELS", 19)
+    monkeypatch.setattr(causalgen.data.pictures, "MAX_PIXELS", 19)
     refuse(written(frame, folder), VARIABLES, r"row 0 \(0.png\): 5 x 4 is larger than 19 pixels")
 
 

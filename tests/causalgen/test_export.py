@@ -9,9 +9,9 @@ import pytest
 import torch
 
 import causalgen as cg
-from causalgen.data import read_data
-from causalgen.export import to_frame, to_png
-from causalgen.result_folder import write_result
+from causalgen.data.reading import read_data
+from causalgen.saving.export import to_frame, to_png
+from causalgen.saving.result_folder import write_result
 
 
 @pytest.fixture(scope="module")

@@ -16,14 +16,14 @@ from rich.console import Console
 from safetensors import safe_open
 from torch import Tensor, nn
 
-import causalgen.progress
-from causalgen.fit_report import FitReport, NodeReport
-from causalgen.fitting import fit_mechanism
-from causalgen.progress import FitProgress, duration
-from causalgen.runtime import resolve_precision
+import causalgen.fitting.progress
+from causalgen.data.table import Table
+from causalgen.fitting.fit import fit_mechanism
+from causalgen.fitting.fit_report import FitReport, NodeReport
+from causalgen.fitting.progress import FitProgress, duration
+from causalgen.fitting.runtime import resolve_precision
+from causalgen.fitting.training_loop import learning_rate
 from causalgen.seeds import keyed_generator, keyed_seed
-from causalgen.table import Table
-from causalgen.training_loop import learning_rate
 from graphs.errors import CheckpointError, ChecksumError, FormatVersionError, MechanismError
 from graphs.variables import Categorical, Continuous, Image
 from mechanisms.additive import Additive
@@ -317,8 +317,8 @@ def test_resuming_is_as_if_nothing_had_happened(picture_table, tmp_path, stop_at
 
 SCRIPT = """
 import os, signal, sys, numpy as np, torch
-from causalgen.fitting import fit_mechanism
-from causalgen.table import Table
+from causalgen.fitting.fit import fit_mechanism
+from causalgen.data.table import Table
 from graphs.variables import Continuous
 from mechanisms.additive import Additive
 from mechanisms.training import Training
@@ -472,7 +472,7 @@ def test_keyed_seeds_are_told_apart_and_stay_the_same():
 
 def test_progress_is_a_line_now_and_then_without_a_terminal(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr(causalgen.progress.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(causalgen.fitting.progress.time, "perf_counter", lambda: now[0])
     console = Console(file=open(os.devnull, "w"), record=True, width=200)
     with FitProgress("x", 100, console=console) as bar:
         for step in range(100):

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 import causalgen as cg
 from causalgen import cli
-from causalgen.pretrained import gallery_folder, gallery_names
+from causalgen.saving.pretrained import gallery_folder, gallery_names
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,12 @@
 import pytest
 import torch
 
-from causalgen.independence import adjusted_p_values, independence_test, kernel_features, ranked_columns
+from causalgen.checking.independence import (
+    adjusted_p_values,
+    independence_test,
+    kernel_features,
+    ranked_columns,
+)
 from tests.mechanisms.fit import codes, generator, normal
 
 N = 400

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import causalgen as cg
-from causalgen import posterior
+from causalgen.inference import posterior
 from causalgen.inference.blocks import find_blocks
 from graphs.gaps import encode_gaps
 

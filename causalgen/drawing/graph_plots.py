@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from matplotlib.path import Path
 
-from causalgen.layers import Layout, lay_out
-from causalgen.plot_style import ACCENT, FAINT, INK, SOFT, text_width
+from causalgen.drawing.layers import Layout, lay_out
+from causalgen.drawing.plot_style import ACCENT, FAINT, INK, SOFT, text_width
 from graphs.causal_graph import CausalGraph
 from graphs.errors import GraphError
 from graphs.variables import Image, Variable

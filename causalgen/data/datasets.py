@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeGuard, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from causalgen.pictures import picture_column
+from causalgen.data.pictures import picture_column
 from graphs.arrays import as_array, is_picture
 from graphs.errors import DataError
 from graphs.variables import Image, Variable

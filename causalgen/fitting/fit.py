@@ -20,12 +20,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from causalgen.fit_report import FitReport, NodeReport
-from causalgen.progress import FitProgress
-from causalgen.run_folder import RunFolder
-from causalgen.runtime import AcceleratedRuntime, LocalRuntime, Runtime
+from causalgen.fitting.fit_report import FitReport, NodeReport
+from causalgen.fitting.progress import FitProgress
+from causalgen.fitting.run_folder import RunFolder
+from causalgen.fitting.runtime import AcceleratedRuntime, LocalRuntime, Runtime
+from causalgen.fitting.training_loop import Rows, TrainingLoop
 from causalgen.seeds import keyed_generator, keyed_seed, seed_layers
-from causalgen.training_loop import Rows, TrainingLoop
 from graphs.errors import DataError
 from mechanisms.base import Mechanism
 

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from causalgen.progress import FitProgress
-from causalgen.run_folder import RunFolder, State
-from causalgen.runtime import Runtime, autocast, resolve_precision
+from causalgen.fitting.progress import FitProgress
+from causalgen.fitting.run_folder import RunFolder, State
+from causalgen.fitting.runtime import Runtime, autocast, resolve_precision
 from causalgen.seeds import keyed_generator, keyed_seed, seed_layers
 from graphs.errors import CheckpointError, MechanismError
 from mechanisms.base import Mechanism
@@ -29,7 +29,7 @@ LOG_SECONDS = 5.0
 
 
 class Rows(Protocol):
-    """What is fitted on: a ``causalgen.data.Table``, or anything that has these three."""
+    """What is fitted on: a ``causalgen.data.reading.Table``, or anything that has these three."""
 
     @property
     def rows(self) -> int:

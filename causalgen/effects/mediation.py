@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from causalgen.effects import Effect, Question, find_effect
+from causalgen.effects.effect import Effect, Question, find_effect
 from causalgen.world_names import World as NamedWorld
 from graphs.causal_graph import CausalGraph
 from graphs.errors import InterventionError, UnknownNameError
@@ -22,7 +22,7 @@ from graphs.variables import Variable
 
 if TYPE_CHECKING:
     from causalgen.abduction import Abduction
-    from causalgen.population import Population
+    from causalgen.effects.population import Population
 
 __all__ = ["NaturalEffects", "find_natural_effects"]
 

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 
-from causalgen.plot_style import ACCENT, FAINT, INK, SOFT
+from causalgen.drawing.plot_style import ACCENT, FAINT, INK, SOFT
 from graphs.arrays import as_array
 from graphs.variables import Categorical, Variable
 

@@ -24,7 +24,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image as PILImage
 
-from causalgen.result_folder import check_result_folder, write_result
+from causalgen.saving.result_folder import check_result_folder, write_result
 from graphs.arrays import as_array
 from graphs.variables import Image, Variable
 

@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from causalgen.graph_plots import plot_graph
-from causalgen.plot_style import ACCENT, FAINT, INK, SOFT, text_width
-from causalgen.value_plots import plot_values
+from causalgen.drawing.graph_plots import plot_graph
+from causalgen.drawing.plot_style import ACCENT, FAINT, INK, SOFT, text_width
+from causalgen.drawing.value_plots import plot_values
 from graphs.arrays import as_array
 from graphs.variables import Image
 

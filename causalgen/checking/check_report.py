@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from causalgen.goodness import Goodness
+from causalgen.checking.goodness import Goodness
 
 __all__ = ["CheckReport", "Independence"]
 

@@ -17,7 +17,7 @@ __all__ = ["Table"]
 
 
 class Table(Mapping[str, NDArray[Any]]):
-    """Columns by node, all with the same rows, already checked (``causalgen.data.read_data`` does that).
+    """Columns by node, all with the same rows, already checked (``data.reading.read_data`` does that).
 
     Storage is canonical (int64 codes, float64 numbers, float32 images in [-1, 1]), but images that came
     as uint8 stay (N, C, H, W) uint8 in 0..255. ``len(table)`` counts columns, ``table.rows`` rows.

@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from causalgen.datasets import dataset_columns, is_dataset, open_mnist
-from causalgen.frames import frame_columns, read_frame
-from causalgen.pictures import picture_column
-from causalgen.table import Table
+from causalgen.data.datasets import dataset_columns, is_dataset, open_mnist
+from causalgen.data.frames import frame_columns, read_frame
+from causalgen.data.pictures import picture_column
+from causalgen.data.table import Table
 from graphs.arrays import is_picture
 from graphs.errors import DataError, DomainError, UnknownNameError
 from graphs.variables import Image, Variable

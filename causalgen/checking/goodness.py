@@ -19,7 +19,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from causalgen.row_columns import value_columns
+from causalgen.checking.row_columns import value_columns
 from graphs.variables import Categorical, Variable
 from mechanisms.base import Mechanism
 

@@ -19,13 +19,18 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from causalgen.check_report import CheckReport, Independence
+from causalgen.checking.check_report import CheckReport, Independence
+from causalgen.checking.goodness import Goodness, by_density, by_distance
+from causalgen.checking.independence import (
+    adjusted_p_values,
+    independence_test,
+    kernel_features,
+    ranked_columns,
+)
+from causalgen.checking.row_columns import noise_columns, value_columns
+from causalgen.data.table import Table
 from causalgen.engine import World, abduct
-from causalgen.goodness import Goodness, by_density, by_distance
-from causalgen.independence import adjusted_p_values, independence_test, kernel_features, ranked_columns
-from causalgen.row_columns import noise_columns, value_columns
 from causalgen.seeds import keyed_generator
-from causalgen.table import Table
 from graphs.errors import CausalgenError, DataError, NotFittedError
 from graphs.variables import Image, Variable
 from mechanisms.base import Mechanism

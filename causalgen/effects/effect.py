@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from causalgen.estimates import Estimate, Floats, estimate
-from causalgen.groups import Given, group_edges, group_labels, refuse_reached
+from causalgen.effects.estimates import Estimate, Floats, estimate
+from causalgen.effects.groups import Given, group_edges, group_labels, refuse_reached
+from causalgen.effects.statistic import Statistic, check_statistic, measure
 from causalgen.nested import named_worlds
 from causalgen.results import Counterfactual, Draws
 from causalgen.seeds import keyed_seed
-from causalgen.statistic import Statistic, check_statistic, measure
 from causalgen.targets import check_targets
 from graphs.causal_graph import CausalGraph
 from graphs.errors import EvidenceError, UnknownNameError
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from causalgen.abduction import Abduction
-    from causalgen.population import Population
+    from causalgen.effects.population import Population
 
 __all__ = ["Effect", "Question", "find_effect"]
 
@@ -118,13 +118,13 @@ class Effect:
 
     def to_frame(self, *, individual: bool = False) -> pd.DataFrame:
         """The effect as a table: one line, or one a group; with ``individual`` one a row."""
-        from causalgen.effect_tables import effect_frame, individual_frame
+        from causalgen.effects.tables import effect_frame, individual_frame
 
         return individual_frame(self) if individual else effect_frame(self)
 
     def __repr__(self) -> str:
         """A few lines for people."""
-        from causalgen.effect_tables import effect_text
+        from causalgen.effects.tables import effect_text
 
         return effect_text(self)
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from causalgen.data import read_data
+from causalgen.data.reading import read_data
 from causalgen.declaration import Declaration
-from causalgen.pretrained import model_folder
+from causalgen.saving.pretrained import model_folder
 
 if TYPE_CHECKING:
-    from causalgen.table import Table
+    from causalgen.data.table import Table
 
 __all__ = ["SAMPLES", "sample_rows"]
 

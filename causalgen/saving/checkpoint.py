@@ -28,7 +28,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from causalgen.atomic import sync_folder, write_synced
+from causalgen.saving.atomic import sync_folder, write_synced
 from graphs.errors import CheckpointError, ChecksumError, FormatVersionError
 
 __all__ = ["FORMAT_VERSION", "load_folder", "save_folder"]

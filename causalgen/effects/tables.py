@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from causalgen.estimates import Estimate
+from causalgen.effects.estimates import Estimate
 
 if TYPE_CHECKING:
-    from causalgen.effects import Effect
+    from causalgen.effects.effect import Effect
 
 __all__ = ["effect_frame", "effect_text", "individual_frame"]
 

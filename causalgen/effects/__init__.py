@@ -1,0 +1,3 @@
+"""Causal effects: averages, groups, rows and paths, with their uncertainty."""
+
+__all__: list[str] = []

@@ -1,0 +1,3 @@
+"""The one training loop: steps, progress, run folders that survive a kill, and the report at the end."""
+
+__all__: list[str] = []
