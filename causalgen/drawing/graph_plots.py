@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
@@ -112,7 +113,12 @@ def _arrow(cause: str, effect: str, layout: Layout, widths: Mapping[str, float])
         points += [(upper[0], upper[1] - bend), (lower[0], lower[1] + bend), lower]
         codes += [Path.CURVE4] * 3
     return FancyArrowPatch(
-        path=Path(points, codes), arrowstyle="-|>", mutation_scale=9, color=SOFT, linewidth=1.1, zorder=1
+        path=Path(np.array(points), codes),
+        arrowstyle="-|>",
+        mutation_scale=9,
+        color=SOFT,
+        linewidth=1.1,
+        zorder=1,
     )
 
 

@@ -22,6 +22,9 @@ __all__ = ["medial_axis", "squared_distances"]
 Mask = NDArray[np.bool_]
 
 # The eight neighbours in a ring from the right, as (down, right); those at even places share an edge.
+_BORDER = np.array([[0, 0], [1, 1], [1, 1]])
+"""A pixel of background around each image of a batch."""
+
 _RING = ((0, 1), (-1, 1), (-1, 0), (-1, -1), (0, -1), (1, -1), (1, 0), (1, 1))
 
 
@@ -34,7 +37,7 @@ def squared_distances(masks: Mask) -> NDArray[np.int32]:
     Returns:
         (N, H, W), in squared pixels.
     """
-    padded = np.pad(masks, ((0, 0), (1, 1), (1, 1)))
+    padded = np.pad(masks, _BORDER)
     down = np.arange(padded.shape[1], dtype=np.int32)[None, :, None]
     above = np.maximum.accumulate(np.where(padded, -1, down), 1)
     below = np.minimum.accumulate(np.where(padded, down.size, down)[:, ::-1], 1)[:, ::-1]
@@ -59,7 +62,7 @@ def medial_axis(masks: Mask, squared: NDArray[np.int32]) -> Mask:
     Returns:
         True on the skeleton, (N, H, W).
     """
-    padded = np.pad(masks, ((0, 0), (1, 1), (1, 1)))
+    padded = np.pad(masks, _BORDER)
     area, width = padded[0].size, padded.shape[2]
     ring = np.array([row * width + column for row, column in _RING])
     flat = padded.reshape(-1).astype(np.uint8)
