@@ -42,3 +42,14 @@ def test_every_python_block_is_an_example():
     for page in PAGES:
         for block in FENCED.finditer(page.read_text(encoding="utf-8")):
             assert block["code"].lstrip().startswith(">>>"), f"{page.name}: not run:\n{block['code']}"
+
+
+def test_the_readme_declares_the_gallery_model(tmp_path):
+    """The SCM file that the README shows is the one behind the picture above it."""
+    import causalgen as cg
+
+    readme = (CHECKOUT / "README.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```yaml\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
+    (tmp_path / "scm.yaml").write_text(block)
+    declared = cg.SCM.from_yaml(tmp_path / "scm.yaml")
+    assert declared.to_yaml() == cg.SCM.from_pretrained("mnist").to_yaml()
