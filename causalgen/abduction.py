@@ -134,7 +134,7 @@ class Abduction:
             {node: prediction.values[node] for node in wanted},
             rows=rows,
             samples=self._samples,
-            provenance={node: provenance[node] for node in wanted},
+            provenance=provenance.only(wanted),
             seed=self.seed,
             index=self._index if rows == self._rows else None,
             factual={node: factual[node] for node in wanted},

@@ -11,7 +11,7 @@ interventional  set by the intervention
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Literal
 
 import numpy as np
@@ -22,12 +22,41 @@ from torch import Tensor
 from causalgen.engine import Prediction, World
 from causalgen.rows import Mask
 
-__all__ = ["Provenance", "trace_provenance"]
+__all__ = ["Provenance", "ProvenanceTable", "trace_provenance"]
 
 Provenance = Literal["copied", "exact", "posterior", "approximate", "inferred", "prior", "interventional"]
 
 _ORDER = ("copied", "exact", "posterior", "approximate", "inferred", "prior", "interventional")
+_NAMES = np.array(_ORDER, dtype=object)
 _SET = _ORDER.index("interventional")
+
+
+class ProvenanceTable(Mapping[str, NDArray[np.object_]]):
+    """Provenance by node, (B,) strings; kept as a byte a row, and spelled out when asked for."""
+
+    def __init__(self, codes: Mapping[str, Tensor]) -> None:
+        """Made by ``trace_provenance``; codes count in the order of the module's list."""
+        self._codes = codes
+
+    def __getitem__(self, node: str) -> NDArray[np.object_]:
+        """How each row of the node was obtained."""
+        return _NAMES[self._codes[node].numpy()]
+
+    def __iter__(self) -> Iterator[str]:
+        """Nodes in topological order."""
+        return iter(self._codes)
+
+    def __len__(self) -> int:
+        """How many nodes there are."""
+        return len(self._codes)
+
+    def __repr__(self) -> str:
+        """As a dict of arrays."""
+        return repr(dict(self))
+
+    def only(self, nodes: Iterable[str]) -> ProvenanceTable:
+        """That of some nodes."""
+        return ProvenanceTable({node: self._codes[node] for node in nodes})
 
 
 def trace_provenance(
@@ -38,7 +67,7 @@ def trace_provenance(
     samples: int,
     fed: Mapping[str, NDArray[np.object_]] | None = None,
     drawn: Mapping[str, Mapping[str, Tensor]] | None = None,
-) -> dict[str, NDArray[np.object_]]:
+) -> ProvenanceTable:
     """Provenance of each predicted node and row, (B,) strings; over samples the weakest.
 
     Args:
@@ -53,13 +82,13 @@ def trace_provenance(
     """
     codes: dict[str, Tensor] = {}
     given = {node: _code_of(sources, rows) for node, sources in (drawn or {}).items()}
-    observed = torch.zeros(rows, dtype=torch.long)
+    observed = torch.zeros(rows, dtype=torch.uint8)
     for node in prediction.values:
         if fed and node in fed:
-            codes[node] = torch.tensor([_ORDER.index(name) for name in fed[node]])
+            codes[node] = torch.tensor([_ORDER.index(name) for name in fed[node]], dtype=torch.uint8)
             continue
         if node in world.touched:
-            codes[node] = torch.full((rows,), _SET)
+            codes[node] = torch.full((rows,), _SET, dtype=torch.uint8)
             continue
         origin = world.origin(node)
         own = world.mechanisms[node].abduction if origin in abducted else "prior"
@@ -68,15 +97,16 @@ def trace_provenance(
         # Noise recovered from an inferred value, or given an inferred parent, is no better than these.
         origins = {world.origin(name) for name in (node, *world.graph.parents(node))}
         evidence = [given[name] for name in origins & given.keys()]
-        weakest = torch.stack([torch.full((rows,), _ORDER.index(own)), *inherited, *evidence]).amax(0)
+        weakest = torch.full((rows,), _ORDER.index(own), dtype=torch.uint8)
+        for source in (*inherited, *evidence):
+            weakest = torch.maximum(weakest, source)
         again = _any_sample(prediction.recomputed[node], rows, samples)
         codes[node] = torch.where(again, weakest, given.get(origin, observed))
-    names = np.array(_ORDER, dtype=object)
-    return {node: names[code.numpy()] for node, code in codes.items()}
+    return ProvenanceTable(codes)
 
 
 def _code_of(sources: Mapping[str, Tensor], rows: int) -> Tensor:
-    code = torch.zeros(rows, dtype=torch.long)
+    code = torch.zeros(rows, dtype=torch.uint8)
     for name, where in sources.items():
         code = torch.where(where.expand(rows), _ORDER.index(name), code)
     return code

@@ -83,7 +83,7 @@ class SCM(Model):
             {node: prediction.values[node] for node in wanted},
             rows=n,
             samples=None,
-            provenance={node: provenance[node] for node in wanted},
+            provenance=provenance.only(wanted),
             seed=seed,
         )
 
