@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from graphs.errors import MechanismError
 from graphs.variables import Categorical, Variable
 from mechanisms.linear_form import LinearForm
+from mechanisms.networks import reproducible_initialisation
 from mechanisms.training import Training
 
 if TYPE_CHECKING:
@@ -126,9 +127,7 @@ class MechanismSpec(BaseModel, frozen=True, extra="forbid"):
         Raises:
             MechanismError: the options do not fit the variable or its parents.
         """
-        # Layers draw their initial weights from the global state: lend them one of their own.
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(0)
+        with reproducible_initialisation():
             return self.make(variable, parents)
 
     def why_unwritable(self) -> str | None:

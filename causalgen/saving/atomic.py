@@ -4,10 +4,11 @@ Write beside the target, fsync the file, rename over the target, fsync the folde
 """
 
 import os
+import shutil
 from pathlib import Path
 from uuid import uuid4
 
-__all__ = ["sync_folder", "write_atomic", "write_synced"]
+__all__ = ["swap_folder", "sync_folder", "write_atomic", "write_synced"]
 
 
 def write_synced(path: Path, data: bytes) -> None:
@@ -43,3 +44,23 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def swap_folder(temporary: Path, target: Path) -> None:
+    """Put a finished folder in its place; a full folder cannot be renamed over, so it steps aside.
+
+    Raises:
+        OSError: the folder cannot be put there; what was there before still is.
+    """
+    aside = target.with_name(f".{target.name}.{uuid4().hex}.old")
+    occupied = target.exists()
+    if occupied:
+        target.rename(aside)
+    try:
+        temporary.rename(target)
+    except BaseException:
+        if occupied:
+            aside.rename(target)
+        raise
+    sync_folder(target.parent)
+    shutil.rmtree(aside, ignore_errors=True)

@@ -12,7 +12,6 @@ the old model or the new one. Loading checks every byte before it means anything
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
@@ -28,7 +27,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from causalgen.saving.atomic import sync_folder, write_synced
+from causalgen.saving.atomic import swap_folder, sync_folder, write_synced
 from graphs.errors import CheckpointError, ChecksumError, FormatVersionError
 
 __all__ = ["FORMAT_VERSION", "load_folder", "save_folder"]
@@ -76,7 +75,7 @@ def save_folder(
         temporary.mkdir()
         try:
             _fill(temporary, files, kept)
-            _swap(temporary, target)
+            swap_folder(temporary, target)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
@@ -135,22 +134,6 @@ def _fill(folder: Path, files: Mapping[str, bytes], kept: list[Path]) -> None:
     }
     write_synced(folder / MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
     sync_folder(folder)
-
-
-def _swap(temporary: Path, target: Path) -> None:
-    """Put the finished folder in its place; a full folder cannot be renamed over, so it steps aside."""
-    aside = target.with_name(f".{target.name}.{uuid4().hex}.old")
-    occupied = target.exists()
-    if occupied:
-        os.rename(target, aside)
-    try:
-        os.rename(temporary, target)
-    except BaseException:
-        if occupied:
-            os.rename(aside, target)
-        raise
-    sync_folder(target.parent)
-    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _foreign_files(target: Path) -> list[Path]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from causalgen.saving.atomic import sync_folder, write_synced
+from causalgen.saving.atomic import swap_folder, sync_folder, write_synced
 from graphs.errors import CheckpointError
 
 __all__ = ["RESULT", "check_result_folder", "write_result"]
@@ -53,7 +53,7 @@ def write_result(folder: Path | str, files: Iterable[tuple[str, bytes]], told: M
         write_synced(temporary / RESULT, f"{text}\n".encode())
         for inner in sorted({(temporary / name).parent for name in names}):
             sync_folder(inner)
-        _swap(temporary, target)
+        swap_folder(temporary, target)
     except OSError as error:
         raise CheckpointError(f"Cannot save the result in {target}: {error.strerror or error}.") from error
     finally:
@@ -96,19 +96,3 @@ def _files_of_result(folder: Path) -> set[str]:
         return set(map(str, told["files"])) if told["format"] == _FORMAT else set()
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return set()
-
-
-def _swap(temporary: Path, target: Path) -> None:
-    """Put the finished folder in its place; a full folder cannot be renamed over, so it steps aside."""
-    aside = target.with_name(f".{target.name}.{uuid4().hex}.old")
-    occupied = target.exists()
-    if occupied:
-        target.rename(aside)
-    try:
-        temporary.rename(target)
-    except BaseException:
-        if occupied:
-            aside.rename(target)
-        raise
-    sync_folder(target.parent)
-    shutil.rmtree(aside, ignore_errors=True)
