@@ -2,10 +2,12 @@
 # installs into it (minutes: PyTorch is large); later calls find it there and start at once.
 #
 #   make demo ARGS="--preset diff-scm"      arguments for the command behind a target
+#   make bench BENCH=tables ARGS=--quick    one of the scripts in benchmarks/
 #   make test PYTHON=/opt/python3.12        another interpreter (first call only)
 
 PYTHON ?= python3
 ARGS ?=
+BENCH ?= tables
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -46,9 +48,8 @@ format: $(INSTALLED_DEV) ## Format the code and mend what lint can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(INSTALLED_DEV) ## Run the benchmarks and save their results
-	@set -e; for script in benchmarks/[a-z]*.py; do \
-		echo "$(BIN)/python $$script $(ARGS)"; $(BIN)/python "$$script" $(ARGS); done
+bench: $(INSTALLED_DEV) ## Run the benchmark BENCH (of tables) and save its results
+	$(BIN)/python benchmarks/$(BENCH).py $(ARGS)
 
 clean: ## Remove .venv and everything built
 	rm -rf $(VENV) build dist docs/_build .hypothesis .import_linter_cache .pytest_cache .ruff_cache

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import mechanisms
+    from causalgen import datasets, metrics
     from causalgen.abduction import Abduction
     from causalgen.assignments import Policy, Replace, Scale, Shift, Stochastic
     from causalgen.checking.check_report import CheckReport
     from causalgen.contrasts import Contrast
     from causalgen.effects.effect import Effect
     from causalgen.effects.mediation import NaturalEffects
+    from causalgen.pyro_model import PyroModel
     from causalgen.results import Counterfactual, Draws
     from causalgen.saving.gallery import sample_rows
     from causalgen.scm import SCM
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
         SpecError,
         UnknownNameError,
     )
-    from graphs.variables import Categorical, Continuous, Image
+    from graphs.variables import Categorical, Continuous, Image, Integer
 
 __all__ = [
     "Abduction",
@@ -64,12 +66,14 @@ __all__ = [
     "FormatVersionError",
     "GraphError",
     "Image",
+    "Integer",
     "InterventionError",
     "MechanismError",
     "NaturalEffects",
     "NotFittedError",
     "PartialEvidenceError",
     "Policy",
+    "PyroModel",
     "Replace",
     "SCM",
     "Scale",
@@ -79,7 +83,9 @@ __all__ = [
     "Stochastic",
     "UnknownNameError",
     "World",
+    "datasets",
     "mechanisms",
+    "metrics",
     "sample_rows",
 ]
 
@@ -93,6 +99,7 @@ _HOMES = {
     "Draws": "causalgen.results",
     "Effect": "causalgen.effects.effect",
     "NaturalEffects": "causalgen.effects.mediation",
+    "PyroModel": "causalgen.pyro_model",
     "World": "causalgen.world_names",
     "Policy": "causalgen.assignments",
     "Replace": "causalgen.assignments",
@@ -102,6 +109,7 @@ _HOMES = {
     "Categorical": "graphs.variables",
     "Continuous": "graphs.variables",
     "Image": "graphs.variables",
+    "Integer": "graphs.variables",
     "sample_rows": "causalgen.saving.gallery",
 }
 
@@ -110,6 +118,8 @@ def __getattr__(name: str) -> object:
     """Import a public name from its home."""
     if name == "mechanisms":
         return import_module("mechanisms")
+    if name in ("datasets", "metrics"):
+        return import_module(f"causalgen.{name}")
     if name not in __all__:
         raise AttributeError(f"module 'causalgen' has no attribute {name!r}")
     value = getattr(import_module(_HOMES.get(name, "graphs.errors")), name)

@@ -9,14 +9,23 @@ import torch
 from torch import Tensor
 
 from causalgen.contrasts import Contrast
-from causalgen.engine import World, abduct, act, predict
+from causalgen.engine import abduct, act, predict
 from causalgen.inference.distributions import Posterior
 from causalgen.inference.posterior import Completion
 from causalgen.interventions import Intervention, interventions
-from causalgen.nested import answer_worlds, check_fed, fed_provenance, named_worlds
+from causalgen.nested import (
+    answer_worlds,
+    check_fed,
+    fed_provenance,
+    named_worlds,
+    own_values,
+    shared_rows,
+)
 from causalgen.provenance import trace_provenance
 from causalgen.results import Counterfactual
+from causalgen.slabs import Slabs
 from causalgen.targets import check_targets
+from causalgen.world import World
 from graphs.errors import InterventionError
 from graphs.variables import Variable
 from mechanisms.base import Abducted, Noise
@@ -44,8 +53,10 @@ class Abduction:
         samples: int | None,
         seed: int,
         index: pd.Index | None,
+        memory: Slabs,
     ) -> None:
         """Made by ``scm.abduct``."""
+        self._memory = memory
         self._world, self._variables, self._evidence = world, variables, evidence
         self._rows, self._samples, self._index = rows, samples, index
         self._abducted: dict[str, Abducted] = {}
@@ -103,10 +114,14 @@ class Abduction:
         return self._answer(asked, wanted, copy_unaffected)
 
     def _answer(
-        self, asked: Mapping[str, Intervention], wanted: tuple[str, ...], copy_unaffected: bool
+        self,
+        asked: Mapping[str, Intervention],
+        wanted: tuple[str, ...],
+        copy_unaffected: bool,
+        least_rows: int = 1,
     ) -> Counterfactual:
         world = act(self._world, asked)
-        rows = self._meet({node: each.rows for node, each in asked.items()})
+        rows = max(least_rows, self._meet({node: each.rows for node, each in asked.items()}))
         check_fed(asked, rows)
         samples = self._samples or 1
         needed = self._needed(world, wanted, copy_unaffected)
@@ -124,6 +139,7 @@ class Abduction:
             samples=samples,
             factual=factual if copy_unaffected else None,
             seed=self.seed,
+            memory=self._memory,
         )
         drawn = {node: self._evidence.sources(node) for node in used if node in self._evidence.missing}
         provenance = trace_provenance(
@@ -149,6 +165,7 @@ class Abduction:
         *,
         targets: Iterable[str] | None = None,
         only: Collection[str] | None = None,
+        clip: bool = False,
     ) -> dict[str, Counterfactual]:
         """Several worlds by name, all with the same noise.
 
@@ -156,19 +173,23 @@ class Abduction:
             does: interventions by name. One world may take a value from another, as in
                 ``{"m": World("x0")["m"]}``; see ``causalgen.nested``.
             targets: nodes wanted, all where None.
-            only: worlds wanted, all where None; others are asked just for what they feed.
+            only: worlds to be compared, all where None; others are asked just for what they feed. Where one
+                row of evidence meets several values in one of them, all have that many rows.
+            clip: as for ``counterfactual``.
 
         Raises:
             InterventionError: worlds feed each other in a circle.
             UnknownNameError: a world that ``does`` does not name.
         """
+        world = self._world
+        plain = {
+            name: interventions(do, world.graph, self._variables, world.mechanisms, clip=clip)
+            for name, do in own_values(does).items()
+        }
+        least_rows = 1 if only is None else shared_rows(plain.values())
 
-        def answer(
-            do: Mapping[str, Any], fed: Mapping[str, Intervention], wanted: tuple[str, ...]
-        ) -> Counterfactual:
-            world = self._world
-            plain = interventions(do, world.graph, self._variables, world.mechanisms)
-            return self._answer({**plain, **fed}, wanted, True)
+        def answer(name: str, fed: Mapping[str, Intervention], wanted: tuple[str, ...]) -> Counterfactual:
+            return self._answer({**plain[name], **fed}, wanted, True, least_rows)
 
         wanted = check_targets(targets, self._variables)
         return answer_worlds(does, wanted, self._variables, answer, only)
@@ -180,6 +201,7 @@ class Abduction:
         *,
         targets: Iterable[str] | None = None,
         worlds: Mapping[str, Mapping[str, Any]] | None = None,
+        clip: bool = False,
     ) -> Contrast:
         """How two worlds differ, row by row and sample by sample.
 
@@ -188,8 +210,10 @@ class Abduction:
             versus: of the other; none where None, so that the evidence itself is the other.
             targets: nodes wanted, all where None.
             worlds: further interventions by name, for ``World(name)[node]`` in these.
+            clip: as for ``counterfactual``.
         """
-        found = self.worlds(named_worlds(do, versus, worlds), targets=targets, only=("do", "versus"))
+        does = named_worlds(do, versus, worlds)
+        found = self.worlds(does, targets=targets, only=("do", "versus"), clip=clip)
         return Contrast(found["do"], found["versus"], self.shared_weights(found["do"].rows))
 
     def shared_weights(self, rows: int) -> Tensor:
@@ -197,18 +221,34 @@ class Abduction:
         return self._weights(self._abducted, rows)
 
     def _noise(self, nodes: Iterable[str]) -> dict[str, Noise]:
-        for node in [node for node in nodes if node not in self._abducted]:
-            self._abducted[node] = self._abduct(node)
-        return {node: self._abducted[node].noise for node in nodes}
+        wanted = list(nodes)
+        fresh = [node for node in wanted if node not in self._abducted]
+        self._abducted |= self._recover([node for node in fresh if node not in self._evidence.missing])
+        for node in fresh:
+            if node in self._evidence.missing:
+                self._abducted[node] = self._drawn(node)
+        return {node: self._abducted[node].noise for node in wanted}
 
-    def _abduct(self, node: str) -> Abducted:
-        """A node's noise: recovered from evidence, or that by which a missing value was drawn."""
-        samples, drawn = self._samples or 1, self._evidence.noise(node)
-        if sum(len(index) for index, _ in drawn) == samples * self._rows:
+    def _recover(self, nodes: Collection[str]) -> dict[str, Abducted]:
+        """Nodes' noise from their values and their parents'."""
+        read = {name for node in nodes for name in (node, *self._world.graph.parents(node))}
+        return abduct(
+            self._world,
+            self._evidence.values(read),
+            nodes,
+            samples=self._samples or 1,
+            seed=self.seed,
+            rows=self._rows,
+            memory=self._memory,
+        )
+
+    def _drawn(self, node: str) -> Abducted:
+        """The noise by which a node's missing values were drawn; recovered in the other rows."""
+        drawn = self._evidence.noise(node)
+        if sum(len(index) for index, _ in drawn) == (self._samples or 1) * self._rows:
             order = torch.cat([index for index, _ in drawn]).argsort()
             return Abducted(Noise.concat([noise for _, noise in drawn]).rows(order))
-        values = self._evidence.values([node, *self._world.graph.parents(node)])
-        found = abduct(self._world, values, [node], samples=samples, seed=self.seed, rows=self._rows)[node]
+        found = self._recover([node])[node]
         leaves = dict(found.noise)
         for index, noise in drawn:
             leaves = {name: leaf.index_copy(0, index, noise[name].to(leaf)) for name, leaf in leaves.items()}
@@ -217,11 +257,11 @@ class Abduction:
     def _weights(self, nodes: Iterable[str], rows: int) -> Tensor:
         """(S, rows) from the mechanisms' own weights."""
         samples = self._samples or 1
-        total = torch.zeros(samples, self._rows, dtype=torch.float64)
-        for node in nodes:
-            weight = self._abducted[node].log_weight
-            if weight is not None and len(weight) == samples * self._rows:
-                total = total + weight.double().cpu().view(samples, self._rows)
+        found = [self._abducted[node].log_weight for node in nodes]
+        drawn = [each for each in found if each is not None and len(each) == samples * self._rows]
+        total = torch.zeros(samples, 1, dtype=torch.float64)
+        for log_weight in drawn:
+            total = total + log_weight.double().cpu().view(samples, self._rows)
         return total.softmax(0).expand(samples, rows)
 
     def _widen_value(self, value: Tensor, rows: int) -> Tensor:

@@ -23,6 +23,8 @@ app = typer.Typer(
 
 ModelName = Annotated[str, typer.Argument(help="A gallery name, a saved model's folder, or an SCM file.")]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same answer.")]
+ASSIGNED = "node=value[,node=value], a value being a number, a label or an expression such as 'x + 1'"
+Clip = Annotated[bool, typer.Option("--clip", help="Move what --do sets out of bounds onto the bound.")]
 Out = Annotated[Path, typer.Option(help="Where to write.")]
 Threads = Annotated[
     int | None, typer.Option(min=1, help="CPU threads; as many as there are cores by default.")
@@ -89,12 +91,57 @@ def fit(
     seed: Seed = 0,
     run_dir: Annotated[Path | None, typer.Option(help="Log and states; OUT.run by default.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the run folder.")] = False,
+    missing: Annotated[
+        str, typer.Option(help="Rows that lack a value: refuse, or drop for the nodes that need it.")
+    ] = "refuse",
     threads: Threads = None,
 ) -> None:
     """Fit a model to data and save it."""
     from causalgen.commands.fit import run_fit
 
-    run_fit(file, data, out, nodes=node, seed=seed, run_dir=run_dir, resume=resume, threads=threads)
+    run_fit(
+        file,
+        data,
+        out,
+        nodes=node,
+        seed=seed,
+        run_dir=run_dir,
+        resume=resume,
+        missing=missing,
+        threads=threads,
+    )
+
+
+@app.command()
+def judges(
+    model: ModelName,
+    data: Annotated[str, typer.Option(help="Training rows: a CSV or Parquet table, or mnist:DIR.")],
+    out: Out,
+    test: Annotated[str | None, typer.Option(help="Rows to measure the judges on.")] = None,
+    image: Annotated[str | None, typer.Option(help="The image node, where there are several.")] = None,
+    label: Annotated[
+        str | None, typer.Option(help="Its categorical parent, where there are several.")
+    ] = None,
+    about: Annotated[
+        str | None, typer.Option(help="For the card: the data, where they come from, their licence.")
+    ] = None,
+    seed: Seed = 0,
+    threads: Threads = None,
+) -> None:
+    """Train the networks that score counterfactual images of a data set."""
+    from causalgen.commands.judges import run_judges
+
+    run_judges(
+        model,
+        data,
+        out,
+        test=test,
+        image=image,
+        label=label,
+        about=about,
+        seed=seed,
+        threads=threads,
+    )
 
 
 @app.command()
@@ -102,16 +149,15 @@ def sample(
     model: ModelName,
     out: Out,
     n: Annotated[int, typer.Option("-n", min=1, help="Rows.")] = 16,
-    do: Annotated[
-        list[str] | None, typer.Option(help="node=value[,node=value]; several set more nodes.")
-    ] = None,
+    do: Annotated[list[str] | None, typer.Option(help=f"{ASSIGNED}; several set more nodes.")] = None,
     seed: Seed = 0,
+    clip: Clip = False,
     threads: Threads = None,
 ) -> None:
     """Draw rows from a model, perhaps under an intervention."""
     from causalgen.commands.sample import run_sample
 
-    run_sample(model, out, n=n, does=do or [], seed=seed, threads=threads)
+    run_sample(model, out, n=n, does=do or [], seed=seed, clip=clip, threads=threads)
 
 
 @app.command()
@@ -121,13 +167,12 @@ def counterfactual(
         str | None, typer.Option(help="A JSON file, a PNG (for the image node), or TABLE[:ROW].")
     ] = None,
     given: Annotated[list[str] | None, typer.Option("--set", help="More evidence: node=value.")] = None,
-    do: Annotated[
-        list[str] | None, typer.Option(help="node=value[,node=value]; each one is a world.")
-    ] = None,
+    do: Annotated[list[str] | None, typer.Option(help=f"{ASSIGNED}; each one is a world.")] = None,
     out: Out = Path("counterfactual"),
     samples: Annotated[int | None, typer.Option(min=1, help="Draws a row.")] = None,
     seed: Seed = 0,
     preset: Annotated[str | None, typer.Option(help="Settings of a published method: diff-scm.")] = None,
+    clip: Clip = False,
     threads: Threads = None,
 ) -> None:
     """What would have been, had things been otherwise: a picture and a JSON."""
@@ -142,5 +187,32 @@ def counterfactual(
         samples=samples,
         seed=seed,
         preset=preset,
+        clip=clip,
         threads=threads,
     )
+
+
+data_app = typer.Typer(help="Make data sets.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+
+@data_app.command()
+def morphomnist(
+    mnist: Annotated[Path, typer.Option(help="A folder with MNIST's files; nothing is downloaded.")],
+    out: Out,
+    split: Annotated[
+        list[str] | None, typer.Option(help="train or test; both by default. May be repeated.")
+    ] = None,
+    tables: Annotated[
+        Path | None,
+        typer.Option(help="Thickness and intensity from a folder of published tables, or from one CSV."),
+    ] = None,
+    seed: Seed = 0,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes; as many as there are cores by default.")
+    ] = None,
+) -> None:
+    """MNIST's digits redrawn with stroke thickness and intensity as causes."""
+    from causalgen.commands.data import run_morphomnist
+
+    run_morphomnist(mnist, out, splits=split, tables=tables, seed=seed, workers=workers)

@@ -9,70 +9,25 @@ Copying: a row of a node is the factual one, bit for bit, exactly when the node 
 its parents in that row are bit-equal to the factual. So no-ops are no-ops, whatever mechanisms round to.
 
 Rows: with B rows of evidence and S samples a tensor has B rows where no sample differs, else S * B,
-sample-major. Noise is keyed by seed, step, node and block of rows: chunks, targets and the order of queries
-do not matter.
+sample-major.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from causalgen.interventions import Intervention
+from causalgen.node_calls import abduct_rows, blame, generate_rows, prior_noise
 from causalgen.rows import Mask, differs, either, level_rows
-from causalgen.seeds import keyed_generator
-from graphs.causal_graph import CausalGraph
-from graphs.errors import CausalgenError, InterventionError, NotFittedError
-from mechanisms.base import Abducted, Mechanism, Noise
+from causalgen.slabs import Slabs
+from causalgen.world import World, ready
+from graphs.errors import InterventionError
+from mechanisms.base import Abducted, Noise
 
-__all__ = [
-    "Prediction",
-    "World",
-    "abduct",
-    "act",
-    "blame",
-    "generate_rows",
-    "predict",
-    "prior_noise",
-    "ready",
-]
-
-_BLOCK = 16384
-"""Rows whose noise comes from one generator, for mechanisms without a limit of their own."""
-
-
-@dataclass(frozen=True)
-class World:
-    """A graph with its mechanisms, perhaps after surgery.
-
-    Attributes:
-        graph: the causal graph.
-        mechanisms: one a node.
-        touched: nodes that were intervened on.
-        natural: the natural half of a split node -> the node.
-        kept: touched nodes whose new mechanism takes the noise of the old one.
-    """
-
-    graph: CausalGraph
-    mechanisms: Mapping[str, Mechanism]
-    touched: frozenset[str] = frozenset()
-    natural: Mapping[str, str] = field(default_factory=dict)
-    kept: frozenset[str] = frozenset()
-
-    def origin(self, node: str) -> str:
-        """The node whose factual value and noise this one has: itself, or what it is the natural half of."""
-        return self.natural.get(node, node)
-
-    def keeps_noise(self, node: str) -> bool:
-        """Whether the noise that evidence tells of is this node's; otherwise it was set anew."""
-        return node not in self.touched or node in self.kept
-
-    def affected(self) -> frozenset[str]:
-        """The nodes whose value may differ from the factual."""
-        return self.graph.descendants(self.touched)
+__all__ = ["Prediction", "abduct", "act", "predict"]
 
 
 @dataclass(frozen=True)
@@ -96,6 +51,7 @@ def abduct(
     samples: int,
     seed: int,
     rows: int | None = None,
+    memory: Slabs | None = None,
 ) -> dict[str, Abducted]:
     """Noise of each node given its value and its parents'.
 
@@ -109,29 +65,23 @@ def abduct(
         samples: S.
         seed: of the draws.
         rows: B; None where all evidence has B rows.
+        memory: for the noise.
 
     Raises:
         NotFittedError: a mechanism has not been fitted.
         CannotAbductError: a mechanism cannot recover its noise.
     """
     found: dict[str, Abducted] = {}
+    memory = memory or Slabs()
     for node in nodes:
         mechanism = ready(world, node)
         value, parents = evidence[node], {parent: evidence[parent] for parent in world.graph.parents(node)}
-        count = rows or len(value)
-        differ = max(map(len, (value, *parents.values()))) > count
+        count = rows or value.shape[0]
+        differ = any(each.shape[0] > count for each in (value, *parents.values()))
         if differ or (samples > 1 and not mechanism.deterministic):
             value = level_rows(value, samples * count, count)
             parents = {name: level_rows(each, samples * count, count) for name, each in parents.items()}
-        with blame(node), torch.no_grad():
-            found[node] = _join(
-                mechanism.abduct(
-                    value[rows],
-                    {name: parent[rows] for name, parent in parents.items()},
-                    generator=_generator(mechanism, seed, "abduct", node, block),
-                )
-                for block, rows in _blocks(mechanism, len(value))
-            )
+        found[node] = abduct_rows(mechanism, node, value, parents, seed, memory)
     return found
 
 
@@ -172,6 +122,7 @@ def predict(
     samples: int = 1,
     factual: Mapping[str, Tensor] | None = None,
     seed: int,
+    memory: Slabs | None = None,
 ) -> Prediction:
     """Every target and what it depends on.
 
@@ -184,7 +135,9 @@ def predict(
         samples: S.
         factual: values to copy unaffected rows from; None copies nothing.
         seed: of the prior draws.
+        memory: for the values.
     """
+    memory = memory or Slabs()
     values: dict[str, Tensor] = {}
     recomputed: dict[str, Mask] = {}
     changed: dict[str, Mask] = {}
@@ -203,17 +156,19 @@ def predict(
         parents = {name: values[name] for name in names}
         drawn = noise.get(world.origin(node)) if world.keeps_noise(node) else None
         if drawn is None:
-            drawn = prior_noise(ready(world, node), world.origin(node), rows * samples, seed)
+            drawn = prior_noise(ready(world, node), world.origin(node), rows * samples, seed, memory)
         if not drawn.leaves:  # no noise: samples do not differ by it
             drawn = Noise(rows)
-        value, recomputed[node] = _generate(world, node, parents, drawn, stale, before, rows)
+        value, recomputed[node] = _generate(world, node, parents, drawn, stale, before, rows, memory)
         values[node] = value
-        changed[node] = True if before is None else _differs(value, before, rows)
+        # Nobody asks about a node without children.
+        if not needed.isdisjoint(world.graph.children(node)):
+            changed[node] = True if before is None else _differs(value, before, rows)
     return Prediction(values, recomputed)
 
 
 def _differs(value: Tensor, before: Tensor, rows: int) -> Mask:
-    n = max(len(value), len(before))
+    n = max(value.shape[0], before.shape[0])
     return differs(level_rows(value, n, rows), level_rows(before, n, rows))
 
 
@@ -225,9 +180,10 @@ def _generate(
     stale: Mask,
     before: Tensor | None,
     rows: int,
+    memory: Slabs,
 ) -> tuple[Tensor, Mask]:
     """The node's value, computed for its stale rows only and copied for the others; and which were stale."""
-    n = max([noise.n, *map(len, parents.values())])
+    n = max([noise.n, *(value.shape[0] for value in parents.values())])
     if not isinstance(stale, bool) and before is not None:
         n = max(n, len(stale), len(before))
     parents = {name: level_rows(value, n, rows) for name, value in parents.items()}
@@ -235,7 +191,7 @@ def _generate(
         noise = noise.repeat(n // noise.n)
     mechanism = ready(world, node)
     if isinstance(stale, bool):
-        return generate_rows(mechanism, node, parents, noise), stale
+        return generate_rows(mechanism, node, parents, noise, memory), stale
     assert before is not None
     stale, before = level_rows(stale, n, rows), level_rows(before, n, rows)
     index = stale.nonzero()[:, 0]
@@ -243,74 +199,3 @@ def _generate(
         mechanism, node, {name: value[index] for name, value in parents.items()}, noise.rows(index)
     )
     return before.index_copy(0, index, fresh.to(before)), stale
-
-
-def generate_rows(mechanism: Mechanism, node: str, parents: Mapping[str, Tensor], noise: Noise) -> Tensor:
-    """Values (N, *event) by a node's mechanism, in chunks that fit its memory."""
-    limit = mechanism.chunk_rows or noise.n
-    with blame(node), torch.no_grad():
-        if noise.n <= limit:
-            return mechanism.generate(parents, noise)
-        chunks = [slice(start, min(start + limit, noise.n)) for start in range(0, noise.n, limit)]
-        return torch.cat(
-            [
-                mechanism.generate({name: value[rows] for name, value in parents.items()}, noise.rows(rows))
-                for rows in chunks
-            ]
-        )
-
-
-def prior_noise(mechanism: Mechanism, node: str, n: int, seed: int) -> Noise:
-    """n rows of a node's noise, keyed by seed, node and block of rows."""
-    return Noise.concat(
-        [
-            mechanism.sample_noise(
-                len(range(*rows.indices(n))), generator=_generator(mechanism, seed, "prior", node, block)
-            )
-            for block, rows in _blocks(mechanism, n)
-        ]
-    )
-
-
-def _blocks(mechanism: Mechanism, n: int) -> Iterator[tuple[int, slice]]:
-    size = mechanism.chunk_rows or _BLOCK
-    return ((start // size, slice(start, min(start + size, n))) for start in range(0, n, size))
-
-
-def _generator(mechanism: Mechanism, seed: int, step: str, node: str, block: int) -> torch.Generator:
-    return keyed_generator(seed, step, node, block, device=mechanism.get_buffer("fitted_flag").device)
-
-
-def _join(parts: Iterable[Abducted]) -> Abducted:
-    several = list(parts)
-    weights = [part.log_weight for part in several if part.log_weight is not None]
-    return Abducted(
-        Noise.concat([part.noise for part in several]),
-        torch.cat(weights) if weights else None,
-        {name: torch.cat([part.diagnostics[name] for part in several]) for name in several[0].diagnostics},
-    )
-
-
-def ready(world: World, node: str) -> Mechanism:
-    """A node's mechanism, which must be fitted."""
-    mechanism = world.mechanisms[node]
-    if not mechanism.fitted:
-        raise NotFittedError(
-            f"Node {node!r}: its mechanism ({mechanism.spec.kind}) has not been fitted. "
-            "Call scm.fit(data) first."
-        )
-    return mechanism
-
-
-class blame:
-    """Say which node an error comes from, where a mechanism cannot know its own name."""
-
-    def __init__(self, node: str) -> None:
-        self.node = node
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, CausalgenError) and f"{self.node!r}" not in str(error):
-            raise type(error)(f"Node {self.node!r}: {error}") from error

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from causalgen.slabs import Slabs
 from graphs.errors import EvidenceError, PartialEvidenceError, ShapeError, UnknownNameError
 from graphs.gaps import encode_gaps
 from graphs.variables import Variable
@@ -47,7 +48,10 @@ def encode_evidence(
 
 
 def encode_partial(
-    evidence: Evidence, variables: Mapping[str, Variable], device: torch.device
+    evidence: Evidence,
+    variables: Mapping[str, Variable],
+    device: torch.device,
+    memory: Slabs | None = None,
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], int, pd.Index | None]:
     """``encode_evidence`` for evidence with gaps: None, NaN or pandas' NA where a row has no value.
 
@@ -69,7 +73,9 @@ def encode_partial(
         if len(value) not in (1, rows):
             counts = {each: len(other) for each, (other, _) in encoded.items()}
             raise ShapeError(f"Evidence {name!r} has {len(value)} rows where others have {rows}: {counts}.")
-    values = {name: torch.as_tensor(value, device=device) for name, (value, _) in encoded.items()}
+    # A copy: evidence stays what it was, whatever becomes of the arrays it came in.
+    memory = memory or Slabs()
+    values = {name: memory.copy(value).to(device) for name, (value, _) in encoded.items()}
     masks = {
         name: torch.as_tensor(gaps, device=device) for name, (_, gaps) in encoded.items() if gaps is not None
     }

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-from causalgen.statistics import distance_to_density, distance_to_table, is_discrete, sample_distance
+from causalgen.statistics import distance_to_log_prob, is_discrete, sample_distance
 from graphs.errors import CannotAbductError
 from mechanisms.base import Mechanism, Noise
 from mechanisms.registry import dump_mechanism, kinds, parse_mechanism
@@ -152,7 +152,7 @@ class Suite:
             assert result is not None
             return result
 
-        distance = (distance_to_table if is_discrete(draws) else distance_to_density)(draws, log_prob)
+        distance = distance_to_log_prob(draws, log_prob, whole=variable.type == "integer")
         assert distance <= _SURPRISE / _DRAWS**0.5, (
             f"generated values do not follow log_prob: distribution functions differ by {distance:.3f}"
         )
@@ -160,7 +160,8 @@ class Suite:
     def change_of_variables(self) -> None:
         """log p(x | pa) + log |dx/du| is log p(u), whatever the parents."""
         leaves = list(self.prior.items())
-        if len(leaves) != 1 or self.mechanism.abduction != "exact" or not self.parents:
+        whole = self.mechanism.variable.type == "integer"  # whose log_prob is a probability
+        if len(leaves) != 1 or self.mechanism.abduction != "exact" or not self.parents or whole:
             return
         name, leaf = leaves[0]
         if leaf[0].numel() != self.values[0].numel() or not self.values.is_floating_point():
@@ -285,6 +286,8 @@ def _canonical(mechanism: Mechanism, value: Tensor, rows: int) -> None:
     assert tuple(value.shape) == (rows, *variable.event_shape), f"generate gave shape {tuple(value.shape)}"
     assert value.dtype == getattr(torch, variable.dtype), f"generate gave {value.dtype}, not {variable.dtype}"
     assert bool(value.isfinite().all()), "generate gave values that are not finite"
+    if variable.type == "integer":
+        assert torch.equal(value, value.round()), "generate gave numbers that are not whole"
     if variable.type == "categorical":
         assert 0 <= int(value.min()) and int(value.max()) < variable.size, "generate gave unknown categories"
 

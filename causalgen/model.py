@@ -6,23 +6,30 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import networkx as nx
 import torch
 
 from causalgen.data.reading import read_data
 from causalgen.declaration import Declaration
-from causalgen.engine import World
-from causalgen.fitting.fit import fit_mechanism
 from causalgen.fitting.fit_report import FitReport
+from causalgen.fitting.fit_table import fit_table
 from causalgen.options import changed_spec
 from causalgen.saving.atomic import write_atomic
 from causalgen.saving.checkpoint import save_folder
 from causalgen.saving.pretrained import load_pretrained
 from causalgen.targets import check_targets
+from causalgen.world import World
 from graphs.causal_graph import CausalGraph
-from graphs.errors import CheckpointError, GraphError, MechanismError, NotFittedError, UnknownNameError
+from graphs.errors import (
+    CheckpointError,
+    DataError,
+    GraphError,
+    MechanismError,
+    NotFittedError,
+    UnknownNameError,
+)
 from graphs.variables import Variable
 from mechanisms.base import Mechanism, MechanismSpec
 from mechanisms.registry import default_mechanism
@@ -111,6 +118,7 @@ class Model:
         run_dir: Path | str | None = None,
         resume: bool = False,
         progress: bool = True,
+        missing: Literal["refuse", "drop"] = "refuse",
     ) -> Self:
         """Fit mechanisms to data, in place.
 
@@ -122,6 +130,9 @@ class Model:
             run_dir: where to log and keep states, for ``resume``.
             resume: go on with the run there.
             progress: show progress.
+            missing: what to do about rows that lack a value: "refuse" them, or "drop", for each node, those
+                that lack it or one of its parents. That is unbiased where a gap depends on the parents
+                alone; ``fit_report[node].dropped`` counts them.
 
         Returns:
             The model itself; ``scm.fit_report`` says how well it went.
@@ -129,23 +140,15 @@ class Model:
         Raises:
             DataError: the data are wrong; nothing has been fitted then.
         """
+        if missing not in ("refuse", "drop"):
+            raise DataError(f"missing is 'refuse' or 'drop', got {missing!r}.")
         chosen = self._targets(nodes)
         needed = self.graph.nodes if nodes is None else _with_parents(self.graph, chosen)
-        table = read_data(data, {node: self._variables[node] for node in needed})
-        reports = {
-            node: fit_mechanism(
-                node,
-                self._mechanism(node),
-                table,
-                seed=seed,
-                run_dir=run_dir,
-                resume=resume,
-                progress=progress,
-            )
-            for node in self.graph.nodes
-            if node in chosen
-        }
-        self.fit_report = FitReport(reports)
+        table = read_data(data, {node: self._variables[node] for node in needed}, gaps=missing == "drop")
+        asked = {node: self._mechanism(node) for node in self.graph.nodes if node in chosen}
+        self.fit_report = fit_table(
+            asked, table, seed=seed, run_dir=run_dir, resume=resume, progress=progress
+        )
         return self
 
     @classmethod

@@ -29,7 +29,7 @@ from graphs.variables import Variable
 from mechanisms.base import Abducted, Mechanism, Noise, Parents
 from mechanisms.constant import Constant
 
-__all__ = ["Fed", "answer_worlds", "check_fed", "fed_provenance", "named_worlds"]
+__all__ = ["Fed", "answer_worlds", "check_fed", "fed_provenance", "named_worlds", "own_values", "shared_rows"]
 
 Answer = TypeVar("Answer", bound=Draws)
 
@@ -66,7 +66,7 @@ def answer_worlds(
     does: Mapping[str, Mapping[str, Any]],
     targets: Iterable[str],
     variables: Mapping[str, Variable],
-    answer: Callable[[Mapping[str, Any], Mapping[str, Intervention], tuple[str, ...]], Answer],
+    answer: Callable[[str, Mapping[str, Intervention], tuple[str, ...]], Answer],
     only: Collection[str] | None = None,
 ) -> dict[str, Answer]:
     """Answer several worlds, those that feed others first.
@@ -75,7 +75,7 @@ def answer_worlds(
         does: interventions by name of the world.
         targets: nodes wanted of each.
         variables: of all nodes.
-        answer: the plain interventions of a world, those fed by other worlds, and nodes -> the result.
+        answer: name of a world, its interventions that other worlds feed, and nodes -> the result.
         only: worlds wanted, all where None; others are answered for what they feed alone.
 
     Raises:
@@ -99,10 +99,28 @@ def answer_worlds(
     for name in _order(feeds):
         if not asked[name]:
             continue
-        plain = {node: value for node, value in does[name].items() if node not in feeds[name]}
         fed = {node: _feed(node, value, found[value.world], variables) for node, value in feeds[name].items()}
-        found[name] = answer(plain, fed, tuple(node for node in variables if node in asked[name]))
+        found[name] = answer(name, fed, tuple(node for node in variables if node in asked[name]))
     return {name: _only(found[name], wanted) for name in shown}
+
+
+def own_values(does: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """What each world sets without another world's help, by name.
+
+    Raises:
+        InterventionError: not a mapping of mappings, or a node set to a whole world.
+    """
+    feeds = {name: _references(name, do) for name, do in _checked(does).items()}
+    return {
+        name: {node: value for node, value in do.items() if node not in feeds[name]}
+        for name, do in does.items()
+    }
+
+
+def shared_rows(worlds: Iterable[Mapping[str, Intervention]]) -> int:
+    """How many values the worlds have that have several, 1 where none has or they do not agree."""
+    counts = {each.rows for asked in worlds for each in asked.values()} - {1}
+    return counts.pop() if len(counts) == 1 else 1
 
 
 def named_worlds(

@@ -19,28 +19,31 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from causalgen.engine import Prediction, World
+from causalgen.engine import Prediction
 from causalgen.rows import Mask
+from causalgen.world import World
 
 __all__ = ["Provenance", "ProvenanceTable", "trace_provenance"]
 
 Provenance = Literal["copied", "exact", "posterior", "approximate", "inferred", "prior", "interventional"]
 
 _ORDER = ("copied", "exact", "posterior", "approximate", "inferred", "prior", "interventional")
+_Code = Tensor | int
+"""Place in the order: (B,) uint8, or one for all rows."""
 _NAMES = np.array(_ORDER, dtype=object)
 _SET = _ORDER.index("interventional")
 
 
 class ProvenanceTable(Mapping[str, NDArray[np.object_]]):
-    """Provenance by node, (B,) strings; kept as a byte a row, and spelled out when asked for."""
+    """Provenance by node, (B,) strings; kept as a byte a row at most, and spelled out when asked for."""
 
-    def __init__(self, codes: Mapping[str, Tensor]) -> None:
+    def __init__(self, codes: Mapping[str, _Code], rows: int) -> None:
         """Made by ``trace_provenance``; codes count in the order of the module's list."""
-        self._codes = codes
+        self._codes, self._rows = codes, rows
 
     def __getitem__(self, node: str) -> NDArray[np.object_]:
         """How each row of the node was obtained."""
-        return _NAMES[self._codes[node].numpy()]
+        return _NAMES[_spread(self._codes[node], self._rows).numpy()]
 
     def __iter__(self) -> Iterator[str]:
         """Nodes in topological order."""
@@ -56,7 +59,7 @@ class ProvenanceTable(Mapping[str, NDArray[np.object_]]):
 
     def only(self, nodes: Iterable[str]) -> ProvenanceTable:
         """That of some nodes."""
-        return ProvenanceTable({node: self._codes[node] for node in nodes})
+        return ProvenanceTable({node: self._codes[node] for node in nodes}, self._rows)
 
 
 def trace_provenance(
@@ -80,29 +83,27 @@ def trace_provenance(
         drawn: of nodes missing in the evidence, in which rows, (B,) bool, the value was "inferred" or drawn
             from its "prior".
     """
-    codes: dict[str, Tensor] = {}
+    codes: dict[str, _Code] = {}
     given = {node: _code_of(sources, rows) for node, sources in (drawn or {}).items()}
-    observed = torch.zeros(rows, dtype=torch.uint8)
     for node in prediction.values:
         if fed and node in fed:
             codes[node] = torch.tensor([_ORDER.index(name) for name in fed[node]], dtype=torch.uint8)
             continue
         if node in world.touched:
-            codes[node] = torch.full((rows,), _SET, dtype=torch.uint8)
+            codes[node] = _SET
             continue
+        parents = world.graph.parents(node)
         origin = world.origin(node)
         own = world.mechanisms[node].abduction if origin in abducted else "prior"
         # An intervened parent is known for certain: it weakens nothing.
-        inherited = [torch.where(codes[p] == _SET, 0, codes[p]) for p in world.graph.parents(node)]
+        inherited = [_unless_set(codes[name]) for name in parents]
         # Noise recovered from an inferred value, or given an inferred parent, is no better than these.
-        origins = {world.origin(name) for name in (node, *world.graph.parents(node))}
+        origins = {origin, *map(world.origin, parents)}
         evidence = [given[name] for name in origins & given.keys()]
-        weakest = torch.full((rows,), _ORDER.index(own), dtype=torch.uint8)
-        for source in (*inherited, *evidence):
-            weakest = torch.maximum(weakest, source)
+        weakest = _weakest([_ORDER.index(own), *inherited, *evidence])
         again = _any_sample(prediction.recomputed[node], rows, samples)
-        codes[node] = torch.where(again, weakest, given.get(origin, observed))
-    return ProvenanceTable(codes)
+        codes[node] = _choose(again, weakest, given.get(origin, 0), rows)
+    return ProvenanceTable(codes, rows)
 
 
 def _code_of(sources: Mapping[str, Tensor], rows: int) -> Tensor:
@@ -112,7 +113,38 @@ def _code_of(sources: Mapping[str, Tensor], rows: int) -> Tensor:
     return code
 
 
-def _any_sample(mask: Mask, rows: int, samples: int) -> Tensor:
+def _weakest(codes: Iterable[_Code]) -> _Code:
+    """The weakest of several in each row."""
+    found: _Code = 0
+    for code in codes:
+        if isinstance(found, int) and isinstance(code, int):
+            found = max(found, code)
+        elif isinstance(found, int):
+            assert isinstance(code, Tensor)
+            found = code.clamp(min=found)
+        else:
+            found = found.clamp(min=code) if isinstance(code, int) else torch.maximum(found, code)
+    return found
+
+
+def _choose(where: Mask, one: _Code, other: _Code, rows: int) -> _Code:
+    if isinstance(where, bool):
+        return one if where else other
+    return torch.where(where, _spread(one, rows), _spread(other, rows))
+
+
+def _spread(code: _Code, rows: int) -> Tensor:
+    return torch.full((rows,), code, dtype=torch.uint8) if isinstance(code, int) else code
+
+
+def _any_sample(mask: Mask, rows: int, samples: int) -> Mask:
     if isinstance(mask, bool):
-        return torch.full((rows,), mask)
+        return mask
     return mask.cpu() if len(mask) == rows else mask.cpu().view(samples, rows).any(0)
+
+
+def _unless_set(code: _Code) -> _Code:
+    """The code, "copied" where the value was set."""
+    if isinstance(code, int):
+        return 0 if code == _SET else code
+    return torch.where(code == _SET, 0, code)

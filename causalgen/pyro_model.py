@@ -23,7 +23,7 @@ from pyro.poutine.runtime import _PYRO_STACK
 from torch import Tensor
 from torch.distributions import constraints
 
-from causalgen.engine import World
+from causalgen.world import World
 from graphs.errors import MechanismError, NotFittedError, ShapeError
 from graphs.variables import Image, Variable
 from mechanisms.base import Mechanism, Noise

@@ -21,17 +21,23 @@ from causalgen.effects.groups import Given
 from causalgen.effects.mediation import NaturalEffects, find_natural_effects
 from causalgen.effects.population import Population
 from causalgen.effects.statistic import Statistic
-from causalgen.engine import World, act, predict
+from causalgen.engine import act, predict
 from causalgen.evidence import Evidence, encode_evidence, encode_partial
 from causalgen.inference.posterior import Completion
 from causalgen.interventions import interventions
 from causalgen.model import Model
 from causalgen.provenance import trace_provenance
 from causalgen.results import Counterfactual, Draws
+from causalgen.slabs import Slabs
+from causalgen.world import World
 from graphs.errors import EvidenceError, InterventionError, MechanismError, PartialEvidenceError
 
 if TYPE_CHECKING:
     from causalgen.checking.check_report import CheckReport
+    from causalgen.evaluating.evaluation_report import EvaluationReport
+    from causalgen.evaluating.questions import Truth
+    from causalgen.metrics.axioms import Judge
+    from causalgen.metrics.judges.judges import Judges
     from causalgen.pyro_model import PyroModel
 
 __all__ = ["SCM"]
@@ -124,9 +130,10 @@ class SCM(Model):
             EvidenceError: evidence of probability zero.
             InterventionError: the model was intervened on by a function.
         """
+        memory = Slabs()
         if num_samples is not None and num_samples < 1:
             raise EvidenceError(f"num_samples is at least 1, or None for one draw; got {num_samples}.")
-        values, missing, rows, index = encode_partial(evidence, self._variables, self.device)
+        values, missing, rows, index = encode_partial(evidence, self._variables, self.device, memory)
         if self._world.natural:
             raise InterventionError(
                 "This model was intervened on by a function of a natural value, which evidence does not "
@@ -139,7 +146,14 @@ class SCM(Model):
             world, values, missing, rows=rows, samples=num_samples or 1, seed=seed, particles=particles
         )
         return Abduction(
-            world, self._variables, completion, rows=rows, samples=num_samples, seed=seed, index=index
+            world,
+            self._variables,
+            completion,
+            rows=rows,
+            samples=num_samples,
+            seed=seed,
+            index=index,
+            memory=memory,
         )
 
     def counterfactual(
@@ -190,6 +204,7 @@ class SCM(Model):
         seed: int | None = None,
         confidence: float = 0.95,
         worlds: Mapping[str, Mapping[str, Any]] | None = None,
+        clip: bool = False,
     ) -> Effect:
         """How much an intervention changes a target on average, against another.
 
@@ -212,13 +227,14 @@ class SCM(Model):
             confidence: of the intervals.
             worlds: further interventions by name, whose values ``do`` and ``versus`` may take:
                 ``World("name")["m"]``.
+            clip: as for ``counterfactual``.
 
         Raises:
             UnknownNameError: no such node or world.
             EvidenceError: a category or an image without ``statistic``, or a group that ``do`` changes.
             InterventionError: ``do`` sets nothing, or an intervention that does not fit the model.
         """
-        question = Question(target, do, versus, given, worlds, statistic, confidence)
+        question = Question(target, do, versus, given, worlds, statistic, confidence, clip)
         question.check(self.graph, self._variables)
         return find_effect(question, self._sources(evidence, n, seed), self._variables)
 
@@ -234,6 +250,7 @@ class SCM(Model):
         statistic: Statistic | None = None,
         seed: int | None = None,
         confidence: float = 0.95,
+        clip: bool = False,
     ) -> NaturalEffects:
         """How much of an effect passes through mediators, and how much goes past them.
 
@@ -247,13 +264,14 @@ class SCM(Model):
             statistic: as for ``effect``.
             seed: of all draws.
             confidence: of the intervals.
+            clip: as for ``counterfactual``.
 
         Raises:
             InterventionError: a mediator that is none.
             UnknownNameError, EvidenceError: as for ``effect``.
         """
         nodes = (through,) if isinstance(through, str) else tuple(through)
-        total = Question(target, do, versus, None, None, statistic, confidence)
+        total = Question(target, do, versus, None, None, statistic, confidence, clip)
         total.check(self.graph, self._variables)
         source = self._sources(evidence, n, seed)
         return find_natural_effects(total, nodes, source, self.graph, self._variables)
@@ -294,6 +312,45 @@ class SCM(Model):
             )
         return check_model(
             self._world, self._variables, read_data(data, self._variables), seed=seed, level=level
+        )
+
+    def evaluate(
+        self,
+        data: Any,
+        *,
+        rows: int | None = None,
+        full: bool = False,
+        judges: Judges | Mapping[str, Judge] | None = None,
+        truth: Truth | None = None,
+        seed: int = 0,
+        progress: bool = True,
+    ) -> EvaluationReport:
+        """Hold the fitted model to held-out rows: every metric, with its controls beside it.
+
+        Args:
+            data: as for ``fit``; rows that it was not fitted on.
+            rows: how many to evaluate; 200 where None, or all of them with ``full``.
+            full: all rows, and composition of images on 1,000 of them: hours on a CPU, not minutes.
+            judges: what reads causes from images, beside direct measurement: trained ``Judges``, or cause ->
+                predictor (``metrics.effectiveness``) that guidance never saw.
+            truth: (row numbers of the data, what is set) -> values of nodes in the true counterfactual world,
+                where the data generator is known.
+            seed: of rows, new values and draws; the same one gives the same report.
+            progress: show progress.
+
+        Returns:
+            The report: print it, or ``report.save(folder)`` a page.
+
+        Raises:
+            DataError: the data are wrong, or have fewer rows than asked for.
+            NotFittedError: a mechanism has not been fitted.
+            DomainError, ShapeError: a judge of another variable.
+        """
+        from causalgen.evaluating.evaluation import evaluate_model
+
+        table = read_data(data, self._variables)
+        return evaluate_model(
+            self, table, rows=rows, full=full, judges=judges, truth=truth, seed=seed, progress=progress
         )
 
     def log_prob(self, values: Evidence) -> Tensor:

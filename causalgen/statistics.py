@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-__all__ = ["distance_to_density", "distance_to_table", "is_discrete", "sample_distance"]
+__all__ = ["distance_to_density", "distance_to_log_prob", "distance_to_table", "distance_to_whole", "is_discrete", "sample_distance"]
 
 
 def sample_distance(one: Tensor, other: Tensor) -> float:
@@ -16,6 +16,13 @@ def sample_distance(one: Tensor, other: Tensor) -> float:
     points = torch.cat([one, other])
     functions = [torch.searchsorted(sample, points, right=True) / len(sample) for sample in (one, other)]
     return (functions[0] - functions[1]).abs().max().item()
+
+
+def distance_to_log_prob(draws: Tensor, log_prob: Callable[[Tensor], Tensor], *, whole: bool) -> float:
+    """The distance that fits: to whole numbers' probabilities, to a table where draws repeat, to a density."""
+    if whole:
+        return distance_to_whole(draws, log_prob)
+    return (distance_to_table if is_discrete(draws) else distance_to_density)(draws, log_prob)
 
 
 def distance_to_table(draws: Tensor, log_prob: Callable[[Tensor], Tensor]) -> float:
@@ -28,6 +35,21 @@ def distance_to_table(draws: Tensor, log_prob: Callable[[Tensor], Tensor]) -> fl
     values, counts = draws.unique(return_counts=True)
     probabilities = log_prob(values).double().exp()
     return (counts / len(draws) - probabilities).cumsum(0).abs().max().item()
+
+
+def distance_to_whole(draws: Tensor, log_prob: Callable[[Tensor], Tensor], points: int = 100_000) -> float:
+    """Largest difference of the distribution functions of whole draws, (N,), and their log probabilities.
+
+    Args:
+        draws: whole numbers, any number of them distinct.
+        log_prob: whole numbers, (M,) -> (M,) log probability.
+        points: the most whole numbers to look at, those nearest to the least draw.
+    """
+    low = draws.min()
+    values = torch.arange(min(int(draws.max() - low) + 1, points), dtype=draws.dtype, device=draws.device) + low
+    expected = log_prob(values).double().exp().cumsum(0)
+    empirical = torch.searchsorted(draws.sort().values, values, right=True) / len(draws)
+    return (empirical - expected).abs().max().item()
 
 
 def is_discrete(draws: Tensor) -> bool:

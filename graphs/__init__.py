@@ -13,13 +13,14 @@ if TYPE_CHECKING:
     from graphs.spec import NodeSpec, SCMSpec, parse_spec, read_spec, write_spec
     from graphs.strict_yaml import Locations
     from graphs.validation import spec_error
-    from graphs.variables import Categorical, Continuous, Image, Variable
+    from graphs.variables import Categorical, Continuous, Image, Integer, Variable
 
 __all__ = [
     "Categorical",
     "CausalGraph",
     "Continuous",
     "Image",
+    "Integer",
     "Locations",
     "NodeSpec",
     "SCMSpec",
@@ -35,7 +36,7 @@ _HOMES = {
     "graphs.spec": ("NodeSpec", "SCMSpec", "parse_spec", "read_spec", "write_spec"),
     "graphs.strict_yaml": ("Locations",),
     "graphs.validation": ("spec_error",),
-    "graphs.variables": ("Categorical", "Continuous", "Image", "Variable"),
+    "graphs.variables": ("Categorical", "Continuous", "Image", "Integer", "Variable"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -60,14 +60,14 @@ def as_array(value: object, *, where: str, objects: bool = False) -> Array:
     Raises:
         ShapeError: the rows have different shapes.
     """
-    if isinstance(value, _Tensor):
+    if isinstance(value, np.ndarray):
+        array = cast(Array, value)
+    elif isinstance(value, _Tensor):
         tensor = value.detach().cpu()
         try:
             return tensor.numpy()
         except TypeError:  # numpy has no bfloat16
             return tensor.float().numpy()
-    if isinstance(value, np.ndarray):
-        array = cast(Array, value)
     elif isinstance(value, (list, tuple)) and _holds_arrays(cast(Sequence[object], value)):
         return _stack(cast(Sequence[object], value), where=where)
     else:

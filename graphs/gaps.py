@@ -10,16 +10,17 @@ from numpy.typing import NDArray
 
 from graphs.arrays import Array, as_array, is_picture
 from graphs.errors import DomainError
-from graphs.variables import Categorical, Continuous, Image, Variable
+from graphs.variables import Categorical, Continuous, Image, Integer, Variable
 
-__all__ = ["encode_gaps"]
+__all__ = ["encode_gaps", "fill_gaps"]
 
 
 def encode_gaps(variable: Variable, value: object, *, where: str) -> tuple[Array, NDArray[np.bool_] | None]:
     """``variable.encode``, and which rows have no value; these hold something, not to be read.
 
     An image has no value where it is None. A NaN pixel is an error, and so is a vector of which only some
-    numbers are NaN.
+    numbers are NaN: which law these have given the others, only the joint law of both would tell. The result
+    may share the memory of ``value``.
 
     >>> encode_gaps(Continuous(), [1.0, float("nan")], where="Evidence 'x'")[1]
     array([False,  True])
@@ -31,31 +32,57 @@ def encode_gaps(variable: Variable, value: object, *, where: str) -> tuple[Array
         DomainError, ShapeError: as ``variable.encode``.
     """
     try:
+        if isinstance(variable, Continuous):
+            return variable.encode(value, where=where, copy=False), None
         return variable.encode(value, where=where), None
     except DomainError:
-        filled = _filled(variable, value, where=where)
+        filled = fill_gaps(variable, value, where=where)
         if filled is None:
             raise
     values, gaps = filled
     return variable.encode(values, where=where), gaps
 
 
-def _filled(variable: Variable, value: object, *, where: str) -> tuple[object, NDArray[np.bool_]] | None:
-    """The value with a valid one in each gap, and which rows these are; None where there is no gap."""
+def fill_gaps(
+    variable: Variable, value: object, *, where: str, partial: bool = False
+) -> tuple[object, NDArray[np.bool_]] | None:
+    """The value with a valid one in each gap, not encoded yet, and which rows these are.
+
+    Args:
+        variable: what the value is one of.
+        value: as for ``variable.encode``, perhaps with gaps.
+        where: what the value is, for error messages.
+        partial: whether a vector of which only some numbers are NaN is a gap too.
+
+    Returns:
+        The filled value and (B,) bool; None where there is no gap.
+
+    Raises:
+        DomainError: a vector of which only some numbers are NaN, unless these are gaps.
+        ShapeError: the rows have different shapes.
+    """
     if isinstance(variable, Image):
         return _filled_images(variable, value)
-    array = np.array(as_array(value, where=where, objects=isinstance(variable, Categorical)))
+    array = as_array(value, where=where, objects=isinstance(variable, Categorical))
     if array.ndim == 0 or (array.ndim == 1 and variable.event_shape == array.shape):
         array = array[None]
     missing = _missing(array).reshape(len(array), prod(array.shape[1:]))
-    gaps = cast(NDArray[np.bool_], missing.all(axis=1))
+    gaps = cast(NDArray[np.bool_], missing.any(axis=1) if partial else missing.all(axis=1))
+    if (missing.any(axis=1) != gaps).any():
+        row = int((missing.any(axis=1) != gaps).argmax())
+        raise DomainError(
+            f"{where}: row {row} has {int((~missing[row]).sum())} of its {missing.shape[1]} numbers, the "
+            "others are NaN; expected all or none. Make all of them NaN to have the whole vector inferred, or "
+            "declare a node for each number, to have some inferred from the others."
+        )
     if not array.size or not gaps.any():
         return None
     shape = (len(array), *variable.event_shape)
     if array.ndim == 1 and array.shape != shape:  # None stands for a whole vector
         zeros, items = np.zeros(variable.event_shape), cast(list[object], list(array))
         rows = [zeros if gap else item for item, gap in zip(items, gaps.tolist(), strict=True)]
-        array = np.array(as_array(rows, where=where))
+        array = as_array(rows, where=where)
+    array = np.array(array)  # what came in stays as it is
     array[gaps] = _any_value(variable, array)
     return array, gaps
 
@@ -87,7 +114,7 @@ def _is_gap(item: object) -> bool:
     return item is None or type(item).__name__ == "NAType" or (isinstance(item, float) and item != item)
 
 
-def _any_value(variable: Categorical | Continuous, array: Array) -> object:
+def _any_value(variable: Categorical | Continuous | Integer, array: Array) -> object:
     if isinstance(variable, Categorical):
         label = 0 if variable.labels is None else variable.labels[0]
         return 0 if isinstance(label, str) and array.dtype != object else label

@@ -6,23 +6,24 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-__all__ = ["Bound", "Size", "Values", "VariableBase", "by_name"]
+__all__ = ["Bound", "Size", "Values", "VariableBase", "by_name", "refuse_bool_and_text"]
 
 Values = TypeVar("Values")
 """A numpy array or a torch tensor."""
 
 
-def _refuse_bool_and_text(value: object) -> object:
+def refuse_bool_and_text(value: object) -> object:
+    """What is no number in a file, to be called before pydantic reads it as one."""
     # pydantic would read true as 1 and "3" as 3; a file that says so is mistaken.
     if isinstance(value, (bool, str)):
         raise ValueError(f"expected a number, got {value!r}")
     return value
 
 
-Size = Annotated[int, BeforeValidator(_refuse_bool_and_text), Field(ge=1)]
+Size = Annotated[int, BeforeValidator(refuse_bool_and_text), Field(ge=1)]
 """A whole number of at least 1."""
 
-Bound = Annotated[float, BeforeValidator(_refuse_bool_and_text), Field(allow_inf_nan=False)]
+Bound = Annotated[float, BeforeValidator(refuse_bool_and_text), Field(allow_inf_nan=False)]
 """A finite number."""
 
 

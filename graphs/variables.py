@@ -1,9 +1,10 @@
-"""What a node's values are: categories, real numbers or images.
+"""What a node's values are: categories, whole numbers, real numbers or images.
 
 Every variable has an event shape and one canonical encoding, batch-first:
 
     variable      event shape   canonical encoding
     Categorical   ()            int64 codes 0..K-1
+    Integer       ()            float64, whole (``graphs.integer``)
     Continuous    shape         float64, in data units
     Image         (C, H, W)     float32 in [-1, 1]
 
@@ -25,9 +26,10 @@ from pydantic import Field, field_validator, model_validator
 from graphs.arrays import Array, as_array, as_numbers, as_rows, first_bad
 from graphs.errors import DomainError
 from graphs.image import Image
+from graphs.integer import Integer
 from graphs.variable_base import Bound, Size, Values, VariableBase, by_name
 
-__all__ = ["Categorical", "Continuous", "Image", "Variable"]
+__all__ = ["Categorical", "Continuous", "Image", "Integer", "Variable"]
 
 
 class Categorical(VariableBase):
@@ -226,15 +228,17 @@ class Continuous(VariableBase):
         """Canonical dtype: "float64"."""
         return "float64"
 
-    def encode(self, value: object, *, where: str) -> NDArray[np.float64]:
+    def encode(self, value: object, *, where: str, copy: bool = True) -> NDArray[np.float64]:
         """``value`` as (B, *shape) float64, finite and within the bounds; one value is one row.
+
+        Without ``copy`` it may share the memory of ``value``.
 
         Raises:
             ShapeError: neither ``shape`` nor (B, *shape).
             DomainError: NaN, infinite, out of bounds, or not numbers.
         """
         array = as_rows(as_numbers(value, where=where), self.shape, where=where)
-        rows = np.array(array, dtype=np.float64, order="C")
+        rows = np.array(array, dtype=np.float64, order="C", copy=copy or None)
         if rows.size == 0:
             return rows
         low, high = rows.min(), rows.max()  # both are NaN if anything is
@@ -267,5 +271,5 @@ class Continuous(VariableBase):
         return " ".join(word for word in [*words, self.unit] if word)
 
 
-Variable = Annotated[Categorical | Continuous | Image, Field(discriminator="type")]
+Variable = Annotated[Categorical | Continuous | Image | Integer, Field(discriminator="type")]
 """Any variable; in a file, told apart by ``type``."""

@@ -97,12 +97,11 @@ class AdditiveMechanism(Mechanism):
 
     def generate(self, parents: Parents, noise: Noise) -> Tensor:
         """(N, *event) float64."""
-        return self._event(self.function.add_to(self._flat(noise["residual"]), parents))
+        return self.function.add_to(noise["residual"], parents)
 
     def abduct(self, value: Tensor, parents: Parents, *, generator: torch.Generator) -> Abducted:
         """The residual of each row."""
-        residual = self.function.add_to(self._flat(value), parents, sign=-1)
-        return Abducted(Noise(len(value), {"residual": self._event(residual)}))
+        return Abducted(Noise(len(value), {"residual": self.function.add_to(value, parents, sign=-1)}))
 
     def distribution(self, parents: Parents, rows: int) -> dist.TorchDistribution | None:
         """p(x | pa) as a Pyro distribution, batch shape (N,); None with empirical noise."""

@@ -24,7 +24,7 @@ from pydantic import BaseModel
 from torch import Tensor, nn
 
 from graphs.errors import MechanismError
-from graphs.variables import Categorical, Variable
+from graphs.variables import Categorical, Integer, Variable
 from mechanisms.linear_form import LinearForm
 from mechanisms.networks import reproducible_initialisation
 from mechanisms.training import Training
@@ -151,14 +151,15 @@ class Mechanism(nn.Module, ABC):
         parents: its parents' variables, in declared order; empty for a root.
         abduction: how faithfully ``abduct`` recovers the noise, with these options.
         deterministic: True where abduction is one point, so that S draws are one.
-        seen_range: (2, *event) the least and the largest value that fitting saw, of a continuous variable;
+        seen_range: (2, *event) the least and the largest value that fitting saw, of a variable of numbers;
             None before.
-        chunk_rows: most rows the engine passes in one call, None for no limit (memory).
+        chunk_rows: most rows the engine passes in one call; None where it must see all of them. Few enough
+            for intermediate results to stay in a processor's cache.
     """
 
     abduction: Abduction = "exact"
     deterministic: bool = True
-    chunk_rows: int | None = None
+    chunk_rows: int | None = 65_536
     fitted_flag: Tensor
     seen_range: Tensor | None
 
@@ -219,7 +220,10 @@ class Mechanism(nn.Module, ABC):
 
     def support(self) -> Tensor | None:
         """(K,) every value that a node of few values may have, or None."""
-        return torch.arange(self.variable.size) if isinstance(self.variable, Categorical) else None
+        if isinstance(self.variable, Categorical):
+            return torch.arange(self.variable.size)
+        values = self.variable.values if isinstance(self.variable, Integer) else None
+        return None if values is None else torch.tensor(values, dtype=torch.float64)
 
     def log_prob_of_parents(self, value: Tensor, parents: Parents) -> Tensor | None:
         """log q(pa | x), all parents jointly, as an anticausal predictor has it; up to a constant; else None.
@@ -253,7 +257,7 @@ class Mechanism(nn.Module, ABC):
 
     def record_range(self, value: Tensor) -> None:
         """Called by the fitting loop with all rows, (N, *event): remember where they lie."""
-        if self.variable.type == "continuous":
+        if self.variable.type in ("continuous", "integer"):
             self.seen_range = torch.stack(tuple(value.aminmax(dim=0)))
 
     def _load_from_state_dict(

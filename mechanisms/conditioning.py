@@ -1,6 +1,7 @@
 """The parents of a node as one context tensor: the only place that orders, one-hots and standardises.
 
     categorical parent, K categories   -> K columns, one-hot
+    integer parent                     -> 1 column, as a continuous scalar
     continuous parent, shape (d...)    -> prod(d) columns, (value - mean) / std over the training rows
 
 Columns follow the parents' declared order. Image parents do not become columns: a mechanism that takes
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from graphs.errors import MechanismError
-from graphs.variables import Categorical, Continuous, Variable
+from graphs.variables import Categorical, Continuous, Integer, Variable
 
 __all__ = ["Conditioning", "standardisation"]
 
@@ -78,9 +79,9 @@ class Conditioning(nn.Module):
         return self.mean.dtype
 
     def prepare(self, parents: Mapping[str, Tensor]) -> None:
-        """Take mean and std of the continuous columns from all training rows."""
+        """Take mean and std of the columns of numbers from all training rows."""
         for name, variable in self.variables.items():
-            if isinstance(variable, Continuous):
+            if isinstance(variable, Continuous | Integer):
                 mean, std = standardisation(self._columns_of(name, parents).double())
                 self.mean[self.slices[name]] = mean.to(self.mean)
                 self.std[self.slices[name]] = std.to(self.std)
@@ -122,7 +123,7 @@ def _columns(name: str, variable: Variable) -> int:
     """How many context columns a parent takes."""
     if isinstance(variable, Categorical):
         return variable.size
-    if isinstance(variable, Continuous):
+    if isinstance(variable, Continuous | Integer):
         return prod(variable.event_shape)
     raise MechanismError(
         f"Parent {name!r} is an image, which this mechanism cannot take as a context vector. "

@@ -54,6 +54,7 @@ class Constant(MechanismSpec, frozen=True):
 class ConstantMechanism(Mechanism):
     """``x := rows``: one value for every row, or row r for row r."""
 
+    chunk_rows = None
     rows: Tensor
 
     def __init__(

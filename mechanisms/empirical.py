@@ -1,7 +1,7 @@
 """``x := u``, u a training row drawn at random: a root without any assumption on its law.
 
     abduct:    u = x, exact
-    P(x = k):  the share of training rows in category k; a continuous node has no density
+    P(x = k):  the share of training rows of category, or whole number, k; a continuous node has no density
 
 A value of shape (k,) is drawn as a whole, so that its components keep their dependence.
 """
@@ -25,7 +25,7 @@ __all__ = ["Empirical", "EmpiricalMechanism"]
 
 
 class Empirical(TrainedSpec, frozen=True):
-    """A root, continuous or categorical, that draws the training rows again. They are saved with the model.
+    """A root of numbers or categories that draws the training rows again. They are saved with the model.
 
     Attributes:
         training: which share of the rows to hold out, ``validation``; none by default, and nothing else of
@@ -98,7 +98,11 @@ class EmpiricalMechanism(Mechanism):
         return dist.Categorical(logits=(counts / counts.sum()).log().expand(rows, -1))
 
     def log_prob(self, value: Tensor, parents: Parents) -> Tensor | None:
-        """(N,) log P(x) of a category, -inf where no training row is in it; None for numbers."""
+        """(N,) log P(x) of a category or a whole number, -inf where no training row has it; else None."""
+        if self.variable.type == "integer":
+            ordered = self.values.sort().values
+            counts = [torch.searchsorted(ordered, value.contiguous(), right=right) for right in (True, False)]
+            return ((counts[0] - counts[1]).double() / len(ordered)).log()
         distribution = self.distribution(parents, len(value))
         return None if distribution is None else distribution.logits.gather(1, value[:, None])[:, 0]
 

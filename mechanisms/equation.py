@@ -7,7 +7,7 @@
                        P(x | pa) is their sum
     any other          the noise cannot be recovered: ``abduction`` is "none"
 
-Where the value does not depend on the noise (the slope is 0 in that row), the noise keeps its prior.
+A value of an integer node must be whole, up to rounding. Where the value does not depend on the noise (the slope is 0 in that row), the noise keeps its prior.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ from graphs.errors import (
     SpecError,
 )
 from graphs.expressions import Range, parse_expression
+from graphs.integer import LARGEST
 from graphs.variable_base import Bound
-from graphs.variables import Categorical, Continuous, Variable
+from graphs.variables import Categorical, Continuous, Integer, Variable
 from mechanisms.affine_equation import affine_equation
 from mechanisms.base import Abducted, Mechanism, MechanismSpec, Noise, Parents
 from mechanisms.enumeration import Combinations, find_combinations
@@ -63,14 +64,16 @@ NoiseOption = Annotated[dict[str, tuple[Bound, ...]], BeforeValidator(_as_list),
 
 
 class Equation(MechanismSpec, frozen=True):
-    """A scalar or categorical node by a known equation.
+    """A node of one number or category by a known equation.
 
     Attributes:
         value: an expression of the parents and the noises, as in "2*a - 0.5*b + u" (``graphs.expressions``).
-            Categories enter as their codes, and a categorical node's value must be one.
+            Categories enter as their codes, and a categorical node's value must be one, an integer node's
+            whole.
         noise: each noise's family and parameters, as in {u: {normal: [0, 1]}}; see
             ``mechanisms.noise_families``.
-        tolerance: how far evidence may be from what the equation gives, in parts of max(1, |x|).
+        tolerance: how far evidence may be from what the equation gives, in parts of max(1, |x|);
+            whole numbers must agree.
     """
 
     kind: Literal["equation"] = "equation"
@@ -89,14 +92,14 @@ class Equation(MechanismSpec, frozen=True):
         return value
 
     def make(self, variable: Variable, parents: Mapping[str, Variable]) -> EquationMechanism:
-        """The mechanism for one scalar or categorical variable and its parents.
+        """The mechanism for one variable of numbers or categories and its parents.
 
         Raises:
             MechanismError: the variable or a parent is neither, the equation reads a name that is neither
-                parent nor noise, or a noise is not in it or has a parent's name.
+                parent nor noise, a noise is not in it or has a parent's name, or an integer would not be whole.
         """
         for name, each in {"": variable, **parents}.items():
-            if not isinstance(each, Categorical) and not (isinstance(each, Continuous) and each.shape == ()):
+            if each.type == "image" or each.event_shape != ():
                 who = f"parent {name!r}" if name else "its variable"
                 raise MechanismError(
                     f"Mechanism 'equation' needs numbers or categories; {who} is {each.describe()}."
@@ -148,6 +151,8 @@ class EquationMechanism(Mechanism):
         recovers = exact or self.inversion is not None or self.combinations is not None
         self.abduction = "exact" if exact else "posterior" if recovers else "none"
         self.deterministic = exact
+        if self.inversion is not None and isinstance(variable, Integer):
+            self._refuse_continuous_noise()
 
     def sample_noise(self, n: int, *, generator: torch.Generator) -> Noise:
         """Draws of every noise, on the generator's device."""
@@ -157,18 +162,21 @@ class EquationMechanism(Mechanism):
         """(N,) float64, or int64 codes.
 
         Raises:
-            DomainError: the equation gives no finite number, or not a category; the message names the row.
+            DomainError: the equation gives no finite number, no whole one where it must be whole, or not a
+                category; the message names the row.
         """
         # A constant is nowhere in particular until now.
         value = self.function({**parents, **noise}).to(self.fitted_flag.device).expand(noise.n)
         self._refuse(value, value.isfinite(), "a finite number. Keep it in its domain, as by maximum(x, 0)")
-        if not isinstance(self.variable, Categorical):
+        if isinstance(self.variable, Continuous):
             return value
-        codes = value.round()
-        known = (codes >= 0) & (codes < self.variable.size) & ((value - codes).abs() <= 1e-6)
-        advice = "Write round(...), clip(...) or a condition"
-        self._refuse(value, known, f"a code, 0..{self.variable.size - 1}. {advice}")
-        return codes.long()
+        whole = value.round()
+        known, wanted = (value - whole).abs() <= _slack(value), "a whole number. Write round(...) or floor(...)"
+        if isinstance(self.variable, Categorical):
+            known = known & (whole >= 0) & (whole < self.variable.size)
+            wanted = f"a code, 0..{self.variable.size - 1}. Write round(...), clip(...) or a condition"
+        self._refuse(value, known & (whole.abs() <= LARGEST), wanted)
+        return whole.long() if isinstance(self.variable, Categorical) else whole
 
     def abduct(self, value: Tensor, parents: Parents, *, generator: torch.Generator) -> Abducted:
         """The noise of each row.
@@ -206,7 +214,7 @@ class EquationMechanism(Mechanism):
             return self._log_probabilities(self.combinations, x, parents).logsumexp(1)
         if self.inversion is not None:
             return self._change_of_variables(self.inversion, x, parents)
-        if self.laws or not isinstance(self.variable, Categorical):
+        if self.laws or isinstance(self.variable, Continuous):
             return None
         return torch.where(self._fits(x, parents, {}), 0.0, -torch.inf).double()
 
@@ -224,15 +232,17 @@ class EquationMechanism(Mechanism):
         return dist.TransformedDistribution(base, AffineTransform(intercept, slope), validate_args=False)
 
     def linear_form(self, unknown: Collection[str], known: Parents, rows: int) -> LinearForm | None:
-        """For a number: affine in the unknown parents and in one normal noise, or without noise."""
+        """For a real number: affine in the unknown parents and in one normal noise, or without noise."""
         categories = any(isinstance(self.parents[name], Categorical) for name in unknown)
-        if categories or isinstance(self.variable, Categorical):
+        if categories or not isinstance(self.variable, Continuous):
             return None
         return affine_equation(self.expression, self.laws, unknown, known, rows, self.fitted_flag.device)
 
     def _fits(self, x: Tensor, parents: Parents, noise: Mapping[str, Tensor]) -> Tensor:
         """Whether the noise gives x, within the tolerance; both (N,), or (N, 1) and noise (K,)."""
-        near = (self.function({**parents, **noise}) - x).abs() <= self.spec.tolerance * x.abs().clamp(min=1.0)
+        whole = isinstance(self.variable, Integer)
+        within = _slack(x) if whole else self.spec.tolerance * x.abs().clamp(min=1.0)
+        near = (self.function({**parents, **noise}) - x).abs() <= within
         for leaf in noise.values():
             near = near & leaf.isfinite()
         return near
@@ -271,6 +281,16 @@ class EquationMechanism(Mechanism):
             log_prob = torch.where(free, 0.0, log_prob)
         return torch.where(fits, log_prob, -torch.inf)
 
+    def _refuse_continuous_noise(self) -> None:
+        """Refuse noise that would make whole numbers fractions."""
+        for name, law in self.laws.items():
+            if not law.discrete:
+                raise MechanismError(
+                    f"The equation {self.spec.value!r} gives no whole numbers, since its noise {name} ~ {law} is "
+                    f"continuous, but its variable is {self.variable.describe()}. Write round(...) or floor(...), "
+                    "or give the noise a family of whole numbers, such as poisson."
+                )
+
     def _refuse(self, value: Tensor, good: Tensor, wanted: str) -> None:
         """Refuse a row whose value is not good."""
         if not bool(good.all()):
@@ -308,16 +328,23 @@ class EquationMechanism(Mechanism):
         else:
             why = f"its noise {names[0]!r} in a form that is neither affine nor known to be monotone"
             remedy = "write it so that each value comes from one value of the noise"
+            if isinstance(self.variable, Integer):
+                remedy = "add a noise of whole numbers to it (poisson, geometric, binomial), use mechanism 'flow'"
         return (
             f"The equation {self.spec.value!r} has {why}. To ask for counterfactuals, {remedy}, or intervene "
             "on this node. Sampling and interventions work as it is."
         )
 
 
+def _slack(value: Tensor) -> Tensor:
+    """How far rounding may take a computed whole number, or code, from itself."""
+    return (1e-6 + 1e-15 * value.abs()).clamp(max=0.25)
+
+
 def _range(variable: Variable) -> Range:
     """Where a parent's values lie."""
     if isinstance(variable, Categorical):
         return Range(0, variable.size - 1)
-    assert isinstance(variable, Continuous), "checked by make"
+    assert isinstance(variable, Continuous | Integer), "checked by make"
     low, high = variable.lower, variable.upper
     return Range(-torch.inf if low is None else low, torch.inf if high is None else high)

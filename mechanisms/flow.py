@@ -7,7 +7,7 @@
 Bounds of the variable are open: a value on one is refused. ``dequantize: step`` takes values on a grid
 instead, bounds included: x is the rounding of T_pa(u), log_prob its exact log probability (a discretised
 likelihood, as in Salimans et al. 2017, PixelCNN++, eq. 2), and abduct a draw of p(u | x, pa), a normal
-truncated to x's cell.
+truncated to x's cell. Whole numbers (an integer variable) are such a grid, of step 1.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from torch import Tensor
 from torch.distributions import Transform
 from torch.distributions.transforms import AffineTransform, ReshapeTransform
 
-from graphs.errors import MechanismError
-from graphs.variables import Continuous, Variable
+from graphs.errors import EvidenceError, MechanismError
+from graphs.variables import Continuous, Integer, Variable
 from mechanisms.base import Abducted, Mechanism, Noise, Parents
 from mechanisms.columns import ConditionalColumns
 from mechanisms.conditioning import Conditioning, standardisation
-from mechanisms.grid import Grid, cell_log_probability, truncated_normal
+from mechanisms.grid import Grid, cell_log_probability, middle, truncated_normal
 from mechanisms.options import Hidden, TrainedSpec
 from mechanisms.support import Support
 from mechanisms.training import Training
@@ -37,7 +37,7 @@ __all__ = ["Flow", "FlowMechanism"]
 
 
 class Flow(TrainedSpec, frozen=True):
-    """A continuous node by a conditional normalising flow.
+    """A node of numbers by a conditional normalising flow.
 
     Attributes:
         transform: "spline", an affine map after a monotonic spline, or "affine", whose noise is normal.
@@ -45,7 +45,7 @@ class Flow(TrainedSpec, frozen=True):
         bound: the splines bend within so many deviations of the noise; beyond, tails are normal.
         hidden: widths of the hidden layers of each component's network; a scalar root has none.
         dequantize: step of the grid that the values lie on, in data units (1 for whole numbers); None
-            for values without a grid. Scalar variables only.
+            for values without a grid. Scalars only; an integer node has a grid of step 1 by itself.
         training: of the flow.
     """
 
@@ -58,14 +58,20 @@ class Flow(TrainedSpec, frozen=True):
     dequantize: float | None = Field(default=None, gt=0)
 
     def make(self, variable: Variable, parents: Mapping[str, Variable]) -> FlowMechanism:
-        """The mechanism for one continuous variable and its parents.
+        """The mechanism for one continuous or integer variable and its parents.
 
         Raises:
-            MechanismError: the variable is not continuous, not a scalar though dequantized, or a parent is
-                an image.
+            MechanismError: the variable is neither, not a scalar though dequantized, or a parent is an image.
         """
-        if not isinstance(variable, Continuous):
-            raise MechanismError(f"Mechanism 'flow' needs a continuous variable, got {variable.describe()}.")
+        if not isinstance(variable, Continuous | Integer):
+            raise MechanismError(
+                f"Mechanism 'flow' needs a continuous or integer variable, got {variable.describe()}."
+            )
+        if isinstance(variable, Integer) and self.dequantize not in (None, 1):
+            raise MechanismError(
+                f"Option 'dequantize' of a flow is {self.dequantize:g}, but {variable.describe()} lies on the "
+                "grid of whole numbers already. Remove the option."
+            )
         if self.dequantize is not None and variable.event_shape != ():
             raise MechanismError(f"Option 'dequantize' of a flow needs a scalar, got {variable.describe()}.")
         return FlowMechanism(self, variable, parents)
@@ -79,10 +85,11 @@ class FlowMechanism(Mechanism):
     std: Tensor
     spec: Flow
 
-    def __init__(self, spec: Flow, variable: Continuous, parents: Mapping[str, Variable]) -> None:
+    def __init__(self, spec: Flow, variable: Continuous | Integer, parents: Mapping[str, Variable]) -> None:
         super().__init__(spec, variable, parents)
         self.shape, self.width = variable.event_shape, prod(variable.event_shape)
-        self.grid = None if spec.dequantize is None else Grid.of(variable, spec.dequantize)
+        step = 1.0 if isinstance(variable, Integer) else spec.dequantize
+        self.grid = None if step is None else Grid.of(variable, step)
         if self.grid is not None:
             self.abduction, self.deterministic = "posterior", False
         lower, upper = self.grid.support if self.grid else (variable.lower, variable.upper)
@@ -122,13 +129,22 @@ class FlowMechanism(Mechanism):
 
         Raises:
             DomainError: a value is on a bound, or off the grid.
+            EvidenceError: a value lies so far out that rounding hides its noise.
         """
         self._check(value)
         if self.grid is None:
             return Abducted(Noise(len(value), {"normal": self._invert(value, parents, polish=True)}))
         uniform = torch.rand(len(value), generator=generator, dtype=torch.float64, device=generator.device)
-        # Off the very ends, which rounding could put into the next cell.
-        drawn = truncated_normal(*self._cell(value, parents), 1e-6 + (1 - 2e-6) * uniform)
+        low, high = self._cell(value, parents, polish=True)
+        # Off the very ends, which rounding could put into the next cell; where it does so still, the middle.
+        drawn = truncated_normal(low, high, 1e-6 + (1 - 2e-6) * uniform)
+        for safer in (truncated_normal(low, high, torch.full_like(uniform, 0.5)), middle(low, high)):
+            wrong = self.generate(parents, Noise(len(value), {"normal": drawn})) != self.grid.round(value)
+            if not bool(wrong.any()):
+                break
+            drawn = torch.where(wrong, safer, drawn)
+        else:
+            self._refuse_unreachable(value, parents, drawn)
         return Abducted(Noise(len(value), {"normal": drawn}))
 
     def prepare(self, value: Tensor, parents: Parents) -> None:
@@ -171,11 +187,22 @@ class FlowMechanism(Mechanism):
             value = _tensor(transform.inv(value))
         return value.reshape(len(value), *self.shape)
 
-    def _cell(self, value: Tensor, parents: Parents) -> tuple[Tensor, Tensor]:
+    def _refuse_unreachable(self, value: Tensor, parents: Parents, drawn: Tensor) -> None:
+        """Refuse values that their noise does not give back."""
+        assert self.grid is not None
+        wrong = self.generate(parents, Noise(len(value), {"normal": drawn})) != self.grid.round(value)
+        if bool(wrong.any()):
+            row = int(wrong.nonzero()[0])
+            raise EvidenceError(
+                f"Row {row}: no noise that its numbers can hold makes the flow give {value[row].item()!r}: it lies "
+                "too far from what the flow was fitted on. Correct the evidence, or fit on rows like it."
+            )
+
+    def _cell(self, value: Tensor, parents: Parents, *, polish: bool = False) -> tuple[Tensor, Tensor]:
         """The ends of each row's cell in u, (N,) both; infinite at the bounds."""
         assert self.grid is not None
         low, high = self.grid.cell(self.grid.round(value))
-        ends = [self._invert(self.bounds.inside(end), parents) for end in (low, high)]
+        ends = [self._invert(self.bounds.inside(end), parents, polish=polish) for end in (low, high)]
         if self.bounds.lower is not None:
             ends[0] = torch.where(low <= self.bounds.lower, self._infinite(-1), ends[0])
         if self.bounds.upper is not None:

@@ -37,6 +37,8 @@ class Function(MechanismSpec, frozen=True):
 class FunctionMechanism(Mechanism):
     """``x := g(...)`` of the parents' values; where it reads x°, the node's natural half is one of them."""
 
+    chunk_rows = None
+
     def __init__(
         self,
         node: str,

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from graphs.errors import DomainError
-from graphs.variables import Continuous
+from graphs.variables import Continuous, Integer
 
-__all__ = ["Grid", "cell_log_probability", "truncated_normal"]
+__all__ = ["Grid", "cell_log_probability", "middle", "truncated_normal"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Grid:
     upper: float | None
 
     @classmethod
-    def of(cls, variable: Continuous, step: float) -> Grid:
+    def of(cls, variable: Continuous | Integer, step: float) -> Grid:
         """The grid of a variable."""
         start = variable.lower if variable.lower is not None else variable.upper
         return cls(0.0 if start is None else start, step, variable.lower, variable.upper)
@@ -91,10 +91,16 @@ def truncated_normal(low: Tensor, high: Tensor, uniform: Tensor) -> Tensor:
     below, above = torch.special.ndtr(left), torch.special.ndtr(right)
     drawn = torch.special.ndtri(below + (above - below) * uniform)
     drawn = torch.where(left == low, drawn, -drawn)
-    # Beyond 37 deviations the distribution function is 0: the middle of the cell, or its end, will do.
+    # Beyond 37 deviations the distribution function is 0: the middle of the cell will do.
     usable = drawn.isfinite() & (drawn >= low) & (drawn <= high)
-    middle = torch.where(low.isinf(), high, torch.where(high.isinf(), low, (low + high) / 2))
-    return torch.where(usable, drawn, middle)
+    return torch.where(usable, drawn, middle(low, high))
+
+
+def middle(low: Tensor, high: Tensor) -> Tensor:
+    """A number well inside each cell, low < high."""
+    inward = [1e-3 * (1 + end.abs()) for end in (low, high)]
+    open_ended = torch.where(low.isinf(), high - inward[1], low + inward[0])
+    return torch.where(low.isinf() | high.isinf(), open_ended, (low + high) / 2)
 
 
 def _lower_tail(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:

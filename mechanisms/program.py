@@ -5,7 +5,8 @@ so its law may depend on the parents. A site without such a form is its own nois
 The value is a function of the sites, or the last site itself.
 
     abduct, x affine in its last site v   the other sites e drawn K times from their prior, v solved for x;
-                                          weight w = p(v | e) / |dx/dv|
+                                          weight w = p(v | e) / |dx/dv|. Or e drawn from a fitted guide,
+                                          or by Markov chains (``mechanisms.program_inference``)
     abduct, discrete                      all sites drawn K times; w = 1 where they give x, 0 elsewhere
     log_prob                              log mean_k w_k, an estimate; exact with one solved site
 
@@ -26,13 +27,21 @@ from torch import Tensor
 from graphs.errors import CannotAbductError, EvidenceError
 from graphs.variables import Variable
 from mechanisms.base import Abducted, Mechanism, MechanismSpec, Noise, Parents
+from mechanisms.distinct_rows import distinct_rows
 from mechanisms.lent_random_state import lent_random_state
+from mechanisms.program_chains import run_chains
+from mechanisms.program_guide import fit_guide
+from mechanisms.program_inference import NUTS, SVI, Importance, Inference
+from mechanisms.program_latents import Latents, ProgramPosterior
 from mechanisms.program_names import load_program, program_name
 from mechanisms.program_plan import Plan, plan_program
 from mechanisms.program_run import ProgramRun, run_program
 from mechanisms.program_values import canonical_value, placeholders, shown_parents
 
 __all__ = ["Program", "ProgramMechanism"]
+
+_PILOTS = 256
+"""Prior draws that a guide or chains start from."""
 
 
 class Program(MechanismSpec, frozen=True):
@@ -44,12 +53,15 @@ class Program(MechanismSpec, frozen=True):
             codes and images in [0, 1], and returns its values in the same form. It runs for N rows at
             once: a site is drawn for every row, and needs ``.to_event`` where a row has several numbers.
         particles: K, prior draws behind each abducted row and each density.
+        inference: how noise is abducted where a value leaves it open: "importance" (prior draws), "svi" or
+            "nuts", each with its options. Where a value has one noise, that is found whatever this says.
     """
 
     kind: Literal["program"] = "program"
     training: None = None
     program: str | Callable[..., Any]
     particles: int = Field(default=1000, ge=1, le=2**17)
+    inference: Inference = Importance()
 
     @field_validator("program")
     @classmethod
@@ -97,6 +109,9 @@ class ProgramMechanism(Mechanism):
         self.abduction = "exact" if self.deterministic else "posterior"
         self.particles = 1 if self.deterministic else spec.particles
         self.chunk_rows = None if self.deterministic else max(1, 2**20 // self.particles)
+        if not self.deterministic and not isinstance(spec.inference, Importance):
+            self._check_continuous(spec.inference.kind)
+            self.chunk_rows = 512 if isinstance(spec.inference, NUTS) else max(1, 2**18 // spec.inference.draws)
 
     def sample_noise(self, n: int, *, generator: torch.Generator) -> Noise:
         """Noise of every site, on the generator's device.
@@ -120,33 +135,98 @@ class ProgramMechanism(Mechanism):
         return canonical_value(self.variable, run.returned, noise.n, check=True)
 
     def abduct(self, value: Tensor, parents: Parents, *, generator: torch.Generator) -> Abducted:
-        """The noise of each row; diagnostics: ``effective_sample_size``, out of K.
+        """The noise of each row.
+
+        Diagnostics: ``effective_sample_size``, out of the draws; of chains, ``r_hat``, ``acceptance`` and
+        ``divergences`` too, the latter two of all rows together.
 
         Raises:
             CannotAbductError: the program does not tell its noise; the message says why.
-            EvidenceError: none of the K draws gives a row's value.
+            EvidenceError: none of the K prior draws gives a row's value.
         """
         if self.plan.how == "none":
             raise CannotAbductError(self.plan.reason)
+        inference = self.spec.inference
+        if not self.deterministic and not isinstance(inference, Importance):
+            return self._infer(inference, value, parents, generator)
         rows, particles = len(value), self.particles
         prior = self.sample_noise(particles * rows, generator=generator)
         leaves, weights = self._weigh(value, parents, prior)
         weights = weights.reshape(particles, rows)
-        best = weights.amax(0)
-        if not bool((best > -torch.inf).all()):
-            raise EvidenceError(self._unexplained(value, int((best == -torch.inf).nonzero()[0])))
+        self._refuse_unexplained(value, weights)
         if self.deterministic:
             return Abducted(Noise(rows, leaves))
-        exponential = torch.empty_like(weights).exponential_(generator=generator)
-        # The largest of log weight plus Gumbel is a draw.
-        gumbel = -exponential.clamp(min=torch.finfo(torch.float64).tiny).log()
-        chosen = (weights + gumbel).argmax(0) * rows + torch.arange(rows, device=weights.device)
-        effective = 1 / weights.softmax(0).square().sum(0)
-        return Abducted(
-            Noise(particles * rows, leaves).rows(chosen),
-            weights.logsumexp(0) - torch.tensor(float(particles)).log(),
-            {"effective_sample_size": effective},
-        )
+        return _chosen(leaves, weights, generator)
+
+    def _infer(
+        self, inference: SVI | NUTS, value: Tensor, parents: Parents, generator: torch.Generator
+    ) -> Abducted:
+        """Noise from the posterior of each distinct row, by a guide or by chains."""
+        first, inverse = distinct_rows([value, *(parents[name] for name in self.parents)])
+        pilot = self.sample_noise(_PILOTS * len(first), generator=generator)
+        some = {name: parents[name][first] for name in self.parents}
+        posterior = self._posterior(value[first], some, pilot)
+        if isinstance(inference, NUTS):
+            with lent_random_state(generator), torch.enable_grad(), pyro.validation_enabled(False):
+                chains = run_chains(posterior, inference)
+            chains.warn()
+            z, figures = chains.draw(inverse, generator)
+            prior = self.sample_noise(len(value), generator=generator)
+            noise = {**prior, **posterior.latents.noise(z[None])[0]}
+            leaves, _, _ = self._explain(value, parents, Noise(len(value), noise))
+            return Abducted(Noise(len(value), leaves), None, figures)
+        prior = self.sample_noise(max(1, inference.draws // 10) * len(value), generator=generator)
+        whole = self._posterior(value, parents, prior)
+        with lent_random_state(generator), torch.enable_grad(), pyro.validation_enabled(False):
+            guide = fit_guide(posterior, inference).rows(inverse)
+            z = guide.propose(inference.draws - len(whole.pilot), whole.pilot)
+        joint, log_prior = whole.log_joint(z)
+        weights = joint - guide.log_mixture(z, log_prior, inference.draws - len(whole.pilot))
+        return _chosen(whole.explained(z), weights, generator)
+
+    def _posterior(self, value: Tensor, parents: Parents, pilot: Noise) -> ProgramPosterior:
+        """The posterior of N rows, with P * N prior draws.
+
+        Raises:
+            EvidenceError: none of them gives a row's value.
+        """
+        rows, last = len(value), self.plan.last
+        one = pilot.rows(slice(0, rows))
+        with torch.no_grad():
+            latents = Latents(self._run(parents, one))
+            _, weights = self._weigh(value, parents, pilot)
+        weights = weights.reshape(-1, rows)
+        self._refuse_unexplained(value, weights)
+
+        def explain(leaves: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+            n = len(next(iter(leaves.values())))
+            # In the order of the sites; the last one's is solved for.
+            noise = {name: leaves.get(name, one[name]) for name in one}
+            return self._explain(value, parents, Noise(n, {**noise, last: _repeat(one[last], n // rows)}))
+
+        return ProgramPosterior(latents, explain, latents.vector(pilot, rows), weights)
+
+    def _explain(
+        self, value: Tensor, parents: Parents, noise: Noise
+    ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+        """Noise that gives x, its log weight, and the log density of all but the last site's, (R * N,)."""
+        run = self._run({name: _repeat(each, noise.n // len(value)) for name, each in parents.items()}, noise)
+        leaves, weights = self._weigh(value, parents, noise, run)
+        *latent, _ = run.sites.values()
+        densities = [site.form.base.log_prob(site.noise).double().reshape(noise.n, -1).sum(1) for site in latent]
+        return leaves, weights, torch.stack(densities).sum(0)
+
+    def _check_continuous(self, kind: str) -> None:
+        """Refuse inference by gradients where there are none."""
+        if self.plan.how == "match":
+            raise MechanismError(
+                f"inference {kind!r} needs a density of the program's value, which is of whole numbers: only "
+                "draws that give it exactly will do. Use inference: {kind: importance}."
+            )
+        rows = 2
+        with torch.no_grad(), pyro.validation_enabled(False):
+            run = run_program(self.program, placeholders(self.parents, rows, torch.device("cpu")), rows)
+        Latents(run)
 
     def log_prob(self, value: Tensor, parents: Parents) -> Tensor | None:
         """(N,) log p(x | pa), log P where discrete; from the same K draws for every row, in every call.
@@ -165,11 +245,20 @@ class ProgramMechanism(Mechanism):
             parts.append(weights.reshape(self.particles, len(part)).logsumexp(0))
         return torch.cat(parts) - torch.tensor(float(self.particles)).log()
 
-    def _weigh(self, value: Tensor, parents: Parents, noise: Noise) -> tuple[dict[str, Tensor], Tensor]:
-        """Noise that gives x, and its log weight, (K * N,), sample-major; noise is K * N prior draws."""
+    def _weigh(
+        self, value: Tensor, parents: Parents, noise: Noise, run: ProgramRun | None = None
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Noise that gives x, and its log weight, (K * N,), sample-major.
+
+        Args:
+            value: (N, *event).
+            parents: of the same rows.
+            noise: K * N rows of all sites; the last one's is solved for, or kept where only a match counts.
+            run: with that noise, where there was one.
+        """
         times = noise.n // len(value)
         value, parents = _repeat(value, times), {name: _repeat(each, times) for name, each in parents.items()}
-        run = self._run(parents, noise)
+        run = run or self._run(parents, noise)
         if self.plan.how == "match":
             fits = self._near(run, value)
             return dict(noise), torch.where(fits, 0.0, -torch.inf).double()
@@ -217,14 +306,35 @@ class ProgramMechanism(Mechanism):
                 self.plan.check_exogenous(name, site, other[name])
         return run
 
-    def _unexplained(self, value: Tensor, row: int) -> str:
+    def _refuse_unexplained(self, value: Tensor, weights: Tensor) -> None:
+        """Refuse a row that has no weight in any of its draws, (K, N)."""
+        best = weights.amax(0)
+        if bool((best > -torch.inf).all()):
+            return
+        row = int((~(best > -torch.inf)).nonzero()[0])
         x = value[row].tolist() if value[row].numel() <= 8 else "the observed image"
         if self.deterministic:
-            return f"Row {row}: the program gives {x} for no noise, given the parents. Correct the evidence."
-        return (
-            f"Row {row}: none of {self.particles} prior draws of the program's sites gives {x}. Correct the "
+            raise EvidenceError(
+                f"Row {row}: the program gives {x} for no noise, given the parents. Correct the evidence."
+            )
+        raise EvidenceError(
+            f"Row {row}: none of {len(weights)} prior draws of the program's sites gives {x}. Correct the "
             "evidence, or give the mechanism more particles."
         )
+
+
+def _chosen(leaves: Mapping[str, Tensor], weights: Tensor, generator: torch.Generator) -> Abducted:
+    """One of the K draws of each row, in proportion to its weight; log weights are (K, N), noise K * N rows."""
+    draws, rows = weights.shape
+    exponential = torch.empty_like(weights).exponential_(generator=generator)
+    # The largest of log weight plus Gumbel is a draw.
+    gumbel = -exponential.clamp(min=torch.finfo(torch.float64).tiny).log()
+    chosen = (weights + gumbel).argmax(0) * rows + torch.arange(rows, device=weights.device)
+    return Abducted(
+        Noise(draws * rows, leaves).rows(chosen),
+        weights.logsumexp(0) - torch.tensor(float(draws)).log(),
+        {"effective_sample_size": 1 / weights.softmax(0).square().sum(0)},
+    )
 
 
 def _repeat(value: Tensor, times: int) -> Tensor:

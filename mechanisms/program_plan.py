@@ -1,7 +1,7 @@
 """How a program's noise is recovered, found by running it a few times on placeholder parents.
 
 solve   the value is the last site, or affine in it with a slope that is not zero
-match   the value is a category, or all sites are discrete
+match   the value is a category or a whole number, or all sites are discrete
 none    neither: many noises give a value, and none of those drawn ever gives exactly that one
 """
 
@@ -85,7 +85,7 @@ def plan_program(program: Callable[..., Any], variable: Variable, parents: Mappi
         if first.returned is last.value and not last.fn.has_rsample:
             raise MechanismError(_resampled(name, type(last.fn).__name__))
         canonical_value(variable, first.returned, _ROWS)
-        if variable.type == "categorical" or all(site.discrete for site in first.sites.values()):
+        if variable.type in ("categorical", "integer") or all(site.discrete for site in first.sites.values()):
             return Plan("match", name)
         if _is_affine(variable, first, lambda value: run(noise, values={name: value})):
             tolerance = 1e-9 if variable.dtype == "float64" else 1e-5

@@ -1,4 +1,7 @@
-"""Values as a Pyro program sees them: categories as codes, numbers in data units, images in [0, 1]."""
+"""Values as a Pyro program sees them: categories as codes, numbers in data units, images in [0, 1].
+
+A program's whole numbers are float64, and so are those it returns, or of any other dtype.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,8 @@ import torch
 from torch import Tensor
 
 from graphs.errors import DomainError, ShapeError
-from graphs.variables import Categorical, Continuous, Image, Variable
+from graphs.integer import LARGEST
+from graphs.variables import Categorical, Continuous, Image, Integer, Variable
 
 __all__ = ["canonical_value", "placeholders", "shown_parents"]
 
@@ -42,7 +46,7 @@ def _placeholder(variable: Variable) -> float:
         return 0.5
     low, high = variable.lower, variable.upper
     if low is not None and high is not None:
-        return (low + high) / 2
+        return (low + high) // 2 if isinstance(variable, Integer) else (low + high) / 2
     # 1 rather than 0: it has a logarithm and a reciprocal.
     return low + 1 if low is not None else high - 1 if high is not None else 1.0
 
@@ -71,6 +75,8 @@ def canonical_value(variable: Variable, returned: Any, rows: int, *, check: bool
         return (value * 2 - 1).float()
     if isinstance(variable, Categorical) and check:
         return value.round().long()
+    if isinstance(variable, Integer) and check:
+        return value.double().round()
     return value.double()
 
 
@@ -81,7 +87,11 @@ def _check(variable: Variable, value: Tensor) -> None:
         good = good & (codes >= 0) & (codes < variable.size) & ((value - codes).abs() <= 1e-6)
         wanted = f"a code, 0..{variable.size - 1}"
     else:
-        bounds = (variable.lower, variable.upper) if isinstance(variable, Continuous) else (-1e-6, 1 + 1e-6)
+        numbers = isinstance(variable, Continuous | Integer)
+        bounds = (variable.lower, variable.upper) if numbers else (-1e-6, 1 + 1e-6)
+        if isinstance(variable, Integer):
+            wanted = "a whole number"
+            good = good & ((value - value.round()).abs() <= 1e-6) & (value.abs() <= LARGEST)
         for bound, sign in zip(bounds, (1, -1), strict=True):
             if bound is not None:
                 good = good & (sign * value >= sign * bound)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 
 from graphs.errors import MechanismError, SpecError, UnknownNameError
-from graphs.variables import Categorical, Continuous, Variable
+from graphs.variables import Categorical, Continuous, Integer, Variable
 
 if TYPE_CHECKING:
     from mechanisms.base import MechanismSpec
@@ -85,10 +85,10 @@ def parse_mechanism(options: Mapping[str, Any]) -> MechanismSpec:
 
 
 def default_mechanism(variable: Variable) -> MechanismSpec:
-    """The mechanism of a node that names none: categorical, flow (continuous) or diffusion (image)."""
+    """The mechanism of a node that names none: categorical, flow (numbers) or diffusion (image)."""
     if isinstance(variable, Categorical):
         return mechanism_spec("categorical")()  # type: ignore[call-arg]
-    kind = "flow" if isinstance(variable, Continuous) else "diffusion"
+    kind = "flow" if isinstance(variable, Continuous | Integer) else "diffusion"
     return mechanism_spec(kind)()  # type: ignore[call-arg]
 
 

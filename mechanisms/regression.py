@@ -17,6 +17,7 @@ from graphs.errors import MechanismError
 from graphs.variables import Categorical, Variable
 from mechanisms.base import Parents
 from mechanisms.conditioning import Conditioning, standardisation
+from mechanisms.least_squares import solve_moments
 from mechanisms.networks import DenseNetwork
 
 __all__ = ["LinearRegression", "NetworkRegression"]
@@ -36,41 +37,38 @@ class LinearRegression(nn.Module):
         self.register_buffer("weight", torch.zeros(layout.width, width, dtype=torch.float64))
 
     def add_to(self, start: Tensor, parents: Parents, sign: int = 1) -> Tensor:
-        """``start + sign * f(parents)``: (N, width) -> (N, width)."""
-        if len(self.bias) == 1:
-            return self._add_scalar(start[:, 0], parents, sign)[:, None]
-        total = torch.add(start, self.bias, alpha=sign)
-        for name, weight in self._weights(parents, start.dtype):
+        """``start + sign * f(parents)``: (N, *event) -> (N, *event)."""
+        missing = sorted(self.slices.keys() - parents.keys())
+        if missing:
+            raise MechanismError(f"The values of parents {missing} are missing; got {sorted(parents)}.")
+        if start.ndim == 1:
+            return self._add_scalar(start, parents, sign)
+        total = torch.add(start.reshape(len(start), -1), self.bias, alpha=sign)
+        weight = self.weight.to(start.dtype)
+        for name, columns in self.slices.items():
             value = parents[name]
             if isinstance(self.parents[name], Categorical):
-                total = total.add_(weight.index_select(0, value), alpha=sign)
+                total = total.add_(weight[columns].index_select(0, value), alpha=sign)
             else:
-                total = total.addmm_(value.reshape(len(value), -1), weight, alpha=sign)
-        return total
+                total = total.addmm_(value.reshape(len(value), -1), weight[columns], alpha=sign)
+        return total.reshape(start.shape)
 
     def _add_scalar(self, start: Tensor, parents: Parents, sign: int) -> Tensor:
         """The same for a scalar event, (N,) -> (N,)."""
-        total = torch.add(start, self.bias[0], alpha=sign)
-        for name, weight in self._weights(parents, start.dtype):
-            value, column = parents[name], weight[:, 0]
+        total = torch.add(start, self.bias, alpha=sign)
+        column = self.weight[:, 0]
+        numbers = column.tolist()
+        for name, columns in self.slices.items():
+            value = parents[name]
             if isinstance(self.parents[name], Categorical):
-                total = total.add_(column.index_select(0, value), alpha=sign)
+                total = total.add_(column[columns].to(start.dtype).index_select(0, value), alpha=sign)
             elif value.ndim == 1:
                 # In place, by a number: 15 times faster at 100,000 rows than into fresh memory.
-                total = total.add_(value, alpha=sign * column.item())
+                total = total.add_(value, alpha=sign * numbers[columns.start])
             else:
-                total = total.addmv_(value.reshape(len(value), -1), column, alpha=sign)
+                flat = value.reshape(len(value), -1)
+                total = total.addmv_(flat, column[columns].to(start.dtype), alpha=sign)
         return total
-
-    def _weights(self, parents: Parents, dtype: torch.dtype) -> list[tuple[str, Tensor]]:
-        """Each parent's weights, (columns, width)."""
-        missing = self.parents.keys() - parents.keys()
-        if missing:
-            raise MechanismError(
-                f"The values of parents {sorted(missing)} are missing; got {sorted(parents)}."
-            )
-        weight = self.weight.to(dtype)
-        return [(name, weight[columns]) for name, columns in self.slices.items()]
 
     def weights(self, names: Collection[str]) -> dict[str, Tensor]:
         """What some parents are multiplied by, (1, width, columns) by name."""
@@ -81,6 +79,12 @@ class LinearRegression(nn.Module):
 
         One-hot columns always are (they sum to 1); a category never seen gets the mean effect of the others.
         """
+        if self.parents and not any(isinstance(each, Categorical) for each in self.parents.values()):
+            columns = [parents[name].reshape(len(value), -1) for name in self.slices]
+            if (solved := solve_moments(columns, value)) is not None:
+                self.weight.copy_(solved[0])
+                self.bias.copy_(solved[1])
+                return
         conditioning = Conditioning(self.parents).to(value.device)
         conditioning.prepare(parents)
         columns = conditioning(parents, len(value)).to(value.dtype)
@@ -115,6 +119,6 @@ class NetworkRegression(nn.Module):
             buffer.copy_(figure)
 
     def add_to(self, start: Tensor, parents: Parents, sign: int = 1) -> Tensor:
-        """``start + sign * f(parents)``: (N, width) -> (N, width)."""
+        """``start + sign * f(parents)``: (N, *event) -> (N, *event)."""
         mean = self.network(self.conditioning(parents)) * self.std + self.mean
-        return torch.add(start, mean, alpha=sign)
+        return torch.add(start, mean.reshape(start.shape), alpha=sign)

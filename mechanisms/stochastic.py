@@ -35,6 +35,8 @@ class Drawn(MechanismSpec, frozen=True):
 class StochasticMechanism(Mechanism):
     """``x := u``. Noise: leaf "value", (N, *event) float64 in the user's form, categories as codes."""
 
+    chunk_rows = None
+
     def __init__(
         self, node: str, variable: Variable, law: NoiseLaw | Distribution, *, clip: bool = False
     ) -> None:

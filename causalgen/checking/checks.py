@@ -29,8 +29,9 @@ from causalgen.checking.independence import (
 )
 from causalgen.checking.row_columns import noise_columns, value_columns
 from causalgen.data.table import Table
-from causalgen.engine import World, abduct
+from causalgen.engine import abduct
 from causalgen.seeds import keyed_generator
+from causalgen.world import World
 from graphs.errors import CausalgenError, DataError, NotFittedError
 from graphs.variables import Image, Variable
 from mechanisms.base import Mechanism

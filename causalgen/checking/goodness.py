@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from causalgen.checking.row_columns import value_columns
-from graphs.variables import Categorical, Variable
+from graphs.variables import Categorical, Integer, Variable
 from mechanisms.base import Mechanism
 
 __all__ = ["Goodness", "by_density", "by_distance"]
@@ -67,7 +67,10 @@ def by_density(log_prob: Tensor, values: Tensor, variable: Variable) -> Goodness
     log_prob = log_prob.detach().cpu().double()
     if bool((values == values[:1]).all()):
         return Goodness("log-likelihood", float(log_prob.mean()), note="its values never vary: no baseline")
-    baseline = _frequencies(values, variable) if isinstance(variable, Categorical) else _kernels(values)
+    if isinstance(variable, Categorical):
+        baseline = _frequencies(values, variable)
+    else:
+        baseline = _whole_kernels(values) if isinstance(variable, Integer) else _kernels(values)
     gain = log_prob - baseline
     error = float(gain.std() / math.sqrt(len(gain)))
     holds = float(gain.mean()) >= -_SURPRISE * error
@@ -107,6 +110,20 @@ def _frequencies(values: Tensor, variable: Categorical) -> Tensor:
     values = values.cpu()
     others = torch.bincount(values, minlength=variable.size)[values].double() - 1
     return ((others + 0.5) / (len(values) - 1 + 0.5 * variable.size)).log()
+
+
+def _whole_kernels(values: Tensor) -> Tensor:
+    """(N,) log probability of each row's whole number, by two-sided geometric kernels on the other rows.
+
+    tanh(1 / 2h) * exp(-|k| / h) sums to 1 over whole k. Half a row is spread evenly over the range, so that an
+    outlier does not decide.
+    """
+    flat = values.detach().cpu().double()
+    n = len(flat)
+    width = 0.5 * float(flat.std()) * n**-0.2
+    kernels = (-(flat[:, None] - flat[None, :]).abs() / width).exp() * math.tanh(0.5 / width)
+    others = kernels.fill_diagonal_(0.0).sum(1)
+    return ((others + 0.5 / (float(flat.max() - flat.min()) + 1)) / (n - 0.5)).log()
 
 
 def _kernels(values: Tensor) -> Tensor:

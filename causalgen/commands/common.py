@@ -1,11 +1,9 @@
-"""What the commands share: models by name, values as typed, pictures written whole, what is printed."""
+"""What the commands share: models by name, pictures written whole, what is printed."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from rich.console import Console
@@ -14,8 +12,8 @@ from causalgen.presets import preset_options
 from causalgen.saving.atomic import write_atomic
 from causalgen.saving.export import figure_png
 from causalgen.scm import SCM
-from graphs.errors import CheckpointError, InterventionError, SpecError, UnknownNameError
-from graphs.variables import Categorical, Continuous, Image, Variable
+from graphs.errors import CheckpointError, SpecError
+from graphs.variables import Image
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,7 +23,6 @@ __all__ = [
     "console",
     "image_variables",
     "load_model",
-    "parse_assignments",
     "save_figure",
     "use_preset",
     "use_threads",
@@ -72,26 +69,6 @@ def image_variables(scm: SCM) -> dict[str, Image]:
     return {node: variable for node, variable in scm.variables.items() if isinstance(variable, Image)}
 
 
-def parse_assignments(texts: Iterable[str], variables: Mapping[str, Variable], what: str) -> dict[str, Any]:
-    """``a=1,b=dog,c=[0.5,2]``, perhaps in several pieces, as values of these nodes.
-
-    Raises:
-        InterventionError: not of that form, a node twice, or a value that is no number where one is needed.
-        UnknownNameError: no such node.
-    """
-    values: dict[str, Any] = {}
-    for part in (part for text in texts for part in re.split(r",(?![^\[]*\])", text)):
-        node, equals, value = (each.strip() for each in part.partition("="))
-        if not equals or not value:
-            raise InterventionError(f"{what} {part!r}: expected node=value, as in digit=3.")
-        if node not in variables:
-            raise UnknownNameError.of("node", node, variables, where=f"{what} {part!r}")
-        if node in values:
-            raise InterventionError(f"{what} {part!r}: {node!r} has a value already.")
-        values[node] = _value(value, variables[node], f"{what} {part!r}")
-    return values
-
-
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, all or nothing.
 
@@ -103,19 +80,3 @@ def save_figure(figure: Figure, path: Path) -> None:
         write_atomic(path, figure_png(figure))
     except OSError as error:
         raise CheckpointError(f"Cannot write {path}: {error.strerror or error}.") from error
-
-
-def _value(text: str, variable: Variable, where: str) -> Any:
-    if isinstance(variable, Image):
-        raise InterventionError(f"{where}: an image cannot be typed; give it as a file with --evidence.")
-    if isinstance(variable, Categorical) and variable.labels is not None and text in variable.labels:
-        return text
-    number = float if isinstance(variable, Continuous) else int
-    try:
-        if variable.event_shape:
-            return [number(each) for each in text.removeprefix("[").removesuffix("]").split(",")]
-        return number(text)
-    except ValueError as error:
-        raise InterventionError(
-            f"{where}: {text!r} is no value of a variable that is {variable.describe()}."
-        ) from error

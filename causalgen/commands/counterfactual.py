@@ -12,12 +12,12 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from causalgen.commands.assignments import parse_assignments
 from causalgen.commands.common import (
     check_preset,
     console,
     image_variables,
     load_model,
-    parse_assignments,
     use_preset,
     use_threads,
 )
@@ -43,6 +43,7 @@ def run_counterfactual(
     samples: int | None,
     seed: int,
     preset: str | None,
+    clip: bool,
     threads: int | None,
 ) -> None:
     """Ask, write, and say where."""
@@ -52,10 +53,10 @@ def run_counterfactual(
     scm = use_preset(load_model(model), preset)
     if not does:
         raise InterventionError("Nothing to ask: give at least one --do node=value.")
-    asked = {text: parse_assignments([text], scm.variables, "--do") for text in does}
+    asked = {text: parse_assignments([text], scm.variables, "--do", expressions=True) for text in does}
     typed = parse_assignments(given, scm.variables, "--set")
     known = read_evidence(evidence, scm, typed) | typed
-    worlds = scm.abduct(known, num_samples=samples, seed=seed).worlds(asked)
+    worlds = scm.abduct(known, num_samples=samples, seed=seed).worlds(asked, clip=clip)
     told = {"model": model, "preset": preset, "evidence": evidence, "seed": seed}
     write_result(
         out,
@@ -63,13 +64,15 @@ def run_counterfactual(
         told | {"worlds": {text: describe_draws(world) for text, world in worlds.items()}},
     )
     out_console = console()
+    if absent := [node for node in scm.variables if node not in known]:
+        out_console.print(f"Not in the evidence, so inferred: {', '.join(absent)}.")
     for text, world in worlds.items():
         out_console.print(f"do({text})  {_values(world)}")
     out_console.print(str(out.resolve()))
 
 
 def _files(worlds: Mapping[str, Counterfactual], *, pictures: bool) -> Iterator[tuple[str, bytes]]:
-    labels = {f"do({text.replace('=', ' = ')})": world for text, world in worlds.items()}
+    labels = {f"do({text})": world for text, world in worlds.items()}
     if pictures:
         yield "picture.png", figure_png(plot_worlds(labels, _PICTURE_ROWS))
     for name, data in table_files(next(iter(worlds.values())), factual=True):

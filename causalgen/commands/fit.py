@@ -7,13 +7,14 @@ import platform
 import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 import torch
 
 from causalgen.commands.common import console, use_threads
 from causalgen.fitting.fit_report import FitReport, NodeReport
 from causalgen.scm import SCM
-from graphs.errors import CheckpointError
+from graphs.errors import CheckpointError, DataError
 
 __all__ = ["run_fit"]
 
@@ -27,6 +28,7 @@ def run_fit(
     seed: int,
     run_dir: Path | None,
     resume: bool,
+    missing: str,
     threads: int | None,
 ) -> None:
     """Fit, save, and say how well it went.
@@ -38,7 +40,7 @@ def run_fit(
     _check_place(out)
     run = run_dir if run_dir is not None else out.with_name(out.name + ".run")
     try:
-        scm.fit(data, nodes=nodes or None, seed=seed, run_dir=run, resume=resume)
+        scm.fit(data, nodes=nodes or None, seed=seed, run_dir=run, resume=resume, missing=_choice(missing))
     except KeyboardInterrupt:
         console(stderr=True).print(f"Interrupted. The run is kept in {run}: go on with --resume.")
         raise
@@ -47,14 +49,21 @@ def run_fit(
     say(str(scm.fit_report))
     for line in _recovery(scm.fit_report):
         say(line)
-    missing = [node for node, mechanism in scm.mechanisms.items() if not mechanism.fitted]
-    if missing:
-        say(f"Not fitted yet: {', '.join(missing)}. --resume without --node does the rest.")
+    left = [node for node, mechanism in scm.mechanisms.items() if not mechanism.fitted]
+    if left:
+        say(f"Not fitted yet: {', '.join(left)}. --resume without --node does the rest.")
         say(str(run.resolve()))
         return
     command = ["causalgen", "fit", file.name, "--data", data, "--out", out.name, "--seed", str(seed)]
+    command += ["--missing", missing] if missing != "refuse" else []
     scm.save_pretrained(out, card=_card(scm, scm.fit_report, data, shlex.join(command)))
     say(str(out.resolve()))
+
+
+def _choice(missing: str) -> Literal["refuse", "drop"]:
+    if missing == "refuse" or missing == "drop":
+        return missing
+    raise DataError(f"--missing is refuse or drop, got {missing!r}.")
 
 
 def _check_place(out: Path) -> None:

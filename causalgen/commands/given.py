@@ -11,7 +11,8 @@ import numpy as np
 
 from causalgen.commands.common import image_variables
 from causalgen.data.pictures import picture_column
-from causalgen.data.reading import read_data
+from causalgen.data.frames import present_columns
+from causalgen.data.reading import Table, read_data
 from causalgen.scm import SCM
 from graphs.errors import DataError, EvidenceError
 
@@ -25,12 +26,13 @@ def read_evidence(source: str | None, scm: SCM, typed: Collection[str]) -> dict[
 
     Args:
         source: path of a picture (of the only image node), of a JSON object (images as paths relative to
-            it), or of a table, perhaps with a row as in ``table.csv:3``; None for none.
+            it), or of a table, perhaps with a row as in ``table.csv:3``; None for none. Empty cells, nulls and
+            columns that a table does not have are left to be inferred.
         scm: the model.
         typed: nodes whose value is given otherwise: a table needs no column for them.
 
     Raises:
-        DataError: no such file, or not what it should be.
+        DataError: no such file, or not what it should be; of a table, no column of any node.
         EvidenceError: a picture, where the model has not just one image node.
     """
     if source is None:
@@ -43,12 +45,12 @@ def read_evidence(source: str | None, scm: SCM, typed: Collection[str]) -> dict[
         return _read_json(file, scm)
     if file.suffix.lower() in _PICTURES:
         return _read_picture(file, scm)
-    variables = {node: variable for node, variable in scm.variables.items() if node not in typed}
-    table = read_data(file, variables)
+    wanted = {node: variable for node, variable in scm.variables.items() if node not in typed}
+    table = read_data(file, present_columns(file, wanted, scm.variables), gaps=True, partial=False)
     if row and int(row) >= table.rows:
         raise DataError(f"{path} has rows 0..{table.rows - 1}, got row {row}.")
     rows = slice(int(row), int(row) + 1) if row else slice(None)
-    return {node: _as_given(table[node][rows], scm, node) for node in variables}
+    return {node: _as_given(table, node, rows, scm) for node in table}
 
 
 def _read_picture(file: Path, scm: SCM) -> dict[str, Any]:
@@ -73,6 +75,10 @@ def _read_json(file: Path, scm: SCM) -> dict[str, Any]:
     return values
 
 
-def _as_given(values: Any, scm: SCM, node: str) -> Any:
-    """Rows of a checked table in the form that evidence takes."""
-    return values if values.dtype == np.uint8 else np.asarray(scm.variables[node].decode(values))
+def _as_given(table: Table, node: str, rows: slice, scm: SCM) -> Any:
+    """Rows of a checked table in the form that evidence takes, None where a row lacks a value."""
+    values, gaps = table[node][rows], table.incomplete([node])[rows]
+    given = values if values.dtype == np.uint8 else np.asarray(scm.variables[node].decode(values))
+    if not gaps.any():
+        return given
+    return [None if gap else value for gap, value in zip(gaps, given, strict=True)]

@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from causalgen.commands.common import console, load_model, parse_assignments, use_threads
+from causalgen.commands.assignments import parse_assignments
+from causalgen.commands.common import console, load_model, use_threads
 from causalgen.saving.result_folder import check_result_folder
 
 __all__ = ["run_sample"]
 
 
-def run_sample(model: str, out: Path, *, n: int, does: Sequence[str], seed: int, threads: int | None) -> None:
+def run_sample(
+    model: str, out: Path, *, n: int, does: Sequence[str], seed: int, clip: bool, threads: int | None
+) -> None:
     """Draw, write the folder, and say where."""
     check_result_folder(out)
     use_threads(threads)
     scm = load_model(model)
-    asked = parse_assignments(does, scm.variables, "--do")
-    scm.sample(n, do=asked or None, seed=seed).save(out)
+    asked = parse_assignments(does, scm.variables, "--do", expressions=True)
+    scm.sample(n, do=asked or None, seed=seed, clip=clip).save(out)
     console().print(str(out.resolve()))

@@ -6,21 +6,24 @@ label, "007" is not 7), everything else as pandas reads it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from graphs.arrays import as_numbers
 from graphs.errors import DataError
 from graphs.variables import Categorical, Image, Variable
 
 if TYPE_CHECKING:
     from pandas import DataFrame  # slow to import, and only tables need it
 
-__all__ = ["frame_columns", "read_frame"]
+__all__ = ["frame_columns", "present_columns", "read_frame"]
 
 CSV_ENDINGS = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
 PARQUET_ENDINGS = (".parquet", ".pq")
@@ -32,48 +35,64 @@ def read_frame(path: Path, variables: Mapping[str, Variable], names: Mapping[str
     Raises:
         DataError: no such file, another ending, a missing column, or a file that is no such table.
     """
-    if not path.is_file():
-        raise DataError(f"There is no data file {path}.")
-    name = path.name.lower()
-    if not name.endswith(CSV_ENDINGS + PARQUET_ENDINGS):
-        raise DataError(
-            f"Cannot read {path}: expected a table in {', '.join(CSV_ENDINGS + PARQUET_ENDINGS)}."
-        )
+    wanted = _needed(_header(path), variables, names, f" of {path.name}")
+    with _reading(path):
+        import pandas
+
+        if _is_csv(path):
+            return _read_csv(path, wanted, variables, names)
+        return pandas.read_parquet(path, columns=wanted)
+
+
+def _is_csv(path: Path) -> bool:
+    return path.name.lower().endswith(CSV_ENDINGS)
+
+
+def _separator(path: Path) -> str:
+    return "\t" if ".tsv" in path.name.lower() else ","
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
     try:
-        if name.endswith(CSV_ENDINGS):
-            return _read_csv(path, variables, names, "\t" if ".tsv" in name else ",")
-        return _read_parquet(path, variables, names)
-    except DataError:
-        raise
+        yield
     except Exception as error:  # pandas and pyarrow each raise a dozen kinds
         raise DataError(f"Cannot read the table {path}: {error}") from error
 
 
+def _header(path: Path) -> list[str]:
+    """The columns of a table file."""
+    if not path.is_file():
+        raise DataError(f"There is no data file {path}.")
+    if not path.name.lower().endswith(CSV_ENDINGS + PARQUET_ENDINGS):
+        raise DataError(
+            f"Cannot read {path}: expected a table in {', '.join(CSV_ENDINGS + PARQUET_ENDINGS)}."
+        )
+    with _reading(path):
+        if _is_csv(path):
+            import pandas
+
+            return [str(name) for name in pandas.read_csv(path, sep=_separator(path), nrows=0).columns]
+        import pyarrow.parquet
+
+        return [str(name) for name in pyarrow.parquet.read_schema(path).names]
+
+
 def _read_csv(
-    path: Path, variables: Mapping[str, Variable], names: Mapping[str, str], separator: str
+    path: Path, wanted: list[str], variables: Mapping[str, Variable], names: Mapping[str, str]
 ) -> DataFrame:
     import pandas
 
-    header = [str(name) for name in pandas.read_csv(path, sep=separator, nrows=0).columns]
-    wanted = _needed(header, variables, names, f" of {path.name}")
     text: Any = {names[node]: str for node, variable in variables.items() if _is_text(variable)}
     missing = ["", "NA", "NaN", "nan", "N/A", "n/a", "NULL", "null", "None", "<NA>", "#N/A"]
     return pandas.read_csv(
         path,
-        sep=separator,
+        sep=_separator(path),
         usecols=wanted,
         dtype=text,
         keep_default_na=False,
         na_values={name: [""] if name in text else missing for name in wanted},
     )
-
-
-def _read_parquet(path: Path, variables: Mapping[str, Variable], names: Mapping[str, str]) -> DataFrame:
-    import pandas
-    import pyarrow.parquet
-
-    header = [str(name) for name in pyarrow.parquet.read_schema(path).names]
-    return pandas.read_parquet(path, columns=_needed(header, variables, names, f" of {path.name}"))
 
 
 def _is_text(variable: Variable) -> bool:
@@ -82,13 +101,41 @@ def _is_text(variable: Variable) -> bool:
     return isinstance(variable, Image)
 
 
+def present_columns(
+    path: Path, wanted: Mapping[str, Variable], known: Mapping[str, Variable]
+) -> dict[str, Variable]:
+    """Those wanted that a table file has columns for, and those that it misspells, for the reader to refuse.
+
+    Args:
+        path: of the file.
+        wanted: variables by name of their column.
+        known: all names that columns may rightly have.
+
+    Returns:
+        All that are wanted, where the file has none of them.
+
+    Raises:
+        DataError: no such file, or it is no table.
+    """
+    header = _header(path)
+    strange = [name for name in header if name not in known]
+    found = {
+        name: variable
+        for name, variable in wanted.items()
+        if name in header
+        or set(_parts(name, variable)) & set(header)
+        or get_close_matches(name, strange, n=1, cutoff=0.8)
+    }
+    return found or dict(wanted)
+
+
 def frame_columns(
     frame: DataFrame, variables: Mapping[str, Variable], names: Mapping[str, str], told: str
 ) -> dict[str, object]:
     """Columns by node: arrays, or lists of pictures and paths.
 
     Raises:
-        DataError: a column that is missing or there twice, or a missing value.
+        DataError: a column that is missing or there twice.
     """
     _needed(list(frame.columns), variables, names, told)
     return {node: _column(frame, variable, names[node], told) for node, variable in variables.items()}
@@ -96,19 +143,23 @@ def frame_columns(
 
 def _column(frame: DataFrame, variable: Variable, name: str, told: str) -> object:
     if name not in frame.columns:
-        parts = [_column(frame, variable, part, told) for part in _parts(name, variable)]
-        return np.stack([np.asarray(part, dtype=np.float64) for part in parts], axis=-1)
-    series = frame[name]
-    gaps = np.flatnonzero(series.isna().to_numpy())
-    if len(gaps):
-        raise DataError(
-            f"Column {name!r}{told}, row {gaps[0]}: the value is missing (NaN), {len(gaps):,} in all; "
-            f"expected {variable.describe()}. Fill them or drop those rows."
-        )
-    values = series.to_numpy()
+        parts = [
+            as_numbers(_cells(frame, part), where=f"Column {part!r}{told}") for part in _parts(name, variable)
+        ]
+        return np.stack(parts, axis=-1)
+    values = _cells(frame, name)
     if values.dtype == object or isinstance(variable, Image):
         return _unpacked(list(values))
-    # pandas' own nullable numbers come as objects or floats; there are no gaps left to lose.
+    return values
+
+
+def _cells(frame: DataFrame, name: str) -> NDArray[Any]:
+    """One column's cells; pandas' own ways of saying that there is none become None."""
+    series = frame[name]
+    values = series.to_numpy()
+    if values.dtype == object and (gaps := series.isna().to_numpy()).any():
+        values = values.copy()
+        values[gaps] = None
     return values
 
 

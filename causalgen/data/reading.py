@@ -5,6 +5,7 @@
     "train.csv", "train.parquet"    the same; image columns hold paths, relative to the table's folder
     a torchvision-style data set    (image, label) items
     "mnist:DIR", "mnist:DIR:test"   MNIST as torchvision keeps it
+    "morphomnist:DIR" (":test")     Morpho-MNIST, as published or as `causalgen data morphomnist` writes it
 
 A variable of shape (k,) is one column of k numbers each, or the k columns ``name_0`` .. ``name_{k-1}``.
 Row numbers in messages count data rows from 0.
@@ -23,10 +24,13 @@ from numpy.typing import NDArray
 
 from causalgen.data.datasets import dataset_columns, is_dataset, open_mnist
 from causalgen.data.frames import frame_columns, read_frame
+from causalgen.data.gaps import refuse_gaps
+from causalgen.data.named_sets import morphomnist_columns
 from causalgen.data.pictures import picture_column
 from causalgen.data.table import Table
 from graphs.arrays import is_picture
 from graphs.errors import DataError, DomainError, UnknownNameError
+from graphs.gaps import fill_gaps
 from graphs.variables import Image, Variable
 
 if TYPE_CHECKING:
@@ -36,7 +40,12 @@ __all__ = ["Table", "read_data"]
 
 
 def read_data(
-    source: object, variables: Mapping[str, Variable], columns: Mapping[str, str] | None = None
+    source: object,
+    variables: Mapping[str, Variable],
+    columns: Mapping[str, str] | None = None,
+    *,
+    gaps: bool = False,
+    partial: bool = True,
 ) -> Table:
     """Read and check the data of some variables.
 
@@ -44,6 +53,8 @@ def read_data(
         source: see the head of this module; a ``Table`` is only checked to have the columns.
         variables: what each column must hold, by node.
         columns: names of columns by node, where they differ from the node's.
+        gaps: whether rows may lack a value (None, NaN, an empty cell); ``table.gaps`` says which do.
+        partial: whether a vector with some numbers missing counts as lacking a value, or is refused.
 
     Returns:
         A table with one column a variable, in that order.
@@ -59,14 +70,21 @@ def read_data(
     names = {node: (columns or {}).get(node, node) for node in variables}
     if isinstance(source, Table):
         _need(names.values(), source, "The table")
-        return Table({node: source[name] for node, name in names.items()})
+        masks = {node: source.gaps[name] for node, name in names.items() if name in source.gaps}
+        refuse_gaps(masks, names, " of the table", allowed=gaps)
+        return Table({node: source[name] for node, name in names.items()}, masks)
     raw, told, folder = _open(source, variables, names)
     if any(map(_is_empty, raw.values())):
         raise DataError(f"The data have no rows{told}.")
-    checked: dict[str, NDArray[Any]] = {}
-    for node, variable in variables.items():
-        checked[node] = _check(raw[node], variable, f"Column {names[node]!r}{told}", folder)
-    return Table(checked)
+    wheres = {node: f"Column {names[node]!r}{told}" for node in variables}
+    tidy = {node: _fill(raw[node], variable, wheres[node], partial) for node, variable in variables.items()}
+    masks = {node: mask for node, (_, mask) in tidy.items() if mask is not None}
+    # Before the pictures are read, which may take minutes.
+    refuse_gaps(masks, names, told, allowed=gaps)
+    return Table(
+        {node: _check(tidy[node][0], variable, wheres[node], folder) for node, variable in variables.items()},
+        masks,
+    )
 
 
 def _open(
@@ -75,6 +93,8 @@ def _open(
     """Unchecked columns by node, what they are of (for messages), and the folder of their paths."""
     if isinstance(source, str) and source.startswith("mnist:"):
         return dataset_columns(open_mnist(source), variables), f" of {source}", None
+    if isinstance(source, str) and source.startswith("morphomnist:"):
+        return morphomnist_columns(source, variables, names), f" of {source}", None
     if isinstance(source, (str, os.PathLike)):
         path = Path(source)
         told = f" of {path.name}"
@@ -89,7 +109,8 @@ def _open(
         return dataset_columns(source, variables), " of the data set", None
     raise DataError(
         f"Cannot read data from a {type(source).__name__}: expected a DataFrame, a dict of arrays, the path "
-        "of a CSV or Parquet table, a data set of (image, label) items, or 'mnist:DIR'."
+        "of a CSV or Parquet table, a data set of (image, label) items, 'mnist:DIR' or "
+        "'morphomnist:DIR'."
     )
 
 
@@ -99,6 +120,19 @@ def _need(names: Iterable[str], known: Mapping[str, object], what: str) -> None:
             near = get_close_matches(name, [str(each) for each in known], n=1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
             raise DataError(f"{what} lack the column {name!r}.{hint} Columns: {', '.join(map(str, known))}.")
+
+
+def _fill(
+    values: object, variable: Variable, where: str, partial: bool
+) -> tuple[object, NDArray[np.bool_] | None]:
+    """The column with some value in each gap, and which rows these are; None where every row has a value."""
+    if isinstance(variable, Image) and not isinstance(values, (list, tuple)):
+        return values, None
+    try:
+        filled = fill_gaps(variable, cast(object, values), where=where, partial=partial)
+    except DomainError as error:
+        raise DataError(str(error)) from error
+    return (values, None) if filled is None else filled
 
 
 def _check(values: object, variable: Variable, where: str, folder: Path | None) -> NDArray[Any]:

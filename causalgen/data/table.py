@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -24,12 +24,20 @@ class Table(Mapping[str, NDArray[Any]]):
 
     Args:
         columns: by node, each (N, *event).
+        gaps: rows without a value, (N,) bool, of the nodes where there are some; their columns hold something
+            there, not to be read.
+
+    Attributes:
+        rows: N.
+        gaps: as given.
 
     Raises:
         DataError: no columns, or columns of different length.
     """
 
-    def __init__(self, columns: Mapping[str, NDArray[Any]]) -> None:
+    def __init__(
+        self, columns: Mapping[str, NDArray[Any]], gaps: Mapping[str, NDArray[np.bool_]] | None = None
+    ) -> None:
         if not columns:
             raise DataError("The data have no columns.")
         lengths = {name: len(column) for name, column in columns.items()}
@@ -43,6 +51,17 @@ class Table(Mapping[str, NDArray[Any]]):
         }
         self._tensors = {name: torch.from_numpy(column) for name, column in self._columns.items()}
         self._fingerprints: dict[str, str] = {}
+        self.gaps: dict[str, NDArray[np.bool_]] = dict(gaps or {})
+
+    def incomplete(self, nodes: Iterable[str]) -> NDArray[np.bool_]:
+        """Rows in which one of these nodes has no value, (N,)."""
+        masks = [self.gaps[node] for node in nodes if node in self.gaps]
+        return np.logical_or.reduce(masks) if masks else np.zeros(self.rows, np.bool_)
+
+    def complete(self, nodes: Sequence[str]) -> Table:
+        """Some columns, in the rows where all of them have a value; the table itself where every row does."""
+        dropped = self.incomplete(nodes)
+        return Table({node: self[node][~dropped] for node in nodes}) if dropped.any() else self
 
     def __getitem__(self, node: str) -> NDArray[Any]:
         try:

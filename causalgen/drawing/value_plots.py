@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 
 from causalgen.drawing.plot_style import ACCENT, FAINT, INK, SOFT
 from graphs.arrays import as_array
-from graphs.variables import Categorical, Variable
+from graphs.variables import Categorical, Integer, Variable
 
 if TYPE_CHECKING:
     from causalgen.results import Draws
 
 __all__ = ["plot_values"]
 
-_MOST_PANELS, _PANELS_A_LINE = 24, 4
+_MOST_PANELS, _PANELS_A_LINE, _MOST_WHOLE = 24, 4, 40
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class _Panel:
     name: str
     note: str
     labels: Sequence[str] | None
+    whole: bool
     after: NDArray[np.floating[Any]]
     before: NDArray[np.floating[Any]] | None
 
@@ -98,7 +99,10 @@ def _panels(draws: Draws) -> list[_Panel]:
         for part in range(size):
             name = f"{node}[{part}]" if variable.event_shape else node
             panels.append(
-                _Panel(name, note, labels, after[..., part], None if before is None else before[:, part])
+                _Panel(
+                    name, note, labels, isinstance(variable, Integer), after[..., part],
+                    None if before is None else before[:, part],
+                )  # fmt: skip
             )
     return panels
 
@@ -155,6 +159,8 @@ def _distributions(axes: Axes, panel: _Panel) -> None:
     if panel.labels is None:
         low, high = float(both.min()), float(both.max())
         bins = np.linspace(low, high, 25) if high > low else np.array([low - 0.5, low + 0.5])
+        if panel.whole and high - low <= _MOST_WHOLE:  # a bar a number
+            bins = np.arange(low, high + 2) - 0.5
     else:
         bins = np.arange(len(panel.labels) + 1) - 0.5
     filled = 1.0 if panel.labels is None else 0.88
@@ -187,4 +193,4 @@ def _tidy(axes: Axes, panel: _Panel) -> None:
         axes.set_xlim(-0.6, len(panel.labels) - 0.4)
     else:
         axes.margins(x=0.08)
-        axes.locator_params(axis="x", nbins=5)
+        axes.locator_params(axis="x", nbins=5, integer=panel.whole)

@@ -52,6 +52,7 @@ class Question:
     worlds: Mapping[str, Mapping[str, Any]] | None = None
     statistic: Statistic | None = None
     confidence: float = 0.95
+    clip: bool = False
 
     def check(self, graph: CausalGraph, variables: Mapping[str, Variable]) -> None:
         """Refuse what cannot be answered, before anything is computed."""
@@ -134,7 +135,7 @@ def find_effect(
 ) -> Effect:
     """Compare the two worlds of a question that was checked."""
     target, does = question.target, named_worlds(question.do, question.versus, question.worlds)
-    found = source.worlds(does, targets=[target], only=("do", "versus"))
+    found = source.worlds(does, targets=[target], only=("do", "versus"), clip=question.clip)
     pair = found["do"], found["versus"]
     levels, weights, certain = _measured(question, source, pair, variables[target])
     generator = np.random.default_rng(keyed_seed(source.seed, "bootstrap"))

@@ -92,10 +92,10 @@ def group_labels(
         node: for messages.
         variable: of the node.
         values: in canonical encoding, of any shape.
-        edges: that cut a continuous node: group k holds [edge k-1, edge k).
+        edges: that cut a node of numbers: group k holds [edge k-1, edge k).
 
     Raises:
-        DomainError: a continuous node without edges has too many values.
+        DomainError: a node of numbers without edges has too many values.
     """
     if isinstance(variable, Categorical):
         labels: Sequence[Any] = variable.labels or range(variable.size)
@@ -113,4 +113,4 @@ def group_labels(
             f"given: {node!r} has {len(distinct):,} distinct values. Cut them into intervals, as in "
             f"given={{{node!r}: [{np.median(values):.3g}]}}."
         )
-    return codes.reshape(values.shape), distinct.tolist()
+    return codes.reshape(values.shape), np.asarray(variable.decode(distinct)).tolist()

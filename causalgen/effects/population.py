@@ -13,12 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from causalgen.engine import World, act, predict
+from causalgen.engine import act, predict
 from causalgen.interventions import Intervention, interventions
-from causalgen.nested import answer_worlds, check_fed, fed_provenance
+from causalgen.nested import answer_worlds, check_fed, fed_provenance, own_values
 from causalgen.provenance import trace_provenance
 from causalgen.results import Draws
 from causalgen.targets import check_targets
+from causalgen.world import World
 from graphs.errors import InterventionError
 from graphs.variables import Variable
 
@@ -44,12 +45,17 @@ class Population:
         *,
         targets: Iterable[str] | None = None,
         only: Collection[str] | None = None,
+        clip: bool = False,
     ) -> dict[str, Draws]:
         """Several worlds by name, as ``Abduction.worlds``; values in ``do`` are one or n."""
+        world = self._world
+        plain = {
+            name: interventions(do, world.graph, self._variables, world.mechanisms, clip=clip)
+            for name, do in own_values(does).items()
+        }
 
-        def answer(do: Mapping[str, Any], fed: Mapping[str, Intervention], wanted: tuple[str, ...]) -> Draws:
-            plain = interventions(do, self._world.graph, self._variables, self._world.mechanisms)
-            return self._answer({**plain, **fed}, wanted)
+        def answer(name: str, fed: Mapping[str, Intervention], wanted: tuple[str, ...]) -> Draws:
+            return self._answer({**plain[name], **fed}, wanted)
 
         wanted = check_targets(targets, self._variables)
         return answer_worlds(does, wanted, self._variables, answer, only)

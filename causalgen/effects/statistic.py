@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from graphs.errors import DomainError, EvidenceError
-from graphs.variables import Categorical, Continuous, Image, Variable
+from graphs.variables import Categorical, Continuous, Image, Integer, Variable
 
 __all__ = ["Statistic", "check_statistic", "measure"]
 
@@ -51,7 +51,7 @@ def measure(
     """
     seen: Any = variable.decode(values)
     if statistic is None:
-        assert isinstance(variable, Continuous)
+        assert isinstance(variable, Continuous | Integer)
         return seen.double().cpu().numpy()
     # A statistic that works in place must not reach the values.
     seen = seen.clone() if isinstance(seen, Tensor) else np.array(seen)

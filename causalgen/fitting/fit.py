@@ -14,6 +14,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -109,11 +110,7 @@ class _NodeFit:
         self.name, self.mechanism, self.table, self.seed = name, mechanism, table, seed
         self.runtime, self.folder, self.images = runtime, folder, images
         self.settings = mechanism.spec.training
-        # Not keyed by the node: the same rows are held out for every node.
-        order = torch.randperm(table.rows, generator=keyed_generator(seed, "fit", "held out"))
-        held_out = min(round(table.rows * self.settings.validation), table.rows - 1)
-        # The order of the training rows decides floating-point sums: sorted, they are read front to back.
-        self.held_out, self.training = order[:held_out].sort().values, order[held_out:].sort().values
+        self.held_out, self.training = _split(table.rows, self.settings.validation, seed)
 
     def run(self, progress: bool, checkpoint_seconds: float) -> NodeReport:
         state = self.folder.load() if self.folder is not None else None
@@ -126,10 +123,11 @@ class _NodeFit:
             return NodeReport(**state.values["report"])
         began = time.perf_counter()
         solved = self.mechanism.solve(*whole)
-        del whole  # the images of all rows, as floats
+        if self.images or not solved:
+            whole = None  # the images of all rows, as floats
         if solved:
             self.mechanism.mark_fitted()
-            seconds, steps, loss = time.perf_counter() - began, 0, self._mean_loss(self.training)
+            seconds, steps, loss = time.perf_counter() - began, 0, self._mean_loss(self.training, whole)
         else:
             loop = TrainingLoop(self.name, self.mechanism, self.table, self.training, self.seed, self.runtime)
             if state is not None:
@@ -165,15 +163,19 @@ class _NodeFit:
             parameters=_count(self.mechanism),
         )
 
-    def _mean_loss(self, rows: Tensor) -> float:
-        """Mean loss over some rows, of the weights as they are, in full precision."""
+    def _mean_loss(self, rows: Tensor, known: tuple[Tensor, dict[str, Tensor]] | None = None) -> float:
+        """Mean loss over some rows (with their values, if known) of the weights as they are, in full precision."""
         self.mechanism.eval()
         generator = self._generator("evaluation")
-        total = 0.0
+        size, total = self.settings.batch_size if self.images else TABLE_ROWS, 0.0
         with torch.no_grad():
-            for part in rows.split(self.settings.batch_size if self.images else TABLE_ROWS):
-                loss = self.mechanism.loss(*self._values(part), generator=generator)
-                total += float(loss.double().sum())
+            for start in range(0, len(rows), size):
+                part = slice(start, start + size)
+                if known is None:
+                    value, parents = self._values(rows[part])
+                else:
+                    value, parents = known[0][part], {name: each[part] for name, each in known[1].items()}
+                total += float(self.mechanism.loss(value, parents, generator=generator).double().sum())
         return total / len(rows)
 
     def _generator(self, purpose: str) -> torch.Generator:
@@ -195,6 +197,15 @@ class _NodeFit:
             generator = keyed_generator(self.seed, "fit", "part")
             rows = rows[torch.randperm(len(rows), generator=generator)[:most].sort().values]
         return self._values(rows)
+
+
+@lru_cache(maxsize=1)
+def _split(rows: int, validation: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Held-out and training rows. Not keyed by the node: the same rows are held out for every node."""
+    order = torch.randperm(rows, generator=keyed_generator(seed, "fit", "held out"))
+    held_out = min(round(rows * validation), rows - 1)
+    # The order of the training rows decides floating-point sums: sorted, they are read front to back.
+    return order[:held_out].sort().values, order[held_out:].sort().values
 
 
 def _count(mechanism: nn.Module) -> int:

@@ -17,6 +17,7 @@ class NodeReport:
         node: its name.
         rows: rows it was trained on.
         held_out: rows kept aside, which training never saw.
+        dropped: rows left out, which lack a value of the node or of one of its parents.
         steps: optimizer steps; 0 where a closed form, or nothing at all, was to be fitted.
         seconds: time of training, all resumed runs together.
         train_loss: mean loss of the last epoch (of the fitted mechanism where it was solved).
@@ -34,6 +35,7 @@ class NodeReport:
     validation_loss: float | None = None
     figures: Mapping[str, float] = field(default_factory=dict)
     parameters: int = 0
+    dropped: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
@@ -41,6 +43,8 @@ class NodeReport:
 
     def __str__(self) -> str:
         parts = [f"{self.rows:,} rows", f"{self.held_out:,} held out", f"{self.parameters:,} parameters"]
+        if self.dropped:
+            parts.insert(2, f"{self.dropped:,} left out (values missing)")
         if self.steps:
             parts.append(f"{self.steps:,} steps in {self.seconds:,.1f} s")
         if self.train_loss is not None:

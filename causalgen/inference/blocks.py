@@ -15,7 +15,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from causalgen.engine import World
+from causalgen.world import World
 from graphs.causal_graph import CausalGraph
 
 __all__ = ["Block", "Pattern", "Problem", "find_blocks", "find_patterns"]

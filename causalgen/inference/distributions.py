@@ -24,13 +24,16 @@ class GaussianPosterior:
 
 @dataclass(frozen=True, eq=False)
 class CategoryPosterior:
-    """The probability of each category, exactly (given the anticausal predictor, where an image bears on it).
+    """The probability of each category, or of each whole number within bounds, exactly (given the anticausal
+    predictor, where an image bears on it).
 
     Attributes:
         probabilities: (B, K); an observed row has a 1.
+        values: (K,) which value each column stands for: codes, or whole numbers.
     """
 
     probabilities: Tensor
+    values: Tensor
 
 
 @dataclass(frozen=True, eq=False)

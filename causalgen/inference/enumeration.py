@@ -9,10 +9,9 @@ from math import prod
 import torch
 from torch import Tensor
 
-from causalgen.engine import ready
 from causalgen.inference.blocks import Problem
 from causalgen.inference.factors import has_density, log_factor, refuse_impossible
-from graphs.variables import Categorical
+from causalgen.world import ready
 
 __all__ = ["Discrete", "solve_discrete"]
 
@@ -28,10 +27,12 @@ class Discrete:
     Attributes:
         draws: by node, (S * n,).
         probabilities: of each node's values by themselves, (n, K).
+        supports: these values, (K,).
     """
 
     draws: Mapping[str, Tensor]
     probabilities: Mapping[str, Tensor]
+    supports: Mapping[str, Tensor]
 
 
 def solve_discrete(problem: Problem, uniform: Tensor) -> Discrete | None:
@@ -50,30 +51,33 @@ def solve_discrete(problem: Problem, uniform: Tensor) -> Discrete | None:
     found = [support.to(device) for support in supports if support is not None]
     if len(found) < len(supports) or prod(map(len, found)) > _MOST_COMBINATIONS:
         return None
-    grid = torch.cartesian_prod(*found).reshape(-1, len(missing))
-    first = dict(zip(missing, grid[:1].T, strict=True)) | dict(problem.known)
+    supports = dict(zip(missing, found, strict=True))
+    # Places in the supports, since categories and whole numbers differ in dtype.
+    places = [torch.arange(len(support), device=device) for support in found]
+    grid = torch.cartesian_prod(*places).reshape(-1, len(missing))
+    first = {node: support[:1] for node, support in supports.items()} | dict(problem.known)
     if not all(has_density(problem.world, node, first, 1) for node in missing):
         return None
     size = max(1, _AT_ONCE // len(grid))
     parts = [slice(start, start + size) for start in range(0, len(problem.rows), size)]
-    solved = [_solve(problem.part(rows), grid, uniform[:, rows]) for rows in parts]
-    sizes = [_size(problem, node) for node in missing]
+    columns = {node: supports[node][grid[:, k]] for k, node in enumerate(missing)}
+    solved = [_solve(problem.part(rows), columns, uniform[:, rows]) for rows in parts]
     draws = torch.cat([draws for draws, _ in solved], 1)
     return Discrete(
-        {node: grid[:, k][draws].flatten() for k, node in enumerate(missing)},
+        {node: columns[node][draws].flatten() for node in missing},
         {
-            node: torch.cat([_marginal(weights, grid[:, k], sizes[k]) for _, weights in solved])
+            node: torch.cat([_marginal(weights, grid[:, k], len(found[k])) for _, weights in solved])
             for k, node in enumerate(missing)
         },
+        supports,
     )
 
 
-def _solve(problem: Problem, grid: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
+def _solve(problem: Problem, columns: Mapping[str, Tensor], uniform: Tensor) -> tuple[Tensor, Tensor]:
     """Numbers of the drawn combinations, (S, n); and the probability of each, (n, C)."""
-    n, combinations = len(problem.rows), len(grid)
-    values = dict(problem.known)
-    values |= {node: grid[:, k].repeat_interleave(n) for k, node in enumerate(problem.block.missing)}
-    logs = torch.zeros(combinations * n, dtype=torch.float64, device=grid.device)
+    n, combinations = len(problem.rows), len(next(iter(columns.values())))
+    values = dict(problem.known) | {node: column.repeat_interleave(n) for node, column in columns.items()}
+    logs = torch.zeros(combinations * n, dtype=torch.float64, device=uniform.device)
     for node in problem.block.factors:
         logs = logs + log_factor(problem.world, node, values, n, combinations)
     logs = logs.reshape(combinations, n).T
@@ -87,12 +91,6 @@ def _solve(problem: Problem, grid: Tensor, uniform: Tensor) -> tuple[Tensor, Ten
     return drawn.T, probabilities
 
 
-def _marginal(probabilities: Tensor, codes: Tensor, size: int) -> Tensor:
+def _marginal(probabilities: Tensor, places: Tensor, size: int) -> Tensor:
     """(n, C) -> (n, K)."""
-    return probabilities.new_zeros(len(probabilities), size).index_add(1, codes, probabilities)
-
-
-def _size(problem: Problem, node: str) -> int:
-    variable = problem.world.mechanisms[node].variable
-    assert isinstance(variable, Categorical), "only categories have a finite support"
-    return variable.size
+    return probabilities.new_zeros(len(probabilities), size).index_add(1, places, probabilities)

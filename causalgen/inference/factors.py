@@ -17,8 +17,9 @@ from math import prod
 import torch
 from torch import Tensor
 
-from causalgen.engine import World, blame, ready
+from causalgen.node_calls import blame
 from causalgen.rows import level_rows
+from causalgen.world import World, ready
 from graphs.errors import EvidenceError, PartialEvidenceError
 
 __all__ = ["has_density", "log_factor", "refuse_impossible"]
@@ -96,10 +97,10 @@ def _log_law_of_parents(world: World, image: str, parents: Mapping[str, Tensor])
         )
     first = next(iter(parents.values()))
     terms: list[Tensor] = []
-    for combination in product(*[support.tolist() for support in supports if support is not None]):
+    for combination in product(*[support.unbind() for support in supports if support is not None]):
         values = dict(parents)
-        for node, code in zip(hidden, combination, strict=True):
-            values[node] = torch.full((len(first),), code, device=first.device)
+        for node, value in zip(hidden, combination, strict=True):
+            values[node] = value.to(first.device).expand(len(first))
         logs = [_log_prob(world, node, values, image) for node in (*hidden, *parents)]
         terms.append(torch.stack(logs).sum(0))
     return torch.stack(terms).logsumexp(0)

@@ -17,9 +17,9 @@ from math import prod
 import torch
 from torch import Tensor
 
-from causalgen.engine import ready
 from causalgen.inference.blocks import Problem
 from causalgen.inference.distributions import GaussianPosterior
+from causalgen.world import ready
 from graphs.errors import PartialEvidenceError
 from mechanisms.linear_form import LinearForm
 

@@ -15,11 +15,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from causalgen.engine import generate_rows, ready
 from causalgen.inference.blocks import Problem
 from causalgen.inference.factors import log_factor, refuse_impossible
+from causalgen.node_calls import generate_rows
 from causalgen.rows import level_rows
 from causalgen.seeds import keyed_generator
+from causalgen.world import ready
 from graphs.errors import PartialEvidenceError
 from graphs.variables import Image
 from mechanisms.base import Noise

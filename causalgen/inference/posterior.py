@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from causalgen.engine import World, generate_rows, prior_noise, ready
 from causalgen.inference.blocks import Block, Pattern, Problem, find_blocks, find_patterns
 from causalgen.inference.distributions import (
     CategoryPosterior,
@@ -30,9 +29,11 @@ from causalgen.inference.distributions import (
 from causalgen.inference.enumeration import solve_discrete
 from causalgen.inference.linear_gaussian import Gaussian, solve_gaussian
 from causalgen.inference.particles import clouds, resample
+from causalgen.node_calls import generate_rows, prior_noise
 from causalgen.rows import level_rows, repeat_rows
 from causalgen.seeds import keyed_generator
-from graphs.variables import Categorical, Continuous, Image
+from causalgen.world import World, ready
+from graphs.variables import Continuous, Image
 from mechanisms.base import Noise
 
 __all__ = ["Completion"]
@@ -91,7 +92,7 @@ class Completion:
         self._complete: set[str] = set()
         self._drawn: dict[tuple[int, Block], _Drawn] = {}
         self._noise: dict[str, list[tuple[Tensor, Noise]]] = {}
-        self._effective = torch.full((rows,), torch.inf, dtype=torch.float64, device=device)
+        self._effective = torch.tensor(torch.inf, dtype=torch.float64, device=device).expand(rows)
 
     def values(self, nodes: Iterable[str]) -> dict[str, Tensor]:
         """Values of some nodes, (B, *event) where all rows were observed, else (S * B, *event)."""
@@ -132,12 +133,14 @@ class Completion:
                 assert isinstance(each, GaussianPosterior)
                 mean[pattern.rows], covariance[pattern.rows] = each.mean, each.covariance
             return GaussianPosterior(mean, covariance)
-        if isinstance(variable, Categorical) and all(isinstance(each, CategoryPosterior) for each in exact):
-            one_hot = torch.nn.functional.one_hot(self._observed(node), variable.size).double()
+        support = self._world.mechanisms[node].support()
+        if support is not None and all(isinstance(each, CategoryPosterior) for each in exact):
+            support = support.to(self._device)
+            one_hot = (self._observed(node)[:, None] == support).double()
             for pattern, each in zip(patterns, exact, strict=True):
                 assert isinstance(each, CategoryPosterior)
                 one_hot[pattern.rows] = each.probabilities
-            return CategoryPosterior(one_hot)
+            return CategoryPosterior(one_hot, support)
         if any(exact) or isinstance(variable, Image):
             draws = level_rows(self.values([node])[node], self._samples * self._rows, self._rows)
             draws = draws.reshape(self._samples, self._rows, *draws.shape[1:])
@@ -163,7 +166,9 @@ class Completion:
         if (gaussian := solve_gaussian(problem)) is not None:
             return gaussian.marginal(node)
         discrete = solve_discrete(problem, torch.empty(0, len(pattern.rows), dtype=torch.float64))
-        return None if discrete is None else CategoryPosterior(discrete.probabilities[node])
+        if discrete is None:
+            return None
+        return CategoryPosterior(discrete.probabilities[node], discrete.supports[node])
 
     def _block(self, pattern: Pattern, node: str) -> Block:
         """The block of a missing node; where it has no observed descendants, with its missing ancestors."""
@@ -210,7 +215,7 @@ class Completion:
             else:
                 drawn = resample(problem, self._particles, self._samples, self._uniform(pattern, block)[0])
                 least = torch.minimum(self._effective[pattern.rows], drawn.effective)
-                self._effective[pattern.rows] = least
+                self._effective = self._effective.index_copy(0, pattern.rows, least)
                 self._drawn[key] = _Drawn(drawn.values, drawn.noise)
         return self._drawn[key]
 
@@ -251,6 +256,8 @@ class Completion:
 
     def _in_order(self, nodes: Iterable[str]) -> list[str]:
         """The missing nodes that must be drawn for some, parents first."""
+        if not self.missing:
+            return []
         graph, needed, stack = self._world.graph, set[str](), list(nodes)
         while stack:
             node = stack.pop()

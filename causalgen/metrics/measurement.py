@@ -24,7 +24,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from causalgen.metrics.skeleton import medial_axis, squared_distances
+from causalgen.skeleton import medial_axis, squared_distances
 from graphs.arrays import as_array
 from graphs.errors import DomainError, ShapeError
 

@@ -18,7 +18,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from glob import escape
 from hashlib import sha256
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -28,6 +27,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from causalgen.saving.atomic import swap_folder, sync_folder, write_synced
+from causalgen.saving.libraries import library_versions
 from graphs.errors import CheckpointError, ChecksumError, FormatVersionError
 
 __all__ = ["FORMAT_VERSION", "load_folder", "save_folder"]
@@ -127,7 +127,7 @@ def _fill(folder: Path, files: Mapping[str, bytes], kept: list[Path]) -> None:
     manifest = {
         "format": FORMAT,
         "version": FORMAT_VERSION,
-        "libraries": _libraries(),
+        "libraries": library_versions(LIBRARIES),
         "files": {
             name: {"size": len(data), "sha256": sha256(data).hexdigest()} for name, data in files.items()
         },
@@ -218,16 +218,6 @@ def _read_checked(folder: Path, name: str, said: Mapping[str, Any]) -> bytes:
             f"{path} is damaged: its sha256 is not the one in {MANIFEST}. Copy or download the model again."
         )
     return data
-
-
-def _libraries() -> dict[str, str]:
-    versions: dict[str, str] = {}
-    for name in LIBRARIES:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:  # run from a checkout, or an extra that is not installed
-            continue
-    return versions
 
 
 @contextmanager

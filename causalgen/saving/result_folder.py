@@ -25,13 +25,16 @@ _FORMAT = "causalgen-result"
 _MOST_BYTES = 2**30
 
 
-def write_result(folder: Path | str, files: Iterable[tuple[str, bytes]], told: Mapping[str, Any]) -> Path:
+def write_result(
+    folder: Path | str, files: Iterable[tuple[str, bytes]], told: Mapping[str, Any], name: str = RESULT
+) -> Path:
     """Write a result, all or nothing.
 
     Args:
         folder: where to; its parents are made when missing.
         files: path in the folder and content of each file.
         told: what ``result.json`` says beside the list of files.
+        name: of that file, where it is another one.
 
     Returns:
         ``folder``.
@@ -39,19 +42,19 @@ def write_result(folder: Path | str, files: Iterable[tuple[str, bytes]], told: M
     Raises:
         CheckpointError: the folder holds something else, or cannot be written; it is unchanged then.
     """
-    check_result_folder(folder)
+    check_result_folder(folder, name)
     target = Path(folder).resolve()
     temporary = target.with_name(f".{target.name}.{uuid4().hex}.tmp")
     try:
         temporary.mkdir(parents=True)
-        names = [RESULT]
-        for name, data in files:
-            (temporary / name).parent.mkdir(parents=True, exist_ok=True)
-            write_synced(temporary / name, data)
-            names.append(name)
+        names = [name]
+        for file, data in files:
+            (temporary / file).parent.mkdir(parents=True, exist_ok=True)
+            write_synced(temporary / file, data)
+            names.append(file)
         text = json.dumps({"format": _FORMAT, "version": 1, **told, "files": names}, indent=1)
-        write_synced(temporary / RESULT, f"{text}\n".encode())
-        for inner in sorted({(temporary / name).parent for name in names}):
+        write_synced(temporary / name, f"{text}\n".encode())
+        for inner in sorted({(temporary / file).parent for file in names}):
             sync_folder(inner)
         swap_folder(temporary, target)
     except OSError as error:
@@ -61,7 +64,7 @@ def write_result(folder: Path | str, files: Iterable[tuple[str, bytes]], told: M
     return Path(folder)
 
 
-def check_result_folder(folder: Path | str) -> None:
+def check_result_folder(folder: Path | str, name: str = RESULT) -> None:
     """Refuse a place that holds anything but an earlier result; a long computation asks before it begins.
 
     Raises:
@@ -75,7 +78,7 @@ def check_result_folder(folder: Path | str) -> None:
         if not target.is_dir():
             raise CheckpointError(f"{refusal}it is no folder. Choose another place.")
         found = {path.relative_to(target).as_posix() for path in target.rglob("*") if not path.is_dir()}
-        foreign = sorted(found - _files_of_result(target)) if found else []
+        foreign = sorted(found - _files_of_result(target / name)) if found else []
     except CheckpointError:
         raise
     except OSError as error:
@@ -86,9 +89,8 @@ def check_result_folder(folder: Path | str) -> None:
         )
 
 
-def _files_of_result(folder: Path) -> set[str]:
-    """The files of the result that a folder holds; none where it holds no result."""
-    path = folder / RESULT
+def _files_of_result(path: Path) -> set[str]:
+    """The files of the result that ``path`` describes; none where it describes no result."""
     try:
         if path.stat().st_size > _MOST_BYTES:
             return set()

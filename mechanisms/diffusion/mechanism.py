@@ -26,6 +26,7 @@ from mechanisms.diffusion.guidance import ClassifierFree, Factual, Guidance
 from mechanisms.diffusion.predictor import AnticausalPredictor
 from mechanisms.diffusion.recovery import recovery
 from mechanisms.diffusion.solvers import DDPM, Anchored, Solver
+from mechanisms.distinct_rows import distinct_rows
 from mechanisms.options import TrainedSpec
 from mechanisms.training import Training
 
@@ -151,7 +152,7 @@ class DiffusionMechanism(Mechanism):
     @torch.no_grad()
     def abduct(self, value: Tensor, parents: Parents, *, generator: torch.Generator) -> Abducted:
         """Invert each distinct (image, parents) row once."""
-        first, inverse = _distinct([value, *parents.values()])
+        first, inverse = distinct_rows([value, *parents.values()])
         rows = {name: parent[first] for name, parent in parents.items()}
         shown = self.spec.guidance.shown(self.parents)
 
@@ -233,12 +234,3 @@ class DiffusionMechanism(Mechanism):
 def _where(mask: Tensor, yes: Tensor, no: Tensor) -> Tensor:
     """Rows of ``yes`` where mask (N,), of ``no`` elsewhere."""
     return torch.where(mask.view(-1, *[1] * (yes.ndim - 1)), yes, no.to(yes))
-
-
-def _distinct(columns: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """The first row of each distinct one, and for every row which of those it equals."""
-    rows = torch.cat([column.reshape(len(column), -1).double() for column in columns], 1)
-    _, inverse = torch.unique(rows, dim=0, return_inverse=True)
-    numbers = torch.arange(len(rows), device=rows.device)
-    first = numbers.new_full((int(inverse.max()) + 1,), len(rows)).scatter_reduce(0, inverse, numbers, "amin")
-    return first, inverse

@@ -275,3 +275,27 @@ def test_an_interrupted_fit_is_kept_and_exits_130(tmp_path, folder):
     assert "--resume" in said
     assert "Traceback" not in said
     assert not (tmp_path / "out").exists()
+
+
+def test_fit_drops_rows_with_gaps_where_told(tables, tmp_path):
+    frame = pd.read_csv(tables / "table.csv").assign(size=np.arange(60.0))
+    frame.loc[3, "place_1"], frame.loc[7, "kind"] = None, None
+    frame.to_csv(tmp_path / "gaps.csv", index=False)
+    arguments = [
+        "fit",
+        tables / "model" / "scm.yaml",
+        "--data",
+        tmp_path / "gaps.csv",
+        "--out",
+        tmp_path / "out",
+    ]
+    refused = run(*arguments)
+    assert refused.exit_code == 1
+    assert "2 of the 60 rows of gaps.csv" in str(refused.exception) and "--missing drop" in str(
+        refused.exception
+    )
+    assert "refuse or drop, got 'skip'" in str(run(*arguments, "--missing", "skip").exception)
+    fitted = run(*arguments, "--missing", "drop")
+    assert fitted.exit_code == 0, fitted.output
+    assert "2 left out (values missing)" in fitted.output
+    assert "--missing drop" in (tmp_path / "out" / "README.md").read_text()

@@ -223,21 +223,79 @@ def test_missing_values(frame, folder):
         refuse(
             source,
             VARIABLES,
-            r"Column 'thickness' of .*, row 2: the value is missing \(NaN\), 1 in all",
+            r"missing in 1 of the 6 rows of .*: column 'thickness' in 1 \(first in row 2\); .*missing='drop'",
         )
     frame["digit"] = [3, 1, None, None, 5, 9]
     refuse(
         frame,
         VARIABLES,
-        r"Column 'digit' of .*, row 2: the value is missing \(NaN\), 2 in all; expected categorical",
+        r"missing in 2 of the 6 rows .*: column 'digit' in 2 \(first in row 2\), column 'thickness' in 1",
     )
     frame.loc[5, "image"] = None
     refuse(
         written(frame, folder),
         {"image": VARIABLES["image"]},
-        "Column 'image' of train.csv, row 5: .* missing",
+        r"missing in 1 of the 6 rows of train.csv: column 'image' in 1 \(first in row 5\)",
     )
-    refuse({"thickness": [1.0, np.nan]}, {"thickness": Continuous()}, "Column 'thickness': row 1 is nan")
+    refuse({"thickness": [1.0, np.nan]}, {"thickness": Continuous()}, "missing in 1 of the 2 rows: column")
+
+
+def test_gaps_are_kept_where_they_are_allowed(frame, folder):
+    frame["digit"] = [3, 1, None, None, 5, 9]
+    frame.loc[5, "image"] = None
+    sources = [written(frame, folder), written(frame, folder, "a.parquet")]
+    for source in sources:
+        table = read_data(source, VARIABLES, gaps=True)
+        assert {node: mask.nonzero()[0].tolist() for node, mask in table.gaps.items()} == {
+            "digit": [2, 3],
+            "image": [5],
+        }
+        assert table.incomplete(["digit", "image"]).tolist() == [False, False, True, True, False, True]
+        small = table.complete(["digit", "thickness"])
+        assert small["digit"].tolist() == [3, 1, 5, 9] and not small.gaps
+        assert list(small) == ["digit", "thickness"] and table.complete(["thickness"]) is table
+        with pytest.raises(DataError, match="missing in 3 of the 6 rows of the table"):
+            read_data(table, VARIABLES)
+
+
+@pytest.mark.parametrize(
+    ("variable", "values", "rows"),
+    [
+        (Continuous(), pd.array([1, None, 3], dtype="Int64"), [1]),
+        (Continuous(lower=2), [None, 2.0, 3.0], [0]),
+        (Categorical(["a", "b"]), ["a", None, np.nan], [1, 2]),
+        (Categorical([10, 20]), pd.array([10, None, 20], dtype="Int64"), [1]),
+        (Continuous(shape=(2,)), [[1.0, 2.0], [np.nan, 1.0], [np.nan, np.nan]], [1, 2]),
+        (Image(1, 2, 2), [np.zeros((2, 2), np.uint8), None, np.ones((2, 2), np.uint8)], [1]),
+    ],
+)
+def test_gaps_of_every_kind(variable, values, rows):
+    for source in ({"x": values}, pd.DataFrame({"x": pd.Series(values)})):
+        table = read_data(source, {"x": variable}, gaps=True)
+        assert table.gaps["x"].nonzero()[0].tolist() == rows
+        given = [value for row, value in enumerate(values) if row not in rows]
+        np.testing.assert_array_equal(
+            table.complete(["x"])["x"], read_data({"x": given}, {"x": variable})["x"]
+        )
+
+
+def test_gaps_in_the_columns_of_a_vector():
+    frame = pd.DataFrame({"x_0": pd.array([1, 2, None], dtype="Int64"), "x_1": [1.0, np.nan, 2.0]})
+    table = read_data(frame, {"x": Continuous(shape=(2,))}, gaps=True)
+    assert table.gaps["x"].tolist() == [False, True, True]
+
+
+def test_a_bad_value_beside_a_gap_keeps_its_row():
+    with pytest.raises(DataError, match="row 2 is -1.0, below the lower bound"):
+        read_data({"x": [1.0, np.nan, -1.0]}, {"x": Continuous(lower=0)}, gaps=True)
+
+
+@pytest.mark.parametrize("variable", [Continuous(), Categorical(3), Categorical(["a"]), Image(1, 2, 2)])
+def test_a_column_without_any_value(variable):
+    for column in ([None, None], pd.Series([np.nan, np.nan], dtype=object)):
+        with pytest.raises(DataError, match="Column 'x' of .*: none of the 2 rows has a value. Give it"):
+            read_data(pd.DataFrame({"x": column}), {"x": variable})
+        assert read_data(pd.DataFrame({"x": column}), {"x": variable}, gaps=True).gaps["x"].all()
 
 
 def test_values_out_of_their_domain(frame, folder):

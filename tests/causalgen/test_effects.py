@@ -320,3 +320,90 @@ def test_an_effect_reads_well(effect):
     assert lines[4].startswith("  F  6.0") or lines[4].startswith("  F  5.9")
     assert list(effect.to_frame()["sex"]) == ["F", "M"]
     assert len(effect.to_frame(individual=True)) == 10_000
+
+
+@pytest.fixture(scope="module")
+def bounded():
+    """dose in [0, 10] -> pain = 2 dose + u, and its noise is what the evidence says."""
+    return cg.SCM(
+        nx.DiGraph([("dose", "pain")]),
+        variables={"dose": cg.Continuous(lower=0, upper=10), "pain": cg.Continuous()},
+        mechanisms={
+            "dose": cg.mechanisms.Equation(value="u", noise={"u": {"uniform": [0, 10]}}),
+            "pain": cg.mechanisms.Equation(value="2*dose + u", noise=NORMAL),
+        },
+    )
+
+
+def test_what_is_out_of_bounds_is_refused_or_clipped_in_every_question(bounded):
+    rows, far = {"dose": [1.0, 9.0], "pain": [2.0, 20.0]}, {"dose": "dose + 4"}
+    clipped, plain = {"dose": [5.0, 10.0]}, {"dose": 0.0}
+    ab = bounded.abduct(rows)
+    questions = [
+        lambda do, **more: ab.worlds({"do": do}, **more)["do"]["pain"],
+        lambda do, **more: ab.contrast(do, plain, **more)["pain"],
+        lambda do, **more: (
+            bounded.effect("pain", do=do, versus=plain, evidence=rows, seed=0, **more).individual
+        ),
+        lambda do, **more: bounded.effect("pain", do=do, versus=plain, n=2, seed=0, **more).individual,
+    ]
+    expected = [[10.0, 22.0], [10.0, 20.0], [10.0, 20.0]]
+    for ask, found in zip(questions, expected, strict=False):
+        np.testing.assert_allclose(ask(far, clip=True), found)
+        np.testing.assert_array_equal(ask(far, clip=True), ask(clipped))
+    # Draws of a population reach 6 and more in one case of four.
+    for ask in [*questions[:3], lambda do: bounded.effect("pain", do=do, n=100, seed=0)]:
+        with pytest.raises(cg.DomainError, match="dose"):
+            ask(far)
+    np.testing.assert_allclose(questions[3]({"dose": 12.0}, clip=True), [20.0, 20.0])
+
+
+def test_natural_effects_clip_as_well():
+    scm = cg.SCM(
+        nx.DiGraph([("x", "m"), ("x", "y"), ("m", "y")]),
+        variables={"x": cg.Continuous(lower=0, upper=1), "m": cg.Continuous(), "y": cg.Continuous()},
+        mechanisms={
+            "x": cg.mechanisms.Equation(value="u", noise={"u": {"uniform": [0, 1]}}),
+            "m": cg.mechanisms.Equation(value="3*x + u", noise=NORMAL),
+            "y": cg.mechanisms.Equation(value="x + 2*m + u", noise=NORMAL),
+        },
+    )
+    asked = {"do": {"x": 5.0}, "versus": {"x": -1.0}, "through": "m", "n": 10, "seed": 0}
+    with pytest.raises(cg.DomainError, match="upper bound 1"):
+        scm.natural_effects("y", **asked)
+    found = scm.natural_effects("y", **asked, clip=True)
+    assert (found.total.value, found.direct.value) == (pytest.approx(7.0), pytest.approx(1.0))
+
+
+def test_one_row_under_several_values_meets_one_value_in_versus(bounded):
+    row, several, one = {"dose": 1.0, "pain": 2.5}, {"dose": [2.0, 3.0, 5.0]}, {"dose": 1.5}
+    expected = [1.0, 3.0, 7.0]
+    contrast = bounded.abduct(row).contrast(several, one)
+    np.testing.assert_allclose(contrast["pain"], expected)
+    np.testing.assert_allclose(
+        bounded.abduct(row).contrast(one, several)["pain"], [-each for each in expected]
+    )
+    np.testing.assert_allclose(bounded.abduct(row).contrast(several)["pain"], [2.0, 4.0, 8.0])
+    np.testing.assert_allclose(contrast["dose"], [0.5, 1.5, 3.5])
+    effect = bounded.effect("pain", do=several, versus=one, evidence=row, seed=0)
+    np.testing.assert_allclose(effect.individual, expected)
+    assert effect.value == pytest.approx(np.mean(expected))
+    drawn = bounded.abduct({"dose": 1.0}, num_samples=4, seed=0).contrast(several, one)
+    np.testing.assert_allclose(drawn["pain"], np.tile(expected, (4, 1)))
+    with pytest.raises(cg.EvidenceError, match="3 and 2 rows"):
+        bounded.effect("pain", do=several, versus={"dose": [1.0, 2.0]}, evidence=row, seed=0)
+
+
+def test_rows_meet_one_value_in_versus(bounded):
+    rows = {"dose": [1.0, 2.0], "pain": [2.5, 3.0]}
+    effect = bounded.effect("pain", do={"dose": [4.0, 6.0]}, versus={"dose": 2.0}, evidence=rows, seed=0)
+    np.testing.assert_allclose(effect.individual, [4.0, 8.0])
+    population = bounded.effect("pain", do={"dose": [4.0, 6.0]}, versus={"dose": 2.0}, n=2, seed=0)
+    np.testing.assert_allclose(population.individual, [4.0, 8.0])
+
+
+def test_a_world_of_one_value_feeds_one_of_several(bounded):
+    row = {"dose": 1.0, "pain": 2.5}
+    does = {"do": {"dose": [2.0, 3.0]}, "versus": {"dose": cg.World("base")["dose"]}, "base": {"dose": 7.0}}
+    found = bounded.abduct(row).worlds(does, only=("do", "versus"))
+    np.testing.assert_allclose(found["versus"]["pain"], [14.5, 14.5])

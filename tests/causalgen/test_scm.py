@@ -45,6 +45,54 @@ def test_questions_before_fitting_name_the_node():
         scm.save_pretrained("nowhere")
 
 
+def chain():
+    """x -> y -> z, linear."""
+    return cg.SCM(
+        nx.DiGraph([("x", "y"), ("y", "z")]),
+        {node: cg.Continuous() for node in "xyz"},
+        {node: cg.mechanisms.Additive() for node in "xyz"},
+    )
+
+
+def test_each_node_is_fitted_on_the_rows_that_have_it_and_its_parents():
+    random = np.random.default_rng(0)
+    data = pd.DataFrame(random.normal(size=(50, 3)), columns=["x", "y", "z"])
+    gaps = data.copy()
+    gaps.loc[:9, "x"], gaps.loc[5:19, "y"], gaps.loc[40:, "z"] = np.nan, np.nan, None
+    scm = chain().fit(gaps, missing="drop", progress=False)
+    assert scm.fit_report is not None
+    assert {node: each.dropped for node, each in scm.fit_report.items()} == {"x": 10, "y": 20, "z": 25}
+    assert "z: 24 rows, 1 held out, 25 left out (values missing)" in str(scm.fit_report)
+    for node, complete in {"x": gaps[["x"]], "y": gaps[["x", "y"]], "z": gaps[["y", "z"]]}.items():
+        alone = chain().fit(complete.dropna(), nodes=[node], progress=False)
+        for key, value in alone.mechanisms[node].state_dict().items():
+            assert torch.equal(value, scm.mechanisms[node].state_dict()[key]), (node, key)
+    assert np.isnan(gaps.loc[0, "x"])
+
+
+def test_missing_cells_are_refused_unless_told_otherwise():
+    data = {"x": [0.0, 1.0, np.nan, 3.0], "y": [0.0, np.nan, np.nan, 3.0], "z": [0.0, 1.0, 2.0, 3.0]}
+    scm = chain()
+    told = (
+        r"missing in 2 of the 4 rows: column 'x' in 1 \(first in row 2\), column 'y' in 2 "
+        r"\(first in row 1\); expected a value in every row. Fill them.*missing='drop'"
+    )
+    with pytest.raises(cg.DataError, match=told):
+        scm.fit(data, progress=False)
+    with pytest.raises(cg.DataError, match="missing is 'refuse' or 'drop', got 'ignore'"):
+        scm.fit(data, missing="ignore", progress=False)
+    empty = {"x": [None, np.nan], "y": [1.0, 2.0], "z": [1.0, 2.0]}
+    with pytest.raises(cg.DataError, match="Column 'x': none of the 2 rows has a value"):
+        scm.fit(empty, progress=False)
+    with pytest.raises(cg.DataError, match="node 'x': none of the 2 rows has a value of 'x'. Fill"):
+        scm.fit(empty, missing="drop", progress=False)
+    apart = {"x": [None, None, 1.0, 2.0], "y": [1.0, 2.0, None, None], "z": [1.0, 2.0, 3.0, 4.0]}
+    with pytest.raises(cg.DataError, match="node 'y': none of the 4 rows has a value of all of y, x"):
+        scm.fit(apart, missing="drop", progress=False)
+    assert not any(mechanism.fitted for mechanism in scm.mechanisms.values())
+    assert scm.fit(apart, nodes=["z"], missing="drop", progress=False).mechanisms["z"].fitted
+
+
 @pytest.mark.parametrize(
     ("evidence", "error", "words"),
     [

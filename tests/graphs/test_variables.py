@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from graphs.errors import DomainError, ShapeError
+from graphs.gaps import encode_gaps, fill_gaps
 from graphs.variables import Categorical, Continuous, Image, Variable
 from tests.graphs.strategies import variables
 
@@ -242,3 +243,15 @@ def test_encoding_neither_changes_nor_shares_its_input(variable: Variable) -> No
     assert (value == before).all()
     value.flags.writeable = False
     assert variable.encode(value, where=HERE).flags.writeable
+
+
+def test_a_vector_with_some_numbers_missing_is_refused_or_a_gap():
+    pair, values = Continuous(shape=(2,)), [[1.0, 2.0], [np.nan, np.nan], [np.nan, 4.0]]
+    with pytest.raises(
+        DomainError, match=r"Evidence 'x': row 2 has 1 of its 2 numbers.*all or none.*a node for"
+    ):
+        encode_gaps(pair, values, where="Evidence 'x'")
+    filled = fill_gaps(pair, values, where="Column 'x'", partial=True)
+    assert filled is not None and filled[1].tolist() == [False, True, True]
+    _, gaps = encode_gaps(pair, values[:2], where="Evidence 'x'")
+    assert gaps is not None and gaps.tolist() == [False, True]

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from causalgen.metrics import intensity, size, slant, thickness
-from causalgen.metrics.skeleton import medial_axis, squared_distances
+from causalgen.skeleton import medial_axis, squared_distances
 from graphs.errors import DomainError, ShapeError
 
 MEASURES = (thickness, slant, size, intensity)

@@ -1,0 +1,177 @@
+"""Contenders as processes: each in its own Python with its own number of threads, asked in turns.
+
+One turn asks every contender the same once, in an order that rotates from turn to turn, so that whatever else
+the machine does falls on all alike. A contender whose question takes long takes part in fewer turns.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from rich.console import Console
+
+__all__ = ["OURS", "Process", "Speeds", "contenders", "take_turns"]
+
+OURS = "causalgen"
+
+_SCRIPTS = {
+    OURS: "tables_causalgen.py",
+    "numpy": "tables_by_hand.py",
+    "DoWhy-GCM": "tables_dowhy.py",
+    "ChiRho": "tables_chirho.py",
+    "causalgen, rows held out": "tables_causalgen.py",
+}
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+_KERNELS = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
+"""Left to OpenBLAS itself: a kernel that the environment forces may be slower than its own choice."""
+
+
+class Process:
+    """A contender at work.
+
+    Args:
+        name: one of the contenders.
+        python: the interpreter that has its library.
+        threads: it may use.
+    """
+
+    def __init__(self, name: str, python: str, threads: int) -> None:
+        # Nor is a peer shown this checkout.
+        hidden = _KERNELS if python == sys.executable else (*_KERNELS, "PYTHONPATH")
+        environment = {key: value for key, value in os.environ.items() if key not in hidden}
+        arguments = ["held-out"] if name.endswith("held out") else []
+        self.name = name
+        self._process = subprocess.Popen(
+            [python, str(Path(__file__).with_name(_SCRIPTS[name])), *arguments],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            env=environment | dict.fromkeys(_THREADS, str(threads)) | {"PYTHONWARNINGS": "ignore"},
+        )  # fmt: skip
+
+    def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
+        """The answer to a command; see ``tables_serve``."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        try:
+            print(json.dumps({"do": do, **arguments}), file=self._process.stdin, flush=True)
+        except BrokenPipeError:
+            pass  # read below that it has ended
+        line = self._process.stdout.readline()
+        if not line:
+            raise SystemExit(
+                f"error: the process of {self.name} ended at {do!r}; what it said of that is above"
+            )
+        answer = json.loads(line)
+        if "error" in answer:
+            raise SystemExit(f"error: {self.name} failed at {do!r}: {answer['error']}")
+        return answer
+
+    def close(self) -> None:
+        """Let it end."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.stdout.close()
+        self._process.wait()
+
+
+@contextmanager
+def contenders(
+    names: tuple[str, ...], pythons: Mapping[str, str], threads: int, folder: Path, *, fit: bool = True
+) -> Iterator[dict[str, Process]]:
+    """Those of the contenders that there are, by name, with a case prepared and fitted.
+
+    Args:
+        names: wanted.
+        pythons: interpreters of the peers that were given.
+        threads: of each.
+        folder: of the case.
+        fit: whether to fit at once.
+    """
+    with ExitStack() as stack:
+        found: dict[str, Process] = {}
+        for name in names:
+            python = pythons.get(name) if name in ("DoWhy-GCM", "ChiRho") else sys.executable
+            if python is None:
+                continue
+            found[name] = Process(name, python, threads)
+            stack.callback(found[name].close)
+            found[name].ask("prepare", folder=str(folder))
+            if fit:
+                found[name].ask("fit")
+        yield found
+
+
+class Speeds:
+    """Seconds of each contender by turn."""
+
+    def __init__(self, names: Mapping[str, Any]) -> None:
+        self.seconds: dict[str, list[float | None]] = {name: [] for name in names}
+        self.cpu_seconds: dict[str, list[float]] = {name: [] for name in names}
+
+    def median(self, name: str) -> float:
+        """Median over the turns it took part in."""
+        return median(each for each in self.seconds[name] if each is not None)
+
+    def ratio(self, name: str, other: str = OURS) -> tuple[float, float, float]:
+        """Seconds of the one by the other's: median over the turns of both, least and largest."""
+        pairs = zip(self.seconds[name], self.seconds[other], strict=True)
+        ratios = [mine / theirs for mine, theirs in pairs if mine is not None and theirs is not None]
+        return median(ratios), min(ratios), max(ratios)
+
+    def row(self, **case: Any) -> dict[str, Any]:
+        """The case, with medians and numbers of turns."""
+        row = dict(case)
+        for name in self.seconds:
+            row[f"{name} s"] = self.median(name)
+        for name in self.seconds:
+            row[f"{name} cpu s"] = median(self.cpu_seconds[name])
+        return row | {"turns": {name: self._turns(name) for name in self.seconds}}
+
+    def _turns(self, name: str) -> int:
+        return sum(each is not None for each in self.seconds[name])
+
+
+def take_turns(
+    processes: Mapping[str, Process],
+    do: str,
+    *,
+    turns: int,
+    budget: float,
+    console: Console,
+    **arguments: Any,
+) -> Speeds:
+    """Ask all of them the same, in turns, after one turn to warm up.
+
+    Args:
+        processes: by name.
+        do: the command.
+        turns: at most.
+        budget: seconds a contender may take in all, but for its first turn.
+        console: to tell what was left out.
+        arguments: of the command.
+    """
+    names = list(processes)
+    first = {name: processes[name].ask(do, **arguments) for name in names}
+    times = arguments.get("times", 1)
+    allowed = {name: budget / max(first[name]["seconds"] * times, 1e-9) for name in names}
+    speeds = Speeds(processes)
+    for turn in range(turns):
+        answers: dict[str, dict[str, Any] | None] = dict.fromkeys(names)
+        shift = turn % len(names)
+        for name in names[shift:] + names[:shift]:
+            if turn < max(1, int(allowed[name])):
+                answers[name] = processes[name].ask(do, **arguments)
+        for name, answer in answers.items():
+            speeds.seconds[name].append(None if answer is None else answer["seconds"])
+            if answer is not None:
+                speeds.cpu_seconds[name].append(answer["cpu_seconds"])
+    for name in names:
+        if allowed[name] < turns:
+            console.print(f"{name}: {max(1, int(allowed[name]))} of {turns} turns, for their length")
+    return speeds

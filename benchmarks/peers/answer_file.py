@@ -1,0 +1,69 @@
+"""The answers of a peer, one .npz that grows block by block, so that a stopped run goes on where it was.
+
+Arrays by name, and ``meta``: a JSON text with ``rows`` (digest of the rows asked for), ``settings`` and, for each
+block, ``seconds`` by the wall clock, ``cpu_seconds`` and whatever else the worker says of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+__all__ = ["AnswerFile", "digest"]
+
+
+class AnswerFile:
+    """Blocks of answers in ``path``; those that are there already, for the same rows and settings, are kept.
+
+    Args:
+        path: of the .npz; its folder must exist.
+        rows: digest of the rows.
+        settings: what else the answers depend on, as JSON.
+    """
+
+    def __init__(self, path: Path, rows: str, settings: dict[str, Any]) -> None:
+        self.path = path
+        self.arrays: dict[str, np.ndarray] = {}
+        self.meta: dict[str, Any] = {"rows": rows, "settings": settings, "blocks": {}}
+        if path.exists():
+            with np.load(path) as found:
+                meta = json.loads(str(found["meta"]))
+                if (meta["rows"], meta["settings"]) == (rows, json.loads(json.dumps(settings))):
+                    self.meta = meta
+                    self.arrays = {name: found[name] for name in found.files if name != "meta"}
+
+    def block(self, name: str, compute: Callable[[], dict[str, np.ndarray]], **about: Any) -> None:
+        """Add the arrays ``name/key`` that ``compute`` gives by key, and save, unless the block is there."""
+        if name in self.meta["blocks"]:
+            return
+        wall, cpu = time.perf_counter(), time.process_time()
+        found = compute()
+        seconds, cpu_seconds = time.perf_counter() - wall, time.process_time() - cpu
+        self.arrays |= {f"{name}/{key}" if key else name: array for key, array in found.items()}
+        self.meta["blocks"][name] = {"seconds": seconds, "cpu_seconds": cpu_seconds} | about
+        self.save()
+        print(f"{name}: {seconds:.0f} s, {cpu_seconds:.0f} CPU s", file=sys.stderr, flush=True)
+
+    def save(self) -> None:
+        """Write the file anew beside itself and put it in place."""
+        beside = self.path.with_name(self.path.name + ".part")
+        with beside.open("wb") as file:
+            np.savez_compressed(file, meta=np.array(json.dumps(self.meta)), **self.arrays)  # type: ignore[arg-type]
+        os.replace(beside, self.path)
+
+
+def digest(arrays: dict[str, np.ndarray]) -> str:
+    """SHA-256 of named arrays."""
+    total = hashlib.sha256()
+    for name in sorted(arrays):
+        total.update(f"{name} {arrays[name].dtype} {arrays[name].shape}".encode())
+        total.update(np.ascontiguousarray(arrays[name]).tobytes())
+    return total.hexdigest()

@@ -1,0 +1,94 @@
+"""``node=value[,node=value]`` as typed: what ``--do`` and ``--set`` say.
+
+digit=3,place=[0.5,2]      numbers, vectors
+breed=pug                  labels, as they stand: they may hold commas and equals signs
+thickness=thickness + 1    with --do, expressions of other nodes, and of the node's own natural value
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from graphs.errors import InterventionError, UnknownNameError
+from graphs.variables import Categorical, Continuous, Image, Variable
+
+__all__ = ["parse_assignments"]
+
+
+def parse_assignments(
+    texts: Iterable[str], variables: Mapping[str, Variable], what: str, *, expressions: bool = False
+) -> dict[str, Any]:
+    """Values of nodes, from one or several pieces of text.
+
+    Args:
+        texts: as typed.
+        variables: of all nodes.
+        what: the option they were typed for, for messages.
+        expressions: whether a value may be an expression, which is left as text.
+
+    Raises:
+        InterventionError: not of that form, a node twice, or a value that is none of its node.
+        UnknownNameError: no such node.
+    """
+    values: dict[str, Any] = {}
+    for node, value, where in (each for text in texts for each in _pieces(text, variables, what)):
+        if node in values:
+            raise InterventionError(f"{where}: {node!r} has a value already.")
+        values[node] = _value(value, variables[node], where, expressions)
+    return values
+
+
+def _pieces(text: str, variables: Mapping[str, Variable], what: str) -> Iterator[tuple[str, str, str]]:
+    """Node, value and place of each piece."""
+    rest: str | None = text
+    while rest is not None:
+        node, equals, after = (each.strip() for each in rest.partition("="))
+        where = f"{what} {text!r}"
+        if not equals or not node or not after:
+            raise InterventionError(f"{where}: expected node=value, as in digit=3; got {rest.strip()!r}.")
+        if node not in variables:
+            raise UnknownNameError.of("node", node, variables, where=where)
+        value, rest = _first_value(after, variables[node])
+        yield node, value, where
+
+
+def _first_value(text: str, variable: Variable) -> tuple[str, str | None]:
+    """The value that a text starts with, and what follows its comma; None where nothing does."""
+    for label in sorted(_labels(variable), key=len, reverse=True):
+        after = text[len(label) :].lstrip()
+        if text.startswith(label) and after[:1] in ("", ","):
+            return label, after[1:] if after else None
+    depth = 0
+    for place, letter in enumerate(text):
+        depth += (letter in "([") - (letter in ")]")
+        if letter == "," and depth <= 0:
+            return text[:place].strip(), text[place + 1 :]
+    return text, None
+
+
+def _labels(variable: Variable) -> list[str]:
+    labels = variable.labels if isinstance(variable, Categorical) else None
+    return [label for label in labels or () if isinstance(label, str)]
+
+
+def _value(text: str, variable: Variable, where: str, expressions: bool) -> Any:
+    if text in _labels(variable):
+        return text
+    number = float if isinstance(variable, Continuous) else int
+    try:
+        if isinstance(variable, Image):
+            raise ValueError
+        if variable.event_shape and text.startswith("["):
+            return [number(each) for each in text.removeprefix("[").removesuffix("]").split(",")]
+        return number(text)
+    except ValueError as error:
+        if expressions and not text.startswith("["):
+            return text
+        if isinstance(variable, Image):
+            raise InterventionError(
+                f"{where}: an image cannot be typed; give it as a file with --evidence."
+            ) from error
+        raise InterventionError(
+            f"{where}: {text!r} is no value of a variable that is {variable.describe()}."
+        ) from error

@@ -1,0 +1,23 @@
+"""Data sets by name, as columns that ``scm.fit`` takes; nothing is ever downloaded.
+
+mnist         handwritten digits, from their files
+morphomnist   the same with stroke thickness and intensity as causes: its folder, its laws, its images
+synthetic     small sets that need no files, for examples and tests
+"""
+
+from causalgen.datasets.generating import morphomnist_images
+from causalgen.datasets.mnist import mnist
+from causalgen.datasets.morphomnist import draw_attributes, intensity_of, morphomnist
+from causalgen.datasets.synthetic import bars, measurements
+from causalgen.datasets.writing import make_morphomnist
+
+__all__ = [
+    "bars",
+    "draw_attributes",
+    "intensity_of",
+    "make_morphomnist",
+    "measurements",
+    "mnist",
+    "morphomnist",
+    "morphomnist_images",
+]

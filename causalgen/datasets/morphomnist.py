@@ -1,0 +1,102 @@
+"""Morpho-MNIST with three causes of an image: digit, stroke thickness t (px) and intensity i (0..255).
+
+    digit := MNIST's label                   t := 0.5 + g,  g ~ Gamma(10, rate 5)
+    i := 64 + 191 sigmoid(2 t - 5 + e),      e ~ N(0, 0.5^2)
+    image := MNIST's digit, redrawn at t and i (``datasets.redrawing``)
+
+The laws are those of Pawlowski, Castro & Glocker 2020 (*Deep structural causal models*), the redrawing is by
+Castro et al. 2019 (*Morpho-MNIST*). A folder has the layout of the published set:
+
+    train-images-idx3-ubyte.gz  train-labels-idx1-ubyte.gz  train-morpho.csv (index, thickness, intensity)
+
+and ``t10k-...`` for the test rows, in MNIST's own order.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from causalgen.datasets.mnist import Split, file_prefix, read_digits
+from graphs.errors import DataError
+
+__all__ = ["ATTRIBUTES", "draw_attributes", "intensity_of", "morphomnist", "read_attributes"]
+
+ATTRIBUTES = ("thickness", "intensity")
+
+Floats = NDArray[np.float64]
+
+
+def morphomnist(folder: str | os.PathLike[str], split: Split = "train") -> dict[str, NDArray[Any]]:
+    """Morpho-MNIST, as columns that ``scm.fit`` takes.
+
+    Args:
+        folder: as ``causalgen data morphomnist`` writes it, or as it is published.
+        split: "train" or "test".
+
+    Returns:
+        ``digit`` (N,) int64, ``thickness`` and ``intensity`` (N,) float64, ``image`` (N, 28, 28) uint8.
+
+    Raises:
+        DataError: a file is missing or damaged, or the files disagree.
+    """
+    root = Path(folder)
+    digits = read_digits(root, split)
+    table = root / f"{file_prefix(split)}-morpho.csv"
+    attributes = read_attributes(table)
+    if len(attributes["thickness"]) != len(digits["digit"]):
+        raise DataError(
+            f"{table} has {len(attributes['thickness']):,} rows, but there are {len(digits['digit']):,} images "
+            "beside it. It belongs to another set."
+        )
+    return {"digit": digits["digit"], **attributes, "image": digits["image"]}
+
+
+def read_attributes(path: Path) -> dict[str, Floats]:
+    """Thickness and intensity of a published table, by name, each (N,).
+
+    Raises:
+        DataError: no such file, a column is missing, a value is no number or out of range, or an ``index``
+            that does not count the rows from 0.
+    """
+    import pandas  # slow to import
+
+    if not path.is_file():
+        raise DataError(f"There is no table {path}.")
+    try:
+        frame = pandas.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise DataError(f"Cannot read the table {path}: {error}") from error
+    missing = [name for name in ATTRIBUTES if name not in frame.columns]
+    if missing:
+        raise DataError(
+            f"{path} lacks the column {' and '.join(map(repr, missing))}; it has {', '.join(frame.columns)}."
+        )
+    if "index" in frame.columns and not np.array_equal(frame["index"], np.arange(len(frame))):
+        raise DataError(f"{path}: the column 'index' must count the rows from 0, in the order of MNIST's images.")
+    columns = {name: pandas.to_numeric(frame[name], errors="coerce").to_numpy(float) for name in ATTRIBUTES}
+    for name, most in zip(ATTRIBUTES, (np.inf, 255), strict=True):
+        wrong = np.flatnonzero(~((columns[name] > 0) & (columns[name] <= most) & np.isfinite(columns[name])))
+        if len(wrong):
+            bound = "a number above 0" if name == "thickness" else "a number in (0, 255]"
+            raise DataError(
+                f"{path}, row {wrong[0]}: expected {name} to be {bound}, got {frame[name][wrong[0]]!r}."
+            )
+    return columns
+
+
+def draw_attributes(rows: int, *, seed: int | Sequence[int]) -> dict[str, Floats]:
+    """Thickness and intensity from their law, by name, each (rows,)."""
+    random = np.random.default_rng(seed)
+    thickness = 0.5 + random.gamma(10, 1 / 5, rows)
+    return {"thickness": thickness, "intensity": intensity_of(thickness, random.normal(0, 0.5, rows))}
+
+
+def intensity_of(thickness: Floats, noise: Floats | float = 0.0) -> Floats:
+    """The true equation of intensity, with e ~ N(0, 0.5^2): 64 + 191 sigmoid(2 t - 5 + e)."""
+    return 64 + 191 / (1 + np.exp(-(2 * thickness - 5 + noise)))

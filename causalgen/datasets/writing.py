@@ -1,0 +1,148 @@
+"""``causalgen data morphomnist``: MNIST redrawn, in a folder with the layout of the published set."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+from numpy.typing import NDArray
+
+from causalgen.datasets.generating import morphomnist_images
+from causalgen.datasets.idx import idx_bytes
+from causalgen.datasets.mnist import Split, file_prefix, mnist
+from causalgen.datasets.morphomnist import ATTRIBUTES, draw_attributes, read_attributes
+from causalgen.saving.atomic import swap_folder, sync_folder, write_synced
+from graphs.errors import DataError
+
+__all__ = ["ABOUT", "make_morphomnist", "write_morphomnist"]
+
+ABOUT = "morphomnist.json"
+"""The file that says how a folder was made, and marks it as one that may be replaced."""
+
+Columns = Mapping[str, NDArray[Any]]
+
+
+def make_morphomnist(
+    mnist_folder: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    splits: Sequence[Split] = ("train", "test"),
+    tables: str | os.PathLike[str] | None = None,
+    seed: int = 0,
+    workers: int = 1,
+    progress: bool = True,
+) -> Path:
+    """Make Morpho-MNIST of MNIST and write it, all or nothing.
+
+    Args:
+        mnist_folder: of ``mnist``.
+        out: the folder to write; one written before is replaced.
+        splits: which to make.
+        tables: thickness and intensity to use instead of drawing them: a folder with ``train-morpho.csv`` and
+            ``t10k-morpho.csv``, or one such table where one split is made.
+        seed: of the drawn values.
+        workers: processes, as in ``morphomnist_images``.
+        progress: show a bar.
+
+    Returns:
+        The folder.
+
+    Raises:
+        DataError: MNIST or a table is missing or disagrees with the other, or ``out`` holds other things.
+        OSError: the folder cannot be written.
+    """
+    target = check_target(Path(out))
+    if not splits or len(set(splits)) < len(splits):
+        raise DataError(f"Expected the splits train, test or both, got {', '.join(splits) or 'none'}.")
+    # All that can be wrong is found before the first of many minutes.
+    digits = {split: mnist(mnist_folder, split) for split in splits}
+    causes = {split: _causes(split, splits, len(digits[split]["digit"]), tables, seed) for split in splits}
+    made: dict[str, Columns] = {}
+    for split in splits:
+        values = causes[split][0]
+        images = morphomnist_images(
+            digits[split]["image"],
+            values["thickness"],
+            values["intensity"],
+            workers=workers,
+            progress=progress,
+        )
+        made[split] = {"digit": digits[split]["digit"], **values, "image": images}
+    return write_morphomnist(target, made, {split: told for split, (_, told) in causes.items()})
+
+
+def write_morphomnist(out: Path, made: Mapping[str, Columns], origins: Mapping[str, str]) -> Path:
+    """Write columns by split, as ``morphomnist`` reads them, and where their values come from."""
+    target = check_target(out)
+    files: dict[str, bytes] = {}
+    for split, columns in made.items():
+        prefix = file_prefix(split)
+        files[f"{prefix}-images-idx3-ubyte.gz"] = idx_bytes(columns["image"])
+        files[f"{prefix}-labels-idx1-ubyte.gz"] = idx_bytes(columns["digit"].astype(np.uint8))
+        files[f"{prefix}-morpho.csv"] = _table(columns)
+    about = {
+        "format": "causalgen-morphomnist",
+        "version": 1,
+        "source": "MNIST (LeCun, Cortes & Burges; CC BY-SA 3.0), redrawn",
+        "recipe": "Castro et al. 2019, Morpho-MNIST; Pawlowski, Castro & Glocker 2020, Deep structural causal models",
+        "splits": {
+            split: {"rows": len(columns["digit"]), "thickness and intensity": origins[split]}
+            for split, columns in made.items()
+        },
+        "sha256": {name: sha256(data).hexdigest() for name, data in files.items()},
+    }
+    files[ABOUT] = (json.dumps(about, indent=2) + "\n").encode()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{uuid4().hex}.tmp")
+    temporary.mkdir()
+    try:
+        for name, data in files.items():
+            write_synced(temporary / name, data)
+        sync_folder(temporary)
+        swap_folder(temporary, target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return target
+
+
+def check_target(out: Path) -> Path:
+    """The place to write to, if that may be done."""
+    target = out.resolve()
+    if target.exists() and not target.is_dir():
+        raise DataError(f"Cannot write the data to {out}: it is no folder. Choose another place.")
+    if target.is_dir() and any(target.iterdir()) and not (target / ABOUT).is_file():
+        raise DataError(f"Cannot write the data to {out}: the folder holds other things. Choose another place.")
+    return target
+
+
+def _causes(
+    split: Split, splits: Sequence[Split], rows: int, tables: str | os.PathLike[str] | None, seed: int
+) -> tuple[Columns, str]:
+    """Thickness and intensity of a split, and where they come from."""
+    if tables is None:
+        # Each split its own stream, whichever others are made beside it.
+        return draw_attributes(rows, seed=[seed, split == "test"]), f"drawn from their law, seed {seed}"
+    path = Path(tables)
+    if path.is_dir():
+        path = path / f"{file_prefix(split)}-morpho.csv"
+    elif len(splits) > 1:
+        raise DataError(f"{path} is one table for {len(splits)} splits: give a folder with both, or one split.")
+    values = read_attributes(path)
+    if len(values["thickness"]) != rows:
+        raise DataError(
+            f"{path} has {len(values['thickness']):,} rows, but MNIST's {split} split has {rows:,} images."
+        )
+    return values, f"{path.name}, sha256 {sha256(path.read_bytes()).hexdigest()}"
+
+
+def _table(columns: Columns) -> bytes:
+    values = zip(*(columns[name].tolist() for name in ATTRIBUTES), strict=True)
+    lines = [f"{row},{thickness!r},{intensity!r}" for row, (thickness, intensity) in enumerate(values)]
+    return "\n".join([f"index,{','.join(ATTRIBUTES)}", *lines, ""]).encode()

@@ -1,0 +1,146 @@
+"""Frechet distance between two sets of images, in the features of a named network.
+
+    FD = |m1 - m2|² + Tr(C1 + C2 - 2 (C1 C2)^(1/2))
+
+with the means m and covariances C of the features, as in the Frechet inception distance of Heusel,
+Ramsauer, Unterthiner, Nessler & Hochreiter 2017 (*GANs trained by a two time-scale update rule*, equation 6),
+which takes the features of an Inception network. In the features of another network it is another number, so
+it is called FD(name, sha256) and never FID.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from causalgen.metrics.image_rows import image_rows
+from graphs.errors import DataError, DomainError, ShapeError
+
+__all__ = ["FeatureDistance", "Features", "feature_distance", "frechet_distance"]
+
+Floats = NDArray[np.float64]
+
+_CHUNK = 1000
+
+
+@dataclass(frozen=True)
+class Features:
+    """A network's features of images.
+
+    Attributes:
+        name: of the network.
+        sha256: of its weights, in hexadecimal.
+        network: (B, C, H, W) float32 in [0, 1] to (B, features).
+    """
+
+    name: str
+    sha256: str
+    network: Callable[[Tensor], Tensor]
+
+    def __call__(self, images: object, *, where: str = "The images") -> Floats:
+        """Features of images, (N, features); see ``causalgen.metrics.image_rows`` for what images are."""
+        pixels = image_rows(images, where=where)
+        with torch.no_grad():
+            parts = [self.network(part) for part in pixels.split(_CHUNK)]
+        return torch.cat(parts).double().numpy()
+
+
+@dataclass(frozen=True)
+class FeatureDistance:
+    """A Frechet distance that says in whose features.
+
+    Attributes:
+        value: at least 0; 0 for equal sets.
+        name: of the network.
+        sha256: of its weights.
+        rows: images in either set.
+    """
+
+    value: float
+    name: str
+    sha256: str
+    rows: tuple[int, int]
+
+    def __float__(self) -> float:
+        return self.value
+
+    def __str__(self) -> str:
+        return f"FD({self.name}, {self.sha256[:8]}) = {self.value:.4g}"
+
+
+def feature_distance(images: object, real: object, features: Features) -> FeatureDistance:
+    """FD(name, sha256) of images from real ones (Heusel et al. 2017, in the features given).
+
+    The estimate is biased upwards by few images: compare only distances of equally many.
+
+    Args:
+        images: (N, C, H, W), uint8 or floats in [0, 1].
+        real: (M, C, H, W).
+        features: of which network; ``Judges.features`` is one.
+
+    Raises:
+        DataError: no more images than features, in either set: their covariance would be singular.
+        ShapeError: not images, or of another size than the network's.
+        DomainError: pixels out of range.
+    """
+    sets = {
+        "The images": features(images, where="The images"),
+        "The real images": features(real, where="The real images"),
+    }
+    for where, each in sets.items():
+        if len(each) <= each.shape[1]:
+            raise DataError(
+                f"{where}: {len(each)} are too few for a Frechet distance in {each.shape[1]} features; "
+                f"expected at least {each.shape[1] + 1}."
+            )
+    first, second = sets.values()
+    value = frechet_distance(
+        first.mean(0), np.cov(first, rowvar=False), second.mean(0), np.cov(second, rowvar=False)
+    )
+    return FeatureDistance(value, features.name, features.sha256, (len(first), len(second)))
+
+
+def frechet_distance(mean: Floats, covariance: Floats, other_mean: Floats, other_covariance: Floats) -> float:
+    """Squared Frechet (2-Wasserstein) distance of two Gaussians (Dowson & Landau 1982).
+
+    >>> frechet_distance([0.0], [[1.0]], [3.0], [[4.0]])  # (0 - 3)² + (1 - 2)²
+    10.0
+
+    Args:
+        mean: (d,).
+        covariance: (d, d), symmetric, positive semi-definite.
+        other_mean: (d,).
+        other_covariance: (d, d).
+
+    Raises:
+        ShapeError: shapes that do not fit.
+        DomainError: a covariance that is not symmetric and positive semi-definite.
+    """
+    means = [np.asarray(each, dtype=np.float64) for each in (mean, other_mean)]
+    covariances = [np.asarray(each, dtype=np.float64) for each in (covariance, other_covariance)]
+    size = means[0].shape
+    if len(size) != 1 or means[1].shape != size or any(each.shape != size * 2 for each in covariances):
+        shapes = [each.shape for each in (*means, *covariances)]
+        raise ShapeError(f"Expected two means (d,) and two covariances (d, d), got {shapes}.")
+    root = _square_root(covariances[0])
+    _square_root(covariances[1])
+    # C1 C2 has the eigenvalues of the symmetric root C2 root, whose root's trace is that of (C1 C2)^(1/2).
+    product = np.linalg.eigvalsh(root @ covariances[1] @ root)
+    trace = float(np.trace(covariances[0]) + np.trace(covariances[1]) - 2 * np.sqrt(product.clip(0)).sum())
+    return float(((means[0] - means[1]) ** 2).sum()) + max(trace, 0.0)
+
+
+def _square_root(covariance: Floats) -> Floats:
+    values, vectors = np.linalg.eigh(covariance)
+    slack = 1e-8 * max(float(np.abs(values).max(initial=0)), 1e-300)
+    if not np.allclose(covariance, covariance.T, rtol=1e-8, atol=slack) or not values.min() >= -slack:
+        raise DomainError(
+            "A covariance must be symmetric and positive semi-definite, got the least eigenvalue "
+            f"{values.min():g}."
+        )
+    return (vectors * np.sqrt(values.clip(0))) @ vectors.T

@@ -1,0 +1,9 @@
+"""Small networks that score counterfactual images, trained apart from every model that they score."""
+
+from causalgen.metrics.judges.judges import Judges
+from causalgen.metrics.judges.recipe import Recipe
+from causalgen.metrics.judges.roles import Roles
+from causalgen.metrics.judges.storage import judge_names, load_judges
+from causalgen.metrics.judges.train_judges import train_judges
+
+__all__ = ["Judges", "Recipe", "Roles", "judge_names", "load_judges", "train_judges"]

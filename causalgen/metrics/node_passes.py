@@ -1,0 +1,146 @@
+"""One node's mechanism, asked again and again: value -> noise -> value, under parents that are given.
+
+Nothing is copied here, whatever the parents: copying makes the axioms hold for any mechanism, even a bad one.
+Between two passes a value takes the form in which a user would hold it and give it back as evidence (images
+in [0, 1], numbers within their bounds), so that nothing is carried from one pass to the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from causalgen.engine import abduct
+from causalgen.node_calls import generate_rows
+from causalgen.world import World, ready
+from causalgen.seeds import keyed_seed
+from graphs.clipping import encode_clipped
+from graphs.errors import DataError, MechanismError, UnknownNameError
+from mechanisms.base import Noise
+
+if TYPE_CHECKING:
+    from causalgen.model import Model
+
+__all__ = ["BATCH_ROWS", "NodePasses", "batches", "has_residuals"]
+
+BATCH_ROWS = 256
+"""Rows whose noise is held at once: with step residuals an image's noise is many images."""
+
+
+def has_residuals(scm: Model, node: str) -> bool:
+    """Whether a node's noise carries step residuals, which make its null intervention exact."""
+    solver = getattr(_mechanism_spec(scm, node), "solver", None)
+    return bool(getattr(solver, "residuals", False))
+
+
+class NodePasses:
+    """Passes through one node's mechanism.
+
+    Args:
+        scm: the model.
+        node: which node.
+        residuals: False leaves step residuals out of the noise, True puts them in; None leaves the node as
+            it is.
+        seed: of what abduction draws.
+
+    Raises:
+        UnknownNameError: no such node.
+        MechanismError: ``residuals`` for a mechanism whose solver knows none.
+        NotFittedError: the mechanism has not been fitted.
+    """
+
+    def __init__(self, scm: Model, node: str, *, residuals: bool | None = None, seed: int = 0) -> None:
+        spec = _mechanism_spec(scm, node)
+        if residuals is not None:
+            if not hasattr(getattr(spec, "solver", None), "residuals"):
+                raise MechanismError(
+                    f"Node {node!r}: residuals are an option of the solver 'anchored' of diffusion nodes, "
+                    f"and this node is {spec.kind!r}. Leave residuals=None."
+                )
+            scm = scm.with_options(node, solver={"residuals": residuals})
+        self.node, self.variable = node, scm.variables[node]
+        self.parents = {name: scm.variables[name] for name in scm.graph.parents(node)}
+        self._world = World(scm.graph, scm.mechanisms)
+        self._mechanism, self._device, self._seed = ready(self._world, node), scm.device, seed
+
+    def read(self, evidence: Mapping[str, Any], *, where: str = "Evidence") -> dict[str, Tensor]:
+        """The node and its parents, checked and canonical, (B, *event) each.
+
+        Raises:
+            DataError: a column is missing, or there are no rows, or different numbers of them.
+            DomainError: a value outside its variable's domain.
+        """
+        variables = {self.node: self.variable, **self.parents}
+        return self._encode(variables, evidence, where)
+
+    def read_parents(self, values: Mapping[str, Any], *, where: str = "do") -> dict[str, Tensor]:
+        """Values of some parents, canonical.
+
+        Raises:
+            UnknownNameError: a name that is no parent.
+            DomainError: a value outside its variable's domain.
+        """
+        for name in values:
+            if name not in self.parents:
+                raise UnknownNameError.of(f"parent of {self.node!r}", name, self.parents, where=where)
+        return self._encode({name: self.parents[name] for name in values}, values, where)
+
+    def abduct(self, value: Tensor, parents: Mapping[str, Tensor], *, block: int = 0) -> Noise:
+        """Noise of N rows; ``block`` numbers the batch, so that batches draw different noise."""
+        seed = keyed_seed(self._seed, "metrics", block)
+        values = {self.node: value, **{name: parents[name] for name in self.parents}}
+        return abduct(self._world, values, [self.node], samples=1, seed=seed)[self.node].noise
+
+    def generate(self, parents: Mapping[str, Tensor], noise: Noise) -> Tensor:
+        """The node's value in the form a user would give back, canonical again, (N, *event)."""
+        # A mechanism without parents cannot tell the number of rows from them.
+        given = {name: parents[name] for name in self.parents}
+        return self.settle(generate_rows(self._mechanism, self.node, given, noise))
+
+    def settle(self, value: Tensor) -> Tensor:
+        """A generated value as evidence: decoded, moved into its domain, encoded."""
+        held = self.variable.decode(value)
+        encoded = encode_clipped(self.variable, held, where=f"Node {self.node!r}")
+        return torch.as_tensor(encoded, device=self._device)
+
+    def held(self, value: Tensor) -> Any:
+        """A canonical value in the user's form."""
+        return self.variable.decode(value.cpu())
+
+    def _encode(
+        self, variables: Mapping[str, Any], given: Mapping[str, Any], where: str
+    ) -> dict[str, Tensor]:
+        missing = [name for name in variables if name not in given]
+        if missing:
+            raise DataError(
+                f"{where} lacks {', '.join(map(repr, missing))}: a metric of node {self.node!r} needs the "
+                f"node and all its parents ({', '.join(self.parents) or 'none'})."
+            )
+        encoded = {
+            name: torch.as_tensor(
+                variable.encode(given[name], where=f"{where} {name!r}"), device=self._device
+            )
+            for name, variable in variables.items()
+        }
+        counts = {name: len(value) for name, value in encoded.items()}
+        if 0 in counts.values():
+            raise DataError(f"{where} has no rows: an empty selection has no metric.")
+        most = max(counts.values(), default=1)
+        if any(count not in (1, most) for count in counts.values()):
+            raise DataError(f"{where}: columns have different numbers of rows: {counts}.")
+        return {name: value.expand(most, *value.shape[1:]) for name, value in encoded.items()}
+
+
+def batches(rows: int) -> Iterator[tuple[int, slice]]:
+    """Numbered slices of at most ``BATCH_ROWS`` rows."""
+    size = BATCH_ROWS
+    return ((start // size, slice(start, min(start + size, rows))) for start in range(0, rows, size))
+
+
+def _mechanism_spec(scm: Model, node: str) -> Any:
+    if node not in scm.variables:
+        raise UnknownNameError.of("node", node, scm.variables)
+    return scm.mechanisms[node].spec

@@ -1,0 +1,188 @@
+"""A figure with its interval: what every metric returns.
+
+    shares   of n trials: Wilson's interval (Wilson 1927, JASA 22, eq. 6), which stays in [0, 1]
+    means    of n rows: percentile bootstrap (Efron & Tibshirani 1993, section 13.3), seeded
+
+Rows that cannot be measured (nan) are left out of the mean and counted: a figure over half of the rows says
+so.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from graphs.errors import DataError, DomainError
+
+__all__ = ["Score", "bootstrap_interval", "mean_score", "share_score", "wilson_interval"]
+
+Better = Literal["lower", "higher", "neither"]
+
+_RESAMPLES = 1000
+_NUMBERS_AT_ONCE = 4_000_000
+"""Row numbers drawn at once by the bootstrap: 32 MB."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """A figure with its interval.
+
+    Attributes:
+        value: the mean, or the share.
+        low: lower end of its interval; nan where one row leaves it unknown.
+        high: upper end.
+        rows: it is over.
+        unit: what it counts, such as "L1 on 0..255" or "px".
+        better: which way is better.
+        left_out: further rows that could not be measured.
+    """
+
+    value: float
+    low: float
+    high: float
+    rows: int
+    unit: str = ""
+    better: Better = "lower"
+    left_out: int = 0
+
+    def __str__(self) -> str:
+        told = figure(self.value)
+        if math.isfinite(self.low):
+            told += f" ({figure(self.low)} to {figure(self.high)})"
+        return told + (f", {self.left_out} rows not measurable" if self.left_out else "")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON; an unknown bound is None."""
+        bounds = {name: getattr(self, name) for name in ("value", "low", "high")}
+        told: dict[str, Any] = {name: x if math.isfinite(x) else None for name, x in bounds.items()}
+        return told | {
+            "rows": self.rows, "unit": self.unit, "better": self.better, "left_out": self.left_out,
+        }  # fmt: skip
+
+
+def figure(value: float) -> str:
+    """A number for people: three decimals where it is small, fewer where they say nothing.
+
+    >>> figure(0.98765), figure(12.3456), figure(0.000012), figure(0)
+    ('0.988', '12.3', '1.2e-05', '0')
+    """
+    if not math.isfinite(value):
+        return "-"
+    size = abs(value)
+    if size == 0:
+        return "0"
+    if size < 1e-3:
+        return f"{value:.1e}"
+    return f"{value:.3f}" if size < 10 else f"{value:.1f}" if size < 1000 else f"{value:,.0f}"
+
+
+def mean_score(
+    values: ArrayLike,
+    unit: str = "",
+    *,
+    better: Better = "lower",
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Score:
+    """The mean over rows with its bootstrap interval.
+
+    >>> str(mean_score([1.0, 1.0, 1.0]))
+    '1.000 (1.000 to 1.000)'
+
+    Args:
+        values: (N,); nan where a row could not be measured.
+        unit: of a value.
+        better: which way is better.
+        confidence: of the interval.
+        seed: of the bootstrap.
+
+    Raises:
+        DataError: no rows.
+    """
+    rows = _rows(values)
+    known = rows[~np.isnan(rows)]
+    if not len(known):
+        return Score(math.nan, math.nan, math.nan, 0, unit, better, len(rows))
+    low, high = bootstrap_interval(known, confidence=confidence, seed=seed)
+    return Score(float(known.mean()), low, high, len(known), unit, better, len(rows) - len(known))
+
+
+def share_score(
+    hits: ArrayLike, unit: str = "share", *, better: Better = "higher", confidence: float = 0.95
+) -> Score:
+    """The share of rows in which something holds, (N,) booleans, with Wilson's interval.
+
+    >>> str(share_score([True] * 127 + [False]))
+    '0.992 (0.957 to 0.999)'
+
+    Raises:
+        DataError: no rows.
+    """
+    rows = _rows(hits)
+    low, high = wilson_interval(int(rows.sum()), len(rows), confidence=confidence)
+    return Score(float(rows.mean()), low, high, len(rows), unit, better)
+
+
+def wilson_interval(successes: int, trials: int, *, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval of a share.
+
+    >>> [round(bound, 4) for bound in wilson_interval(0, 10)]
+    [0.0, 0.2775]
+
+    Raises:
+        DomainError: not 0 <= successes <= trials with at least one trial, or no confidence in (0, 1).
+    """
+    if not (trials >= 1 and 0 <= successes <= trials):
+        raise DomainError(
+            f"A share needs 0 <= successes <= trials, trials >= 1; got {successes} of {trials}."
+        )
+    z = NormalDist().inv_cdf(0.5 + _checked(confidence) / 2)
+    share = successes / trials
+    middle = share + z**2 / (2 * trials)
+    reach = z * math.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2))
+    scale = 1 + z**2 / trials
+    # At the ends the interval touches 0 or 1 exactly, which rounding would miss.
+    low = (middle - reach) / scale if successes else 0.0
+    return low, (middle + reach) / scale if successes < trials else 1.0
+
+
+def bootstrap_interval(values: ArrayLike, *, confidence: float = 0.95, seed: int = 0) -> tuple[float, float]:
+    """Percentile bootstrap interval of the mean of (N,) values: 1,000 resamples; (nan, nan) of a single row.
+
+    Raises:
+        DataError: no rows.
+        DomainError: no confidence in (0, 1).
+    """
+    rows, tail = _rows(values), (1 - _checked(confidence)) / 2
+    if len(rows) == 1:
+        return math.nan, math.nan
+    random = np.random.default_rng(seed)
+    together = max(1, _NUMBERS_AT_ONCE // len(rows))
+    means = np.concatenate(
+        [
+            rows[random.integers(len(rows), size=(min(together, _RESAMPLES - done), len(rows)))].mean(1)
+            for done in range(0, _RESAMPLES, together)
+        ]
+    )
+    low, high = np.quantile(means, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def _rows(values: ArrayLike) -> np.ndarray:
+    rows = np.asarray(values, dtype=float)
+    if rows.ndim != 1:
+        raise DataError(f"A score is over one number a row, got values of shape {rows.shape}.")
+    if not len(rows):
+        raise DataError("A score needs at least one row, got an empty selection.")
+    return rows
+
+
+def _checked(confidence: float) -> float:
+    if not 0 < confidence < 1:
+        raise DomainError(f"confidence lies between 0 and 1, got {confidence!r}.")
+    return confidence
