@@ -1,18 +1,21 @@
-"""Diff-SCM (Sanchez and Tsaftaris 2022) on given rows: counterfactuals, null and reversal, as published and repaired.
+"""Diff-SCM (Sanchez and Tsaftaris 2022) on given rows: counterfactuals, null and reversal, as published and
+repaired.
 
     python benchmarks/peer_diff_scm.py --diff-scm-repo DIR --weights DIR --python PYTHON --rows ROWS.npz --out OUT.npz
 
-Nothing of the peer is in this repository: its code (vios-s/Diff-SCM, Apache-2.0) is imported from the checkout
-``--diff-scm-repo`` by a process under ``--python``, an interpreter with torch, torchvision, ml_collections, blobfile,
-tensorboard, matplotlib and tqdm. It publishes no weights: ``--weights`` holds what its own training scripts wrote,
-``score_train/model*.pt`` and ``classifier_train_class/model*.pt`` (raw weights, as its configuration samples with), and
-``budget.json`` beside each where the training was given one. Figures of weights trained at another budget than its
-30,000 steps are "at equal training budget", not Diff-SCM's result.
+Nothing of the peer is in this repository: its code (vios-s/Diff-SCM, Apache-2.0) is imported from the
+checkout ``--diff-scm-repo`` by a process under ``--python``, an interpreter with torch, torchvision,
+ml_collections, blobfile, tensorboard, matplotlib and tqdm. It publishes no weights: ``--weights`` holds
+what its own training scripts wrote, ``score_train/model*.pt`` and ``classifier_train_class/model*.pt`` (raw
+weights, as its configuration samples with), and ``budget.json`` beside each where the training was given
+one. Figures of weights trained at another budget than its 30,000 steps are "at equal training budget", not
+Diff-SCM's result.
 
-``ROWS.npz``: ``images`` (N, 28, 28) uint8, upright, 0..255; ``digits`` (N,) integer 0..9, the factual digits;
-``targets`` (N,) integer 0..9, the digits asked for.
+``ROWS.npz``: ``images`` (N, 28, 28) uint8, upright, 0..255; ``digits`` (N,) integer 0..9, the factual
+digits; ``targets`` (N,) integer 0..9, the digits asked for.
 
-``OUT.npz``, every image (N, 28, 28) float32 in [0, 1], upright; V is a variant, S a scale printed by ``:g``:
+``OUT.npz``, every image (N, 28, 28) float32 in [0, 1], upright; V is a variant, S a scale printed by
+``:g``:
 
     V/S/counterfactual   abducted, then guided to ``targets`` with classifier scale S
     V/S/reversal         that image taken as evidence, abducted anew, guided back to ``digits``; no noise is carried over
@@ -25,10 +28,11 @@ tensorboard, matplotlib and tqdm. It publishes no weights: ``--weights`` holds w
                          batch, torch), ``check`` (largest difference to the peer's own ``estimate_counterfactual``
                          on two rows) and ``rows`` (a digest)
 
-The variants (``peers/diff_scm_method.py``): ``published``; ``aligned``, decoding from the level at which encoding ended;
-``repaired``, also without clipping and dynamic threshold inside the loop; ``repaired_predictor``, also with the
-predictor told the index it was trained on. About 1 image a second and thread for 75 + 75 steps.
-A stopped run goes on: blocks that are in OUT.npz for the same rows and weights are kept.
+The variants (``peers/diff_scm_method.py``): ``published``; ``aligned``, decoding from the level at which
+encoding ended; ``repaired``, also without clipping and dynamic threshold inside the loop;
+``repaired_predictor``, also with the predictor told the index it was trained on. About 1 image a second and
+thread for 75 + 75 steps. A stopped run goes on: blocks that are in OUT.npz for the same rows and weights
+are kept.
 """
 
 from __future__ import annotations
@@ -81,7 +85,13 @@ def main() -> None:
     add("--out", type=Path, required=True, metavar="NPZ", help="the answers")
     add("--variants", nargs="+", choices=VARIANTS, default=["published", "repaired"], help="(%(default)s)")
     add("--scales", nargs="+", type=float, default=[1.0], help="of the guidance (%(default)s)")
-    add("--parts", nargs="+", choices=PARTS, default=["counterfactual", "null", "reversal"], help="(%(default)s)")
+    add(
+        "--parts",
+        nargs="+",
+        choices=PARTS,
+        default=["counterfactual", "null", "reversal"],
+        help="(%(default)s)",
+    )
     add("--cycles", nargs="+", type=int, default=[1], help="of the null (%(default)s)")
     add("--batch", type=int, default=100, help="rows at a time (%(default)s)")
     add("--threads", type=int, default=1, help="of torch (%(default)s)")

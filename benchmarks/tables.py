@@ -42,11 +42,11 @@ _FULL = {
     "memory_rows": 1_000_000,
 }
 _QUICK = {
-    "nodes": (10, 50),
+    "nodes": (50,),
     "rows": 10_000,
     "threads": (1,),
     "turns": 3,
-    "grow_nodes": (10, 30, 100),
+    "grow_nodes": (10, 100),
     "grow_rows": (1, 10, 100, 1000, 10_000),
     "memory_rows": 100_000,
 }

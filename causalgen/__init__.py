@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from causalgen.contrasts import Contrast
     from causalgen.effects.effect import Effect
     from causalgen.effects.mediation import NaturalEffects
+    from causalgen.evaluating.evaluation_report import EvaluationReport
     from causalgen.pyro_model import PyroModel
     from causalgen.results import Counterfactual, Draws
     from causalgen.saving.gallery import sample_rows
@@ -61,6 +62,7 @@ __all__ = [
     "DomainError",
     "Draws",
     "Effect",
+    "EvaluationReport",
     "EvidenceError",
     "ExtrapolationWarning",
     "FormatVersionError",
@@ -98,6 +100,7 @@ _HOMES = {
     "Counterfactual": "causalgen.results",
     "Draws": "causalgen.results",
     "Effect": "causalgen.effects.effect",
+    "EvaluationReport": "causalgen.evaluating.evaluation_report",
     "NaturalEffects": "causalgen.effects.mediation",
     "PyroModel": "causalgen.pyro_model",
     "World": "causalgen.world_names",

@@ -109,9 +109,11 @@ class Abduction:
         One row of evidence may meet several values in ``do``: one world each, with the same noise.
         """
         wanted = check_targets(targets, self._variables)
+        return self._answer(self._read(do, clip), wanted, copy_unaffected)
+
+    def _read(self, do: Mapping[str, Any], clip: bool) -> dict[str, Intervention]:
         world = self._world
-        asked = interventions(do, world.graph, self._variables, world.mechanisms, clip=clip)
-        return self._answer(asked, wanted, copy_unaffected)
+        return interventions(do, world.graph, self._variables, world.mechanisms, clip=clip, index=self._index)
 
     def _answer(
         self,
@@ -181,11 +183,7 @@ class Abduction:
             InterventionError: worlds feed each other in a circle.
             UnknownNameError: a world that ``does`` does not name.
         """
-        world = self._world
-        plain = {
-            name: interventions(do, world.graph, self._variables, world.mechanisms, clip=clip)
-            for name, do in own_values(does).items()
-        }
+        plain = {name: self._read(do, clip) for name, do in own_values(does).items()}
         least_rows = 1 if only is None else shared_rows(plain.values())
 
         def answer(name: str, fed: Mapping[str, Intervention], wanted: tuple[str, ...]) -> Counterfactual:

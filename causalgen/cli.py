@@ -145,6 +145,40 @@ def judges(
 
 
 @app.command()
+def tune(
+    model: Annotated[str, typer.Argument(help="A gallery name or a saved model's folder.")],
+    data: Annotated[str, typer.Option(help="Validation rows: a CSV or Parquet table, mnist:DIR:test, ...")],
+    out: Out,
+    judges: Annotated[str, typer.Option(help="Judges that score: a data set's name, or a folder.")] = "mnist",
+    node: Annotated[str | None, typer.Option(help="The image node, where there are several.")] = None,
+    strength: Annotated[
+        list[float] | None, typer.Option(help="A strength to try; repeat for each. 0 to 4 by default.")
+    ] = None,
+    rows: Annotated[int, typer.Option(min=2, help="How many rows to try them on.")] = 200,
+    save: Annotated[bool, typer.Option("--save", help="Write the choice into the model's folder.")] = False,
+    preset: Annotated[str | None, typer.Option(help="Settings of a published method: diff-scm.")] = None,
+    seed: Seed = 0,
+    threads: Threads = None,
+) -> None:
+    """Choose the strength of guidance: the least latent divergence (CLD) on validation rows."""
+    from causalgen.commands.tune import run_tune
+
+    run_tune(
+        model,
+        data,
+        judges,
+        out,
+        node=node,
+        strengths=strength,
+        rows=rows,
+        save=save,
+        preset=preset,
+        seed=seed,
+        threads=threads,
+    )
+
+
+@app.command()
 def sample(
     model: ModelName,
     out: Out,
@@ -188,6 +222,44 @@ def counterfactual(
         seed=seed,
         preset=preset,
         clip=clip,
+        threads=threads,
+    )
+
+
+@app.command()
+def evaluate(
+    model: ModelName,
+    data: Annotated[
+        str | None,
+        typer.Option(help="Held-out rows, as for fit; the model's own sample rows by default."),
+    ] = None,
+    out: Out = Path("evaluation"),
+    rows: Annotated[int | None, typer.Option(min=2, help="How many rows; 200 by default.")] = None,
+    full: Annotated[bool, typer.Option("--full", help="All rows: hours, not minutes.")] = False,
+    judges: Annotated[
+        str | None, typer.Option(help="Networks that read images: a data set's name, or a folder.")
+    ] = None,
+    truth: Annotated[
+        Path | None,
+        typer.Option(help="MNIST's folder: true counterfactuals of --data morphomnist:DIR."),
+    ] = None,
+    preset: Annotated[str | None, typer.Option(help="Settings of a published method: diff-scm.")] = None,
+    seed: Seed = 0,
+    threads: Threads = None,
+) -> None:
+    """Hold a model to held-out rows: every metric with its controls, as a page."""
+    from causalgen.commands.evaluate import run_evaluate
+
+    run_evaluate(
+        model,
+        data,
+        out,
+        rows=rows,
+        full=full,
+        judges=judges,
+        truth=truth,
+        preset=preset,
+        seed=seed,
         threads=threads,
     )
 

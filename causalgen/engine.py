@@ -19,8 +19,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from causalgen.interventions import Intervention
-from causalgen.node_calls import abduct_rows, blame, generate_rows, prior_noise
+from causalgen.interventions import Intervention, refuse_circle
+from causalgen.node_calls import abduct_rows, generate_rows, prior_noise
 from causalgen.rows import Mask, differs, either, level_rows
 from causalgen.slabs import Slabs
 from causalgen.world import World, ready
@@ -107,8 +107,8 @@ def act(world: World, do: Mapping[str, Intervention]) -> World:
     # New edges come after all cuts: whether they close a cycle does not depend on the order in ``do``.
     for node, intervention in do.items():
         if intervention.parents != graph.parents(node):
-            with blame(node):
-                graph = graph.replace(node, intervention.parents)
+            refuse_circle(node, intervention.parents, graph)
+            graph = graph.replace(node, intervention.parents)
     kept = world.kept | {node for node, intervention in do.items() if intervention.keeps_noise}
     return World(graph, mechanisms, world.touched | do.keys(), natural, kept)
 

@@ -97,7 +97,10 @@ def _columns(evidence: Evidence, variables: Mapping[str, Variable]) -> dict[str,
         )
     if not columns:
         raise EvidenceError(f"Evidence is empty. Give a value for {', '.join(variables)}.")
+    names = list(getattr(evidence, "columns", columns))
     for name in columns:
+        if names.count(name) > 1:
+            raise EvidenceError(f"Evidence has {names.count(name)} columns {name!r}. Rename all but one.")
         if name not in variables:
             raise UnknownNameError.of("node", name, variables, where="evidence")
     return columns

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from networkx import shortest_path
 from torch.distributions import Distribution
 
 from causalgen.assignments import Policy, Replace, Stochastic
@@ -22,7 +23,7 @@ from causalgen.world_names import World as NamedWorld
 from causalgen.world_names import WorldValue
 from graphs.causal_graph import CausalGraph
 from graphs.clipping import encode_clipped
-from graphs.errors import InterventionError, UnknownNameError
+from graphs.errors import CycleError, InterventionError, UnknownNameError
 from graphs.variables import Variable
 from mechanisms.base import Mechanism, MechanismSpec
 from mechanisms.constant import ConstantMechanism
@@ -30,7 +31,7 @@ from mechanisms.extrapolation import warn_unseen
 from mechanisms.function import FunctionMechanism
 from mechanisms.stochastic import StochasticMechanism
 
-__all__ = ["Intervention", "interventions"]
+__all__ = ["Intervention", "interventions", "refuse_circle"]
 
 _NATURAL = "--natural"
 
@@ -63,6 +64,7 @@ def interventions(
     mechanisms: Mapping[str, Mechanism],
     *,
     clip: bool = False,
+    index: object = None,
 ) -> dict[str, Intervention]:
     """Check what ``do`` says against the model.
 
@@ -72,6 +74,7 @@ def interventions(
         variables: of its nodes.
         mechanisms: of its nodes.
         clip: move what is out of bounds onto the bound, instead of refusing it.
+        index: of the evidence, where it was a DataFrame.
 
     Raises:
         UnknownNameError: no such node, or one that an expression or a policy reads.
@@ -85,11 +88,42 @@ def interventions(
     for node, value in do.items():
         if node not in variables:
             raise UnknownNameError.of("node", node, variables, where="do")
+        _refuse_other_index(node, value, index)
         found[node] = _Reader(node, graph, variables, mechanisms[node], clip).read(value)
     counts = {node: each.rows for node, each in found.items() if each.rows != 1}
     if len(set(counts.values())) > 1:
         raise InterventionError(f"Values in do must have equal numbers of rows, got {counts}.")
     return found
+
+
+def refuse_circle(node: str, reads: Sequence[str], graph: CausalGraph) -> None:
+    """Refuse a function that reads what its own node causes.
+
+    Raises:
+        CycleError: as said.
+    """
+    caused = graph.descendants(node)
+    for name in reads:
+        if name in caused:
+            path = " -> ".join([*shortest_path(graph.to_networkx(), node, name), node])
+            raise CycleError(
+                f"Intervention on {node!r} reads {name!r}, which {node!r} causes: a cycle, {path}. Read only "
+                f"what {node!r} does not cause, or give the factual values of {name!r} as an array."
+            )
+
+
+def _refuse_other_index(node: str, value: Any, index: Any) -> None:
+    """Refuse a Series that pandas would match to other rows than its place does."""
+    own = getattr(value, "index", None)
+    if index is None or own is None or not hasattr(own, "equals") or len(own) != len(index):
+        return
+    if not own.equals(index):
+        row = next(row for row in range(len(own)) if own[row] != index[row])
+        raise InterventionError(
+            f"Intervention on {node!r}: the Series has another index than the evidence, first in row {row}: "
+            f"{own[row]}, expected {index[row]}. Give series.loc[evidence.index], or series.to_numpy() "
+            "to go by place."
+        )
 
 
 @dataclass(frozen=True)

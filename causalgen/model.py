@@ -11,12 +11,12 @@ from typing import Any, Literal, Self
 import networkx as nx
 import torch
 
+from causalgen.atomic import write_atomic
 from causalgen.data.reading import read_data
 from causalgen.declaration import Declaration
 from causalgen.fitting.fit_report import FitReport
 from causalgen.fitting.fit_table import fit_table
 from causalgen.options import changed_spec
-from causalgen.saving.atomic import write_atomic
 from causalgen.saving.checkpoint import save_folder
 from causalgen.saving.pretrained import load_pretrained
 from causalgen.targets import check_targets

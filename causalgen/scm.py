@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from causalgen.metrics.axioms import Judge
     from causalgen.metrics.judges.judges import Judges
     from causalgen.pyro_model import PyroModel
+    from causalgen.tuning.tuning import Tuning
 
 __all__ = ["SCM"]
 
@@ -351,6 +352,43 @@ class SCM(Model):
         table = read_data(data, self._variables)
         return evaluate_model(
             self, table, rows=rows, full=full, judges=judges, truth=truth, seed=seed, progress=progress
+        )
+
+    def tune(
+        self,
+        data: Any,
+        judges: Judges,
+        *,
+        node: str | None = None,
+        strengths: Iterable[float] = (0, 0.25, 0.5, 0.75, 1, 1.5, 2, 2.5, 3, 4),
+        rows: int = 200,
+        seed: int = 0,
+        progress: bool = True,
+    ) -> Tuning:
+        """Choose the strength of a diffusion node's guidance: the least latent divergence (CLD) wins.
+
+        Args:
+            data: validation rows, as for ``fit``; neither training rows nor those to report on.
+            judges: networks that score, trained on the same variables; see ``metrics.load_judges``.
+            node: the image; needed where there are several.
+            strengths: to try, from 0 (do nothing) to 100.
+            rows: how many rows to try them on; the others are real images to compare with.
+            seed: of rows and new categories.
+            progress: show progress.
+
+        Returns:
+            The scores of every strength: print it, plot it, and ``tuning.apply(scm)`` for the tuned model.
+
+        Raises:
+            MechanismError: no diffusion node, or several and none named.
+            DomainError: judges of other variables, or strengths out of range.
+            DataError: too few rows.
+        """
+        from causalgen.tuning.sweep import tune_model
+
+        table = read_data(data, self._variables)
+        return tune_model(
+            self, table, judges, node=node, strengths=strengths, rows=rows, seed=seed, progress=progress
         )
 
     def log_prob(self, values: Evidence) -> Tensor:

@@ -72,8 +72,8 @@ def fill_gaps(
         row = int((missing.any(axis=1) != gaps).argmax())
         raise DomainError(
             f"{where}: row {row} has {int((~missing[row]).sum())} of its {missing.shape[1]} numbers, the "
-            "others are NaN; expected all or none. Make all of them NaN to have the whole vector inferred, or "
-            "declare a node for each number, to have some inferred from the others."
+            "others are NaN; expected all or none. Make all of them NaN to have the whole vector inferred, "
+            "or declare a node for each number, to have some inferred from the others."
         )
     if not array.size or not gaps.any():
         return None

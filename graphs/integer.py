@@ -1,8 +1,8 @@
 """The variable whose values are whole numbers: counts, years, scores.
 
-Canonically float64, in data units, as every number of a table is: conditioning, expressions and linear algebra
-take it as it is, and float64 holds every whole number that is admitted, below 2**53. Outside it is int64.
-Nothing is ever rounded on the way in.
+Canonically float64, in data units, as every number of a table is: conditioning, expressions and linear
+algebra take it as it is, and float64 holds every whole number that is admitted, below 2**53. Outside it is
+int64. Nothing is ever rounded on the way in.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ residual drawn at random, whole rows, so that components keep their dependence.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from math import prod
+from math import log, pi, prod
 from typing import Any, Literal, final
 
 import pyro.distributions as dist
@@ -114,8 +114,11 @@ class AdditiveMechanism(Mechanism):
 
     def log_prob(self, value: Tensor, parents: Parents) -> Tensor | None:
         """(N,) log p(x | pa); None with empirical noise, which has no density."""
-        distribution = self.distribution(parents, len(value))
-        return None if distribution is None else distribution.log_prob(value)
+        if self.spec.noise == "empirical":
+            return None
+        deviation = self._deviation()
+        standard = self._flat(self.function.add_to(value, parents, sign=-1)) / deviation
+        return standard.square().sum(-1).mul(-0.5) - (deviation.log() + 0.5 * log(2 * pi)).sum()
 
     @torch.no_grad()
     def linear_form(self, unknown: Collection[str], known: Parents, rows: int) -> LinearForm | None:
@@ -146,7 +149,7 @@ class AdditiveMechanism(Mechanism):
             return False
         flat = self._flat(value)
         self.function.solve(flat, parents)
-        residual = self.function.add_to(flat, parents, sign=-1)
+        residual = self._flat(self.function.add_to(value, parents, sign=-1))
         if self.spec.noise == "empirical":
             self.residuals = residual
             return True

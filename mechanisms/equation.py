@@ -7,7 +7,8 @@
                        P(x | pa) is their sum
     any other          the noise cannot be recovered: ``abduction`` is "none"
 
-A value of an integer node must be whole, up to rounding. Where the value does not depend on the noise (the slope is 0 in that row), the noise keeps its prior.
+An integer's value must be whole, up to rounding. Where the value does not depend on the noise (the slope is 0
+in that row), the noise keeps its prior.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from graphs.variables import Categorical, Continuous, Integer, Variable
 from mechanisms.affine_equation import affine_equation
 from mechanisms.base import Abducted, Mechanism, MechanismSpec, Noise, Parents
 from mechanisms.enumeration import Combinations, find_combinations
+from mechanisms.equation_messages import fractions, not_whole, why_no_abduction, why_unexplained
 from mechanisms.inversion import Inversion, find_inversion
 from mechanisms.linear_form import LinearForm
 from mechanisms.noise_families import NoiseLaw, noise_law
@@ -96,7 +98,7 @@ class Equation(MechanismSpec, frozen=True):
 
         Raises:
             MechanismError: the variable or a parent is neither, the equation reads a name that is neither
-                parent nor noise, a noise is not in it or has a parent's name, or an integer would not be whole.
+                parent nor noise, a noise is not in it or has a parent's name, or an integer is not whole.
         """
         for name, each in {"": variable, **parents}.items():
             if each.type == "image" or each.event_shape != ():
@@ -152,7 +154,8 @@ class EquationMechanism(Mechanism):
         self.abduction = "exact" if exact else "posterior" if recovers else "none"
         self.deterministic = exact
         if self.inversion is not None and isinstance(variable, Integer):
-            self._refuse_continuous_noise()
+            if fractions(self.laws):
+                raise MechanismError(not_whole(spec.value, self.laws, variable))
 
     def sample_noise(self, n: int, *, generator: torch.Generator) -> Noise:
         """Draws of every noise, on the generator's device."""
@@ -171,7 +174,10 @@ class EquationMechanism(Mechanism):
         if isinstance(self.variable, Continuous):
             return value
         whole = value.round()
-        known, wanted = (value - whole).abs() <= _slack(value), "a whole number. Write round(...) or floor(...)"
+        known, wanted = (
+            (value - whole).abs() <= _slack(value),
+            "a whole number. Write round(...) or floor(...)",
+        )
         if isinstance(self.variable, Categorical):
             known = known & (whole >= 0) & (whole < self.variable.size)
             wanted = f"a code, 0..{self.variable.size - 1}. Write round(...), clip(...) or a condition"
@@ -187,7 +193,7 @@ class EquationMechanism(Mechanism):
         """
         x = value.double()
         if self.abduction == "none":
-            raise CannotAbductError(self._reason())
+            raise CannotAbductError(why_no_abduction(self.spec.value, self.laws, self.variable))
         if self.combinations is not None:
             scores = self._log_probabilities(self.combinations, x, parents)
             fits = scores.amax(1) > -torch.inf
@@ -281,16 +287,6 @@ class EquationMechanism(Mechanism):
             log_prob = torch.where(free, 0.0, log_prob)
         return torch.where(fits, log_prob, -torch.inf)
 
-    def _refuse_continuous_noise(self) -> None:
-        """Refuse noise that would make whole numbers fractions."""
-        for name, law in self.laws.items():
-            if not law.discrete:
-                raise MechanismError(
-                    f"The equation {self.spec.value!r} gives no whole numbers, since its noise {name} ~ {law} is "
-                    f"continuous, but its variable is {self.variable.describe()}. Write round(...) or floor(...), "
-                    "or give the noise a family of whole numbers, such as poisson."
-                )
-
     def _refuse(self, value: Tensor, good: Tensor, wanted: str) -> None:
         """Refuse a row whose value is not good."""
         if not bool(good.all()):
@@ -302,37 +298,10 @@ class EquationMechanism(Mechanism):
     def _contradiction(self, x: Tensor, parents: Parents, row: int) -> str:
         """What is wrong with a row of evidence."""
         given = ", ".join(f"{name} = {parents[name][row].item()!r}" for name in self.parents)
-        where = f"Row {row}: the value is {x[row].item()!r}, but the equation {self.spec.value!r}"
-        at = f" at {given}" if given else ""
-        if not self.laws:
-            only = {name: parents[name][[row]] for name in self.parents}
-            expected = self.function(only).reshape(()).item()
-            return (
-                f"{where} gives {expected!r}{at} (tolerance {self.spec.tolerance:g}). Correct the evidence, "
-                "widen the tolerance, or give the equation a noise."
-            )
-        laws = ", ".join(f"{name} ~ {law}" for name, law in self.laws.items())
-        return (
-            f"{where} does not give it{at} for any one value of its noise, {laws}: it has probability zero. "
-            "Correct the evidence, widen the tolerance, or give the noise another family."
-        )
-
-    def _reason(self) -> str:
-        """Why the noise cannot be recovered, and what to do."""
-        names = list(self.laws)
-        if len(names) > 1:
-            why = f"{len(names)} noises, {', '.join(names)}, and one value does not tell them apart"
-            remedy = (
-                f"make all but one of them nodes of their own (a node for {names[0]!r}, its own equation)"
-            )
-        else:
-            why = f"its noise {names[0]!r} in a form that is neither affine nor known to be monotone"
-            remedy = "write it so that each value comes from one value of the noise"
-            if isinstance(self.variable, Integer):
-                remedy = "add a noise of whole numbers to it (poisson, geometric, binomial), use mechanism 'flow'"
-        return (
-            f"The equation {self.spec.value!r} has {why}. To ask for counterfactuals, {remedy}, or intervene "
-            "on this node. Sampling and interventions work as it is."
+        only = {name: parents[name][[row]] for name in self.parents}
+        expected = None if self.laws else self.function(only).reshape(())
+        return why_unexplained(
+            self.spec.value, self.laws, row, x[row].item(), given, expected, self.spec.tolerance
         )
 
 

@@ -69,8 +69,8 @@ class Flow(TrainedSpec, frozen=True):
             )
         if isinstance(variable, Integer) and self.dequantize not in (None, 1):
             raise MechanismError(
-                f"Option 'dequantize' of a flow is {self.dequantize:g}, but {variable.describe()} lies on the "
-                "grid of whole numbers already. Remove the option."
+                f"Option 'dequantize' of a flow is {self.dequantize:g}, but a variable that is "
+                f"{variable.describe()} lies on the grid of whole numbers already. Remove the option."
             )
         if self.dequantize is not None and variable.event_shape != ():
             raise MechanismError(f"Option 'dequantize' of a flow needs a scalar, got {variable.describe()}.")
@@ -194,7 +194,7 @@ class FlowMechanism(Mechanism):
         if bool(wrong.any()):
             row = int(wrong.nonzero()[0])
             raise EvidenceError(
-                f"Row {row}: no noise that its numbers can hold makes the flow give {value[row].item()!r}: it lies "
+                f"Row {row}: no noise that its numbers can hold makes the flow give {value[row].item()!r}, "
                 "too far from what the flow was fitted on. Correct the evidence, or fit on rows like it."
             )
 

@@ -39,9 +39,9 @@ def solve_moments(columns: Sequence[Tensor], value: Tensor) -> tuple[Tensor, Ten
     # Rounding in the mean gives a constant column a tiny deviation.
     if not bool((deviation > 1e-12 * mean[:p].abs()).all()):
         return None
-    correlations = moments[:p, :p] / (deviation[:, None] * deviation)
-    if not bool(torch.linalg.eigvalsh(correlations)[0] > _SMALLEST):
+    scale = deviation[:, None]
+    values, vectors = torch.linalg.eigh(moments[:p, :p] / (scale * deviation))
+    if not bool(values[0] > _SMALLEST):
         return None
-    solution = torch.linalg.solve(correlations, moments[:p, p:] / deviation[:, None])
-    weight = solution / deviation[:, None]
+    weight = vectors @ (vectors.T @ (moments[:p, p:] / scale) / values[:, None]) / scale
     return weight.to(value), (mean[p:] - mean[:p] @ weight).to(value)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import inf, nextafter, pi
+from math import inf, log1p, nextafter, pi
 from typing import Any, Literal
 
 import pyro.distributions as dist
@@ -21,12 +21,13 @@ from graphs.expressions import Range
 
 __all__ = ["FAMILIES", "Family", "NoiseLaw", "noise_law"]
 
-Rule = Literal["any", "positive", "probability", "count", "above"]
+Rule = Literal["any", "positive", "probability", "share", "count", "above"]
 
 _RULES: Mapping[Rule, tuple[str, Callable[[float, float], bool]]] = {
     "any": ("a number", lambda value, _: True),
     "positive": ("above 0", lambda value, _: value > 0),
     "probability": ("in [0, 1]", lambda value, _: 0 <= value <= 1),
+    "share": ("in (0, 1]", lambda value, _: 0 < value <= 1),
     "count": ("a whole number of at least 1", lambda value, _: value >= 1 and float(value).is_integer()),
     "above": ("above the one before it", lambda value, before: value > before),
 }
@@ -255,6 +256,12 @@ FAMILIES: Mapping[str, Family] = {
         dist.Gamma,
         lambda n, g, concentration, rate: _gamma(n, g, concentration) / rate,
         lambda *_: _POSITIVE,
+    ),
+    "geometric": Family(
+        {"probs": "share"},
+        dist.Geometric,
+        lambda n, g, p: (_exponential(n, g) / -log1p(-min(p, 1 - 2**-53))).floor(),
+        values=lambda _: inf,
     ),
     "gumbel": Family(_LOCATION, dist.Gumbel, lambda n, g, loc, scale: loc - scale * _exponential(n, g).log()),
     "half_normal": Family(

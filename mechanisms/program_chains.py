@@ -52,7 +52,7 @@ class Chains:
         """A draw for each of N rows, (N, D), and their figures, (N,) by name.
 
         Args:
-            inverse: (N,) which of the U rows each one is; equal rows take different draws while there are any.
+            inverse: (N,) which of the U rows each one is; equal rows take different draws, if enough.
             generator: of the choice.
         """
         draws = self.z.flatten(0, 1)

@@ -27,8 +27,9 @@ class Importance(_Options, frozen=True):
 class SVI(_Options, frozen=True):
     """Stochastic variational inference: a normal guide for each distinct row, all rows at once.
 
-    Draws are then weighted against the guide, so that answers are consistent whatever the guide misses; a tenth
-    of them comes from the prior, which bounds the weights (defensive importance sampling, Hesterberg 1995).
+    Draws are then weighted against the guide, so that answers are consistent whatever the guide misses; a
+    tenth of them comes from the prior, which bounds the weights (defensive importance sampling, Hesterberg
+    1995).
 
     Attributes:
         guide: "multivariate", with correlations within a row, or "normal", without.

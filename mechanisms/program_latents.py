@@ -1,7 +1,7 @@
 """A program's unknown noise as one real vector a row, and its posterior density there.
 
-    z  the noise e of all sites but the last, on the line by the bijection of its support (torch's biject_to)
-    log p(z, x) = log p(e) + log |de/dz| + log w(e),   w(e) = p(v | e) / |dx/dv| of the solved last site v
+z  the noise e of all sites but the last, on the line by the bijection of its support (torch's biject_to)
+log p(z, x) = log p(e) + log |de/dz| + log w(e),   w(e) = p(v | e) / |dx/dv| of the solved last site v
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ class Latents:
         for name, site in latent:
             if site.discrete:
                 raise MechanismError(
-                    f"Site {name!r} of the program is discrete, and neither 'svi' nor 'nuts' can infer it: both "
-                    "follow gradients. Use inference: {kind: importance}."
+                    f"Site {name!r} of the program is discrete, and neither 'svi' nor 'nuts' can infer it: "
+                    "both follow gradients. Use inference: {kind: importance}."
                 )
             try:
                 transform: Any = biject_to(site.form.base.support)

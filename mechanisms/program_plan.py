@@ -1,7 +1,7 @@
 """How a program's noise is recovered, found by running it a few times on placeholder parents.
 
-solve   the value is the last site, or affine in it with a slope that is not zero
-match   the value is a category or a whole number, or all sites are discrete
+solve   the value is the last site, or affine in it with a slope that is not zero, and whole where it is
+match   otherwise, the value is a category or a whole number, or all sites are discrete
 none    neither: many noises give a value, and none of those drawn ever gives exactly that one
 """
 
@@ -85,9 +85,13 @@ def plan_program(program: Callable[..., Any], variable: Variable, parents: Mappi
         if first.returned is last.value and not last.fn.has_rsample:
             raise MechanismError(_resampled(name, type(last.fn).__name__))
         canonical_value(variable, first.returned, _ROWS)
-        if variable.type in ("categorical", "integer") or all(site.discrete for site in first.sites.values()):
+        # A whole number is solved for where its last site is one too, a real number where that is real.
+        alike = variable.type != "categorical" and last.discrete == (variable.type == "integer")
+        solvable = alike and _is_affine(variable, first, lambda value: run(noise, values={name: value}))
+        every = all(site.discrete for site in first.sites.values())
+        if not solvable and (variable.type in ("categorical", "integer") or every):
             return Plan("match", name)
-        if _is_affine(variable, first, lambda value: run(noise, values={name: value})):
+        if solvable:
             tolerance = 1e-9 if variable.dtype == "float64" else 1e-5
             same = first.returned is last.value
             return Plan("solve", name, identity=same, determined=len(noise) == 1, tolerance=tolerance)
@@ -108,7 +112,7 @@ def _check_repeatable(run: Callable[[], ProgramRun], first: ProgramRun) -> None:
 def _is_affine(variable: Variable, first: ProgramRun, run: Callable[[Tensor], ProgramRun]) -> bool:
     """Whether each component of the value is affine in that of the last site, with a slope."""
     _, site = first.last
-    if site.discrete or site.value.shape != first.returned.shape:
+    if site.value.shape != first.returned.shape:
         return False
     if first.returned is site.value:
         return True

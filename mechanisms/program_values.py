@@ -89,13 +89,13 @@ def _check(variable: Variable, value: Tensor) -> None:
     else:
         numbers = isinstance(variable, Continuous | Integer)
         bounds = (variable.lower, variable.upper) if numbers else (-1e-6, 1 + 1e-6)
-        if isinstance(variable, Integer):
-            wanted = "a whole number"
-            good = good & ((value - value.round()).abs() <= 1e-6) & (value.abs() <= LARGEST)
         for bound, sign in zip(bounds, (1, -1), strict=True):
             if bound is not None:
                 good = good & (sign * value >= sign * bound)
                 wanted = f"within {bounds[0]} and {bounds[1]}"
+        if isinstance(variable, Integer):
+            good = good & ((value - value.round()).abs() <= 1e-6) & (value.abs() <= LARGEST)
+            wanted = f"a whole number ({variable.describe()})"
     row_good = good.reshape(len(value), -1).all(1)
     if not bool(row_good.all()):
         row = int((~row_good).nonzero()[0])

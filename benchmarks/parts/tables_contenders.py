@@ -101,9 +101,10 @@ def contenders(
                 continue
             found[name] = Process(name, python, threads)
             stack.callback(found[name].close)
-            found[name].ask("prepare", folder=str(folder))
+        for process in found.values():
+            process.ask("prepare", folder=str(folder))
             if fit:
-                found[name].ask("fit")
+                process.ask("fit")
         yield found
 
 

@@ -1,7 +1,7 @@
 """The answers of a peer, one .npz that grows block by block, so that a stopped run goes on where it was.
 
-Arrays by name, and ``meta``: a JSON text with ``rows`` (digest of the rows asked for), ``settings`` and, for each
-block, ``seconds`` by the wall clock, ``cpu_seconds`` and whatever else the worker says of it.
+Arrays by name, and ``meta``: a JSON text with ``rows`` (digest of the rows asked for), ``settings`` and,
+for each block, ``seconds`` by the wall clock, ``cpu_seconds`` and whatever else the worker says of it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
-"""counterfactual-benchmark's structural causal model for Morpho-MNIST, from a checkout and trained checkpoints.
+"""counterfactual-benchmark's structural causal model for Morpho-MNIST, from a checkout and trained
+checkpoints.
 
-Its graph, networks, coding of the attributes, abduction and prediction are imported (gulnazaki/counterfactual-benchmark, MIT). Only
-the loading is done here, since its own wants a GPU. Images are (N, 1, 32, 32) in [-1, 1], 28 x 28 padded by 2 as
-in its data set; thickness and intensity are scaled to [-1, 1] by its minimum and maximum, digits are one-hot.
+Its graph, networks, coding of the attributes, abduction and prediction are imported
+(gulnazaki/counterfactual-benchmark, MIT). Only the loading is done here, since its own wants a GPU. Images
+are (N, 1, 32, 32) in [-1, 1], 28 x 28 padded by 2 as in its data set; thickness and intensity are scaled to
+[-1, 1] by its minimum and maximum, digits are one-hot.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Answers of counterfactual-benchmark for given rows; run by ``peer_cf_benchmark.py`` under the peer's own Python."""
+"""Answers of counterfactual-benchmark for given rows; run by ``peer_cf_benchmark.py`` under the peer's own
+Python."""
 
 from __future__ import annotations
 
@@ -53,13 +54,16 @@ def _counterfactuals(rows: dict[str, np.ndarray], options: argparse.Namespace) -
             return {"image": shown(there["image"]), "reversal": shown(back["image"])} | decode(there)
 
         answers.block(query, answer)
-    state = factual
-    for cycle in range(1, max(options.cycles, default=0) + 1):
-        state = _answered(scm, state, {}, options, seed=options.seed + cycle)
-        if cycle in options.cycles:
-            difference = (state["image"] - factual["image"]).abs().mean() * 127.5
-            found = {"": shown(state["image"])}
-            answers.block(f"composition_{cycle}", lambda found=found: found, l1_padded=float(difference))
+    for cycles in options.cycles:
+
+        def cycled(cycles: int = cycles) -> dict[str, np.ndarray]:
+            state = factual
+            for cycle in range(cycles):
+                state = _answered(scm, state, {}, options, seed=options.seed + 1 + cycle)
+            padded = (state["image"] - factual["image"]).abs().mean(dim=(1, 2, 3)).numpy() * 127.5
+            return {"": shown(state["image"]), "l1_padded": padded}
+
+        answers.block(f"composition_{cycles}", cycled)
 
 
 def _answered(
@@ -84,7 +88,9 @@ def _predict(rows: dict[str, np.ndarray], options: argparse.Namespace) -> None:
     from cf_benchmark_scm import code, decode, pixels
     from models.classifiers.classifier import Classifier
 
-    folder = options.repo / "counterfactual_benchmark/methods/deepscm/checkpoints/morphomnist/trained_classifiers"
+    folder = (
+        options.repo / "counterfactual_benchmark/methods/deepscm/checkpoints/morphomnist/trained_classifiers"
+    )
     networks = {}
     for name, outputs, told in (("thickness", 1, 1), ("intensity", 1, 0), ("digit", 10, 0)):
         networks[name] = Classifier(attr=name, num_outputs=outputs, context_dim=told).eval()

@@ -1,8 +1,8 @@
 """Diff-SCM's own counterfactual estimation, on any rows, as published or with its defects taken out.
 
-Sanchez and Tsaftaris 2022, code vios-s/Diff-SCM (Apache-2.0), imported from a checkout, unchanged or not. Its
-networks, schedule, sampling loops and guidance do all the work; here are only the per-row target (its script has
-one target for all) and the variants:
+Sanchez and Tsaftaris 2022, code vios-s/Diff-SCM (Apache-2.0), imported from a checkout, unchanged or not.
+Its networks, schedule, sampling loops and guidance do all the work; here are only the per-row target (its
+script has one target for all) and the variants:
 
 | variant              | levels  | clip, threshold | predictor's index |
 |----------------------|---------|-----------------|-------------------|
@@ -11,9 +11,9 @@ one target for all) and the variants:
 | repaired             | 75 / 75 | off             | 0..990            |
 | repaired_predictor   | 75 / 75 | off             | 0..99             |
 
-Levels: its encoder ends at level 75 of 100 and its decoder starts from level 74; aligned, the decoder mirrors
-the encoder, 75 to 0. Index: its predictor is trained on the respaced indices 0..99 and guided with 0..990. Its data set
-shows the networks every image transposed, and so does this.
+Levels: its encoder ends at level 75 of 100 and its decoder starts from level 74; aligned, the decoder
+mirrors the encoder, 75 to 0. Index: its predictor is trained on the respaced indices 0..99 and guided with
+0..990. Its data set shows the networks every image transposed, and so does this.
 """
 
 from __future__ import annotations
@@ -127,12 +127,16 @@ class DiffSCM:
         )
         return result
 
-    def _aligned_loop(self, model: Any, shape: Any, noise: Any = None, reverse: bool = False, **rest: Any) -> Any:
+    def _aligned_loop(
+        self, model: Any, shape: Any, noise: Any = None, reverse: bool = False, **rest: Any
+    ) -> Any:
         """Its loop, but decoding from the level at which encoding ends: each step goes from level i to i - 1."""
         if reverse:
             yield from self.published_loop(model, shape, noise=noise, reverse=True, **rest)
             return
-        given = {name: rest[name] for name in ("clip_denoised", "denoised_fn", "cond_fn", "model_kwargs", "eta")}
+        given = {
+            name: rest[name] for name in ("clip_denoised", "denoised_fn", "cond_fn", "model_kwargs", "eta")
+        }
         image = noise
         for level in range(self.steps, 0, -1):
             times = torch.full((shape[0],), level, dtype=torch.long, device=image.device)

@@ -68,7 +68,9 @@ def _answer(
     latents = block("latent", lambda at: peer.abduct(images[at]), 1, 0, 0)
     if "null" in options.parts:
         for cycles in options.cycles:
-            block(f"null_{cycles}", lambda at, n=cycles: _show(_cycled(peer, images[at], n)), cycles, cycles, 0)
+            block(
+                f"null_{cycles}", lambda at, n=cycles: _show(_cycled(peer, images[at], n)), cycles, cycles, 0
+            )
     for scale in options.scales:
 
         def guided(at: slice, digit: torch.Tensor, scale: float = scale) -> torch.Tensor:

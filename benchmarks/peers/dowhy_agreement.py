@@ -3,7 +3,7 @@
     PEER_PYTHON benchmarks/peers/dowhy_agreement.py tests/causalgen/data/dowhy_agreement.json
 
 Runs under the peer's own Python (dowhy alone; causalgen is not imported). Writes the data, the fitted
-coefficients, counterfactuals of the first rows, and means of interventional samples with their standard errors.
+coefficients, counterfactuals of the first rows, and interventional means with their standard errors.
 """
 
 from __future__ import annotations

@@ -12,16 +12,24 @@ import numpy as np
 __all__ = ["check_rows", "latest", "run_worker"]
 
 
-def run_worker(python: Path, worker: str, arguments: Sequence[str | Path | int | float], threads: int) -> None:
+def run_worker(
+    python: Path, worker: str, arguments: Sequence[str | Path | int | float], threads: int
+) -> None:
     """Run ``peers/WORKER`` and wait for it; its messages go to standard error.
 
     Raises:
         SystemExit: the worker failed; it has said why.
     """
     if not python.exists():
-        raise SystemExit(f"--python: no {python}; it is the interpreter in which the peer's requirements are installed")
+        raise SystemExit(
+            f"--python: no {python}; it is the interpreter in which the peer's requirements are installed"
+        )
     command = [str(python), str(Path(__file__).with_name(worker)), *map(str, arguments)]
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "CUDA_VISIBLE_DEVICES": "", "TQDM_DISABLE": "1"}
+    environment = os.environ | {
+        "OMP_NUM_THREADS": str(threads),
+        "CUDA_VISIBLE_DEVICES": "",
+        "TQDM_DISABLE": "1",
+    }
     if subprocess.run(command, env=environment, check=False, stdout=subprocess.DEVNULL).returncode:
         raise SystemExit(f"{worker} failed; see above")
 
@@ -58,7 +66,9 @@ def check_rows(path: Path, needed: Mapping[str, tuple[str, ...]]) -> None:
         raise SystemExit(f"{path}: as many rows in every array, at least one; got {lengths}")
     for name, kinds in needed.items():
         if arrays[name].dtype.kind not in kinds:
-            raise SystemExit(f"{path}: {name} is {arrays[name].dtype}; its kind must be one of {', '.join(kinds)}")
+            raise SystemExit(
+                f"{path}: {name} is {arrays[name].dtype}; its kind must be one of {', '.join(kinds)}"
+            )
         shape = (28, 28) if name.endswith("images") else ()
         if arrays[name].shape[1:] != shape:
             raise SystemExit(f"{path}: {name} has rows of shape {arrays[name].shape[1:]}; expected {shape}")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from rich.console import Console
 
+from causalgen.atomic import write_atomic
 from causalgen.presets import preset_options
-from causalgen.saving.atomic import write_atomic
 from causalgen.saving.export import figure_png
 from causalgen.scm import SCM
 from graphs.errors import CheckpointError, SpecError

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from causalgen.commands.common import image_variables
-from causalgen.data.pictures import picture_column
 from causalgen.data.frames import present_columns
+from causalgen.data.pictures import picture_column
 from causalgen.data.reading import Table, read_data
 from causalgen.scm import SCM
 from graphs.errors import DataError, EvidenceError
@@ -26,8 +26,8 @@ def read_evidence(source: str | None, scm: SCM, typed: Collection[str]) -> dict[
 
     Args:
         source: path of a picture (of the only image node), of a JSON object (images as paths relative to
-            it), or of a table, perhaps with a row as in ``table.csv:3``; None for none. Empty cells, nulls and
-            columns that a table does not have are left to be inferred.
+            it), or of a table, perhaps with a row as in ``table.csv:3``; None for none. Empty cells, nulls
+            and columns that a table does not have are left to be inferred.
         scm: the model.
         typed: nodes whose value is given otherwise: a table needs no column for them.
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from causalgen.commands.common import console, image_variables, load_model, use_threads
 from causalgen.metrics.judges.card import card_text
-from causalgen.metrics.judges.storage import check_place
-from causalgen.metrics.judges.train_judges import train_judges
+from causalgen.metrics.judges.storage import check_place, save_judges
+from causalgen.metrics.judges.training import train_judges
 from causalgen.scm import SCM
 from graphs.errors import SpecError, UnknownNameError
 from graphs.variables import Variable
@@ -35,7 +35,7 @@ def run_judges(
     judges = train_judges(data, variables, test=test, name=out.name, label=label, seed=seed)
     command = ["causalgen", "judges", model, "--data", data, "--out", out.name, "--seed", str(seed)]
     command += [] if test is None else ["--test", test]
-    judges.save(out, card_text(judges, data=about, command=shlex.join(command)))
+    save_judges(judges, out, card_text(judges, data=about, command=shlex.join(command)))
     say = console().print
     say(repr(judges))
     figures = judges.told.get("figures")

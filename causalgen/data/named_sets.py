@@ -1,8 +1,8 @@
 """Data sets that a string names, ``morphomnist:DIR`` and ``morphomnist:DIR:test``, as columns by node.
 
-A node takes the column of its name. Where there is none, the type decides as far as it can: the only image
-node takes the images, the only categorical one the digits. Which of two numbers a node means only its name can
-say: thickness, intensity, or a name given with ``columns``.
+A node takes the column of its name. Where there is none, the type decides as far as it can: the only
+image node takes the images, the only categorical one the digits. Which of two numbers a node means only its
+name can say: thickness, intensity, or a name given with ``columns``.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ __all__ = ["morphomnist_images"]
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float64]
 
-_AT_ONCE, _AT_A_WORKER = 16, 256
+_AT_ONCE, _AT_A_WORKER = 16, 64
 """Rows that stay in a processor's cache, and rows that one is sent at a time."""
 
 
@@ -72,7 +72,8 @@ def _redraw_part(job: tuple[int, Bytes, Floats, Floats]) -> Bytes:
     if len(blank):
         row = blank[0]
         raise DomainError(
-            f"Row {start + row}: no stroke is left of the digit at thickness {thickness[row]:g} px. Ask for more."
+            f"Row {start + row}: no stroke is left of the digit at thickness {thickness[row]:g} px. "
+            "Ask for more."
         )
     return out
 
@@ -129,7 +130,9 @@ def _checked_digits(digits: object) -> Bytes:
         )
     blank = np.flatnonzero(np.ptp(images.reshape(len(images), -1), axis=1) == 0) if len(images) else []
     if len(blank):
-        raise DomainError(f"Digits, row {blank[0]}: the image has no contrast, so there is nothing to redraw.")
+        raise DomainError(
+            f"Digits, row {blank[0]}: the image has no contrast, so there is nothing to redraw."
+        )
     return images
 
 

@@ -49,8 +49,8 @@ def read_idx(path: Path, axes: int) -> NDArray[np.uint8]:
     shape = tuple(int.from_bytes(data[at : at + 4]) for at in range(4, head, 4))
     if len(data) - head != prod(shape):
         raise DataError(
-            f"{path} says its array has shape {shape}, {prod(shape):,} bytes, but {len(data) - head:,} follow. "
-            "It is cut short or damaged: get it again."
+            f"{path} says its array has shape {shape}, {prod(shape):,} bytes, but {len(data) - head:,} "
+            "follow. It is cut short or damaged: get it again."
         )
     return np.frombuffer(data, np.uint8, offset=head).reshape(shape)
 

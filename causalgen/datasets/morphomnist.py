@@ -51,8 +51,8 @@ def morphomnist(folder: str | os.PathLike[str], split: Split = "train") -> dict[
     attributes = read_attributes(table)
     if len(attributes["thickness"]) != len(digits["digit"]):
         raise DataError(
-            f"{table} has {len(attributes['thickness']):,} rows, but there are {len(digits['digit']):,} images "
-            "beside it. It belongs to another set."
+            f"{table} has {len(attributes['thickness']):,} rows, but there are {len(digits['digit']):,} "
+            "images beside it. It belongs to another set."
         )
     return {"digit": digits["digit"], **attributes, "image": digits["image"]}
 
@@ -78,8 +78,12 @@ def read_attributes(path: Path) -> dict[str, Floats]:
             f"{path} lacks the column {' and '.join(map(repr, missing))}; it has {', '.join(frame.columns)}."
         )
     if "index" in frame.columns and not np.array_equal(frame["index"], np.arange(len(frame))):
-        raise DataError(f"{path}: the column 'index' must count the rows from 0, in the order of MNIST's images.")
-    columns = {name: pandas.to_numeric(frame[name], errors="coerce").to_numpy(float) for name in ATTRIBUTES}
+        raise DataError(
+            f"{path}: the column 'index' must count the rows from 0, in the order of MNIST's images."
+        )
+    columns: dict[str, Floats] = {}
+    for name in ATTRIBUTES:
+        columns[name] = np.asarray(pandas.to_numeric(frame[name], errors="coerce"), dtype=np.float64)
     for name, most in zip(ATTRIBUTES, (np.inf, 255), strict=True):
         wrong = np.flatnonzero(~((columns[name] > 0) & (columns[name] <= most) & np.isfinite(columns[name])))
         if len(wrong):

@@ -4,14 +4,15 @@
     r = int(16 |thickness - their thickness| / 2);  dilate, or erode, by a disk of radius r  ->  strokes
     shrink 16 times;  multiply so that the median of the bright half is ``intensity``;  clip to 0..255
 
-``SetThickness`` is of Castro, Tan, Kainz, Konukoglu & Glocker 2019 (*Morpho-MNIST*, JMLR 20), brightness of
-Pawlowski, Castro & Glocker 2020 (*Deep structural causal models*, appendix). The published images were made by
-their code on a scikit-image of its day, whose choices are kept: bicubic interpolation (Keys 1981, a = -1/2),
-Gaussians of sigma 16 / 3 cut at 4 sigma, truncation to whole numbers after every step, ties of the medial axis
-broken by ``RandomState(0)``, and a disk that is itself a shrunken image, every lit pixel of which counts.
+Setting the thickness is of Castro, Tan, Kainz, Konukoglu & Glocker 2019 (*Morpho-MNIST*, JMLR 20), the
+brightness of Pawlowski, Castro & Glocker 2020 (*Deep structural causal models*). The published images were
+made by their code on a scikit-image of its day, whose choices are kept: bicubic interpolation (Keys 1981, a =
+-1/2), Gaussians of sigma 16 / 3 cut at 4 sigma, truncation to whole numbers after every step, ties of the
+medial axis in the order of ``RandomState(0)``, and a disk that is a shrunken image itself, every lit pixel of
+which counts.
 
-Enlarging and shrinking are separable and linear (up to clipping), so each is two small matrices; dilation by a
-disk looks, in each row of the disk, at the distance to the nearest stroke along a row of the image.
+Enlarging and shrinking are separable and linear (up to clipping), so each is two small matrices; dilation by
+a disk looks, in each row of the disk, at the distance to the nearest stroke along a row of the image.
 """
 
 from __future__ import annotations
@@ -40,7 +41,10 @@ _BELOW_ONE = np.float32(255 * (1 - 1e-6))
 
 
 def redraw(digits: Bytes, thickness: NDArray[np.float64], intensity: NDArray[np.float64]) -> Bytes:
-    """The digits at this thickness (px) and intensity (0..255); all (N,), images (N, H, W), not blank."""
+    """The digits at this thickness (px) and intensity (0..255); all (N,), images (N, H, W), not blank.
+
+    Where no stroke is left the image is blank.
+    """
     strokes = _strokes(digits)
     delta = thickness - _thickness(strokes)
     for row, change in enumerate(delta):
@@ -49,7 +53,7 @@ def redraw(digits: Bytes, thickness: NDArray[np.float64], intensity: NDArray[np.
     out = np.empty_like(images)
     for row, image in enumerate(images):
         low, high = int(image.min()), int(image.max())
-        bright = np.median(image[image >= low + (high - low) * 0.5])
+        bright = np.median(image[image >= low + (high - low) * 0.5]) if high else 1
         out[row] = np.clip(image * (intensity[row] / bright), 0, 255)
     return out
 
@@ -83,7 +87,7 @@ def _thickness(strokes: Mask) -> NDArray[np.float64]:
 
 
 def _spread(strokes: Mask, radius: int, *, thicker: bool) -> None:
-    """Dilate or erode one image (H, W) by the disk, in place; what lies outside the image counts as neither."""
+    """Dilate or erode one image (H, W) by the disk, in place; what lies outside counts as neither."""
     source = strokes if thicker else ~strokes
     beside = _distance_along_rows(source)
     reached = np.zeros_like(source)

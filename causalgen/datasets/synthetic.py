@@ -1,7 +1,7 @@
 """Small sets that need no files: the same rows for the same seed, for examples and tests.
 
-    measurements   x := u_x,  y := 2 x + 1 + u_y               two numbers, the true counterfactual known
-    bars           kind -> picture                              a bright bar, upright or lying, in 8 x 8 pixels
+measurements   x := u_x,  y := 2 x + 1 + u_y               two numbers, the true counterfactual known
+bars           kind -> picture                              a bright bar, upright or lying, in 8 x 8 pixels
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ def measurements(rows: int, *, seed: int = 0) -> dict[str, NDArray[Any]]:
 
 
 def bars(rows: int, *, seed: int = 0) -> dict[str, NDArray[Any]]:
-    """``kind`` (rows,), 0 upright or 1 lying, ``brightness`` (rows,) in (0, 1), ``picture`` (rows, 8, 8) uint8.
+    """Pictures of a bar: ``kind``, ``brightness`` and ``picture``.
 
-    The bar lies in row, or stands in column, 1 to 6 of its picture and is 255 * brightness bright.
+    ``kind`` (rows,) is 0 upright or 1 lying, ``brightness`` (rows,) in (0, 1), ``picture`` (rows, 8, 8)
+    uint8. The bar lies in row, or stands in column, 1 to 6 of its picture and is 255 * brightness bright.
     """
     random = np.random.default_rng(seed)
     kind, place = random.integers(0, 2, rows), random.integers(1, 7, rows)

@@ -14,11 +14,11 @@ from uuid import uuid4
 import numpy as np
 from numpy.typing import NDArray
 
+from causalgen.atomic import swap_folder, sync_folder, write_synced
 from causalgen.datasets.generating import morphomnist_images
 from causalgen.datasets.idx import idx_bytes
 from causalgen.datasets.mnist import Split, file_prefix, mnist
 from causalgen.datasets.morphomnist import ATTRIBUTES, draw_attributes, read_attributes
-from causalgen.saving.atomic import swap_folder, sync_folder, write_synced
 from graphs.errors import DataError
 
 __all__ = ["ABOUT", "make_morphomnist", "write_morphomnist"]
@@ -91,7 +91,10 @@ def write_morphomnist(out: Path, made: Mapping[str, Columns], origins: Mapping[s
         "format": "causalgen-morphomnist",
         "version": 1,
         "source": "MNIST (LeCun, Cortes & Burges; CC BY-SA 3.0), redrawn",
-        "recipe": "Castro et al. 2019, Morpho-MNIST; Pawlowski, Castro & Glocker 2020, Deep structural causal models",
+        "recipe": [
+            "Castro et al. 2019, Morpho-MNIST",
+            "Pawlowski, Castro & Glocker 2020, Deep structural causal models",
+        ],
         "splits": {
             split: {"rows": len(columns["digit"]), "thickness and intensity": origins[split]}
             for split, columns in made.items()
@@ -118,7 +121,9 @@ def check_target(out: Path) -> Path:
     if target.exists() and not target.is_dir():
         raise DataError(f"Cannot write the data to {out}: it is no folder. Choose another place.")
     if target.is_dir() and any(target.iterdir()) and not (target / ABOUT).is_file():
-        raise DataError(f"Cannot write the data to {out}: the folder holds other things. Choose another place.")
+        raise DataError(
+            f"Cannot write the data to {out}: the folder holds other things. Choose another place."
+        )
     return target
 
 
@@ -133,7 +138,9 @@ def _causes(
     if path.is_dir():
         path = path / f"{file_prefix(split)}-morpho.csv"
     elif len(splits) > 1:
-        raise DataError(f"{path} is one table for {len(splits)} splits: give a folder with both, or one split.")
+        raise DataError(
+            f"{path} is one table for {len(splits)} splits: give a folder with both, or one split."
+        )
     values = read_attributes(path)
     if len(values["thickness"]) != rows:
         raise DataError(

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import torch
 
 from causalgen.evaluating.entries import Entry
 from causalgen.evaluating.judging import Judging
 from causalgen.evaluating.page import evaluation_page
 from causalgen.evaluating.report_tables import report_tables, table_text
 from causalgen.metrics.distances import distance_unit
+from causalgen.saving.libraries import library_versions
 from causalgen.saving.result_folder import check_result_folder, write_result
 from graphs.variables import Variable
 
@@ -66,7 +64,7 @@ class EvaluatedModel:
             {node: tuple(each) for node, each in causes.items()},
             {node: distance_unit(variable) for node, variable in scm.variables.items()},
             {node: {by: tuple(each) for by, each in judges.by.items()} for node, judges in judging.items()},
-            {"causalgen": version("causalgen"), "torch": torch.__version__},
+            library_versions(("causalgen", "torch")),
         )
 
     def to_dict(self) -> dict[str, Any]:

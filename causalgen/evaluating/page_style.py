@@ -55,12 +55,12 @@ TERMS = {
     "error (MAE) of numbers, read from the image by a predictor that guidance never saw, or measured on it.",
     "Composition": "Doing nothing should change nothing: noise is abducted, and the value generated again.",
     "Reversibility": "There and back should end where it began; the way back abducts the noise anew.",
-    "Minimality": "log(0.8 exp P(S_cf \u2264 d) + 0.2 exp P(S_F \u2265 d)), in pixels: d is the distance of the "
-    "counterfactual to its factual, S_cf and S_F are those of real images of the wanted and of its own class. "
-    "Doing nothing scores 0.295. Lower is better.",
+    "Minimality": "log(0.8 exp P(S_cf \u2264 d) + 0.2 exp P(S_F \u2265 d)), in pixels: d is the distance of "
+    "the counterfactual to its factual, S_cf and S_F are those of real images of the wanted and of its own "
+    "class. Doing nothing scores 0.295. Lower is better.",
     "Controls": "Doing nothing returns the factual image. A random real image of the wanted class is as "
     "effective as images are, and nobody's counterfactual. The nearest real one is the best that looking it "
     "up can do.",
-    "Intervals": "95 %: Wilson's for shares, a percentile bootstrap over rows for means. They are about these "
-    "rows, for this one fitted model and seed.",
+    "Intervals": "95 %: Wilson's for shares, a percentile bootstrap over rows for means. They are about "
+    "these rows, for this one fitted model and seed.",
 }

@@ -144,7 +144,14 @@ def _values(columns: Mapping[str, Any], names: Sequence[str], row: int) -> str:
     told = []
     for name in names:
         value = np.asarray(columns[name])[row]
-        told.append(f"{name} {value:.3g}" if isinstance(value, np.floating | float) else f"{name} {value}")
+        number = isinstance(value, np.floating | float)
+        told.append(
+            f"{name} {value:.0f}"
+            if number and abs(value) >= 100
+            else f"{name} {value:.2f}"
+            if number
+            else f"{name} {value}"
+        )
     return "\n".join(text[:16] for text in told)
 
 

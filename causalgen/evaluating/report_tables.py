@@ -187,14 +187,27 @@ def _fits(report: EvaluationReport) -> Iterator[ReportTable]:
 
 
 def table_text(table: ReportTable) -> str:
-    """A table for the terminal, one block of lines for each row of it where it is wide."""
-    lines = [table.title]
-    width = max(len(label) for label, _ in table.rows)
-    for label, cells in table.rows:
-        told = [
-            f"{name} {cell}" if name else str(cell)
-            for name, cell in zip(table.head[1:], cells, strict=True)
-            if cell is not None
-        ]
-        lines.append(f"  {label:<{width}}  " + "; ".join(told))
-    return "\n".join(lines)
+    """A table for the terminal, with the intervals of models and not of controls.
+
+    That of an image node stands on its side, its many metrics below each other.
+    """
+    lines = [tuple(table.head)]
+    lines += [(_short(label), *(_told(cell, label) for cell in cells)) for label, cells in table.rows]
+    if table.node:
+        lines = list(zip(*lines, strict=True))
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    text = [
+        "  " + "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    ]
+    return "\n".join([table.title, *text])
+
+
+def _short(label: str) -> str:
+    return label.removeprefix("counterfactual, ").removeprefix("control: ")
+
+
+def _told(cell: Cell, label: str) -> str:
+    if isinstance(cell, Score) and label.startswith("control"):
+        return figure(cell.value)
+    return "" if cell is None else str(cell)

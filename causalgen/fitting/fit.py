@@ -83,14 +83,16 @@ def fit_mechanism(
         identity = _identity(name, mechanism, table, seed)
         folder = RunFolder(run_dir, name, identity, resume=resume, writes=runtime.is_main)
     home = mechanism.get_buffer("fitted_flag").device
-    mechanism.to(runtime.device)
+    if home != runtime.device:
+        mechanism.to(runtime.device)
     with _own_random_state(runtime.device):
         try:
             fit = _NodeFit(name, mechanism, table, seed, runtime, folder, images)
             return fit.run(progress, checkpoint_seconds)
         finally:
             mechanism.eval()
-            mechanism.to(home)
+            if home != runtime.device:
+                mechanism.to(home)
 
 
 class _NodeFit:
@@ -164,7 +166,7 @@ class _NodeFit:
         )
 
     def _mean_loss(self, rows: Tensor, known: tuple[Tensor, dict[str, Tensor]] | None = None) -> float:
-        """Mean loss over some rows (with their values, if known) of the weights as they are, in full precision."""
+        """Mean loss over rows, of the weights as they are, in full precision; their values may be known."""
         self.mechanism.eval()
         generator = self._generator("evaluation")
         size, total = self.settings.batch_size if self.images else TABLE_ROWS, 0.0
@@ -181,7 +183,7 @@ class _NodeFit:
     def _generator(self, purpose: str) -> torch.Generator:
         return keyed_generator(self.seed, "fit", self.name, purpose, device=self.runtime.device)
 
-    def _values(self, rows: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def _values(self, rows: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
         device = self.runtime.device
         parents = {
             parent: self.table.tensor(parent, rows, device=device) for parent in self.mechanism.parents
@@ -196,7 +198,8 @@ class _NodeFit:
         if self.images and len(rows) > most:
             generator = keyed_generator(self.seed, "fit", "part")
             rows = rows[torch.randperm(len(rows), generator=generator)[:most].sort().values]
-        return self._values(rows)
+        # Without held-out rows the table itself will do.
+        return self._values(None if len(rows) == self.table.rows else rows)
 
 
 @lru_cache(maxsize=1)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-__all__ = ["CategoryPosterior", "GaussianPosterior", "Posterior", "SamplePosterior"]
+__all__ = ["CategoryPosterior", "GaussianPosterior", "MixturePosterior", "Posterior", "SamplePosterior"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +37,39 @@ class CategoryPosterior:
 
 
 @dataclass(frozen=True, eq=False)
+class MixturePosterior:
+    """A mixture of normal distributions, exactly: one for each combination of the missing categories that the
+    number hangs together with. An observed row has its value, and no covariance.
+
+    Attributes:
+        weights: (K, B), summing to 1 over K.
+        means: (K, B, *event), in data units.
+        covariances: (K, B, D, D) of the flattened event.
+    """
+
+    weights: Tensor
+    means: Tensor
+    covariances: Tensor
+
+    @property
+    def mean(self) -> Tensor:
+        """(B, *event) of the mixture."""
+        weights = self.weights.reshape(*self.weights.shape, *[1] * (self.means.ndim - 2))
+        return (weights * self.means).sum(0)
+
+    @property
+    def covariance(self) -> Tensor:
+        """(B, D, D) of the mixture, of the flattened event: within its parts and between them."""
+        apart = (
+            (self.means - self.mean).flatten(2)
+            if self.means.ndim > 2
+            else (self.means - self.mean)[..., None]
+        )
+        spread = self.covariances + apart[..., :, None] * apart[..., None, :]
+        return (self.weights[..., None, None] * spread).sum(0)
+
+
+@dataclass(frozen=True, eq=False)
 class SamplePosterior:
     """Weighted draws.
 
@@ -54,4 +87,4 @@ class SamplePosterior:
         return 1 / self.weights.square().sum(0)
 
 
-Posterior = GaussianPosterior | CategoryPosterior | SamplePosterior
+Posterior = GaussianPosterior | CategoryPosterior | MixturePosterior | SamplePosterior

@@ -77,7 +77,8 @@ def refuse_impossible(total: Tensor, numbers: Tensor, missing: tuple[str, ...]) 
         row = int(numbers[bad][0])
         raise EvidenceError(
             f"Row {row}: the evidence has probability zero whatever {', '.join(map(repr, missing))} may be. "
-            "Check the row, or fit with smoothing > 0."
+            "Correct the row, or leave out what contradicts; where categories met that never did in fitting, "
+            "fit their node with smoothing > 0."
         )
 
 

@@ -10,6 +10,7 @@ All matrices have a leading dimension of 1, or of n where slopes depend on obser
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
@@ -23,7 +24,7 @@ from causalgen.world import ready
 from graphs.errors import PartialEvidenceError
 from mechanisms.linear_form import LinearForm
 
-__all__ = ["Gaussian", "solve_gaussian"]
+__all__ = ["Gaussian", "matrix_root", "solve_gaussian"]
 
 
 @dataclass(frozen=True)
@@ -34,15 +35,17 @@ class Gaussian:
         parts: each missing node's place in the vector, and its event shape.
         mean: (n, width).
         covariance: (1 or n, width, width).
+        log_evidence: (n,) log density of the observed children.
     """
 
     parts: Mapping[str, tuple[slice, tuple[int, ...]]]
     mean: Tensor
     covariance: Tensor
+    log_evidence: Tensor
 
     def draw(self, standard: Tensor) -> dict[str, Tensor]:
         """Standard normals (S, n, width) -> values by node, (S * n, *event)."""
-        values = self.mean + _apply(_root(self.covariance), standard)
+        values = self.mean + _apply(matrix_root(self.covariance), standard)
         return {
             node: values[..., part].reshape(-1, *shape).contiguous()
             for node, (part, shape) in self.parts.items()
@@ -83,16 +86,18 @@ def solve_gaussian(problem: Problem) -> Gaussian | None:
     mean, effect = _stack(means, missing, 1), _stack(effects, missing, 1)
     noise = _blocks([forms[node].covariance for node in missing])
     covariance = effect @ noise @ effect.mT
+    log_evidence = mean.new_zeros(n)
     if children:
         gain_of = _stack(effects, children, 1)
         cross = effect @ noise @ gain_of.mT
         total = gain_of @ noise @ gain_of.mT + _blocks([forms[node].covariance for node in children])
         observed = torch.cat([problem.known[node].reshape(n, -1) for node in children], 1)
-        gain = _divide(cross, total, children)
-        mean = mean + _apply(gain, observed - _stack(means, children, 1))
+        residual = observed - _stack(means, children, 1)
+        gain, log_evidence = _divide(cross, total, residual, children)
+        mean = mean + _apply(gain, residual)
         covariance = covariance - gain @ cross.mT
         covariance = (covariance + covariance.mT) / 2
-    return Gaussian(parts, mean, covariance)
+    return Gaussian(parts, mean.expand(n, -1), covariance, log_evidence.expand(n))
 
 
 def _parts(problem: Problem) -> dict[str, tuple[slice, tuple[int, ...]]]:
@@ -137,8 +142,10 @@ def _blocks(matrices: list[Tensor]) -> Tensor:
     return joint
 
 
-def _divide(cross: Tensor, total: Tensor, children: tuple[str, ...]) -> Tensor:
-    """cross @ total^-1, by Cholesky in units of each child's deviation."""
+def _divide(
+    cross: Tensor, total: Tensor, residual: Tensor, children: tuple[str, ...]
+) -> tuple[Tensor, Tensor]:
+    """cross @ total^-1, and log N(residual; 0, total), by Cholesky in units of each child's deviation."""
     scale = total.diagonal(dim1=1, dim2=2).sqrt()
     unit = total / (scale[:, :, None] * scale[:, None, :])
     factor, failed = torch.linalg.cholesky_ex(unit)
@@ -149,10 +156,13 @@ def _divide(cross: Tensor, total: Tensor, children: tuple[str, ...]) -> Tensor:
             "Give one of these nodes a noise, or leave it out of the evidence."
         )
     solved = torch.cholesky_solve((cross / scale[:, None, :]).mT, factor).mT
-    return solved / scale[:, None, :]
+    white = torch.linalg.solve_triangular(factor, (residual / scale)[..., None], upper=False)[..., 0]
+    volume = (factor.diagonal(dim1=1, dim2=2) * scale).log().sum(1)
+    density = -0.5 * white.square().sum(1) - volume - 0.5 * residual.shape[1] * math.log(2 * math.pi)
+    return solved / scale[:, None, :], density
 
 
-def _root(covariance: Tensor) -> Tensor:
+def matrix_root(covariance: Tensor) -> Tensor:
     """A with A A' = covariance, which may be singular."""
     scale = covariance.diagonal(dim1=1, dim2=2).clamp(min=0).sqrt()
     safe = torch.where(scale > 0, scale, 1.0)

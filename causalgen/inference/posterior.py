@@ -5,6 +5,7 @@ blocks (``causalgen.inference.blocks``), solved by the first method that can:
 
     linear_gaussian   numbers, affine with normal noise: exact
     enumeration       few values: exact
+    mixed             few values, and numbers affine given these with normal noise: exact
     particles         anything whose observed children have a density
 
 Nodes in no block are drawn from their mechanisms, given their parents, with the noise that ``predict`` would
@@ -23,11 +24,13 @@ from causalgen.inference.blocks import Block, Pattern, Problem, find_blocks, fin
 from causalgen.inference.distributions import (
     CategoryPosterior,
     GaussianPosterior,
+    MixturePosterior,
     Posterior,
     SamplePosterior,
 )
 from causalgen.inference.enumeration import solve_discrete
-from causalgen.inference.linear_gaussian import Gaussian, solve_gaussian
+from causalgen.inference.linear_gaussian import solve_gaussian
+from causalgen.inference.mixed import draw_mixed, joined, mixture_of, solve_mixed
 from causalgen.inference.particles import clouds, resample
 from causalgen.node_calls import generate_rows, prior_noise
 from causalgen.rows import level_rows, repeat_rows
@@ -133,6 +136,10 @@ class Completion:
                 assert isinstance(each, GaussianPosterior)
                 mean[pattern.rows], covariance[pattern.rows] = each.mean, each.covariance
             return GaussianPosterior(mean, covariance)
+        numbers = [each for each in exact if isinstance(each, GaussianPosterior | MixturePosterior)]
+        if numbers and len(numbers) == len(exact):
+            parts = [(pattern.rows, each) for pattern, each in zip(patterns, numbers, strict=True)]
+            return mixture_of(self._observed(node), parts)
         support = self._world.mechanisms[node].support()
         if support is not None and all(isinstance(each, CategoryPosterior) for each in exact):
             support = support.to(self._device)
@@ -160,15 +167,18 @@ class Completion:
                 weights[:, where] = cloud.weights
         return SamplePosterior(values, weights)
 
-    def _marginal(self, pattern: Pattern, node: str) -> GaussianPosterior | CategoryPosterior | None:
+    def _marginal(
+        self, pattern: Pattern, node: str
+    ) -> GaussianPosterior | CategoryPosterior | MixturePosterior | None:
         block = self._block(pattern, node)
         problem = self._problem(pattern, block)
         if (gaussian := solve_gaussian(problem)) is not None:
             return gaussian.marginal(node)
         discrete = solve_discrete(problem, torch.empty(0, len(pattern.rows), dtype=torch.float64))
-        if discrete is None:
-            return None
-        return CategoryPosterior(discrete.probabilities[node], discrete.supports[node])
+        if discrete is not None:
+            return CategoryPosterior(discrete.probabilities[node], discrete.supports[node])
+        mixed = solve_mixed(problem)
+        return None if mixed is None else joined([part.marginal(node) for _, part in mixed])
 
     def _block(self, pattern: Pattern, node: str) -> Block:
         """The block of a missing node; where it has no observed descendants, with its missing ancestors."""
@@ -208,10 +218,17 @@ class Completion:
             problem = self._problem(pattern, block)
             gaussian = solve_gaussian(problem)
             discrete = None if gaussian else solve_discrete(problem, self._uniform(pattern, block))
+            mixed = None if gaussian or discrete else solve_mixed(problem, self._samples)
             if gaussian is not None:
-                self._drawn[key] = _Drawn(gaussian.draw(self._standard(pattern, block, gaussian)))
+                width = gaussian.mean.shape[1]
+                self._drawn[key] = _Drawn(gaussian.draw(self._standard(pattern, block, width)))
             elif discrete is not None:
                 self._drawn[key] = _Drawn(discrete.draws)
+            elif mixed is not None:
+                standard = self._standard(pattern, block, mixed[0][1].gaussian.mean.shape[1])
+                self._drawn[key] = _Drawn(
+                    draw_mixed(mixed, self._uniform(pattern, block, "choice"), standard)
+                )
             else:
                 drawn = resample(problem, self._particles, self._samples, self._uniform(pattern, block)[0])
                 least = torch.minimum(self._effective[pattern.rows], drawn.effective)
@@ -227,20 +244,20 @@ class Completion:
         known = {name: value[: self._rows][pattern.rows] for name, value in known.items()}
         return Problem(self._world, block, known, pattern.rows, self._seed)
 
-    def _standard(self, pattern: Pattern, block: Block, gaussian: Gaussian) -> Tensor:
-        shape = (self._samples, self._rows, gaussian.mean.shape[1])
+    def _standard(self, pattern: Pattern, block: Block, width: int) -> Tensor:
+        shape = (self._samples, self._rows, width)
         generator = self._generator(block)
         drawn = torch.randn(shape, generator=generator, dtype=torch.float64, device=self._device)
         return drawn[:, pattern.rows]
 
-    def _uniform(self, pattern: Pattern, block: Block) -> Tensor:
+    def _uniform(self, pattern: Pattern, block: Block, purpose: str = "inferred") -> Tensor:
         shape = (self._samples, self._rows)
-        generator = self._generator(block)
+        generator = self._generator(block, purpose)
         drawn = torch.rand(shape, generator=generator, dtype=torch.float64, device=self._device)
         return drawn[:, pattern.rows]
 
-    def _generator(self, block: Block) -> torch.Generator:
-        return keyed_generator(self._seed, "inferred", *block.missing, device=self._device)
+    def _generator(self, block: Block, purpose: str = "inferred") -> torch.Generator:
+        return keyed_generator(self._seed, purpose, *block.missing, device=self._device)
 
     def _observed(self, node: str) -> Tensor:
         """(B, *event): the value where it was observed, anything elsewhere."""

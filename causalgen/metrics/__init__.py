@@ -1,35 +1,73 @@
-"""Metrics: one file a family, each function with its source; every one returns a ``Score`` with its interval.
+"""Metrics: one file a family, each function with its source; most return a ``Score`` with its interval.
 
 axioms         composition, reversibility, effectiveness, of any node of any model
 fidelity       minimality; the error against the true counterfactual, where the generator is known
 controls       real images of the target class, random and nearest, to compare with
 scores         a figure with its interval: Wilson's for shares, bootstrap for means
+interpretability, latent_divergence, feature_distance
+               IM1 and IM2; CLD; FD: by networks that know the data, see judges
+judges         these networks: shipped for some data sets, trained by ``causalgen judges`` for others
+published_networks
+               FID and LPIPS, where their published weights are given as files
 measurement    stroke thickness, slant, size and intensity, measured on the image itself
 """
 
 from causalgen.metrics.axioms import composition, effectiveness, reversibility
 from causalgen.metrics.controls import RealImages, real_images
 from causalgen.metrics.distances import distance
+from causalgen.metrics.feature_distance import (
+    FeatureDistance,
+    Features,
+    feature_distance,
+    frechet_distance,
+)
 from causalgen.metrics.fidelity import minimality, true_counterfactual_error
+from causalgen.metrics.interpretability import im1, im2
+from causalgen.metrics.judges import Judges, load_judges, save_judges, train_judges
+from causalgen.metrics.latent_divergence import (
+    ClassDistances,
+    class_distances,
+    cld,
+    cld_do_nothing,
+    cld_floor,
+)
 from causalgen.metrics.measurement import intensity, size, slant, thickness
+from causalgen.metrics.published_networks import fid, lpips
 from causalgen.metrics.scores import Score, bootstrap_interval, mean_score, share_score, wilson_interval
 
 __all__ = [
+    "ClassDistances",
+    "FeatureDistance",
+    "Features",
+    "Judges",
     "RealImages",
     "Score",
     "bootstrap_interval",
+    "class_distances",
+    "cld",
+    "cld_do_nothing",
+    "cld_floor",
     "composition",
     "distance",
     "effectiveness",
+    "feature_distance",
+    "fid",
+    "frechet_distance",
+    "im1",
+    "im2",
     "intensity",
+    "load_judges",
+    "lpips",
     "mean_score",
     "minimality",
     "real_images",
     "reversibility",
+    "save_judges",
     "share_score",
     "size",
     "slant",
     "thickness",
+    "train_judges",
     "true_counterfactual_error",
     "wilson_interval",
 ]

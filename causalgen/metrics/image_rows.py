@@ -29,7 +29,7 @@ def image_rows(images: object, *, where: str, image: Image | None = None) -> Ten
     Raises:
         DataError: no images.
         ShapeError: not that shape, or another size.
-        DomainError: neither uint8 nor floats in [0, 1], or nan.
+        DomainError: neither uint8 nor floats in [0, 1], nan, or uint8 that holds 0..1.
     """
     array = as_array(images, where=where)
     if array.ndim not in (3, 4) or (image is not None and array.ndim == 3 and image.channels != 1):
@@ -42,6 +42,11 @@ def image_rows(images: object, *, where: str, image: Image | None = None) -> Ten
     array = array[:, None] if array.ndim == 3 else array
     variable = image if image is not None else Image(*map(int, array.shape[1:]))
     pixels = variable.pixels(array, where=where)
+    if pixels.dtype == np.uint8 and pixels.max() == 1:
+        raise DomainError(
+            f"{where}: uint8 images are 0..255, and the largest value here is 1. "
+            "Give images in [0, 1] as floats."
+        )
     if pixels.dtype == np.uint8:
         pixels = pixels.astype(np.float32) / np.float32(255)
     return torch.from_numpy(np.require(pixels, requirements=["C", "W"]))
@@ -62,7 +67,8 @@ def class_codes(classes: object, *, where: str, count: int | None = None) -> NDA
     array = as_numbers(classes, where=where)
     if array.ndim != 1:
         raise ShapeError(f"{where}: expected a code a row, shape (N,), got {array.shape}.")
-    codes = array.astype(np.int64)
+    with np.errstate(invalid="ignore"):  # nan is no code, and is told below
+        codes = array.astype(np.int64)
     bad = (codes != array) | (codes < 0) | (codes >= (count if count is not None else np.iinfo(np.int64).max))
     if bad.any():
         row = int(np.flatnonzero(bad)[0])

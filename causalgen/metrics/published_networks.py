@@ -77,7 +77,7 @@ def fid(images: object, real: object, weights: Path | str, sha256: str) -> float
     for each, is_real in zip(sets, (False, True), strict=True):
         for part in each.split(_CHUNK):
             metric.update((255 * part).round().byte(), real=is_real)
-    return float(metric.compute())
+    return max(float(metric.compute()), 0.0)  # rounding may leave a hair below 0
 
 
 def lpips(

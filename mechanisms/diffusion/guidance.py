@@ -18,7 +18,7 @@ denoiser alone; on an unconditional base they take ``raw`` with s = 1.
 
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -43,7 +43,34 @@ class Factual(dict[str, Tensor]):
 
 
 class _Guidance(BaseModel):
+    """What both kinds share.
+
+    Attributes:
+        target: probability that the predictor must give the counterfactual categories, where strengths are
+            chosen row by row ("auto"); see ``strength_search``.
+        candidates: strengths to try then, in rising order.
+    """
+
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    target: float = Field(default=0.9, gt=0, lt=1)
+    candidates: tuple[Strength, ...] = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
+
+    @field_validator("candidates")
+    @classmethod
+    def _rising(cls, candidates: tuple[float, ...]) -> tuple[float, ...]:
+        if not candidates or list(candidates) != sorted(set(candidates)):
+            raise ValueError(f"candidates are strengths in rising order, got {list(candidates)}")
+        return candidates
+
+    @property
+    def automatic(self) -> bool:
+        """Whether each row gets a strength of its own."""
+        return self._given() == "auto"
+
+    def at(self, strength: float) -> Self:
+        """The same guidance with one strength for all categorical parents."""
+        raise NotImplementedError
 
     def strengths(self, variables: Mapping[str, Variable]) -> dict[str, float]:
         """The weight of each parent: the number for categorical ones, 1 for others, unless named."""
@@ -60,7 +87,7 @@ class _Guidance(BaseModel):
         given = self._given()
         return tuple(given) if isinstance(given, Mapping) else ()
 
-    def _given(self) -> float | Mapping[str, float]:
+    def _given(self) -> float | Mapping[str, float] | Literal["auto"]:
         raise NotImplementedError
 
 
@@ -70,11 +97,16 @@ class ClassifierFree(_Guidance):
     One evaluation a step where all weights are 1, two where all changed parents share another weight.
 
     Attributes:
-        weight: w of categorical parents, or of each parent by name.
+        weight: w of categorical parents, or of each parent by name; "auto" is the smallest for each row that
+            the predictor accepts.
     """
 
     kind: Literal["classifier_free"] = "classifier_free"
-    weight: Strength | dict[str, Strength] = 2.0
+    weight: Strength | dict[str, Strength] | Literal["auto"] = 2.0
+
+    def at(self, strength: float) -> Self:
+        """With w for all categorical parents."""
+        return self.model_copy(update={"weight": strength})
 
     @property
     def conditional(self) -> bool:
@@ -83,8 +115,8 @@ class ClassifierFree(_Guidance):
 
     @property
     def needs_predictor(self) -> bool:
-        """The denoiser is enough."""
-        return False
+        """The denoiser is enough, unless weights are automatic."""
+        return self.automatic
 
     def shown(self, variables: Mapping[str, Variable]) -> bool:
         """All parents."""
@@ -110,7 +142,7 @@ class ClassifierFree(_Guidance):
         terms = [share * denoiser.eps(x, sigma, stop) for share, stop in pairs if share]
         return torch.stack(terms).sum(0) if len(terms) > 1 else terms[0]
 
-    def _given(self) -> float | Mapping[str, float]:
+    def _given(self) -> float | Mapping[str, float] | Literal["auto"]:
         return self.weight
 
 
@@ -121,7 +153,8 @@ class Anticausal(_Guidance):
 
     Attributes:
         form: ``delta`` vanishes at the factual; ``raw`` is the paper's.
-        scale: s of categorical parents, or of each parent by name.
+        scale: s of categorical parents, or of each parent by name; "auto" is the smallest for each row that
+            the predictor accepts.
         denoiser: the base that is guided, and that abduction uses.
         interval: levels sigma within which counterfactuals are guided (Kynkaanniemi et al. 2024); all where
             absent.
@@ -129,9 +162,13 @@ class Anticausal(_Guidance):
 
     kind: Literal["anticausal"] = "anticausal"
     form: Literal["delta", "raw"] = "delta"
-    scale: Strength | dict[str, Strength] = 2.0
+    scale: Strength | dict[str, Strength] | Literal["auto"] = 2.0
     denoiser: Literal["conditional", "unconditional"] = "conditional"
     interval: tuple[float, float] | None = None
+
+    def at(self, strength: float) -> Self:
+        """With s for all categorical parents."""
+        return self.model_copy(update={"scale": strength})
 
     @field_validator("interval")
     @classmethod
@@ -205,7 +242,7 @@ class Anticausal(_Guidance):
         ]
         return torch.stack(gains).sum(0)
 
-    def _given(self) -> float | Mapping[str, float]:
+    def _given(self) -> float | Mapping[str, float] | Literal["auto"]:
         return self.scale
 
 

@@ -26,6 +26,7 @@ from mechanisms.diffusion.guidance import ClassifierFree, Factual, Guidance
 from mechanisms.diffusion.predictor import AnticausalPredictor
 from mechanisms.diffusion.recovery import recovery
 from mechanisms.diffusion.solvers import DDPM, Anchored, Solver
+from mechanisms.diffusion.strength_search import accepted, smallest_strengths
 from mechanisms.distinct_rows import distinct_rows
 from mechanisms.options import TrainedSpec
 from mechanisms.training import Training
@@ -134,10 +135,28 @@ class DiffusionMechanism(Mechanism):
     @torch.no_grad()
     def generate(self, parents: Parents, noise: Noise) -> Tensor:
         """The image under these parents; rows abducted elsewhere start from their factual parents."""
-        guidance, known = self.spec.guidance, noise["known"]
-        factual = Factual(
-            {name: _where(known, noise[f"factual.{name}"], parents[name]) for name in self.parents}, known
-        )
+        guidance, predictor = self.spec.guidance, self.predictor
+        if not guidance.automatic or predictor is None or not bool(noise["known"].any()):
+            return self._decode(guidance, parents, noise)
+        factual, lowest = self._factual(parents, noise), self.spec.solver.levels()[0]
+
+        def decode(strength: float, rows: Tensor) -> Tensor:
+            return self._decode(guidance.at(strength), _rows(parents, rows), noise.rows(rows))
+
+        def accept(images: Tensor, rows: Tensor) -> Tensor:
+            before, after = _rows(factual, rows), _rows(parents, rows)
+            return accepted(predictor, images, lowest, before, after, guidance.target)
+
+        return smallest_strengths(guidance.candidates, decode, accept, noise.n, noise["known"].device)
+
+    def _factual(self, parents: Parents, noise: Noise) -> Factual:
+        """Where rows start from; prior samples from what they are asked for."""
+        known = noise["known"]
+        values = {name: _where(known, noise[f"factual.{name}"], parents[name]) for name in self.parents}
+        return Factual(values, known)
+
+    def _decode(self, guidance: Guidance, parents: Parents, noise: Noise) -> Tensor:
+        known, factual = noise["known"], self._factual(parents, noise)
 
         def eps(x: Tensor, sigma: float) -> Tensor:
             return guidance.eps(self.denoiser, self.predictor, x, sigma, factual, parents)
@@ -229,6 +248,10 @@ class DiffusionMechanism(Mechanism):
         canonical = {name: getattr(torch, parent.dtype) for name, parent in self.parents.items()}
         leaves = {f"factual.{name}": factual[name].to(dtype) for name, dtype in canonical.items()}
         return {"known": known} | leaves
+
+
+def _rows(values: Parents, index: Tensor) -> dict[str, Tensor]:
+    return {name: value[index] for name, value in values.items()}
 
 
 def _where(mask: Tensor, yes: Tensor, no: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor
 import causalgen as cg
 from causalgen.results import Counterfactual
 
-__all__ = ["AXIOMS", "Case", "case_of"]
+__all__ = ["AXIOMS", "ROWS", "Case", "draw_rows", "facts", "full", "near", "same"]
 
 ROWS = 5
 
@@ -43,10 +43,9 @@ class Case:
         return [node for node in self.nodes if self.scm.variables[node].type != "image"]
 
 
-def case_of(scm: cg.SCM, seed: int) -> Case:
-    """Rows for a model."""
-    evidence, others = scm.sample(ROWS, seed=seed), scm.sample(ROWS, seed=seed + 1)
-    return Case(scm, dict(evidence), dict(others), np.random.default_rng(seed))
+def draw_rows(scm: cg.SCM, seed: int) -> tuple[dict, dict]:
+    """Evidence and alternatives for a model."""
+    return tuple(dict(scm.sample(ROWS, seed=each)) for each in (seed, seed + 1))
 
 
 def full(cf: Counterfactual, node: str) -> Tensor:
@@ -72,7 +71,9 @@ def near(found: Tensor, expected: Tensor, what: str) -> None:
         same(found, expected, what)
         return
     tolerance = 1e-8 if expected.dtype == torch.float64 else 1e-4
-    torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance, msg=lambda text: f"{what}: {text}")
+    torch.testing.assert_close(
+        found, expected, rtol=tolerance, atol=tolerance, msg=lambda text: f"{what}: {text}"
+    )
 
 
 def all_same(one: Counterfactual, other: Counterfactual, nodes: Iterable[str], what: str) -> None:
@@ -95,14 +96,18 @@ def consistency(case: Case, samples: int | None) -> None:
     cf = ab.counterfactual({node: mixed})
     for each in case.nodes:
         values = full(cf, each).reshape(samples or 1, ROWS, -1)[:, kept]
-        same(values, facts(case, each, samples or 1).reshape(samples or 1, ROWS, -1)[:, kept], f"rows of {each}")
+        same(
+            values,
+            facts(case, each, samples or 1).reshape(samples or 1, ROWS, -1)[:, kept],
+            f"rows of {each}",
+        )
 
 
 def _no_ops(case: Case) -> list[dict]:
     (node,) = case.some()
     numbers = [each for each in case.nodes if case.scm.variables[each].type == "continuous"]
     identity = [{node: lambda natural: natural}]
-    return identity + [{numbers[0]: cg.Shift(0)}, {numbers[-1]: cg.Scale(1)}] if numbers else identity
+    return [*identity, {numbers[0]: cg.Shift(0)}, {numbers[-1]: cg.Scale(1)}] if numbers else identity
 
 
 def _mixed_rows(case: Case, node: str) -> tuple:
@@ -139,7 +144,7 @@ def composition(case: Case, samples: int | None) -> None:
 
 def reversibility(case: Case, samples: int | None) -> None:
     """Y_xw = y and W_xy = w imply Y_x = y; and what is fully known goes there and back again."""
-    x, w, y = (case.random.permutation(case.tabular())[:3].tolist() + [None])[:3]
+    x, w, y = [*case.random.permutation(case.tabular())[:3].tolist(), None][:3]
     ab = case.scm.abduct(case.evidence, seed=0)
     set_x = {x: case.others[x]}
     if y is not None:
@@ -160,7 +165,7 @@ def reversibility(case: Case, samples: int | None) -> None:
 
 
 def non_descendants(case: Case, samples: int | None) -> None:
-    """What is not downstream stays, bit for bit, copied or regenerated."""
+    """What is not downstream stays, bit for bit, copied or not; what is, does not depend on copying."""
     ab = case.scm.abduct(case.evidence, num_samples=samples, seed=0)
     null = ab.counterfactual({}, copy_unaffected=False)
     do = {node: case.others[node] for node in case.some(2)}
@@ -169,6 +174,8 @@ def non_descendants(case: Case, samples: int | None) -> None:
     for node in apart:
         same(full(copied, node), facts(case, node, samples or 1), f"do({list(do)}), node {node}")
     all_same(remade, null, apart, f"do({list(do)}) remade")
+    for node in case.nodes:
+        near(full(remade, node), full(copied, node), f"do({list(do)}) remade against copied, node {node}")
 
 
 def commutation(case: Case, samples: int | None) -> None:

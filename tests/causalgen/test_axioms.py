@@ -2,27 +2,33 @@
 
 import functools
 
+import numpy as np
 import pytest
 
-from tests.causalgen.axioms import AXIOMS, case_of
+from tests.causalgen.axioms import AXIOMS, Case, draw_rows
 from tests.causalgen.models.kinds import KINDS
 from tests.causalgen.models.mixed import around, random_mixed
 
-model_around = functools.cache(around)
+
+@functools.cache
+def setting(kind, seed):
+    """A model around a mechanism, with rows."""
+    scm = around(kind) if seed == 1 else setting(kind, 1)[0]
+    return scm, *draw_rows(scm, seed)
 
 
 @pytest.mark.parametrize("axiom", AXIOMS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_mechanism(kind, axiom):
-    scm = model_around(kind)
     for seed, samples in ((1, None), (2, 3)):
-        AXIOMS[axiom](case_of(scm, seed), samples)
+        AXIOMS[axiom](Case(*setting(kind, seed), np.random.default_rng(seed)), samples)
 
 
 def hold(seed):
     scm = random_mixed(seed)
+    case = Case(scm, *draw_rows(scm, seed), np.random.default_rng(seed))
     for axiom in AXIOMS.values():
-        axiom(case_of(scm, seed), None if seed % 2 else 3)
+        axiom(case, None if seed % 2 else 3)
 
 
 @pytest.mark.parametrize("seed", range(100))

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 
 import causalgen as cg
 from tests.causalgen.models.discrete import random_discrete, tabled
+from tests.causalgen.models.linear import additive
 from tests.causalgen.oracles.couplings import gumbel_coupling, monotone_coupling, rejected_gumbels
 
 seeds = st.integers(0, 2**32 - 1)
@@ -179,7 +180,7 @@ def test_the_missing_bit_of_a_parity_is_known_for_certain(bits):
 @settings(max_examples=25, deadline=None)
 @given(seed=seeds, classes=st.integers(2, 4))
 def test_a_hidden_class_is_told_by_its_measurements(seed, classes):
-    """A mixture: p(class | numbers) by Bayes' rule, where the numbers are linear in the class and each other."""
+    """A mixture, by Bayes' rule; the numbers are linear in the class and in each other."""
     random = np.random.default_rng(seed)
     prior, offsets = random.dirichlet(np.ones(classes)), random.normal(size=(classes, 2))
     slope, scale = random.normal(), random.uniform(0.3, 2, 2)
@@ -196,8 +197,6 @@ def test_a_hidden_class_is_told_by_its_measurements(seed, classes):
 
 def mixture(prior, offsets, slope, scale):
     """k -> a -> b <- k."""
-    from tests.causalgen.models.linear import additive
-
     k, number = cg.Categorical(len(prior)), cg.Continuous()
     one, two = offsets[:, :1], np.concatenate([offsets[:, 1:], [[slope]]])
     mechanisms = {

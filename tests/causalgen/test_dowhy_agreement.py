@@ -23,9 +23,8 @@ def scm():
     graph = nx.DiGraph()
     graph.add_nodes_from(PARENTS)
     graph.add_edges_from((parent, node) for node, parents in PARENTS.items() for parent in parents)
-    linear, root = cg.mechanisms.Additive(noise="empirical"), cg.mechanisms.Empirical()
-    # All rows, as there: none held out.
-    linear = linear.model_copy(update={"training": linear.training.model_copy(update={"validation": 0.0})})
+    linear = cg.mechanisms.Additive(noise="empirical", training={"validation": 0})  # all rows, as there
+    root = cg.mechanisms.Empirical()
     return cg.SCM(
         graph,
         {node: cg.Continuous() for node in PARENTS},

@@ -10,9 +10,8 @@ from hypothesis import given, settings
 
 import causalgen as cg
 from causalgen.engine import act, predict
-from causalgen.world import World
 from causalgen.interventions import interventions
-from mechanisms.base import Noise
+from causalgen.world import World
 from tests.causalgen.models.linear import random_linear
 
 seeds = st.integers(0, 2**32 - 1)
@@ -187,8 +186,8 @@ def surprise(draws, mean, covariance):
     return max(first.max(), (np.abs(deviation.T @ deviation / n - covariance) / error).max())
 
 
-# A standard error of a product of normals has fatter tails than a normal; at these n, 8 of them in any of some
-# 10,000 figures are less likely than one in a million, and the seeds are fixed.
+# A product of normals has fatter tails than a normal: at these n, 8 standard errors in any of some 10,000
+# figures are less likely than one in a million. And the seeds are fixed.
 RARE = 8
 
 

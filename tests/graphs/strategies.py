@@ -3,7 +3,7 @@
 from hypothesis import strategies as st
 
 from graphs.spec import NodeSpec, SCMSpec
-from graphs.variables import Categorical, Continuous, Image, Variable
+from graphs.variables import Categorical, Continuous, Image, Integer, Variable
 
 __all__ = ["dags", "node_names", "options", "specs", "texts", "variables"]
 
@@ -40,7 +40,15 @@ def continuous(draw: st.DrawFn) -> Continuous:
     return Continuous(lower, upper, draw(texts), draw(st.lists(sizes, max_size=2)))
 
 
-variables: st.SearchStrategy[Variable] = categoricals | continuous() | images
+@st.composite
+def integers(draw: st.DrawFn) -> Integer:
+    """An integer variable with any mix of bounds."""
+    lower = draw(st.none() | st.integers(-(2**53) + 1, 2**53 - 2))
+    upper = draw(st.none() | st.integers(-(2**53) + 1 if lower is None else lower + 1, 2**53 - 1))
+    return Integer(lower, upper, draw(texts))
+
+
+variables: st.SearchStrategy[Variable] = categoricals | continuous() | images | integers()
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | texts
 options = st.dictionaries(
     texts,

@@ -16,6 +16,7 @@ LAWS = {
     "cauchy": [[1.0, 2.0]],
     "exponential": [[3.0]],
     "gamma": [[2.5, 2.0], [0.7, 0.1]],
+    "geometric": [[0.3], [0.9], [1.0]],
     "gumbel": [[-1.0, 2.0]],
     "half_normal": [[2.0]],
     "laplace": [[1.0, 0.5]],

@@ -11,8 +11,8 @@ Images come as everywhere at the border: (N, C, H, W), uint8 in 0..255 or floats
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import cast
+from functools import partial
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -76,9 +76,10 @@ class Judges:
         }
         if roles.numbers:
             makers["regressor"] = lambda: Regressor(image, recipe.regressor.width, roles.outputs)
-        self.networks: dict[str, nn.Module] = {
-            key: build(make, key).eval().requires_grad_(False) for key, make in makers.items()
-        }
+        with torch.random.fork_rng(devices=[]):  # torch draws weights as soon as there is a layer
+            self.networks: dict[str, nn.Module] = {
+                key: build(make, key).eval().requires_grad_(False) for key, make in makers.items()
+            }
 
     def __repr__(self) -> str:
         parameters = sum(each.numel() for net in self.networks.values() for each in net.parameters())
@@ -102,6 +103,14 @@ class Judges:
         values = self._apply(self.networks["regressor"], images).double().numpy()
         return self.roles.by_name(values)
 
+    @property
+    def readers(self) -> dict[str, Callable[[object], NDArray[Any]]]:
+        """What reads each variable from images, by name: the ``judges`` of ``metrics.effectiveness``."""
+        reads: dict[str, Callable[[object], NDArray[Any]]] = {self.roles.label: self.classes}
+        for name in self.roles.numbers:
+            reads[name] = partial(self._number, name)
+        return reads
+
     def latents(self, images: object) -> tuple[Tensor, Tensor]:
         """Mean and log-variance of q(z | x), each (N, latent) float64: the ``encode`` of CLD."""
         both = self._apply(lambda part: torch.cat(self.networks["variational"](part), 1), images)
@@ -118,7 +127,7 @@ class Judges:
         if not self.sha256:
             raise MechanismError(
                 f"The judges of {self.name} have no checksum yet, and a distance in their features must "
-                "name it. Save them first: judges.save(folder)."
+                "name it. Save them first: save_judges(judges, folder)."
             )
         classifier = cast(Classifier, self.networks["classifier"])
 
@@ -155,19 +164,8 @@ class Judges:
 
         return reconstruct
 
-    def save(self, folder: Path | str, card: str | None = None) -> None:
-        """Save to a folder, atomically: weights, ``manifest.json`` and ``README.md``.
-
-        Args:
-            folder: where to; an earlier set of judges is replaced.
-            card: the README; written from what is known by default.
-
-        Raises:
-            CheckpointError: the folder holds something else, or cannot be written; it is unchanged then.
-        """
-        from causalgen.metrics.judges.storage import save_judges  # it imports this class
-
-        save_judges(self, folder, card)
+    def _number(self, name: str, images: object) -> NDArray[np.float64]:
+        return self.numbers(images)[name]
 
     def _autoencoders(self) -> nn.ModuleList:
         return cast(nn.ModuleList, self.networks["autoencoders"])

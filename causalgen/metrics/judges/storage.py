@@ -23,11 +23,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from causalgen.atomic import swap_folder, sync_folder, write_synced
 from causalgen.metrics.judges.card import card_text
 from causalgen.metrics.judges.judges import Judges
 from causalgen.metrics.judges.recipe import Recipe
 from causalgen.metrics.judges.roles import Roles
-from causalgen.saving.atomic import swap_folder, sync_folder, write_synced
 from causalgen.saving.libraries import library_versions
 from graphs.errors import CausalgenError, CheckpointError, ChecksumError, FormatVersionError, UnknownNameError
 from graphs.variables import Variable
@@ -75,7 +75,7 @@ def load_judges(name: Path | str) -> Judges:
     """Judges that ship with the package, by the name of their data set, or those in a folder.
 
     Args:
-        name: such as "mnist", or a folder that ``Judges.save`` wrote; a folder of that name comes first.
+        name: such as "mnist", or a folder that ``save_judges`` wrote; a folder of that name comes first.
 
     Raises:
         UnknownNameError: neither a folder nor a data set whose judges ship.
@@ -114,7 +114,14 @@ def load_judges(name: Path | str) -> Judges:
 
 
 def save_judges(judges: Judges, folder: Path | str, card: str | None = None) -> None:
-    """Save judges to a folder, atomically; see ``Judges.save``.
+    """Save judges to a folder, atomically: weights, ``manifest.json`` and ``README.md``.
+
+    From then on ``judges.sha256`` has the checksums.
+
+    Args:
+        judges: trained.
+        folder: where to; earlier judges in it are replaced.
+        card: the README; by default it is written from what is known.
 
     Raises:
         CheckpointError: the folder holds something else, or cannot be written; it is unchanged then.

@@ -1,106 +1,178 @@
-"""Gradient steps for one judge, deterministic: the seed and the name decide every draw.
+"""Training the judges of a data set, one network after the other, all deterministic.
 
-AdamW with a linear warm-up and half a cosine, as ``causalgen.fitting`` fits mechanisms; a judge is no
-mechanism (it has no parents and no noise), so it has this short loop of its own.
+Each class's autoencoder sees the rows of its class alone. The classifier sees its images moved about, which
+no other judge does: the others must take an image as it is.
 """
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Mapping
+from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from causalgen.fitting.progress import FitProgress
-from causalgen.fitting.training_loop import learning_rate
-from causalgen.seeds import keyed_generator, keyed_seed, seed_layers
-from graphs.errors import MechanismError
-from mechanisms.training import Training
+from causalgen.data.reading import read_data
+from causalgen.data.table import Table
+from causalgen.metrics.image_rows import rows_of_class
+from causalgen.metrics.judges.augmentation import moved
+from causalgen.metrics.judges.autoencoder import Autoencoder
+from causalgen.metrics.judges.classifier import Classifier
+from causalgen.metrics.judges.judges import Judges
+from causalgen.metrics.judges.loop import as_floats, build, train
+from causalgen.metrics.judges.recipe import Recipe
+from causalgen.metrics.judges.regressor import Regressor
+from causalgen.metrics.judges.roles import Roles, find_roles
+from causalgen.metrics.judges.variational import VariationalAutoencoder
+from graphs.variables import Variable
 
-__all__ = ["Augmentation", "as_floats", "build", "train"]
+__all__ = ["train_judges"]
 
-Network = TypeVar("Network", bound=nn.Module)
-
-Augmentation = Callable[[Tensor, torch.Generator], Tensor]
-"""Images (B, C, H, W) to such images, with the generator's draws."""
+FEWEST = 20
+"""Training rows that every class must have."""
 
 
-def build(make: Callable[[], Network], seed: int, name: str) -> Network:
-    """A network with initial weights that depend on the seed and the name alone."""
-    with torch.random.fork_rng(devices=[]):
-        seed_layers(keyed_seed(seed, "judge", name, "weights"), torch.device("cpu"))
-        return make()
-
-
-def train(
-    network: nn.Module,
-    loss: Callable[[Tensor, Tensor, torch.Generator], Tensor],
-    images: Tensor,
-    targets: Tensor,
-    settings: Training,
+def train_judges(
+    data: object,
+    variables: Mapping[str, Variable],
     *,
-    name: str,
-    seed: int,
-    augmentation: Augmentation | None = None,
+    test: object = None,
+    name: str = "judges",
+    image: str | None = None,
+    label: str | None = None,
+    recipe: Recipe | None = None,
+    seed: int = 0,
     progress: bool = True,
-) -> None:
-    """Train a network in place and leave it in evaluation mode.
+) -> Judges:
+    """Train judges of a data set; give them training rows only.
 
     Args:
-        network: the judge.
-        loss: its loss.
-        images: (N, C, H, W) uint8, or float32 in [0, 1].
-        targets: (N, ...), what the loss compares with.
-        settings: of the loop; ``ema``, ``precision`` and ``validation`` are not used here.
-        name: seeds and shows.
-        seed: the same seed gives the same weights on the same machine and number of threads.
-        augmentation: changes the images of each batch.
-        progress: show a bar.
+        data: anything that ``SCM.fit`` takes.
+        variables: an image, the categorical variable that it shows, and continuous variables that it shows.
+        test: rows to measure the judges on, which they are not trained on, for ``told["figures"]``.
+        name: of the data set, for reports.
+        image: name of the image, where there are several.
+        label: name of the category, where there are several.
+        recipe: sizes and lengths of training; the defaults fit images of about 28 x 28.
+        seed: the same seed gives the same judges, on the same machine and number of threads.
+        progress: show a bar for each.
 
     Raises:
-        MechanismError: the loss is no longer finite.
+        DataError: the data are wrong, or a class has fewer than 20 rows.
+        SpecError: no image, no category, or several and none is named.
+        ShapeError: an image whose height or width is no multiple of 4.
     """
-    batches = math.ceil(len(images) / settings.batch_size)
-    total, step, began = batches * settings.epochs, 0, time.perf_counter()
-    optimizer = torch.optim.AdamW(network.parameters(), weight_decay=settings.weight_decay, fused=True)
-    noise = keyed_generator(seed, "judge", name, "noise")
-    # Channels last: steps of such small convolutions take about a quarter less time on CPUs.
-    network.train().requires_grad_(True).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    with FitProgress(name, total, enabled=progress) as bar:
-        for epoch in range(settings.epochs):
-            order = torch.randperm(
-                len(images), generator=keyed_generator(seed, "judge", name, "order", epoch)
-            )
-            for rows in order.tensor_split(batches):
-                pixels = as_floats(images[rows]).contiguous(memory_format=torch.channels_last)
-                pixels = pixels if augmentation is None else augmentation(pixels, noise)
-                for group in optimizer.param_groups:
-                    group["lr"] = learning_rate(step, total, settings)
-                optimizer.zero_grad()
-                value = loss(pixels, targets[rows], noise)
-                value.backward()
-                nn.utils.clip_grad_norm_(network.parameters(), settings.gradient_clip)
-                optimizer.step()
-                step += 1
-                if step % 20 == 0 or step == total:
-                    _show(bar, step, total, value, settings, time.perf_counter() - began)
-    network.eval().requires_grad_(False).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    roles = find_roles(variables, image=image, label=label)
+    chosen = recipe if recipe is not None else Recipe()
+    table = read_data(data, roles.variables)
+    unseen = None if test is None else read_data(test, roles.variables)
+    by_class = _rows_by_class(table, roles)
+    began = time.perf_counter()
+    judges = Judges(name, roles, chosen, build=lambda make, key: build(make, seed, key))
+    _Training(judges, table, seed, progress).run(by_class)
+    judges.told |= {
+        "seed": seed,
+        "training_rows": table.rows,
+        "training_data": table.fingerprint(list(roles.variables)),
+        "training_seconds": round(time.perf_counter() - began, 1),
+        "threads": torch.get_num_threads(),
+    }
+    if unseen is not None:
+        judges.told["figures"] = _figures(judges, unseen)
+        judges.told["test_rows"] = unseen.rows
+    return judges
 
 
-def as_floats(images: Tensor) -> Tensor:
-    """Pixels in [0, 1], float32."""
-    return images.float().div(255) if images.dtype == torch.uint8 else images
+def _rows_by_class(table: Table, roles: Roles) -> list[Tensor]:
+    codes = np.asarray(table[roles.label])
+    where = f"Training judges, column {roles.label!r}"
+    found = [rows_of_class(codes, code, fewest=FEWEST, where=where) for code in range(roles.category.size)]
+    return [torch.from_numpy(rows) for rows in found]
 
 
-def _show(bar: FitProgress, step: int, total: int, loss: Tensor, settings: Training, seconds: float) -> None:
-    value = float(loss.detach())
-    if not math.isfinite(value):
-        raise MechanismError(
-            f"The loss of a judge became {value} by step {step}. "
-            f"Lower its training.learning_rate (now {settings.learning_rate:g})."
+class _Training:
+    """One call of ``train_judges``."""
+
+    def __init__(self, judges: Judges, table: Table, seed: int, progress: bool) -> None:
+        self._judges, self._seed, self._progress = judges, seed, progress
+        self._images = _pixels(table, judges.roles)
+        self._codes = torch.from_numpy(np.asarray(table[judges.roles.label]))
+        self._table = table
+
+    def run(self, by_class: list[Tensor]) -> None:
+        """Train every network."""
+        recipe, networks = self._judges.recipe, self._judges.networks
+        classifier = cast(Classifier, networks["classifier"])
+        options = {"seed": self._seed, "progress": self._progress}
+        train(
+            classifier,
+            classifier.loss,
+            self._images,
+            self._codes,
+            recipe.classifier.training,
+            name="classifier",
+            augmentation=moved,
+            **options,
         )
-    pace = seconds / step
-    bar.update(step, value, settings.batch_size / pace, pace * (total - step))
+        *each, whole = [cast(Autoencoder, net) for net in cast(nn.ModuleList, networks["autoencoders"])]
+        for code, (net, rows) in enumerate(zip(each, by_class, strict=True)):
+            settings = recipe.class_autoencoder.training
+            images = self._images[rows]
+            train(net, net.loss, images, rows, settings, name=f"autoencoder of class {code}", **options)
+        settings = recipe.autoencoder.training
+        train(whole, whole.loss, self._images, self._codes, settings, name="autoencoder of all", **options)
+        net = cast(VariationalAutoencoder, networks["variational"])
+        settings = recipe.variational.training
+        train(net, net.loss, self._images, self._codes, settings, name="variational autoencoder", **options)
+        if "regressor" in networks:
+            reader = cast(Regressor, networks["regressor"])
+            values = _numbers(self._table, self._judges.roles)
+            reader.standardise(values)
+            settings = recipe.regressor.training
+            train(reader, reader.loss, self._images, values, settings, name="regressor", **options)
+
+
+def _pixels(table: Table, roles: Roles) -> Tensor:
+    """Images as uint8, or as floats in [0, 1]."""
+    column = table[roles.image]
+    if column.dtype == np.uint8:
+        return torch.from_numpy(column)
+    return torch.from_numpy(roles.picture.decode(column)).float()
+
+
+def _numbers(table: Table, roles: Roles) -> Tensor:
+    """(N, outputs) float32."""
+    columns = [np.asarray(table[name]).reshape(table.rows, -1) for name in roles.numbers]
+    return torch.from_numpy(np.concatenate(columns, 1)).float()
+
+
+def _figures(judges: Judges, table: Table) -> dict[str, float]:
+    """How good the judges are on rows they have not seen."""
+    roles = judges.roles
+    codes = np.asarray(table[roles.label])
+    pixels = as_floats(_pixels(table, roles))
+    figures = {"accuracy": float((judges.classes(pixels) == codes).mean())}
+    own = judges.class_autoencoder(codes)(pixels)
+    other = judges.class_autoencoder((codes + 1) % roles.category.size)(pixels)
+    for what, made in (
+        ("of its class", own),
+        ("of the next class", other),
+        ("of all", judges.autoencoder(pixels)),
+    ):
+        error = (made - pixels).square().flatten(1).sum(1).mean()
+        figures[f"squared error, autoencoder {what}"] = float(error)
+    variational = cast(VariationalAutoencoder, judges.networks["variational"])
+    figures["negative evidence lower bound (nats)"] = _bound(variational, pixels)
+    if roles.numbers:
+        for name, seen in judges.numbers(pixels).items():
+            figures[f"mean absolute error of {name}"] = float(np.abs(seen - table[name]).mean())
+    return {what: round(value, 5) for what, value in figures.items()}
+
+
+@torch.no_grad()
+def _bound(network: VariationalAutoencoder, pixels: Tensor) -> float:
+    generator = torch.Generator().manual_seed(0)
+    parts = pixels.split(1000)
+    return sum(float(network.loss(part, part, generator)) * len(part) / len(pixels) for part in parts)

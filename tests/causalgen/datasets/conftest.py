@@ -32,6 +32,7 @@ def published_folder(rows, tmp_path):
     folder.mkdir()
     (folder / "t10k-images-idx3-ubyte.gz").write_bytes(idx_bytes(rows["published"]))
     (folder / "t10k-labels-idx1-ubyte.gz").write_bytes(idx_bytes(rows["label"]))
-    lines = [f"{n},{t!r},{i!r}" for n, (t, i) in enumerate(zip(rows["thickness"].tolist(), rows["intensity"].tolist()))]
+    values = zip(rows["thickness"].tolist(), rows["intensity"].tolist(), strict=True)
+    lines = [f"{row},{thickness!r},{intensity!r}" for row, (thickness, intensity) in enumerate(values)]
     (folder / "t10k-morpho.csv").write_text("\n".join(["index,thickness,intensity", *lines, ""]))
     return folder

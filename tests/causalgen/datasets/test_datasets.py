@@ -3,6 +3,7 @@
 import gzip
 import json
 
+import networkx as nx
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -87,7 +88,10 @@ def test_the_published_folder_is_read(rows, published_folder):
         ("", "Cannot read the table"),
         ("index,thickness,intensity\n0,2,100\n", "has 1 rows, but there are 24 images"),
         ("index,thickness,intensity\n1,2,100\n", "'index' must count the rows from 0"),
-        ("thickness,intensity\n2,100\nthick,100\n", "row 1: expected thickness to be a number above 0, got 'thick'"),
+        (
+            "thickness,intensity\n2,100\nthick,100\n",
+            "row 1: expected thickness to be a number above 0, got 'thick'",
+        ),
         ("thickness,intensity\n2,300\n", r"row 0: expected intensity to be a number in \(0, 255\]"),
         ("thickness,intensity\n2,\n", "row 0: expected intensity"),
     ],
@@ -119,7 +123,9 @@ def test_attributes_follow_their_law():
     np.testing.assert_array_equal(cg.datasets.draw_attributes(40_000, seed=3)["thickness"], thickness)
 
 
-def test_the_command_with_published_tables_makes_the_published_images(rows, mnist_folder, published_folder, tmp_path):
+def test_the_command_with_published_tables_makes_the_published_images(
+    rows, mnist_folder, published_folder, tmp_path
+):
     out = tmp_path / "out"
     result = run(
         "data", "morphomnist", "--mnist", mnist_folder, "--out", out, "--split", "test",
@@ -208,7 +214,11 @@ def test_the_source_string_matches_nodes_by_name_or_type(rows, published_folder)
         ("morphomnist:", NODES, "names no folder"),
         ("morphomnist:{}", NODES, "neither train-images-idx3-ubyte nor"),
         ("morphomnist:{}:test", {"thicknes": NODES["thickness"]}, "Did you mean 'thickness'"),
-        ("morphomnist:{}:test", {"a": cg.Image(1, 28, 28), "b": cg.Image(1, 28, 28)}, "'a' .* means no column"),
+        (
+            "morphomnist:{}:test",
+            {"a": cg.Image(1, 28, 28), "b": cg.Image(1, 28, 28)},
+            "'a' .* means no column",
+        ),
         ("morphomnist:{}:test", {"image": cg.Image(1, 32, 32)}, "32"),
         ("morphomnist:{}:test", {"digit": cg.Categorical(3)}, "digit"),
         ("morphomnist:{}:test", {"intensity": cg.Continuous(upper=100)}, "intensity"),
@@ -220,8 +230,10 @@ def test_a_source_that_does_not_fit_is_told(published_folder, source, nodes, mes
 
 
 def test_a_model_is_fitted_on_a_folder(published_folder):
+    graph = nx.DiGraph([("thickness", "intensity")])
+    graph.add_node("digit")
     scm = cg.SCM(
-        {"digit": [], "thickness": [], "intensity": ["thickness"]},
+        graph,
         variables={name: NODES[name] for name in ("digit", "thickness", "intensity")},
         mechanisms={
             name: cg.mechanisms.Flow(training=cg.mechanisms.Training(epochs=2))

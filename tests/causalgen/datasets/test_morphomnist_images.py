@@ -47,10 +47,10 @@ def test_intensity_is_what_was_asked_for_and_scales_the_image(rows):
 
 
 def test_several_processes_give_the_same_images(rows):
-    images = np.tile(rows["original"], (11, 1, 1))  # more than one worker is sent at a time
+    images = np.tile(rows["original"], (3, 1, 1))  # more than one worker is sent at a time
     made = cg.datasets.morphomnist_images(images, 2.2, 150, workers=2)
     one = cg.datasets.morphomnist_images(rows["original"], 2.2, 150)
-    np.testing.assert_array_equal(made, np.tile(one, (11, 1, 1)))
+    np.testing.assert_array_equal(made, np.tile(one, (3, 1, 1)))
 
 
 def test_no_rows_give_no_images():
@@ -67,7 +67,6 @@ def test_no_rows_give_no_images():
         ({"thickness": [2.0, 0.0]}, cg.DomainError, "Thickness, row 1: expected above 0, got 0"),
         ({"thickness": np.nan}, cg.DomainError, "Thickness, row 0"),
         ({"intensity": [300, 100]}, cg.DomainError, r"Intensity, row 0: expected in \(0, 255\], got 300"),
-        ({"thickness": [2.0, 1e-3]}, cg.DomainError, "Row 1: no stroke is left of the digit at thickness"),
         ({"workers": 0}, cg.DomainError, "at least 1 worker"),
     ],
 )
@@ -75,6 +74,14 @@ def test_bad_input_is_told(rows, change, error, message):
     given = {"digits": rows["original"][2:4], "thickness": 2.0, "intensity": 100.0} | change
     with pytest.raises(error, match=message):
         cg.datasets.morphomnist_images(**given)
+
+
+def test_a_digit_that_vanishes_is_told():
+    across = np.arange(28) - 13.5
+    blot = 255 * (across**2 + across[:, None] ** 2 < 36)
+    images = np.stack([blot, blot]).astype(np.uint8)
+    with pytest.raises(cg.DomainError, match="Row 1: no stroke is left of the digit at thickness 0.001 px"):
+        cg.datasets.morphomnist_images(images, [8, 0.001], 100)
 
 
 @pytest.mark.parametrize("bordered", [True, False])

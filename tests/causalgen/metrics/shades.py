@@ -25,6 +25,8 @@ class Tinted(MechanismSpec, frozen=True):
 
 
 class TintedMechanism(Mechanism):
+    spec: Tinted
+
     def sample_noise(self, n, *, generator):
         return Noise(n, {"pattern": self._mean(n, generator)})
 

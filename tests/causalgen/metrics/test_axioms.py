@@ -9,6 +9,7 @@ from causalgen.metrics.axioms import composition, effectiveness, reversibility
 from graphs.errors import DataError, DomainError, MechanismError, ShapeError, UnknownNameError
 from tests.causalgen.metrics import shades
 
+
 @pytest.fixture(scope="module")
 def data():
     return shades.rows()
@@ -131,9 +132,9 @@ def test_unmeasurable_images_are_counted():
     images = np.zeros((4, 1, 28, 28), dtype=np.float32)
     images[0, 0, 5:20, 12:15] = 1
     variables = {"thickness": cg.Continuous()}
-    found = effectiveness(
-        images, {"thickness": [3.0] * 4}, variables, {"thickness": cg.metrics.thickness}
-    )["thickness"]
+    found = effectiveness(images, {"thickness": [3.0] * 4}, variables, {"thickness": cg.metrics.thickness})[
+        "thickness"
+    ]
     assert found.rows == 1 and found.left_out == 3 and "3 rows not measurable" in str(found)
 
 
@@ -177,8 +178,6 @@ def test_what_cannot_be_asked(data, linear):
     with pytest.raises(DataError, match="empty"):
         effectiveness(images[:0], {"shade": []}, variables, {"shade": shades.shade_of})
     with pytest.raises(DomainError, match="largest value here is 1"):
-        effectiveness(
-            np.ones((60, 1, 6, 6), np.uint8), data, variables, {"shade": shades.shade_of}
-        )
+        effectiveness(np.ones((60, 1, 6, 6), np.uint8), data, variables, {"shade": shades.shade_of})
     with pytest.raises(DomainError, match="0, 1"):
         effectiveness(255 * images, data, variables, {"shade": shades.shade_of})

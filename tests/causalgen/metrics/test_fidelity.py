@@ -110,7 +110,9 @@ def test_true_error_of_the_truth_is_zero_and_beside_it_doing_nothing():
     assert found["shade"]["do nothing"].value == pytest.approx(moved, rel=1e-4)
     lazy = true_counterfactual_error(data["image"], truth, data["image"], {"shade": shades.shade_of})
     for quantity in ("pixels", "shade"):
-        assert lazy[quantity]["counterfactual"] == lazy[quantity]["do nothing"] == found[quantity]["do nothing"]
+        assert (
+            lazy[quantity]["counterfactual"] == lazy[quantity]["do nothing"] == found[quantity]["do nothing"]
+        )
 
 
 def test_what_cannot_be_compared():

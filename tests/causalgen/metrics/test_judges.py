@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 import causalgen as cg
 from causalgen import cli
 from causalgen.metrics.interpretability import im1
-from causalgen.metrics.judges import Judges, Recipe, load_judges, train_judges
+from causalgen.metrics.judges import Judges, Recipe, load_judges, save_judges, train_judges
 from causalgen.metrics.judges.recipe import CodedRecipe, NetworkRecipe
 from causalgen.metrics.judges.roles import find_roles
 from graphs.errors import (
@@ -59,7 +59,7 @@ def judges():
 @pytest.fixture(scope="module")
 def folder(judges, tmp_path_factory):
     place = tmp_path_factory.mktemp("judges") / "bars"
-    judges.save(place)
+    save_judges(judges, place)
     return place
 
 
@@ -80,6 +80,16 @@ def test_judges_see_what_is_there(judges):
     assert np.abs(light - rows["light"]).mean() < 0.5 * chance
     assert judges.told["figures"]["accuracy"] > 0.9
     assert judges.told["training_rows"] == 240
+
+
+def test_readers_serve_effectiveness(judges):
+    rows = make_rows(60, seed=2)
+    wanted = {"kind": rows["kind"], "light": rows["light"]}
+    scores = cg.metrics.effectiveness(rows["picture"], wanted, VARIABLES, judges.readers)
+    assert scores["kind"].value > 0.9
+    assert scores["light"].value == pytest.approx(
+        np.abs(judges.numbers(rows["picture"])["light"] - rows["light"]).mean(), rel=1e-5
+    )
 
 
 def test_class_autoencoders_know_their_class(judges):
@@ -127,17 +137,17 @@ def test_saved_judges_come_back(judges, folder):
 
 
 def test_saving_again_replaces_and_spares_other_folders(judges, folder, tmp_path):
-    judges.save(folder)
+    save_judges(judges, folder)
     assert load_judges(folder).sha256 == judges.sha256
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(CheckpointError, match=r"holds other things \(mine.txt\)"):
-        judges.save(tmp_path)
+        save_judges(judges, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
 @pytest.fixture
 def copy(judges, tmp_path):
-    judges.save(tmp_path / "copy")
+    save_judges(judges, tmp_path / "copy")
     return tmp_path / "copy"
 
 

@@ -12,7 +12,12 @@ from graphs.variables import Categorical, Continuous, Image
 @pytest.mark.parametrize(
     ("successes", "trials", "expected"),
     # Newcombe 1998 (*Statistics in Medicine* 17), table I, method 3.
-    [(81, 263, (0.2553, 0.3662)), (15, 148, (0.0624, 0.1605)), (0, 20, (0.0, 0.1611)), (1, 29, (0.0061, 0.1718))],
+    [
+        (81, 263, (0.2553, 0.3662)),
+        (15, 148, (0.0624, 0.1605)),
+        (0, 20, (0.0, 0.1611)),
+        (1, 29, (0.0061, 0.1718)),
+    ],
 )
 def test_wilson_as_published(successes, trials, expected):
     assert wilson_interval(successes, trials) == pytest.approx(expected, abs=5e-5)
@@ -53,7 +58,7 @@ def test_scores_say_what_they_are():
     ("variable", "one", "other", "expected", "unit"),
     [
         (Image(1, 1, 2), [[[[0.0, 1.0]]]], [[[[0.5, 1.0]]]], 63.75, "L1 on 0..255"),
-        (Image(1, 1, 2), np.uint8([[[[0, 255]]]]), [[[[0.5, 1.0]]]], 63.75, "L1 on 0..255"),
+        (Image(1, 1, 2), np.array([[[[0, 255]]]], dtype=np.uint8), [[[[0.5, 1.0]]]], 63.75, "L1 on 0..255"),
         (Continuous(unit="px"), [1.0], [3.5], 2.5, "px"),
         (Continuous(lower=0), [1.0], [-0.5], 1.5, "its unit"),
         (Continuous(shape=(2,)), [[1.0, 2.0]], [[2.0, 5.0]], 2.0, "its unit"),

@@ -1,4 +1,4 @@
-"""Every kind of mechanism, as small as it gets, ready without training: closed forms, or weights moved at random.
+"""Every kind of mechanism, as small as it gets, ready without training: solved, or weights moved at random.
 
 A kind says which variable it is for, which parents it can have, and its options given these.
 """
@@ -68,12 +68,14 @@ def _plausible(kind: Kind, parents: Variables, rows: Mapping[str, Tensor], n: in
     level = sum((rows[name].reshape(n, -1).double().mean(1).numpy() for name in parents), np.zeros(n))
     level = level / (1 + np.abs(level).max())
     if variable.type == "categorical":
-        codes = (np.floor(level * variable.size).astype(int) + random.integers(0, variable.size, n))
+        codes = np.floor(level * variable.size).astype(int) + random.integers(0, variable.size, n)
         return variable.decode(codes % variable.size)
     if variable.type == "image":
         noise = random.random((n, *variable.event_shape))
         return ((noise + level[:, None, None, None] + 1) / 3).astype(np.float32)
-    value = random.normal(size=(n, *variable.event_shape)) + 2 * level.reshape(n, *[1] * len(variable.event_shape))
+    value = random.normal(size=(n, *variable.event_shape)) + 2 * level.reshape(
+        n, *[1] * len(variable.event_shape)
+    )
     if variable.lower is not None and variable.upper is not None:
         value = variable.lower + (variable.upper - variable.lower) / (1 + np.exp(-value))
     elif variable.lower is not None:
@@ -143,9 +145,9 @@ _NUMBER, _PAIR = cg.Continuous(), cg.Continuous(shape=(2,))
 _NORMAL = {"normal": [0, 1]}
 _SMALL = {"hidden": (8,)}
 _DIFFUSION = {
-    "backbone": {"channels": (8, 16)},
+    "backbone": {"channels": (8, 8)},
     "predictor": None,
-    "solver": {"kind": "anchored", "steps": 3},
+    "solver": {"kind": "anchored", "steps": 2},
 }
 
 KINDS: dict[str, Kind] = {
@@ -160,7 +162,9 @@ KINDS: dict[str, Kind] = {
     ),
     "additive, linear": Kind(_NUMBER, _given(cg.mechanisms.Additive()), _anything),
     "additive, vector": Kind(_PAIR, _given(cg.mechanisms.Additive()), _anything),
-    "additive, network": Kind(_NUMBER, _given(cg.mechanisms.Additive(function="network", **_SMALL)), _anything),
+    "additive, network": Kind(
+        _NUMBER, _given(cg.mechanisms.Additive(function="network", **_SMALL)), _anything
+    ),
     "additive, empirical": Kind(_PAIR, _given(cg.mechanisms.Additive(noise="empirical")), _anything),
     "additive, empirical network": Kind(
         _NUMBER, _given(cg.mechanisms.Additive(function="network", noise="empirical", **_SMALL)), _anything
@@ -174,6 +178,8 @@ KINDS: dict[str, Kind] = {
     "flow, grid": Kind(
         cg.Continuous(lower=0), _given(cg.mechanisms.Flow(dequantize=0.5, **_SMALL)), _anything, step=0.5
     ),
+    "flow, integer": Kind(cg.Integer(0, 9), _given(cg.mechanisms.Flow(**_SMALL)), _anything, step=1),
+    "equation, integer": Kind(cg.Integer(), _equation("2 * round(PA) - u", u={"poisson": [2]}), _plain),
     "categorical, table": Kind(cg.Categorical(3), _given(cg.mechanisms.Categorical()), _codes),
     "categorical, network": Kind(
         cg.Categorical(["red", "green", "blue"]),

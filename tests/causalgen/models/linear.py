@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import networkx as nx
 import numpy as np
@@ -44,11 +44,10 @@ class LinearModel:
 
     def matrices(self, codes) -> LinearGaussian:
         """The numeric part of the model in rows of these categories; one set of intercepts without any."""
-        model, width = self.plain, len(self.plain.variance)
+        model = self.plain
         for node, effect in self.effects.items():
             shift = model.shift + effect[np.asarray(codes[node])]
-            model = LinearGaussian(model.matrix, shift, model.gain, model.variance)
-        assert model.shift.shape[-1] == width
+            model = replace(model, shift=shift)
         return model
 
 
@@ -66,13 +65,15 @@ def additive(variable, parents, weight, bias, scale):
 
 
 def equation(parents, slopes, bias, scale, form):
-    """The same for a scalar by an equation, in one of several ways to write it; no noise at scale 0."""
-    terms = [f"{name} * ({slope!r})" if form else f"({slope!r}) * {name}" for name, slope in zip(parents, slopes)]
+    """The same for a scalar by an equation, in one of three ways to write it; no noise at scale 0."""
+    pairs = zip(parents, slopes, strict=True)
+    terms = [f"{name} * ({slope!r})" if form else f"({slope!r}) * {name}" for name, slope in pairs]
     if scale == 0:
         return cg.mechanisms.Equation(value=" + ".join([*terms, f"({bias!r})"]))
     noise = ["u", f"({scale!r}) * u", "-u"][form]
-    law = {"u": {"normal": [bias, scale] if form == 0 else [0.0, 1.0 if form == 1 else scale]}}
-    return cg.mechanisms.Equation(value=" + ".join([*terms, f"({0.0 if form == 0 else bias!r})", noise]), noise=law)
+    mean, deviation = (bias, scale) if form == 0 else (0.0, 1.0 if form == 1 else scale)
+    value = " + ".join([*terms, f"({0.0 if form == 0 else bias!r})", noise])
+    return cg.mechanisms.Equation(value=value, noise={"u": {"normal": [mean, deviation]}})
 
 
 def random_linear(
@@ -91,7 +92,9 @@ def random_linear(
     """
     random = np.random.default_rng(seed)
     kinds = {f"k{k}": int(random.integers(2, 5)) for k in range(categories)}
-    widths = {f"n{k}": int(random.integers(1, 4)) if vectors and random.random() < 0.4 else 1 for k in range(nodes)}
+    widths = {
+        f"n{k}": int(random.integers(1, 4)) if vectors and random.random() < 0.4 else 1 for k in range(nodes)
+    }
     names, total = list(widths), sum(widths.values())
     ends = np.cumsum(list(widths.values())).tolist()
     parts = {name: slice(end - widths[name], end) for name, end in zip(names, ends, strict=True)}
@@ -109,9 +112,8 @@ def random_linear(
     for k, name in enumerate(names):
         part, width = parts[name], widths[name]
         numeric = [names[p] for p in random.permutation(k)[: random.integers(0, parents + 1)]]
-        above = [*numeric, *(each for each in kinds if random.random() < 0.5)]
-        graph.add_edges_from((parent, name) for parent in random.permutation(above).tolist())
-        above = list(graph.predecessors(name))
+        above = random.permutation([*numeric, *(each for each in kinds if random.random() < 0.5)]).tolist()
+        graph.add_edges_from((parent, name) for parent in above)
         scale[part] = 10 ** random.uniform(-2, 2, width) if wide else random.uniform(0.5, 2, width)
         for parent in above:
             if parent in kinds:
@@ -120,19 +122,14 @@ def random_linear(
                 matrix[part, parts[parent]] = random.normal(size=(width, widths[parent]))
         scalar = width == 1 and all(parent in parts and widths[parent] == 1 for parent in above)
         if scalar and random.random() < max(0.4, deterministic):
-            if random.random() < deterministic:
-                scale[part] = 0
+            scale[part] *= random.random() >= deterministic
             slopes = [float(matrix[part.start, parts[parent].start]) for parent in above]
-            form = int(random.integers(3))
-            mechanisms[name] = equation(above, slopes, float(shift[part][0]), float(scale[part][0]), form)
+            figures = float(shift[part][0]), float(scale[part][0])
+            mechanisms[name] = equation(above, slopes, *figures, int(random.integers(3)))
         else:
             weight = [effects[p][:, part] if p in kinds else matrix[part, parts[p]].T for p in above]
-            mechanisms[name] = additive(
-                variables[name],
-                {parent: variables[parent] for parent in above},
-                np.concatenate([np.zeros((0, width)), *weight]),
-                shift[part],
-                scale[part],
-            )
+            weight = np.concatenate([np.zeros((0, width)), *weight])
+            known = {parent: variables[parent] for parent in above}
+            mechanisms[name] = additive(variables[name], known, weight, shift[part], scale[part])
     scm = cg.SCM(graph, variables, mechanisms)
     return LinearModel(scm, parts, effects, LinearGaussian(matrix, shift, np.ones(total), scale**2))

@@ -45,7 +45,7 @@ class _Builder:
 
 
 def around(kind: str) -> cg.SCM:
-    """A model whose node "x" is of this kind, with causes "k" and "c" as it can have them, effects and "z" apart."""
+    """A model whose node "x" is of this kind, with causes "k", "c" if it can have them, effects, "z" apart."""
     made = _Builder(0)
     made.add("k", "categorical, table", [])
     made.add("c", "additive, linear", ["k"])

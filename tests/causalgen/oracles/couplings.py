@@ -2,9 +2,11 @@
 
 Gumbel-max: with exponentials E_k = exp(-u_k), i is chosen under p where E_i / p_i is the least. For i = j the
 chance is 1 / sum_k max(p_k / p_i, q_k / q_i). For i != j condition on r = E_j / E_i, between p_j / p_i and
-q_j / q_i, and integrate E_i out: the density in r is 1 / (1 + r + sum_k max(p_k / p_i, r q_k / q_j))^2 over the
-other categories k, a piecewise rational function whose pieces have an antiderivative.
+q_j / q_i, and integrate E_i out: the density in r is 1 / (1 + r + sum_k max(p_k / p_i, r q_k / q_j))^2, k
+the other categories: a piecewise rational function whose pieces have an antiderivative.
 """
+
+from itertools import pairwise
 
 import numpy as np
 
@@ -30,7 +32,7 @@ def _apart(p: np.ndarray, q: np.ndarray, i: int, j: int) -> float:
     turns = flat[steep > 0] / steep[steep > 0]
     edges = [low, *sorted(turns[(turns > low) & (turns < high)]), high]
     total = 0.0
-    for start, stop in zip(edges[:-1], edges[1:], strict=True):
+    for start, stop in pairwise(edges):
         middle = (start + stop) / 2 if np.isfinite(stop) else start + 1.0
         rising = steep * middle > flat
         intercept, slope = 1 + flat[~rising].sum(), 1 + steep[rising].sum()

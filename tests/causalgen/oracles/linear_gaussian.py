@@ -64,7 +64,7 @@ class LinearGaussian:
         return -0.5 * (distance + log_determinant + values.shape[1] * np.log(2 * np.pi))
 
     def given(self, seen: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Mean (D,) and covariance (D, D) of one row given its columns ``seen``, which may depend on each other."""
+        """Mean (D,) and covariance (D, D) of one row given columns ``seen``, which may determine each other."""
         mean, covariance = np.broadcast_to(self.mean, values.shape), self.covariance
         scale = np.sqrt(np.diag(covariance))
         scale = np.where(scale > 0, scale, 1.0)
@@ -85,7 +85,7 @@ class LinearGaussian:
     def with_rows(
         self, columns: slice, matrix: np.ndarray, shift: np.ndarray | float, gain: float
     ) -> LinearGaussian:
-        """The model whose columns are assigned otherwise: slopes (d, D), intercepts, and the noise's factor."""
+        """The model with other equations for some columns: slopes (d, D), intercepts, the noise's factor."""
         slopes, gains = self.matrix.copy(), self.gain.copy()
         slopes[columns], gains[columns] = matrix, gain
         rows = max(len(np.atleast_2d(self.shift)), len(np.atleast_2d(shift)))

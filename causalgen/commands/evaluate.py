@@ -1,0 +1,70 @@
+"""``causalgen evaluate``: a model and held-out rows -> a report folder with a page.
+
+OUT/index.html    the page; needs no network
+OUT/pictures/     its pictures, apart
+OUT/report.json   every figure, what was asked and what was evaluated
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from causalgen.commands.common import (
+    check_preset,
+    console,
+    image_variables,
+    load_model,
+    use_preset,
+    use_threads,
+)
+from causalgen.evaluating.evaluation_report import REPORT
+from causalgen.saving.result_folder import check_result_folder
+from graphs.errors import DataError
+
+__all__ = ["run_evaluate"]
+
+
+def run_evaluate(
+    model: str,
+    data: str | None,
+    out: Path,
+    *,
+    rows: int | None,
+    full: bool,
+    judges: str | None,
+    truth: Path | None,
+    preset: str | None,
+    seed: int,
+    threads: int | None,
+) -> None:
+    """Evaluate, print the figures, write the folder, and say where the page is."""
+    check_result_folder(out, REPORT)
+    check_preset(preset)
+    use_threads(threads)
+    scm = use_preset(load_model(model), preset)
+    found = None
+    if judges is not None:
+        from causalgen.metrics.judges.storage import load_judges
+
+        found = load_judges(judges)
+    known = None
+    if truth is not None:
+        from causalgen.evaluating.morphomnist_truth import read_morphomnist_truth
+
+        images = list(image_variables(scm))
+        if len(images) != 1:
+            raise DataError(f"--truth needs a model with one image node, this one has {len(images)}.")
+        known = read_morphomnist_truth(data or "", truth, images[0])
+    report = scm.evaluate(_rows(model, data), rows=rows, full=full, judges=found, truth=known, seed=seed)
+    say = console().print
+    say(str(report))
+    say(str(report.save(out).resolve()))
+
+
+def _rows(model: str, data: str | None) -> object:
+    """The rows named, or the sample rows beside the model."""
+    if data is not None:
+        return data
+    from causalgen.saving.gallery import sample_rows
+
+    return sample_rows(model)

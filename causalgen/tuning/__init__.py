@@ -1,0 +1,1 @@
+"""The strength of guidance chosen on validation rows, by counterfactual latent divergence."""

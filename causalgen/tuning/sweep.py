@@ -1,0 +1,201 @@
+"""Every strength asked of the same rows: abducted once, decoded once a strength, scored by the same judges.
+
+The image's category is set to another one, uniform over the others; everything else is as the model makes it.
+What abduction finds does not depend on the strength, so each strength is a replaced mechanism that keeps the
+noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from causalgen.assignments import Replace
+from causalgen.data.table import Table
+from causalgen.evaluating.evaluation import held_rows
+from causalgen.evaluating.progress import EvaluationProgress
+from causalgen.evaluating.questions import Columns, other_values
+from causalgen.metrics.controls import real_images
+from causalgen.metrics.distances import distance
+from causalgen.metrics.interpretability import im1, im2
+from causalgen.metrics.latent_divergence import ClassDistances, class_distances, cld, cld_floor
+from causalgen.metrics.node_passes import batches
+from causalgen.metrics.scores import Score, mean_score, share_score
+from causalgen.seeds import keyed_generator, keyed_seed
+from causalgen.tuning.tuning import Tuned, Tuning
+from graphs.errors import DataError, DomainError, MechanismError, UnknownNameError
+from graphs.variables import Categorical, Image
+from mechanisms.base import Mechanism
+from mechanisms.diffusion.guidance import Guidance
+from mechanisms.diffusion.mechanism import Diffusion
+
+if TYPE_CHECKING:
+    from causalgen.metrics.judges.judges import Judges
+    from causalgen.scm import SCM
+
+__all__ = ["strength_options", "tune_model"]
+
+_POOL = 10_000
+
+
+def tune_model(
+    scm: SCM,
+    table: Table,
+    judges: Judges,
+    *,
+    node: str | None,
+    strengths: Iterable[float],
+    rows: int,
+    seed: int,
+    progress: bool,
+) -> Tuning:
+    """What ``scm.tune`` does, on a checked table."""
+    asked = _checked_strengths(strengths)
+    node = _image_node(scm, node, judges)
+    option = _option(scm, node)
+    if not 2 <= rows <= table.rows:
+        raise DataError(f"The data have {table.rows:,} rows: tuning takes 2 to all of them, got {rows}.")
+    order = torch.randperm(table.rows, generator=keyed_generator(seed, "tune", "rows")).numpy()
+    chosen = np.sort(order[:rows])
+    columns = held_rows(table, scm.variables, chosen)
+    label = judges.roles.label
+    wanted = other_values(scm.variables[label], columns[label], keyed_seed(seed, "tune", label))
+    names = {label: scm.variables[label], node: scm.variables[node]}
+    pool = held_rows(table, names, np.union1d(chosen, order[: max(_POOL, rows)]))
+    scoring = _Scoring(scm, node, label, columns, wanted, pool, judges)
+    with EvaluationProgress(rows * len(asked), enabled=progress) as bar:
+        bar.begin(f"guidance of {node}")
+        images = _sweep(scm, node, label, option, asked, columns, wanted, seed, bar)
+    return Tuning(
+        node=node,
+        option=option,
+        label=label,
+        judges=judges.name,
+        rows=rows,
+        seed=seed,
+        points=tuple(Tuned(s, scoring.scores(each)) for s, each in zip(asked, images, strict=True)),
+        controls=scoring.controls(seed),
+        floor=cld_floor(scoring.distances),
+    )
+
+
+def strength_options(scm: SCM, node: str, label: str, strength: float) -> dict[str, dict[str, object]]:
+    """Options that give a category's guidance a strength, and leave those of other categories."""
+    option, mechanism = _option(scm, node), scm.mechanisms[node]
+    others = [each for name, each in mechanism.parents.items() if name != label]
+    named = isinstance(getattr(_guidance(scm, node), option), dict)
+    alone = not named and not any(isinstance(each, Categorical) for each in others)
+    return {"guidance": {option: strength if alone else {label: strength}}}
+
+
+def _sweep(
+    scm: SCM,
+    node: str,
+    label: str,
+    option: str,
+    strengths: Sequence[float],
+    columns: Columns,
+    wanted: NDArray[np.generic],
+    seed: int,
+    bar: EvaluationProgress,
+) -> list[NDArray[np.float32]]:
+    """Images of every strength, (N, C, H, W) each."""
+    mechanisms: list[Mechanism] = [
+        scm.with_options(node, **strength_options(scm, node, label, each)).mechanisms[node]
+        for each in strengths
+    ]
+    found: list[list[NDArray[np.float32]]] = [[] for _ in mechanisms]
+    for block, rows in batches(len(wanted)):
+        evidence = {name: values[rows] for name, values in columns.items()}
+        abduction = scm.abduct(evidence, seed=keyed_seed(seed, "tune", block))
+        for place, mechanism in enumerate(mechanisms):
+            do = {label: wanted[rows], node: Replace(mechanism, noise="keep")}
+            found[place].append(abduction.counterfactual(do, targets=[node])[node].cpu().numpy())
+            bar.advance(abduction.rows)
+    return [np.concatenate(parts) for parts in found]
+
+
+class _Scoring:
+    """Scores images made from the same rows."""
+
+    def __init__(
+        self,
+        scm: SCM,
+        node: str,
+        label: str,
+        columns: Columns,
+        wanted: NDArray[np.generic],
+        pool: Columns,
+        judges: Judges,
+    ) -> None:
+        self.category, self.picture = scm.variables[label], scm.variables[node]
+        self.factual, self.wanted, self.judges = columns[node], wanted, judges
+        self.pool = pool[node], pool[label]
+        self.old, self.new, real = (
+            self.category.encode(each, where=label) for each in (columns[label], wanted, pool[label])
+        )
+        self.distances: ClassDistances = class_distances(
+            judges.latents, self.factual, self.old, self.new, pool[node], real
+        )
+
+    def scores(self, images: NDArray[np.float32]) -> dict[str, Score]:
+        judges = self.judges
+        before, after = judges.class_autoencoder(self.old), judges.class_autoencoder(self.new)
+        assert isinstance(self.picture, Image)
+        apart = distance(self.picture, images, self.factual)
+        return {
+            "CLD": cld(images, self.distances),
+            "effectiveness": share_score(judges.classes(images) == self.new),
+            "IM1": im1(images, before, after),
+            "IM2": im2(images, after, judges.autoencoder),
+            "distance": mean_score(apart, "L1 on 0..255", better="neither"),
+        }
+
+    def controls(self, seed: int) -> dict[str, dict[str, Score]]:
+        """The same scores of images that no model made."""
+        found = {"do nothing": self.scores(self.factual)}
+        real = real_images(self.factual, self.wanted, *self.pool, self.category, seed=seed)
+        found["random real"] = self.scores(self.pool[0][real.random])
+        return found | {"nearest real": self.scores(self.pool[0][real.nearest])}
+
+
+def _checked_strengths(strengths: Iterable[float]) -> tuple[float, ...]:
+    asked = tuple(sorted({float(each) for each in strengths}))
+    if len(asked) < 2 or not 0 <= asked[0] <= asked[-1] <= 100:
+        raise DomainError(f"Tuning compares at least two strengths from 0 to 100, got {list(asked)}.")
+    return asked
+
+
+def _image_node(scm: SCM, node: str | None, judges: Judges) -> str:
+    images = [name for name, each in scm.mechanisms.items() if each.spec.kind == "diffusion"]
+    if node is None and len(images) == 1:
+        node = images[0]
+    if node is None:
+        raise MechanismError(
+            f"Tuning is for a diffusion node; this model has {', '.join(images) or 'none'}. "
+            "Name one: node=..."
+        )
+    if node not in images:
+        raise UnknownNameError.of("diffusion node", node, images, where="tune")
+    roles, parents = judges.roles, scm.mechanisms[node].parents
+    if roles.picture != scm.variables[node] or parents.get(roles.label) != roles.category:
+        raise DomainError(
+            f"The judges of {judges.name} know {roles.describe()}; node {node!r} is "
+            f"{scm.variables[node].describe()} of {', '.join(parents) or 'no parents'}. "
+            "Train judges for this model: causalgen judges."
+        )
+    return node
+
+
+def _guidance(scm: SCM, node: str) -> Guidance:
+    spec = scm.mechanisms[node].spec
+    assert isinstance(spec, Diffusion)
+    return spec.guidance
+
+
+def _option(scm: SCM, node: str) -> str:
+    return "weight" if _guidance(scm, node).kind == "classifier_free" else "scale"

@@ -1,0 +1,147 @@
+"""What ``--do`` and ``--set`` say, and evidence with gaps, as a user types them."""
+
+import json
+
+import networkx as nx
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+import causalgen as cg
+from causalgen import cli
+from causalgen.commands.assignments import parse_assignments
+
+LABELS = ["x=1", "small, red", "small", "plain"]
+VARIABLES = {
+    "kind": cg.Categorical(LABELS),
+    "count": cg.Categorical(3),
+    "place": cg.Continuous(shape=(2,)),
+    "size": cg.Continuous(lower=0, upper=10),
+    "picture": cg.Image(1, 2, 2),
+}
+
+
+def run(*arguments):
+    return CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("kind=x=1", {"kind": "x=1"}),
+        ("kind=small, red,count=2", {"kind": "small, red", "count": 2}),
+        ("kind=small,count=2", {"kind": "small", "count": 2}),
+        (" size = 1e1 , kind = plain ", {"size": 10.0, "kind": "plain"}),
+        ("place=[0.5,2],size=3", {"place": [0.5, 2.0], "size": 3.0}),
+        ("size=size + 1", {"size": "size + 1"}),
+        (
+            "size=max(size, 2) if size >= 1 else 0,count=1",
+            {"size": "max(size, 2) if size >= 1 else 0", "count": 1},
+        ),
+        ("size=where(kind == 'plain', 1, 2)", {"size": "where(kind == 'plain', 1, 2)"}),
+        ("place=place*2,picture=1 - picture", {"place": "place*2", "picture": "1 - picture"}),
+    ],
+)
+def test_values_and_expressions(text, values):
+    assert parse_assignments([text], VARIABLES, "--do", expressions=True) == values
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "words"),
+    [
+        ("size", cg.InterventionError, "--set 'size': expected node=value, as in digit=3; got 'size'"),
+        ("size=1,", cg.InterventionError, "got ''"),
+        ("size=1,,count=1", cg.UnknownNameError, "',count'.*Did you mean 'count'"),
+        ("=1", cg.InterventionError, "expected node=value"),
+        ("sise=1", cg.UnknownNameError, "'sise' in --set 'sise=1'. Did you mean 'size'"),
+        ("size=1,size=2", cg.InterventionError, "'size' has a value already"),
+        ("size=size + 1", cg.InterventionError, r"'size \+ 1' is no value of a variable that is continuous"),
+        ("kind=large", cg.InterventionError, "'large' is no value of a variable that is categorical, 4: x=1"),
+        ("place=[1,a]", cg.InterventionError, r"'\[1,a\]' is no value"),
+        ("picture=1", cg.InterventionError, "an image cannot be typed; give it as a file"),
+    ],
+)
+def test_what_is_no_assignment_is_one_clear_error(text, error, words):
+    with pytest.raises(error, match=words):
+        parse_assignments([text], VARIABLES, "--set")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A saved model: kind, size -> weight, all known; and tables of evidence with gaps."""
+    root = tmp_path_factory.mktemp("assignments")
+    scm = cg.SCM(
+        nx.DiGraph([("kind", "weight"), ("size", "weight")]),
+        {"kind": VARIABLES["kind"], "size": VARIABLES["size"], "weight": cg.Continuous()},
+        {
+            "kind": cg.mechanisms.Equation(value="floor(u)", noise={"u": {"uniform": [0, 4]}}),
+            "size": cg.mechanisms.Equation(value="u", noise={"u": {"uniform": [0, 10]}}),
+            "weight": cg.mechanisms.Equation(value="2*size + u", noise={"u": {"normal": [0, 1]}}),
+        },
+    )
+    scm.save_pretrained(root / "model")
+    table = pd.DataFrame(
+        {"kind": ["x=1", None, "small, red"], "size": [1.0, 2.0, None], "weight": [2.5, 4.5, 7.0]}
+    )
+    table.to_csv(root / "gaps.csv", index=False)
+    table.to_parquet(root / "gaps.parquet")
+    table[["kind", "size"]].assign(note="x").to_csv(root / "narrow.csv", index=False)
+    table.rename(columns={"weight": "wieght"}).to_csv(root / "misspelt.csv", index=False)
+    (root / "gaps.json").write_text(json.dumps({"kind": [None, "plain"], "size": [1, 2], "weight": [3, 4]}))
+    return root
+
+
+def answers(folder, out, *words):
+    asked = run("counterfactual", folder / "model", *words, "--out", out)
+    assert asked.exit_code == 0, asked.exception
+    return json.loads((out / "result.json").read_text())["worlds"], asked.output
+
+
+@pytest.mark.parametrize("table", ["gaps.csv", "gaps.parquet"])
+def test_expressions_and_labels_on_a_table_with_gaps(folder, tmp_path, table):
+    words = [
+        "--evidence",
+        folder / table,
+        "--do",
+        "size=size + 1",
+        "--do",
+        "kind=x=1",
+        "--do",
+        "kind=small, red",
+    ]
+    told, output = answers(folder, tmp_path / "out", *words)
+    assert "inferred" not in output
+    shifted = told["size=size + 1"]
+    assert shifted["factual"]["weight"] == [2.5, 4.5, 7.0]
+    assert shifted["values"]["weight"] == pytest.approx([4.5, 6.5, 9.0])
+    assert shifted["factual"]["kind"][0::2] == ["x=1", "small, red"]
+    assert shifted["provenance"]["kind"][1] == "inferred"
+    assert told["kind=x=1"]["values"]["kind"] == ["x=1"] * 3
+    assert told["kind=small, red"]["values"]["kind"] == ["small, red"] * 3
+
+
+def test_what_a_table_does_not_have_is_inferred_and_said(folder, tmp_path):
+    words = ["--evidence", f"{folder / 'narrow.csv'}:1", "--do", "size=3"]
+    told, output = answers(folder, tmp_path / "out", *words)
+    assert "Not in the evidence, so inferred: weight." in output
+    assert told["size=3"]["factual"]["size"] == [2.0]
+    refused = run("counterfactual", folder / "model", "--evidence", folder / "misspelt.csv", "--do", "size=1")
+    assert "no column 'weight' of misspelt.csv. Did you mean 'wieght'" in str(refused.exception)
+
+
+def test_nulls_of_a_json_are_inferred(folder, tmp_path):
+    told, _ = answers(folder, tmp_path / "out", "--evidence", folder / "gaps.json", "--do", "size=3")
+    assert told["size=3"]["factual"]["kind"][1] == "plain"
+    assert told["size=3"]["values"]["weight"] == pytest.approx([7.0, 6.0])
+
+
+def test_clip_moves_what_is_out_of_bounds(folder, tmp_path):
+    words = ["--set", "kind=plain,size=9,weight=20", "--do", "size=size + 5"]
+    refused = run("counterfactual", folder / "model", *words, "--out", tmp_path / "out")
+    assert isinstance(refused.exception, cg.DomainError)
+    told, _ = answers(folder, tmp_path / "out", *words, "--clip")
+    assert told["size=size + 5"]["values"]["weight"] == pytest.approx([22.0])
+    sampled = ["sample", folder / "model", "-n", 3, "--do", "size=size + 20", "--out", tmp_path / "drawn"]
+    assert isinstance(run(*sampled).exception, cg.DomainError)
+    assert run(*sampled, "--clip").exit_code == 0
+    assert pd.read_csv(tmp_path / "drawn" / "values.csv")["size"].tolist() == [10.0] * 3

@@ -1,0 +1,276 @@
+"""``scm.evaluate`` and ``causalgen evaluate``: what a report holds, where the answer is known by hand."""
+
+import json
+import re
+
+import networkx as nx
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image as PILImage
+from typer.testing import CliRunner
+
+import causalgen as cg
+from causalgen import cli
+from causalgen.evaluating.entries import FLOOR, MECHANISM, MODEL
+from causalgen.evaluating.morphomnist_truth import morphomnist_truth
+from causalgen.evaluating.questions import other_values
+from causalgen.saving.export import to_png
+from graphs.errors import CheckpointError, DataError, NotFittedError
+from tests.causalgen.metrics import shades
+from tests.causalgen.metrics.test_axioms import logits
+
+
+@pytest.fixture(scope="module")
+def data():
+    return shades.rows(120)
+
+
+def truth_of(data):
+    """The true model: 0.4 between kinds, a quarter of the shade in the image."""
+
+    def truth(rows, do):
+        kind, shade = data["kind"][rows], data["shade"][rows]
+        new = do["shade"] if "shade" in do else shade + 0.4 * (do["kind"] - kind)
+        tint = ((new - shade) / 4)[:, None, None, None].astype(np.float32)
+        return {"kind": do.get("kind", kind), "shade": new, "image": data["image"][rows] + tint}
+
+    return truth
+
+
+JUDGES = {"kind": logits, "shade": shades.shade_of}
+
+
+@pytest.fixture(scope="module")
+def exact(data):
+    scm = shades.shades().fit(data, progress=False)
+    return scm.evaluate(data, judges=JUDGES, truth=truth_of(data), progress=False)
+
+
+def score(report, metric, **where):
+    (entry,) = report.find(metric, **where)
+    return entry.score
+
+
+def test_an_exact_mechanism_is_told_to_be(exact):
+    for do in ("shade", "kind"):
+        assert score(exact, "effectiveness", subject=MECHANISM, do=do, of="shade").value < 1e-5
+        assert score(exact, "true error", subject=MECHANISM, do=do, of="pixels").value < 1e-4
+        assert score(exact, "reversibility", do=do).value < 1e-3
+    for cycles in ("1", "10"):
+        assert score(exact, "composition", node="image", of=cycles).value < 1e-3
+
+
+def test_doing_nothing_is_the_distance_to_what_was_asked(exact, data):
+    nothing = score(exact, "effectiveness", subject="do nothing", do="kind", of="shade")
+    assert nothing.value == pytest.approx(0.4, abs=1e-5)
+    assert score(exact, "distance", subject="do nothing", do="kind").value == 0
+    moved = score(exact, "distance", subject=MECHANISM, do="kind").value
+    assert moved == pytest.approx(255 * 0.4 / 4, rel=1e-4)
+    assert score(exact, "true error", subject="do nothing", do="kind", of="pixels").value == pytest.approx(
+        moved
+    )
+    assert score(exact, "minimality", subject="do nothing", do="kind").value == pytest.approx(
+        0.2954, abs=1e-4
+    )
+
+
+def test_the_floor_is_what_judges_make_of_factual_images(exact, data):
+    light = data["image"].mean((1, 2, 3)) > 0.5
+    floor = score(exact, "effectiveness", subject=FLOOR, of="kind")
+    assert floor.value == pytest.approx((light == data["kind"]).mean())
+
+
+def test_the_whole_model_is_apart_where_a_cause_depends_on_another(exact):
+    """do(kind) moves the shade, do(shade) does not move the kind."""
+    assert exact.find("distance", subject=MODEL, do="kind")
+    assert not exact.find("distance", subject=MODEL, do="shade")
+    # The fitted step from kind to shade is not quite 0.4.
+    error = score(exact, "effectiveness", subject=MODEL, do="kind", of="shade").value
+    assert 1e-4 < error < 0.1
+
+
+def test_controls_are_real_images_of_the_class(exact):
+    for subject in ("random real", "nearest real"):
+        assert score(exact, "effectiveness", subject=subject, do="shade", of="shade").value < 0.05
+
+
+def test_a_mechanism_that_does_nothing_scores_as_doing_nothing(data):
+    scm = shades.shades(moves=False).fit(data, progress=False)
+    report = scm.evaluate(data, judges=JUDGES, truth=truth_of(data), progress=False)
+    for metric, of in (("effectiveness", "shade"), ("effectiveness", "kind"), ("true error", "pixels")):
+        lazy = score(report, metric, subject=MECHANISM, do="shade", of=of)
+        nothing = score(report, metric, subject="do nothing", do="shade", of=of)
+        assert lazy.value == pytest.approx(nothing.value, abs=1e-5)
+    assert score(report, "distance", subject=MECHANISM, do="shade").value < 1e-4
+    assert score(report, "reversibility", do="shade").value < 1e-4
+
+
+def test_without_a_truth_other_causes_stay_factual(data):
+    scm = shades.shades().fit(data, progress=False)
+    report = scm.evaluate(data, judges=JUDGES, progress=False)
+    assert not report.find("true error") and not report.truth
+    assert score(report, "distance", subject=MECHANISM, do="kind").value < 1e-4
+    # The whole model is held to the shade that it made itself.
+    assert score(report, "effectiveness", subject=MODEL, do="kind", of="shade").value < 1e-5
+
+
+def test_the_same_seed_gives_the_same_report(exact, data):
+    scm = shades.shades().fit(data, progress=False)
+    again = scm.evaluate(data, judges=JUDGES, truth=truth_of(data), progress=False)
+    assert again.to_dict()["entries"] == exact.to_dict()["entries"]
+
+
+def test_another_seed_asks_about_other_rows(linear):
+    scm, data = linear
+    one, other = (scm.evaluate(data, rows=30, progress=False, seed=seed) for seed in (0, 1))
+    assert one.find("composition") != other.find("composition")
+
+
+def test_a_table_without_images(linear):
+    scm, data = linear
+    report = scm.evaluate(data, progress=False)
+    assert report.rows == 200 and report.available == 400 and report.check["ok"]
+    found = {entry.node: entry.score.value for entry in report.find("log-likelihood")}
+    assert sum(found.values()) == pytest.approx(float(scm.log_prob(data).mean()), rel=1e-9)
+    assert all(entry.score.value < 1e-9 for entry in report.find("composition"))
+    assert not report.pictures and not report.find("effectiveness")
+    assert "log-likelihood, nats a row" in str(report)
+
+
+def test_step_residuals_are_told_apart(pictures):
+    scm, data = pictures
+    report = scm.evaluate(data, rows=12, progress=False)
+    kept = score(report, "composition", node="picture", of="10", by="with residuals")
+    bare = score(report, "composition", node="picture", of="10", by="without residuals")
+    assert kept.value < 1e-2 < bare.value
+    assert any("nothing reads kind" in note for note in report.notes)
+
+
+def test_the_page_is_one_file_and_needs_no_network(exact, tmp_path):
+    page = exact.save(tmp_path / "report")
+    text = page.read_text(encoding="utf-8")
+    assert page == tmp_path / "report" / "index.html"
+    assert not re.findall(r'(?:src|href)="(?!data:)', text) and "http" not in text and "<script" not in text
+    assert text.count("<table>") == text.count("</table>") >= 6
+    told = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert told["entries"] == exact.to_dict()["entries"]
+    for name in ("image.png", "image-do-shade-predictor.png", "image-composition.png"):
+        with PILImage.open(tmp_path / "report" / "pictures" / name) as picture:
+            assert picture.size[0] > 300
+    exact.save(tmp_path / "report")  # an earlier report is replaced
+    (tmp_path / "report" / "mine.txt").write_text("kept")
+    with pytest.raises(CheckpointError, match="mine.txt"):
+        exact.save(tmp_path / "report")
+
+
+def test_names_are_escaped_on_the_page(tmp_path):
+    random = np.random.default_rng(0)
+    label = np.array(["<b>&", 'a"c'])[random.integers(0, 2, 40)]
+    scm = cg.SCM(
+        nx.DiGraph([("k", "x")]),
+        variables={"k": cg.Categorical(["<b>&", 'a"c']), "x": cg.Continuous(unit="<i>")},
+        mechanisms={"x": cg.mechanisms.Additive()},
+        name="<script>",
+    ).fit({"k": label, "x": random.normal(size=40)}, progress=False)
+    page = scm.evaluate({"k": label, "x": random.normal(size=40)}, progress=False).save(tmp_path / "r")
+    text = page.read_text(encoding="utf-8")
+    assert "<script>" not in text and "<i>" not in text and "&lt;script&gt;" in text
+
+
+@pytest.mark.parametrize("variable", [cg.Categorical(3), cg.Categorical([4, 7, 9]), cg.Continuous()])
+def test_new_values_are_other_ones(variable):
+    random = np.random.default_rng(0)
+    values = random.normal(size=50) if variable.type == "continuous" else random.integers(0, 3, 50)
+    values = np.asarray(variable.decode(values))
+    other = other_values(variable, values, seed=3)
+    assert (other != values).all()
+    if variable.type == "continuous":
+        assert sorted(other) == sorted(values)
+    else:
+        assert set(other.tolist()) == set(values.tolist())
+
+
+def test_the_true_world_of_morphomnist():
+    digits = np.zeros((2, 28, 28), np.uint8)
+    digits[:, 5:22, 12:16] = 255
+    columns = {
+        "digit": [1, 1],
+        "thickness": [3.0, 3.0],
+        "intensity": cg.datasets.intensity_of(np.full(2, 3.0), 0.3),
+    }
+    truth = morphomnist_truth(columns, digits)
+    world = truth(np.array([1]), {"thickness": np.array([2.0])})
+    assert world["intensity"] == pytest.approx(cg.datasets.intensity_of(np.array([2.0]), 0.3))
+    assert world["image"].shape == (1, 1, 28, 28)
+    assert cg.metrics.intensity(world["image"]) == pytest.approx(world["intensity"], abs=2)
+    brighter = truth(np.array([0]), {"intensity": np.array([200.0])})
+    assert brighter["thickness"] == 3.0 and brighter["intensity"] == 200
+    other = truth(np.array([0]), {"digit": np.array([7])})
+    assert "image" not in other and other["thickness"] == 3.0
+    with pytest.raises(DataError, match="originals"):
+        morphomnist_truth(columns, digits[:1])
+
+
+def test_what_cannot_be_evaluated(data, linear):
+    scm = shades.shades()
+    with pytest.raises(NotFittedError, match="'kind' has not been fitted"):
+        scm.evaluate(data, progress=False)
+    scm = scm.fit(data, progress=False)
+    with pytest.raises(DataError, match="120 rows.*got 500"):
+        scm.evaluate(data, rows=500, progress=False)
+    with pytest.raises(DataError, match="lack the column 'shade'"):
+        scm.evaluate({"kind": data["kind"], "image": data["image"]}, progress=False)
+    with pytest.raises(DataError, match="at least 2 rows"):
+        scm.evaluate({name: values[:1] for name, values in data.items()}, progress=False)
+    with pytest.raises(DataError, match="no rows"):
+        scm.evaluate({name: values[:0] for name, values in data.items()}, progress=False)
+    with pytest.raises(DataError, match="predictor of 'age'.*no cause of the image"):
+        scm.evaluate(data, judges={"age": logits}, progress=False)
+    with pytest.raises(DataError, match=r"\[0, 1\]"):
+        scm.evaluate(data | {"image": 255 * data["image"]}, progress=False)
+
+
+def test_classes_with_too_few_images_are_noted(data):
+    few = {name: values[:8] for name, values in data.items()}
+    scm = shades.shades().fit(data, progress=False)
+    report = scm.evaluate(few, judges=JUDGES, progress=False)
+    assert any("no minimality. Class" in note for note in report.notes)
+    assert any("scm.check needs 20 rows" in note for note in report.notes)
+    assert report.find("effectiveness", subject=MECHANISM)
+
+
+@pytest.fixture(scope="module")
+def folder(pictures, tmp_path_factory):
+    scm, data = pictures
+    root = tmp_path_factory.mktemp("evaluate")
+    scm.save_pretrained(root / "model")
+    for row in range(8):
+        (root / f"{row}.png").write_bytes(to_png(data["picture"][row] / 255))
+    table = pd.DataFrame({"kind": data["kind"][:8], "picture": [f"{row}.png" for row in range(8)]})
+    table.to_csv(root / "table.csv", index=False)
+    return root
+
+
+def run(*arguments):
+    return CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
+
+
+def test_the_command(folder, tmp_path):
+    told = run(
+        "evaluate", folder / "model", "--data", folder / "table.csv", "--rows", 6, "--out", tmp_path / "r"
+    )
+    assert told.exit_code == 0, told.output
+    assert "picture under do(kind)" in told.output and "without residuals" in told.output
+    assert (tmp_path / "r" / "index.html").is_file()
+    report = json.loads((tmp_path / "r" / "report.json").read_text())
+    assert report["rows"] == 6 and report["available"] == 8
+
+
+def test_the_command_refuses_before_it_works(folder, tmp_path):
+    (tmp_path / "mine.txt").write_text("kept")
+    arguments = ["evaluate", folder / "model", "--data", folder / "table.csv"]
+    assert isinstance(run(*arguments, "--out", tmp_path).exception, CheckpointError)
+    found = run(*arguments, "--truth", tmp_path, "--out", tmp_path / "r").exception
+    assert isinstance(found, DataError) and "morphomnist:DIR" in str(found)
+    assert not (tmp_path / "r").exists()

@@ -1,0 +1,132 @@
+"""Tuning against known answers: strength 0 does nothing, the choice is the least CLD, the file says so."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import causalgen as cg
+from causalgen import cli
+from causalgen.metrics.judges import Judges, Recipe, save_judges
+from causalgen.metrics.judges.recipe import CodedRecipe, NetworkRecipe
+from causalgen.metrics.judges.roles import find_roles
+from graphs.errors import CheckpointError, DataError, DomainError, MechanismError, UnknownNameError
+from mechanisms.networks import reproducible_initialisation
+
+STRENGTHS = (0, 1, 3)
+CODED, PLAIN = (
+    CodedRecipe(width=4, latent=2, training=cg.mechanisms.Training()),
+    NetworkRecipe(width=4, training=cg.mechanisms.Training()),
+)
+RECIPE = Recipe(
+    class_autoencoder=CODED, autoencoder=CODED, variational=CODED, classifier=PLAIN, regressor=PLAIN
+)
+
+
+def judges_of(variables) -> Judges:
+    """Random networks: whether the right thing is scored does not depend on what they have learned."""
+    with reproducible_initialisation():
+        return Judges("bars", find_roles(variables), RECIPE)
+
+
+@pytest.fixture(scope="module")
+def tuned(pictures):
+    scm, data = pictures
+    return scm.tune(data, judges_of(scm.variables), strengths=STRENGTHS, rows=40, progress=False)
+
+
+def test_strength_0_does_nothing(tuned):
+    assert [point.strength for point in tuned.points] == [0, 1, 3]
+    nothing = tuned.controls["do nothing"]
+    assert nothing["CLD"].value == pytest.approx(math.log(1 + math.e))
+    for name, score in tuned.points[0].scores.items():
+        # Rounding moves an image's rank among 30 others, of which CLD is made, by one at most.
+        assert score.value == pytest.approx(nothing[name].value, abs=0.04 if name == "CLD" else 1e-3)
+    assert tuned.points[1].scores["distance"].value > 0.1
+
+
+def test_every_strength_is_that_of_the_model_with_it(pictures, tuned):
+    scm, data = pictures
+    from causalgen.data.reading import read_data
+    from causalgen.evaluating.evaluation import held_rows
+    from causalgen.evaluating.questions import other_values
+    from causalgen.seeds import keyed_generator, keyed_seed
+
+    order = torch.randperm(64, generator=keyed_generator(0, "tune", "rows")).numpy()
+    columns = held_rows(read_data(data, scm.variables), scm.variables, np.sort(order[:40]))
+    wanted = other_values(scm.variables["kind"], columns["kind"], keyed_seed(0, "tune", "kind"))
+    for point in tuned.points:
+        alone = scm.with_options("picture", guidance={"weight": point.strength})
+        images = alone.counterfactual(columns, do={"kind": wanted}, seed=5)["picture"]
+        moved = 255 * np.abs(np.asarray(images) - columns["picture"]).mean((1, 2, 3))
+        assert moved.mean() == pytest.approx(point.scores["distance"].value, abs=1e-3)
+
+
+def test_the_choice_is_the_least_cld(pictures, tuned):
+    scm, _ = pictures
+    values = [point.scores["CLD"].value for point in tuned.points]
+    assert tuned.best.scores["CLD"].value == min(values)
+    assert tuned.floor.value <= min(values) + 1e-9
+    assert tuned.apply(scm).mechanisms["picture"].spec.guidance.weight == tuned.best.strength
+    assert scm.mechanisms["picture"].spec.guidance.weight == 2.0
+    assert f"Least CLD at weight {tuned.best.strength:g}: 40 rows" in str(tuned)
+
+
+def test_the_same_seed_gives_the_same_tuning(pictures, tuned):
+    scm, data = pictures
+    again = scm.tune(data, judges_of(scm.variables), strengths=(3, 1, 0), rows=40, progress=False)
+    assert again == tuned
+
+
+def test_anticausal_guidance_is_tuned_by_its_scale(pictures):
+    scm, data = pictures
+    other = scm.with_options("picture", guidance={"kind": "anticausal"})
+    found = other.tune(data, judges_of(scm.variables), strengths=(0, 2), rows=40, progress=False)
+    assert found.option == "scale"
+    assert found.apply(other).mechanisms["picture"].spec.guidance.scale == found.best.strength
+
+
+def test_refusals(pictures, linear):
+    scm, data = pictures
+    judges = judges_of(scm.variables)
+    with pytest.raises(DomainError, match="at least two strengths from 0 to 100, got"):
+        scm.tune(data, judges, strengths=[2], progress=False)
+    with pytest.raises(DataError, match="have 64 rows: tuning takes 2 to all of them, got 65"):
+        scm.tune(data, judges, rows=65, progress=False)
+    with pytest.raises(UnknownNameError, match="kind"):
+        scm.tune(data, judges, node="kind", rows=40, progress=False)
+    with pytest.raises(MechanismError, match="this model has none"):
+        linear[0].tune(linear[1], judges, rows=40, progress=False)
+    others = judges_of({"sort": cg.Categorical(2), "picture": cg.Image(1, 8, 8)})
+    with pytest.raises(DomainError, match="The judges of bars know sort .* Train judges for this model"):
+        scm.tune(data, others, rows=40, progress=False)
+
+
+def test_the_command_writes_the_curve_and_the_choice(pictures, tmp_path):
+    scm, data = pictures
+    model, judges, out = tmp_path / "model", tmp_path / "judges", tmp_path / "out"
+    scm.save_pretrained(model, card="# Bars\n")
+    save_judges(judges_of(scm.variables), judges)
+    frame = tmp_path / "rows.csv"
+    lines = ["kind,picture"]
+    from PIL import Image as Picture
+
+    for row, (kind, pixels) in enumerate(zip(data["kind"], data["picture"], strict=True)):
+        Picture.fromarray(pixels[0]).save(tmp_path / f"{row}.png")
+        lines.append(f"{kind},{row}.png")
+    frame.write_text("\n".join(lines))
+    arguments = ["tune", str(model), "--data", str(frame), "--judges", str(judges), "--out", str(out)]
+    arguments += ["--strength", "0", "--strength", "3", "--rows", "40", "--save"]
+    result = CliRunner().invoke(cli.app, arguments)
+    assert result.exit_code == 0, result.output
+    told = json.loads((out / "tuning.json").read_text())
+    assert (out / "curve.png").read_bytes().startswith(b"\x89PNG")
+    chosen = cg.SCM.from_pretrained(model)
+    assert chosen.mechanisms["picture"].spec.guidance.weight == told["best"]
+    assert cg.SCM.from_yaml(out / "scm.yaml").mechanisms["picture"].spec.guidance.weight == told["best"]
+    assert (model / "README.md").read_text() == "# Bars\n"
+    with pytest.raises(CheckpointError, match="--save writes the choice into the model's folder"):
+        CliRunner().invoke(cli.app, [*arguments[:1], "mnist", *arguments[2:]], catch_exceptions=False)
