@@ -1,8 +1,7 @@
 """counterfactual-benchmark (NeurIPS 2024) on given Morpho-MNIST rows: its VAE with flows, and its predictors.
 
-    python benchmarks/peer_cf_benchmark.py counterfactuals --cf-repo DIR --weights DIR --python PYTHON \\
-        --rows ROWS.npz --out OUT.npz
-    python benchmarks/peer_cf_benchmark.py predict --cf-repo DIR --python PYTHON --rows IMAGES.npz --out OUT.npz
+    peer_cf_benchmark.py counterfactuals --cf-repo DIR --weights DIR --python PYTHON --rows NPZ --out NPZ
+    peer_cf_benchmark.py predict --cf-repo DIR --python PYTHON --rows NPZ --out NPZ
 
 Nothing of the peer is in this repository: its code (gulnazaki/counterfactual-benchmark, MIT) is imported
 from the checkout ``--cf-repo`` by a process under ``--python``, an interpreter with torch, torchvision,
@@ -10,28 +9,29 @@ pytorch_lightning, normflows, torchmetrics, pandas and tensorboard. It publishes
 for Morpho-MNIST: ``--weights`` is what ``peers/cf_benchmark_training.py`` wrote. Figures of such weights
 are "at equal training budget", not the authors'.
 
-``counterfactuals``. ``ROWS.npz``: ``images`` (N, 28, 28) uint8 0..255; ``thickness`` (N,) in pixels,
+``counterfactuals``. ``--rows``: ``images`` (N, 28, 28) uint8 0..255; ``thickness`` (N,) in pixels,
 ``intensity`` (N,) in 0..255, ``digit`` (N,) integer, all factual; and for any number of queries Q (a name
 without /) one or more of ``Q/thickness``, ``Q/intensity``, ``Q/digit``, (N,) in the same units. What a
 query sets is intervened on; what it leaves out is the peer's own counterfactual (its intensity flow), so
-that a query which sets all three scores the image mechanism alone. ``OUT.npz``, every image (N, 28, 28)
+that a query which sets all three scores the image mechanism alone. ``--out``, every image (N, 28, 28)
 float32 in [0, 1]:
 
     Q/image                           the counterfactual
     Q/thickness, Q/intensity, Q/digit (N,) float64, float64, int64: the parents it was made with
-    Q/reversal                        Q/image with those parents taken as evidence, abducted anew, at the factual parents
+    Q/reversal                        Q/image and those parents taken as evidence, abducted anew, and
+                                      predicted at the factual parents
     composition_K                     abducted and predicted with nothing changed, K times over (``--cycles``)
-    composition_K/l1_padded           (N,) float32, its L1 in 0..255 over the 32 x 32 padded image, as published
-    meta                              JSON text: ``blocks`` (seconds and cpu_seconds of each, the reversal within its
-                                      query's), ``settings`` (parameters, digests, training budget, temperature, seed),
-                                      ``rows`` (a digest)
+    composition_K/l1_padded           (N,) float32, its L1 in 0..255 over the padded 32 x 32, as published
+    meta                              JSON text: ``blocks`` (seconds and cpu_seconds of each, the reversal
+                                      within its query's), ``settings`` (parameters, digests, training
+                                      budget, temperature, seed), ``rows`` (a digest)
 
 Its abduction samples q(z given x); ``--temperature`` scales the abducted residual of the pixels, 0.1 as
 published. One encoder and one decoder evaluation an image.
 
-``predict``. ``IMAGES.npz``: for any number of names A ``A/images`` (N, 28, 28), uint8 0..255 or floating
+``predict``. ``--rows``: for any number of names A ``A/images`` (N, 28, 28), uint8 0..255 or floating
 [0, 1], and ``A/intensity`` (N,), 0..255, which its thickness predictor is told (the counterfactual one, in
-its protocol). ``OUT.npz``: ``A/thickness``, ``A/intensity``, ``A/digit``, as its shipped predictors read
+its protocol). ``--out``: ``A/thickness``, ``A/intensity``, ``A/digit``, as its shipped predictors read
 them. Its own evaluation puts a sigmoid on the intensity, for which the head was not trained; it is left out
 here. On the 10,000 factual test images they are off by 0.122 in thickness and 1.54 in intensity and right
 on 0.9905 of the digits: the floor of every such figure.
@@ -126,9 +126,16 @@ def main() -> None:
         parser.error("counterfactuals need --weights")
     else:
         run_cf_benchmark(
-            options.cf_repo, options.weights, options.python, options.rows, options.out,
-            cycles=options.cycles, temperature=options.temperature, seed=options.seed, threads=options.threads,
-        )  # fmt: skip
+            options.cf_repo,
+            options.weights,
+            options.python,
+            options.rows,
+            options.out,
+            cycles=options.cycles,
+            temperature=options.temperature,
+            seed=options.seed,
+            threads=options.threads,
+        )
     print(options.out)
 
 

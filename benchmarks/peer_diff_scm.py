@@ -1,7 +1,6 @@
-"""Diff-SCM (Sanchez and Tsaftaris 2022) on given rows: counterfactuals, null and reversal, as published and
-repaired.
+"""Diff-SCM (Sanchez and Tsaftaris 2022) on given rows, as published and repaired.
 
-    python benchmarks/peer_diff_scm.py --diff-scm-repo DIR --weights DIR --python PYTHON --rows ROWS.npz --out OUT.npz
+    python benchmarks/peer_diff_scm.py --diff-scm-repo DIR --weights DIR --python PYTHON --rows NPZ --out NPZ
 
 Nothing of the peer is in this repository: its code (vios-s/Diff-SCM, Apache-2.0) is imported from the
 checkout ``--diff-scm-repo`` by a process under ``--python``, an interpreter with torch, torchvision,
@@ -11,27 +10,27 @@ weights, as its configuration samples with), and ``budget.json`` beside each whe
 one. Figures of weights trained at another budget than its 30,000 steps are "at equal training budget", not
 Diff-SCM's result.
 
-``ROWS.npz``: ``images`` (N, 28, 28) uint8, upright, 0..255; ``digits`` (N,) integer 0..9, the factual
+``--rows``: ``images`` (N, 28, 28) uint8, upright, 0..255; ``digits`` (N,) integer 0..9, the factual
 digits; ``targets`` (N,) integer 0..9, the digits asked for.
 
-``OUT.npz``, every image (N, 28, 28) float32 in [0, 1], upright; V is a variant, S a scale printed by
-``:g``:
+``--out``, every image (N, 28, 28) float32 in [0, 1], upright; V is a variant, S a scale printed by ``:g``:
 
     V/S/counterfactual   abducted, then guided to ``targets`` with classifier scale S
-    V/S/reversal         that image taken as evidence, abducted anew, guided back to ``digits``; no noise is carried over
+    V/S/reversal         that image taken as evidence, abducted anew (no noise is carried over), and guided
+                         back to ``digits``
     V/S/null_guided      abducted, then guided to the factual ``digits``
     V/null_K             abducted and decoded without guidance, K times over (``--cycles``)
     V/latent             (N, 1, 28, 28) float32, transposed as the peer's networks see it; for inspection
-    meta                 JSON text: ``blocks`` (for each array: seconds, cpu_seconds, and for each image ``evaluations``
-                         of the U-Net and ``predictor_gradients``; a counterfactual costs V/latent and its own block),
-                         ``settings`` (parameters, digest and training budget of both networks, steps, threads,
-                         batch, torch), ``check`` (largest difference to the peer's own ``estimate_counterfactual``
-                         on two rows) and ``rows`` (a digest)
+    meta                 JSON text: ``blocks`` (for each array seconds, cpu_seconds, and for one image
+                         ``evaluations`` of the U-Net and ``predictor_gradients``; a counterfactual costs
+                         V/latent and its own block), ``settings`` (parameters, digest and training budget
+                         of both networks, steps, threads, batch, torch), ``check`` (largest difference to
+                         the peer's own ``estimate_counterfactual`` on two rows) and ``rows`` (a digest)
 
 The variants (``peers/diff_scm_method.py``): ``published``; ``aligned``, decoding from the level at which
 encoding ended; ``repaired``, also without clipping and dynamic threshold inside the loop;
 ``repaired_predictor``, also with the predictor told the index it was trained on. About 1 image a second and
-thread for 75 + 75 steps. A stopped run goes on: blocks that are in OUT.npz for the same rows and weights
+thread for 75 + 75 steps. A stopped run goes on: blocks that are in ``--out`` for the same rows and weights
 are kept.
 """
 

@@ -1,11 +1,13 @@
-"""counterfactual-benchmark's structural causal model for Morpho-MNIST, from a checkout and trained
-checkpoints.
+"""counterfactual-benchmark's structural causal model for Morpho-MNIST, from a checkout.
 
 Its graph, networks, coding of the attributes, abduction and prediction are imported
 (gulnazaki/counterfactual-benchmark, MIT). Only the loading is done here, since its own wants a GPU. Images
 are (N, 1, 32, 32) in [-1, 1], 28 x 28 padded by 2 as in its data set; thickness and intensity are scaled to
 [-1, 1] by its minimum and maximum, digits are one-hot.
 """
+
+# The peer's modules come from the checkout that is given.
+# pyright: reportMissingImports=false
 
 from __future__ import annotations
 
@@ -30,7 +32,7 @@ def load_scm(repo: Path, weights: Path, temperature: float) -> tuple[Any, dict[s
     from model import SCM
 
     class LoadedSCM(SCM):
-        def _SCM__load_parameters(self) -> None:  # noqa: N802 - it is the peer's name that is replaced
+        def _SCM__load_parameters(self) -> None:
             """The networks come loaded; the peer's loader puts them on a GPU."""
 
     folder = repo / "counterfactual_benchmark" / "methods" / "deepscm"

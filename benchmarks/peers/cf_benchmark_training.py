@@ -22,6 +22,9 @@ validation loss) and ``OUT/budget.json``. The figures of such a model are "at th
 result.
 """
 
+# The peer's modules come from the checkout that is given.
+# pyright: reportMissingImports=false
+
 from __future__ import annotations
 
 import argparse
@@ -107,7 +110,7 @@ def _warm_up_by_steps(configure: Callable[[], dict[str, Any]]) -> Callable[[], d
 
 
 def _data_class() -> type:
-    """The peer's data set with the columns of its transform stacked once; (values, parents) an item as there."""
+    """The peer's data set with the columns of its transform stacked once; an item is as there."""
     from datasets.morphomnist.dataset import MorphoMNISTLike
 
     class Rows(MorphoMNISTLike):
@@ -145,13 +148,15 @@ class _StopAtBudget(lightning.Callback):
         self.epochs = 0
         self.spent = False
 
-    def on_train_batch_start(self, *_: Any) -> None:
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         self.budget.begin()
 
-    def on_train_batch_end(self, *_: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         self.budget.end()
 
-    def on_train_epoch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         self.epochs += 1
         charged = self.budget.charged
         print(f"epoch {self.epochs}: {charged:.0f} s charged, {trainer.callback_metrics}", flush=True)

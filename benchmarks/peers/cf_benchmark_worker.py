@@ -1,5 +1,7 @@
-"""Answers of counterfactual-benchmark for given rows; run by ``peer_cf_benchmark.py`` under the peer's own
-Python."""
+"""Answers of counterfactual-benchmark, under the peer's own Python: see ``peer_cf_benchmark.py``."""
+
+# The peer's modules come from the checkout that is given.
+# pyright: reportMissingImports=false
 
 from __future__ import annotations
 
@@ -73,7 +75,7 @@ def _answered(
     options: argparse.Namespace,
     seed: int | None = None,
 ) -> dict[str, torch.Tensor]:
-    """The peer's ``encode`` and ``decode``, in batches. Its abduction draws from q(z given x), from the seed."""
+    """The peer's ``encode`` and ``decode``, in batches; its abduction draws, from the seed."""
     torch.manual_seed(options.seed if seed is None else seed)
     results = []
     for start in range(0, len(evidence["image"]), options.batch):

@@ -16,6 +16,9 @@ mirrors the encoder, 75 to 0. Index: its predictor is trained on the respaced in
 0..990. Its data set shows the networks every image transposed, and so does this.
 """
 
+# The peer's modules come from the checkout that is given.
+# pyright: reportMissingImports=false
+
 from __future__ import annotations
 
 import sys
@@ -130,7 +133,7 @@ class DiffSCM:
     def _aligned_loop(
         self, model: Any, shape: Any, noise: Any = None, reverse: bool = False, **rest: Any
     ) -> Any:
-        """Its loop, but decoding from the level at which encoding ends: each step goes from level i to i - 1."""
+        """Its loop, decoding from the level at which encoding ends; a step goes from level i to i - 1."""
         if reverse:
             yield from self.published_loop(model, shape, noise=noise, reverse=True, **rest)
             return

@@ -1,6 +1,6 @@
 """Train Diff-SCM's U-Net and anticausal predictor on MNIST with its own code, within a CPU budget.
 
-    PEER_PYTHON diff_scm_training.py --repo DIR --mnist DIR --out DIR [--unet-seconds 1560] [--classifier-seconds 600]
+    PEER_PYTHON diff_scm_training.py --repo DIR --mnist DIR --out DIR
 
 Runs under the peer's own Python, from a checkout of vios-s/Diff-SCM (Apache-2.0), of which nothing is
 copied: its networks, configuration, losses, optimisers and training loops. Only this differs from its
@@ -16,6 +16,9 @@ scripts, and why:
 
 Writes ``OUT/score_train`` and ``OUT/classifier_train_class``, as ``peer_diff_scm.py`` reads them.
 """
+
+# The peer's modules come from the checkout that is given.
+# pyright: reportMissingImports=false
 
 from __future__ import annotations
 
@@ -115,7 +118,7 @@ def _unet_loop(loop: Any, budget: StepBudget) -> None:
 
 
 def _limit_classifier(script: Any, budget: StepBudget) -> None:
-    """Its script's loop is left as it is; its trainer and its model wrapper are told of the budget and the CPU."""
+    """Its script's loop is left as it is; its trainer and model wrapper learn of budget and CPU."""
     from diff_scm.utils import logger
 
     own_trainer, own_wrapper = script.MixedPrecisionTrainer, script.DDP

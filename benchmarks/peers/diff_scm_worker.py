@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ _CHECKED = 2
 
 
 def main() -> None:
-    """Answer the parts asked for, block by block."""
+    """Answer what is asked for, block by block."""
     parser = argparse.ArgumentParser(description=__doc__)
     for name in ("repo", "unet", "classifier", "rows", "out"):
         parser.add_argument(f"--{name}", type=Path, required=True)
@@ -36,74 +37,93 @@ def main() -> None:
     peer = DiffSCM(options.unet, options.classifier)
     answers = AnswerFile(options.out, digest(rows), _settings(options, peer))
     for variant in options.variants:
-        _answer(peer, variant, rows, answers, options)
+        answering = _Answering(peer, variant, rows, answers, options.batch)
+        answering.check()
+        answering.answer(options.parts, options.scales, options.cycles)
 
 
-def _answer(
-    peer: DiffSCM, variant: str, rows: dict[str, np.ndarray], answers: AnswerFile, options: argparse.Namespace
-) -> None:
-    """All blocks of one variant."""
-    peer.use(VARIANTS[variant])
-    upright = torch.from_numpy(rows["images"].astype(np.float32) / 127.5 - 1)
-    images = upright.transpose(1, 2).unsqueeze(1).contiguous()
-    digits, targets = (torch.from_numpy(rows[name].astype(np.int64)) for name in ("digits", "targets"))
-    difference = peer.check(images[:_CHECKED], targets[:_CHECKED])
-    if difference > 1e-5:
-        raise SystemExit(f"{variant}: the answers differ from the peer's own function by {difference:.2g}")
-    answers.meta.setdefault("check", {})[variant] = difference
-    steps = peer.steps
+class _Answering:
+    """The blocks of one variant.
 
-    def block(
-        name: str, compute: Callable[[slice], torch.Tensor], encodes: int, decodes: int, guided: int
+    Args:
+        peer: with its networks.
+        variant: a name of ``VARIANTS``.
+        rows: images, digits, targets.
+        answers: where they go.
+        batch: rows at a time.
+    """
+
+    def __init__(
+        self, peer: DiffSCM, variant: str, rows: dict[str, np.ndarray], answers: AnswerFile, batch: int
+    ) -> None:
+        self.peer, self.variant, self.answers = peer, variant, answers
+        self.images = _evidence(torch.from_numpy(rows["images"].astype(np.float32) / 255))
+        self.digits = torch.from_numpy(rows["digits"].astype(np.int64))
+        self.targets = torch.from_numpy(rows["targets"].astype(np.int64))
+        self.batches = [slice(at, at + batch) for at in range(0, len(self.images), batch)]
+
+    def check(self) -> None:
+        """The first rows must come out as from the peer's own function."""
+        self.peer.use(VARIANTS[self.variant])
+        difference = self.peer.check(self.images[:_CHECKED], self.targets[:_CHECKED])
+        if difference > 1e-5:
+            raise SystemExit(f"{self.variant}: {difference:.2g} off the peer's own estimate_counterfactual")
+        self.answers.meta.setdefault("check", {})[self.variant] = difference
+
+    def answer(self, parts: list[str], scales: list[float], cycles: list[int]) -> None:
+        """Every part that is asked for."""
+        latents = self._block("latent", lambda at: self.peer.abduct(self.images[at]), 1, 0, 0)
+        if "null" in parts:
+            for count in cycles:
+                self._block(f"null_{count}", partial(self._cycled, count), count, count, 0)
+        for scale in scales:
+            if "null_guided" in parts:
+                self._block(
+                    f"{scale:g}/null_guided", partial(self._guided, latents, self.digits, scale), 0, 1, 1
+                )
+            if {"counterfactual", "reversal"} & set(parts):
+                there = partial(self._guided, latents, self.targets, scale)
+                found = self._block(f"{scale:g}/counterfactual", there, 0, 1, 1)
+                if "reversal" in parts:
+                    back = partial(self._reversed, _evidence(found), scale)
+                    self._block(f"{scale:g}/reversal", back, 1, 1, 1)
+
+    def _block(
+        self, name: str, compute: Callable[[slice], torch.Tensor], encodes: int, decodes: int, guided: int
     ) -> torch.Tensor:
-        cost = {"evaluations": steps * (encodes + decodes), "predictor_gradients": steps * guided}
-        starts = range(0, len(images), options.batch)
-
         def whole() -> dict[str, np.ndarray]:
-            return {"": torch.cat([compute(slice(at, at + options.batch)) for at in starts]).numpy()}
+            return {"": torch.cat([compute(batch) for batch in self.batches]).numpy()}
 
-        answers.block(f"{variant}/{name}", whole, **cost)
-        return torch.from_numpy(answers.arrays[f"{variant}/{name}"])
+        steps = self.peer.steps
+        cost = {"evaluations": steps * (encodes + decodes), "predictor_gradients": steps * guided}
+        self.answers.block(f"{self.variant}/{name}", whole, **cost)
+        return torch.from_numpy(self.answers.arrays[f"{self.variant}/{name}"])
 
-    latents = block("latent", lambda at: peer.abduct(images[at]), 1, 0, 0)
-    if "null" in options.parts:
-        for cycles in options.cycles:
-            block(
-                f"null_{cycles}", lambda at, n=cycles: _show(_cycled(peer, images[at], n)), cycles, cycles, 0
-            )
-    for scale in options.scales:
+    def _guided(self, latents: torch.Tensor, digits: torch.Tensor, scale: float, at: slice) -> torch.Tensor:
+        return _shown(self.peer.predict(latents[at], digits[at], scale))
 
-        def guided(at: slice, digit: torch.Tensor, scale: float = scale) -> torch.Tensor:
-            return _show(peer.predict(latents[at], digit[at], scale))
+    def _reversed(self, evidence: torch.Tensor, scale: float, at: slice) -> torch.Tensor:
+        return _shown(self.peer.predict(self.peer.abduct(evidence[at]), self.digits[at], scale))
 
-        name = f"{scale:g}"
-        if "null_guided" in options.parts:
-            block(f"{name}/null_guided", lambda at, guided=guided: guided(at, digits), 0, 1, 1)
-        if not {"counterfactual", "reversal"} & set(options.parts):
-            continue
-        shown = block(f"{name}/counterfactual", lambda at, guided=guided: guided(at, targets), 0, 1, 1)
-        if "reversal" in options.parts:
-            evidence = (shown.transpose(1, 2).unsqueeze(1) * 2 - 1).contiguous()
-
-            def back(at: slice, evidence: torch.Tensor = evidence, scale: float = scale) -> torch.Tensor:
-                return _show(peer.predict(peer.abduct(evidence[at]), digits[at], scale))
-
-            block(f"{name}/reversal", back, 1, 1, 1)
+    def _cycled(self, count: int, at: slice) -> torch.Tensor:
+        images = self.images[at]
+        for _ in range(count):
+            images = self.peer.predict(self.peer.abduct(images), None, 0.0)
+        return _shown(images)
 
 
-def _cycled(peer: DiffSCM, images: torch.Tensor, cycles: int) -> torch.Tensor:
-    for _ in range(cycles):
-        images = peer.predict(peer.abduct(images), None, 0.0)
-    return images
+def _evidence(images: torch.Tensor) -> torch.Tensor:
+    """(N, 28, 28) in [0, 1], upright, to (N, 1, 28, 28) in [-1, 1], transposed."""
+    return (images.transpose(1, 2).unsqueeze(1) * 2 - 1).contiguous()
 
 
-def _show(images: torch.Tensor) -> torch.Tensor:
-    """(B, 1, 28, 28) in [-1, 1], transposed, to (B, 28, 28) in [0, 1], upright."""
+def _shown(images: torch.Tensor) -> torch.Tensor:
+    """The inverse of ``_evidence``."""
     return ((images.squeeze(1).transpose(1, 2) + 1) / 2).clamp(0, 1).contiguous()
 
 
 def _settings(options: argparse.Namespace, peer: DiffSCM) -> dict:
-    """What the answers depend on, and what made the weights."""
+    """What the answers depend on."""
 
     def network(module: torch.nn.Module, weights: Path) -> dict:
         budget = weights.parent / "budget.json"

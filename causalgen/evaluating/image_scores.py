@@ -22,7 +22,7 @@ from causalgen.metrics.fidelity import minimality, true_counterfactual_error
 from causalgen.metrics.interpretability import im1, im2
 from causalgen.metrics.latent_divergence import class_distances, cld, cld_floor
 from causalgen.metrics.scores import Score, mean_score
-from graphs.errors import DataError, DomainError
+from graphs.errors import DataError, DomainError, MechanismError
 from graphs.variables import Image, Variable
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class ImageScores:
         subjects = self._subjects(answer)
         for subject, images in subjects.items():
             # Without a known truth the whole model can only be held to the causes it made itself.
-            shown = answer.caused if subject == MODEL and question.image is None else question.shown
+            shown = answer.caused if subject == MODEL and not question.known else question.shown
             yield from self._effectiveness(images, shown, subject, question.node)
             apart = distance(self.variable, images, self.factual)
             yield self._entry(
@@ -156,7 +156,7 @@ class ImageScores:
         for name, part in parts.items():
             try:
                 yield from list(part(question, subjects, judges))
-            except (DataError, DomainError) as error:
+            except (DataError, DomainError, MechanismError) as error:
                 self._note(f"do({question.node}): no {name}. {error}")
 
     def _feature_distances(

@@ -38,12 +38,14 @@ class Question:
         node: what is set.
         values: to what, (N,).
         shown: what the image should show then: the value of each of its causes, (N,).
+        known: whether ``shown`` are the true counterfactual values.
         image: the true counterfactual image, (N, C, H, W) in [0, 1], where it is known.
     """
 
     node: str
     values: NDArray[Any]
     shown: Columns
+    known: bool = False
     image: NDArray[Any] | None = None
 
 
@@ -84,7 +86,7 @@ def questions(
         values = other_values(variable, columns[name], keyed_seed(seed, "evaluate", node, name))
         known = dict(truth(rows, {name: values})) if truth else {}
         shown = {each: np.asarray(known.get(each, columns[each])) for each in causes} | {name: values}
-        asked.append(Question(name, values, shown, known.get(node)))
+        asked.append(Question(name, values, shown, truth is not None, known.get(node)))
     return asked
 
 

@@ -33,6 +33,8 @@ _FIDELITY = {
     "IM2": "IM2",
     "FD": "FD",
 }
+_ARROWS = {"higher": " \u2191", "lower": " \u2193", "neither": ""}
+"""Which way is better."""
 
 
 @dataclass(frozen=True)
@@ -74,16 +76,19 @@ def _questions(report: EvaluationReport, node: str, do: str) -> ReportTable:
     floor = [*report.find("effectiveness", node=node, subject=FLOOR), *own]
     judged = list(
         dict.fromkeys(
-            (e.of, e.by, e.score.unit) for e in report.entries if e.metric == "effectiveness" and e in own
+            (e.of, e.by, f"{e.score.unit}, {e.by}{_ARROWS[e.score.better]}")
+            for e in report.entries
+            if e.metric == "effectiveness" and e in own
         )
     )
-    head = [f"{of}: {unit}, {by}" for of, by, unit in judged]
+    head = [f"{of}: {told}" for of, _, told in judged]
     columns = [_column(floor, "effectiveness", of, by) for of, by, _ in judged]
     for metric, label in _FIDELITY.items():
         found = [entry for entry in report.entries if entry in own and entry.metric == metric]
         if found:
             columns.append({entry.subject: entry.score for entry in found})
-            head.append(f"{label}, {found[0].score.unit}" if metric in ("distance", "FD") else label)
+            unit = f", {found[0].score.unit}" if metric in ("distance", "FD") else ""
+            head.append(label + unit + _ARROWS[found[0].score.better])
     present = [each for each in _SUBJECTS if any(each in column for column in columns)]
     rows = tuple((_LABELS[each], tuple(column.get(each) for column in columns)) for each in present)
     strong = frozenset(place for place, (of, _, _) in enumerate(judged) if of == do)

@@ -38,8 +38,9 @@ class CategoryPosterior:
 
 @dataclass(frozen=True, eq=False)
 class MixturePosterior:
-    """A mixture of normal distributions, exactly: one for each combination of the missing categories that the
-    number hangs together with. An observed row has its value, and no covariance.
+    """A mixture of normal distributions, exactly; an observed row has its value, and no covariance.
+
+    There is one for each combination of the missing categories that are inferred together with the number.
 
     Attributes:
         weights: (K, B), summing to 1 over K.

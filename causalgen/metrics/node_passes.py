@@ -15,8 +15,8 @@ from torch import Tensor
 
 from causalgen.engine import abduct
 from causalgen.node_calls import generate_rows
-from causalgen.world import World, ready
 from causalgen.seeds import keyed_seed
+from causalgen.world import World, ready
 from graphs.clipping import encode_clipped
 from graphs.errors import DataError, MechanismError, UnknownNameError
 from mechanisms.base import Noise

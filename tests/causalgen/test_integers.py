@@ -57,7 +57,7 @@ def test_doing_nothing_changes_nothing_without_copying(clinic):
     scm, table = clinic
     same = scm.counterfactual(table, do={"kind": "kind"}, copy_unaffected=False, seed=0)
     assert same["visits"].equals(table["visits"])
-    assert_close(same["cost"].to_numpy(), table["cost"].to_numpy())
+    assert np.allclose(same["cost"], table["cost"], rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_interventions(clinic, do, expected):
     ],
 )
 def test_interventions_that_leave_the_domain(clinic, do, message):
-    scm, table = clinic
+    scm, _ = clinic
     row = {"kind": 0, "visits": 1, "rooms": 1, "cost": 2.5}
     with pytest.raises(cg.DomainError, match=message):
         scm.counterfactual(row, do={"visits": do}, seed=0)
@@ -141,7 +141,7 @@ def test_an_unbounded_integer_is_inferred_by_particles(clinic):
 def test_effects_have_means(clinic):
     scm, _ = clinic
     effect = scm.effect("visits", do={"kind": 1}, versus={"kind": 0}, seed=0)
-    assert abs(effect.estimate - 2) < 0.6
+    assert abs(effect.overall.value - 2) < 0.6
     by_rooms = scm.effect("cost", do={"kind": 1}, versus={"kind": 0}, given="rooms", seed=0)
     assert list(by_rooms.groups) == [1, 2, 3, 4] and all(isinstance(label, int) for label in by_rooms.groups)
 

@@ -149,7 +149,7 @@ def with_gaps(random, model, evidence):
     return partial, seen
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(seed=seeds, nodes=sizes, wide=st.booleans(), deterministic=st.sampled_from([0.0, 0.2]))
 def test_posteriors_of_partial_evidence_are_the_closed_form(seed, nodes, wide, deterministic):
     """Rows with gaps of their own; in units of each node's deviation in the model."""

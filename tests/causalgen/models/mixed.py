@@ -45,7 +45,7 @@ class _Builder:
 
 
 def around(kind: str) -> cg.SCM:
-    """A model whose node "x" is of this kind, with causes "k", "c" if it can have them, effects, "z" apart."""
+    """A model whose node "x" is of this kind, with causes "k" and "c" where it can have them."""
     made = _Builder(0)
     made.add("k", "categorical, table", [])
     made.add("c", "additive, linear", ["k"])
@@ -59,12 +59,12 @@ def around(kind: str) -> cg.SCM:
 
 
 def random_mixed(seed: int, most: int = 9) -> cg.SCM:
-    """A random DAG of 3 to ``most`` nodes n0, n1, ... of random kinds; an image in one of ten, as a leaf."""
+    """A random DAG of 3 to ``most`` nodes n0, n1, ... of random kinds; an image in one of twenty, as a leaf."""
     random = np.random.default_rng(seed)
     made, nodes = _Builder(seed % 2**31), int(random.integers(3, most + 1))
     for number in range(nodes):
         above = [f"n{p}" for p in random.permutation(number)[: random.integers(0, 4)]]
         possible = [kind for kind in _CHEAP if made.fits(kind, above)]
-        last = number == nodes - 1 and random.random() < 0.1
+        last = number == nodes - 1 and random.random() < 0.05
         made.add(f"n{number}", "diffusion" if last else str(random.choice(possible)), above)
     return made.scm()

@@ -64,7 +64,7 @@ class LinearGaussian:
         return -0.5 * (distance + log_determinant + values.shape[1] * np.log(2 * np.pi))
 
     def given(self, seen: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Mean (D,) and covariance (D, D) of one row given columns ``seen``, which may determine each other."""
+        """Mean (D,) and covariance (D, D) of a row given columns ``seen``, which may determine each other."""
         mean, covariance = np.broadcast_to(self.mean, values.shape), self.covariance
         scale = np.sqrt(np.diag(covariance))
         scale = np.where(scale > 0, scale, 1.0)
