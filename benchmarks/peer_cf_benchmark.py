@@ -44,7 +44,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from peers.processes import check_rows, run_worker
+from peers.processes import check_checkout, check_rows, run_worker
+
+_CHECKOUT = ("counterfactual_benchmark", "gulnazaki/counterfactual-benchmark")
 
 
 def run_cf_benchmark(
@@ -64,6 +66,7 @@ def run_cf_benchmark(
     Raises:
         SystemExit: rows, weights or interpreter are missing or wrong, or the worker failed.
     """
+    check_checkout(repo, *_CHECKOUT)
     numbers = ("f", "i", "u")
     queries = {name: numbers for name in _names(rows) if "/" in name}
     for name in queries:
@@ -84,6 +87,7 @@ def read_with_predictors(repo: Path, python: Path, rows: Path, out: Path, *, thr
     Raises:
         SystemExit: the images or the interpreter are missing or wrong, or the worker failed.
     """
+    check_checkout(repo, *_CHECKOUT)
     names = [name.rsplit("/", 1)[0] for name in _names(rows) if name.endswith("/images")]
     if not names:
         raise SystemExit(f"{rows}: no array A/images")

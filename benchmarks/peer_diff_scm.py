@@ -40,7 +40,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from peers.processes import check_rows, latest, run_worker
+from peers.processes import check_checkout, check_rows, latest, run_worker
 
 VARIANTS = ("published", "aligned", "repaired", "repaired_predictor")
 PARTS = ("counterfactual", "null", "null_guided", "reversal")
@@ -65,6 +65,7 @@ def run_diff_scm(
     Raises:
         SystemExit: rows, weights or interpreter are missing or wrong, or the worker failed.
     """
+    check_checkout(repo, "diff_scm", "vios-s/Diff-SCM")
     check_rows(rows, {"images": ("u",), "digits": ("i", "u"), "targets": ("i", "u")})
     arguments: list[str | Path | int | float] = ["--repo", repo, "--rows", rows, "--out", out]
     arguments += ["--unet", latest(weights / "score_train", "model*.pt")]

@@ -60,19 +60,22 @@ def main(arguments: list[str]) -> None:
         given = getattr(options, name)
         if given is not None:
             sizes[name] = tuple(given) if isinstance(given, list) else given
+    out = options.out or Path(
+        "runs/tables.json" if options.quick else Path(__file__).parent / "results/tables.json"
+    )
     pythons = {"DoWhy-GCM": options.dowhy_python, "ChiRho": options.chirho_python}
     folder = Path(tempfile.mkdtemp(prefix="causalgen-tables-"))
     context = Context(
         pythons={name: python for name, python in pythons.items() if python is not None},
         folder=folder,
-        results=options.out.parent,
+        results=out.parent,
         budget=options.budget,
         console=Console(width=options.width),
         **sizes,  # pyright: ignore[reportArgumentType]
     )
     try:
         for name in options.only or SECTIONS:
-            _run(name, context, options.out)
+            _run(name, context, out)
     finally:
         shutil.rmtree(folder)
 
@@ -95,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--dowhy-python", metavar="PYTHON", help="interpreter that has dowhy; without it, no such column")
     add("--chirho-python", metavar="PYTHON", help="interpreter that has chirho; without it, no such column")
-    add("--quick", action="store_true", help="small sizes; name another --out to keep the full results")
+    add("--quick", action="store_true", help="small sizes, under a minute")
     add("--only", type=_sections, metavar="A,B", help=f"sections of: {', '.join(SECTIONS)}")
     add("--nodes", type=int, nargs="+", help="of the models (10 50 200)")
     add("--rows", type=int, help="of evidence (100000)")
@@ -103,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--turns", type=int, help="of each comparison (9)")
     add("--budget", type=float, default=60, help="seconds of a contender in a comparison (%(default)s)")
     add("--width", type=int, default=170, help="of the printed tables (%(default)s)")
-    add("--out", type=Path, default=Path(__file__).parent / "results" / "tables.json", metavar="FILE")
+    add("--out", type=Path, metavar="FILE", help="(results/tables.json beside this; quick: runs/tables.json)")
     return parser
 
 

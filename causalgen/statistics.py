@@ -7,7 +7,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-__all__ = ["distance_to_density", "distance_to_log_prob", "distance_to_table", "distance_to_whole", "is_discrete", "sample_distance"]
+__all__ = [
+    "distance_to_density",
+    "distance_to_log_prob",
+    "distance_to_table",
+    "distance_to_whole",
+    "is_discrete",
+    "sample_distance",
+]
 
 
 def sample_distance(one: Tensor, other: Tensor) -> float:
@@ -19,7 +26,7 @@ def sample_distance(one: Tensor, other: Tensor) -> float:
 
 
 def distance_to_log_prob(draws: Tensor, log_prob: Callable[[Tensor], Tensor], *, whole: bool) -> float:
-    """The distance that fits: to whole numbers' probabilities, to a table where draws repeat, to a density."""
+    """The distance that fits: to whole numbers' probabilities, a table where draws repeat, or a density."""
     if whole:
         return distance_to_whole(draws, log_prob)
     return (distance_to_table if is_discrete(draws) else distance_to_density)(draws, log_prob)
@@ -46,7 +53,8 @@ def distance_to_whole(draws: Tensor, log_prob: Callable[[Tensor], Tensor], point
         points: the most whole numbers to look at, those nearest to the least draw.
     """
     low = draws.min()
-    values = torch.arange(min(int(draws.max() - low) + 1, points), dtype=draws.dtype, device=draws.device) + low
+    count = min(int(draws.max() - low) + 1, points)
+    values = torch.arange(count, dtype=draws.dtype, device=draws.device) + low
     expected = log_prob(values).double().exp().cumsum(0)
     empirical = torch.searchsorted(draws.sort().values, values, right=True) / len(draws)
     return (empirical - expected).abs().max().item()

@@ -42,4 +42,4 @@ class ByHand:
 
 
 if __name__ == "__main__":
-    serve(ByHand())
+    serve(ByHand(), "numpy")

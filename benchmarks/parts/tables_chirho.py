@@ -59,4 +59,4 @@ class ChiRho:
 
 
 if __name__ == "__main__":
-    serve(ChiRho())
+    serve(ChiRho(), "chirho", "pyro-ppl", "torch")

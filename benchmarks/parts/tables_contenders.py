@@ -49,6 +49,7 @@ class Process:
         environment = {key: value for key, value in os.environ.items() if key not in hidden}
         arguments = ["held-out"] if name.endswith("held out") else []
         self.name = name
+        self.versions: dict[str, str] = {}
         self._process = subprocess.Popen(
             [python, str(Path(__file__).with_name(_SCRIPTS[name])), *arguments],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
@@ -102,7 +103,7 @@ def contenders(
             found[name] = Process(name, python, threads)
             stack.callback(found[name].close)
         for process in found.values():
-            process.ask("prepare", folder=str(folder))
+            process.versions = process.ask("prepare", folder=str(folder))["versions"]
             if fit:
                 process.ask("fit")
         yield found

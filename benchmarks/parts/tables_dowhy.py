@@ -48,4 +48,4 @@ class DoWhy:
 
 
 if __name__ == "__main__":
-    serve(DoWhy())
+    serve(DoWhy(), "dowhy", "scikit-learn", "pandas")

@@ -124,4 +124,8 @@ def _plot(result: Result, file: Path) -> None:
 
 def _told(series: Result, what: str) -> str:
     unit = {"nodes": "node", "rows": "row"}[what]
-    return f"{series['a'] * 1e3:.2g} ms + {series['b'] * 1e6:.3g} µs a {unit}"
+    return f"{_plain(series['a'] * 1e3)} ms + {_plain(series['b'] * 1e6)} µs a {unit}"
+
+
+def _plain(number: float) -> str:
+    return f"{number:,.0f}" if number >= 100 else f"{number:.2g}"

@@ -14,6 +14,7 @@ import json
 import sys
 import time
 from collections.abc import Mapping
+from importlib.metadata import version
 from typing import Any, Protocol
 
 import numpy as np
@@ -88,8 +89,8 @@ def least_squares(case: Case) -> tuple[dict[str, list[tuple[str, float]]], dict[
     return weights, biases
 
 
-def serve(contender: Contender) -> None:
-    """Answer until standard input ends."""
+def serve(contender: Contender, *packages: str) -> None:
+    """Answer until standard input ends; ``packages`` are those whose versions to tell."""
     answers, sys.stdout = sys.stdout, sys.stderr  # what libraries print is no answer
     case: Case | None = None
     for line in sys.stdin:
@@ -98,7 +99,7 @@ def serve(contender: Contender) -> None:
             if command["do"] == "prepare":
                 case = Case(command["folder"])
                 contender.prepare(case)
-                answer: dict[str, Any] = {"peak": peak()}
+                answer: dict[str, Any] = {"versions": {name: version(name) for name in packages}}
             else:
                 assert case is not None
                 answer = _timed(contender, case, command)

@@ -36,6 +36,7 @@ def fit(context: Context) -> Result:
                 found, "fit", turns=context.turns, budget=context.budget, console=context.console
             )
         _add(result, speeds, {}, {_DOWHY: 5.0}, nodes=nodes, rows=context.rows, threads=threads)
+        result["versions"] = _versions(found)
         context.keep(result)
     shutil.rmtree(folder)
     return _shown(context, "Fit of a linear model, seconds", result)
@@ -63,6 +64,7 @@ def _counterfactuals(
             case = {"nodes": nodes, "rows": rows, "threads": threads}
             _add(result, speeds, most, least, **case)
             result["cases"][-1]["largest difference of means"] = agreement
+            result["versions"] = _versions(found)
             context.keep(result)
         shutil.rmtree(folder)
     return _shown(context, "Counterfactuals, seconds a call", result)
@@ -83,6 +85,10 @@ def _same_answers(processes: dict[str, Process], rows: int) -> float:
     return largest
 
 
+def _versions(processes: dict[str, Process]) -> dict[str, dict[str, str]]:
+    return {name: process.versions for name, process in processes.items() if process.versions}
+
+
 def _empty(context: Context, *peers: str) -> Result:
     return {"not measured": context.missing(*peers), "cases": [], "targets": []}
 
@@ -97,12 +103,13 @@ def _add(
             continue
         ratio, low, high = speeds.ratio(name)
         # Against numpy how many times slower we are; against the others how many times faster.
-        if name in most:
+        if name == _NUMPY:
             ratio, low, high = speeds.ratio(OURS, name)
-            result["targets"].append(target(f"{told}: {name}'s time x", ratio, most=most[name]))
-        elif name in least:
+        if name in most:
+            result["targets"].append(target(f"{told}: seconds by those of {name}", ratio, most=most[name]))
+        if name in least:
             result["targets"].append(target(f"{told}: faster than {name} by", ratio, least=least[name]))
-        row[f"{OURS} / {name}" if name in most else f"{name} / {OURS}"] = ratio
+        row[f"{OURS} / {name}" if name == _NUMPY else f"{name} / {OURS}"] = ratio
         row[f"range, {name}"] = [low, high]
     result["cases"].append(row)
 

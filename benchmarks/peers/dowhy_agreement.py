@@ -61,7 +61,9 @@ def fit(data: pd.DataFrame) -> gcm.InvertibleStructuralCausalModel:
     model = gcm.InvertibleStructuralCausalModel(nx.DiGraph(edges))
     for node, parents in PARENTS.items():
         mechanism = (
-            gcm.AdditiveNoiseModel(gcm.ml.create_linear_regressor()) if parents else gcm.EmpiricalDistribution()
+            gcm.AdditiveNoiseModel(gcm.ml.create_linear_regressor())
+            if parents
+            else gcm.EmpiricalDistribution()
         )
         model.set_causal_mechanism(node, mechanism)
     gcm.fit(model, data)

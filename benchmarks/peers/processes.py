@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["check_rows", "latest", "run_worker"]
+__all__ = ["check_checkout", "check_rows", "latest", "run_worker"]
 
 
 def run_worker(
@@ -44,6 +44,16 @@ def latest(folder: Path, pattern: str) -> Path:
     if not found:
         raise SystemExit(f"no {pattern} in {folder}; train the peer first, or give the folder that holds it")
     return found[-1]
+
+
+def check_checkout(repo: Path, package: str, name: str) -> None:
+    """Check that a folder is a checkout of the peer.
+
+    Raises:
+        SystemExit: it does not hold the package.
+    """
+    if not (repo / package).is_dir():
+        raise SystemExit(f"{repo} is no checkout of {name}: it holds no folder {package}")
 
 
 def check_rows(path: Path, needed: Mapping[str, tuple[str, ...]]) -> None:

@@ -115,8 +115,8 @@ def _frequencies(values: Tensor, variable: Categorical) -> Tensor:
 def _whole_kernels(values: Tensor) -> Tensor:
     """(N,) log probability of each row's whole number, by two-sided geometric kernels on the other rows.
 
-    tanh(1 / 2h) * exp(-|k| / h) sums to 1 over whole k. Half a row is spread evenly over the range, so that an
-    outlier does not decide.
+    tanh(1 / 2h) * exp(-|k| / h) sums to 1 over whole k. Half a row is spread evenly over the range, so that
+    an outlier does not decide.
     """
     flat = values.detach().cpu().double()
     n = len(flat)

@@ -29,8 +29,8 @@ def morphomnist_images(
 ) -> Bytes:
     """Digits redrawn at a stroke thickness and an intensity: Morpho-MNIST's true equation of the image.
 
-    With an original MNIST digit and counterfactual parents it gives the *true* counterfactual image. On the
-    published test set it returns the published images, bit for bit up to rare ties.
+    With an original MNIST digit and counterfactual parents it gives the *true* counterfactual image. Of the
+    10,000 published test images it returns 9,979 to the bit, and the others up to 22 pixels in all.
 
     Args:
         digits: original images, uint8 (N, 28, 28) or (N, 1, 28, 28), bright on dark.

@@ -98,12 +98,9 @@ def _panels(draws: Draws) -> list[_Panel]:
         note = f"do = {do[node]}" if node in do else getattr(variable, "unit", "")
         for part in range(size):
             name = f"{node}[{part}]" if variable.event_shape else node
-            panels.append(
-                _Panel(
-                    name, note, labels, isinstance(variable, Integer), after[..., part],
-                    None if before is None else before[:, part],
-                )  # fmt: skip
-            )
+            earlier = None if before is None else before[:, part]
+            whole = isinstance(variable, Integer)
+            panels.append(_Panel(name, note, labels, whole, after[..., part], earlier))
     return panels
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from causalgen.metrics.scores import Score
 
-__all__ = ["CONTROLS", "FLOOR", "MECHANISM", "MODEL", "Entry"]
+__all__ = ["CONTROLS", "Entry", "FLOOR", "MECHANISM", "MODEL"]
 
 MECHANISM, MODEL, FLOOR = "mechanism", "whole model", "floor"
 """Subjects: the node's mechanism at given parents; all mechanisms together; what cannot be beaten."""

@@ -19,7 +19,7 @@ from graphs.variables import Variable
 if TYPE_CHECKING:
     from causalgen.scm import SCM
 
-__all__ = ["REPORT", "EvaluatedModel", "EvaluationReport"]
+__all__ = ["EvaluatedModel", "EvaluationReport", "REPORT"]
 
 REPORT = "report.json"
 

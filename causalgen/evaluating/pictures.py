@@ -98,7 +98,8 @@ def drift_picture(entries: Sequence[Entry], node: str, unit: str) -> bytes:
             cycles, [each.value for each in scores], "o-",
             color=colour, markersize=3.5, linewidth=1.3, label=kind or "as it is",
         )  # fmt: skip
-    axes.set_ylim(bottom=0)
+    most = max(entry.score.value for entry in entries)
+    axes.set_ylim(bottom=-0.03 * most)  # a line at 0 stands clear of the axis
     axes.set_xlabel("null interventions", color=INK, fontsize=9)
     axes.set_ylabel(f"distance to the factual, {unit}", color=INK, fontsize=9)
     if len(kinds) > 1:

@@ -24,8 +24,9 @@ class GaussianPosterior:
 
 @dataclass(frozen=True, eq=False)
 class CategoryPosterior:
-    """The probability of each category, or of each whole number within bounds, exactly (given the anticausal
-    predictor, where an image bears on it).
+    """The probability of each category, or of each whole number within bounds, exactly.
+
+    Where an image bears on it, exactly given the anticausal predictor.
 
     Attributes:
         probabilities: (B, K); an observed row has a 1.

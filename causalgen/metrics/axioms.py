@@ -32,10 +32,10 @@ from graphs.variables import Categorical, Variable
 if TYPE_CHECKING:
     from causalgen.model import Model
 
-__all__ = ["Judge", "composition", "effectiveness", "reversibility"]
+__all__ = ["Judge", "composition", "effectiveness", "read_attribute", "reversibility"]
 
 Judge = Callable[[Any], Any]
-"""Images (N, C, H, W), float32 tensors in [0, 1] -> a category's logits (N, K) or codes (N,); numbers (N,)."""
+"""Images (N, C, H, W), float32 tensors in [0, 1] -> a category's logits (N, K) or codes (N,), or numbers."""
 
 Advance = Callable[[int], None]
 """Told how many rows have made one pass of abduction and generation."""

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 
 from graphs.errors import DataError, DomainError
 
-__all__ = ["Score", "bootstrap_interval", "mean_score", "share_score", "wilson_interval"]
+__all__ = ["Score", "bootstrap_interval", "figure", "mean_score", "share_score", "wilson_interval"]
 
 Better = Literal["lower", "higher", "neither"]
 

@@ -218,6 +218,19 @@ def seeds(case: Case, samples: int | None) -> None:
             assert any(differ) or not moves, f"another seed drew the same noise of {each}"
 
 
+def substitution(case: Case, samples: int | None) -> None:
+    """A function of the natural value is the values that it gives, whatever else is set."""
+    numbers = [node for node in case.nodes if isinstance(case.scm.variables[node], cg.Continuous)]
+    if not numbers:  # codes have no middle
+        return
+    x, y = str(case.random.choice(numbers)), case.some()[0]
+    middle = case.evidence[x][0]
+    do = {y: case.others[y], x: lambda natural: (natural + middle) / 2}  # which stays within bounds
+    ab = case.scm.abduct(case.evidence, num_samples=samples, seed=0)
+    worlds = ab.worlds({"function": do, "values": {**do, x: cg.World("function")[x]}})
+    all_same(worlds["values"], worlds["function"], case.nodes, f"do({x}, {y})")
+
+
 AXIOMS: dict[str, Callable[[Case, int | None], None]] = {
     "commutation": commutation,
     "composition": composition,
@@ -226,4 +239,5 @@ AXIOMS: dict[str, Callable[[Case, int | None], None]] = {
     "non-descendants": non_descendants,
     "reversibility": reversibility,
     "seeds": seeds,
+    "substitution": substitution,
 }

@@ -26,9 +26,12 @@ def question(rows):
     return images[digits == 4][:20], np.full(20, 4), np.full(20, 9), images[digits == 9][:20]
 
 
-@pytest.mark.parametrize("name", ["mnist", "morphomnist"])
+def test_judges_ship():
+    assert "mnist" in judge_names()
+
+
+@pytest.mark.parametrize("name", judge_names())
 def test_they_are_small_and_good(name):
-    assert name in judge_names()
     assert sum(path.stat().st_size for path in (SHIPPED / name).iterdir()) < 3_000_000
     told = cg.metrics.load_judges(name).told
     assert told["figures"]["accuracy"] >= 0.99

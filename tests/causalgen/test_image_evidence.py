@@ -1,0 +1,110 @@
+"""An observed image informs a missing continuous cause, against a closed form."""
+
+import math
+
+import networkx as nx
+import numpy as np
+import pytest
+import torch
+
+import causalgen as cg
+from mechanisms.base import Abducted, Mechanism, Noise
+from mechanisms.constant import Constant
+
+SPREAD, PIXEL = 0.3, 0.1
+"""Deviation of the pixels of an image, and how much brighter one unit makes it."""
+
+
+class Brightness(Mechanism):
+    """A 4 x 4 image whose pixels are PIXEL * t + SPREAD * u; its predictor is exact where t ~ N(0, 1) ."""
+
+    def sample_noise(self, n, *, generator):
+        return Noise(n, {"u": torch.randn(n, 1, 4, 4, generator=generator)})
+
+    def generate(self, parents, noise):
+        return (PIXEL * parents["t"].view(-1, 1, 1, 1) + SPREAD * noise["u"]).float()
+
+    def abduct(self, value, parents, *, generator):
+        return Abducted(Noise(len(value), {"u": (value - PIXEL * parents["t"].view(-1, 1, 1, 1)) / SPREAD}))
+
+    def log_prob_of_parents(self, value, parents):
+        """log q(t | x), normal; R proposals a row, proposal-major."""
+        precision = 1 + 16 * (PIXEL / SPREAD) ** 2
+        mean = value.double().sum((1, 2, 3)) * PIXEL / SPREAD**2 / precision
+        apart = parents["t"] - mean.repeat(len(parents["t"]) // len(value))
+        return -0.5 * precision * apart**2 + 0.5 * math.log(precision)
+
+
+@pytest.fixture(scope="module")
+def scm():
+    """t -> image, t -> y."""
+    image, t = cg.Image(1, 4, 4), cg.Continuous()
+    return cg.SCM(
+        nx.DiGraph([("t", "image"), ("t", "y")]),
+        {"t": t, "image": image, "y": cg.Continuous()},
+        {
+            "t": cg.mechanisms.Equation(value="u", noise={"u": {"normal": [0, 1]}}),
+            "y": cg.mechanisms.Equation(value="2*t + u", noise={"u": {"normal": [0, 1]}}),
+            "image": Brightness(Constant(), image, {"t": t}),
+        },
+    )
+
+
+def closed_form(pixels, y=None):
+    """Mean and variance of t given pixels in [-1, 1], and perhaps y."""
+    precision = 1 + 16 * (PIXEL / SPREAD) ** 2 + (0 if y is None else 4)
+    pull = pixels.sum() * PIXEL / SPREAD**2 + (0 if y is None else 2 * y)
+    return pull / precision, 1 / precision
+
+
+@pytest.mark.parametrize("y", [None, [0.5, -3.0]])
+def test_a_continuous_cause_is_inferred_from_an_image(scm, y):
+    random = np.random.default_rng(0)
+    pixels = (PIXEL * np.array([1.5, -1.0])[:, None, None] + SPREAD * random.normal(size=(2, 4, 4))).clip(
+        -1, 1
+    )
+    images = (pixels[:, None] + 1) / 2
+    evidence = {"image": images} if y is None else {"image": images, "y": y}
+    ab = scm.abduct(evidence, num_samples=5000, seed=0, particles=50_000)
+    found, drawn = ab.posterior("t"), ab.counterfactual({"y": 0.0})["t"]
+    for row in range(2):
+        mean, variance = closed_form(pixels[row], None if y is None else y[row])
+        weights, values = found.weights[:, row], found.values[:, row]
+        weighted = (weights * values).sum()
+        assert weighted.item() == pytest.approx(mean, abs=0.03)
+        assert (weights * (values - weighted) ** 2).sum().item() == pytest.approx(variance, rel=0.05)
+        assert drawn[:, row].mean().item() == pytest.approx(mean, abs=0.04)
+        assert drawn[:, row].std().item() == pytest.approx(math.sqrt(variance), rel=0.06)
+
+
+def test_its_counterfactual_keeps_the_image_s_noise(scm):
+    image = np.full((1, 4, 4), 0.6)
+    cf = scm.abduct({"image": image}, num_samples=20, seed=0).counterfactual({"t": cg.Shift(1.0)})
+    brighter = (cf["image"] - cf.factual["image"]).flatten(1)
+    torch.testing.assert_close(brighter, torch.full_like(brighter, PIXEL / 2), rtol=0, atol=1e-6)
+    assert set(cf.provenance["t"]) == {"inferred"}
+
+
+@pytest.mark.slow
+def test_a_trained_predictor_tells_a_continuous_cause():
+    random = np.random.default_rng(0)
+    t = random.normal(size=256)
+    image = np.clip(0.5 + 0.15 * t[:, None, None, None] + 0.02 * random.normal(size=(256, 1, 8, 8)), 0, 1)
+    scm = cg.SCM(
+        nx.DiGraph([("t", "image")]),
+        {"t": cg.Continuous(), "image": cg.Image(1, 8, 8)},
+        {
+            "t": cg.mechanisms.Additive(),
+            "image": cg.mechanisms.Diffusion(
+                backbone={"channels": (8, 16)},
+                predictor={"channels": (8, 16)},
+                solver={"kind": "anchored", "steps": 4},
+                training={"epochs": 12, "batch_size": 32, "learning_rate": 3e-3, "validation": 0.1},
+            ),
+        },
+    ).fit({"t": t, "image": image}, progress=False, seed=0)
+    found = scm.abduct({"image": image[:40]}, seed=0).posterior("t")
+    guess = (found.weights * found.values).sum(0).numpy()
+    assert np.corrcoef(guess, t[:40])[0, 1] > 0.9
+    cf = scm.counterfactual({"image": image[:4]}, do={"t": 0.0}, seed=0)
+    assert cf["image"].shape == (4, 1, 8, 8) and cf.provenance["image"].tolist() == ["inferred"] * 4
