@@ -77,8 +77,10 @@ def abduct(
         mechanism = ready(world, node)
         value, parents = evidence[node], {parent: evidence[parent] for parent in world.graph.parents(node)}
         count = rows or value.shape[0]
-        differ = any(each.shape[0] > count for each in (value, *parents.values()))
-        if differ or (samples > 1 and not mechanism.deterministic):
+        # Samples differ, or will.
+        if samples > 1 and (
+            not mechanism.deterministic or any(each.shape[0] > count for each in (value, *parents.values()))
+        ):
             value = level_rows(value, samples * count, count)
             parents = {name: level_rows(each, samples * count, count) for name, each in parents.items()}
         found[node] = abduct_rows(mechanism, node, value, parents, seed, memory)
@@ -183,10 +185,11 @@ def _generate(
     memory: Slabs,
 ) -> tuple[Tensor, Mask]:
     """The node's value, computed for its stale rows only and copied for the others; and which were stale."""
-    n = max([noise.n, *(value.shape[0] for value in parents.values())])
+    n = max([noise.n, *[value.shape[0] for value in parents.values()]])
     if not isinstance(stale, bool) and before is not None:
         n = max(n, len(stale), len(before))
-    parents = {name: level_rows(value, n, rows) for name, value in parents.items()}
+    if n > rows:
+        parents = {name: level_rows(value, n, rows) for name, value in parents.items()}
     if noise.n != n:
         noise = noise.repeat(n // noise.n)
     mechanism = ready(world, node)

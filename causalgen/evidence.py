@@ -81,11 +81,15 @@ def encode_partial(
     }
     index = getattr(evidence, "index", None)
     return (
-        {name: value.expand(rows, *value.shape[1:]) for name, value in values.items()},
+        {name: _spread(value, rows) for name, value in values.items()},
         {name: mask.expand(rows) for name, mask in masks.items()},
         rows,
         index,
     )
+
+
+def _spread(value: Tensor, rows: int) -> Tensor:
+    return value if value.shape[0] == rows else value.expand(rows, *value.shape[1:])
 
 
 def _columns(evidence: Evidence, variables: Mapping[str, Variable]) -> dict[str, Any]:

@@ -233,7 +233,7 @@ class _Reader:
 
     @property
     def _device(self) -> torch.device:
-        return self.old.get_buffer("fitted_flag").device
+        return self.old.device
 
     def _refuse_bare(self, value: Any) -> None:
         """What is no value of any variable, and needs a word around it that says what to do."""
@@ -251,7 +251,5 @@ class _Reader:
 
 
 def _leaves(mechanism: Mechanism) -> dict[str, tuple[int, ...]]:
-    noise = mechanism.sample_noise(
-        1, generator=torch.Generator(mechanism.get_buffer("fitted_flag").device).manual_seed(0)
-    )
+    noise = mechanism.sample_noise(1, generator=torch.Generator(mechanism.device).manual_seed(0))
     return {name: tuple(leaf.shape[1:]) for name, leaf in sorted(noise.items())}

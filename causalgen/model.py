@@ -107,7 +107,7 @@ class Model:
     @property
     def device(self) -> torch.device:
         """Where the mechanisms live."""
-        return next(iter(self._world.mechanisms.values())).get_buffer("fitted_flag").device
+        return next(iter(self._world.mechanisms.values())).device
 
     def fit(
         self,

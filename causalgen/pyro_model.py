@@ -153,7 +153,7 @@ def _canonical(node: str, variable: Variable, value: Tensor, n: int) -> Tensor:
 
 
 def _device(mechanism: Mechanism) -> torch.device:
-    return mechanism.get_buffer("fitted_flag").device
+    return mechanism.device
 
 
 def _generator(mechanism: Mechanism) -> torch.Generator:

@@ -29,11 +29,13 @@ def level_rows(value: Tensor, n: int, rows: int) -> Tensor:
 
 def differs(value: Tensor, before: Tensor) -> Mask:
     """Which rows differ, (n,); True or False where all or none do."""
-    different = _unequal(value, before)
-    if different.ndim > 1:
-        different = different.flatten(1).any(1)
-    # numpy counts and compares several times faster than torch.
-    found = int(np.count_nonzero(different.numpy()) if different.is_cpu else different.count_nonzero())
+    if value.is_cpu and before.is_cpu:  # numpy compares and counts several times faster than torch
+        unequal = value.numpy() != before.numpy()
+        unequal = unequal if unequal.ndim == 1 else unequal.reshape(len(unequal), -1).any(1)
+        found = int(np.count_nonzero(unequal))
+        return torch.from_numpy(unequal) if 0 < found < len(unequal) else found > 0
+    different = (value != before).flatten(1).any(1) if value.ndim > 1 else value != before
+    found = int(different.count_nonzero())
     return different if 0 < found < len(different) else found > 0
 
 
@@ -52,9 +54,3 @@ def _or(a: Mask, b: Mask) -> Tensor:
     assert isinstance(a, Tensor) and isinstance(b, Tensor)
     n = max(len(a), len(b))
     return repeat_rows(a, n // len(a)) | repeat_rows(b, n // len(b))
-
-
-def _unequal(value: Tensor, before: Tensor) -> Tensor:
-    if value.is_cpu and before.is_cpu:
-        return torch.from_numpy(np.asarray(value.numpy() != before.numpy()))
-    return value != before

@@ -10,6 +10,7 @@ from __future__ import annotations
 import mmap
 from collections import deque
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -52,7 +53,7 @@ class Slabs:
 
     def _array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
         """Uninitialised."""
-        size = dtype.itemsize * int(np.prod(shape))
+        size = dtype.itemsize * prod(shape)
         if not _SMALL <= size <= _LARGE:
             return np.empty(shape, dtype)
         if self._used + size > len(self._slab):

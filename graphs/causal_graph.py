@@ -129,6 +129,8 @@ class CausalGraph:
             UnknownNameError: a parent is not a node.
             GraphError: a malformed new name, or a parent listed twice.
         """
+        if self._parents.get(node) == tuple(parents):
+            return self
         return CausalGraph({**self._parents, node: parents})
 
     def restrict(self, nodes: Names) -> CausalGraph:

@@ -10,13 +10,14 @@ Every variable has an event shape and one canonical encoding, batch-first:
 
 ``encode`` turns what a user gives into it, checking everything; ``decode`` turns it back.
 Law: ``encode(decode(encode(x))) == encode(x)``, for images up to 1e-7. Both leave their input alone,
-and what ``encode`` returns never shares memory with it. Row numbers in messages start at 0.
+and what ``encode`` returns never shares memory with it unless told so. Row numbers in messages start at 0.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from math import isfinite
 from typing import Annotated, Literal, cast, overload
 
 import numpy as np
@@ -242,7 +243,7 @@ class Continuous(VariableBase):
         if rows.size == 0:
             return rows
         low, high = rows.min(), rows.max()  # both are NaN if anything is
-        if not (np.isfinite(low) and np.isfinite(high)):
+        if not (isfinite(low) and isfinite(high)):
             self._refuse(rows, ~np.isfinite(rows), "expected finite numbers", where=where)
         if self.lower is not None and low < self.lower:
             self._refuse(rows, rows < self.lower, f"below the lower bound {self.lower:g}", where=where)

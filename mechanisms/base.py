@@ -249,7 +249,15 @@ class Mechanism(nn.Module, ABC):
     @property
     def fitted(self) -> bool:
         """Whether it can generate: it was fitted or loaded, or there is nothing to fit."""
-        return bool(self.fitted_flag)
+        # Not by attribute: every question asks each node, and torch's look-up costs more than the answer.
+        return bool(self._buffers["fitted_flag"])
+
+    @property
+    def device(self) -> torch.device:
+        """Where its tensors are."""
+        flag = self._buffers["fitted_flag"]
+        assert flag is not None
+        return flag.device
 
     def mark_fitted(self) -> None:
         """Called by the fitting loop at its end."""

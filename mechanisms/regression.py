@@ -38,11 +38,15 @@ class LinearRegression(nn.Module):
 
     def add_to(self, start: Tensor, parents: Parents, sign: int = 1) -> Tensor:
         """``start + sign * f(parents)``: (N, *event) -> (N, *event)."""
-        missing = sorted(self.slices.keys() - parents.keys())
-        if missing:
-            raise MechanismError(f"The values of parents {missing} are missing; got {sorted(parents)}.")
-        if start.ndim == 1:
-            return self._add_scalar(start, parents, sign)
+        try:
+            return (self._add_scalar if start.ndim == 1 else self._add_vector)(start, parents, sign)
+        except KeyError:
+            missing = sorted(self.slices.keys() - parents.keys())
+            raise MechanismError(
+                f"The values of parents {missing} are missing; got {sorted(parents)}."
+            ) from None
+
+    def _add_vector(self, start: Tensor, parents: Parents, sign: int) -> Tensor:
         total = torch.add(start.reshape(len(start), -1), self.bias, alpha=sign)
         weight = self.weight.to(start.dtype)
         for name, columns in self.slices.items():
@@ -54,21 +58,23 @@ class LinearRegression(nn.Module):
         return total.reshape(start.shape)
 
     def _add_scalar(self, start: Tensor, parents: Parents, sign: int) -> Tensor:
-        """The same for a scalar event, (N,) -> (N,)."""
-        total = torch.add(start, self.bias, alpha=sign)
-        column = self.weight[:, 0]
-        numbers = column.tolist()
-        for name, columns in self.slices.items():
+        total, weight = torch.add(start, self.bias, alpha=sign), self.weight
+        for number, (name, columns) in zip(self._numbers(weight), self.slices.items(), strict=True):
             value = parents[name]
             if isinstance(self.parents[name], Categorical):
-                total = total.add_(column[columns].to(start.dtype).index_select(0, value), alpha=sign)
+                total = total.add_(weight[columns, 0].to(start.dtype).index_select(0, value), alpha=sign)
             elif value.ndim == 1:
                 # In place, by a number: 15 times faster at 100,000 rows than into fresh memory.
-                total = total.add_(value, alpha=sign * numbers[columns.start])
+                total = total.add_(value, alpha=sign * number)
             else:
                 flat = value.reshape(len(value), -1)
-                total = total.addmv_(flat, column[columns].to(start.dtype), alpha=sign)
+                total = total.addmv_(flat, weight[columns, 0].to(start.dtype), alpha=sign)
         return total
+
+    def _numbers(self, weight: Tensor) -> list[float]:
+        """The first weight of each parent, as plain numbers."""
+        first: list[list[float]] = weight.tolist()
+        return [first[columns.start][0] for columns in self.slices.values()]
 
     def weights(self, names: Collection[str]) -> dict[str, Tensor]:
         """What some parents are multiplied by, (1, width, columns) by name."""

@@ -100,7 +100,7 @@ class _Check:
         self.world, self.variables, self.seed = world, variables, seed
         order = torch.randperm(table.rows, generator=keyed_generator(seed, "check", "rows"))[:_ROWS]
         self.rows = len(order)
-        device = next(iter(world.mechanisms.values())).get_buffer("fitted_flag").device
+        device = next(iter(world.mechanisms.values())).device
         self.values = {node: table.tensor(node, order, device=device) for node in variables}
         self.skipped: dict[str, str] = {}
         self.untested = 0

@@ -82,7 +82,7 @@ def fit_mechanism(
     if run_dir is not None:
         identity = _identity(name, mechanism, table, seed)
         folder = RunFolder(run_dir, name, identity, resume=resume, writes=runtime.is_main)
-    home = mechanism.get_buffer("fitted_flag").device
+    home = mechanism.device
     if home != runtime.device:
         mechanism.to(runtime.device)
     with _own_random_state(runtime.device):

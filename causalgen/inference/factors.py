@@ -122,7 +122,7 @@ def _log_prob(world: World, node: str, values: Mapping[str, Tensor], image: str)
 
 def _no_density(world: World, node: str) -> str:
     mechanism = ready(world, node)
-    generator = torch.Generator(mechanism.get_buffer("fitted_flag").device).manual_seed(0)
+    generator = torch.Generator(mechanism.device).manual_seed(0)
     if not mechanism.sample_noise(1, generator=generator).leaves:
         why = "is a deterministic function of its parents, which almost no proposal for them would meet"
     else:

@@ -81,7 +81,7 @@ class Completion:
         """
         self._world, self._rows, self._samples, self._seed = world, rows, samples, seed
         self._particles = max(particles, samples)
-        device = next(iter(world.mechanisms.values())).get_buffer("fitted_flag").device
+        device = next(iter(world.mechanisms.values())).device
         self._device = device
         self._values = dict(values)
         absent = {

@@ -26,18 +26,17 @@ from causalgen.metrics.latent_divergence import ClassDistances, class_distances,
 from causalgen.metrics.node_passes import batches
 from causalgen.metrics.scores import Score, mean_score, share_score
 from causalgen.seeds import keyed_generator, keyed_seed
+from causalgen.tuning.strength import strength_option, strength_options
 from causalgen.tuning.tuning import Tuned, Tuning
 from graphs.errors import DataError, DomainError, MechanismError, UnknownNameError
-from graphs.variables import Categorical, Image
+from graphs.variables import Image
 from mechanisms.base import Mechanism
-from mechanisms.diffusion.guidance import Guidance
-from mechanisms.diffusion.mechanism import Diffusion
 
 if TYPE_CHECKING:
     from causalgen.metrics.judges.judges import Judges
     from causalgen.scm import SCM
 
-__all__ = ["strength_options", "tune_model"]
+__all__ = ["tune_model"]
 
 _POOL = 10_000
 
@@ -56,7 +55,7 @@ def tune_model(
     """What ``scm.tune`` does, on a checked table."""
     asked = _checked_strengths(strengths)
     node = _image_node(scm, node, judges)
-    option = _option(scm, node)
+    option = strength_option(scm, node)
     if not 2 <= rows <= table.rows:
         raise DataError(f"The data have {table.rows:,} rows: tuning takes 2 to all of them, got {rows}.")
     order = torch.randperm(table.rows, generator=keyed_generator(seed, "tune", "rows")).numpy()
@@ -81,15 +80,6 @@ def tune_model(
         controls=scoring.controls(seed),
         floor=cld_floor(scoring.distances),
     )
-
-
-def strength_options(scm: SCM, node: str, label: str, strength: float) -> dict[str, dict[str, object]]:
-    """Options that give a category's guidance a strength, and leave those of other categories."""
-    option, mechanism = _option(scm, node), scm.mechanisms[node]
-    others = [each for name, each in mechanism.parents.items() if name != label]
-    named = isinstance(getattr(_guidance(scm, node), option), dict)
-    alone = not named and not any(isinstance(each, Categorical) for each in others)
-    return {"guidance": {option: strength if alone else {label: strength}}}
 
 
 def _sweep(
@@ -189,13 +179,3 @@ def _image_node(scm: SCM, node: str | None, judges: Judges) -> str:
             "Train judges for this model: causalgen judges."
         )
     return node
-
-
-def _guidance(scm: SCM, node: str) -> Guidance:
-    spec = scm.mechanisms[node].spec
-    assert isinstance(spec, Diffusion)
-    return spec.guidance
-
-
-def _option(scm: SCM, node: str) -> str:
-    return "weight" if _guidance(scm, node).kind == "classifier_free" else "scale"

@@ -66,7 +66,7 @@ class Tuning:
 
     def apply(self, scm: SCM) -> SCM:
         """The model with the chosen strength; it shares the weights."""
-        from causalgen.tuning.sweep import strength_options
+        from causalgen.tuning.strength import strength_options
 
         options = strength_options(scm, self.node, self.label, self.best.strength)
         return scm.with_options(self.node, **options)

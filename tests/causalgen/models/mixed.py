@@ -59,7 +59,7 @@ def around(kind: str) -> cg.SCM:
 
 
 def random_mixed(seed: int, most: int = 9) -> cg.SCM:
-    """A random DAG of 3 to ``most`` nodes n0, n1, ... of random kinds; an image in one of twenty, as a leaf."""
+    """A random DAG of 3 to ``most`` nodes n0, n1, ... of random kinds; in one of twenty an image, a leaf."""
     random = np.random.default_rng(seed)
     made, nodes = _Builder(seed % 2**31), int(random.integers(3, most + 1))
     for number in range(nodes):
