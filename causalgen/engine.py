@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from causalgen.interventions import Intervention, refuse_circle
@@ -43,6 +44,7 @@ class Prediction:
     recomputed: Mapping[str, Mask]
 
 
+@torch.no_grad()
 def abduct(
     world: World,
     evidence: Mapping[str, Tensor],
@@ -115,6 +117,7 @@ def act(world: World, do: Mapping[str, Intervention]) -> World:
     return World(graph, mechanisms, world.touched | do.keys(), natural, kept)
 
 
+@torch.no_grad()
 def predict(
     world: World,
     noise: Mapping[str, Noise],
@@ -147,18 +150,18 @@ def predict(
     for node in world.graph.nodes:
         if node not in needed:
             continue
-        names = world.graph.parents(node)
-        before = None if factual is None else factual.get(world.origin(node))
-        stale = True if node in world.touched or before is None else either(changed[name] for name in names)
+        names, origin = world.graph.parents(node), world.origin(node)
+        before = None if factual is None else factual.get(origin)
+        stale = True if node in world.touched or before is None else either([changed[name] for name in names])
         recomputed[node] = stale
         if stale is False:
             assert before is not None
             values[node], changed[node] = before, False
             continue
         parents = {name: values[name] for name in names}
-        drawn = noise.get(world.origin(node)) if world.keeps_noise(node) else None
+        drawn = noise.get(origin) if world.keeps_noise(node) else None
         if drawn is None:
-            drawn = prior_noise(ready(world, node), world.origin(node), rows * samples, seed, memory)
+            drawn = prior_noise(ready(world, node), origin, rows * samples, seed, memory)
         if not drawn.leaves:  # no noise: samples do not differ by it
             drawn = Noise(rows)
         value, recomputed[node] = _generate(world, node, parents, drawn, stale, before, rows, memory)

@@ -11,7 +11,8 @@ interventional  set by the intervention
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -35,11 +36,16 @@ _SET = _ORDER.index("interventional")
 
 
 class ProvenanceTable(Mapping[str, NDArray[np.object_]]):
-    """Provenance by node, (B,) strings; kept as a byte a row at most, and spelled out when asked for."""
+    """Provenance by node, (B,) strings; traced, and spelled out, when asked for."""
 
-    def __init__(self, codes: Mapping[str, _Code], rows: int) -> None:
+    def __init__(self, trace: Callable[[], Mapping[str, _Code]], nodes: Iterable[str], rows: int) -> None:
         """Made by ``trace_provenance``; codes count in the order of the module's list."""
-        self._codes, self._rows = codes, rows
+        self._trace, self._nodes, self._rows = trace, tuple(nodes), rows
+
+    @cached_property
+    def _codes(self) -> Mapping[str, _Code]:
+        codes = self._trace()
+        return {node: codes[node] for node in self._nodes}
 
     def __getitem__(self, node: str) -> NDArray[np.object_]:
         """How each row of the node was obtained."""
@@ -47,11 +53,11 @@ class ProvenanceTable(Mapping[str, NDArray[np.object_]]):
 
     def __iter__(self) -> Iterator[str]:
         """Nodes in topological order."""
-        return iter(self._codes)
+        return iter(self._nodes)
 
     def __len__(self) -> int:
         """How many nodes there are."""
-        return len(self._codes)
+        return len(self._nodes)
 
     def __repr__(self) -> str:
         """As a dict of arrays."""
@@ -59,7 +65,7 @@ class ProvenanceTable(Mapping[str, NDArray[np.object_]]):
 
     def only(self, nodes: Iterable[str]) -> ProvenanceTable:
         """That of some nodes."""
-        return ProvenanceTable({node: self._codes[node] for node in nodes}, self._rows)
+        return ProvenanceTable(lambda: self._codes, nodes, self._rows)
 
 
 def trace_provenance(
@@ -83,10 +89,26 @@ def trace_provenance(
         drawn: of nodes missing in the evidence, in which rows, (B,) bool, the value was "inferred" or drawn
             from its "prior".
     """
+    return ProvenanceTable(
+        lambda: _traced(world, prediction, abducted, rows, samples, fed or {}, drawn or {}),
+        prediction.values,
+        rows,
+    )
+
+
+def _traced(
+    world: World,
+    prediction: Prediction,
+    abducted: Collection[str],
+    rows: int,
+    samples: int,
+    fed: Mapping[str, NDArray[np.object_]],
+    drawn: Mapping[str, Mapping[str, Tensor]],
+) -> dict[str, _Code]:
     codes: dict[str, _Code] = {}
-    given = {node: _code_of(sources, rows) for node, sources in (drawn or {}).items()}
+    given = {node: _code_of(sources, rows) for node, sources in drawn.items()}
     for node in prediction.values:
-        if fed and node in fed:
+        if node in fed:
             codes[node] = torch.tensor([_ORDER.index(name) for name in fed[node]], dtype=torch.uint8)
             continue
         if node in world.touched:
@@ -103,7 +125,7 @@ def trace_provenance(
         weakest = _weakest([_ORDER.index(own), *inherited, *evidence])
         again = _any_sample(prediction.recomputed[node], rows, samples)
         codes[node] = _choose(again, weakest, given.get(origin, 0), rows)
-    return ProvenanceTable(codes, rows)
+    return codes
 
 
 def _code_of(sources: Mapping[str, Tensor], rows: int) -> Tensor:

@@ -200,7 +200,10 @@ class CausalGraph:
         return frozenset(map(self._known, [nodes] if isinstance(nodes, str) else nodes))
 
     def _reach(self, nodes: Names, step: Mapping[str, tuple[str, ...]]) -> frozenset[str]:
-        reached = set(self._several(nodes))
+        several = self._several(nodes)
+        if len(several) == len(self._nodes):
+            return several
+        reached = set(several)
         todo = list(reached)
         while todo:
             fresh = set(step[todo.pop()]) - reached

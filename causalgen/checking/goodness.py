@@ -7,6 +7,8 @@
                      (Szekely, Rizzo 2013)
 
 A mechanism fails where it is significantly worse than the baseline.
+Generated rows have prior noise, for which guidance does nothing. Counterfactual images of a guidance weight
+above 1 are sharper than p(x | pa): taken for data, they fail.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ def grid_picture(scores: ImageScores, answers: Sequence[Answer]) -> dict[str, by
         if real := scores.controls(answer.question):
             pool = scores.pool.columns[scores.node]
             rows[f"do({name}), nearest real image"] = pool[real.nearest[:shown]]
-    figure = plot_image_rows(rows, size=0.62, captions=captions)
+    figure = plot_image_rows(rows, size=0.72, captions=captions)
     return {f"{scores.node}.png": figure_png(figure)}
 
 
@@ -146,13 +146,8 @@ def _values(columns: Mapping[str, Any], names: Sequence[str], row: int) -> str:
     for name in names:
         value = np.asarray(columns[name])[row]
         number = isinstance(value, np.floating | float)
-        told.append(
-            f"{name} {value:.0f}"
-            if number and abs(value) >= 100
-            else f"{name} {value:.2f}"
-            if number
-            else f"{name} {value}"
-        )
+        places = max(0, 2 - len(f"{abs(value):.0f}") + 1) if number else 0
+        told.append(f"{name} {value:.{places}f}" if number else f"{name} {value}")
     return "\n".join(text[:16] for text in told)
 
 
