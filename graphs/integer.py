@@ -17,7 +17,7 @@ from graphs.arrays import Array, as_array, as_numbers, as_rows, first_bad
 from graphs.errors import DomainError
 from graphs.variable_base import Values, VariableBase, by_name, refuse_bool_and_text
 
-__all__ = ["LARGEST", "Integer"]
+__all__ = ["Integer", "LARGEST"]
 
 LARGEST = 2**53 - 1
 """The largest whole number admitted: beyond, float64 skips some."""

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-__all__ = ["NUTS", "SVI", "Importance", "Inference"]
+__all__ = ["Importance", "Inference", "NUTS", "SVI"]
 
 _Count = Annotated[int, Field(ge=1, le=2**17)]
 
