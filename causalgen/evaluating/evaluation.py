@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from causalgen.metrics.judges.judges import Judges
     from causalgen.scm import SCM
 
-__all__ = ["evaluate_model"]
+__all__ = ["chosen_rows", "evaluate_model", "held_rows"]
 
 _ROWS, _COMPOSED = 200, 32
 _FULL_COMPOSED = 1000
@@ -67,12 +67,12 @@ def evaluate_model(
             raise NotFittedError(
                 f"Node {node!r} has not been fitted: nothing to evaluate. Call scm.fit(data)."
             )
-    return _Evaluation(scm, table, _chosen(table.rows, rows, full, seed), full, judges, truth, seed).run(
+    return _Evaluation(scm, table, chosen_rows(table.rows, rows, full, seed), full, judges, truth, seed).run(
         progress
     )
 
 
-def _chosen(available: int, rows: int | None, full: bool, seed: int) -> NDArray[np.int64]:
+def chosen_rows(available: int, rows: int | None, full: bool, seed: int) -> NDArray[np.int64]:
     """Sorted row numbers: the first of a seeded permutation."""
     if rows is not None and not 2 <= rows <= available:
         raise DataError(

@@ -1,0 +1,150 @@
+"""The gallery model ``mnist`` beside Diff-SCM's published code at an equal training budget, do(digit).
+
+    python benchmarks/diff_scm.py --mnist DIR [--diff-scm-repo DIR --weights DIR --python PYTHON]
+
+Both were trained on MNIST's training images, the peer for as many CPU minutes as ours; so its figures are
+"at equal training budget", never Diff-SCM's results, whose recipe is 30,000 steps. The same test rows, new
+digits, judges (trained on training images alone) and real images score both in one run.
+
+    ours   the default settings, w = 1, and the preset ``diff-scm`` on our weights
+    peer   its code as published, and repaired; see ``peer_diff_scm.py``
+    curve  CLD and effectiveness against the strength of guidance: ours by w, the preset by s
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from parts.peer_scores import Setting, plain
+from parts.record import run_record, save_section
+from peer_diff_scm import VARIANTS, run_diff_scm
+
+import causalgen as cg
+from causalgen.metrics.judges import Judges, load_judges
+from causalgen.presets import preset_options
+from graphs.errors import CausalgenError
+
+Keep = Callable[[dict[str, Any]], None]
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "8 steps": {"solver": {"steps": 8}},
+    "w = 1": {"guidance": {"weight": 1.0}},
+    "diff-scm preset": preset_options("diff-scm"),
+}
+PRESET_STRENGTHS = (0.0, 0.5, 0.7, 1.0, 2.0, 4.0)
+
+
+def ours(options: argparse.Namespace, judges: Judges, keep: Keep) -> None:
+    """Our settings on the same rows; composition on the first 32."""
+    found: dict[str, Any] = {}
+    for name, changes in SETTINGS.items():
+        scm = cg.SCM.from_pretrained(options.model).with_options("image", **changes)
+        report = scm.evaluate(_data(options), rows=options.rows, judges=judges, seed=options.seed)
+        print(f"{name}\n{report}", flush=True)
+        found[name] = report.to_dict()
+        keep(found)
+
+
+def peer(options: argparse.Namespace, judges: Judges, keep: Keep) -> None:
+    """The peer's variants on the same rows."""
+    if not (options.diff_scm_repo and options.weights and options.python):
+        print("peer: not measured (give --diff-scm-repo, --weights and --python)")
+        return
+    scm = cg.SCM.from_pretrained(options.model)
+    setting = Setting(scm, "image", _data(options), options.rows, options.seed, judges)
+    (question,) = setting.asked
+    arrays = {
+        "images": setting.bytes(),
+        "digits": np.asarray(setting.columns["digit"]),
+        "targets": np.asarray(question.values),
+    }
+    found: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        rows, out = Path(folder) / "rows.npz", Path(folder) / "answers.npz"
+        np.savez(rows, **arrays)
+        for variant in options.variants:
+            run_diff_scm(
+                options.diff_scm_repo,
+                options.weights,
+                options.python,
+                rows,
+                out,
+                variants=[variant],
+                scales=options.scales,
+            )
+            with np.load(out) as answers:
+                null = setting.composition({1: answers[f"{variant}/null_1"]})
+                for scale in options.scales:
+                    place = f"{variant}/{scale:g}"
+                    made, back = answers[f"{place}/counterfactual"], answers[f"{place}/reversal"]
+                    found[place] = plain([*null, *setting.score(question, made, back, 0.0)])
+                found["meta"] = str(answers["meta"])
+            keep(found | {"rows": options.rows, "seed": options.seed})
+
+
+def curve(options: argparse.Namespace, judges: Judges, keep: Keep) -> None:
+    """``scm.tune`` on other rows than those above."""
+    scm, found = cg.SCM.from_pretrained(options.model), dict[str, Any]()
+    preset = scm.with_options("image", **preset_options("diff-scm"))
+    for name, model, strengths in (("default", scm, None), ("diff-scm preset", preset, PRESET_STRENGTHS)):
+        given = {} if strengths is None else {"strengths": strengths}
+        tuning = model.tune(_data(options), judges, rows=options.curve_rows, seed=options.seed + 1, **given)
+        print(f"{name}\n{tuning}", flush=True)
+        found[name] = tuning.to_dict()
+        keep(found)
+
+
+SECTIONS = {"ours": ours, "peer": peer, "curve": curve}
+
+
+def _data(options: argparse.Namespace) -> str:
+    return f"mnist:{options.mnist}:test"
+
+
+def main(arguments: list[str]) -> None:
+    """Run the chosen sections and save their results one by one."""
+    options = _parser().parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    judges = load_judges(options.judges)
+    for name in options.only or list(SECTIONS):
+        record = run_record()
+
+        def keep(result: dict[str, Any], name: str = name, record: dict[str, Any] = record) -> None:
+            save_section(options.out, name, record, result, complete=True)
+
+        SECTIONS[name](options, judges, keep)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    add = parser.add_argument
+    add("--mnist", type=Path, required=True, metavar="DIR", help="MNIST in torchvision's layout, unzipped")
+    add("--model", default="mnist", help="a gallery name or a model's folder (%(default)s)")
+    add("--judges", default="mnist", help="a shipped set or a folder (%(default)s)")
+    add("--only", nargs="+", choices=list(SECTIONS), help="sections")
+    add("--rows", type=int, default=256, help="of ours and peer (%(default)s)")
+    add("--curve-rows", type=int, default=200, help="of curve (%(default)s)")
+    add("--seed", type=int, default=0, help="which rows, and what is asked (%(default)s)")
+    add("--diff-scm-repo", type=Path, metavar="DIR", help="checkout of vios-s/Diff-SCM")
+    add("--weights", type=Path, metavar="DIR", help="what its training wrote")
+    add("--python", type=Path, metavar="PYTHON", help="interpreter with its requirements")
+    add("--variants", nargs="+", choices=VARIANTS, default=["published", "repaired_predictor"])
+    add("--scales", type=float, nargs="+", default=[1.0], help="of its guidance (%(default)s)")
+    add("--threads", type=int, default=1, help="of torch (%(default)s)")
+    add("--out", type=Path, default=Path(__file__).parent / "results" / "diff_scm.json", metavar="FILE")
+    return parser
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except CausalgenError as error:
+        raise SystemExit(f"error: {error}") from error

@@ -1,0 +1,164 @@
+"""The gallery model ``morphomnist`` on the published Morpho-MNIST test set: every metric, beside the truth.
+
+    python benchmarks/morphomnist.py --mnist DIR --morphomnist DIR [--model morphomnist] [--only ours,steps]
+
+``--morphomnist`` holds the published test files, ``--mnist`` MNIST in torchvision's layout: the true
+counterfactual image of do(thickness) and do(intensity) is drawn from the original digit by the generator.
+The model was fitted on training images, judges on training images, and neither saw these rows.
+
+    ours    1,000 rows for each of three seeds; composition on all rows of the first seed
+    steps   200 rows at 8, 16, 32 and 64 steps
+    peer    counterfactual-benchmark's VAE with flows on the rows of the first seed; needs --cf-repo,
+            --cf-weights and --cf-python, see ``peer_cf_benchmark.py``
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from parts.peer_scores import Setting, plain
+from parts.record import run_record, save_section
+from peer_cf_benchmark import run_cf_benchmark
+
+import causalgen as cg
+from causalgen.evaluating.evaluation_report import EvaluationReport
+from causalgen.evaluating.morphomnist_truth import read_morphomnist_truth
+from causalgen.evaluating.questions import Truth
+from causalgen.metrics.judges import Judges, load_judges
+from graphs.errors import CausalgenError
+
+Keep = Callable[[dict[str, Any]], None]
+
+
+class Run:
+    """What every section needs."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options, self.data = options, f"morphomnist:{options.morphomnist}:test"
+
+    @cached_property
+    def scm(self) -> cg.SCM:
+        """The model, as it was saved."""
+        return cg.SCM.from_pretrained(self.options.model)
+
+    @cached_property
+    def judges(self) -> Judges:
+        """The judges, as they were saved."""
+        return load_judges(self.options.judges)
+
+    @cached_property
+    def truth(self) -> Truth:
+        """The true worlds."""
+        return read_morphomnist_truth(self.data, self.options.mnist, "image")
+
+    def evaluate(self, scm: cg.SCM, rows: int, seed: int, *, full: bool) -> EvaluationReport:
+        """``scm.evaluate`` with judges and truth; ``full`` composes on all rows instead of the first 32."""
+        return scm.evaluate(self.data, rows=rows, full=full, judges=self.judges, truth=self.truth, seed=seed)
+
+
+def ours(run: Run, keep: Keep) -> None:
+    """The model as it is saved, a seed at a time."""
+    found: dict[str, Any] = {}
+    for place, seed in enumerate(run.options.seeds):
+        report = run.evaluate(run.scm, run.options.rows, seed, full=place == 0)
+        print(report, flush=True)
+        if run.options.report and place == 0:
+            report.save(run.options.report)
+        found[f"seed {seed}"] = report.to_dict()
+        keep(found)
+
+
+def steps(run: Run, keep: Keep) -> None:
+    """Quality against speed."""
+    found: dict[str, Any] = {}
+    for count in run.options.steps:
+        scm = run.scm.with_options("image", solver={"steps": count})
+        report = run.evaluate(scm, run.options.step_rows, 0, full=False)
+        print(f"{count} steps\n{report}", flush=True)
+        found[str(count)] = report.to_dict()
+        keep(found)
+
+
+def peer(run: Run, keep: Keep) -> None:
+    """counterfactual-benchmark's VAE at its given training budget; its parents are set as ours are."""
+    options = run.options
+    if not (options.cf_repo and options.cf_weights and options.cf_python):
+        print("peer: not measured (give --cf-repo, --cf-weights and --cf-python)")
+        return
+    setting = Setting(run.scm, "image", run.data, options.rows, options.seeds[0], run.judges, run.truth)
+    names = ("thickness", "intensity", "digit")
+    arrays = {"images": setting.bytes()} | {name: np.asarray(setting.columns[name]) for name in names}
+    for question in setting.asked:
+        arrays |= {f"do_{question.node}/{name}": np.asarray(question.shown[name]) for name in names}
+    with tempfile.TemporaryDirectory() as folder:
+        rows, out = Path(folder) / "rows.npz", Path(folder) / "answers.npz"
+        np.savez(rows, **arrays)
+        run_cf_benchmark(options.cf_repo, options.cf_weights, options.cf_python, rows, out)
+        with np.load(out) as answers:
+            entries = setting.composition({k: answers[f"composition_{k}"] for k in (1, 10)})
+            for question in setting.asked:
+                name = f"do_{question.node}"
+                entries += setting.score(question, answers[f"{name}/image"], answers[f"{name}/reversal"], 0.0)
+            told = str(answers["meta"])
+    keep({"entries": plain(entries), "meta": told, "rows": options.rows, "seed": options.seeds[0]})
+
+
+SECTIONS = {"ours": ours, "steps": steps, "peer": peer}
+
+
+def main(arguments: list[str]) -> None:
+    """Run the chosen sections and save their results one by one."""
+    options = _parser().parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    run = Run(options)
+    for name in options.only or list(SECTIONS):
+        record = run_record()
+
+        def keep(result: dict[str, Any], name: str = name, record: dict[str, Any] = record) -> None:
+            save_section(options.out, name, record, result, complete=True)
+
+        SECTIONS[name](run, keep)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    add = parser.add_argument
+    add("--mnist", type=Path, required=True, metavar="DIR", help="MNIST in torchvision's layout, unzipped")
+    add("--morphomnist", type=Path, required=True, metavar="DIR", help="the published test set")
+    add("--model", default="morphomnist", help="a gallery name or a model's folder (%(default)s)")
+    add("--judges", default="morphomnist", help="a shipped set or a folder (%(default)s)")
+    add("--only", type=_sections, metavar="A,B", help=f"sections of: {', '.join(SECTIONS)}")
+    add("--rows", type=int, default=1000, help="of ours and peer (%(default)s)")
+    add("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of ours (%(default)s)")
+    add("--steps", type=int, nargs="+", default=[8, 16, 32, 64], help="(%(default)s)")
+    add("--step-rows", type=int, default=200, help="of steps (%(default)s)")
+    add("--report", type=Path, metavar="DIR", help="where to write the first seed's page too")
+    add("--cf-repo", type=Path, metavar="DIR", help="checkout of counterfactual-benchmark")
+    add("--cf-weights", type=Path, metavar="DIR", help="what its training wrote")
+    add("--cf-python", type=Path, metavar="PYTHON", help="interpreter with its requirements")
+    add("--threads", type=int, default=1, help="of torch (%(default)s)")
+    add("--out", type=Path, default=Path(__file__).parent / "results" / "morphomnist.json", metavar="FILE")
+    return parser
+
+
+def _sections(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in SECTIONS:
+            raise argparse.ArgumentTypeError(f"unknown section {name!r}; known: {', '.join(SECTIONS)}")
+    return names
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except CausalgenError as error:
+        raise SystemExit(f"error: {error}") from error

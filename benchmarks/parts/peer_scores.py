@@ -1,0 +1,111 @@
+"""Images that a peer made, scored as ours are: the same rows, questions, judges, real images and controls."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+import causalgen as cg
+from causalgen.data.reading import read_data
+from causalgen.data.table import Table
+from causalgen.evaluating.entries import MECHANISM, Entry
+from causalgen.evaluating.evaluation import chosen_rows, held_rows
+from causalgen.evaluating.image_scores import ImageScores, Pool
+from causalgen.evaluating.judging import find_judging
+from causalgen.evaluating.questions import Columns, Question, Truth, attributes, questions
+from causalgen.evaluating.worlds import Answer
+from causalgen.metrics.distances import distance
+from causalgen.metrics.judges import Judges
+from causalgen.metrics.scores import mean_score
+from causalgen.seeds import keyed_generator
+
+__all__ = ["Setting", "plain"]
+
+_POOL = 10_000
+
+
+@dataclass
+class Setting:
+    """The rows and questions of ``scm.evaluate(data, rows=rows, seed=seed, judges=judges, truth=truth)``.
+
+    Attributes:
+        scm: declares the variables; nothing is asked of it.
+        node: the image.
+        data: source of the rows.
+        rows: how many of them.
+        seed: which of them, and what is asked.
+        judges: score.
+        truth: the true worlds, where they are known.
+    """
+
+    scm: cg.SCM
+    node: str
+    data: str
+    rows: int
+    seed: int
+    judges: Judges
+    truth: Truth | None = None
+    columns: Columns = field(init=False)
+    asked: list[Question] = field(init=False)
+
+    def __post_init__(self) -> None:
+        variables = self.scm.variables
+        table = read_data(self.data, variables)
+        chosen = chosen_rows(table.rows, self.rows, False, self.seed)
+        self.columns = held_rows(table, variables, chosen)
+        self.causes = attributes({name: variables[name] for name in self.scm.graph.parents(self.node)})
+        self.asked = questions(self.node, self.causes, self.columns, chosen, self.truth, self.seed)
+        self._scores = self._scoring(table, chosen)
+
+    def bytes(self) -> NDArray[np.uint8]:
+        """The factual images as peers take them, (N, H, W)."""
+        return (255 * np.asarray(self.columns[self.node])[:, 0]).round().astype(np.uint8)
+
+    def score(
+        self, question: Question, images: NDArray[Any], back: NDArray[Any], seconds: float
+    ) -> list[Entry]:
+        """Every metric of a peer's counterfactuals, with controls.
+
+        Args:
+            question: what was asked.
+            images: its answers, (N, H, W) in [0, 1].
+            back: its images of the way back, (N, H, W) in [0, 1].
+            seconds: spent on the answers.
+        """
+        home = distance(self.scm.variables[self.node], back[:, None].clip(0, 1), self.columns[self.node])
+        made = images[:, None].clip(0, 1).astype(np.float32)
+        return list(self._scores.score(Answer(question, made, home, None, dict(question.shown), seconds)))
+
+    def composition(self, images: Mapping[int, NDArray[Any]]) -> list[Entry]:
+        """Distance to the factual after null interventions, by their number; images (N, H, W) in [0, 1]."""
+        variable, factual = self.scm.variables[self.node], self.columns[self.node]
+        return [
+            Entry(
+                "composition",
+                self.node,
+                MECHANISM,
+                mean_score(distance(variable, each[:, None].clip(0, 1), factual), "L1 on 0..255"),
+                of=str(cycles),
+            )
+            for cycles, each in images.items()
+        ]
+
+    def _scoring(self, table: Table, chosen: NDArray[np.int64]) -> ImageScores:
+        order = torch.randperm(table.rows, generator=keyed_generator(self.seed, "evaluate", "rows")).numpy()
+        real = np.union1d(chosen, order[: max(_POOL, len(chosen))])
+        variables = {self.node: self.scm.variables[self.node], **self.causes}
+        pool = Pool(held_rows(table, variables, real), np.searchsorted(real, chosen))
+        picture = self.scm.variables[self.node]
+        assert isinstance(picture, cg.Image)
+        judging = find_judging(picture, self.causes, self.judges)
+        return ImageScores(self.node, picture, self.causes, self.columns, pool, judging, self.seed)
+
+
+def plain(entries: Sequence[Entry]) -> list[dict[str, Any]]:
+    """Entries ready for JSON."""
+    return [entry.to_dict() for entry in entries]
