@@ -23,7 +23,6 @@ from causalgen.nested import (
 )
 from causalgen.provenance import trace_provenance
 from causalgen.results import Counterfactual
-from causalgen.slabs import Slabs
 from causalgen.targets import check_targets
 from causalgen.world import World
 from graphs.errors import InterventionError
@@ -53,10 +52,8 @@ class Abduction:
         samples: int | None,
         seed: int,
         index: pd.Index | None,
-        memory: Slabs,
     ) -> None:
         """Made by ``scm.abduct``."""
-        self._memory = memory
         self._world, self._variables, self._evidence = world, variables, evidence
         self._rows, self._samples, self._index = rows, samples, index
         self._abducted: dict[str, Abducted] = {}
@@ -141,7 +138,6 @@ class Abduction:
             samples=samples,
             factual=factual if copy_unaffected else None,
             seed=self.seed,
-            memory=self._memory,
         )
         drawn = {node: self._evidence.sources(node) for node in used if node in self._evidence.missing}
         provenance = trace_provenance(
@@ -237,7 +233,6 @@ class Abduction:
             samples=self._samples or 1,
             seed=self.seed,
             rows=self._rows,
-            memory=self._memory,
         )
 
     def _drawn(self, node: str) -> Abducted:

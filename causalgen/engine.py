@@ -23,7 +23,6 @@ from torch import Tensor
 from causalgen.interventions import Intervention, refuse_circle
 from causalgen.node_calls import abduct_rows, generate_rows, prior_noise
 from causalgen.rows import Mask, differs, either, level_rows
-from causalgen.slabs import Slabs
 from causalgen.world import World, ready
 from graphs.errors import InterventionError
 from mechanisms.base import Abducted, Noise
@@ -53,7 +52,6 @@ def abduct(
     samples: int,
     seed: int,
     rows: int | None = None,
-    memory: Slabs | None = None,
 ) -> dict[str, Abducted]:
     """Noise of each node given its value and its parents'.
 
@@ -67,14 +65,12 @@ def abduct(
         samples: S.
         seed: of the draws.
         rows: B; None where all evidence has B rows.
-        memory: for the noise.
 
     Raises:
         NotFittedError: a mechanism has not been fitted.
         CannotAbductError: a mechanism cannot recover its noise.
     """
     found: dict[str, Abducted] = {}
-    memory = memory or Slabs()
     for node in nodes:
         mechanism = ready(world, node)
         value, parents = evidence[node], {parent: evidence[parent] for parent in world.graph.parents(node)}
@@ -85,7 +81,7 @@ def abduct(
         ):
             value = level_rows(value, samples * count, count)
             parents = {name: level_rows(each, samples * count, count) for name, each in parents.items()}
-        found[node] = abduct_rows(mechanism, node, value, parents, seed, memory)
+        found[node] = abduct_rows(mechanism, node, value, parents, seed)
     return found
 
 
@@ -127,7 +123,6 @@ def predict(
     samples: int = 1,
     factual: Mapping[str, Tensor] | None = None,
     seed: int,
-    memory: Slabs | None = None,
 ) -> Prediction:
     """Every target and what it depends on.
 
@@ -140,19 +135,18 @@ def predict(
         samples: S.
         factual: values to copy unaffected rows from; None copies nothing.
         seed: of the prior draws.
-        memory: for the values.
     """
-    memory = memory or Slabs()
     values: dict[str, Tensor] = {}
     recomputed: dict[str, Mask] = {}
     changed: dict[str, Mask] = {}
-    needed = world.graph.ancestors(targets)
-    for node in world.graph.nodes:
+    graph, touched, known = world.graph, world.touched, factual or {}
+    needed = graph.ancestors(targets)
+    for node in graph.nodes:
         if node not in needed:
             continue
-        names, origin = world.graph.parents(node), world.origin(node)
-        before = None if factual is None else factual.get(origin)
-        stale = True if node in world.touched or before is None else either([changed[name] for name in names])
+        names, origin = graph.parents(node), world.origin(node)
+        before = known.get(origin)
+        stale = True if node in touched or before is None else either([changed[name] for name in names])
         recomputed[node] = stale
         if stale is False:
             assert before is not None
@@ -161,20 +155,22 @@ def predict(
         parents = {name: values[name] for name in names}
         drawn = noise.get(origin) if world.keeps_noise(node) else None
         if drawn is None:
-            drawn = prior_noise(ready(world, node), origin, rows * samples, seed, memory)
+            drawn = prior_noise(ready(world, node), origin, rows * samples, seed)
         if not drawn.leaves:  # no noise: samples do not differ by it
             drawn = Noise(rows)
-        value, recomputed[node] = _generate(world, node, parents, drawn, stale, before, rows, memory)
+        value, recomputed[node] = _generate(world, node, parents, drawn, stale, before, rows)
         values[node] = value
         # Nobody asks about a node without children.
-        if not needed.isdisjoint(world.graph.children(node)):
+        if not needed.isdisjoint(graph.children(node)):
             changed[node] = True if before is None else _differs(value, before, rows)
     return Prediction(values, recomputed)
 
 
 def _differs(value: Tensor, before: Tensor, rows: int) -> Mask:
-    n = max(value.shape[0], before.shape[0])
-    return differs(level_rows(value, n, rows), level_rows(before, n, rows))
+    n, other = value.shape[0], before.shape[0]
+    if n != other:
+        value, before = level_rows(value, max(n, other), rows), level_rows(before, max(n, other), rows)
+    return differs(value, before)
 
 
 def _generate(
@@ -185,19 +181,20 @@ def _generate(
     stale: Mask,
     before: Tensor | None,
     rows: int,
-    memory: Slabs,
 ) -> tuple[Tensor, Mask]:
     """The node's value, computed for its stale rows only and copied for the others; and which were stale."""
-    n = max([noise.n, *[value.shape[0] for value in parents.values()]])
+    mechanism = ready(world, node)
+    n = noise.n
+    for value in parents.values():
+        n = max(n, value.shape[0])
     if not isinstance(stale, bool) and before is not None:
         n = max(n, len(stale), len(before))
     if n > rows:
         parents = {name: level_rows(value, n, rows) for name, value in parents.items()}
     if noise.n != n:
         noise = noise.repeat(n // noise.n)
-    mechanism = ready(world, node)
     if isinstance(stale, bool):
-        return generate_rows(mechanism, node, parents, noise, memory), stale
+        return generate_rows(mechanism, node, parents, noise), stale
     assert before is not None
     stale, before = level_rows(stale, n, rows), level_rows(before, n, rows)
     index = stale.nonzero()[:, 0]

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from causalgen.slabs import Slabs
 from graphs.errors import EvidenceError, PartialEvidenceError, ShapeError, UnknownNameError
 from graphs.gaps import encode_gaps
-from graphs.variables import Variable
+from graphs.variables import Continuous, Variable
+from mechanisms.slabs import copy_column
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,6 +23,9 @@ __all__ = ["Evidence", "encode_evidence", "encode_partial"]
 
 Evidence = Mapping[str, Any]
 """Node -> scalar, array, tensor, Series, PIL image or list of them; a DataFrame is one as well."""
+
+_SHORT = 4096
+"""Rows of columns that are read together."""
 
 
 def encode_evidence(
@@ -51,7 +57,6 @@ def encode_partial(
     evidence: Evidence,
     variables: Mapping[str, Variable],
     device: torch.device,
-    memory: Slabs | None = None,
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], int, pd.Index | None]:
     """``encode_evidence`` for evidence with gaps: None, NaN or pandas' NA where a row has no value.
 
@@ -62,6 +67,9 @@ def encode_partial(
         where some are; B; and the index of a DataFrame.
     """
     columns = _columns(evidence, variables)
+    if (block := _plain_numbers(columns, variables)) is not None:
+        values = dict(zip(columns, torch.from_numpy(block).to(device).unbind(), strict=True))
+        return values, {}, block.shape[1], getattr(evidence, "index", None)
     encoded = {
         name: encode_gaps(variables[name], value, where=f"Evidence {name!r}")
         for name, value in columns.items()
@@ -74,8 +82,7 @@ def encode_partial(
             counts = {each: len(other) for each, (other, _) in encoded.items()}
             raise ShapeError(f"Evidence {name!r} has {len(value)} rows where others have {rows}: {counts}.")
     # A copy: evidence stays what it was, whatever becomes of the arrays it came in.
-    memory = memory or Slabs()
-    values = {name: memory.copy(value).to(device) for name, (value, _) in encoded.items()}
+    values = {name: copy_column(value).to(device) for name, (value, _) in encoded.items()}
     masks = {
         name: torch.as_tensor(gaps, device=device) for name, (_, gaps) in encoded.items() if gaps is not None
     }
@@ -86,6 +93,29 @@ def encode_partial(
         rows,
         index,
     )
+
+
+def _plain_numbers(
+    columns: Mapping[str, Any], variables: Mapping[str, Variable]
+) -> NDArray[np.float64] | None:
+    """A copy (nodes, B) of columns that are all float64, valid and short; None where any is not.
+
+    Column by column, reading them would take a question of one row a fifth of its time.
+    """
+    first = next(iter(columns.values()))
+    if not isinstance(first, np.ndarray) or first.ndim != 1 or not 0 < len(first) <= _SHORT:
+        return None
+    described: list[Any] = [variables[name] for name in columns]
+    for variable, column in zip(described, columns.values(), strict=True):
+        if type(variable) is not Continuous or variable.shape or type(column) is not np.ndarray:
+            return None
+        if column.dtype != np.float64 or column.shape != first.shape:
+            return None
+    block = np.stack(list(columns.values()))
+    low = np.array([-np.inf if each.lower is None else each.lower for each in described])
+    high = np.array([np.inf if each.upper is None else each.upper for each in described])
+    valid = np.isfinite(block) & (block >= low[:, None]) & (block <= high[:, None])
+    return block if valid.all() else None
 
 
 def _spread(value: Tensor, rows: int) -> Tensor:
@@ -101,10 +131,10 @@ def _columns(evidence: Evidence, variables: Mapping[str, Variable]) -> dict[str,
         )
     if not columns:
         raise EvidenceError(f"Evidence is empty. Give a value for {', '.join(variables)}.")
-    names = list(getattr(evidence, "columns", columns))
+    for name, count in Counter(getattr(evidence, "columns", ())).items():
+        if count > 1:
+            raise EvidenceError(f"Evidence has {count} columns {name!r}. Rename all but one.")
     for name in columns:
-        if names.count(name) > 1:
-            raise EvidenceError(f"Evidence has {names.count(name)} columns {name!r}. Rename all but one.")
         if name not in variables:
             raise UnknownNameError.of("node", name, variables, where="evidence")
     return columns

@@ -22,7 +22,6 @@ from causalgen.interventions import interventions
 from causalgen.model import Model
 from causalgen.provenance import trace_provenance
 from causalgen.results import Counterfactual, Draws
-from causalgen.slabs import Slabs
 from causalgen.world import World
 from graphs.errors import EvidenceError, InterventionError, MechanismError, PartialEvidenceError
 
@@ -103,10 +102,9 @@ class Ladder(Model):
             EvidenceError: evidence of probability zero.
             InterventionError: the model was intervened on by a function.
         """
-        memory = Slabs()
         if num_samples is not None and num_samples < 1:
             raise EvidenceError(f"num_samples is at least 1, or None for one draw; got {num_samples}.")
-        values, missing, rows, index = encode_partial(evidence, self._variables, self.device, memory)
+        values, missing, rows, index = encode_partial(evidence, self._variables, self.device)
         if self._world.natural:
             raise InterventionError(
                 "This model was intervened on by a function of a natural value, which evidence does not "
@@ -126,7 +124,6 @@ class Ladder(Model):
             samples=num_samples,
             seed=seed,
             index=index,
-            memory=memory,
         )
 
     def counterfactual(

@@ -1,25 +1,26 @@
 """What is asked of one node's mechanism: in blocks of rows, with keyed draws, and errors that name the node.
 
-Noise is keyed by seed, step, node and block of rows: targets and the order of queries do not matter.
+Noise is keyed by seed, step, node and block of rows: targets and the order of queries do not matter. Callers
+switch gradients off, once for all nodes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from typing import NoReturn
 
 import torch
 from torch import Tensor
 
 from causalgen.seeds import keyed_generator
-from causalgen.slabs import Slabs
 from graphs.errors import CausalgenError
 from mechanisms.base import Abducted, Mechanism, Noise
+from mechanisms.slabs import column_like
 
 __all__ = ["abduct_rows", "blame", "generate_rows", "prior_noise"]
 
-_NOTHING = nullcontext()
-_BLOCK = 16384
+_BLOCK = 65_536
 """Rows whose noise comes from one generator, for mechanisms without a limit of their own."""
 
 
@@ -29,20 +30,26 @@ def abduct_rows(
     value: Tensor,
     parents: Mapping[str, Tensor],
     seed: int,
-    memory: Slabs | None = None,
 ) -> Abducted:
     """A node's noise by its values, (N, *event), and its parents', in blocks of rows."""
-    size, draws = mechanism.chunk_rows or _BLOCK, not mechanism.deterministic
-    with blame(node), _frozen():
-        parts = [
-            mechanism.abduct(
-                value if part is None else value[part],
-                _rows_of(parents, part),
-                generator=_generator(mechanism, seed, "abduct", node, block, needed=draws),
-            )
-            for block, part in enumerate(_parts(value.shape[0], size))
-        ]
-    return _join(parts, memory or Slabs())
+    n = value.shape[0]
+    size = mechanism.chunk_rows or (n if mechanism.deterministic else _BLOCK)
+    try:
+        if n <= size:
+            return mechanism.abduct(value, parents, generator=_generator(mechanism, seed, node, 0))
+        return _join(
+            n,
+            (
+                mechanism.abduct(
+                    value[part],
+                    {name: each[part] for name, each in parents.items()},
+                    generator=_generator(mechanism, seed, node, block),
+                )
+                for block, part in enumerate(_parts(n, size))
+            ),
+        )
+    except CausalgenError as error:
+        _raise_named(node, error)
 
 
 def generate_rows(
@@ -50,67 +57,93 @@ def generate_rows(
     node: str,
     parents: Mapping[str, Tensor],
     noise: Noise,
-    memory: Slabs | None = None,
 ) -> Tensor:
     """Values (N, *event) by a node's mechanism, in chunks of the rows it takes at once."""
-    with blame(node), _frozen():
-        values = [
-            mechanism.generate(_rows_of(parents, part), noise if part is None else noise.rows(part))
-            for part in _parts(noise.n, mechanism.chunk_rows or noise.n)
-        ]
-    return (memory or Slabs()).join(values)
+    n, size = noise.n, mechanism.chunk_rows
+    try:
+        if size is None or n <= size:
+            return mechanism.generate(parents, noise)
+        values = (
+            mechanism.generate({name: each[part] for name, each in parents.items()}, noise.rows(part))
+            for part in _parts(n, size)
+        )
+        return _join_columns(n, ({"": value} for value in values))[""]
+    except CausalgenError as error:
+        _raise_named(node, error)
 
 
-def prior_noise(mechanism: Mechanism, node: str, n: int, seed: int, memory: Slabs | None = None) -> Noise:
+def prior_noise(mechanism: Mechanism, node: str, n: int, seed: int) -> Noise:
     """n rows of a node's noise, keyed by seed, node and block of rows."""
     size = mechanism.chunk_rows or _BLOCK
-    parts = [
+    parts = (
         mechanism.sample_noise(
-            min(size, n - start), generator=_generator(mechanism, seed, "prior", node, start // size)
+            min(size, n - start),
+            generator=keyed_generator(seed, "prior", node, start // size, device=mechanism.device),
         )
         for start in range(0, n, size)
-    ]
-    return _join_noise(parts, memory or Slabs())
-
-
-def _parts(n: int, size: int) -> list[slice] | list[None]:
-    """Blocks of n rows, one after the other; [None] where a single one takes them all."""
-    return [None] if n <= size else [slice(start, start + size) for start in range(0, n, size)]
-
-
-def _rows_of(parents: Mapping[str, Tensor], part: slice | None) -> Mapping[str, Tensor]:
-    return parents if part is None else {name: value[part] for name, value in parents.items()}
-
-
-def _generator(
-    mechanism: Mechanism, seed: int, step: str, node: str, block: int, needed: bool = True
-) -> torch.Generator:
-    device = mechanism.device
-    # A keyed one takes a fifth of the time of a node of one row.
-    return keyed_generator(seed, step, node, block, device=device) if needed else torch.Generator(device)
-
-
-def _join(parts: Sequence[Abducted], memory: Slabs) -> Abducted:
-    if len(parts) == 1:
-        return parts[0]
-    weights = [part.log_weight for part in parts if part.log_weight is not None]
-    return Abducted(
-        _join_noise([part.noise for part in parts], memory),
-        torch.cat(weights) if weights else None,
-        {name: torch.cat([part.diagnostics[name] for part in parts]) for name in parts[0].diagnostics},
     )
+    return next(parts) if n <= size else Noise(n, _join_columns(n, parts))
 
 
-def _join_noise(parts: Sequence[Noise], memory: Slabs) -> Noise:
-    if len(parts) == 1:
-        return parts[0]
-    leaves = {name: memory.join([part[name] for part in parts]) for name in parts[0]}
-    return Noise(sum(part.n for part in parts), leaves)
+def _parts(n: int, size: int) -> list[slice]:
+    """Blocks of n rows, one after the other."""
+    return [slice(start, start + size) for start in range(0, n, size)]
 
 
-def _frozen() -> AbstractContextManager[object]:
-    """No gradients; entering where there are none already costs a tenth of a node of one row."""
-    return torch.no_grad() if torch.is_grad_enabled() else _NOTHING
+def _generator(mechanism: Mechanism, seed: int, node: str, block: int) -> torch.Generator:
+    """Of an abduction; where nothing is drawn any will do, and a keyed one costs much time."""
+    if mechanism.deterministic:
+        return _idle(mechanism.device)
+    return keyed_generator(seed, "abduct", node, block, device=mechanism.device)
+
+
+@cache
+def _idle(device: torch.device) -> torch.Generator:
+    """One from which nobody draws."""
+    return torch.Generator(device)
+
+
+def _join(n: int, parts: Iterator[Abducted]) -> Abducted:
+    weights: list[Tensor] = []
+    diagnostics: dict[str, list[Tensor]] = {}
+
+    def noise() -> Iterator[Noise]:
+        for part in parts:
+            if part.log_weight is not None:
+                weights.append(part.log_weight)
+            for name, figures in part.diagnostics.items():
+                diagnostics.setdefault(name, []).append(figures)
+            yield part.noise
+
+    leaves = _join_columns(n, noise())
+    figures = {name: torch.cat(each) for name, each in diagnostics.items()}
+    return Abducted(Noise(n, leaves), torch.cat(weights) if weights else None, figures)
+
+
+def _join_columns(n: int, parts: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The n rows of each name, from parts that hold some of them, one after the other.
+
+    A part is copied as soon as it is there, while it is in the processor's cache; its memory the next one
+    takes.
+    """
+    columns: dict[str, Tensor] = {}
+    start = 0
+    for part in parts:
+        end = start
+        for name, rows in part.items():
+            if not start:
+                columns[name] = column_like(rows, n)
+            end = start + len(rows)
+            columns[name][start:end] = rows
+        start = end
+    return columns
+
+
+def _raise_named(node: str, error: CausalgenError) -> NoReturn:
+    """The error again, saying which node it comes from."""
+    if f"{node!r}" in str(error):
+        raise error
+    raise type(error)(f"Node {node!r}: {error}") from error
 
 
 class blame:
@@ -124,4 +157,4 @@ class blame:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, CausalgenError) and f"{self.node!r}" not in str(error):
-            raise type(error)(f"Node {self.node!r}: {error}") from error
+            _raise_named(self.node, error)

@@ -29,6 +29,8 @@ def level_rows(value: Tensor, n: int, rows: int) -> Tensor:
 
 def differs(value: Tensor, before: Tensor) -> Mask:
     """Which rows differ, (n,); True or False where all or none do."""
+    if value.shape[0] == 1:
+        return not torch.equal(value, before)
     if value.is_cpu and before.is_cpu:  # numpy compares and counts several times faster than torch
         unequal = value.numpy() != before.numpy()
         unequal = unequal if unequal.ndim == 1 else unequal.reshape(len(unequal), -1).any(1)

@@ -95,7 +95,10 @@ class CausalGraph:
         Raises:
             UnknownNameError: no such node.
         """
-        return self._parents[self._known(node)]
+        try:
+            return self._parents[node]
+        except KeyError:
+            raise UnknownNameError.of("node", node, self._nodes) from None
 
     def children(self, node: str) -> tuple[str, ...]:
         """Children of ``node`` in topological order.
@@ -206,9 +209,10 @@ class CausalGraph:
         reached = set(several)
         todo = list(reached)
         while todo:
-            fresh = set(step[todo.pop()]) - reached
-            reached |= fresh
-            todo += fresh
+            for node in step[todo.pop()]:
+                if node not in reached:
+                    reached.add(node)
+                    todo.append(node)
         return frozenset(reached)
 
 

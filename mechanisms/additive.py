@@ -75,6 +75,8 @@ class AdditiveMechanism(Mechanism):
         self.function = (
             LinearRegression(parents, width) if linear else NetworkRegression(parents, width, spec.hidden)
         )
+        if linear:
+            self.chunk_rows = None
         self.register_buffer("scale", torch.ones(width, dtype=torch.float64))
         # The network's deviation is learned with it, as exp(log_factor) times that of x itself.
         learned = spec.noise == "normal" and not linear

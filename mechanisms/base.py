@@ -54,7 +54,7 @@ class Noise(Mapping[str, Tensor]):
 
     def __post_init__(self) -> None:
         for name, leaf in self.leaves.items():
-            if leaf.shape[:1] != (self.n,):
+            if not leaf.ndim or leaf.shape[0] != self.n:
                 raise MechanismError(
                     f"Noise leaf {name!r} must have {self.n} rows, got shape {tuple(leaf.shape)}."
                 )
@@ -153,8 +153,8 @@ class Mechanism(nn.Module, ABC):
         deterministic: True where abduction is one point, so that S draws are one.
         seen_range: (2, *event) the least and the largest value that fitting saw, of a variable of numbers;
             None before.
-        chunk_rows: most rows the engine passes in one call; None where it must see all of them. Few enough
-            for intermediate results to stay in a processor's cache.
+        chunk_rows: most rows the engine passes in one call, few enough for intermediate results to stay in a
+            processor's cache; None for all rows at once.
     """
 
     abduction: Abduction = "exact"
@@ -171,6 +171,7 @@ class Mechanism(nn.Module, ABC):
         # A buffer, so that it is saved and loaded with the weights.
         self.register_buffer("fitted_flag", torch.tensor(spec.training is None))
         self.register_buffer("seen_range", None)
+        self._known_fitted = False
 
     @abstractmethod
     def sample_noise(self, n: int, *, generator: torch.Generator) -> Noise:
@@ -249,8 +250,10 @@ class Mechanism(nn.Module, ABC):
     @property
     def fitted(self) -> bool:
         """Whether it can generate: it was fitted or loaded, or there is nothing to fit."""
-        # Not by attribute: every question asks each node, and torch's look-up costs more than the answer.
-        return bool(self._buffers["fitted_flag"])
+        # Remembered: every question asks each node, and reading the buffer costs more than the answer.
+        if not self._known_fitted:
+            self._known_fitted = bool(self.fitted_flag)
+        return self._known_fitted
 
     @property
     def device(self) -> torch.device:
@@ -271,6 +274,7 @@ class Mechanism(nn.Module, ABC):
     def _load_from_state_dict(
         self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
+        self._known_fitted = False
         # A buffer is loaded where there is one, and a mechanism that was never fitted has no range.
         saved = state_dict.get(f"{prefix}seen_range")
         self.seen_range = None if saved is None else torch.empty_like(saved, device=self.fitted_flag.device)

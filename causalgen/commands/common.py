@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = [
+    "card_source",
     "check_preset",
     "console",
     "image_variables",
@@ -37,6 +38,11 @@ def console(*, stderr: bool = False) -> Console:
 def load_model(name: str) -> SCM:
     """A model from an SCM file (not fitted), a folder, or the gallery."""
     return SCM.from_yaml(name) if name.endswith((".yaml", ".yml")) else SCM.from_pretrained(name)
+
+
+def card_source(source: str) -> str:
+    """A data source as a card tells it: absolute paths without the folders of the machine it was made on."""
+    return ":".join(Path(part).name if Path(part).is_absolute() else part for part in source.split(":"))
 
 
 def use_threads(threads: int | None) -> None:

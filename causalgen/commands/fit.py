@@ -11,7 +11,7 @@ from typing import Literal
 
 import torch
 
-from causalgen.commands.common import console, use_threads
+from causalgen.commands.common import card_source, console, use_threads
 from causalgen.fitting.fit_report import FitReport, NodeReport
 from causalgen.scm import SCM
 from graphs.errors import CheckpointError, DataError
@@ -54,9 +54,10 @@ def run_fit(
         say(f"Not fitted yet: {', '.join(left)}. --resume without --node does the rest.")
         say(str(run.resolve()))
         return
-    command = ["causalgen", "fit", file.name, "--data", data, "--out", out.name, "--seed", str(seed)]
+    told = card_source(data)
+    command = ["causalgen", "fit", file.name, "--data", told, "--out", out.name, "--seed", str(seed)]
     command += ["--missing", missing] if missing != "refuse" else []
-    scm.save_pretrained(out, card=_card(scm, scm.fit_report, data, shlex.join(command)))
+    scm.save_pretrained(out, card=_card(scm, scm.fit_report, told, shlex.join(command)))
     say(str(out.resolve()))
 
 

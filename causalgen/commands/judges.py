@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from causalgen.commands.common import console, image_variables, load_model, use_threads
+from causalgen.commands.common import card_source, console, image_variables, load_model, use_threads
 from causalgen.metrics.judges.card import card_text
 from causalgen.metrics.judges.storage import check_place, save_judges
 from causalgen.metrics.judges.training import train_judges
@@ -33,8 +33,9 @@ def run_judges(
     variables = _variables(load_model(model), image)
     check_place(out.resolve())
     judges = train_judges(data, variables, test=test, name=out.name, label=label, seed=seed)
-    command = ["causalgen", "judges", model, "--data", data, "--out", out.name, "--seed", str(seed)]
-    command += [] if test is None else ["--test", test]
+    command = ["causalgen", "judges", card_source(model), "--data", card_source(data)]
+    command += ["--out", out.name, "--seed", str(seed)]
+    command += [] if test is None else ["--test", card_source(test)]
     save_judges(judges, out, card_text(judges, data=about, command=shlex.join(command)))
     say = console().print
     say(repr(judges))

@@ -145,6 +145,7 @@ def _warn_of_few(effective: Tensor, particles: int, missing: tuple[str, ...]) ->
         )
 
 
+@torch.no_grad()
 def _cloud(problem: Problem, particles: int) -> Cloud:
     world, n = problem.world, len(problem.rows)
     values, noises = dict(problem.known), {}

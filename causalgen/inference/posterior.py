@@ -201,6 +201,7 @@ class Completion:
         self._values[node] = full
         self._complete.add(node)
 
+    @torch.no_grad()
     def _sample(self, node: str, index: Tensor) -> _Drawn:
         """A node of no block, from its mechanism: (rows, *event) for some of the S * B rows."""
         n, mechanism = self._samples * self._rows, ready(self._world, node)
@@ -283,6 +284,7 @@ class Completion:
                 stack.extend(graph.parents(node))
         return [node for node in graph.nodes if node in needed] if needed else []
 
+    @torch.no_grad()
     def _fill_constants(self) -> None:
         """A missing root without noise is known: what an earlier ``scm.do`` set it to."""
         for node in [node for node in self.missing if not self._world.graph.parents(node)]:

@@ -47,7 +47,7 @@ Encoder = Callable[[object], tuple[Tensor, Tensor]]
 PAPER, BENCHMARK = (1.0, 1.0), (0.8, 0.2)
 """Weights (a, b)."""
 
-FEWEST = 20
+FEWEST = 10
 """Real images that a class must have: P is resolved in steps of one over their number."""
 
 _NUMBERS_AT_ONCE = 2**24
@@ -125,7 +125,7 @@ def class_distances(
         factual: images (N, C, H, W), uint8 or floats in [0, 1].
         factual_classes: (N,) codes.
         counterfactual_classes: (N,) codes of the classes asked for.
-        real: images (M, C, H, W); at least 20 of each class asked about. They may hold the factual ones.
+        real: images (M, C, H, W); at least 10 of each class asked about. They may hold the factual ones.
         real_classes: (M,) codes.
 
     Raises:

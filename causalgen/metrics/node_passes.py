@@ -94,6 +94,7 @@ class NodePasses:
         values = {self.node: value, **{name: parents[name] for name in self.parents}}
         return abduct(self._world, values, [self.node], samples=1, seed=seed)[self.node].noise
 
+    @torch.no_grad()
     def generate(self, parents: Mapping[str, Tensor], noise: Noise) -> Tensor:
         """The node's value in the form a user would give back, canonical again, (N, *event)."""
         # A mechanism without parents cannot tell the number of rows from them.

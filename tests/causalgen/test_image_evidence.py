@@ -82,7 +82,7 @@ def test_its_counterfactual_keeps_the_image_s_noise(scm):
     cf = scm.abduct({"image": image}, num_samples=20, seed=0).counterfactual({"t": cg.Shift(1.0)})
     brighter = (cf["image"] - cf.factual["image"]).flatten(1)
     torch.testing.assert_close(brighter, torch.full_like(brighter, PIXEL / 2), rtol=0, atol=1e-6)
-    assert set(cf.provenance["t"]) == {"inferred"}
+    assert set(cf.provenance["t"]) == {"interventional"} and set(cf.provenance["image"]) == {"inferred"}
 
 
 @pytest.mark.slow

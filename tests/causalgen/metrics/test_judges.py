@@ -256,7 +256,7 @@ def test_command_line(tmp_path, monkeypatch):
         "--data",
         "rows.csv",
         "--test",
-        "rows.csv",
+        str(tmp_path / "rows.csv"),
         "--out",
         "bars",
         "--about",
@@ -270,4 +270,5 @@ def test_command_line(tmp_path, monkeypatch):
     assert judges.told["test_rows"] == 90
     card = (tmp_path / "bars" / "README.md").read_text()
     assert "Bars." in card
-    assert "causalgen judges scm.yaml --data rows.csv" in card
+    assert "causalgen judges scm.yaml --data rows.csv" in card and "--test rows.csv" in card
+    assert str(tmp_path) not in card

@@ -136,7 +136,7 @@ def test_an_image_of_the_new_class_just_beyond_its_own_scores_less_than_a_far_on
 def test_bad_input_is_refused(rows):
     factual, distances = rows
     real, classes = picture(*np.linspace(0, 1, 30)), np.repeat([0, 1], [25, 5])
-    with pytest.raises(DataError, match="class 1 has 5 images, expected at least 20"):
+    with pytest.raises(DataError, match="class 1 has 5 images, expected at least 10"):
         class_distances(encode, factual, [0] * 6, [1] * 6, real, classes)
     with pytest.raises(ShapeError, match="factual images 6, factual classes 5"):
         class_distances(encode, factual, [0] * 5, [0] * 6, real, classes)
