@@ -4,6 +4,7 @@ Randomness enters only by a generator or a seed. A test that must draw from a gl
 own ``sample`` does, draws under ``torch.random.fork_rng()``.
 """
 
+import os
 import random
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,10 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import rich.progress  # noqa: F401 - importing it draws from Python's generator, which no test is to blame for
+
+# Before torch is imported, here and in the processes that tests start: the tensors of tests are small, and
+# threads that wait for each other on a busy machine take minutes over them.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def _global_state() -> dict[str, object]:
