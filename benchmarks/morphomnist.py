@@ -122,10 +122,20 @@ def main(arguments: list[str]) -> None:
     for name in options.only or list(SECTIONS):
         record = run_record()
 
-        def keep(result: dict[str, Any], name: str = name, record: dict[str, Any] = record) -> None:
-            save_section(options.out, name, record, result, complete=True)
+        kept: dict[str, Any] = {}
+
+        def keep(
+            result: dict[str, Any],
+            name: str = name,
+            record: dict[str, Any] = record,
+            kept: dict[str, Any] = kept,
+        ) -> None:
+            kept.update(result)
+            save_section(options.out, name, record, result, complete=False)
 
         SECTIONS[name](run, keep)
+        if kept:
+            save_section(options.out, name, record, kept, complete=True)
 
 
 def _parser() -> argparse.ArgumentParser:

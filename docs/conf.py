@@ -49,6 +49,12 @@ def plain_prose(
             lines[number] = "".join(parts)
 
 
+def all_ours(value: object) -> bool:
+    """Whether it is a class that inherits from classes of this package, and from no others."""
+    bases = value.__mro__[1:-1] if inspect.isclass(value) else ()
+    return bool(bases) and all(base.__module__.startswith("causalgen.") for base in bases)
+
+
 def directives(module: str, names: list[str]) -> str:
     """Autodoc directives for public names of a module."""
 
@@ -62,7 +68,8 @@ def directives(module: str, names: list[str]) -> str:
     for name in names:
         directive = kind(getattr(found, name))
         lines.append(f".. {directive}:: {module}.{name}")
-        lines += ["   :members:", ""] if directive == "autoclass" else [""]
+        lines += ["   :members:"] if directive == "autoclass" else []
+        lines += ["   :inherited-members:", ""] if all_ours(getattr(found, name)) else [""]
     return "\n".join([*lines, "```", ""])
 
 
