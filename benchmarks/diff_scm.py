@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 from parts.peer_scores import Setting, plain
-from parts.record import run_record, save_section
+from parts.record import Section
 from peer_diff_scm import VARIANTS, run_diff_scm
 
 import causalgen as cg
@@ -115,22 +115,9 @@ def main(arguments: list[str]) -> None:
     torch.set_num_threads(options.threads)
     judges = load_judges(options.judges)
     for name in options.only or list(SECTIONS):
-        record = run_record()
-
-        kept: dict[str, Any] = {}
-
-        def keep(
-            result: dict[str, Any],
-            name: str = name,
-            record: dict[str, Any] = record,
-            kept: dict[str, Any] = kept,
-        ) -> None:
-            kept.update(result)
-            save_section(options.out, name, record, result, complete=False)
-
-        SECTIONS[name](options, judges, keep)
-        if kept:
-            save_section(options.out, name, record, kept, complete=True)
+        section = Section(options.out, name)
+        SECTIONS[name](options, judges, section.keep)
+        section.finish()
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -95,10 +95,7 @@ class CausalGraph:
         Raises:
             UnknownNameError: no such node.
         """
-        try:
-            return self._parents[node]
-        except KeyError:
-            raise UnknownNameError.of("node", node, self._nodes) from None
+        return self._parents[self._known(node)]
 
     def children(self, node: str) -> tuple[str, ...]:
         """Children of ``node`` in topological order.

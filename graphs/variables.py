@@ -242,8 +242,7 @@ class Continuous(VariableBase):
         rows = np.array(array, dtype=np.float64, order="C", copy=copy or None)
         if rows.size == 0:
             return rows
-        # Both are NaN if anything is. Not by the methods, which are as slow again where there is one row.
-        low, high = np.minimum.reduce(rows, axis=None), np.maximum.reduce(rows, axis=None)
+        low, high = rows.min(), rows.max()  # both are NaN if anything is
         if not (isfinite(low) and isfinite(high)):
             self._refuse(rows, ~np.isfinite(rows), "expected finite numbers", where=where)
         if self.lower is not None and low < self.lower:

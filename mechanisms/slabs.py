@@ -51,7 +51,10 @@ class _Slab:
     """Owns a slab while any array or tensor looks into it."""
 
     def __init__(self) -> None:
-        self.memory = _POOL.pop() if _POOL else _new_memory()
+        try:  # asked beforehand, another thread might come between
+            self.memory = _POOL.pop()
+        except IndexError:
+            self.memory = _new_memory()
         self.used = 0
         self.__array_interface__ = np.frombuffer(self.memory, np.uint8).__array_interface__
 

@@ -21,7 +21,7 @@ import torch
 
 from causalgen.atomic import write_atomic
 
-__all__ = ["run_record", "save_section"]
+__all__ = ["Section", "run_record", "save_section"]
 
 _LIBRARIES = ("causalgen", "torch", "diffusers", "numpy")
 
@@ -37,6 +37,24 @@ def run_record() -> dict[str, Any]:
         "load_average": [round(load, 2) for load in os.getloadavg()],
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in _LIBRARIES},
     }
+
+
+class Section:
+    """A section while it is measured: what it keeps is saved at once, and marked complete in the end."""
+
+    def __init__(self, file: Path, name: str) -> None:
+        self.file, self.name, self.run = file, name, run_record()
+        self.result: dict[str, Any] = {}
+
+    def keep(self, result: dict[str, Any]) -> None:
+        """Save what was found so far."""
+        self.result = result
+        save_section(self.file, self.name, self.run, result, complete=False)
+
+    def finish(self) -> None:
+        """Nothing more will come."""
+        if self.result:
+            save_section(self.file, self.name, self.run, self.result, complete=True)
 
 
 def save_section(
