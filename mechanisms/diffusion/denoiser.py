@@ -9,8 +9,9 @@ free of cancellation at small sigma. A network trained to predict eps, x_0 or v 
 ``x_t = x_bar / sqrt(1 + sigma^2)``; with a = alpha_bar, ``v = sqrt(a) eps - sqrt(1 - a) x_0`` (Salimans & Ho
 2022, section 4).
 
-Each parent can be hidden on its own: its columns are zeroed and a flag says so. Training hides each with
-probability ``dropout``, so one network is conditional and unconditional (Ho & Salimans 2022).
+Each parent can be hidden on its own: its columns are zeroed and a flag says so. In training a share ``dropout``
+of the rows hides a random set of parents, so one network is conditional and unconditional (Ho & Salimans
+2022). Hiding each parent independently would leave hardly a row of many parents whole, or all hidden.
 """
 
 from collections.abc import Mapping
@@ -108,9 +109,14 @@ class Denoiser(nn.Module):
         return error.square().flatten(1).mean(1)
 
     def draw_shown(self, n: int, *, generator: torch.Generator) -> Tensor:
-        """Which parents a training row shows: each hidden with probability ``dropout``, (n, parents)."""
-        shape = n, len(self.names)
-        return torch.rand(shape, generator=generator, device=generator.device) >= self.dropout
+        """Which parents a training row shows, (n, parents).
+
+        With probability ``dropout`` a row hides parents: each by the toss of a coin, all where none fell.
+        """
+        device = generator.device
+        hides = torch.rand(n, 1, generator=generator, device=device) < self.dropout
+        coins = torch.rand(n, len(self.names), generator=generator, device=device) < 0.5
+        return ~(hides & (coins | ~coins.any(1, keepdim=True)))
 
     def _forward(self, x: Tensor, sigma: Tensor, parents: Parents, shown: Tensor | bool) -> Tensor:
         """F, on the input scaled for its kind."""

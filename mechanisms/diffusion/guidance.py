@@ -49,12 +49,15 @@ class _Guidance(BaseModel):
         target: probability that the predictor must give the counterfactual categories, where strengths are
             chosen row by row ("auto"); see ``strength_search``.
         candidates: strengths to try then, in rising order.
+        corrections: how often continuous parents are asked for anew by what the predictor finds missing; see
+            ``corrections``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     target: float = Field(default=0.9, gt=0, lt=1)
     candidates: tuple[Strength, ...] = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
+    corrections: int = Field(default=0, ge=0, le=16)
 
     @field_validator("candidates")
     @classmethod
@@ -115,8 +118,8 @@ class ClassifierFree(_Guidance):
 
     @property
     def needs_predictor(self) -> bool:
-        """The denoiser is enough, unless weights are automatic."""
-        return self.automatic
+        """The denoiser is enough, unless weights are automatic or numbers are asked for anew."""
+        return self.automatic or self.corrections > 0
 
     def shown(self, variables: Mapping[str, Variable]) -> bool:
         """All parents."""

@@ -18,9 +18,10 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from graphs.errors import MechanismError, UnknownNameError
-from graphs.variables import Categorical, Image, Variable
+from graphs.variables import Categorical, Continuous, Image, Variable
 from mechanisms.base import Abducted, Mechanism, Noise, Parents
 from mechanisms.diffusion.backbones import EncoderSpec, UNet
+from mechanisms.diffusion.corrections import closest, readings
 from mechanisms.diffusion.denoiser import Denoiser, Prediction, log_normal_levels, stratified
 from mechanisms.diffusion.guidance import ClassifierFree, Factual, Guidance
 from mechanisms.diffusion.predictor import AnticausalPredictor
@@ -43,7 +44,7 @@ class Diffusion(TrainedSpec, frozen=True):
     Attributes:
         backbone: the denoising network.
         prediction: what it predicts; ``edm`` for models trained here.
-        dropout: probability of hiding each parent in training, which makes the denoiser unconditional too.
+        dropout: share of training rows that hide parents, which makes the denoiser unconditional too.
         predictor: the anticausal predictor; None trains none, which rules anticausal guidance out.
         solver: how noise is recovered and images are generated.
         guidance: how counterfactual parents steer generation.
@@ -65,7 +66,8 @@ class Diffusion(TrainedSpec, frozen=True):
     def _parts_agree(self) -> "Diffusion":
         if self.guidance.needs_predictor and self.predictor is None:
             raise ValueError(
-                "anticausal guidance needs a predictor: leave `predictor` out for the default one"
+                "this guidance needs a predictor (anticausal, automatic strengths or corrections): "
+                "leave `predictor` out for the default one"
             )
         if self.dropout == 0 and not self.guidance.conditional:
             raise ValueError("an unconditional denoiser needs dropout above 0: it learns from hidden parents")
@@ -91,7 +93,12 @@ class Diffusion(TrainedSpec, frozen=True):
                     f"Image parent {name!r} is {parent.describe()}, but must be as high and wide as "
                     f"{variable.describe()}. Resize one of them in the data."
                 )
-        known = tabular if self.guidance.needs_predictor else list(parents)
+        if self.guidance.corrections and not any(isinstance(p, Continuous) for p in parents.values()):
+            raise MechanismError(
+                f"guidance {self.guidance.kind!r}: corrections follow continuous parents, but there are none "
+                f"among {sorted(parents)}. Leave `corrections` out."
+            )
+        known = tabular if self.guidance.kind == "anticausal" else list(parents)
         for name in self.guidance.named():
             if name not in known:
                 raise UnknownNameError.of("parent", name, known, where=f"guidance {self.guidance.kind!r}")
@@ -130,11 +137,34 @@ class DiffusionMechanism(Mechanism):
         blank = {
             name: torch.zeros(n, *parent.event_shape, device=device) for name, parent in self.parents.items()
         }
-        return Noise(n, leaves | self._remember(blank, torch.zeros(n, dtype=torch.bool, device=device)))
+        leaves |= self._remember(blank, torch.zeros(n, dtype=torch.bool, device=device))
+        return Noise(n, leaves | {f"reading.{name}": blank[name].double() for name in self._read()})
 
     @torch.no_grad()
     def generate(self, parents: Parents, noise: Noise) -> Tensor:
         """The image under these parents; rows abducted elsewhere start from their factual parents."""
+        corrections, predictor = self.spec.guidance.corrections, self.predictor
+        if not corrections or predictor is None:
+            return self._guided(parents, noise)
+        factual = self._factual(parents, noise)
+        moved = _differ(factual, parents)
+        lowest = self.spec.solver.levels()[0]
+
+        def gaps(images: Tensor) -> dict[str, Tensor]:
+            read = readings(predictor, images, lowest, parents)
+            lacking = {
+                name: (parents[name] - factual[name]) - (value - noise[f"reading.{name}"])
+                for name, value in read.items()
+            }
+            return {name: _where(moved, value, torch.zeros_like(value)) for name, value in lacking.items()}
+
+        def decode(asked: Parents) -> Tensor:
+            return self._guided(asked, noise)
+
+        return closest(decode, gaps, predictor.scales(), parents, corrections)
+
+    def _guided(self, parents: Parents, noise: Noise) -> Tensor:
+        """The image under these parents, with strengths row by row where they are automatic."""
         guidance, predictor = self.spec.guidance, self.predictor
         if not guidance.automatic or predictor is None or not bool(noise["known"].any()):
             return self._decode(guidance, parents, noise)
@@ -178,7 +208,10 @@ class DiffusionMechanism(Mechanism):
         def eps(x: Tensor, sigma: float) -> Tensor:
             return self.denoiser.eps(x, sigma, rows, shown=shown)
 
-        leaves = self.spec.solver.encode(value[first], eps)
+        leaves = dict(self.spec.solver.encode(value[first], eps))
+        if self._read() and self.predictor:
+            read = readings(self.predictor, value[first], self.spec.solver.levels()[0], rows)
+            leaves |= {f"reading.{name}": reading for name, reading in read.items()}
         leaves = {name: leaf[inverse] for name, leaf in leaves.items()}
         known = torch.ones(len(value), dtype=torch.bool, device=value.device)
         return Abducted(Noise(len(value), leaves | self._remember(parents, known)))
@@ -243,11 +276,22 @@ class DiffusionMechanism(Mechanism):
         uniform = uniform[torch.randperm(n, generator=generator, device=generator.device)]
         return sigma[0] * (sigma[-1] / sigma[0]) ** uniform
 
+    def _read(self) -> list[str]:
+        """The parents whose reading travels in the noise, for corrections."""
+        names = [name for name, parent in self.parents.items() if isinstance(parent, Continuous)]
+        return names if self.spec.guidance.corrections else []
+
     def _remember(self, factual: Parents, known: Tensor) -> dict[str, Tensor]:
         """The leaves that carry factual parents in the noise."""
         canonical = {name: getattr(torch, parent.dtype) for name, parent in self.parents.items()}
         leaves = {f"factual.{name}": factual[name].to(dtype) for name, dtype in canonical.items()}
         return {"known": known} | leaves
+
+
+def _differ(one: Parents, other: Parents) -> Tensor:
+    """(N,) whether any parent of a row differs."""
+    differences = [(value != other[name]).reshape(len(value), -1).any(1) for name, value in one.items()]
+    return torch.stack(differences).any(0)
 
 
 def _rows(values: Parents, index: Tensor) -> dict[str, Tensor]:

@@ -59,6 +59,10 @@ class AnticausalPredictor(nn.Module):
         self.pixel_std.fill_(max(value.double().std().item(), 1e-3))
         self.conditioning.prepare(parents)
 
+    def scales(self) -> dict[str, Tensor]:
+        """The standard deviation of each parent's columns over the training rows, (width,) by name."""
+        return {name: self.conditioning.std[part] for name, part in self.conditioning.slices.items()}
+
     def encode(self, x: Tensor, sigma: Tensor | float) -> Tensor:
         """Features (N, width) of x_bar (N, C, H, W) at one level or (N,) levels."""
         levels = torch.as_tensor(sigma, dtype=x.dtype, device=x.device).expand(len(x))

@@ -171,14 +171,25 @@ def test_a_root_has_no_context():
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.15, 0.9])
-def test_each_parent_is_hidden_on_its_own_with_the_dropout_probability(dropout):
-    hidden = ~denoiser(dropout=dropout).draw_shown(20_000, generator=torch.Generator().manual_seed(0))
-    n = len(hidden)
-    spread = 5 * math.sqrt(dropout * (1 - dropout) / n)
-    assert hidden.shape == (n, 4)
-    assert (hidden.double().mean(0) - dropout).abs().max() <= spread
-    both = (hidden[:, 0] & hidden[:, 1]).double().mean().item()
-    assert both == pytest.approx(dropout**2, abs=5 * math.sqrt(dropout**2 / n) + 1e-12)
+def test_a_share_of_rows_hides_parents_tossing_a_coin_for_each(dropout):
+    hidden = ~denoiser(dropout=dropout).draw_shown(40_000, generator=torch.Generator().manual_seed(0))
+    n, parents = hidden.shape
+    assert parents == 4
+
+    def agrees(found, probability):
+        spread = 5 * math.sqrt(probability * (1 - probability) / n)
+        return abs(found.double().mean().item() - probability) <= spread + 1e-12
+
+    assert agrees(hidden.any(1), dropout)
+    assert agrees(hidden.all(1), dropout * 2 / 16)  # all coins fell, or none
+    assert all(agrees(hidden[:, k], dropout * (1 / 2 + 1 / 16)) for k in range(parents))
+    assert agrees(hidden[:, 0] & hidden[:, 1], dropout * (1 / 4 + 1 / 16))
+
+
+def test_a_single_parent_is_hidden_with_the_dropout_probability():
+    module = denoiser(parents={"digit": Categorical(3)}, dropout=0.15)
+    hidden = ~module.draw_shown(40_000, generator=torch.Generator().manual_seed(0))
+    assert hidden.double().mean().item() == pytest.approx(0.15, abs=5 * math.sqrt(0.15 * 0.85 / 40_000))
 
 
 def test_the_loss_has_finite_gradients_for_every_parameter():

@@ -33,7 +33,7 @@ def test_options_read_from_a_file_are_the_same_options():
     [
         (
             {"predictor": None, "guidance": Anticausal()},
-            "anticausal guidance needs a predictor: leave `predictor` out",
+            r"this guidance needs a predictor \(.*\): leave `predictor` out",
         ),
         ({"solver": BELM(), "guidance": UNCONDITIONAL}, "belm needs a conditional denoiser"),
         ({"dropout": 0, "guidance": UNCONDITIONAL}, "an unconditional denoiser needs dropout above 0"),

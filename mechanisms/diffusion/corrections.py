@@ -1,0 +1,77 @@
+"""Corrections: numbers are asked for anew by what a counterfactual still lacks of their change.
+
+At weight 1 an exact denoiser moves an image by the whole change from the factual value F_k of a parent to
+v_k. A trained one falls short, most where v is a rare combination, and moves other parents along. What it lacks
+can be read: with r_k(x) the mode of the anticausal predictor's q(pa_k | x, pa_<k),
+
+    gap_k = (v_k - F_k) - (r_k(x_cf) - r_k(x_F)),        asked_k <- asked_k + gap_k,
+
+a fixed-point iteration on the mechanism's own response. Differences of readings are compared, so the
+predictor's bias cancels, and an image whose parents all stay is never touched. Each row keeps the image of
+the least gap, so that a correction cannot make what is read worse.
+"""
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from graphs.variables import Continuous
+from mechanisms.base import Parents
+from mechanisms.diffusion.predictor import AnticausalPredictor
+
+__all__ = ["closest", "readings"]
+
+Gaps = Callable[[Tensor], Mapping[str, Tensor]]
+"""Images (N, C, H, W) to what each number lacks, (N, *event) by name."""
+
+
+@torch.no_grad()
+def readings(
+    predictor: AnticausalPredictor, images: Tensor, sigma: float, parents: Parents
+) -> dict[str, Tensor]:
+    """What the predictor reads of each continuous parent on clean images, (N, *event) by name.
+
+    Args:
+        predictor: reads.
+        images: (N, C, H, W) in [-1, 1], taken as clean.
+        sigma: the lowest level it was trained on.
+        parents: those that a later one is read under.
+    """
+    numbers = [name for name, variable in predictor.variables.items() if isinstance(variable, Continuous)]
+    features = predictor.encode(images, sigma)
+    return {name: predictor.most_likely(features, parents, name) for name in numbers}
+
+
+def closest(
+    decode: Callable[[Parents], Tensor], gaps: Gaps, scales: Mapping[str, Tensor], parents: Parents, times: int
+) -> Tensor:
+    """The images whose numbers come closest to what is asked, (N, C, H, W).
+
+    Args:
+        decode: parents to images (N, C, H, W).
+        gaps: what images lack.
+        scales: the unit that each gap is counted in, (width,) by name.
+        parents: what is asked for.
+        times: corrections.
+    """
+    asked, best = dict(parents), decode(parents)
+    gap = gaps(best)
+    least = _size(gap, scales)
+    for _ in range(times):
+        if not bool(least.any()):
+            break
+        asked |= {name: asked[name] + lacking for name, lacking in gap.items()}
+        images = decode(asked)
+        gap = gaps(images)
+        size = _size(gap, scales)
+        better = size < least
+        best = torch.where(better.view(-1, 1, 1, 1), images, best)
+        least = torch.where(better, size, least)
+    return best
+
+
+def _size(gap: Mapping[str, Tensor], scales: Mapping[str, Tensor]) -> Tensor:
+    """(N,) the sum of absolute gaps in units of their scales."""
+    sizes = [(lacking.abs().reshape(len(lacking), -1) / scales[name]).sum(1) for name, lacking in gap.items()]
+    return torch.stack(sizes).sum(0)

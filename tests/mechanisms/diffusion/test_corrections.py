@@ -1,0 +1,124 @@
+"""Corrections: numbers are asked for anew until the predictor reads the change that was asked for."""
+
+import pytest
+import torch
+
+from graphs.errors import MechanismError
+from graphs.variables import Categorical, Continuous, Image
+from mechanisms.diffusion.corrections import closest, readings
+from mechanisms.diffusion.guidance import Anticausal, ClassifierFree
+from mechanisms.diffusion.mechanism import Diffusion
+from mechanisms.diffusion.solvers import Anchored
+from tests.mechanisms.diffusion.test_mechanism import draws, seeded, untrained
+
+PARENTS = {"digit": Categorical(3), "size": Continuous(shape=(2,)), "shade": Continuous()}
+ONE = {"a": torch.ones(1), "b": torch.ones(1)}
+
+
+def picture(values):
+    """Numbers (N,) as images whose two channels hold them."""
+    return torch.stack([values["a"], values["b"]], 1).view(-1, 2, 1, 1)
+
+
+def lacking(wanted):
+    return lambda images: {name: wanted[name] - images[:, k, 0, 0] for k, name in enumerate(("a", "b"))}
+
+
+def test_a_response_that_falls_short_and_mixes_is_driven_to_what_is_asked():
+    def decode(asked):
+        return picture({"a": 0.8 * asked["a"], "b": asked["b"] + 0.3 * asked["a"] - 0.1})
+
+    wanted = {"a": torch.tensor([1.0, -2.0, 0.0]), "b": torch.tensor([0.5, 0.0, 3.0])}
+    errors = []
+    for times in (0, 1, 2, 8):
+        images = closest(decode, lacking(wanted), ONE, wanted, times)
+        errors.append((images - picture(wanted)).abs().amax().item())
+    assert errors[0] > 0.4 and errors[1] < errors[0] / 2 and errors[2] < errors[1] / 2 and errors[3] < 1e-4
+
+
+def test_each_row_keeps_the_image_of_its_least_gap_in_units_of_the_scales():
+    # Row 0 converges, row 1 answers the wrong way round and diverges.
+    slopes = torch.tensor([0.5, -1.0])
+
+    def decode(asked):
+        return picture({"a": slopes * asked["a"], "b": asked["b"]})
+
+    wanted = {"a": torch.ones(2), "b": torch.zeros(2)}
+    images = closest(decode, lacking(wanted), ONE, wanted, 3)
+    assert images[:, 0, 0, 0].tolist() == [pytest.approx(0.9375), -1.0]
+
+    def trade(asked):  # what helps a hurts b, twice as much
+        return picture({"a": 0.5 * asked["a"], "b": asked["b"] + 2 * (asked["a"] - 1).abs()})
+
+    fair = closest(trade, lacking(wanted), ONE, wanted, 1)
+    assert fair[:, 0, 0, 0].tolist() == [0.5, 0.5]
+    partial = closest(trade, lacking(wanted), ONE | {"b": torch.full((1,), 100.0)}, wanted, 1)
+    assert partial[:, 0, 0, 0].tolist() == [0.75, 0.75]
+
+
+def test_nothing_is_decoded_again_once_nothing_lacks():
+    calls = []
+
+    def decode(asked):
+        calls.append(asked)
+        return picture(asked)
+
+    wanted = {"a": torch.ones(2), "b": torch.zeros(2)}
+    closest(decode, lacking(wanted), ONE, wanted, 5)
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize("guidance", [ClassifierFree, Anticausal])
+def test_the_predictor_reads_more_of_the_change_and_no_row_gets_worse(guidance):
+    rows, solver = 12, Anchored(steps=4)
+    value, parents = draws(rows, PARENTS)
+    asked = parents | {"size": parents["size"] + 0.5, "shade": parents["shade"].flip(0)}
+    gaps = []
+    for corrections in (0, 1, 4):
+        mechanism = untrained(PARENTS, solver=solver, guidance=guidance(corrections=corrections))
+        noise = mechanism.abduct(value, parents, generator=seeded()).noise
+        images, lowest = mechanism.generate(asked, noise), solver.levels()[0]
+        before = readings(mechanism.predictor, value, lowest, parents)
+        after = readings(mechanism.predictor, images, lowest, asked)
+        gaps.append(
+            sum(
+                ((asked[k] - parents[k] - after[k] + before[k]).abs().view(rows, -1) / scale).sum(1)
+                for k, scale in mechanism.predictor.scales().items()
+                if k in before
+            )
+        )
+    assert bool((gaps[1] <= gaps[0] + 1e-4).all()) and bool((gaps[2] <= gaps[1] + 1e-4).all())
+
+
+def test_a_null_intervention_returns_the_image_and_rows_do_not_depend_on_each_other():
+    rows = 6
+    value, parents = draws(rows, PARENTS)
+    mechanism = untrained(PARENTS, solver=Anchored(steps=4), guidance=ClassifierFree(corrections=2))
+    noise = mechanism.abduct(value, parents, generator=seeded()).noise
+    torch.testing.assert_close(mechanism.generate(parents, noise), value, rtol=0, atol=1e-4)
+    moved = torch.arange(rows) % 2 == 0
+    asked = parents | {"shade": torch.where(moved, parents["shade"] + 1, parents["shade"])}
+    images = mechanism.generate(asked, noise)
+    torch.testing.assert_close(images[~moved], value[~moved], rtol=0, atol=1e-4)
+    alone = [
+        mechanism.generate({k: v[i : i + 1] for k, v in asked.items()}, noise.rows(slice(i, i + 1)))
+        for i in range(rows)
+    ]
+    torch.testing.assert_close(torch.cat(alone), images, rtol=0, atol=1e-3)
+
+
+def test_prior_samples_are_not_corrected():
+    plain = untrained(PARENTS, solver=Anchored(steps=4))
+    corrected = untrained(PARENTS, solver=Anchored(steps=4), guidance=ClassifierFree(corrections=2))
+    value, parents = draws(4, PARENTS)
+    noise = corrected.sample_noise(4, generator=seeded())
+    assert set(noise) == set(corrected.abduct(value, parents, generator=seeded()).noise)
+    images = corrected.generate(parents, noise)
+    assert torch.equal(images, plain.generate(parents, plain.sample_noise(4, generator=seeded())))
+
+
+def test_refusals():
+    with pytest.raises(ValueError, match="needs a predictor"):
+        Diffusion(guidance=ClassifierFree(corrections=1), predictor=None)
+    with pytest.raises(MechanismError, match=r"corrections follow continuous parents.*\['digit'\]"):
+        Diffusion(guidance=ClassifierFree(corrections=1)).make(Image(1, 4, 4), {"digit": Categorical(3)})
