@@ -6,10 +6,11 @@
 counterfactual image of do(thickness) and do(intensity) is drawn from the original digit by the generator.
 The model was fitted on training images, judges on training images, and neither saw these rows.
 
-    ours    1,000 rows for each of three seeds; composition on all rows of the first seed
-    steps   200 rows at 8, 16, 32 and 64 steps
-    peer    counterfactual-benchmark's VAE with flows on the rows of the first seed; needs --cf-repo,
-            --cf-weights and --cf-python, see ``peer_cf_benchmark.py``
+    ours         1,000 rows for each of three seeds, a section each; composition on all rows of seed 0
+    uncorrected  200 rows without corrections: continuous parents at weight 1, asked for once
+    steps        200 rows at 8, 16, 32 and 64 steps
+    peer         counterfactual-benchmark's VAE with flows on the rows of seed 0; needs --cf-repo,
+                 --cf-weights and --cf-python, see ``peer_cf_benchmark.py``
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -34,8 +34,6 @@ from causalgen.evaluating.morphomnist_truth import read_morphomnist_truth
 from causalgen.evaluating.questions import Truth
 from causalgen.metrics.judges import Judges, load_judges
 from graphs.errors import CausalgenError
-
-Keep = Callable[[dict[str, Any]], None]
 
 
 class Run:
@@ -64,36 +62,48 @@ class Run:
         return scm.evaluate(self.data, rows=rows, full=full, judges=self.judges, truth=self.truth, seed=seed)
 
 
-def ours(run: Run, keep: Keep) -> None:
+def ours(run: Run) -> None:
     """The model as it is saved, a seed at a time."""
-    found: dict[str, Any] = {}
-    for place, seed in enumerate(run.options.seeds):
-        report = run.evaluate(run.scm, run.options.rows, seed, full=place == 0)
+    for seed in run.options.seeds:
+        section = Section(run.options.out, f"ours, seed {seed}")
+        report = run.evaluate(run.scm, run.options.rows, seed, full=seed == 0)
         print(report, flush=True)
-        if run.options.report and place == 0:
+        if run.options.report and seed == 0:
             report.save(run.options.report)
-        found[f"seed {seed}"] = report.to_dict()
-        keep(found)
+        section.keep(report.to_dict())
+        section.finish()
 
 
-def steps(run: Run, keep: Keep) -> None:
+def uncorrected(run: Run) -> None:
+    """What corrections add."""
+    section = Section(run.options.out, "uncorrected")
+    scm = run.scm.with_options("image", guidance={"corrections": 0})
+    report = run.evaluate(scm, run.options.step_rows, 0, full=False)
+    print(f"without corrections\n{report}", flush=True)
+    section.keep(report.to_dict())
+    section.finish()
+
+
+def steps(run: Run) -> None:
     """Quality against speed."""
-    found: dict[str, Any] = {}
+    section, found = Section(run.options.out, "steps"), dict[str, Any]()
     for count in run.options.steps:
         scm = run.scm.with_options("image", solver={"steps": count})
         report = run.evaluate(scm, run.options.step_rows, 0, full=False)
         print(f"{count} steps\n{report}", flush=True)
         found[str(count)] = report.to_dict()
-        keep(found)
+        section.keep(found)
+    section.finish()
 
 
-def peer(run: Run, keep: Keep) -> None:
+def peer(run: Run) -> None:
     """counterfactual-benchmark's VAE at its given training budget; its parents are set as ours are."""
     options = run.options
     if not (options.cf_repo and options.cf_weights and options.cf_python):
         print("peer: not measured (give --cf-repo, --cf-weights and --cf-python)")
         return
-    setting = Setting(run.scm, "image", run.data, options.rows, options.seeds[0], run.judges, run.truth)
+    section = Section(options.out, "peer")
+    setting = Setting(run.scm, "image", run.data, options.rows, 0, run.judges, run.truth)
     names = ("thickness", "intensity", "digit")
     arrays = {"images": setting.bytes()} | {name: np.asarray(setting.columns[name]) for name in names}
     for question in setting.asked:
@@ -108,10 +118,11 @@ def peer(run: Run, keep: Keep) -> None:
                 name = f"do_{question.node}"
                 entries += setting.score(question, answers[f"{name}/image"], answers[f"{name}/reversal"], 0.0)
             told = str(answers["meta"])
-    keep({"entries": plain(entries), "meta": told, "rows": options.rows, "seed": options.seeds[0]})
+    section.keep({"entries": plain(entries), "meta": told, "rows": options.rows, "seed": 0})
+    section.finish()
 
 
-SECTIONS = {"ours": ours, "steps": steps, "peer": peer}
+SECTIONS = {"ours": ours, "uncorrected": uncorrected, "steps": steps, "peer": peer}
 
 
 def main(arguments: list[str]) -> None:
@@ -120,9 +131,7 @@ def main(arguments: list[str]) -> None:
     torch.set_num_threads(options.threads)
     run = Run(options)
     for name in options.only or list(SECTIONS):
-        section = Section(options.out, name)
-        SECTIONS[name](run, section.keep)
-        section.finish()
+        SECTIONS[name](run)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -136,8 +145,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--rows", type=int, default=1000, help="of ours and peer (%(default)s)")
     add("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of ours (%(default)s)")
     add("--steps", type=int, nargs="+", default=[8, 16, 32, 64], help="(%(default)s)")
-    add("--step-rows", type=int, default=200, help="of steps (%(default)s)")
-    add("--report", type=Path, metavar="DIR", help="where to write the first seed's page too")
+    add("--step-rows", type=int, default=200, help="of uncorrected and steps (%(default)s)")
+    add("--report", type=Path, metavar="DIR", help="where to write the page of seed 0 too")
     add("--cf-repo", type=Path, metavar="DIR", help="checkout of counterfactual-benchmark")
     add("--cf-weights", type=Path, metavar="DIR", help="what its training wrote")
     add("--cf-python", type=Path, metavar="PYTHON", help="interpreter with its requirements")

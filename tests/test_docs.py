@@ -53,3 +53,12 @@ def test_the_readme_declares_the_gallery_model(tmp_path):
     (tmp_path / "scm.yaml").write_text(block)
     declared = cg.SCM.from_yaml(tmp_path / "scm.yaml")
     assert declared.to_yaml() == cg.SCM.from_pretrained("mnist").to_yaml()
+
+
+def test_the_results_page_says_what_was_measured(monkeypatch):
+    """Its figures are those of the saved results, to the last digit."""
+    monkeypatch.syspath_prepend(CHECKOUT / "benchmarks")
+    import results_page
+
+    text = results_page.PAGE.read_text(encoding="utf-8")
+    assert results_page.page(text, results_page.current_blocks()) == text

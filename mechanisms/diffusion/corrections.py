@@ -1,8 +1,8 @@
 """Corrections: numbers are asked for anew by what a counterfactual still lacks of their change.
 
 At weight 1 an exact denoiser moves an image by the whole change from the factual value F_k of a parent to
-v_k. A trained one falls short, most where v is a rare combination, and moves other parents along. What it lacks
-can be read: with r_k(x) the mode of the anticausal predictor's q(pa_k | x, pa_<k),
+v_k. A trained one falls short, most where v is a rare combination, and moves other parents along. What is
+lacking can be read: with r_k(x) the mode of the anticausal predictor's q(pa_k | x, pa_<k),
 
     gap_k = (v_k - F_k) - (r_k(x_cf) - r_k(x_F)),        asked_k <- asked_k + gap_k,
 
@@ -44,7 +44,11 @@ def readings(
 
 
 def closest(
-    decode: Callable[[Parents], Tensor], gaps: Gaps, scales: Mapping[str, Tensor], parents: Parents, times: int
+    decode: Callable[[Parents], Tensor],
+    gaps: Gaps,
+    scales: Mapping[str, Tensor],
+    parents: Parents,
+    times: int,
 ) -> Tensor:
     """The images whose numbers come closest to what is asked, (N, C, H, W).
 

@@ -1,0 +1,217 @@
+"""The tables of the results page, as Markdown, from the saved results alone.
+
+An entry is what ``causalgen evaluate`` writes: a metric of one subject (the mechanism, the whole model, or a
+control) under one intervention, with its interval. Figures of several seeds are shown as their mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import mean
+from typing import Any
+
+__all__ = [
+    "Scores",
+    "composition",
+    "effectiveness",
+    "markdown",
+    "mnist",
+    "shortfalls",
+    "speed",
+    "truth",
+]
+
+CAUSES = ("thickness", "intensity", "digit")
+READ = {"digit": "digit, accuracy", "thickness": "thickness, MAE in px", "intensity": "intensity, MAE"}
+PUBLISHED = {"digit": "digit_accuracy", "thickness": "thickness_mae", "intensity": "intensity_mae"}
+MNIST_METRICS = {
+    "CLD": "CLD, nats", "IM1": "IM1", "IM2": "IM2", "effectiveness": "effectiveness",
+    "reversibility": "reversibility, L1", "composition": "composition, L1",
+}  # fmt: skip
+CONTROLS = {
+    "do nothing": "control: do nothing",
+    "random real": "control: a random real image of that digit",
+    "nearest real": "control: the nearest real image of that digit",
+}
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Entries of one contender, of one or more runs on other rows."""
+
+    runs: Sequence[Sequence[Mapping[str, Any]]]
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, reports: Iterable[Mapping[str, Any]]) -> Scores:
+        """Those of reports."""
+        found = list(reports)
+        return cls([report["entries"] for report in found], found[0])
+
+    def values(self, metric: str, subject: str = "mechanism", **named: str) -> list[float]:
+        """One figure a run; none where a run lacks it."""
+        wanted = {"metric": metric, "subject": subject, "node": "image", **named}
+        return [
+            entry["value"]
+            for run in self.runs
+            for entry in run
+            if all(entry[name] == value for name, value in wanted.items()) and entry["value"] is not None
+        ]
+
+    def value(self, metric: str, subject: str = "mechanism", **named: str) -> float | None:
+        """The mean over the runs."""
+        found = self.values(metric, subject, **named)
+        return mean(found) if found else None
+
+
+def _number(value: float | None) -> str:
+    """Three digits or so; a dash for none."""
+    if value is None:
+        return "-"
+    if value and abs(value) < 1e-3:
+        return f"{value:.1e}"
+    return f"{value:.{3 if abs(value) < 2 else 2 if abs(value) < 10 else 1}f}"
+
+
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def effectiveness(
+    contenders: Mapping[str, Scores], published: Mapping[str, Any] | None, by: str = "predictor"
+) -> str:
+    """What is read of each cause under do(thickness) / do(intensity) / do(digit), and factually."""
+    rows = [[name, *(_triple(scores, of, by) for of in READ)] for name, scores in contenders.items()]
+    ours = next(iter(contenders.values()))
+    if published:
+        columns = published["effectiveness"]
+        for name in ("VAE", "HVAE", "GAN"):
+            cells = [" / ".join(f"{value:g}" for value in columns[PUBLISHED[of]][name]) for of in READ]
+            rows.append([f"published: {name}", *cells])
+    floor = [_number(ours.value("effectiveness", "floor", of=of, by=by)) for of in READ]
+    return markdown(["", *READ.values()], [*rows, ["floor: the factual images", *floor]])
+
+
+def _triple(scores: Scores, of: str, by: str) -> str:
+    return " / ".join(_number(scores.value("effectiveness", do=do, of=of, by=by)) for do in CAUSES)
+
+
+def shortfalls(ours: Scores, published: Mapping[str, Any]) -> str:
+    """How each figure of effectiveness stands to HVAE's, or to the floor where that is the easier bound."""
+    behind, figures = list[str](), 0
+    for of in READ:
+        floor = ours.value("effectiveness", "floor", of=of, by="predictor")
+        for do, theirs in zip(CAUSES, published["effectiveness"][PUBLISHED[of]]["HVAE"], strict=True):
+            value = ours.value("effectiveness", do=do, of=of, by="predictor")
+            if value is None or floor is None:
+                continue
+            figures += 1
+            bound = min(theirs, floor) if of == "digit" else max(theirs, floor)
+            if (value < bound) if of == "digit" else (value > bound):
+                said = f"{READ[of]} under do({do})"
+                behind.append(f"{said} ({_number(value)}, HVAE {theirs:g}, floor {_number(floor)})")
+    return (
+        f"Of these {figures} figures, {figures - len(behind)} reach the published HVAE, or the floor where "
+        f"the floor is the easier bound. Behind: {'; '.join(behind) if behind else 'none'}."
+    )
+
+
+def composition(contenders: Mapping[str, Scores], published: Mapping[str, Any]) -> str:
+    """Null interventions and the way there and back."""
+
+    def null(scores: Scores, cycles: str) -> float | None:
+        residual_free = scores.value("composition", of=cycles, by="without residuals")
+        return scores.value("composition", of=cycles, by="") if residual_free is None else residual_free
+
+    rows = [
+        [name, _number(null(scores, "1")), _number(null(scores, "10")), *_back(scores)]
+        for name, scores in contenders.items()
+    ]
+    kept = next(iter(contenders.values()))
+    values = [kept.value("composition", of=cycles, by="with residuals") for cycles in ("1", "10")]
+    rows.insert(1, ["the same with step residuals", *map(_number, values), "-", "-", "-"])
+    padding = 32**2 / 28**2
+    for name in ("VAE", "HVAE", "GAN"):
+        cells = [_number(padding * value) for value in published["composition_l1"][name]]
+        rows.append([f"published: {name}", *cells, "-", "-", "-"])
+    head = ["L1 on 0..255", "null, once", "null, ten times", *(f"do({do}) and back" for do in CAUSES)]
+    return markdown(head, rows)
+
+
+def _back(scores: Scores) -> list[str]:
+    return [_number(scores.value("reversibility", do=do)) for do in CAUSES]
+
+
+def truth(contenders: Mapping[str, Scores]) -> str:
+    """The distance to the true counterfactual image, and to its measured attributes, beside doing nothing."""
+    subjects = {name: (scores, "mechanism") for name, scores in contenders.items()}
+    ours = next(iter(contenders.values()))
+    subjects["causalgen, the whole model"] = (ours, "whole model")
+    subjects["control: do nothing"] = (ours, "do nothing")
+    rows = []
+    for name, (scores, subject) in subjects.items():
+        cells = [
+            _number(scores.value("true error", subject, do=do, of=of))
+            for do in ("thickness", "intensity")
+            for of in ("pixels", "thickness", "intensity")
+        ]
+        if set(cells) != {"-"}:
+            rows.append([name, *cells])
+    parts = "pixels, L1", "thickness, px", "intensity"
+    head = [f"do({do}): {part}" for do in ("thickness", "intensity") for part in parts]
+    shares = " and ".join(f"{100 * _share(ours, do):.0f} % for do({do})" for do in ("thickness", "intensity"))
+    said = f"In pixels the distance is this share of doing nothing: {shares}."
+    return markdown(["distance to the truth", *head], rows) + "\n\n" + said
+
+
+def _share(scores: Scores, do: str) -> float:
+    """Of the distance to the true image that doing nothing has."""
+    made, nothing = (
+        scores.value("true error", who, do=do, of="pixels") for who in ("mechanism", "do nothing")
+    )
+    assert made is not None and nothing
+    return made / nothing
+
+
+def speed(by_steps: Mapping[str, Scores]) -> str:
+    """Quality against the number of steps."""
+    rows = []
+    for steps, scores in by_steps.items():
+        rows.append([
+            steps,
+            _number(scores.about["time"]["images_per_second"]["image"]),
+            _triple(scores, "thickness", "predictor"),
+            _triple(scores, "intensity", "predictor"),
+            *(_number(scores.value("true error", do=do, of="pixels")) for do in ("thickness", "intensity")),
+            _number(scores.value("composition", of="1", by="without residuals")),
+        ])  # fmt: skip
+    head = ["steps", "images/s", READ["thickness"], READ["intensity"], "true error of do(thickness), L1",
+            "of do(intensity), L1", "null without residuals, L1"]  # fmt: skip
+    return markdown(head, rows)
+
+
+def mnist(contenders: Mapping[str, Scores]) -> str:
+    """do(digit) on MNIST: every metric, with controls."""
+    rows = [[name, *_digit_cells(scores, "mechanism")] for name, scores in contenders.items()]
+    ours = next(iter(contenders.values()))
+    rows += [[shown, *_digit_cells(ours, subject)] for subject, shown in CONTROLS.items()]
+    rows.append(["floor", *_digit_cells(ours, "floor")])
+    return markdown(["", *MNIST_METRICS.values()], rows)
+
+
+def _digit_cells(scores: Scores, subject: str) -> list[str]:
+    cells = []
+    for metric in MNIST_METRICS:
+        if metric == "composition":
+            free = scores.value(metric, subject, of="1", by="without residuals")
+            cells.append(_number(scores.value(metric, subject, of="1", by="") if free is None else free))
+        elif metric == "effectiveness" and subject == "floor":
+            cells.append(_number(scores.value(metric, subject, of="digit", by="predictor")))
+        elif metric == "effectiveness":
+            cells.append(_number(scores.value(metric, subject, do="digit", of="digit", by="predictor")))
+        else:
+            cells.append(_number(scores.value(metric, subject, do="digit")))
+    return cells
