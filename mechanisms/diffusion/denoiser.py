@@ -11,7 +11,7 @@ free of cancellation at small sigma. A network trained to predict eps, x_0 or v 
 
 Each parent can be hidden on its own: its columns are zeroed and a flag says so. In training a share
 ``dropout`` of the rows hides a random set of parents, so one network is conditional and unconditional (Ho &
-Salimans 2022). Hiding each parent independently would leave hardly a row of many parents whole, or all hidden.
+Salimans 2022). Hiding each independently would leave hardly a row of many parents whole, or all hidden.
 """
 
 from collections.abc import Mapping
