@@ -6,7 +6,7 @@ Both were trained on MNIST's training images, the peer for as many CPU minutes a
 "at equal training budget", never Diff-SCM's results, whose recipe is 30,000 steps. The same test rows, new
 digits, judges (trained on training images alone) and real images score both in one run.
 
-    ours   the default settings, w = 1, and the preset ``diff-scm`` on our weights
+    ours   the default settings, 8 steps, w = 1, w chosen by row, and the preset ``diff-scm`` on our weights
     peer   its code as published, and repaired; see ``peer_diff_scm.py``
     curve  CLD and effectiveness against the strength of guidance: ours by w, the preset by s
 """
@@ -37,6 +37,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "default": {},
     "8 steps": {"solver": {"steps": 8}},
     "w = 1": {"guidance": {"weight": 1.0}},
+    "w by row": {"guidance": {"weight": "auto", "target": 0.5}},
     "diff-scm preset": preset_options("diff-scm"),
 }
 PRESET_STRENGTHS = (0.0, 0.5, 0.7, 1.0, 2.0, 4.0)
