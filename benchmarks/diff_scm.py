@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,35 +30,35 @@ from causalgen.metrics.judges import Judges, load_judges
 from causalgen.presets import preset_options
 from graphs.errors import CausalgenError
 
-Keep = Callable[[dict[str, Any]], None]
-
+BY_ROW = {"weight": "auto", "target": 0.5}
 SETTINGS: dict[str, dict[str, Any]] = {
     "default": {},
     "8 steps": {"solver": {"steps": 8}},
     "w = 1": {"guidance": {"weight": 1.0}},
-    "w by row": {"guidance": {"weight": "auto", "target": 0.5}},
+    "w by row": {"guidance": BY_ROW},
+    "w by row, 32 steps": {"guidance": BY_ROW, "solver": {"steps": 32}},
     "diff-scm preset": preset_options("diff-scm"),
 }
 PRESET_STRENGTHS = (0.0, 0.5, 0.7, 1.0, 2.0, 4.0)
 
 
-def ours(options: argparse.Namespace, judges: Judges, keep: Keep) -> None:
-    """Our settings on the same rows; composition on the first 32."""
-    found: dict[str, Any] = {}
-    for name, changes in SETTINGS.items():
-        scm = cg.SCM.from_pretrained(options.model).with_options("image", **changes)
+def ours(options: argparse.Namespace, judges: Judges) -> None:
+    """Our settings on the same rows, a section each; composition on the first 32."""
+    for name in options.settings:
+        section = Section(options.out, f"ours, {name}")
+        scm = cg.SCM.from_pretrained(options.model).with_options("image", **SETTINGS[name])
         report = scm.evaluate(_data(options), rows=options.rows, judges=judges, seed=options.seed)
         print(f"{name}\n{report}", flush=True)
-        found[name] = report.to_dict()
-        keep(found)
+        section.keep(report.to_dict())
+        section.finish()
 
 
-def peer(options: argparse.Namespace, judges: Judges, keep: Keep) -> None:
+def peer(options: argparse.Namespace, judges: Judges) -> None:
     """The peer's variants on the same rows."""
     if not (options.diff_scm_repo and options.weights and options.python):
         print("peer: not measured (give --diff-scm-repo, --weights and --python)")
         return
-    scm = cg.SCM.from_pretrained(options.model)
+    section, scm = Section(options.out, "peer"), cg.SCM.from_pretrained(options.model)
     setting = Setting(scm, "image", _data(options), options.rows, options.seed, judges)
     (question,) = setting.asked
     arrays = {
@@ -88,19 +87,22 @@ def peer(options: argparse.Namespace, judges: Judges, keep: Keep) -> None:
                     made, back = answers[f"{place}/counterfactual"], answers[f"{place}/reversal"]
                     found[place] = plain([*null, *setting.score(question, made, back, 0.0)])
                 found["meta"] = str(answers["meta"])
-            keep(found | {"rows": options.rows, "seed": options.seed})
+            section.keep(found | {"rows": options.rows, "seed": options.seed})
+    section.finish()
 
 
-def curve(options: argparse.Namespace, judges: Judges, keep: Keep) -> None:
+def curve(options: argparse.Namespace, judges: Judges) -> None:
     """``scm.tune`` on other rows than those above."""
-    scm, found = cg.SCM.from_pretrained(options.model), dict[str, Any]()
+    section, found = Section(options.out, "curve"), dict[str, Any]()
+    scm = cg.SCM.from_pretrained(options.model)
     preset = scm.with_options("image", **preset_options("diff-scm"))
     for name, model, strengths in (("default", scm, None), ("diff-scm preset", preset, PRESET_STRENGTHS)):
         given = {} if strengths is None else {"strengths": strengths}
         tuning = model.tune(_data(options), judges, rows=options.curve_rows, seed=options.seed + 1, **given)
         print(f"{name}\n{tuning}", flush=True)
         found[name] = tuning.to_dict()
-        keep(found)
+        section.keep(found)
+    section.finish()
 
 
 SECTIONS = {"ours": ours, "peer": peer, "curve": curve}
@@ -116,9 +118,7 @@ def main(arguments: list[str]) -> None:
     torch.set_num_threads(options.threads)
     judges = load_judges(options.judges)
     for name in options.only or list(SECTIONS):
-        section = Section(options.out, name)
-        SECTIONS[name](options, judges, section.keep)
-        section.finish()
+        SECTIONS[name](options, judges)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -128,6 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--model", default="mnist", help="a gallery name or a model's folder (%(default)s)")
     add("--judges", default="mnist", help="a shipped set or a folder (%(default)s)")
     add("--only", nargs="+", choices=list(SECTIONS), help="sections")
+    add("--settings", nargs="+", choices=list(SETTINGS), default=list(SETTINGS), help="of ours (all)")
     add("--rows", type=int, default=256, help="of ours and peer (%(default)s)")
     add("--curve-rows", type=int, default=200, help="of curve (%(default)s)")
     add("--seed", type=int, default=0, help="which rows, and what is asked (%(default)s)")

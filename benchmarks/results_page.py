@@ -49,7 +49,11 @@ def current_blocks() -> dict[str, str]:
         peers["counterfactual-benchmark VAE, equal budget"] = Scores([morpho["peer"]["result"]["entries"]])
     open_loop = {"causalgen, no corrections": Scores.of([morpho["uncorrected"]["result"]])}
     steps = {name: Scores.of([report]) for name, report in morpho["steps"]["result"].items()}
-    digits = {f"causalgen, {name}": Scores.of([report]) for name, report in mnist["ours"]["result"].items()}
+    digits = {
+        f"causalgen, {name.removeprefix('ours, ')}": Scores.of([section["result"]])
+        for name, section in mnist.items()
+        if name.startswith("ours, ")
+    }
     for name, entries in mnist["peer"]["result"].items():
         if "/" in name:
             variant, scale = name.split("/")
