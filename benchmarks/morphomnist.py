@@ -7,8 +7,8 @@ counterfactual image of do(thickness) and do(intensity) is drawn from the origin
 The model was fitted on training images, judges on training images, and neither saw these rows.
 
     ours         1,000 rows for each of three seeds, a section each; composition on 32 of them
-    uncorrected  200 rows without corrections: continuous parents at weight 1, asked for once; composition, which
-                 corrections do not touch, on all of them
+    uncorrected  200 rows without corrections: continuous parents at weight 1, asked for once; composition,
+                 which corrections do not touch, on all of them
     steps        200 rows at 8, 16, 32 and 64 steps
     peer         counterfactual-benchmark's VAE with flows on the rows of seed 0; needs --cf-repo,
                  --cf-weights and --cf-python, see ``peer_cf_benchmark.py``
