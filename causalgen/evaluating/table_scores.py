@@ -52,10 +52,11 @@ def composition_entries(
         progress.begin(f"composition of {node}")
         rows = image_rows if isinstance(variable, Image) else len(next(iter(columns.values())))
         evidence = {name: columns[name][:rows] for name in (node, *scm.graph.parents(node))}
+        advance = progress.advance if node in _counted(scm) else None
         for by, residuals in _variants(scm, node):
             try:
                 found = composition(
-                    scm, evidence, node, _CYCLES, residuals=residuals, seed=seed, advance=progress.advance
+                    scm, evidence, node, _CYCLES, residuals=residuals, seed=seed, advance=advance
                 )
             except CannotAbductError as error:
                 notes.append(f"{node}: no composition. {error}")
@@ -65,11 +66,18 @@ def composition_entries(
 
 
 def composition_passes(scm: SCM, rows: int, image_rows: int) -> int:
-    """How many passes over rows composition takes."""
+    """How many passes over rows composition is counted as."""
+    passes = 0
+    for node in _counted(scm):
+        image = isinstance(scm.variables[node], Image)
+        passes += max(_CYCLES) * len(_variants(scm, node)) * (image_rows if image else rows)
+    return passes
+
+
+def _counted(scm: SCM) -> list[str]:
+    """The nodes that progress counts: images, beside which tables take no time; tables where no image is."""
     images = [node for node, variable in scm.variables.items() if isinstance(variable, Image)]
-    cycles = max(_CYCLES)
-    tables = len(scm.variables) - len(images)
-    return cycles * (tables * rows + sum(len(_variants(scm, node)) for node in images) * image_rows)
+    return images or list(scm.variables)
 
 
 def _variants(scm: SCM, node: str) -> Sequence[tuple[str, bool | None]]:
