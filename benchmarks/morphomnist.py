@@ -9,6 +9,7 @@ The model was fitted on training images, judges on training images, and neither 
     ours         1,000 rows for each of three seeds, a section each; composition on 32 of them
     uncorrected  200 rows without corrections: continuous parents at weight 1, asked for once; composition,
                  which corrections do not touch, on all of them
+    oracle       what the judges read off the true counterfactual images of seed 0, which is no error of a model
     steps        200 rows at 8, 16, 32 and 64 steps
     peer         counterfactual-benchmark's VAE with flows on the rows of seed 0; needs --cf-repo,
                  --cf-weights and --cf-python, see ``peer_cf_benchmark.py``
@@ -30,6 +31,7 @@ from parts.record import Section
 from peer_cf_benchmark import run_cf_benchmark
 
 import causalgen as cg
+from causalgen.evaluating.entries import MECHANISM, Entry
 from causalgen.evaluating.evaluation_report import EvaluationReport
 from causalgen.evaluating.morphomnist_truth import read_morphomnist_truth
 from causalgen.evaluating.questions import Truth
@@ -85,6 +87,19 @@ def uncorrected(run: Run) -> None:
     section.finish()
 
 
+def oracle(run: Run) -> None:
+    """The judges' own error where causes are combined as no real image combines them."""
+    section = Section(run.options.out, "oracle")
+    setting = Setting(run.scm, "image", run.data, run.options.rows, 0, run.judges, run.truth)
+    factual, entries = np.asarray(setting.columns["image"])[:, 0], list[Entry]()
+    for question in setting.asked:
+        if question.image is not None:
+            found = setting.score(question, np.asarray(question.image)[:, 0], factual, 0.0)
+            entries += [each for each in found if (each.metric, each.subject) == ("effectiveness", MECHANISM)]
+    section.keep({"entries": plain(entries), "rows": run.options.rows, "seed": 0})
+    section.finish()
+
+
 def steps(run: Run) -> None:
     """Quality against speed."""
     section, found = Section(run.options.out, "steps"), dict[str, Any]()
@@ -123,7 +138,7 @@ def peer(run: Run) -> None:
     section.finish()
 
 
-SECTIONS = {"ours": ours, "uncorrected": uncorrected, "steps": steps, "peer": peer}
+SECTIONS = {"ours": ours, "uncorrected": uncorrected, "oracle": oracle, "steps": steps, "peer": peer}
 
 
 def main(arguments: list[str]) -> None:

@@ -48,6 +48,7 @@ def current_blocks() -> dict[str, str]:
     if "peer" in morpho:
         peers["counterfactual-benchmark VAE, equal budget"] = Scores([morpho["peer"]["result"]["entries"]])
     open_loop = {"causalgen, no corrections": Scores.of([morpho["uncorrected"]["result"]])}
+    oracle = {"judges on the true counterfactual images": Scores([morpho["oracle"]["result"]["entries"]])}
     steps = {name: Scores.of([report]) for name, report in morpho["steps"]["result"].items()}
     digits = {
         f"causalgen, {name.removeprefix('ours, ')}": Scores.of([section["result"]])
@@ -59,10 +60,10 @@ def current_blocks() -> dict[str, str]:
             variant, scale = name.split("/")
             digits[f"Diff-SCM, {variant.replace('_', ', ')}, s = {scale}"] = Scores([entries])
     return {
-        "effectiveness": tables.effectiveness(ours | open_loop | peers, published)
+        "effectiveness": tables.effectiveness(ours | open_loop | peers, published, oracle)
         + "\n\n"
         + tables.shortfalls(ours["causalgen"], published),
-        "measured": tables.effectiveness(ours | open_loop | peers, None, by="measured"),
+        "measured": tables.effectiveness(ours | open_loop | peers, None, oracle, by="measured"),
         "composition": tables.composition(ours | peers, published),
         "truth": tables.truth(ours | open_loop | peers),
         "steps": tables.speed(steps),

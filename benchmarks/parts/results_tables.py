@@ -81,7 +81,10 @@ def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def effectiveness(
-    contenders: Mapping[str, Scores], published: Mapping[str, Any] | None, by: str = "predictor"
+    contenders: Mapping[str, Scores],
+    published: Mapping[str, Any] | None,
+    oracle: Mapping[str, Scores],
+    by: str = "predictor",
 ) -> str:
     """What is read of each cause under do(thickness) / do(intensity) / do(digit), and factually."""
     rows = [[name, *(_triple(scores, of, by) for of in READ)] for name, scores in contenders.items()]
@@ -91,6 +94,7 @@ def effectiveness(
         for name in ("VAE", "HVAE", "GAN"):
             cells = [" / ".join(f"{value:g}" for value in columns[PUBLISHED[of]][name]) for of in READ]
             rows.append([f"published: {name}", *cells])
+    rows += [[name, *(_triple(scores, of, by) for of in READ)] for name, scores in oracle.items()]
     floor = [_number(ours.value("effectiveness", "floor", of=of, by=by)) for of in READ]
     return markdown(["", *READ.values()], [*rows, ["floor: the factual images", *floor]])
 
