@@ -9,7 +9,7 @@ The model was fitted on training images, judges on training images, and neither 
     ours         1,000 rows for each of three seeds, a section each; composition on 32 of them
     uncorrected  200 rows without corrections: continuous parents at weight 1, asked for once; composition,
                  which corrections do not touch, on all of them
-    oracle       what the judges read off the true counterfactual images of seed 0, which is no error of a model
+    oracle       what the judges read off the true counterfactual images of seed 0: their own error
     steps        200 rows at 8, 16, 32 and 64 steps
     peer         counterfactual-benchmark's VAE with flows on the rows of seed 0; needs --cf-repo,
                  --cf-weights and --cf-python, see ``peer_cf_benchmark.py``
