@@ -22,7 +22,6 @@ import sys
 import tempfile
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -101,15 +100,14 @@ def oracle(run: Run) -> None:
 
 
 def steps(run: Run) -> None:
-    """Quality against speed."""
-    section, found = Section(run.options.out, "steps"), dict[str, Any]()
+    """Quality against speed, a section each."""
     for count in run.options.steps:
+        section = Section(run.options.out, f"steps, {count}")
         scm = run.scm.with_options("image", solver={"steps": count})
         report = run.evaluate(scm, run.options.step_rows, 0, full=False)
         print(f"{count} steps\n{report}", flush=True)
-        found[str(count)] = report.to_dict()
-        section.keep(found)
-    section.finish()
+        section.keep(report.to_dict())
+        section.finish()
 
 
 def peer(run: Run) -> None:

@@ -46,10 +46,11 @@ def current_blocks() -> dict[str, str]:
     ours = {"causalgen": Scores.of(seeds)}
     peers: dict[str, Scores] = {}
     if "peer" in morpho:
-        peers["counterfactual-benchmark VAE, equal budget"] = Scores([morpho["peer"]["result"]["entries"]])
+        found = morpho["peer"]["result"]
+        spent = json.loads(found["meta"])["settings"]["training"]["image"]["charged_seconds"]
+        peers[f"counterfactual-benchmark VAE, {spent / 60:.0f} min here"] = Scores([found["entries"]])
     open_loop = {"causalgen, no corrections": Scores.of([morpho["uncorrected"]["result"]])}
     oracle = {"judges on the true counterfactual images": Scores([morpho["oracle"]["result"]["entries"]])}
-    steps = {name: Scores.of([report]) for name, report in morpho["steps"]["result"].items()}
     digits = {
         f"causalgen, {name.removeprefix('ours, ')}": Scores.of([section["result"]])
         for name, section in mnist.items()
@@ -66,7 +67,7 @@ def current_blocks() -> dict[str, str]:
         "measured": tables.effectiveness(ours | open_loop | peers, None, oracle, by="measured"),
         "composition": tables.composition(ours | peers, published),
         "truth": tables.truth(ours | open_loop | peers),
-        "steps": tables.speed(steps),
+        "steps": tables.speed(_steps(morpho)),
         "mnist": tables.mnist(digits),
         "runs": tables.markdown(
             ["figures", "command", "commit", "processor", "threads", "load"], [*_runs(morpho), *_runs(mnist)]
@@ -78,8 +79,12 @@ def draw() -> None:
     """The curves."""
     mnist, morpho = _read("results/diff_scm.json"), _read("results/morphomnist.json")
     plots.save(plots.divergence(mnist["curve"]["result"]), IMAGES / "results-cld.png")
-    steps = {int(name): Scores.of([report]) for name, report in morpho["steps"]["result"].items()}
-    plots.save(plots.quality(steps), IMAGES / "results-steps.png")
+    plots.save(plots.quality(_steps(morpho)), IMAGES / "results-steps.png")
+
+
+def _steps(sections: Sections) -> dict[int, Scores]:
+    found = {name: Scores.of([each["result"]]) for name, each in sections.items() if name.startswith("steps")}
+    return {int(name.removeprefix("steps, ")): scores for name, scores in found.items()}
 
 
 def _runs(sections: Sections) -> Iterator[list[str]]:

@@ -180,7 +180,7 @@ def _share(scores: Scores, do: str) -> float:
     return made / nothing
 
 
-def speed(by_steps: Mapping[str, Scores]) -> str:
+def speed(by_steps: Mapping[int, Scores]) -> str:
     """Quality against the number of steps."""
     rows = []
     for steps, scores in by_steps.items():
