@@ -50,7 +50,7 @@ def current_blocks() -> dict[str, str]:
         spent = json.loads(found["meta"])["settings"]["training"]["image"]["charged_seconds"]
         peers[f"counterfactual-benchmark VAE, {spent / 60:.0f} min here"] = Scores([found["entries"]])
     open_loop = {"causalgen, no corrections": Scores.of([morpho["uncorrected"]["result"]])}
-    oracle = {"judges on the true counterfactual images": Scores([morpho["oracle"]["result"]["entries"]])}
+    oracle = Scores([morpho["oracle"]["result"]["entries"]])
     digits = {
         f"causalgen, {name.removeprefix('ours, ')}": Scores.of([section["result"]])
         for name, section in mnist.items()

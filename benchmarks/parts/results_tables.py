@@ -83,20 +83,21 @@ def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def effectiveness(
     contenders: Mapping[str, Scores],
     published: Mapping[str, Any] | None,
-    oracle: Mapping[str, Scores],
+    oracle: Scores,
     by: str = "predictor",
 ) -> str:
     """What is read of each cause under do(thickness) / do(intensity) / do(digit), and factually."""
-    rows = [[name, *(_triple(scores, of, by) for of in READ)] for name, scores in contenders.items()]
-    ours = next(iter(contenders.values()))
+    causes = [of for of in READ if by == "predictor" or of != "digit"]  # nothing measures a digit
+    rows = [[name, *(_triple(scores, of, by) for of in causes)] for name, scores in contenders.items()]
     if published:
         columns = published["effectiveness"]
         for name in ("VAE", "HVAE", "GAN"):
-            cells = [" / ".join(f"{value:g}" for value in columns[PUBLISHED[of]][name]) for of in READ]
+            cells = [" / ".join(f"{value:g}" for value in columns[PUBLISHED[of]][name]) for of in causes]
             rows.append([f"published: {name}", *cells])
-    rows += [[name, *(_triple(scores, of, by) for of in READ)] for name, scores in oracle.items()]
-    floor = [_number(ours.value("effectiveness", "floor", of=of, by=by)) for of in READ]
-    return markdown(["", *READ.values()], [*rows, ["floor: the factual images", *floor]])
+    rows.append(["the true counterfactual images", *(_triple(oracle, of, by) for of in causes)])
+    ours = next(iter(contenders.values()))
+    floor = [_number(ours.value("effectiveness", "floor", of=of, by=by)) for of in causes]
+    return markdown(["", *(READ[of] for of in causes)], [*rows, ["floor: the factual images", *floor]])
 
 
 def _triple(scores: Scores, of: str, by: str) -> str:
@@ -185,7 +186,7 @@ def speed(by_steps: Mapping[int, Scores]) -> str:
     rows = []
     for steps, scores in by_steps.items():
         rows.append([
-            steps,
+            str(steps),
             _number(scores.about["time"]["images_per_second"]["image"]),
             _triple(scores, "thickness", "predictor"),
             _triple(scores, "intensity", "predictor"),
