@@ -27,6 +27,7 @@ PAGE = HERE.parent / "docs" / "results.md"
 IMAGES = PAGE.parent / "images"
 BLOCK = re.compile(r"(<!-- begin ([a-z-]+) -->\n).*?(<!-- end \2 -->)", re.DOTALL)
 
+VARIANTS = {"published": "as published", "repaired_predictor": "repaired"}
 Sections = dict[str, dict[str, Any]]
 
 
@@ -59,7 +60,7 @@ def current_blocks() -> dict[str, str]:
     for name, entries in mnist["peer"]["result"].items():
         if "/" in name:
             variant, scale = name.split("/")
-            digits[f"Diff-SCM, {variant.replace('_', ', ')}, s = {scale}"] = Scores([entries])
+            digits[f"Diff-SCM, {VARIANTS[variant]}, s = {scale}"] = Scores([entries])
     return {
         "effectiveness": tables.effectiveness(ours | open_loop | peers, published, oracle)
         + "\n\n"

@@ -86,7 +86,9 @@ def _frame(axes: Axes, title: str, below: str) -> None:
 def _level(axes: Axes, text: str, value: float, dashes: str) -> None:
     axes.axhline(value, color=SOFT, linewidth=0.9, linestyle=dashes)
     below = text == "random real"  # the two kinds of real images lie close together
+    right = text == "do nothing"  # the curves begin there
     axes.annotate(
-        text, (1, value), xycoords=("axes fraction", "data"), xytext=(-2, -3 if below else 2),
-        textcoords="offset points", ha="right", va="top" if below else "bottom", fontsize=7, color=FAINT,
+        text, (right, value), xycoords=("axes fraction", "data"), textcoords="offset points",
+        xytext=(-2 if right else 3, -3 if below else 2), ha="right" if right else "left", va="top" if below else "bottom",
+        fontsize=7, color=FAINT,
     )  # fmt: skip
