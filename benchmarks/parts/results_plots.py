@@ -89,6 +89,6 @@ def _level(axes: Axes, text: str, value: float, dashes: str) -> None:
     right = text == "do nothing"  # the curves begin there
     axes.annotate(
         text, (right, value), xycoords=("axes fraction", "data"), textcoords="offset points",
-        xytext=(-2 if right else 3, -3 if below else 2), ha="right" if right else "left", va="top" if below else "bottom",
-        fontsize=7, color=FAINT,
+        xytext=(-2 if right else 3, -3 if below else 2), ha="right" if right else "left",
+        va="top" if below else "bottom", fontsize=7, color=FAINT,
     )  # fmt: skip
