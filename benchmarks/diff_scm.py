@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from parts.arguments import add_only
 from parts.peer_scores import Setting, plain
 from parts.record import Section
 from peer_diff_scm import VARIANTS, run_diff_scm
@@ -127,7 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--mnist", type=Path, required=True, metavar="DIR", help="MNIST in torchvision's layout, unzipped")
     add("--model", default="mnist", help="a gallery name or a model's folder (%(default)s)")
     add("--judges", default="mnist", help="a shipped set or a folder (%(default)s)")
-    add("--only", nargs="+", choices=list(SECTIONS), help="sections")
+    add_only(parser, SECTIONS)
     add("--settings", nargs="+", choices=list(SETTINGS), default=list(SETTINGS), help="of ours (all)")
     add("--rows", type=int, default=256, help="of ours and peer (%(default)s)")
     add("--curve-rows", type=int, default=200, help="of curve (%(default)s)")

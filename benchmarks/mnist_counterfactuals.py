@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 from parts.agreement import agreement
+from parts.arguments import add_only
 from parts.context import Context, Result
 from parts.duel import duel
 from parts.headline import headline
@@ -79,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
         help="its weights; made when missing (%(default)s)",
     )
     add("--model", default="mnist", help="a gallery name or a model's folder (%(default)s)")
-    add("--only", type=_sections, metavar="A,B", help=f"sections of: {', '.join(SECTIONS)}")
+    add_only(parser, SECTIONS)
     add("--rows", type=int, default=EVALUATED, help="rows of headline, null and duel (%(default)s)")
     add("--table-rows", type=int, default=128, help="rows of the table (%(default)s)")
     add("--steps", type=int, nargs="+", default=[8, 16, 32, 64], help="of the table (%(default)s)")
@@ -89,14 +90,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--width", type=int, default=170, help="of the printed tables (%(default)s)")
     add("--out", type=Path, default=Path(__file__).parent / "results" / "mnist.json", metavar="FILE")
     return parser
-
-
-def _sections(text: str) -> list[str]:
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    for name in names:
-        if name not in SECTIONS:
-            raise argparse.ArgumentTypeError(f"unknown section {name!r}; known: {', '.join(SECTIONS)}")
-    return names
 
 
 if __name__ == "__main__":

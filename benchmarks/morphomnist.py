@@ -25,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from parts.arguments import add_only
 from parts.peer_scores import Setting, plain
 from parts.record import Section
 from peer_cf_benchmark import run_cf_benchmark
@@ -155,7 +156,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--morphomnist", type=Path, required=True, metavar="DIR", help="the published test set")
     add("--model", default="morphomnist", help="a gallery name or a model's folder (%(default)s)")
     add("--judges", default="morphomnist", help="a shipped set or a folder (%(default)s)")
-    add("--only", type=_sections, metavar="A,B", help=f"sections of: {', '.join(SECTIONS)}")
+    add_only(parser, SECTIONS)
     add("--rows", type=int, default=1000, help="of ours and peer (%(default)s)")
     add("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of ours (%(default)s)")
     add("--steps", type=int, nargs="+", default=[8, 16, 32, 64], help="(%(default)s)")
@@ -167,14 +168,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--threads", type=int, default=1, help="of torch (%(default)s)")
     add("--out", type=Path, default=Path(__file__).parent / "results" / "morphomnist.json", metavar="FILE")
     return parser
-
-
-def _sections(text: str) -> list[str]:
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    for name in names:
-        if name not in SECTIONS:
-            raise argparse.ArgumentTypeError(f"unknown section {name!r}; known: {', '.join(SECTIONS)}")
-    return names
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from parts.arguments import add_only
 from parts.record import run_record, save_section
 from parts.tables_agreement import agreement
 from parts.tables_context import Context, Result
@@ -99,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--dowhy-python", metavar="PYTHON", help="interpreter that has dowhy; without it, no such column")
     add("--chirho-python", metavar="PYTHON", help="interpreter that has chirho; without it, no such column")
     add("--quick", action="store_true", help="small sizes, under a minute")
-    add("--only", type=_sections, metavar="A,B", help=f"sections of: {', '.join(SECTIONS)}")
+    add_only(parser, SECTIONS)
     add("--nodes", type=int, nargs="+", help="of the models (10 50 200)")
     add("--rows", type=int, help="of evidence (100000)")
     add("--threads", type=int, nargs="+", help="of every contender (1 2)")
@@ -108,14 +109,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--width", type=int, default=170, help="of the printed tables (%(default)s)")
     add("--out", type=Path, metavar="FILE", help="(results/tables.json beside this; quick: runs/tables.json)")
     return parser
-
-
-def _sections(text: str) -> list[str]:
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    for name in names:
-        if name not in SECTIONS:
-            raise argparse.ArgumentTypeError(f"unknown section {name!r}; known: {', '.join(SECTIONS)}")
-    return names
 
 
 if __name__ == "__main__":
