@@ -50,8 +50,7 @@ def ours(options: argparse.Namespace, judges: Judges) -> None:
         scm = cg.SCM.from_pretrained(options.model).with_options("image", **SETTINGS[name])
         report = scm.evaluate(_data(options), rows=options.rows, judges=judges, seed=options.seed)
         print(f"{name}\n{report}", flush=True)
-        section.keep(report.to_dict())
-        section.finish()
+        section.finish(report.to_dict())
 
 
 def peer(options: argparse.Namespace, judges: Judges) -> None:
@@ -88,8 +87,7 @@ def peer(options: argparse.Namespace, judges: Judges) -> None:
                     made, back = answers[f"{place}/counterfactual"], answers[f"{place}/reversal"]
                     found[place] = plain([*null, *setting.score(question, made, back, 0.0)])
                 found["meta"] = str(answers["meta"])
-            section.keep(found | {"rows": options.rows, "seed": options.seed})
-    section.finish()
+            section.finish(found | {"rows": options.rows, "seed": options.seed})
 
 
 def curve(options: argparse.Namespace, judges: Judges) -> None:
@@ -102,8 +100,7 @@ def curve(options: argparse.Namespace, judges: Judges) -> None:
         tuning = model.tune(_data(options), judges, rows=options.curve_rows, seed=options.seed + 1, **given)
         print(f"{name}\n{tuning}", flush=True)
         found[name] = tuning.to_dict()
-        section.keep(found)
-    section.finish()
+        section.finish(found)
 
 
 SECTIONS = {"ours": ours, "peer": peer, "curve": curve}

@@ -73,8 +73,7 @@ def ours(run: Run) -> None:
         print(report, flush=True)
         if run.options.report and seed == 0:
             report.save(run.options.report)
-        section.keep(report.to_dict())
-        section.finish()
+        section.finish(report.to_dict())
 
 
 def uncorrected(run: Run) -> None:
@@ -83,8 +82,7 @@ def uncorrected(run: Run) -> None:
     scm = run.scm.with_options("image", guidance={"corrections": 0})
     report = run.evaluate(scm, run.options.step_rows, 0, full=True)
     print(f"without corrections\n{report}", flush=True)
-    section.keep(report.to_dict())
-    section.finish()
+    section.finish(report.to_dict())
 
 
 def oracle(run: Run) -> None:
@@ -96,8 +94,7 @@ def oracle(run: Run) -> None:
         if question.image is not None:
             found = setting.score(question, np.asarray(question.image)[:, 0], factual, 0.0)
             entries += [each for each in found if (each.metric, each.subject) == ("effectiveness", MECHANISM)]
-    section.keep({"entries": plain(entries), "rows": run.options.rows, "seed": 0})
-    section.finish()
+    section.finish({"entries": plain(entries), "rows": run.options.rows, "seed": 0})
 
 
 def steps(run: Run) -> None:
@@ -107,8 +104,7 @@ def steps(run: Run) -> None:
         scm = run.scm.with_options("image", solver={"steps": count})
         report = run.evaluate(scm, run.options.step_rows, 0, full=False)
         print(f"{count} steps\n{report}", flush=True)
-        section.keep(report.to_dict())
-        section.finish()
+        section.finish(report.to_dict())
 
 
 def peer(run: Run) -> None:
@@ -133,8 +129,7 @@ def peer(run: Run) -> None:
                 name = f"do_{question.node}"
                 entries += setting.score(question, answers[f"{name}/image"], answers[f"{name}/reversal"], 0.0)
             told = str(answers["meta"])
-    section.keep({"entries": plain(entries), "meta": told, "rows": options.rows, "seed": 0})
-    section.finish()
+    section.finish({"entries": plain(entries), "meta": told, "rows": options.rows, "seed": 0})
 
 
 SECTIONS = {"ours": ours, "uncorrected": uncorrected, "oracle": oracle, "steps": steps, "peer": peer}

@@ -49,8 +49,10 @@ def current_blocks() -> dict[str, str]:
     if "peer" in morpho:
         found = morpho["peer"]["result"]
         spent = json.loads(found["meta"])["settings"]["training"]["image"]["charged_seconds"]
-        peers[f"counterfactual-benchmark VAE, {spent / 60:.0f} min here"] = Scores([found["entries"]])
-    open_loop = {"causalgen, no corrections": Scores.of([morpho["uncorrected"]["result"]])}
+        name = f"counterfactual-benchmark VAE, {spent / 60:.0f} min here, {found['rows']:,} rows"
+        peers[name] = Scores([found["entries"]])
+    plain = morpho["uncorrected"]["result"]
+    open_loop = {f"causalgen, no corrections, {plain['rows']} rows": Scores.of([plain])}
     oracle = Scores([morpho["oracle"]["result"]["entries"]])
     digits = {
         f"causalgen, {name.removeprefix('ours, ')}": Scores.of([section["result"]])

@@ -51,8 +51,9 @@ class Section:
         self.result = result
         save_section(self.file, self.name, self.run, result, complete=False)
 
-    def finish(self) -> None:
-        """Nothing more will come."""
+    def finish(self, result: dict[str, Any] | None = None) -> None:
+        """Nothing more will come than ``result``, or what was kept."""
+        self.result = result or self.result
         if self.result:
             save_section(self.file, self.name, self.run, self.result, complete=True)
 

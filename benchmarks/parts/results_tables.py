@@ -186,7 +186,7 @@ def speed(by_steps: Mapping[int, Scores]) -> str:
     rows = []
     for steps, scores in by_steps.items():
         rows.append([
-            str(steps),
+            f"{steps}, {scores.about['rows']} rows",
             _number(scores.about["time"]["images_per_second"]["image"]),
             _triple(scores, "thickness", "predictor"),
             _triple(scores, "intensity", "predictor"),

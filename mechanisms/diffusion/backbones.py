@@ -76,7 +76,7 @@ class _Attend(AttnProcessor2_0):
         attention_mask: Tensor | None = None,
         temb: Tensor | None = None,
     ) -> Tensor:
-        few = hidden_states.device.type == "cpu" and hidden_states[0, 0].numel() <= _FEW_TOKENS
+        few = hidden_states.device.type == "cpu" and hidden_states.shape[2:].numel() <= _FEW_TOKENS
         attend = AttnProcessor() if few else super().__call__
         return attend(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
 

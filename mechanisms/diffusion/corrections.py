@@ -6,8 +6,8 @@ lacking can be read: with r_k(x) the mode of the anticausal predictor's q(pa_k |
 
     gap_k = (v_k - F_k) - (r_k(x_cf) - r_k(x_F)),        asked_k <- asked_k + gap_k,
 
-a fixed-point iteration on the mechanism's own response. Differences of readings are compared, so the
-predictor's bias cancels, and an image whose parents all stay is never touched. Each row keeps the image of
+a fixed-point iteration on the mechanism's own response. Differences of readings are compared, so a bias that
+both images share cancels, and an image whose parents all stay is never touched. Each row keeps the image of
 the least gap, so that a correction cannot make what is read worse.
 """
 
@@ -20,7 +20,7 @@ from graphs.variables import Continuous
 from mechanisms.base import Parents
 from mechanisms.diffusion.predictor import AnticausalPredictor
 
-__all__ = ["closest", "readings"]
+__all__ = ["closest", "corrected", "readings"]
 
 Gaps = Callable[[Tensor], Mapping[str, Tensor]]
 """Images (N, C, H, W) to what each number lacks, (N, *event) by name."""
@@ -41,6 +41,41 @@ def readings(
     numbers = [name for name, variable in predictor.variables.items() if isinstance(variable, Continuous)]
     features = predictor.encode(images, sigma)
     return {name: predictor.most_likely(features, parents, name) for name in numbers}
+
+
+def corrected(
+    decode: Callable[[Parents], Tensor],
+    predictor: AnticausalPredictor,
+    sigma: float,
+    factual: Parents,
+    before: Parents,
+    parents: Parents,
+    times: int,
+) -> Tensor:
+    """Images (N, C, H, W) under ``parents``, corrected in the rows where some parent changes.
+
+    Args:
+        decode: parents to images (N, C, H, W).
+        predictor: reads.
+        sigma: the lowest level it was trained on.
+        factual: where each row started.
+        before: what was read of the factual images, by name.
+        parents: what is asked for.
+        times: corrections.
+    """
+    moved = _differ(factual, parents)
+
+    def gaps(images: Tensor) -> dict[str, Tensor]:
+        lacking = {
+            name: (parents[name] - factual[name]) - (value - before[name])
+            for name, value in readings(predictor, images, sigma, parents).items()
+        }
+        return {
+            name: torch.where(moved.view(-1, *[1] * (value.ndim - 1)), value, 0.0)
+            for name, value in lacking.items()
+        }
+
+    return closest(decode, gaps, predictor.scales(), parents, times)
 
 
 def closest(
@@ -73,6 +108,12 @@ def closest(
         best = torch.where(better.view(-1, 1, 1, 1), images, best)
         least = torch.where(better, size, least)
     return best
+
+
+def _differ(one: Parents, other: Parents) -> Tensor:
+    """(N,) whether any parent of a row differs."""
+    differences = [(value != other[name]).reshape(len(value), -1).any(1) for name, value in one.items()]
+    return torch.stack(differences).any(0)
 
 
 def _size(gap: Mapping[str, Tensor], scales: Mapping[str, Tensor]) -> Tensor:

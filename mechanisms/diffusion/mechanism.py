@@ -21,7 +21,7 @@ from graphs.errors import MechanismError, UnknownNameError
 from graphs.variables import Categorical, Continuous, Image, Variable
 from mechanisms.base import Abducted, Mechanism, Noise, Parents
 from mechanisms.diffusion.backbones import EncoderSpec, UNet
-from mechanisms.diffusion.corrections import closest, readings
+from mechanisms.diffusion.corrections import corrected, readings
 from mechanisms.diffusion.denoiser import Denoiser, Prediction, log_normal_levels, stratified
 from mechanisms.diffusion.guidance import ClassifierFree, Factual, Guidance
 from mechanisms.diffusion.predictor import AnticausalPredictor
@@ -146,22 +146,13 @@ class DiffusionMechanism(Mechanism):
         corrections, predictor = self.spec.guidance.corrections, self.predictor
         if not corrections or predictor is None:
             return self._guided(parents, noise)
-        factual = self._factual(parents, noise)
-        moved = _differ(factual, parents)
-        lowest = self.spec.solver.levels()[0]
-
-        def gaps(images: Tensor) -> dict[str, Tensor]:
-            read = readings(predictor, images, lowest, parents)
-            lacking = {
-                name: (parents[name] - factual[name]) - (value - noise[f"reading.{name}"])
-                for name, value in read.items()
-            }
-            return {name: _where(moved, value, torch.zeros_like(value)) for name, value in lacking.items()}
 
         def decode(asked: Parents) -> Tensor:
             return self._guided(asked, noise)
 
-        return closest(decode, gaps, predictor.scales(), parents, corrections)
+        factual, lowest = self._factual(parents, noise), self.spec.solver.levels()[0]
+        before = {name: noise[f"reading.{name}"] for name in self._read()}
+        return corrected(decode, predictor, lowest, factual, before, parents, corrections)
 
     def _guided(self, parents: Parents, noise: Noise) -> Tensor:
         """The image under these parents, with strengths row by row where they are automatic."""
@@ -286,12 +277,6 @@ class DiffusionMechanism(Mechanism):
         canonical = {name: getattr(torch, parent.dtype) for name, parent in self.parents.items()}
         leaves = {f"factual.{name}": factual[name].to(dtype) for name, dtype in canonical.items()}
         return {"known": known} | leaves
-
-
-def _differ(one: Parents, other: Parents) -> Tensor:
-    """(N,) whether any parent of a row differs."""
-    differences = [(value != other[name]).reshape(len(value), -1).any(1) for name, value in one.items()]
-    return torch.stack(differences).any(0)
 
 
 def _rows(values: Parents, index: Tensor) -> dict[str, Tensor]:

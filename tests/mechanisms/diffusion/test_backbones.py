@@ -1,0 +1,30 @@
+"""The U-Net's attention: plain products over few pixels give what the fused kernel gives."""
+
+import pytest
+import torch
+from diffusers.models.attention_processor import Attention, AttnProcessor, AttnProcessor2_0
+
+from mechanisms.diffusion.backbones import UNet
+
+
+@pytest.mark.parametrize(("side", "plain"), [(8, True), (48, False)])
+def test_attention_over_few_pixels_is_plain_and_the_same(side, plain, monkeypatch):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = UNet(channels=(8, 16), unshuffle=1).build(1, 0, 0).eval()
+        x = torch.randn(2, 1, side, side)
+    calls = []
+    original = AttnProcessor.__call__
+
+    def counted(self, *args, **options):
+        calls.append(self)
+        return original(self, *args, **options)
+
+    monkeypatch.setattr(AttnProcessor, "__call__", counted)
+    with torch.no_grad():
+        found = network(x, torch.ones(2), torch.zeros(2, 0))
+        assert bool(calls) == plain
+        for module in network.modules():
+            if isinstance(module, Attention):
+                module.set_processor(AttnProcessor2_0())
+        torch.testing.assert_close(found, network(x, torch.ones(2), torch.zeros(2, 0)), rtol=1e-4, atol=1e-5)
