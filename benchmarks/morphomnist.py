@@ -13,11 +13,13 @@ The model was fitted on training images, judges on training images, and neither 
     steps        200 rows at 8, 16, 32 and 64 steps
     peer         counterfactual-benchmark's VAE with flows on the rows of seed 0; needs --cf-repo,
                  --cf-weights and --cf-python, see ``peer_cf_benchmark.py``
+    training     how long the fit took, from the run folder that ``causalgen fit`` left; needs --run-dir
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import tempfile
 from functools import cached_property
@@ -132,7 +134,32 @@ def peer(run: Run) -> None:
     section.finish({"entries": plain(entries), "meta": told, "rows": options.rows, "seed": 0})
 
 
-SECTIONS = {"ours": ours, "uncorrected": uncorrected, "oracle": oracle, "steps": steps, "peer": peer}
+def training(run: Run) -> None:
+    """What the fit says of itself, node by node."""
+    folder = run.options.run_dir
+    if not folder:
+        print("training: not told (give --run-dir)")
+        return
+    section = Section(run.options.out, "training")
+    events = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    nodes = json.loads((folder / "run.json").read_text())["nodes"]
+    found = {
+        event["node"]: {name: event[name] for name in ("rows", "steps", "seconds", "parameters")}
+        | {name: nodes[event["node"]]["mechanism"]["training"][name] for name in ("epochs", "precision")}
+        for event in events
+        if event["event"] == "fitted"
+    }
+    section.finish({"nodes": found})
+
+
+SECTIONS = {
+    "ours": ours,
+    "uncorrected": uncorrected,
+    "oracle": oracle,
+    "steps": steps,
+    "peer": peer,
+    "training": training,
+}
 
 
 def main(arguments: list[str]) -> None:
@@ -160,6 +187,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--cf-repo", type=Path, metavar="DIR", help="checkout of counterfactual-benchmark")
     add("--cf-weights", type=Path, metavar="DIR", help="what its training wrote")
     add("--cf-python", type=Path, metavar="PYTHON", help="interpreter with its requirements")
+    add("--run-dir", type=Path, metavar="DIR", help="the run folder of the model's fit")
     add("--threads", type=int, default=1, help="of torch (%(default)s)")
     add("--out", type=Path, default=Path(__file__).parent / "results" / "morphomnist.json", metavar="FILE")
     return parser

@@ -72,6 +72,7 @@ def current_blocks() -> dict[str, str]:
         "truth": tables.truth(ours | open_loop | peers),
         "steps": tables.speed(_steps(morpho)),
         "mnist": tables.mnist(digits),
+        "training": tables.training(morpho["training"]["result"]["nodes"]),
         "runs": tables.markdown(
             ["figures", "command", "commit", "processor", "threads", "load"], [*_runs(morpho), *_runs(mnist)]
         ),

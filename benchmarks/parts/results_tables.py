@@ -19,6 +19,7 @@ __all__ = [
     "mnist",
     "shortfalls",
     "speed",
+    "training",
     "truth",
 ]
 
@@ -196,6 +197,24 @@ def speed(by_steps: Mapping[int, Scores]) -> str:
     head = ["steps", "images/s", READ["thickness"], READ["intensity"], "true error of do(thickness), L1",
             "of do(intensity), L1", "null without residuals, L1"]  # fmt: skip
     return markdown(head, rows)
+
+
+def training(nodes: Mapping[str, Mapping[str, Any]]) -> str:
+    """How long each node that takes gradient steps was fitted."""
+    rows = [
+        [
+            f"`{name}`",
+            f"{told['parameters']:,}",
+            f"{told['epochs']} x {told['rows']:,}",
+            f"{told['steps']:,}",
+            told["precision"],
+            f"{told['seconds'] / 60:.1f}",
+            f"{told['epochs'] * told['rows'] / told['seconds']:,.0f}",
+        ]
+        for name, told in nodes.items()
+        if told["steps"]
+    ]
+    return markdown(["node", "parameters", "epochs x rows", "steps", "precision", "minutes", "rows/s"], rows)
 
 
 def mnist(contenders: Mapping[str, Scores]) -> str:

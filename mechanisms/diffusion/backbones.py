@@ -7,6 +7,7 @@ fewer operations at equal quality (28 x 28: 4 times).
 import math
 from typing import Annotated, Literal
 
+import torch
 from diffusers.models.attention_processor import Attention, AttnProcessor, AttnProcessor2_0
 from diffusers.models.embeddings import TimestepEmbedding, Timesteps
 from diffusers.models.resnet import ResnetBlock2D
@@ -134,6 +135,8 @@ class EncoderSpec(BaseModel):
         channels: width at each resolution, from the top; multiples of 8.
         layers: residual blocks a resolution.
         unshuffle: side of the pixel block folded into channels.
+        pooling: from the last maps to features: their ``mean`` after one more normalisation (Dhariwal & Nichol
+            2021), which hardly tells how bright an image is, or mean and maximum as they are (``mean_max``).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -141,6 +144,7 @@ class EncoderSpec(BaseModel):
     channels: tuple[Width, ...] = Field(default=(48, 96, 128), min_length=1, max_length=8)
     layers: int = Field(default=1, ge=1, le=8)
     unshuffle: int = Field(default=2, ge=1, le=16)
+    pooling: Literal["mean", "mean_max"] = "mean"
 
     def check_size(self, height: int, width: int) -> None:
         """Refuse an image whose sides are no multiples of ``unshuffle``, by a MechanismError."""
@@ -153,11 +157,14 @@ class EncoderSpec(BaseModel):
     @property
     def features(self) -> int:
         """Width of the encoding."""
-        return self.channels[-1]
+        return self.channels[-1] * (2 if self.pooling == "mean_max" else 1)
 
 
 class Encoder(nn.Module):
-    """Noised image and level -> feature vector, by diffusers' residual blocks and a mean over pixels."""
+    """Noised image and level -> feature vector, by diffusers' residual blocks and pooling.
+
+    The blocks normalise within their branches alone, so how bright an image is passes them by their sums.
+    """
 
     def __init__(self, spec: EncoderSpec, image_channels: int) -> None:
         super().__init__()
@@ -181,7 +188,7 @@ class Encoder(nn.Module):
                     )
                 )
                 width = channels
-        self.norm = nn.GroupNorm(8, width)
+        self.norm = nn.GroupNorm(8, width) if spec.pooling == "mean" else None
 
     def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
         """Features (N, width) of scaled images x (N, C, H, W) at levels sigma (N,)."""
@@ -189,4 +196,6 @@ class Encoder(nn.Module):
         h = self.stem(nn.functional.pixel_unshuffle(x, self.unshuffle))
         for block in self.blocks:
             h = block(h, time)
-        return nn.functional.silu(self.norm(h)).mean((2, 3))
+        if self.norm is not None:
+            return nn.functional.silu(self.norm(h)).mean((2, 3))
+        return torch.cat([nn.functional.silu(h).mean((2, 3)), h.amax((2, 3))], 1)

@@ -37,6 +37,10 @@ __all__ = ["Diffusion", "DiffusionMechanism"]
 # Rows in one network call: enough to fill the machine, little enough for memory (pixels per call).
 _PIXELS_A_CALL = 128 * 28 * 28
 
+# Rows on which the predictor trains at the lowest level, where corrections, strengths by row and abduction
+# read it; log-uniform levels alone leave what it reads there about a third less exact.
+_CLEAN_SHARE = 1 / 3
+
 
 class Diffusion(TrainedSpec, frozen=True):
     """Options of an image node.
@@ -260,12 +264,13 @@ class DiffusionMechanism(Mechanism):
         return torch.stack(list(log_probs.values())).sum(0).double()
 
     def _guided_levels(self, n: int, *, generator: torch.Generator) -> Tensor:
-        """Levels log-uniform over the solver's range, stratified, (n,)."""
+        """The lowest level for a share of the rows, log-uniform over the solver's range for others, (n,)."""
         sigma = self.spec.solver.levels()
         uniform = stratified(n, generator=generator)
         # Shuffled, so that a row's level here says nothing of its level in the denoiser's loss.
         uniform = uniform[torch.randperm(n, generator=generator, device=generator.device)]
-        return sigma[0] * (sigma[-1] / sigma[0]) ** uniform
+        above = (uniform - _CLEAN_SHARE).clamp(min=0) / (1 - _CLEAN_SHARE)
+        return sigma[0] * (sigma[-1] / sigma[0]) ** above
 
     def _read(self) -> list[str]:
         """The parents whose reading travels in the noise, for corrections."""

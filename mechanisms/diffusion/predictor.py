@@ -2,7 +2,8 @@
 
 The sum over parents of log q is log q(pa | x_t) by the chain rule, in declared order; treating parents as
 independent given x_t would be exact only by luck. Predictors train on noised images at log-uniform levels
-over the range they guide on, and share nothing with the denoiser.
+over the range they guide on, a third of the rows at the lowest one, where clean images are read; they share
+nothing with the denoiser.
 
 Categorical parents have logits. Continuous ones have a mean and a log variance of the standardised value; for
 gradients in the image the variance counts as a constant, so that guidance moves the mean and never buys

@@ -1,10 +1,10 @@
-"""The U-Net's attention: plain products over few pixels give what the fused kernel gives."""
+"""Networks: attention by plain products gives what the fused kernel gives; encoders see brightness."""
 
 import pytest
 import torch
 from diffusers.models.attention_processor import Attention, AttnProcessor, AttnProcessor2_0
 
-from mechanisms.diffusion.backbones import UNet
+from mechanisms.diffusion.backbones import Encoder, EncoderSpec, UNet
 
 
 @pytest.mark.parametrize(("side", "plain"), [(8, True), (48, False)])
@@ -28,3 +28,16 @@ def test_attention_over_few_pixels_is_plain_and_the_same(side, plain, monkeypatc
             if isinstance(module, Attention):
                 module.set_processor(AttnProcessor2_0())
         torch.testing.assert_close(found, network(x, torch.ones(2), torch.zeros(2, 0)), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("pooling", "width", "seen"), [("mean_max", 32, True), ("mean", 16, False)])
+def test_an_encoder_sees_how_bright_an_image_is(pooling, width, seen):
+    spec = EncoderSpec(channels=(8, 16), unshuffle=1, pooling=pooling)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        encoder = Encoder(spec, 1).eval()
+        x = torch.randn(1, 1, 8, 8)
+    with torch.no_grad():
+        dim, bright = encoder(10 * x, torch.ones(1)), encoder(1000 * x, torch.ones(1))
+    assert dim.shape == (1, width) and width == spec.features
+    assert (bright.norm() > 50 * dim.norm()) == seen  # a last normalisation bounds the features
