@@ -135,8 +135,9 @@ class EncoderSpec(BaseModel):
         channels: width at each resolution, from the top; multiples of 8.
         layers: residual blocks a resolution.
         unshuffle: side of the pixel block folded into channels.
-        pooling: from the last maps to features: their ``mean`` after one more normalisation (Dhariwal & Nichol
-            2021), which hardly tells how bright an image is, or mean and maximum as they are (``mean_max``).
+        pooling: from the last maps to features: their ``mean`` after one more normalisation (Dhariwal and
+            Nichol 2021), which hardly tells how bright an image is, or mean and maximum as they are
+            (``mean_max``).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
