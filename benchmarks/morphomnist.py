@@ -144,7 +144,7 @@ def training(run: Run) -> None:
     events = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     nodes = json.loads((folder / "run.json").read_text())["nodes"]
     found = {
-        event["node"]: {name: event[name] for name in ("rows", "steps", "seconds", "parameters")}
+        event["node"]: {name: event[name] for name in ("rows", "steps", "seconds", "parameters", "figures")}
         | {name: nodes[event["node"]]["mechanism"]["training"][name] for name in ("epochs", "precision")}
         for event in events
         if event["event"] == "fitted"

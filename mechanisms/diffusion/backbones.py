@@ -136,8 +136,8 @@ class EncoderSpec(BaseModel):
         layers: residual blocks a resolution.
         unshuffle: side of the pixel block folded into channels.
         pooling: from the last maps to features: their ``mean`` after one more normalisation (Dhariwal and
-            Nichol 2021), which hardly tells how bright an image is, or mean and maximum as they are
-            (``mean_max``).
+            Nichol 2021), or mean and maximum as they are (``mean_max``), which tells categories after fewer
+            steps of training.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -162,10 +162,7 @@ class EncoderSpec(BaseModel):
 
 
 class Encoder(nn.Module):
-    """Noised image and level -> feature vector, by diffusers' residual blocks and pooling.
-
-    The blocks normalise within their branches alone, so how bright an image is passes them by their sums.
-    """
+    """Noised image and level -> feature vector, by diffusers' residual blocks and pooling."""
 
     def __init__(self, spec: EncoderSpec, image_channels: int) -> None:
         super().__init__()

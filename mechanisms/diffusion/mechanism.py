@@ -38,7 +38,7 @@ __all__ = ["Diffusion", "DiffusionMechanism"]
 _PIXELS_A_CALL = 128 * 28 * 28
 
 # Rows on which the predictor trains at the lowest level, where corrections, strengths by row and abduction
-# read it; log-uniform levels alone leave what it reads there about a third less exact.
+# read it: after an epoch without them what it reads of a clean image's brightness errs 1.5 times as much.
 _CLEAN_SHARE = 1 / 3
 
 

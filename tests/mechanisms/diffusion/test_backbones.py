@@ -1,4 +1,4 @@
-"""Networks: attention by plain products gives what the fused kernel gives; encoders see brightness."""
+"""Networks: attention by plain products gives what the fused kernel gives; how encoders pool."""
 
 import pytest
 import torch
@@ -30,8 +30,8 @@ def test_attention_over_few_pixels_is_plain_and_the_same(side, plain, monkeypatc
         torch.testing.assert_close(found, network(x, torch.ones(2), torch.zeros(2, 0)), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(("pooling", "width", "seen"), [("mean_max", 32, True), ("mean", 16, False)])
-def test_an_encoder_sees_how_bright_an_image_is(pooling, width, seen):
+@pytest.mark.parametrize(("pooling", "width", "grow"), [("mean_max", 32, True), ("mean", 16, False)])
+def test_features_grow_with_the_image_unless_normalised(pooling, width, grow):
     spec = EncoderSpec(channels=(8, 16), unshuffle=1, pooling=pooling)
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -40,4 +40,4 @@ def test_an_encoder_sees_how_bright_an_image_is(pooling, width, seen):
     with torch.no_grad():
         dim, bright = encoder(10 * x, torch.ones(1)), encoder(1000 * x, torch.ones(1))
     assert dim.shape == (1, width) and width == spec.features
-    assert (bright.norm() > 50 * dim.norm()) == seen  # a last normalisation bounds the features
+    assert (bright.norm() > 50 * dim.norm()) == grow  # a last normalisation bounds the features
