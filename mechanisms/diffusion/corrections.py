@@ -4,10 +4,16 @@ At weight 1 an exact denoiser moves an image by the whole change from the factua
 v_k. A trained one falls short, most where v is a rare combination, and moves other parents along. What is
 lacking can be read: with r_k(x) the mode of the anticausal predictor's q(pa_k | x, pa_<k),
 
-    gap_k = (v_k - F_k) - (r_k(x_cf) - r_k(x_F)),        asked_k <- asked_k + gap_k,
+    gap_k = v_k - [r_k(x_cf) - rho (r_k(x_F) - F_k)],        asked_k <- asked_k + gap_k,
 
-a fixed-point iteration on the mechanism's own response. Differences of readings are compared, so a bias that
-both images share cancels, and an image whose parents all stay is never touched. Each row keeps the image of
+a fixed-point iteration on the mechanism's own response. The predictor errs, and of the factual image it is
+known by how much. Two images share that error the more, the less is changed between them, so it is carried
+over by simple kriging with an exponential kernel,
+
+    rho = exp(-d),    d = sum_k |v_k - F_k| / std_k,
+
+a parent that is no number counting 1 if it differs. An image whose parents all stay is never touched, and a
+small change is read as a difference, in which the error cancels. Each row keeps the image of
 the least gap, so that a correction cannot make what is read worse.
 """
 
@@ -63,17 +69,15 @@ def corrected(
         parents: what is asked for.
         times: corrections.
     """
-    moved = _differ(factual, parents)
+    distance = _distance(factual, parents, predictor.scales())
+    shared, moved = torch.exp(-distance), distance > 0
 
     def gaps(images: Tensor) -> dict[str, Tensor]:
-        lacking = {
-            name: (parents[name] - factual[name]) - (value - before[name])
-            for name, value in readings(predictor, images, sigma, parents).items()
-        }
-        return {
-            name: torch.where(moved.view(-1, *[1] * (value.ndim - 1)), value, 0.0)
-            for name, value in lacking.items()
-        }
+        lacking = {}
+        for name, value in readings(predictor, images, sigma, parents).items():
+            error = _by_row(shared, value) * (before[name] - factual[name])
+            lacking[name] = torch.where(_by_row(moved, value), parents[name] - (value - error), 0.0)
+        return lacking
 
     return closest(decode, gaps, predictor.scales(), parents, times)
 
@@ -110,10 +114,22 @@ def closest(
     return best
 
 
-def _differ(one: Parents, other: Parents) -> Tensor:
-    """(N,) whether any parent of a row differs."""
-    differences = [(value != other[name]).reshape(len(value), -1).any(1) for name, value in one.items()]
-    return torch.stack(differences).any(0)
+def _distance(one: Parents, other: Parents, scales: Mapping[str, Tensor]) -> Tensor:
+    """(N,) how far apart parents are: numbers in units of their scales, anything else 1 if it differs."""
+    distances = []
+    for name, value in one.items():
+        if name in scales and value.is_floating_point():
+            each = (value - other[name]).abs().reshape(len(value), -1) / scales[name]
+            distances.append(each.sum(1))
+        else:
+            differs = (value != other[name]).reshape(len(value), -1).any(1)
+            distances.append(differs.double())
+    return torch.stack(distances).sum(0)
+
+
+def _by_row(weight: Tensor, like: Tensor) -> Tensor:
+    """(N,) so shaped that it multiplies (N, *event)."""
+    return weight.view(-1, *[1] * (like.ndim - 1))
 
 
 def _size(gap: Mapping[str, Tensor], scales: Mapping[str, Tensor]) -> Tensor:

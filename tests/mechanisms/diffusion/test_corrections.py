@@ -1,11 +1,13 @@
 """Corrections: numbers are asked for anew until the predictor reads the change that was asked for."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from graphs.errors import MechanismError
 from graphs.variables import Categorical, Continuous, Image
-from mechanisms.diffusion.corrections import closest, readings
+from mechanisms.diffusion.corrections import closest, corrected, readings
 from mechanisms.diffusion.guidance import Anticausal, ClassifierFree
 from mechanisms.diffusion.mechanism import Diffusion
 from mechanisms.diffusion.solvers import Anchored
@@ -78,16 +80,40 @@ def test_the_predictor_reads_more_of_the_change_and_no_row_gets_worse(guidance):
         mechanism = untrained(PARENTS, solver=solver, guidance=guidance(corrections=corrections))
         noise = mechanism.abduct(value, parents, generator=seeded()).noise
         images, lowest = mechanism.generate(asked, noise), solver.levels()[0]
+        scales = {k: scale for k, scale in mechanism.predictor.scales().items() if k != "digit"}
+        moves = [((asked[k] - parents[k]).abs().view(rows, -1) / scale).sum(1) for k, scale in scales.items()]
+        rho = torch.exp(-sum(moves))
         before = readings(mechanism.predictor, value, lowest, parents)
         after = readings(mechanism.predictor, images, lowest, asked)
-        gaps.append(
-            sum(
-                ((asked[k] - parents[k] - after[k] + before[k]).abs().view(rows, -1) / scale).sum(1)
-                for k, scale in mechanism.predictor.scales().items()
-                if k in before
-            )
-        )
+        lacking = {
+            k: (asked[k] - after[k]).view(rows, -1) + rho[:, None] * (before[k] - parents[k]).view(rows, -1)
+            for k in scales
+        }
+        gaps.append(sum((lacking[k].abs() / scale).sum(1) for k, scale in scales.items()))
     assert bool((gaps[1] <= gaps[0] + 1e-4).all()) and bool((gaps[2] <= gaps[1] + 1e-4).all())
+
+
+def test_the_error_of_reading_is_carried_over_less_the_more_is_changed():
+    """A predictor that reads a shade as .3 more than the image, which is just what it was asked to be."""
+
+    reader = SimpleNamespace(
+        variables={"shade": PARENTS["shade"]},
+        scales=lambda: {"shade": torch.full((1,), 2.0)},
+        encode=lambda images, sigma: images[:, 0, 0, 0] + 0.3,
+        most_likely=lambda features, parents, name: features,
+    )
+    zero = torch.zeros(4, dtype=torch.float64)
+    factual = {"shade": zero, "digit": zero.long()}
+    asked = {"shade": torch.tensor([0.0, 0.0, 1.0, 20.0]).double(), "digit": torch.tensor([0, 1, 0, 0])}
+
+    def decode(parents):
+        return parents["shade"].view(-1, 1, 1, 1)
+
+    answer = corrected(decode, reader, 0.02, factual, {"shade": zero + 0.3}, asked, 1)
+    # The null is untouched; then exp(-1) of the error is known for a category, exp(-1/2) for half a
+    # standard deviation, and nothing for ten of them.
+    carried = 0.3 * torch.exp(-torch.tensor([0.0, 1.0, 0.5, 10.0]).double())
+    torch.testing.assert_close(answer.view(-1) - asked["shade"], carried - 0.3, atol=1e-6, rtol=0)
 
 
 def test_a_null_intervention_returns_the_image_and_rows_do_not_depend_on_each_other():
