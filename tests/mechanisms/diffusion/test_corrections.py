@@ -95,7 +95,6 @@ def test_the_predictor_reads_more_of_the_change_and_no_row_gets_worse(guidance):
 
 def test_the_error_of_reading_is_carried_over_less_the_more_is_changed():
     """A predictor that reads a shade as .3 more than the image, which is just what it was asked to be."""
-
     reader = SimpleNamespace(
         variables={"shade": PARENTS["shade"]},
         scales=lambda: {"shade": torch.full((1,), 2.0)},
