@@ -59,6 +59,7 @@ def current_blocks() -> dict[str, str]:
         for name, section in mnist.items()
         if name.startswith("ours, ")
     }
+    many = Scores.of([section["result"] for name, section in mnist.items() if name.startswith("many, seed")])
     for name, entries in mnist["peer"]["result"].items():
         if "/" in name:
             variant, scale = name.split("/")
@@ -67,11 +68,13 @@ def current_blocks() -> dict[str, str]:
         "effectiveness": tables.effectiveness(ours | open_loop | peers, published, oracle)
         + "\n\n"
         + tables.shortfalls(ours["causalgen"], published),
-        "measured": tables.effectiveness(ours | open_loop | peers, None, oracle, by="measured"),
+        "measured": tables.effectiveness(ours | open_loop | peers, None, oracle, by="measured")
+        + "\n\n"
+        + tables.shortfalls(ours["causalgen"], published, by="measured"),
         "composition": tables.composition(ours | peers, published),
         "truth": tables.truth(ours | open_loop | peers),
         "steps": tables.speed(_steps(morpho)),
-        "mnist": tables.mnist(digits),
+        "mnist": tables.mnist(digits) + "\n\n" + tables.gap_closed(many, "three times 1,000 rows"),
         "training": tables.training(morpho["training"]["result"]["nodes"]),
         "runs": tables.markdown(
             ["figures", "command", "commit", "processor", "threads", "load"], [*_runs(morpho), *_runs(mnist)]

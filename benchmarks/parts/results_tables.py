@@ -105,13 +105,13 @@ def _triple(scores: Scores, of: str, by: str) -> str:
     return " / ".join(_number(scores.value("effectiveness", do=do, of=of, by=by)) for do in CAUSES)
 
 
-def shortfalls(ours: Scores, published: Mapping[str, Any]) -> str:
+def shortfalls(ours: Scores, published: Mapping[str, Any], *, by: str = "predictor") -> str:
     """How each figure of effectiveness stands to HVAE's, or to the floor where that is the easier bound."""
     behind, figures = list[str](), 0
     for of in READ:
-        floor = ours.value("effectiveness", "floor", of=of, by="predictor")
+        floor = ours.value("effectiveness", "floor", of=of, by=by)
         for do, theirs in zip(CAUSES, published["effectiveness"][PUBLISHED[of]]["HVAE"], strict=True):
-            value = ours.value("effectiveness", do=do, of=of, by="predictor")
+            value = ours.value("effectiveness", do=do, of=of, by=by)
             if value is None or floor is None:
                 continue
             figures += 1
@@ -224,6 +224,19 @@ def mnist(contenders: Mapping[str, Scores]) -> str:
     rows += [[shown, *_digit_cells(ours, subject)] for subject, shown in CONTROLS.items()]
     rows.append(["floor", *_digit_cells(ours, "floor")])
     return markdown(["", *MNIST_METRICS.values()], rows)
+
+
+def gap_closed(scores: Scores, rows: str) -> str:
+    """How much of the way from a random real image to the floor of CLD the counterfactuals go."""
+    value = scores.value("CLD", do="digit")
+    random, floor = (scores.value("CLD", each, do="digit") for each in ("random real", "floor"))
+    if value is None or random is None or floor is None:
+        raise ValueError("CLD, that of a random real image or its floor is missing")
+    return (
+        f"On {rows} the CLD of the default is {_number(value)}: it closes "
+        f"{(random - value) / (random - floor):.0%} of the gap between a random real image of the digit "
+        f"({_number(random)}) and the floor ({_number(floor)})."
+    )
 
 
 def _digit_cells(scores: Scores, subject: str) -> list[str]:
