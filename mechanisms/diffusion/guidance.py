@@ -51,6 +51,9 @@ class _Guidance(BaseModel):
         candidates: strengths to try then, in rising order.
         corrections: how often continuous parents are asked for anew by what the predictor finds missing; see
             ``corrections``.
+        interval: levels sigma within which strengths hold (Kynkaanniemi et al. 2024), all where absent.
+            Outside it classifier-free weights are 1, which takes one evaluation a step, and anticausal
+            guidance rests.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -58,6 +61,7 @@ class _Guidance(BaseModel):
     target: float = Field(default=0.9, gt=0, lt=1)
     candidates: tuple[Strength, ...] = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
     corrections: int = Field(default=0, ge=0, le=16)
+    interval: tuple[float, float] | None = None
 
     @field_validator("candidates")
     @classmethod
@@ -65,6 +69,13 @@ class _Guidance(BaseModel):
         if not candidates or list(candidates) != sorted(set(candidates)):
             raise ValueError(f"candidates are strengths in rising order, got {list(candidates)}")
         return candidates
+
+    @field_validator("interval")
+    @classmethod
+    def _ordered(cls, interval: tuple[float, float] | None) -> tuple[float, float] | None:
+        if interval and not 0 <= interval[0] < interval[1]:
+            raise ValueError(f"interval holds two levels sigma, 0 <= low < high, got {list(interval)}")
+        return interval
 
     @property
     def automatic(self) -> bool:
@@ -84,6 +95,10 @@ class _Guidance(BaseModel):
             name: named.get(name, common if isinstance(variable, Categorical) else 1.0)
             for name, variable in variables.items()
         }
+
+    def holds(self, sigma: float) -> bool:
+        """Whether strengths hold at this level."""
+        return self.interval is None or self.interval[0] <= sigma <= self.interval[1]
 
     def named(self) -> tuple[str, ...]:
         """The parents that the options name."""
@@ -135,7 +150,10 @@ class ClassifierFree(_Guidance):
         parents: Parents,
     ) -> Tensor:
         """The guided noise estimate of x_bar (N, C, H, W) at one level."""
-        path = _path(factual, parents, self.strengths(denoiser.variables))
+        strengths = self.strengths(denoiser.variables)
+        if not self.holds(sigma):
+            strengths = dict.fromkeys(strengths, 1.0)
+        path = _path(factual, parents, strengths)
         weights = [0.0, *(weight for weight, _ in path)]
         # eps(v_g) appears in two neighbouring differences: with + w_g and with - w_{g+1} (v_0 with 1 - w_1).
         shares = [weight - after for weight, after in zip(weights, [*weights[1:], 0.0], strict=True)]
@@ -159,26 +177,16 @@ class Anticausal(_Guidance):
         scale: s of categorical parents, or of each parent by name; "auto" is the smallest for each row that
             the predictor accepts.
         denoiser: the base that is guided, and that abduction uses.
-        interval: levels sigma within which counterfactuals are guided (Kynkaanniemi et al. 2024); all where
-            absent.
     """
 
     kind: Literal["anticausal"] = "anticausal"
     form: Literal["delta", "raw"] = "delta"
     scale: Strength | dict[str, Strength] | Literal["auto"] = 2.0
     denoiser: Literal["conditional", "unconditional"] = "conditional"
-    interval: tuple[float, float] | None = None
 
     def at(self, strength: float) -> Self:
         """With s for all categorical parents."""
         return self.model_copy(update={"scale": strength})
-
-    @field_validator("interval")
-    @classmethod
-    def _ordered(cls, interval: tuple[float, float] | None) -> tuple[float, float] | None:
-        if interval and not 0 <= interval[0] < interval[1]:
-            raise ValueError(f"interval holds two levels sigma, 0 <= low < high, got {list(interval)}")
-        return interval
 
     @property
     def conditional(self) -> bool:
@@ -211,8 +219,7 @@ class Anticausal(_Guidance):
         if predictor is None:  # only where there is no parent to predict
             return base
         path = _path(factual, parents, self.strengths(predictor.variables))
-        inside = self.interval is None or self.interval[0] <= sigma <= self.interval[1]
-        steers = inside and (self.form == "raw" or bool(path))
+        steers = self.holds(sigma) and (self.form == "raw" or bool(path))
         samples = not self.conditional and not bool(factual.known.all())
         if not steers and not samples:
             return base

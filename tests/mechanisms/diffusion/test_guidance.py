@@ -235,7 +235,7 @@ def test_anticausal_guidance_leaves_no_graph_behind():
 
 
 @pytest.mark.parametrize("form", ["delta", "raw"])
-def test_interval_limits_guidance_to_its_levels(form):
+def test_interval_limits_anticausal_guidance_to_its_levels(form):
     world = WORLDS["both"]
     image, factual, other = case(world)
     everywhere = Anticausal(form=form)
@@ -249,6 +249,19 @@ def test_interval_limits_guidance_to_its_levels(form):
         )
         found = guided(limited, world, image, sigma, factual, other)
         torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+def test_outside_the_interval_classifier_free_weights_are_1_at_one_evaluation():
+    world = WORLDS["both"]
+    image, factual, other = case(world)
+    limited, denoiser = ClassifierFree(weight=3.0, interval=(0.1, 2.0)), ExactDenoiser(world)
+    for sigma in LEVELS:
+        inside = 0.1 <= sigma <= 2.0
+        expected = guided(ClassifierFree(weight=3.0 if inside else 1.0), world, image, sigma, factual, other)
+        before = denoiser.calls
+        found = limited.eps(denoiser, None, image, sigma, factual, other)
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)
+        assert denoiser.calls - before == (3 if inside else 1)
 
 
 @pytest.mark.parametrize(
