@@ -65,22 +65,27 @@ class LinearGaussian:
 
     def given(self, seen: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Mean (D,) and covariance (D, D) of a row given columns ``seen``, which may determine each other."""
-        mean, covariance = np.broadcast_to(self.mean, values.shape), self.covariance
-        scale = np.sqrt(np.diag(covariance))
-        scale = np.where(scale > 0, scale, 1.0)
-        unit = covariance / np.outer(scale, scale)
-        gain = unit[:, seen] @ np.linalg.pinv(unit[np.ix_(seen, seen)], rcond=1e-11, hermitian=True)
-        posterior = np.where(seen | seen[:, None], 0.0, unit - gain @ unit[seen])
-        centre = mean + scale * (gain @ ((values - mean) / scale)[seen])
-        centre = np.where(seen, values, centre)
+        mean, (scale, root) = np.broadcast_to(self.mean, values.shape), self._root()
+        # By the root, never by the covariance, whose condition number is the square of the root's.
+        left, sizes, right = np.linalg.svd(root[seen], full_matrices=False)
+        kept = sizes > 1e-9 * max(sizes, default=0.0)
+        left, sizes, right = left[:, kept], sizes[kept], right[kept]
+        known = right.T @ ((left.T @ ((values - mean) / scale)[seen]) / sizes)
+        unknown = root - root @ right.T @ right
+        posterior = np.where(seen | seen[:, None], 0.0, unknown @ unknown.T)
+        centre = np.where(seen, values, mean + scale * (root @ known))
         return centre, posterior * np.outer(scale, scale)
 
     def dependent(self, seen: np.ndarray) -> bool:
         """Whether some of the columns ``seen`` determine another one of them."""
-        covariance = self.covariance[np.ix_(seen, seen)]
-        scale = np.sqrt(np.diag(covariance))
+        return bool(np.linalg.matrix_rank(self._root()[1][seen], tol=10**-5.5) < seen.sum())
+
+    def _root(self) -> tuple[np.ndarray, np.ndarray]:
+        """(D,) deviations, 1 for none, and (D, D) the root of the correlations: x = mean + scale (root z)."""
+        spread = self.inverse * (self.gain * np.sqrt(self.variance))
+        scale = np.sqrt((spread**2).sum(1))
         scale = np.where(scale > 0, scale, 1.0)
-        return bool(np.linalg.matrix_rank(covariance / np.outer(scale, scale), tol=1e-11) < seen.sum())
+        return scale, spread / scale[:, None]
 
     def with_rows(
         self, columns: slice, matrix: np.ndarray, shift: np.ndarray | float, gain: float
