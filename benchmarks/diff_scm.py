@@ -142,7 +142,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--many-rows", type=int, default=1000, help="of many, a seed (%(default)s)")
     add("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of many (%(default)s)")
     add("--curve-rows", type=int, default=200, help="of curve (%(default)s)")
-    add("--seed", type=int, default=0, help="of ours and peer: which rows, and what is asked (%(default)s)")
+    add("--seed", type=int, default=0, help="of ours and peer; curve takes the next (%(default)s)")
     add("--diff-scm-repo", type=Path, metavar="DIR", help="checkout of vios-s/Diff-SCM")
     add("--weights", type=Path, metavar="DIR", help="what its training wrote")
     add("--python", type=Path, metavar="PYTHON", help="interpreter with its requirements")
