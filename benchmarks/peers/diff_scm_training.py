@@ -1,6 +1,6 @@
 """Train Diff-SCM's U-Net and anticausal predictor on MNIST with its own code, within a CPU budget.
 
-    PEER_PYTHON diff_scm_training.py --repo DIR --mnist DIR --out DIR
+    PEER_PYTHON diff_scm_training.py --repo DIR --mnist DIR --out DIR [--resume]
 
 Runs under the peer's own Python, from a checkout of vios-s/Diff-SCM (Apache-2.0), of which nothing is
 copied: its networks, configuration, losses, optimisers and training loops. Only this differs from its
@@ -12,7 +12,8 @@ scripts, and why:
   configuration;
 - a step's batch is indexed in this process, and there is one held-out batch in 50 steps instead of 50: the
   budget is one thread's, and its own loop never ends (``lr_anneal_steps`` is 0);
-- training stops when the budget is spent.
+- training stops when the budget is spent. ``--resume`` goes on from what OUT holds, whose steps count
+  (both learning rates are constant; the order of rows begins anew).
 
 Writes ``OUT/score_train`` and ``OUT/classifier_train_class``, as ``peer_diff_scm.py`` reads them.
 """
@@ -51,24 +52,34 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--unet-seconds", type=float, default=1560, help="of one thread (%(default)s)")
     parser.add_argument("--classifier-seconds", type=float, default=600, help="of one thread (%(default)s)")
+    parser.add_argument("--resume", action="store_true", help="go on from what OUT holds")
     options = parser.parse_args()
     torch.set_num_threads(1)
     import_peer(options.repo)
     _settle(options)
     from diff_scm.training import anticausal_classifier_train, main_diffusion_train, train_util
 
-    budget = StepBudget(options.unet_seconds)
+    budget = StepBudget(options.unet_seconds, _earlier(options, "score_train")[1])
     train_util.TrainLoop.run_loop = lambda loop: _unet_loop(loop, budget)
     main_diffusion_train.main(SimpleNamespace(dataset="mnist"))
-    _limit_classifier(anticausal_classifier_train, StepBudget(options.classifier_seconds))
+    budget = StepBudget(options.classifier_seconds, _earlier(options, "classifier_train_class")[1])
+    _limit_classifier(anticausal_classifier_train, budget)
     try:
         anticausal_classifier_train.main(SimpleNamespace(dataset="mnist"))
     except _SpentError:
         print("both trained")
 
 
+def _earlier(options: argparse.Namespace, network: str) -> tuple[str, dict[str, Any] | None]:
+    """The network's checkpoint that is continued and its budget's report; "" and None for none."""
+    checkpoints = sorted((options.out / network).glob("model*.pt")) if options.resume else []
+    if not checkpoints:
+        return "", None
+    return str(checkpoints[-1]), json.loads((options.out / network / "budget.json").read_text())
+
+
 def _settle(options: argparse.Namespace) -> None:
-    """The peer's paths and rows."""
+    """The peer's paths, rows, and checkpoints to go on from."""
     from diff_scm.configs import get_config
     from diff_scm.datasets import loader
 
@@ -78,6 +89,9 @@ def _settle(options: argparse.Namespace) -> None:
         config = published(name)
         config.data.path, config.experiment_name = options.mnist, str(options.out)
         config.classifier.training.iterations = 10**9
+        config.score_model.training.resume_checkpoint = _earlier(options, "score_train")[0]
+        with config.ignore_type():  # the predictor's is False, where the U-Net's is ""
+            config.classifier.training.resume_checkpoint = _earlier(options, "classifier_train_class")[0]
         return config
 
     def rows(_: str, config: Any, split_set: str = "train", generator: bool = True) -> Iterator[dict]:
@@ -112,9 +126,9 @@ def _unet_loop(loop: Any, budget: StepBudget) -> None:
         if time.time() - saved > _SAVE_SECONDS:
             saved = time.time()
             loop.save()
-            _keep(Path(logger.get_dir()), loop.step, budget)
+            _keep(Path(logger.get_dir()), loop.resume_step + loop.step, budget)
     loop.save()
-    _keep(Path(logger.get_dir()), loop.step, budget)
+    _keep(Path(logger.get_dir()), loop.resume_step + loop.step, budget)
 
 
 def _limit_classifier(script: Any, budget: StepBudget) -> None:
@@ -127,9 +141,9 @@ def _limit_classifier(script: Any, budget: StepBudget) -> None:
         def optimize(self, opt: torch.optim.Optimizer) -> bool:
             took = super().optimize(opt)
             budget.end()
-            if len(budget.steps) % 100 == 0 or budget.charged >= budget.seconds:
-                script.save_model(self, opt, len(budget.steps))
-                _keep(Path(logger.get_dir()), len(budget.steps), budget)
+            if budget.taken % 100 == 0 or budget.charged >= budget.seconds:
+                script.save_model(self, opt, budget.taken)
+                _keep(Path(logger.get_dir()), budget.taken, budget)
             if budget.charged >= budget.seconds:
                 raise _SpentError
             budget.begin()

@@ -19,10 +19,12 @@ class StepBudget:
 
     Args:
         seconds: that may be spent.
+        earlier: ``report`` of the run that is continued, whose steps count.
     """
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, earlier: dict[str, Any] | None = None) -> None:
         self.seconds = seconds
+        self.earlier = earlier or {}
         self.steps: list[float] = []
         self.mark = self.began = time.process_time()
         self.wall = time.time()
@@ -38,14 +40,23 @@ class StepBudget:
     @property
     def charged(self) -> float:
         """CPU seconds charged so far."""
-        return len(self.steps) * float(np.percentile(self.steps, 10)) if self.steps else 0.0
+        now = len(self.steps) * float(np.percentile(self.steps, 10)) if self.steps else 0.0
+        return self.earlier.get("charged_seconds", 0.0) + now
+
+    @property
+    def taken(self) -> int:
+        """Steps so far."""
+        return self.earlier.get("steps", 0) + len(self.steps)
 
     def report(self) -> dict[str, Any]:
         """What was spent, for ``budget.json``."""
         return {
-            "steps": len(self.steps),
+            "steps": self.taken,
             "charged_seconds": self.charged,
             "budget_seconds": self.seconds,
-            "process_cpu_seconds": time.process_time() - self.began,
-            "wall_seconds": time.time() - self.wall,
+            "process_cpu_seconds": self._and_earlier("process_cpu_seconds", time.process_time() - self.began),
+            "wall_seconds": self._and_earlier("wall_seconds", time.time() - self.wall),
         }
+
+    def _and_earlier(self, name: str, now: float) -> float:
+        return self.earlier.get(name, 0.0) + now

@@ -11,7 +11,7 @@ from mechanisms.diffusion.mechanism import Diffusion
 if TYPE_CHECKING:
     from causalgen.scm import SCM
 
-__all__ = ["strength_option", "strength_options"]
+__all__ = ["strength_option", "strength_options", "strength_steers_abduction"]
 
 
 def strength_option(scm: SCM, node: str) -> str:
@@ -26,6 +26,11 @@ def strength_options(scm: SCM, node: str, label: str, strength: float) -> dict[s
     named = isinstance(getattr(_guidance(scm, node), option), dict)
     alone = not named and not any(isinstance(each, Categorical) for each in others)
     return {"guidance": {option: strength if alone else {label: strength}}}
+
+
+def strength_steers_abduction(scm: SCM, node: str) -> bool:
+    """Whether what abduction finds of a diffusion node depends on its strength."""
+    return _guidance(scm, node).steers_abduction
 
 
 def _guidance(scm: SCM, node: str) -> Guidance:

@@ -1,8 +1,8 @@
 """Every strength asked of the same rows: abducted once, decoded once a strength, scored by the same judges.
 
 The image's category is set to another one, uniform over the others; everything else is as the model makes it.
-What abduction finds does not depend on the strength, so each strength is a replaced mechanism that keeps the
-noise.
+Where what abduction finds does not depend on the strength, each strength is a replaced mechanism that keeps
+the noise. Against hidden parents it does, and each strength abducts anew.
 """
 
 from __future__ import annotations
@@ -26,11 +26,10 @@ from causalgen.metrics.latent_divergence import ClassDistances, class_distances,
 from causalgen.metrics.node_passes import batches
 from causalgen.metrics.scores import Score, mean_score, share_score
 from causalgen.seeds import keyed_generator, keyed_seed
-from causalgen.tuning.strength import strength_option, strength_options
+from causalgen.tuning.strength import strength_option, strength_options, strength_steers_abduction
 from causalgen.tuning.tuning import Tuned, Tuning
 from graphs.errors import DataError, DomainError, MechanismError, UnknownNameError
 from graphs.variables import Image
-from mechanisms.base import Mechanism
 
 if TYPE_CHECKING:
     from causalgen.metrics.judges.judges import Judges
@@ -94,16 +93,15 @@ def _sweep(
     bar: EvaluationProgress,
 ) -> list[NDArray[np.float32]]:
     """Images of every strength, (N, C, H, W) each."""
-    mechanisms: list[Mechanism] = [
-        scm.with_options(node, **strength_options(scm, node, label, each)).mechanisms[node]
-        for each in strengths
-    ]
-    found: list[list[NDArray[np.float32]]] = [[] for _ in mechanisms]
+    models = [scm.with_options(node, **strength_options(scm, node, label, each)) for each in strengths]
+    found: list[list[NDArray[np.float32]]] = [[] for _ in models]
     for block, rows in batches(len(wanted)):
         evidence = {name: values[rows] for name, values in columns.items()}
-        abduction = scm.abduct(evidence, seed=keyed_seed(seed, "tune", block))
-        for place, mechanism in enumerate(mechanisms):
-            do = {label: wanted[rows], node: Replace(mechanism, noise="keep")}
+        key = keyed_seed(seed, "tune", block)
+        once = None if strength_steers_abduction(scm, node) else scm.abduct(evidence, seed=key)
+        for place, model in enumerate(models):
+            abduction = once or model.abduct(evidence, seed=key)
+            do = {label: wanted[rows], node: Replace(model.mechanisms[node], noise="keep")}
             found[place].append(abduction.counterfactual(do, targets=[node])[node].cpu().numpy())
             bar.advance(abduction.rows)
     return [np.concatenate(parts) for parts in found]

@@ -3,6 +3,7 @@
 Parents change one group after another, equal weights together, in declared order: F = v_0, v_1, ..., v_G.
 
     classifier_free      eps = eps(v_0) + sum_g w_g [eps(v_g) - eps(v_{g-1})]
+      against hidden     eps = eps(h_0) + sum_g w_g [eps(h_g) - eps(h_{g-1})],  h_g of cf (abduction: of F)
     anticausal, delta    eps = eps_base - sigma sum_g s_g grad [log q(v_g | x_bar) - log q(v_{g-1} | x_bar)]
     anticausal, raw      eps = eps_base - sigma sum_k s_k grad log q(cf_k | x_bar, cf_<k)
 
@@ -11,17 +12,21 @@ with gradients in x_bar (sqrt(1 - a) grad_{x_t} = sigma grad_{x_bar}). ``raw`` i
 image even when no parent changes. ``delta`` at s = 1 on eps(F) is exact by Bayes' rule; on an unconditional
 base it is a heuristic. ``classifier_free`` is negative-prompt inversion (Miyake et al. 2023), F the negative.
 
+Against hidden parents (Ho & Salimans 2022), h_0 hides all parents of weights other than 1 and h_g shows the
+first g groups of them. Abduction integrates the same field under F. So the mechanism is the flow of one
+sharpened law, p(x) p(pa | x)^w, invertible for every pa: what there and back again misses is the solver's.
+
 Weights above 1 sharpen a category but multiply a continuous effect, so a plain number applies to categorical
-parents and continuous ones keep 1. Prior samples have no factual: there F := pa, which leaves the conditional
-denoiser alone; on an unconditional base they take ``raw`` with s = 1.
+parents and continuous ones keep 1. Prior samples are of p(x | pa) as it was learned: they follow the
+conditional denoiser alone, as if F were pa, and an unconditional base with ``raw`` at s = 1.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Annotated, Literal, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from torch import Tensor
 
 from graphs.variables import Categorical, Image, Variable
@@ -82,6 +87,11 @@ class _Guidance(BaseModel):
         """Whether each row gets a strength of its own."""
         return self._given() == "auto"
 
+    @property
+    def steers_abduction(self) -> bool:
+        """Whether what abduction finds depends on the strengths."""
+        return False
+
     def at(self, strength: float) -> Self:
         """The same guidance with one strength for all categorical parents."""
         raise NotImplementedError
@@ -110,17 +120,30 @@ class _Guidance(BaseModel):
 
 
 class ClassifierFree(_Guidance):
-    """Extrapolate from the factual to the counterfactual noise estimate.
+    """Extrapolate to the counterfactual noise estimate, from the factual one or from that of hidden parents.
 
     One evaluation a step where all weights are 1, two where all changed parents share another weight.
+    Against hidden parents abduction costs as much as prediction.
 
     Attributes:
         weight: w of categorical parents, or of each parent by name; "auto" is the smallest for each row that
             the predictor accepts.
+        against: where extrapolation starts: ``factual`` leaves abduction at weight 1, ``hidden`` gives it
+            the same weights. Strengths row by row are found after abduction, so they take ``factual``.
     """
 
     kind: Literal["classifier_free"] = "classifier_free"
     weight: Strength | dict[str, Strength] | Literal["auto"] = 2.0
+    against: Literal["factual", "hidden"] = "factual"
+
+    @model_validator(mode="after")
+    def _abduction_has_weights(self) -> Self:
+        if self.automatic and self.against == "hidden":
+            raise ValueError(
+                "weight 'auto' is found after abduction, which `against: hidden` gives weights, too: "
+                "take `against: factual`, or a number"
+            )
+        return self
 
     def at(self, strength: float) -> Self:
         """With w for all categorical parents."""
@@ -132,13 +155,25 @@ class ClassifierFree(_Guidance):
         return True
 
     @property
+    def hides(self) -> bool:
+        """Whether the denoiser must know what to do without parents."""
+        return self.against == "hidden"
+
+    @property
+    def steers_abduction(self) -> bool:
+        """Against hidden parents, abduction takes the weights of prediction."""
+        return self.against == "hidden"
+
+    @property
     def needs_predictor(self) -> bool:
         """The denoiser is enough, unless weights are automatic or numbers are asked for anew."""
         return self.automatic or self.corrections > 0
 
-    def shown(self, variables: Mapping[str, Variable]) -> bool:
-        """All parents."""
-        return True
+    def abduction_eps(self, denoiser: Denoiser, x: Tensor, sigma: float, factual: Parents) -> Tensor:
+        """The noise estimate of x_bar (N, C, H, W) that abduction follows."""
+        if self.against == "hidden":
+            return self._sharpened(denoiser, x, sigma, factual)
+        return denoiser.eps(x, sigma, factual)
 
     def eps(
         self,
@@ -150,18 +185,34 @@ class ClassifierFree(_Guidance):
         parents: Parents,
     ) -> Tensor:
         """The guided noise estimate of x_bar (N, C, H, W) at one level."""
+        if self.against == "factual":
+            path = _path(factual, parents, self._held(denoiser, sigma))
+            shares = _shares([weight for weight, _ in path])
+            stops = zip(shares, (factual, *(stop for _, stop in path)), strict=True)
+            return _total([share * denoiser.eps(x, sigma, stop) for share, stop in stops if share])
+        if bool(factual.known.all()):
+            return self._sharpened(denoiser, x, sigma, parents)
+        learned = denoiser.eps(x, sigma, parents)
+        if not bool(factual.known.any()):
+            return learned
+        known = factual.known.view(-1, *[1] * (x.ndim - 1))
+        return torch.where(known, self._sharpened(denoiser, x, sigma, parents), learned)
+
+    def _sharpened(self, denoiser: Denoiser, x: Tensor, sigma: float, parents: Parents) -> Tensor:
+        """Extrapolated from hidden parents, whatever the factual: (N, C, H, W)."""
+        strengths = self._held(denoiser, sigma)
+        weights = [weight for weight in dict.fromkeys(strengths.values()) if weight != 1]
+        terms = []
+        for groups, share in enumerate(_shares(weights)):
+            if share:
+                shown = [weight in (1, *weights[:groups]) for weight in strengths.values()]
+                terms.append(share * denoiser.eps(x, sigma, parents, shown=torch.tensor(shown)))
+        return _total(terms)
+
+    def _held(self, denoiser: Denoiser, sigma: float) -> dict[str, float]:
+        """The weight of each parent at this level."""
         strengths = self.strengths(denoiser.variables)
-        if not self.holds(sigma):
-            strengths = dict.fromkeys(strengths, 1.0)
-        path = _path(factual, parents, strengths)
-        weights = [0.0, *(weight for weight, _ in path)]
-        # eps(v_g) appears in two neighbouring differences: with + w_g and with - w_{g+1} (v_0 with 1 - w_1).
-        shares = [weight - after for weight, after in zip(weights, [*weights[1:], 0.0], strict=True)]
-        shares[0] += 1
-        stops = [factual, *(stop for _, stop in path)]
-        pairs = zip(shares, stops, strict=True)
-        terms = [share * denoiser.eps(x, sigma, stop) for share, stop in pairs if share]
-        return torch.stack(terms).sum(0) if len(terms) > 1 else terms[0]
+        return strengths if self.holds(sigma) else dict.fromkeys(strengths, 1.0)
 
     def _given(self) -> float | Mapping[str, float] | Literal["auto"]:
         return self.weight
@@ -194,14 +245,18 @@ class Anticausal(_Guidance):
         return self.denoiser == "conditional"
 
     @property
+    def hides(self) -> bool:
+        """Whether the denoiser must know what to do without parents."""
+        return not self.conditional
+
+    @property
     def needs_predictor(self) -> bool:
         """Gradients come from a predictor."""
         return True
 
-    def shown(self, variables: Mapping[str, Variable]) -> Tensor | bool:
-        """All parents, or of an unconditional base the images alone."""
-        images = [isinstance(variable, Image) for variable in variables.values()]
-        return self.conditional or (torch.tensor(images) if any(images) else False)
+    def abduction_eps(self, denoiser: Denoiser, x: Tensor, sigma: float, factual: Parents) -> Tensor:
+        """The noise estimate of x_bar (N, C, H, W) that abduction follows: the base's."""
+        return denoiser.eps(x, sigma, factual, shown=self._shown(denoiser.variables))
 
     def eps(
         self,
@@ -215,7 +270,7 @@ class Anticausal(_Guidance):
         """The guided noise estimate of x_bar (N, C, H, W) at one level."""
         variables = denoiser.variables
         start = {name: (parents if isinstance(v, Image) else factual)[name] for name, v in variables.items()}
-        base = denoiser.eps(x, sigma, start, shown=self.shown(variables))
+        base = denoiser.eps(x, sigma, start, shown=self._shown(variables))
         if predictor is None:  # only where there is no parent to predict
             return base
         path = _path(factual, parents, self.strengths(predictor.variables))
@@ -231,6 +286,11 @@ class Anticausal(_Guidance):
             prior = _joint(predictor, features, parents) if samples else nothing
             (gradient,) = torch.autograd.grad(torch.where(factual.known, gain, prior).sum(), image)
         return base - sigma * gradient
+
+    def _shown(self, variables: Mapping[str, Variable]) -> Tensor | bool:
+        """All parents, or of an unconditional base the images alone."""
+        images = [isinstance(variable, Image) for variable in variables.values()]
+        return self.conditional or (torch.tensor(images) if any(images) else False)
 
     def _gain(
         self,
@@ -254,6 +314,15 @@ class Anticausal(_Guidance):
 
     def _given(self) -> float | Mapping[str, float] | Literal["auto"]:
         return self.scale
+
+
+def _shares(weights: Sequence[float]) -> list[float]:
+    """Of e_0 + sum_g w_g (e_g - e_{g-1}): e_g has w_g - w_{g+1}, e_0 has 1 - w_1."""
+    return [before - after for before, after in pairwise((1.0, *weights, 0.0))]
+
+
+def _total(terms: list[Tensor]) -> Tensor:
+    return torch.stack(terms).sum(0) if len(terms) > 1 else terms[0]
 
 
 def _joint(predictor: AnticausalPredictor, features: Tensor, parents: Parents) -> Tensor:

@@ -73,7 +73,7 @@ class Diffusion(TrainedSpec, frozen=True):
                 "this guidance needs a predictor (anticausal, automatic strengths or corrections): "
                 "leave `predictor` out for the default one"
             )
-        if self.dropout == 0 and not self.guidance.conditional:
+        if self.dropout == 0 and self.guidance.hides:
             raise ValueError("an unconditional denoiser needs dropout above 0: it learns from hidden parents")
         if self.solver.kind == "belm" and not self.guidance.conditional:
             raise ValueError(
@@ -198,10 +198,10 @@ class DiffusionMechanism(Mechanism):
         """Invert each distinct (image, parents) row once."""
         first, inverse = distinct_rows([value, *parents.values()])
         rows = {name: parent[first] for name, parent in parents.items()}
-        shown = self.spec.guidance.shown(self.parents)
+        guidance = self.spec.guidance
 
         def eps(x: Tensor, sigma: float) -> Tensor:
-            return self.denoiser.eps(x, sigma, rows, shown=shown)
+            return guidance.abduction_eps(self.denoiser, x, sigma, rows)
 
         leaves = dict(self.spec.solver.encode(value[first], eps))
         if self._read() and self.predictor:

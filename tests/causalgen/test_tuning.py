@@ -48,8 +48,12 @@ def test_strength_0_does_nothing(tuned):
     assert tuned.points[1].scores["distance"].value > 0.1
 
 
-def test_every_strength_is_that_of_the_model_with_it(pictures, tuned):
+@pytest.mark.parametrize("against", ["factual", "hidden"])
+def test_every_strength_is_that_of_the_model_with_it(pictures, tuned, against):
     scm, data = pictures
+    scm = scm.with_options("picture", guidance={"against": against})
+    if against == "hidden":
+        tuned = scm.tune(data, judges_of(scm.variables), strengths=STRENGTHS, rows=40, progress=False)
     from causalgen.data.reading import read_data
     from causalgen.evaluating.evaluation import held_rows
     from causalgen.evaluating.questions import other_values

@@ -123,9 +123,11 @@ class ExactDenoiser(nn.Module):
         self.world, self.variables = world, world.variables
         self.calls, self.rows = 0, 0
 
-    def eps(self, x: Tensor, sigma: float, parents: Parents, shown: bool = True) -> Tensor:
+    def eps(self, x: Tensor, sigma: float, parents: Parents, shown: Tensor | bool = True) -> Tensor:
         self.calls, self.rows = self.calls + 1, self.rows + len(x)
-        return self.world.eps(x, sigma, parents, tuple(self.variables) if shown else ())
+        seen = torch.as_tensor(shown).expand(len(self.variables))
+        names = [name for name, each in zip(self.variables, seen, strict=True) if each]
+        return self.world.eps(x, sigma, parents, names)
 
 
 class ExactPredictor(nn.Module):

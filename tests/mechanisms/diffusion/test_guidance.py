@@ -17,6 +17,7 @@ EXACT = {
     "raw on the unconditional": Anticausal(form="raw", denoiser="unconditional", scale=1.0),
     "delta on the factual": Anticausal(form="delta", denoiser="conditional", scale=1.0),
     "classifier-free": ClassifierFree(weight=1.0),
+    "against hidden": ClassifierFree(weight=1.0, against="hidden"),
 }
 
 
@@ -152,6 +153,51 @@ def test_classifier_free_telescopes_over_groups_of_equal_weight(sigma):
     torch.testing.assert_close(found, a + 3 * (b - a) + 0.5 * (c - b))
 
 
+@pytest.mark.parametrize("sigma", LEVELS)
+def test_against_hidden_parents_it_telescopes_over_what_is_shown(sigma):
+    world = WORLDS["both"]
+    image, factual, other = case(world)
+    guidance = ClassifierFree(weight=STOPS, against="hidden")
+
+    def extrapolated(parents) -> Tensor:
+        a, b, c = (
+            world.eps(image, sigma, parents, shown)
+            for shown in ([], ["digit", "t2"], ["digit", "t1", "t2", "t3"])
+        )
+        return a + 3 * (b - a) + 0.5 * (c - b)
+
+    found = guided(guidance, world, image, sigma, factual, other)
+    torch.testing.assert_close(found, extrapolated(other))
+    up = guidance.abduction_eps(ExactDenoiser(world), image, sigma, factual)
+    torch.testing.assert_close(up, extrapolated(factual))
+    # A parent of weight 1 is never hidden.
+    found = guided(ClassifierFree(weight=3.0, against="hidden"), world, image, sigma, factual, other)
+    a, b = (world.eps(image, sigma, other, shown) for shown in (["t1", "t2", "t3"], list(world.variables)))
+    torch.testing.assert_close(found, a + 3 * (b - a))
+
+
+@pytest.mark.parametrize("name", ["mixture", "both"])
+def test_there_and_back_misses_only_what_the_solver_does_against_hidden_parents(name):
+    # The same field up and down for each value of the parents: what is left shrinks with the steps.
+    world, guidance = WORLDS[name], ClassifierFree(weight=3.0, against="hidden")
+    image, factual, other = case(world)
+    denoiser = ExactDenoiser(world)
+
+    def counterfactual(x: Tensor, of, asked, steps: int) -> Tensor:
+        solver, known = Anchored(steps=steps, grid=GRID, residuals=False), Factual(of, factual.known)
+        noise = solver.encode(x, lambda x, sigma: guidance.abduction_eps(denoiser, x, sigma, of))
+        return solver.decode(noise, lambda x, sigma: guided(guidance, world, x, sigma, known, asked))
+
+    def missed(steps: int) -> float:
+        there = counterfactual(image, dict(factual), other, steps)
+        assert (there - image).abs().mean() > 0.3
+        return (counterfactual(there, other, dict(factual), steps) - image).abs().mean().item()
+
+    coarse, fine = missed(50), missed(400)
+    assert fine < coarse / 10
+    assert fine < 1e-3
+
+
 @pytest.mark.parametrize("base", ["conditional", "unconditional"])
 @pytest.mark.parametrize("sigma", LEVELS)
 def test_delta_telescopes_over_groups_of_equal_scale(base, sigma):
@@ -218,6 +264,17 @@ def test_evaluations_of_classifier_free_guidance(weight, changed, calls):
     assert denoiser.calls == calls
 
 
+@pytest.mark.parametrize(("weight", "calls"), [(1.0, 1), (0.0, 1), (2.0, 2), (STOPS, 3)])
+def test_against_hidden_parents_each_way_costs_the_same(weight, calls):
+    world = WORLDS["both"]
+    image, factual, other = case(world)
+    guidance, denoiser = ClassifierFree(weight=weight, against="hidden"), ExactDenoiser(world)
+    guidance.abduction_eps(denoiser, image, 0.5, factual)
+    assert denoiser.calls == calls
+    guidance.eps(denoiser, None, image, 0.5, factual, other)
+    assert denoiser.calls == 2 * calls
+
+
 @pytest.mark.parametrize("form", ["delta", "raw"])
 def test_evaluations_of_anticausal_guidance(form):
     world = WORLDS["both"]
@@ -268,13 +325,14 @@ def test_outside_the_interval_classifier_free_weights_are_1_at_one_evaluation():
     "guidance",
     [
         ClassifierFree(weight=STOPS),
+        ClassifierFree(weight=STOPS, against="hidden"),
         Anticausal(scale=STOPS),
         Anticausal(form="raw", scale=STOPS),
         Anticausal(scale=STOPS, denoiser="unconditional"),
         Anticausal(form="raw", scale=STOPS, denoiser="unconditional"),
         Anticausal(scale=STOPS, denoiser="unconditional", interval=(10.0, 20.0)),
     ],
-    ids=["cfg", "delta", "raw", "delta unconditional", "raw unconditional", "interval"],
+    ids=["cfg", "hidden", "delta", "raw", "delta unconditional", "raw unconditional", "interval"],
 )
 def test_prior_samples_follow_the_conditional_score_whoever_shares_their_batch(world, guidance):
     sigma, known = 0.5, torch.tensor([True, False, True, False, False, True])
@@ -291,7 +349,10 @@ def test_prior_samples_follow_the_conditional_score_whoever_shares_their_batch(w
     torch.testing.assert_close(found[known], expected, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("guidance", [ClassifierFree(weight=STOPS), Anticausal(scale=STOPS)])
+@pytest.mark.parametrize(
+    "guidance",
+    [ClassifierFree(weight=STOPS), ClassifierFree(weight=STOPS, against="hidden"), Anticausal(scale=STOPS)],
+)
 def test_rows_do_not_depend_on_what_changes_in_other_rows(guidance):
     world = WORLDS["both"]
     image, factual, other = case(world)
@@ -312,6 +373,8 @@ def test_rows_do_not_depend_on_what_changes_in_other_rows(guidance):
     [
         (lambda: ClassifierFree(weight=-1.0), r"weight.*\n.*greater than or equal to 0"),
         (lambda: ClassifierFree(weight={"digit": 101.0}), r"weight.*digit\n.*less than or equal to 100"),
+        (lambda: ClassifierFree(against="nothing"), r"against\n.*'factual' or 'hidden'"),
+        (lambda: ClassifierFree(weight="auto", against="hidden"), r"take `against: factual`, or a number"),
         (lambda: Anticausal(form="gated"), r"form\n.*'delta' or 'raw'"),
         (lambda: Anticausal(interval=(2.0, 1.0)), r"0 <= low < high, got \[2.0, 1.0\]"),
         (lambda: Anticausal(interval=(-1.0, 1.0)), r"0 <= low < high"),

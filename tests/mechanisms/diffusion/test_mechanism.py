@@ -58,12 +58,13 @@ GUIDANCE = [
     Anticausal(denoiser="unconditional"),
     Anticausal(form="raw", denoiser="unconditional"),
     ClassifierFree(corrections=1),
+    ClassifierFree(against="hidden"),
 ]
 
 
 @pytest.mark.parametrize(
     ("solver", "guidance"),
-    [(SOLVERS[1], each) for each in (*GUIDANCE[:3], GUIDANCE[4])]
+    [(SOLVERS[1], each) for each in (*GUIDANCE[:3], *GUIDANCE[4:])]
     + [(SOLVERS[3], each) for each in GUIDANCE[:2]],
     ids=lambda option: option.kind,
 )

@@ -19,6 +19,7 @@ GUIDANCE = [
     Anticausal(denoiser="unconditional"),
     Anticausal(form="raw", denoiser="unconditional"),
 ]
+HIDDEN = ClassifierFree(against="hidden")
 
 
 def exact(world: World, **options) -> DiffusionMechanism:
@@ -61,7 +62,9 @@ def test_noise_of_abducted_data_is_standard_normal():
         assert correlation.abs().max() < 0.08
 
 
-@pytest.mark.parametrize("guidance", [GUIDANCE[0], GUIDANCE[1], GUIDANCE[3]], ids=["cfg", "delta", "raw"])
+@pytest.mark.parametrize(
+    "guidance", [GUIDANCE[0], HIDDEN, GUIDANCE[1], GUIDANCE[3]], ids=["cfg", "hidden", "delta", "raw"]
+)
 def test_prior_samples_follow_the_law_of_the_image_given_its_parents(guidance):
     n = 3000
     one = {name: value[:1] for name, value in BOTH.draw(1, seed=3)[1].items()}
@@ -77,8 +80,8 @@ def test_prior_samples_follow_the_law_of_the_image_given_its_parents(guidance):
 
 @pytest.mark.parametrize(
     ("guidance", "denoiser", "predictor"),
-    [(GUIDANCE[0], 1, 0), (GUIDANCE[1], 1, 0), (GUIDANCE[2], 1, 1), (GUIDANCE[3], 1, 1)],
-    ids=["cfg", "delta", "delta unconditional", "raw unconditional"],
+    [(GUIDANCE[0], 1, 0), (HIDDEN, 1, 0), (GUIDANCE[1], 1, 0), (GUIDANCE[2], 1, 1), (GUIDANCE[3], 1, 1)],
+    ids=["cfg", "hidden", "delta", "delta unconditional", "raw unconditional"],
 )
 def test_evaluations_of_a_prior_sample(guidance, denoiser, predictor):
     mechanism = exact(BOTH, solver=Anchored(steps=6), guidance=guidance)
@@ -116,6 +119,19 @@ def test_evaluations_of_a_counterfactual():
         mechanism.generate(asked, noise)
         assert mechanism.denoiser.calls == calls
     assert mechanism.predictor.calls == 0
+
+
+def test_evaluations_against_hidden_parents():
+    image, parents = BOTH.draw(5)
+    limited = HIDDEN.model_copy(update={"interval": (0.3, 100.0)})  # 4 of the 7 levels
+    for guidance, up, down in [(HIDDEN, 14, 12), (limited, 11, 10)]:
+        mechanism = exact(
+            BOTH, solver=Anchored(steps=6, grid=LogGrid(sigma_min=0.01, sigma_max=10)), guidance=guidance
+        )
+        noise = mechanism.abduct(image, parents, generator=seeded()).noise
+        assert mechanism.denoiser.calls == up
+        mechanism.generate({**parents, "t1": parents["t1"] + 1}, noise)
+        assert mechanism.denoiser.calls == up + down
 
 
 def test_equal_rows_are_inverted_once():

@@ -12,6 +12,7 @@ from mechanisms.diffusion.mechanism import Diffusion
 from mechanisms.diffusion.solvers import BELM, Anchored
 
 UNCONDITIONAL = Anticausal(denoiser="unconditional")
+HIDDEN = ClassifierFree(against="hidden")
 
 
 def test_options_read_from_a_file_are_the_same_options():
@@ -37,6 +38,7 @@ def test_options_read_from_a_file_are_the_same_options():
         ),
         ({"solver": BELM(), "guidance": UNCONDITIONAL}, "belm needs a conditional denoiser"),
         ({"dropout": 0, "guidance": UNCONDITIONAL}, "an unconditional denoiser needs dropout above 0"),
+        ({"dropout": 0, "guidance": HIDDEN}, "an unconditional denoiser needs dropout above 0"),
         ({"dropout": 1}, r"dropout\n.*less than 1"),
         ({"prediction": "score"}, r"prediction\n.*'edm', 'eps', 'x0' or 'v'"),
         (
