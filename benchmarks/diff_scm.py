@@ -32,7 +32,7 @@ from causalgen.metrics.judges import Judges, load_judges
 from causalgen.presets import preset_options
 from graphs.errors import CausalgenError
 
-BY_ROW = {"weight": "auto", "target": 0.5}
+BY_ROW = {"weight": "auto", "target": 0.5, "against": "factual", "interval": None}
 SETTINGS: dict[str, dict[str, Any]] = {
     "default": {},
     "8 steps": {"solver": {"steps": 8}},

@@ -24,11 +24,12 @@ __all__ = [
 
 SOLVERS = ("anchored", "belm", "ddim")
 
+_FREE = {"kind": "classifier_free", "against": "factual", "interval": None}
 _DELTA = {"kind": "anticausal", "form": "delta", "denoiser": "conditional", "interval": None}
 _RAW = {"kind": "anticausal", "form": "raw", "denoiser": "unconditional", "interval": None}
 
 CONDITIONAL: dict[str, dict[str, Any]] = {
-    **{f"classifier_free w={w:g}": {"kind": "classifier_free", "weight": w} for w in (1.0, 2.0)},
+    **{f"classifier_free w={w:g}": {**_FREE, "weight": w} for w in (1.0, 2.0)},
     **{f"anticausal delta s={s:g}": {**_DELTA, "scale": s} for s in (1.0, 2.0)},
 }
 """Guidance of the denoiser that sees the factual digit."""

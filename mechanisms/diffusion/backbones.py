@@ -135,9 +135,6 @@ class EncoderSpec(BaseModel):
         channels: width at each resolution, from the top; multiples of 8.
         layers: residual blocks a resolution.
         unshuffle: side of the pixel block folded into channels.
-        pooling: from the last maps to features: their ``mean`` after one more normalisation (Dhariwal and
-            Nichol 2021), or mean and maximum as they are (``mean_max``), which tells categories after fewer
-            steps of training.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -145,7 +142,6 @@ class EncoderSpec(BaseModel):
     channels: tuple[Width, ...] = Field(default=(48, 96, 128), min_length=1, max_length=8)
     layers: int = Field(default=1, ge=1, le=8)
     unshuffle: int = Field(default=2, ge=1, le=16)
-    pooling: Literal["mean", "mean_max"] = "mean"
 
     def check_size(self, height: int, width: int) -> None:
         """Refuse an image whose sides are no multiples of ``unshuffle``, by a MechanismError."""
@@ -158,11 +154,15 @@ class EncoderSpec(BaseModel):
     @property
     def features(self) -> int:
         """Width of the encoding."""
-        return self.channels[-1] * (2 if self.pooling == "mean_max" else 1)
+        return 2 * self.channels[-1]
 
 
 class Encoder(nn.Module):
-    """Noised image and level -> feature vector, by diffusers' residual blocks and pooling."""
+    """Noised image and level -> feature vector, by diffusers' residual blocks, then mean and maximum.
+
+    Not normalised once more before the mean, as Dhariwal and Nichol (2021) do: categories are told after fewer
+    steps of training so.
+    """
 
     def __init__(self, spec: EncoderSpec, image_channels: int) -> None:
         super().__init__()
@@ -186,7 +186,6 @@ class Encoder(nn.Module):
                     )
                 )
                 width = channels
-        self.norm = nn.GroupNorm(8, width) if spec.pooling == "mean" else None
 
     def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
         """Features (N, width) of scaled images x (N, C, H, W) at levels sigma (N,)."""
@@ -194,6 +193,4 @@ class Encoder(nn.Module):
         h = self.stem(nn.functional.pixel_unshuffle(x, self.unshuffle))
         for block in self.blocks:
             h = block(h, time)
-        if self.norm is not None:
-            return nn.functional.silu(self.norm(h)).mean((2, 3))
         return torch.cat([nn.functional.silu(h).mean((2, 3)), h.amax((2, 3))], 1)

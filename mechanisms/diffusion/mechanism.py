@@ -63,8 +63,8 @@ class Diffusion(TrainedSpec, frozen=True):
     predictor: EncoderSpec | None = EncoderSpec()
     solver: Solver = Anchored()
     guidance: Guidance = ClassifierFree()
-    levels: tuple[float, Annotated[float, Field(gt=0)]] = (-1.0, 1.2)
-    training: Training | None = Training(epochs=6, batch_size=128, validation=0.01)
+    levels: tuple[float, Annotated[float, Field(gt=0)]] = (-0.7, 1.4)
+    training: Training | None = Training(epochs=6, batch_size=64, validation=0.01)
 
     @model_validator(mode="after")
     def _parts_agree(self) -> "Diffusion":
