@@ -140,7 +140,7 @@ class ClassifierFree(_Guidance):
     def _abduction_has_weights(self) -> Self:
         if self.automatic and self.against == "hidden":
             raise ValueError(
-                "weight 'auto' is found after abduction, which `against: hidden` gives weights, too: "
+                "weight 'auto' is found after abduction, but with `against: hidden` abduction needs it: "
                 "take `against: factual`, or a number"
             )
         return self
