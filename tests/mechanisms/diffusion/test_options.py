@@ -25,7 +25,7 @@ def test_options_read_from_a_file_are_the_same_options():
     }
     spec = Diffusion.model_validate(options)
     assert spec.solver == Anchored() and spec.guidance == ClassifierFree(weight={"digit": 2.0})
-    assert spec.training is not None and (spec.training.epochs, spec.training.batch_size) == (3, 128)
+    assert spec.training is not None and (spec.training.epochs, spec.training.batch_size) == (3, 64)
     assert Diffusion.model_validate(spec.model_dump()) == spec
 
 
