@@ -160,8 +160,8 @@ class EncoderSpec(BaseModel):
 class Encoder(nn.Module):
     """Noised image and level -> feature vector, by diffusers' residual blocks, then mean and maximum.
 
-    Not normalised once more before the mean, as Dhariwal and Nichol (2021) do: categories are told after fewer
-    steps of training so.
+    Without the last normalisation of Dhariwal and Nichol (2021): so categories are told after fewer steps of
+    training.
     """
 
     def __init__(self, spec: EncoderSpec, image_channels: int) -> None:
