@@ -70,15 +70,17 @@ def test_guidance_vanishes_at_the_factual_digit(mnist, rows, guidance):
 
 
 def test_the_denoiser_does_without_the_digit(mnist):
-    """Samples of the unconditional denoiser look like digits to the predictor, of more than one kind."""
+    """Samples of the unconditional denoiser look like the digits asked for to the predictor."""
     free = mnist.with_options(
         "image",
         solver={"kind": "anchored", "steps": 8},
         guidance={"kind": "anticausal", "form": "raw", "denoiser": "unconditional", "scale": 1.0},
     )
-    images = free.sample(10, do={"digit": np.arange(10)}, seed=0)["image"]
+    digits = np.tile(np.arange(10), 4)
+    images = free.sample(40, do={"digit": digits}, seed=0)["image"]
     assert 0.05 < images.mean() < 0.25
-    assert (recognised(mnist, images) == torch.arange(10)).double().mean() >= 0.6
+    # Raw guidance at s = 1 reaches three in five, guessing one in ten: of 40, 16 tell them apart for sure.
+    assert (recognised(mnist, images).numpy() == digits).mean() >= 0.4
 
 
 def test_the_demo_draws_every_digit_as_every_other(tmp_path):
