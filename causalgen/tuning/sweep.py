@@ -100,7 +100,7 @@ def _sweep(
         key = keyed_seed(seed, "tune", block)
         once = None if strength_steers_abduction(scm, node) else scm.abduct(evidence, seed=key)
         for place, model in enumerate(models):
-            abduction = once or model.abduct(evidence, seed=key)
+            abduction = model.abduct(evidence, seed=key) if once is None else once
             do = {label: wanted[rows], node: Replace(model.mechanisms[node], noise="keep")}
             found[place].append(abduction.counterfactual(do, targets=[node])[node].cpu().numpy())
             bar.advance(abduction.rows)

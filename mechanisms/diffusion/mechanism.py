@@ -21,13 +21,15 @@ from graphs.errors import MechanismError, UnknownNameError
 from graphs.variables import Categorical, Continuous, Image, Variable
 from mechanisms.base import Abducted, Mechanism, Noise, Parents
 from mechanisms.diffusion.backbones import EncoderSpec, UNet
+from mechanisms.diffusion.classifier_free import ClassifierFree
 from mechanisms.diffusion.corrections import corrected, readings
 from mechanisms.diffusion.denoiser import Denoiser, Prediction, log_normal_levels, stratified
-from mechanisms.diffusion.guidance import ClassifierFree, Factual, Guidance
+from mechanisms.diffusion.guidance import Guidance
 from mechanisms.diffusion.predictor import AnticausalPredictor
 from mechanisms.diffusion.recovery import recovery
 from mechanisms.diffusion.solvers import DDPM, Anchored, Solver
 from mechanisms.diffusion.strength_search import accepted, smallest_strengths
+from mechanisms.diffusion.strengths import Factual
 from mechanisms.distinct_rows import distinct_rows
 from mechanisms.options import TrainedSpec
 from mechanisms.training import Training

@@ -76,11 +76,11 @@ def test_the_denoiser_does_without_the_digit(mnist):
         solver={"kind": "anchored", "steps": 8},
         guidance={"kind": "anticausal", "form": "raw", "denoiser": "unconditional", "scale": 1.0},
     )
-    digits = np.tile(np.arange(10), 4)
-    images = free.sample(40, do={"digit": digits}, seed=0)["image"]
+    digits = np.tile(np.arange(10), 10)
+    images = free.sample(100, do={"digit": digits}, seed=0)["image"]
     assert 0.05 < images.mean() < 0.25
-    # Raw guidance at s = 1 reaches three in five, guessing one in ten: of 40, 16 tell them apart for sure.
-    assert (recognised(mnist, images).numpy() == digits).mean() >= 0.4
+    # Raw guidance at s = 1 reaches three in five, guessing would one in ten.
+    assert (recognised(mnist, images).numpy() == digits).mean() >= 0.5
 
 
 def test_the_demo_draws_every_digit_as_every_other(tmp_path):

@@ -5,9 +5,10 @@ import torch
 from torch import Tensor
 
 from mechanisms.base import Parents
-from mechanisms.diffusion.guidance import Anticausal, Factual
+from mechanisms.diffusion.anticausal import Anticausal
 from mechanisms.diffusion.schedule import DDPMGrid, alpha_bar_of
 from mechanisms.diffusion.solvers import DDIM
+from mechanisms.diffusion.strengths import Factual
 from tests.mechanisms.diffusion.exact import ExactDenoiser, ExactPredictor, World
 
 

@@ -5,9 +5,12 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from mechanisms.diffusion.guidance import Anticausal, ClassifierFree, Factual, Guidance
+from mechanisms.diffusion.anticausal import Anticausal
+from mechanisms.diffusion.classifier_free import ClassifierFree
+from mechanisms.diffusion.guidance import Guidance
 from mechanisms.diffusion.schedule import LogGrid
 from mechanisms.diffusion.solvers import Anchored
+from mechanisms.diffusion.strengths import Factual
 from tests.mechanisms.diffusion.exact import ExactDenoiser, ExactPredictor, World
 
 LEVELS = [0.02, 0.3, 2.0, 20.0]

@@ -10,8 +10,9 @@ from causalgen.testing import check_mechanism
 from graphs.errors import CannotAbductError
 from graphs.variables import Categorical, Continuous, Image
 from mechanisms.base import Noise
+from mechanisms.diffusion.anticausal import Anticausal
 from mechanisms.diffusion.backbones import EncoderSpec, UNet
-from mechanisms.diffusion.guidance import Anticausal, ClassifierFree
+from mechanisms.diffusion.classifier_free import ClassifierFree
 from mechanisms.diffusion.mechanism import Diffusion, DiffusionMechanism
 from mechanisms.diffusion.schedule import DDPMGrid, LogGrid
 from mechanisms.diffusion.solvers import BELM, DDIM, DDPM, Anchored

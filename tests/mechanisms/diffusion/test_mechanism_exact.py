@@ -5,8 +5,9 @@ import torch
 
 from graphs.variables import Image
 from mechanisms.base import Noise
+from mechanisms.diffusion.anticausal import Anticausal
 from mechanisms.diffusion.backbones import EncoderSpec, UNet
-from mechanisms.diffusion.guidance import Anticausal, ClassifierFree
+from mechanisms.diffusion.classifier_free import ClassifierFree
 from mechanisms.diffusion.mechanism import Diffusion, DiffusionMechanism
 from mechanisms.diffusion.schedule import KarrasGrid, LogGrid
 from mechanisms.diffusion.solvers import DDIM, Anchored

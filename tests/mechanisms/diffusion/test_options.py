@@ -6,8 +6,9 @@ from pydantic import ValidationError
 
 from graphs.errors import MechanismError, UnknownNameError
 from graphs.variables import Categorical, Image
+from mechanisms.diffusion.anticausal import Anticausal
 from mechanisms.diffusion.backbones import UNet
-from mechanisms.diffusion.guidance import Anticausal, ClassifierFree
+from mechanisms.diffusion.classifier_free import ClassifierFree
 from mechanisms.diffusion.mechanism import Diffusion
 from mechanisms.diffusion.solvers import BELM, Anchored
 

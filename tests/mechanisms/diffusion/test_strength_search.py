@@ -5,7 +5,8 @@ import torch
 from pydantic import ValidationError
 
 from graphs.variables import Categorical, Continuous
-from mechanisms.diffusion.guidance import Anticausal, ClassifierFree
+from mechanisms.diffusion.anticausal import Anticausal
+from mechanisms.diffusion.classifier_free import ClassifierFree
 from mechanisms.diffusion.mechanism import Diffusion
 from mechanisms.diffusion.solvers import Anchored
 from mechanisms.diffusion.strength_search import smallest_strengths
