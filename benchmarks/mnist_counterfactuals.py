@@ -84,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--rows", type=int, default=EVALUATED, help="rows of headline, null and duel (%(default)s)")
     add("--table-rows", type=int, default=128, help="rows of the table (%(default)s)")
     add("--steps", type=int, nargs="+", default=[8, 16, 32, 64], help="of the table (%(default)s)")
-    add("--fast-steps", type=int, default=8, help="of the fast setting (%(default)s)")
+    add("--fast-steps", type=int, default=7, help="of the fast setting (%(default)s)")
     add("--morphomnist", type=Path, metavar="DIR", help="published test set, for `agreement`")
     add("--threads", type=int, default=1, help="of torch (%(default)s)")
     add("--width", type=int, default=170, help="of the printed tables (%(default)s)")

@@ -188,26 +188,28 @@ class DiffusionMechanism(Mechanism):
         def eps(x: Tensor, sigma: float) -> Tensor:
             return guidance.eps(self.denoiser, self.predictor, x, sigma, factual, parents)
 
-        x = self.spec.solver.decode(noise, eps)
+        solver = self.spec.solver
+        held = solver.held(eps)
+        x = solver.decode(noise, held)
         if bool(known.all()):
             return x
         # A prior sample still carries sigma_0 of noise; an abducted image never did.
-        sigma = self.spec.solver.levels()[0]
-        return _where(known, x, x - sigma * eps(x, sigma))
+        sigma = solver.levels()[0]
+        return _where(known, x, x - sigma * held(x, sigma))
 
     @torch.no_grad()
     def abduct(self, value: Tensor, parents: Parents, *, generator: torch.Generator) -> Abducted:
         """Invert each distinct (image, parents) row once."""
         first, inverse = distinct_rows([value, *parents.values()])
         rows = {name: parent[first] for name, parent in parents.items()}
-        guidance = self.spec.guidance
+        guidance, solver = self.spec.guidance, self.spec.solver
 
         def eps(x: Tensor, sigma: float) -> Tensor:
             return guidance.abduction_eps(self.denoiser, x, sigma, rows)
 
-        leaves = dict(self.spec.solver.encode(value[first], eps))
+        leaves = dict(solver.encode(value[first], solver.held(eps)))
         if self._read() and self.predictor:
-            read = readings(self.predictor, value[first], self.spec.solver.levels()[0], rows)
+            read = readings(self.predictor, value[first], solver.levels()[0], rows)
             leaves |= {f"reading.{name}": reading for name, reading in read.items()}
         leaves = {name: leaf[inverse] for name, leaf in leaves.items()}
         known = torch.ones(len(value), dtype=torch.bool, device=value.device)

@@ -34,12 +34,21 @@ Leaves = Mapping[str, Tensor]
 
 
 class _Solver(BaseModel):
-    """What all solvers share: a number of steps on a grid of levels."""
+    """What all solvers share: a number of steps on a grid of levels.
+
+    Attributes:
+        steps: N.
+        grid: the levels.
+        thresholding: hold every estimate of x_0 within the image's range, up as down (static thresholding,
+            Saharia et al. 2022, section 2.3). Guidance then weakens where it would only push pixels beyond
+            black and white, so a larger weight belongs to it.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     steps: int = Field(default=16, ge=2, le=1000)
     grid: Grid = LogGrid()
+    thresholding: bool = False
 
     @model_validator(mode="after")
     def _levels_exist(self) -> "_Solver":
@@ -51,6 +60,19 @@ class _Solver(BaseModel):
     def levels(self) -> list[float]:
         """sigma_0 < ... < sigma_N."""
         return self.grid.sigmas(self.steps).tolist()
+
+    def held(self, eps: NoiseEstimate) -> NoiseEstimate:
+        """``eps`` as the solver follows it: with ``thresholding``, x_0 = x_bar - sigma eps is in [-1, 1]."""
+        if not self.thresholding:
+            return eps
+
+        def within(x: Tensor, sigma: float) -> Tensor:
+            estimate = eps(x, sigma)
+            clean = x - sigma * estimate
+            # Zero where nothing is out of range, so that eps stays free of cancellation there.
+            return estimate + (clean - clean.clamp(-1, 1)) / sigma
+
+        return within
 
     def residual_count(self) -> int:
         """How many images, beside x_T, the noise of one row holds."""

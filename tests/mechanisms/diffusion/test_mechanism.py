@@ -66,7 +66,8 @@ GUIDANCE = [
 @pytest.mark.parametrize(
     ("solver", "guidance"),
     [(SOLVERS[1], each) for each in (*GUIDANCE[:3], *GUIDANCE[4:])]
-    + [(SOLVERS[3], each) for each in GUIDANCE[:2]],
+    + [(SOLVERS[3], each) for each in GUIDANCE[:2]]
+    + [(Anchored(steps=6, thresholding=True), each) for each in (GUIDANCE[0], GUIDANCE[-1])],
     ids=lambda option: option.kind,
 )
 def test_null_interventions_return_the_image(solver, guidance):

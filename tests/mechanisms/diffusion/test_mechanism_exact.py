@@ -108,6 +108,20 @@ def test_prior_samples_lose_the_lowest_levels_noise_and_abducted_images_keep_wha
     torch.testing.assert_close(found[4:], expected)
 
 
+def test_thresholding_keeps_prior_samples_within_the_images_range_and_counterfactuals_nearer_to_it():
+    image, parents = BOTH.draw(200)
+    beyond = {**parents, "t1": parents["t1"] + 10}  # where the mean of many pixels is out of range
+    plain, held = (exact(BOTH, solver=Anchored(steps=8, thresholding=on)) for on in (False, True))
+    drawn = plain.sample_noise(200, generator=seeded())
+    assert plain.generate(beyond, drawn).abs().max() > 2
+    assert held.generate(beyond, drawn).abs().max() <= 1 + 1e-5
+    ends = [
+        each.generate(beyond, each.abduct(image, parents, generator=seeded()).noise) for each in (plain, held)
+    ]
+    excess = [(end.abs() - 1).clamp(min=0).mean() for end in ends]
+    assert excess[1] < excess[0] / 4
+
+
 def test_evaluations_of_a_counterfactual():
     image, parents = BOTH.draw(5)
     digit = {**parents, "digit": (parents["digit"] + 1) % 4}

@@ -109,12 +109,33 @@ def test_order_of_the_round_trip(kind, order, world, image, parents):
 
 @pytest.mark.parametrize("steps", [2, 5, 64])
 @pytest.mark.parametrize(("world", "image", "parents"), [(GAUSSIAN, IMAGE, FACTUAL), (MIXTURE, MIXED, {})])
-@pytest.mark.parametrize("solver", [BELM(max_spread=1000), Anchored(), Anchored(grid=KarrasGrid())])
+@pytest.mark.parametrize(
+    "solver",
+    [
+        BELM(max_spread=1000),
+        BELM(max_spread=1000, thresholding=True),
+        Anchored(),
+        Anchored(grid=KarrasGrid()),
+        Anchored(thresholding=True),
+    ],
+)
 def test_anchored_and_belm_return_the_image_at_any_number_of_steps(solver, steps, world, image, parents):
     solver = solver.model_copy(update={"steps": steps})
-    eps = given(parents, world)
+    eps = solver.held(given(parents, world))
     found = solver.decode(solver.encode(image, eps), eps)
     torch.testing.assert_close(found, image, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("sigma", [0.05, 1.0, 10.0])
+@pytest.mark.parametrize("make", [DDIM, Anchored, BELM, DDPM])
+def test_thresholding_moves_what_is_out_of_range_to_its_end_and_nothing_else(make, sigma):
+    x, eps = 3 * IMAGE, given(FACTUAL)
+    clean, held = x - sigma * eps(x, sigma), make(thresholding=True).held(eps)(x, sigma)
+    within = (clean >= -1) & (clean <= 1)
+    assert within.any() and not within.all()
+    torch.testing.assert_close(held[within], eps(x, sigma)[within], rtol=0, atol=0)
+    torch.testing.assert_close((x - sigma * held)[~within], clean.sign()[~within])
+    torch.testing.assert_close(make().held(eps)(x, sigma), eps(x, sigma), rtol=0, atol=0)
 
 
 def test_anchored_returns_a_float32_image_to_rounding():
