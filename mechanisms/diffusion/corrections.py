@@ -4,11 +4,13 @@ At weight 1 an exact denoiser moves an image by the whole change from the factua
 v_k. A trained one falls short, most where v is a rare combination, and moves other parents along. What is
 lacking can be read: with r_k(x) the mode of the anticausal predictor's q(pa_k | x, pa_<k),
 
-    gap_k = v_k - [r_k(x_cf) - rho (r_k(x_F) - F_k)],        asked_k <- asked_k + gap_k,
+    gap_k = v_k - [r_k(x_cf) - rho (r_k(x_F) - F_k)],        asked_k <- asked_k + omega gap_k,
 
-a fixed-point iteration on the mechanism's own response. The predictor errs, and of the factual image it is
-known by how much. Two images share that error the more, the less is changed between them, so it is carried
-over by simple kriging with an exponential kernel,
+a fixed-point iteration on the mechanism's own response, with relaxation omega (Young 1954): a response that
+falls short as much the second time is met better by omega a little above 1.
+
+The predictor errs, and of the factual image it is known by how much. Two images share that error the more,
+the less is changed between them, so it is carried over by simple kriging with an exponential kernel,
 
     rho = exp(-d),    d = sum_k |v_k - F_k| / std_k,
 
@@ -57,6 +59,7 @@ def corrected(
     before: Parents,
     parents: Parents,
     times: int,
+    relaxation: float = 1.0,
 ) -> Tensor:
     """Images (N, C, H, W) under ``parents``, corrected in the rows where some parent changes.
 
@@ -68,6 +71,7 @@ def corrected(
         before: what was read of the factual images, by name.
         parents: what is asked for.
         times: corrections.
+        relaxation: omega.
     """
     distance = _distance(factual, parents, predictor.scales())
     shared, moved = torch.exp(-distance), distance > 0
@@ -79,7 +83,7 @@ def corrected(
             lacking[name] = torch.where(_by_row(moved, value), parents[name] - (value - error), 0.0)
         return lacking
 
-    return closest(decode, gaps, predictor.scales(), parents, times)
+    return closest(decode, gaps, predictor.scales(), parents, times, relaxation)
 
 
 def closest(
@@ -88,6 +92,7 @@ def closest(
     scales: Mapping[str, Tensor],
     parents: Parents,
     times: int,
+    relaxation: float = 1.0,
 ) -> Tensor:
     """The images whose numbers come closest to what is asked, (N, C, H, W).
 
@@ -97,6 +102,7 @@ def closest(
         scales: the unit that each gap is counted in, (width,) by name.
         parents: what is asked for.
         times: corrections.
+        relaxation: omega.
     """
     asked, best = dict(parents), decode(parents)
     gap = gaps(best)
@@ -104,7 +110,7 @@ def closest(
     for _ in range(times):
         if not bool(least.any()):
             break
-        asked |= {name: asked[name] + lacking for name, lacking in gap.items()}
+        asked |= {name: asked[name] + relaxation * lacking for name, lacking in gap.items()}
         images = decode(asked)
         gap = gaps(images)
         size = _size(gap, scales)

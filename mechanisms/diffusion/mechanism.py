@@ -149,8 +149,8 @@ class DiffusionMechanism(Mechanism):
     @torch.no_grad()
     def generate(self, parents: Parents, noise: Noise) -> Tensor:
         """The image under these parents; rows abducted elsewhere start from their factual parents."""
-        corrections, predictor = self.spec.guidance.corrections, self.predictor
-        if not corrections or predictor is None:
+        guidance, predictor = self.spec.guidance, self.predictor
+        if not guidance.corrections or predictor is None:
             return self._guided(parents, noise)
 
         def decode(asked: Parents) -> Tensor:
@@ -158,7 +158,8 @@ class DiffusionMechanism(Mechanism):
 
         factual, lowest = self._factual(parents, noise), self.spec.solver.levels()[0]
         before = {name: noise[f"reading.{name}"] for name in self._read()}
-        return corrected(decode, predictor, lowest, factual, before, parents, corrections)
+        times, relaxation = guidance.corrections, guidance.relaxation
+        return corrected(decode, predictor, lowest, factual, before, parents, times, relaxation)
 
     def _guided(self, parents: Parents, noise: Noise) -> Tensor:
         """The image under these parents, with strengths row by row where they are automatic."""

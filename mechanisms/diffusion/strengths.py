@@ -32,6 +32,7 @@ class Strengths(BaseModel):
         candidates: strengths to try then, in rising order.
         corrections: how often continuous parents are asked for anew by what the predictor finds missing; see
             ``corrections``.
+        relaxation: by how much of what is missing each correction moves the request.
         interval: levels sigma within which strengths hold (Kynkaanniemi et al. 2024), all where absent.
             Outside it classifier-free weights are 1, which takes one evaluation a step, and anticausal
             guidance rests.
@@ -42,6 +43,7 @@ class Strengths(BaseModel):
     target: float = Field(default=0.9, gt=0, lt=1)
     candidates: tuple[Strength, ...] = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
     corrections: int = Field(default=0, ge=0, le=16)
+    relaxation: float = Field(default=1.0, gt=0, lt=2)
     interval: tuple[float, float] | None = None
 
     @field_validator("candidates")

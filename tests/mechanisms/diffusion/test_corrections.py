@@ -39,6 +39,25 @@ def test_a_response_that_falls_short_and_mixes_is_driven_to_what_is_asked():
     assert errors[0] > 0.4 and errors[1] < errors[0] / 2 and errors[2] < errors[1] / 2 and errors[3] < 1e-4
 
 
+def test_relaxation_meets_a_response_that_falls_short_at_once():
+    def decode(asked):
+        return picture({"a": 0.8 * asked["a"], "b": 0.5 * asked["b"]})
+
+    wanted = {"a": torch.tensor([1.0, -2.0]), "b": torch.zeros(2)}
+    for relaxation, left in [(1.0, 0.2 * 0.2), (1.25, 0.0), (0.5, 0.2 * (1 - 0.8 * 0.5))]:
+        images = closest(decode, lacking(wanted), ONE, wanted, 1, relaxation)
+        torch.testing.assert_close(images[:, 0, 0, 0], (1 - left) * wanted["a"])
+    _, parents = draws(6, PARENTS)
+    asked = parents | {"shade": parents["shade"] + 1}
+    found = []
+    for relaxation in (1.0, 1.5):
+        guidance = ClassifierFree(corrections=1, relaxation=relaxation)
+        mechanism = untrained(PARENTS, solver=Anchored(steps=4), guidance=guidance)
+        noise = mechanism.abduct(draws(6, PARENTS)[0], parents, generator=seeded()).noise
+        found.append(mechanism.generate(asked, noise))
+    assert not torch.equal(*found)
+
+
 def test_each_row_keeps_the_image_of_its_least_gap_in_units_of_the_scales():
     # Row 0 converges, row 1 answers the wrong way round and diverges.
     slopes = torch.tensor([0.5, -1.0])
