@@ -216,7 +216,7 @@ class SCM(Ladder):
         judges: Judges,
         *,
         node: str | None = None,
-        strengths: Iterable[float] = (0, 0.25, 0.5, 0.75, 1, 1.5, 2, 2.5, 3, 4),
+        strengths: Iterable[float] = (0, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 4, 6),
         rows: int = 200,
         seed: int = 0,
         progress: bool = True,
