@@ -1,7 +1,8 @@
 """Solvers: from an image to its noise and back, on one grid of levels sigma_0 < ... < sigma_N.
 
 Everything moves in x_bar = x_t / sqrt(alpha_bar), where ``d x_bar / d sigma = eps`` (see ``schedule``).
-``encode`` walks up with the factual noise estimate, ``decode`` walks down with the counterfactual one.
+``encode`` walks up with the factual noise estimate, ``decode`` walks down with the counterfactual one; both
+take an estimate that ``held`` has seen.
 
     ddim      Euler both ways (Song et al. 2020, eq. 13): Diff-SCM's Algorithms 1 and 2. First order.
     anchored  DPM-Solver++(2M) (Lu et al. 2022, Algorithm 2) plus what each step misses: encoding stores

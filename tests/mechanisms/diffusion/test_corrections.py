@@ -47,13 +47,13 @@ def test_relaxation_meets_a_response_that_falls_short_at_once():
     for relaxation, left in [(1.0, 0.2 * 0.2), (1.25, 0.0), (0.5, 0.2 * (1 - 0.8 * 0.5))]:
         images = closest(decode, lacking(wanted), ONE, wanted, 1, relaxation)
         torch.testing.assert_close(images[:, 0, 0, 0], (1 - left) * wanted["a"])
-    _, parents = draws(6, PARENTS)
+    value, parents = draws(6, PARENTS)
     asked = parents | {"shade": parents["shade"] + 1}
     found = []
     for relaxation in (1.0, 1.5):
         guidance = ClassifierFree(corrections=1, relaxation=relaxation)
         mechanism = untrained(PARENTS, solver=Anchored(steps=4), guidance=guidance)
-        noise = mechanism.abduct(draws(6, PARENTS)[0], parents, generator=seeded()).noise
+        noise = mechanism.abduct(value, parents, generator=seeded()).noise
         found.append(mechanism.generate(asked, noise))
     assert not torch.equal(*found)
 
