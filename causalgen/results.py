@@ -7,7 +7,7 @@ DataFrame, scalar nodes give a Series with its index.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -120,7 +120,9 @@ class Counterfactual(Draws):
     Attributes:
         do: what was set, as text, by node.
         noise: of the nodes that were recomputed.
-        weights: (S, B) of the samples, summing to 1 over S; all equal unless a mechanism weighs its noise.
+        weights: (S, B) of the samples, summing to 1 over S: all equal, since weighted draws are resampled.
+        lineages: (S, B) each: draws of one number in a row are copies of one weighted draw, and no
+            independent draws; see ``causalgen.inference.resampling``.
     """
 
     def __init__(
@@ -132,6 +134,7 @@ class Counterfactual(Draws):
         do: Mapping[str, str],
         noise: Mapping[str, Noise],
         weights: Tensor,
+        lineages: Sequence[Tensor] = (),
         rows: int,
         samples: int | None,
         provenance: Mapping[str, NDArray[np.object_]],
@@ -143,6 +146,7 @@ class Counterfactual(Draws):
             variables, canonical, rows=rows, samples=samples, provenance=provenance, seed=seed, index=index
         )
         self.do, self.noise, self.weights, self._factual = do, noise, weights, factual
+        self.lineages = tuple(lineages)
 
     @property
     def factual(self) -> dict[str, Any]:

@@ -95,6 +95,7 @@ class Completion:
         self._complete: set[str] = set()
         self._drawn: dict[tuple[int, Block], _Drawn] = {}
         self._noise: dict[str, list[tuple[Tensor, Noise]]] = {}
+        self._lineages: dict[str, Tensor] = {}
         self._effective = torch.tensor(torch.inf, dtype=torch.float64, device=device).expand(rows)
 
     def values(self, nodes: Iterable[str]) -> dict[str, Tensor]:
@@ -108,6 +109,11 @@ class Completion:
         """Noise by which missing values were drawn: which of the S * B rows, and the noise of these."""
         self.values([node])
         return self._noise.get(node, [])
+
+    def lineage(self, node: str) -> Tensor | None:
+        """(S, B) which particle each draw of a missing node is; None where its draws are independent."""
+        self.values([node])
+        return self._lineages.get(node)
 
     def sources(self, node: str) -> dict[str, Tensor]:
         """In which rows, (B,) bool, a node's value is "inferred", and in which drawn from its "prior"."""
@@ -234,8 +240,15 @@ class Completion:
                 drawn = resample(problem, self._particles, self._samples, self._uniform(pattern, block)[0])
                 least = torch.minimum(self._effective[pattern.rows], drawn.effective)
                 self._effective = self._effective.index_copy(0, pattern.rows, least)
+                self._record_lineage(pattern, block, drawn.lineage)
                 self._drawn[key] = _Drawn(drawn.values, drawn.noise)
         return self._drawn[key]
+
+    def _record_lineage(self, pattern: Pattern, block: Block, lineage: Tensor) -> None:
+        for node in block.missing:
+            own = torch.arange(self._samples, device=self._device)[:, None].expand(-1, self._rows)
+            known = self._lineages.get(node, own)
+            self._lineages[node] = known.index_copy(1, pattern.rows, lineage.to(known))
 
     def _problem(self, pattern: Pattern, block: Block) -> Problem:
         graph = self._world.graph
