@@ -209,6 +209,13 @@ class Mechanism(nn.Module, ABC):
         """(N,) log p(x | pa), or None where the mechanism has no tractable density."""
         return None
 
+    def atomic(self, value: Tensor, parents: Parents) -> Tensor | None:
+        """(N,) bool, in which rows ``log_prob`` is the log of a probability (an atom), not of a density.
+
+        None where the variable decides: categories and whole numbers are atoms, real numbers are not.
+        """
+        return None
+
     def linear_form(self, unknown: Collection[str], known: Parents, rows: int) -> LinearForm | None:
         """x as affine in some of its parents with normal noise, where it is; the default is not.
 
