@@ -355,8 +355,8 @@ class EquationMechanism(Mechanism):
                 row = int((~possible).nonzero()[0])
                 raise DomainError(
                     f"Row {row}: noise {name!r} is {noise[name][row].item()!r}, which {law} cannot give, in "
-                    f"the equation {self.spec.value!r}. Noise kept from another mechanism must be of this law: "
-                    "replace with noise='fresh', or give the noise the other's law."
+                    f"the equation {self.spec.value!r}. Noise kept from another mechanism must be of this "
+                    "law: replace with noise='fresh', or give the noise the other's law."
                 )
 
     def _refuse(self, value: Tensor, good: Tensor, wanted: str) -> None:

@@ -7,9 +7,9 @@
     log, logit       1 + |value|;  exp: (1 + |argument|) |value|;  sin, cos: 1
     any other        |value|
 
-Data of a relative precision give a value of that precision, in parts of its scale: a - b may be 0 where a and b
-are not, and is then no more certain than they are. The scale grows with the unit of the data, and is at least
-|value|.
+Data of a relative precision give a value of that precision, in parts of its scale: a - b may be 0 where a and
+b are not, and is then no more certain than they are. The scale grows with the unit of the data, and is at
+least |value|.
 """
 
 from __future__ import annotations
