@@ -153,12 +153,14 @@ class Mechanism(nn.Module, ABC):
         deterministic: True where abduction is one point, so that S draws are one.
         seen_range: (2, *event) the least and the largest value that fitting saw, of a variable of numbers;
             None before.
+        restricts: whether ``check`` can refuse a value: some value of the variable has no noise.
         chunk_rows: most rows the engine passes in one call, few enough for intermediate results to stay in a
             processor's cache; None for all rows at once.
     """
 
     abduction: Abduction = "exact"
     deterministic: bool = True
+    restricts: bool = False
     chunk_rows: int | None = 65_536
     fitted_flag: Tensor
     seen_range: Tensor | None
@@ -212,9 +214,18 @@ class Mechanism(nn.Module, ABC):
     def atomic(self, value: Tensor, parents: Parents) -> Tensor | None:
         """(N,) bool, in which rows ``log_prob`` is the log of a probability (an atom), not of a density.
 
-        None where the variable decides: categories and whole numbers are atoms, real numbers are not.
+        An atom is a value of positive probability, given its parents. None where the kind of variable
+        decides: categories and whole numbers are atoms, real numbers are not.
         """
         return None
+
+    def check(self, value: Tensor, parents: Parents) -> None:
+        """Refuse a value that no noise gives. The default, where every value has its noise, does nothing.
+
+        Raises:
+            EvidenceError: no noise gives a row's value; the message names the row.
+        """
+        return
 
     def linear_form(self, unknown: Collection[str], known: Parents, rows: int) -> LinearForm | None:
         """x as affine in some of its parents with normal noise, where it is; the default is not.
