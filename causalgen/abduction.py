@@ -171,6 +171,7 @@ class Abduction:
             seed=self.seed,
             index=self._index if rows == self._rows else None,
             factual={node: factual[node] for node in wanted},
+            missing={node: drawn[node] for node in wanted if node in drawn},
             do={node: each.text for node, each in asked.items()},
             noise=noise,
             weights=self._equal_weights(rows),
