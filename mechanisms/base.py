@@ -189,7 +189,10 @@ class Mechanism(nn.Module, ABC):
         """See all training rows once, before fitting: standardising, class counts."""
 
     def solve(self, value: Tensor, parents: Parents) -> bool:
-        """Fit in closed form; True where that is all the fitting there is, False to train by ``loss``."""
+        """Fit in closed form; True where that is all the fitting there is, False to train by ``loss``.
+
+        Called, after ``prepare``, for a part of the rows (to measure the fit on the others) and then for all.
+        """
         return False
 
     def loss(self, value: Tensor, parents: Parents, *, generator: torch.Generator) -> Tensor:
