@@ -153,12 +153,14 @@ class Mechanism(nn.Module, ABC):
         deterministic: True where abduction is one point, so that S draws are one.
         seen_range: (2, *event) the least and the largest value that fitting saw, of a variable of numbers;
             None before.
+        least_rows: fewest rows that it can be fitted to.
         chunk_rows: most rows the engine passes in one call, few enough for intermediate results to stay in a
             processor's cache; None for all rows at once.
     """
 
     abduction: Abduction = "exact"
     deterministic: bool = True
+    least_rows: int = 1
     chunk_rows: int | None = 65_536
     fitted_flag: Tensor
     seen_range: Tensor | None
@@ -187,6 +189,13 @@ class Mechanism(nn.Module, ABC):
 
     def prepare(self, value: Tensor, parents: Parents) -> None:
         """See all training rows once, before fitting: standardising, class counts."""
+
+    def unfittable(self, value: Tensor, parents: Parents) -> tuple[Tensor, str] | None:
+        """Rows that it cannot be fitted to, (N,) bool, with reason and remedy; None where there are none.
+
+        Asked for all rows of every node of numbers or categories before any is fitted: cheap checks only.
+        """
+        return None
 
     def solve(self, value: Tensor, parents: Parents) -> bool:
         """Fit in closed form; True where that is all the fitting there is, False to train by ``loss``.

@@ -4,7 +4,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["Training"]
+__all__ = ["LEAST_TRAINED_ROWS", "Training"]
+
+LEAST_TRAINED_ROWS = 10
+"""Fewest rows for a table node that is trained by gradient steps: with less there is nothing to hold out."""
 
 
 class Training(BaseModel):

@@ -3,7 +3,8 @@
     theta_{k+1} = AdamW(theta_k, clip(grad mean_n loss_n)),  learning rate: linear warm-up, cosine to 0
     average_{k+1} = d average_k + (1 - d) theta_{k+1},  d = min(ema, (1 + k) / (10 + k));  kept at the end
 
-A closed form is fitted to every row. Training by the loop never sees the held-out rows, drawn by the seed. Everything random is keyed by seed, node and step
+A closed form is fitted to every row; the loop never sees the held-out rows, which the seed draws.
+Everything random is keyed by seed, node and step
 (``causalgen.seeds``), the rest of a fit's state is in its run folder: a fit killed at any moment and resumed
 ends in the same weights, bit for bit, as one left alone. The global random state is left untouched.
 """
@@ -138,7 +139,7 @@ class _NodeFit:
         return self.mechanism.solve(*whole)
 
     def _solved(self, began: float) -> NodeReport:
-        """Measure the closed form on the held-out rows, then fit it to every row: nothing is chosen by them."""
+        """Measure the closed form on the held-out rows, then fit it to every row."""
         held_out_loss, figures = self._held_out_figures()
         every = torch.arange(self.table.rows)
         if len(self.held_out):
