@@ -95,14 +95,14 @@ class Support(nn.Module):
         told = f"{count:,} of {rows:,} rows {'is' if count == 1 else 'are'} on a bound ({self._bounds()})"
         if count > max(1, _ATOM * rows):
             return (
-                f"{told}: a share of them all, which a density cannot give. Where all values lie on a grid, "
-                "set dequantize to its step (1 for whole numbers). Else use mechanism 'empirical' (a root) or "
+                f"{told}: a share of them all, which a density cannot give. Where all values lie on a "
+                "grid, set dequantize to its step (1 for whole numbers). Else use 'empirical' (a root) or "
                 "'additive' (which may leave the bounds), or two nodes: whether a row is on the bound, and "
                 "how far off it is."
             )
         return (
-            f"{told}, but a flow gives values strictly inside. Widen the bounds to {self._wider(value)}, or, where "
-            "all values lie on a grid, set dequantize to its step (1 for whole numbers)."
+            f"{told}, but a flow gives values strictly inside. Widen the bounds to {self._wider(value)}, "
+            "or, where all values lie on a grid, set dequantize to its step (1 for whole numbers)."
         )
 
     def _bounds(self) -> str:

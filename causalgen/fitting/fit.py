@@ -15,13 +15,14 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from causalgen.fitting.early_stopping import patience_of
 from causalgen.fitting.fit_report import FitReport, NodeReport
 from causalgen.fitting.progress import FitProgress
 from causalgen.fitting.run_folder import RunFolder, State
@@ -35,6 +36,8 @@ __all__ = ["FitReport", "NodeReport", "fit_mechanism"]
 
 WHOLE_BYTES = 4 * 2**30
 """Canonical values of all rows larger than this are not made at once: a random part of the rows stands in."""
+
+_LEAST_HELD_OUT = 100
 
 TABLE_ROWS = 65536
 """Rows of a table node that are evaluated at once; image nodes take their training batch size."""
@@ -122,7 +125,12 @@ class _NodeFit:
         if state is not None and "report" in state.values:
             self.mechanism.load_state_dict(state.tensors)
             return NodeReport(**state.values["report"])
-        report = self._solved(began) if solved else self._trained(state, progress, checkpoint_seconds)
+        if solved:
+            report = self._solved(began)
+        else:
+            if patience_of(self.settings, images=self.images) is not None:
+                self._hold_out_more()
+            report = self._trained(state, progress, checkpoint_seconds)
         if self.folder is not None:
             self.folder.finish(self.mechanism.state_dict(), report.to_dict())
         self.runtime.wait()
@@ -137,6 +145,13 @@ class _NodeFit:
         whole = self._whole(rows)
         self.mechanism.prepare(*whole)
         return self.mechanism.solve(*whole)
+
+    def _hold_out_more(self) -> None:
+        """Enough rows to tell when to stop: a twentieth of a small table is a handful."""
+        least = min(self.table.rows // 5, _LEAST_HELD_OUT)
+        if len(self.held_out) < least:
+            self.held_out, self.training = _split(self.table.rows, least / self.table.rows, self.seed)
+            self._solve(self.training)
 
     def _solved(self, began: float) -> NodeReport:
         """Measure the closed form on the held-out rows, then fit it to every row."""
@@ -158,19 +173,25 @@ class _NodeFit:
 
     def _trained(self, state: State | None, progress: bool, checkpoint_seconds: float) -> NodeReport:
         """Minimise the loss on the training rows, by gradient steps."""
-        loop = TrainingLoop(self.name, self.mechanism, self.table, self.training, self.seed, self.runtime)
+        loss = partial(self._mean_loss, self.held_out) if len(self.held_out) else None
+        loop = TrainingLoop(
+            self.name, self.mechanism, self.table, self.training, self.seed, self.runtime, loss
+        )
         if state is not None:
             loop.restore(state)
         shown = progress and self.runtime.is_main
         with FitProgress(self.name, loop.total, done=loop.step, enabled=shown) as bar:
             train_loss = loop.run(bar, self.folder, checkpoint_seconds)
         self.mechanism.mark_fitted()
+        if loop.stopping is not None:  # the last epoch's loss is not that of the weights kept
+            train_loss = self._mean_loss(self.training)
         held_out_loss, figures = self._held_out_figures()
         return NodeReport(
             self.name,
             rows=len(self.training),
             held_out=len(self.held_out),
-            steps=loop.total,
+            steps=loop.step,
+            kept_step=None if loop.stopping is None else loop.stopping.step,
             seconds=loop.seconds,
             train_loss=train_loss,
             validation_loss=held_out_loss,
@@ -220,7 +241,7 @@ class _NodeFit:
         return self._values(None if len(rows) == self.table.rows else rows)
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=2)
 def _split(rows: int, validation: float, seed: int) -> tuple[Tensor, Tensor]:
     """Held-out and training rows. Not keyed by the node: the same rows are held out for every node."""
     order = torch.randperm(rows, generator=keyed_generator(seed, "fit", "held out"))

@@ -19,8 +19,9 @@ class NodeReport:
         held_out: rows that the fit behind the held-out figures never saw.
         dropped: rows left out, which lack a value of the node or of one of its parents.
         steps: optimizer steps; 0 where a closed form, or nothing at all, was to be fitted.
+        kept_step: step after which the held-out loss was least, whose weights were kept; None for the last.
         seconds: time of training, all resumed runs together.
-        train_loss: mean loss of the last epoch (of the fitted mechanism where it was solved).
+        train_loss: mean loss on the rows it was fitted to; with the last weights kept, of the last epoch.
         validation_loss: mean loss on the held-out rows, of the kept weights, or of a closed form that was
             fitted without them; None without any.
         figures: further held-out figures of the mechanism, such as a predictor's accuracy and chance.
@@ -37,6 +38,7 @@ class NodeReport:
     figures: Mapping[str, float] = field(default_factory=dict)
     parameters: int = 0
     dropped: int = 0
+    kept_step: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
@@ -50,7 +52,8 @@ class NodeReport:
         if self.dropped:
             parts.append(f"{self.dropped:,} left out (values missing)")
         if self.steps:
-            parts.append(f"{self.steps:,} steps in {self.seconds:,.1f} s")
+            kept = "" if self.kept_step is None else f" (the best after {self.kept_step:,})"
+            parts.append(f"{self.steps:,} steps{kept} in {self.seconds:,.1f} s")
         if self.train_loss is not None:
             parts.append(f"loss {self.train_loss:.4g}")
         if self.validation_loss is not None:

@@ -65,7 +65,8 @@ def _refuse_unfittable(node: str, mechanism: Mechanism, table: Table) -> None:
     if rows < mechanism.least_rows:
         raise DataError(
             f"Cannot fit node {node!r}: mechanism {mechanism.spec.kind!r} needs at least "
-            f"{mechanism.least_rows} rows, got {rows:,}. Give more rows, or a mechanism with less to learn ('additive', 'equation')."
+            f"{mechanism.least_rows} rows, got {rows:,}. "
+            "Give more rows, or a mechanism with less to learn ('additive', 'equation')."
         )
     if any(isinstance(each, Image) for each in (mechanism.variable, *mechanism.parents.values())):
         return  # floats of all pictures take much memory, and no bounds can be left

@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 import causalgen as cg
-from graphs.errors import DataError
 from causalgen.fitting import fit as fitting
+from graphs.errors import DataError
 
 RANDOM = np.random.default_rng(0)
 DOSE = RANDOM.uniform(1, 2, 200)
