@@ -154,6 +154,7 @@ class Mechanism(nn.Module, ABC):
         seen_range: (2, *event) the least and the largest value that fitting saw, of a variable of numbers;
             None before.
         restricts: whether ``check`` can refuse a value: some value of the variable has no noise.
+        least_rows: fewest rows that it can be fitted to.
         chunk_rows: most rows the engine passes in one call, few enough for intermediate results to stay in a
             processor's cache; None for all rows at once.
     """
@@ -161,6 +162,7 @@ class Mechanism(nn.Module, ABC):
     abduction: Abduction = "exact"
     deterministic: bool = True
     restricts: bool = False
+    least_rows: int = 1
     chunk_rows: int | None = 65_536
     fitted_flag: Tensor
     seen_range: Tensor | None
@@ -190,8 +192,18 @@ class Mechanism(nn.Module, ABC):
     def prepare(self, value: Tensor, parents: Parents) -> None:
         """See all training rows once, before fitting: standardising, class counts."""
 
+    def unfittable(self, value: Tensor, parents: Parents) -> tuple[Tensor, str] | None:
+        """Rows that it cannot be fitted to, (N,) bool, with reason and remedy; None where there are none.
+
+        Asked for all rows of every node of numbers or categories before any is fitted: cheap checks only.
+        """
+        return None
+
     def solve(self, value: Tensor, parents: Parents) -> bool:
-        """Fit in closed form; True where that is all the fitting there is, False to train by ``loss``."""
+        """Fit in closed form; True where that is all the fitting there is, False to train by ``loss``.
+
+        Called, after ``prepare``, for a part of the rows (to measure the fit on the others) and then for all.
+        """
         return False
 
     def loss(self, value: Tensor, parents: Parents, *, generator: torch.Generator) -> Tensor:
