@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import base64
 import html
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from io import BytesIO
 from math import prod
 from pathlib import Path
@@ -24,6 +24,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image as PILImage
 
+from causalgen.data.frames import part_names
 from causalgen.saving.result_folder import check_result_folder, write_result
 from graphs.arrays import as_array
 from graphs.variables import Image, Variable
@@ -39,8 +40,9 @@ __all__ = ["describe_draws", "draws_html", "figure_png", "save_draws", "table_fi
 def to_frame(draws: Draws) -> pd.DataFrame:
     """The nodes that are no images as a table, with the index of the evidence.
 
-    Categories stand as their labels, a node of shape (k,) as columns ``node_0`` .. ``node_{k-1}``; with S
-    samples the index is (sample, row).
+    Categories stand as their labels, a node of shape (k,) as columns ``node_0`` .. ``node_{k-1}``, or
+    ``node[0]`` .. where another node has such a name; with S samples the index is (sample, row), or
+    ``row_index`` and the like where a node has that name.
     """
     if draws.samples is None:
         return _frame(draws, draws.variables, draws.index, draws.rows)
@@ -51,7 +53,7 @@ def to_frame(draws: Draws) -> pd.DataFrame:
         )
         for sample in range(draws.samples)
     ]
-    return pd.concat(frames, keys=range(draws.samples), names=["sample"])
+    return pd.concat(frames, keys=range(draws.samples), names=[_free("sample", frames[0].columns)])
 
 
 def to_png(image: NDArray[np.floating[Any]]) -> bytes:
@@ -119,11 +121,12 @@ def table_files(draws: Draws, *, factual: bool = False) -> Iterator[tuple[str, b
                 names.append(f"{node}/{row:04d}{suffix}.png")
                 yield names[-1], to_png(image)
         table[node] = names
-    # A nameless index would be read back as a column without a name.
-    table.index.names = [
-        name if name is not None and name not in table.columns else f"row_{level}" if level else "row"
-        for level, name in enumerate(table.index.names)
-    ]
+    # A nameless index would be read back as a column without a name, one named like a node as the node.
+    taken = list(table.columns)
+    for level, name in enumerate(table.index.names):
+        default = f"row_{level}" if level else "row"
+        taken.append(_free(default if name is None else str(name), taken))
+    table.index.names = taken[len(table.columns) :]
     yield "values.csv", table.to_csv().encode()
 
 
@@ -142,10 +145,20 @@ def _frame(
         array = _array(values[node])
         if shape := variables[node].event_shape:
             parts = array.reshape(rows, prod(shape))
-            columns |= {f"{node}_{part}": parts[:, part] for part in range(parts.shape[1])}
+            names = part_names(node, parts.shape[1], variables)
+            columns |= {name: parts[:, part] for part, name in enumerate(names)}
         else:
             columns[node] = array
-    return pd.DataFrame(columns, index=pd.RangeIndex(rows, name="row") if index is None else index.copy())
+    own = pd.RangeIndex(rows, name=_free("row", columns))
+    return pd.DataFrame(columns, index=own if index is None else index.copy())
+
+
+def _free(name: str, taken: Iterable[object]) -> str:
+    """The name, or where a column has it another one."""
+    names = list(taken)
+    while name in names:
+        name += "_index"
+    return name
 
 
 def _tabular(variables: Mapping[str, Variable]) -> list[str]:
