@@ -10,12 +10,12 @@ The network knows images at levels sigma_0 and above, and a clean image is none.
 
     point       the clean image enters as if it carried noise of level sigma_0. One answer, near the posterior
                 mean of the noise: x_T has less than unit variance and correlates between pixels. An edit.
-    posterior   x + sigma_0 z enters, z ~ N(0, I), and x_T ~ p(u | x, F): Pearl's abduction. One more leaf,
-                ``last_residual``, is what the denoising step at sigma_0 misses of x under F; decoding ends with
-                that step, as a prior sample does, and adds it back. A prior sample's is zero.
+    posterior   x + sigma_0 z enters, z ~ N(0, I), and x_T ~ p(u | x, F): Pearl's abduction. A leaf more,
+                ``last_residual``, is what the denoising step at sigma_0 misses of x under F: decoding ends
+                with that step, as a prior sample does, and adds it back. A prior sample's is zero.
 
-With solver ``anchored`` or ``belm`` ``generate(F, abduct(x, F)) == x`` up to rounding, by construction, either
-way. A point is ``approximate``. A draw is ``posterior`` up to the fit and the solver, where it follows the
+With solver ``anchored`` or ``belm`` ``generate(F, abduct(x, F)) == x`` up to rounding, by construction, in
+both. A point is ``approximate``. A draw is ``posterior`` up to the fit and the solver, where it follows the
 conditional denoiser as it was learned; along any other field it is ``approximate`` too.
 """
 

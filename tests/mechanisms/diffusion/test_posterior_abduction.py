@@ -25,7 +25,7 @@ def posterior(world, **options):
 
 
 def test_draws_have_the_closed_form_posterior_of_a_gaussian():
-    """x_T = (m + C (x + s z - m)) / scale, where C is the flow upwards: a normal law with covariance s^2 C C'."""
+    """x_T = (m + C (x + s z - m)) / scale, with C the flow upwards: normal, with covariance s^2 C C'."""
     n = 4000
     image, parents = GAUSSIAN.draw(1)
     mechanism = posterior(GAUSSIAN, solver=Anchored(steps=64, grid=GRID))
