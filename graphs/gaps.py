@@ -1,4 +1,4 @@
-"""Encoding of columns with gaps: None, NaN or pandas' NA where a row has no value."""
+"""Encoding of columns with gaps: None, NaN, pandas' NA, or masked where a row has no value."""
 
 from __future__ import annotations
 
@@ -111,7 +111,11 @@ def _missing(array: Array) -> NDArray[np.bool_]:
 
 def _is_gap(item: object) -> bool:
     """Whether one item says that there is no value."""
-    return item is None or type(item).__name__ == "NAType" or (isinstance(item, float) and item != item)
+    if isinstance(item, (float, np.floating)):
+        return bool(item != item)
+    if isinstance(item, np.ma.MaskedArray):
+        return bool(np.ma.getmaskarray(cast(Array, item)).all())
+    return item is None or type(item).__name__ in ("NAType", "NaTType")
 
 
 def _any_value(variable: Categorical | Continuous | Integer, array: Array) -> object:

@@ -112,6 +112,12 @@ class Image(VariableBase):
         array = self._as_images(value, where=where)
         if array.dtype == np.uint8:
             return array
+        if array.dtype == object and (lacking := np.equal(array, cast(object, None))).any():
+            index = first_bad(lacking)
+            raise DomainError(
+                f"{where}: row {index[0]} has no value, or one that is masked, at {list(index[1:])}; "
+                "expected a whole image. To have it inferred, give None for the image."
+            )
         if array.dtype.kind != "f":
             raise DomainError(
                 f"{where}: an image is uint8 in 0..255 or float in [0, 1], got dtype {array.dtype}. "

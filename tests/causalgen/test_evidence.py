@@ -72,3 +72,32 @@ def test_a_value_out_of_range_is_refused_by_name(others, value, message):
     ).fit({"x": np.arange(5.0), "y": np.arange(5.0)}, seed=0, progress=False)
     with pytest.raises(DomainError, match=f"Evidence 'y': row 0 .*{message}"):
         scm.counterfactual({"x": others, "y": np.array([value])}, do={"x": 2.0}, seed=0)
+
+
+def test_masked_values_are_missing_and_never_the_value_below_the_mask(linear):
+    _, data = linear
+    mask = np.arange(len(data["x"])) % 7 == 0
+    spoilt = np.where(mask, 99999.0, data["x"])
+    masked = np.ma.masked_array(spoilt, mask=mask)
+    scm = cg.SCM(
+        nx.DiGraph([("x", "y")]),
+        {"x": cg.Continuous(), "y": cg.Continuous()},
+        {"x": cg.mechanisms.Additive(), "y": cg.mechanisms.Additive()},
+    )
+    with pytest.raises(cg.DataError, match="Values are missing in 58 of the 400 rows: column 'x'"):
+        scm.fit({"x": masked, "y": data["y"]}, progress=False)
+    scm.fit({"x": masked, "y": data["y"]}, missing="drop", seed=0, progress=False)
+    assert scm.fit_report["x"].dropped == mask.sum()
+    drawn = scm.sample(500, seed=0)["x"]
+    assert drawn.abs().max() < 10
+    found = scm.counterfactual({"x": masked[:8], "y": data["y"][:8]}, do={"y": 0.0}, seed=0)
+    gaps = scm.counterfactual(
+        {"x": np.where(mask, np.nan, data["x"])[:8], "y": data["y"][:8]}, do={"y": 0.0}, seed=0
+    )
+    assert torch.equal(found["x"], gaps["x"]) and found["x"].abs().max() < 10
+    assert (found.provenance["x"] == "inferred").tolist() == mask[:8].tolist()
+    one = scm.counterfactual({"x": np.ma.masked, "y": 1.0}, do={"y": 0.0}, seed=0)
+    none = scm.counterfactual({"x": None, "y": 1.0}, do={"y": 0.0}, seed=0)
+    assert torch.equal(one["x"], none["x"]) and one.provenance["x"].tolist() == ["inferred"]
+    with pytest.raises(cg.DomainError, match="Intervention on 'x': row 1 is nan"):
+        scm.sample(2, do={"x": np.ma.masked_array([1.0, 2.0], mask=[0, 1])})
