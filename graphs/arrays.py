@@ -89,10 +89,9 @@ def as_array(value: object, *, where: str, objects: bool = False) -> Array:
 def _filled(value: np.ma.MaskedArray[Any, Any], objects: bool) -> Array:
     if not np.ma.getmaskarray(value).any():
         return value.data
-    if value.dtype.kind in "biuf" and not objects:
-        return value.astype(np.float64).filled(np.nan)
-    array = value.data.astype(object)
-    array[np.ma.getmaskarray(value)] = None
+    numbers = value.dtype.kind in "biuf" and not objects
+    array: Array = value.data.astype(np.float64 if numbers else object)
+    array[np.ma.getmaskarray(value)] = np.nan if numbers else None
     return array
 
 

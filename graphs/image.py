@@ -112,8 +112,9 @@ class Image(VariableBase):
         array = self._as_images(value, where=where)
         if array.dtype == np.uint8:
             return array
-        if array.dtype == object and (lacking := np.equal(array, cast(object, None))).any():
-            index = first_bad(lacking)
+        lacking = [item is None for item in array.flat] if array.dtype == object else []
+        if any(lacking):
+            index = first_bad(np.reshape(lacking, array.shape))
             raise DomainError(
                 f"{where}: row {index[0]} has no value, or one that is masked, at {list(index[1:])}; "
                 "expected a whole image. To have it inferred, give None for the image."

@@ -1,4 +1,4 @@
-"""Which values mean which label: the same for Python values, data frames, CSV, Parquet, JSON and the command line.
+"""Which values mean which label: the same from Python, data frames, CSV, Parquet, JSON and the command line.
 
 A value means a label if it equals it, or if both are written alike:
 
@@ -8,8 +8,8 @@ A value means a label if it equals it, or if both are written alike:
     0.5              "0.5"
     True             "True" or "true", else 1
 
-Nothing else does: a number is never the code of a label, nor a truth value the code of one of two. A value that is
-written as two labels, as 1.0 with labels "1" and "1.0", is none.
+Nothing else does: a number is never the code of a label, nor a truth value the code of one of two. A value
+that is written as two labels, as 1.0 with labels "1" and "1.0", is none.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Labels:
 
     def _code(self, item: object) -> int:
         if isinstance(item, np.generic):
-            item = item.item()
+            item = cast(object, item.item())
         if isinstance(item, str) and item in self._texts:
             return self._texts[item]
         found = {self._texts[text] for text in _writings(item) if text in self._texts}

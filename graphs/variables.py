@@ -38,7 +38,7 @@ __all__ = ["Categorical", "Continuous", "Image", "Integer", "Variable"]
 class Categorical(VariableBase):
     """One of K categories: numbered 0..K-1, or labelled.
 
-    Values of a labelled variable are labels, never codes; see ``graphs.labels``. ``decode`` turns codes into them.
+    Values of labelled ones are labels, never codes (``graphs.labels``); ``decode`` turns codes into labels.
 
     >>> Categorical(10).encode([3, 9], where="Evidence 'digit'")
     array([3, 9])
@@ -148,13 +148,14 @@ class Categorical(VariableBase):
     def _refuse(self, rows: Array, bad: Array, *, where: str) -> None:
         index = first_bad(bad)
         item: object = rows[index]
-        shown = repr(item) if isinstance(item, (str, list, tuple)) else str(item)
+        nested = isinstance(item, (list, tuple, dict))
+        shown = repr(item) if isinstance(item, str) else str(item)
         known, fix = f"0..{self.size - 1}", ""
         if self.labels is not None:
             known = ", ".join(map(repr, self.labels[:20])) + (", ..." if self.size > 20 else "")
             if isinstance(item, (Real, np.bool_)) and item == item:
                 fix = " A number is no code here: give the label, which variable.decode(code) tells."
-            elif isinstance(item, (list, tuple, dict)):
+            elif nested:
                 fix = " Labels are strings or integers."
         raise DomainError(
             f"{where}: row {index[0]} is {shown}, expected one of the {self.size} categories {known}.{fix}"
