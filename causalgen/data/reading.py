@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalgen.data.datasets import dataset_columns, is_dataset, open_mnist
-from causalgen.data.frames import frame_columns, read_frame
+from causalgen.data.frames import file_columns, frame_columns
 from causalgen.data.gaps import refuse_gaps
 from causalgen.data.named_sets import morphomnist_columns
 from causalgen.data.pictures import picture_column
@@ -97,8 +97,7 @@ def _open(
         return morphomnist_columns(source, variables, names), f" of {source}", None
     if isinstance(source, (str, os.PathLike)):
         path = Path(source)
-        told = f" of {path.name}"
-        return frame_columns(read_frame(path, variables, names), variables, names, told), told, path.parent
+        return file_columns(path, variables, names), f" of {path.name}", path.parent
     if hasattr(source, "columns") and hasattr(source, "iloc"):
         frame = cast("DataFrame", source)
         return frame_columns(frame, variables, names, " of the data frame"), " of the data frame", None
