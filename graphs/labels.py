@@ -4,7 +4,7 @@ A value means a label if it equals it, or if both are written alike:
 
     value            label
     "a"              "a"
-    1, 1.0, "1"      "1" or 1       (a column of whole numbers with gaps holds floats)
+    1, 1.0, "1.0"    "1" or 1       (a column of whole numbers with gaps holds floats)
     0.5              "0.5"
     True             "True" or "true", else 1
 
@@ -58,9 +58,7 @@ class Labels:
 def _writings(item: object) -> Iterator[str]:
     """The texts that a value may be written as."""
     if isinstance(item, str):
-        if item in ("True", "False", "true", "false"):
-            yield from (item.lower(), item.capitalize())
-        elif _is_whole_float(item):
+        if _is_whole_float(item):
             yield item[:-2]
     elif isinstance(item, bool):
         yield from (str(item), str(item).lower())

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from causalgen.data.csv_table import TRUTH
 from graphs.errors import InterventionError, UnknownNameError
 from graphs.variables import Categorical, Image, Variable
 
@@ -81,6 +82,8 @@ def _value(text: str, variable: Variable, where: str, expressions: bool) -> Any:
             return text
         if variable.event_shape and text.startswith("["):
             return [_number(each.strip()) for each in text.removeprefix("[").removesuffix("]").split(",")]
+        if isinstance(variable, Categorical) and variable.size == 2 and text in TRUTH:
+            return TRUTH[text]
         return _number(text)
     except ValueError as error:
         if expressions and not text.startswith("["):
@@ -94,14 +97,12 @@ def _value(text: str, variable: Variable, where: str, expressions: bool) -> Any:
         ) from error
 
 
-def _number(text: str) -> bool | int | float:
+def _number(text: str) -> int | float:
     """A number as a table would have it; whole ones of any length stay whole.
 
     Raises:
         ValueError: it is none.
     """
-    if text in ("true", "True", "false", "False"):
-        return text in ("true", "True")
     if "_" in text or not text.isascii():  # numbers to Python, but not in a file
         raise ValueError
     try:

@@ -101,3 +101,79 @@ def test_masked_values_are_missing_and_never_the_value_below_the_mask(linear):
     assert torch.equal(one["x"], none["x"]) and one.provenance["x"].tolist() == ["inferred"]
     with pytest.raises(cg.DomainError, match="Intervention on 'x': row 1 is nan"):
         scm.sample(2, do={"x": np.ma.masked_array([1.0, 2.0], mask=[0, 1])})
+
+
+def test_columns_of_no_node_are_told_and_misspelt_ones_refused(linear):
+    scm, data = linear
+    rows = {node: np.array(values[:3]) for node, values in data.items()}
+    expected = scm.counterfactual(rows, do={"x": 3.0}, seed=0)
+    wide = pd.DataFrame({**rows, "ward": ["a", "b", "c"], "visit 2": 1})
+    told = "Evidence for 'ward', 'visit 2' is not used: no such node"
+    for given in (wide, wide.to_dict("list"), {**rows, "ward": object(), "visit 2": None}):
+        with pytest.warns(UserWarning, match=told):
+            found = scm.counterfactual(given, do={"x": 3.0}, seed=0)
+        assert np.array_equal(found["y"], expected["y"])
+    for name in ("X", "x ", " x", "_x"):
+        with pytest.raises(cg.UnknownNameError, match="Did you mean 'x', which has no value. Rename it, or"):
+            scm.counterfactual(
+                wide.drop(columns=["ward", "visit 2"]).rename(columns={"x": name}), do={"y": 0.0}
+            )
+    with pytest.raises(cg.UnknownNameError, match="Unknown node 'ward' in evidence. Known: w, x, y, z"):
+        scm.abduct({"ward": 1.0})
+
+
+def test_a_long_name_misspelt_by_a_letter_is_refused():
+    nodes = ["age", "thickness", "visit_1", "bmi"]
+    graph = nx.DiGraph()
+    graph.add_nodes_from(nodes)
+    equation = cg.mechanisms.Equation(value="u", noise={"u": {"normal": [0, 1]}})
+    scm = cg.SCM(graph, dict.fromkeys(nodes, cg.Continuous()), dict.fromkeys(nodes, equation))
+    for name, node in (
+        ("Age", "age"),
+        ("thicknes", "thickness"),
+        ("Thikcness", "thickness"),
+        ("BMI ", "bmi"),
+    ):
+        given = {each: 1.0 for each in nodes if each != node} | {name: 1.0}
+        with pytest.raises(cg.UnknownNameError, match=f"Did you mean {node!r}, which has no value"):
+            scm.abduct(given)
+    with pytest.warns(UserWarning, match="'visit_2' is not used"):
+        scm.abduct({"age": 1.0, "visit_2": 1.0})
+    with pytest.warns(UserWarning, match="'Age' is not used"):  # the node itself has a value
+        scm.abduct({"age": 1.0, "Age": 2.0})
+
+
+def test_one_row_of_a_frame_is_evidence_and_keeps_its_name(linear):
+    scm, data = linear
+    frame = pd.DataFrame(data).iloc[:5].rename(index=lambda row: f"patient {row}")
+    expected = scm.counterfactual(frame.iloc[[2]], do={"x": 3.0}, seed=0)
+    found = scm.counterfactual(frame.iloc[2], do={"x": 3.0}, seed=0)
+    assert found.rows == 1 and found.to_frame().equals(expected.to_frame())
+    for node in "xyzw":
+        assert found[node].index.tolist() == ["patient 2"]
+        assert found[node].equals(expected[node])
+    assert found.factual["x"].index.tolist() == ["patient 2"]
+    mixed = frame.assign(note="n").iloc[2]  # a column of objects
+    with pytest.warns(UserWarning, match="'note' is not used"):
+        assert scm.counterfactual(mixed, do={"x": 3.0}, seed=0)["y"].equals(expected["y"])
+    twice = pd.concat([frame.iloc[2], frame.iloc[2].iloc[:1]])
+    with pytest.raises(cg.EvidenceError, match="2 columns 'x'"):
+        scm.counterfactual(twice, do={"x": 3.0})
+
+
+def test_a_vector_may_come_as_its_columns():
+    graph = nx.DiGraph([("v", "y")])
+    scm = cg.SCM(
+        graph,
+        {"v": cg.Continuous(shape=(2,)), "y": cg.Continuous()},
+        {
+            "v": cg.mechanisms.Additive(),
+            "y": cg.mechanisms.Additive(),
+        },
+    )
+    random = np.random.default_rng(0)
+    v = random.normal(size=(50, 2))
+    frame = pd.DataFrame({"v_0": v[:, 0], "v_1": v[:, 1], "y": v.sum(1)})
+    scm.fit(frame, progress=False)
+    found = scm.counterfactual(frame.iloc[:3], do={"y": 0.0}, seed=0)
+    assert np.allclose(found["v"], v[:3])
