@@ -82,8 +82,9 @@ def fill_gaps(
         zeros, items = np.zeros(variable.event_shape), cast(list[object], list(array))
         rows = [zeros if gap else item for item, gap in zip(items, gaps.tolist(), strict=True)]
         array = as_array(rows, where=where)
-    array = np.array(array)  # what came in stays as it is
-    array[gaps] = _any_value(variable, array)
+    labelled = isinstance(variable, Categorical) and variable.labels is not None
+    array = np.array(array, dtype=object if labelled else None)  # what came in stays as it is
+    array[gaps] = _any_value(variable)
     return array, gaps
 
 
@@ -118,10 +119,9 @@ def _is_gap(item: object) -> bool:
     return item is None or type(item).__name__ in ("NAType", "NaTType")
 
 
-def _any_value(variable: Categorical | Continuous | Integer, array: Array) -> object:
+def _any_value(variable: Categorical | Continuous | Integer) -> object:
     if isinstance(variable, Categorical):
-        label = 0 if variable.labels is None else variable.labels[0]
-        return 0 if isinstance(label, str) and array.dtype != object else label
+        return 0 if variable.labels is None else variable.labels[0]
     lower = -np.inf if variable.lower is None else variable.lower
     upper = np.inf if variable.upper is None else variable.upper
     return min(max(0.0, lower), upper)

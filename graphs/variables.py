@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 
 from graphs.arrays import Array, as_array, as_numbers, as_rows, first_bad
+from graphs.declared import python_only
 from graphs.errors import DomainError
 from graphs.image import Image
 from graphs.integer import Integer
@@ -60,6 +61,7 @@ class Categorical(VariableBase):
     def __init__(
         self, /, *, categories: int | Sequence[str | int], ordered: bool = False, type: Literal["categorical"]
     ) -> None: ...
+    @python_only
     def __init__(self, /, *args: object, **data: object) -> None:
         """Declare the categories."""
         super().__init__(**by_name("Categorical", ("categories", "ordered"), args, data))
@@ -224,6 +226,7 @@ class Continuous(VariableBase):
         shape: Sequence[int] = (),
         type: Literal["continuous"],
     ) -> None: ...
+    @python_only
     def __init__(self, /, *args: object, **data: object) -> None:
         """Declare the bounds, the unit and the shape."""
         super().__init__(**by_name("Continuous", ("lower", "upper", "unit", "shape"), args, data))

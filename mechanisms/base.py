@@ -20,9 +20,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from pydantic import BaseModel
 from torch import Tensor, nn
 
+from graphs.declared import Declared
 from graphs.errors import MechanismError
 from graphs.variables import Categorical, Integer, Variable
 from mechanisms.linear_form import LinearForm
@@ -109,7 +109,7 @@ class Abducted:
     diagnostics: Mapping[str, Tensor] = field(default_factory=dict)
 
 
-class MechanismSpec(BaseModel, frozen=True, extra="forbid"):
+class MechanismSpec(Declared, frozen=True, extra="forbid"):
     """The options of a mechanism, as written in an SCM file; ``bind`` makes the mechanism.
 
     A spec is immutable and compares by value. Subclasses declare ``kind`` as a literal and their

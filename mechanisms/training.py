@@ -2,12 +2,14 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from graphs.declared import Declared
 
 __all__ = ["Training"]
 
 
-class Training(BaseModel):
+class Training(Declared):
     """Settings of the fitting loop for one node.
 
     Attributes:
@@ -22,8 +24,6 @@ class Training(BaseModel):
             float32 (float64 for tables) elsewhere.
         validation: share of rows held out for the fit report, taken from all rows by the seed.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     epochs: int = Field(default=100, ge=1)
     batch_size: int = Field(default=256, ge=1)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from graphs.errors import DomainError, ShapeError
+from graphs.errors import DomainError, ShapeError, SpecError
 from graphs.gaps import encode_gaps, fill_gaps
 from graphs.variables import Categorical, Continuous, Image, Integer, Variable
 from tests.graphs.strategies import variables
@@ -79,11 +79,16 @@ def test_properties(variable: Variable, shape: tuple[int, ...], dtype: str, word
         (lambda: Continuous(shape=(0,)), "greater than or equal to 1"),
         (lambda: Image(1, 0, 28), "greater than or equal to 1"),
         (lambda: Image(shape=(28, 28)), "required"),
-        (lambda: Continuous(low=0), "[Ee]xtra"),
+        (lambda: Image(28, 28), r"expected channels, height and width, .*got channels 28, height 28 alone"),
+        (lambda: Image(1, 28, width=28, shape=(1, 28, 28)), "or shape; got .* and shape"),
+        (lambda: Image(64, 64, 3), r"channels come first: \[3, 64, 64\].*got \[64, 64, 3\]"),
+        (lambda: Image(shape=[64, 64, 4]), r"channels come first: \[4, 64, 64\]"),
+        (lambda: Image(28, 30, 1), r"channels come first: \[1, 28, 30\]"),
+        (lambda: Continuous(low=0), "low: unknown option. Did you mean .lower."),
     ],
 )
 def test_bad_declarations(build: object, message: str) -> None:
-    with pytest.raises(ValidationError, match=message):
+    with pytest.raises(SpecError, match=message):
         build()
 
 

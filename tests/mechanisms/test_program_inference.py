@@ -5,12 +5,11 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from pydantic import ValidationError
 from torch.testing import assert_close
 
 import causalgen as cg
 from causalgen.testing import check_mechanism
-from graphs.errors import EvidenceError, MechanismError
+from graphs.errors import EvidenceError, MechanismError, SpecError
 from graphs.variables import Categorical, Continuous, Integer
 from mechanisms.distinct_rows import distinct_rows, rank_among_equals
 from mechanisms.program import Program
@@ -223,7 +222,7 @@ def test_options_are_written_and_read():
     ],
 )
 def test_bad_options(inference, message):
-    with pytest.raises(ValidationError, match=message):
+    with pytest.raises(SpecError, match=message):
         Program(program=hidden_cause, inference=inference)
 
 

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from pydantic import ValidationError
 from torch import Tensor
 
+from graphs.errors import SpecError
 from mechanisms.diffusion.anticausal import Anticausal
 from mechanisms.diffusion.classifier_free import ClassifierFree
 from mechanisms.diffusion.guidance import Guidance
@@ -385,5 +385,5 @@ def test_rows_do_not_depend_on_what_changes_in_other_rows(guidance):
     ],
 )
 def test_options_out_of_range(make, message):
-    with pytest.raises(ValidationError, match=message):
+    with pytest.raises(SpecError, match=message):
         make()

@@ -5,10 +5,9 @@ from collections.abc import Callable, Mapping
 
 import pytest
 import torch
-from pydantic import ValidationError
 from torch import Tensor
 
-from graphs.errors import CannotAbductError, MechanismError
+from graphs.errors import CannotAbductError, MechanismError, SpecError
 from mechanisms.diffusion.schedule import DDPMGrid, KarrasGrid, LogGrid
 from mechanisms.diffusion.solvers import BELM, DDIM, DDPM, Anchored, NoiseEstimate
 from tests.mechanisms.diffusion.exact import EVENT, World
@@ -290,5 +289,5 @@ def test_belm_refuses_a_latent_that_is_not_finite():
     ],
 )
 def test_options_out_of_range(make, message):
-    with pytest.raises(ValidationError, match=message):
+    with pytest.raises(SpecError, match=message):
         make()
