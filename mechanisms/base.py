@@ -109,7 +109,7 @@ class Abducted:
     diagnostics: Mapping[str, Tensor] = field(default_factory=dict)
 
 
-class MechanismSpec(Declared, frozen=True, extra="forbid"):
+class MechanismSpec(Declared, frozen=True):  # pyright: ignore[reportGeneralTypeIssues]
     """The options of a mechanism, as written in an SCM file; ``bind`` makes the mechanism.
 
     A spec is immutable and compares by value. Subclasses declare ``kind`` as a literal and their

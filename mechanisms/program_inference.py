@@ -13,7 +13,7 @@ __all__ = ["Importance", "Inference", "NUTS", "SVI"]
 _Count = Annotated[int, Field(ge=1, le=2**17)]
 
 
-class _Options(Declared, frozen=True, extra="forbid"):
+class _Options(Declared, frozen=True):  # pyright: ignore[reportGeneralTypeIssues]
     """Immutable options, closed to unknown names."""
 
 
