@@ -19,12 +19,15 @@ from graphs.arrays import as_numbers
 from graphs.errors import EvidenceError, PartialEvidenceError, ShapeError, UnknownNameError, near_misses
 from graphs.gaps import encode_gaps, fill_gaps
 from graphs.variables import Continuous, Image, Variable
+from mechanisms.extrapolation import warn_unseen
 from mechanisms.slabs import copy_column
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Evidence", "encode_evidence", "encode_partial", "read_pictures"]
+    from mechanisms.base import Mechanism
+
+__all__ = ["Evidence", "encode_evidence", "encode_partial", "read_pictures", "warn_far"]
 
 Evidence = Mapping[str, Any]
 """Node -> scalar, array, tensor, Series, PIL image, path of a picture or list of them; also a DataFrame, or a
@@ -100,6 +103,20 @@ def encode_partial(
         rows,
         index,
     )
+
+
+def warn_far(
+    values: Mapping[str, Tensor], missing: Mapping[str, Tensor], mechanisms: Mapping[str, Mechanism]
+) -> None:
+    """Warn of evidence far from what fitting saw: unseen categories, and numbers a whole range outside it.
+
+    Closer to the range, new rows of the same population are expected, and a warning would say nothing.
+    """
+    for node, value in values.items():
+        mechanism = mechanisms[node]
+        if (seen := mechanism.seen_range) is not None:
+            rows = ~missing[node] if node in missing else None
+            warn_unseen(value, seen, mechanism.variable, where=f"Evidence {node!r}", rows=rows, margin=1.0)
 
 
 def _encode(variable: Variable, value: Any, *, where: str) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:

@@ -17,7 +17,7 @@ from torch import Tensor
 from causalgen.abduction import Abduction
 from causalgen.arguments import whole_number
 from causalgen.engine import act, predict
-from causalgen.evidence import Evidence, encode_evidence, encode_partial
+from causalgen.evidence import Evidence, encode_evidence, encode_partial, warn_far
 from causalgen.inference.posterior import Completion
 from causalgen.interventions import interventions
 from causalgen.model import Model
@@ -97,6 +97,10 @@ class Ladder(Model):
             seed: of the draws.
             particles: a row, for missing values that have no exact posterior.
 
+        Warns:
+            ExtrapolationWarning: a category that fitting never saw, or a number further outside the range
+                that it saw than that range is wide.
+
         Raises:
             PartialEvidenceError: a missing value cannot be inferred; the message says why.
             EvidenceError: evidence of probability zero.
@@ -106,6 +110,7 @@ class Ladder(Model):
             num_samples = whole_number(num_samples, "num_samples, None for one draw,", least=1)
         particles, seed = whole_number(particles, "particles", least=1), chosen_seed(seed)
         values, missing, rows, index = encode_partial(evidence, self._variables, self.device)
+        warn_far(values, missing, self._world.mechanisms)
         if self._world.natural:
             raise InterventionError(
                 "This model was intervened on by a function of a natural value, which evidence does not "

@@ -151,8 +151,8 @@ class Mechanism(nn.Module, ABC):
         parents: its parents' variables, in declared order; empty for a root.
         abduction: how faithfully ``abduct`` recovers the noise, with these options.
         deterministic: True where abduction is one point, so that S draws are one.
-        seen_range: (2, *event) the least and the largest value that fitting saw, of a variable of numbers;
-            None before.
+        seen_range: what fitting saw: (2, *event) the least and the largest number, or (K,) bool, which
+            categories occurred; None before, for images, and in models saved without.
         chunk_rows: most rows the engine passes in one call, few enough for intermediate results to stay in a
             processor's cache; None for all rows at once.
     """
@@ -268,7 +268,9 @@ class Mechanism(nn.Module, ABC):
 
     def record_range(self, value: Tensor) -> None:
         """Called by the fitting loop with all rows, (N, *event): remember where they lie."""
-        if self.variable.type in ("continuous", "integer"):
+        if isinstance(self.variable, Categorical):
+            self.seen_range = torch.bincount(value, minlength=self.variable.size) > 0
+        elif self.variable.type in ("continuous", "integer"):
             self.seen_range = torch.stack(tuple(value.aminmax(dim=0)))
 
     def _load_from_state_dict(

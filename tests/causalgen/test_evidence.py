@@ -1,5 +1,7 @@
 """Evidence as users give it: kept as it was, and read the same in whatever form it comes."""
 
+import warnings
+
 import networkx as nx
 import numpy as np
 import pandas as pd
@@ -8,6 +10,7 @@ import torch
 
 import causalgen as cg
 from graphs.errors import DomainError
+from mechanisms.extrapolation import warn_unseen
 
 
 def test_evidence_stays_what_it_was_when_its_arrays_change(linear):
@@ -177,3 +180,60 @@ def test_a_vector_may_come_as_its_columns():
     scm.fit(frame, progress=False)
     found = scm.counterfactual(frame.iloc[:3], do={"y": 0.0}, seed=0)
     assert np.allclose(found["v"], v[:3])
+
+
+@pytest.fixture(scope="module")
+def clinic():
+    """ward -> bmi, fitted on two of three wards and bmi from 15 to 45."""
+    random = np.random.default_rng(0)
+    ward = random.choice(["a", "b"], 300)
+    bmi = np.clip(30 + 5 * (ward == "a") + 3 * random.normal(size=300), 15, 45)
+    scm = cg.SCM(
+        nx.DiGraph([("ward", "bmi")]),
+        {"ward": cg.Categorical(["a", "b", "c"]), "bmi": cg.Continuous()},
+        {"bmi": cg.mechanisms.Additive()},
+    )
+    return scm.fit({"ward": ward, "bmi": bmi}, progress=False), bmi
+
+
+def said(ask):
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        ask()
+    return [str(each.message) for each in found if each.category is cg.ExtrapolationWarning]
+
+
+def test_evidence_that_fitting_never_saw_warns_once(clinic, tmp_path):
+    scm, bmi = clinic
+    low, high = bmi.min(), bmi.max()
+    loaded = cg.SCM.from_pretrained(scm.save_pretrained(tmp_path / "model"))
+    for model in (scm, loaded):
+        (told,) = said(lambda m=model: m.abduct({"ward": "c", "bmi": 30.0}))
+        assert told.startswith(
+            "Evidence 'ward': row 0 is 'c', a category that fitting never saw; it saw 'a', 'b' (1"
+        )
+        (told,) = said(lambda m=model: m.counterfactual({"ward": ["a", "b"], "bmi": [30.0, 400.0]}, do={}))
+        assert told.startswith(
+            f"Evidence 'bmi': row 1 is 400, outside [{low:g}, {high:g}], the range seen in"
+        )
+        (told,) = said(lambda m=model: m.sample(2, do={"ward": "c"}))
+        assert told.startswith("Intervention on 'ward': row 0 is 'c', a category that fitting never saw")
+    assert not said(lambda: scm.abduct({"ward": ["a", "b"], "bmi": [low - 0.01 * low, high * 1.01]}))
+    assert not said(lambda: scm.abduct({"ward": [None, "b"], "bmi": [np.nan, 30.0]}))
+    assert not said(lambda: scm.abduct({"ward": ["b"], "bmi": [high + 0.9 * (high - low)]}))
+    assert said(lambda: scm.abduct({"ward": ["b"], "bmi": [high + 1.1 * (high - low)]}))
+    assert said(lambda: scm.abduct({"ward": ["b"], "bmi": [low - 1.1 * (high - low)]}))
+
+
+def test_models_saved_without_what_fitting_saw_load_and_do_not_warn(clinic):
+    scm, _ = clinic
+    for node in ("ward", "bmi"):
+        fresh = cg.SCM(scm.graph, scm.variables, {"bmi": cg.mechanisms.Additive()}).mechanisms[node]
+        older = {
+            name: each for name, each in scm.mechanisms[node].state_dict().items() if name != "seen_range"
+        }
+        fresh.load_state_dict(older)
+        assert fresh.fitted and fresh.seen_range is None
+        assert not said(
+            lambda made=fresh: warn_unseen(torch.tensor([2]), made.seen_range, made.variable, where="x")
+        )
