@@ -124,7 +124,7 @@ class Conditioning(nn.Module):
         value = parents[name][row].reshape(-1)[column - self.slices[name].start].item()
         raise DomainError(
             f"Parent {name!r}: row {row} is {value:g}, which is {context[row, column].abs().item():.1g} "
-            f"standard deviations from the mean in fitting; a network takes at most {FARTHEST:.0e}. Check its unit."
+            f"standard deviations from the mean in fitting; expected at most {FARTHEST:.0e}. Check its unit."
         )
 
     def _columns_of(self, name: str, parents: Mapping[str, Tensor]) -> Tensor:
