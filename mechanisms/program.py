@@ -107,10 +107,10 @@ class ProgramMechanism(Mechanism):
         self.program = load_program(spec.program) if isinstance(spec.program, str) else spec.program
         self.plan: Plan = plan_program(self.program, variable, parents)
         self.solver = ProgramSolver(self.program, self.plan, variable, self.parents)
+        self.deterministic = self.plan.determined
         if self.plan.how == "none":
             self.abduction = "none"
             return
-        self.deterministic = self.plan.determined
         self.restricts = not self.plan.surjective
         self.abduction = "exact" if self.deterministic else "posterior"
         # With one site, which is solved for or does not matter, every draw is from the posterior.
