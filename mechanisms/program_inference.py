@@ -16,9 +16,9 @@ class _Options(BaseModel, frozen=True, extra="forbid"):
 
 
 class Importance(_Options, frozen=True):
-    """Prior draws, weighted: for any program, and enough where evidence says little beyond the prior.
+    """Prior draws, weighted, and more draws where these say little: for any program.
 
-    The option ``particles`` of the mechanism says how many.
+    The option ``particles`` of the mechanism says how many come first.
     """
 
     kind: Literal["importance"] = "importance"
