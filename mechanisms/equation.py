@@ -209,9 +209,15 @@ class EquationMechanism(Mechanism):
         Raises:
             EvidenceError: no noise gives a row's value; the message names the row and the value.
         """
-        if self.restricts:
-            x = value.double()
-            self._refuse_unexplained(x, parents, self._explained(x, parents, None)[1])
+        if not self.restricts:
+            return
+        x = value.double()
+        fits: list[Tensor] = []
+        for rows in torch.arange(len(x), device=x.device).split(self.chunk_rows or max(1, len(x))):
+            some = {name: parents[name][rows] for name in self.parents}
+            fits.append(self._explained(x[rows], some, None)[1].expand(len(rows)))
+        if fits:
+            self._refuse_unexplained(x, parents, torch.cat(fits))
 
     def atomic(self, value: Tensor, parents: Parents) -> Tensor | None:
         """Of a real number: rows where it depends on no noise, or on noise of whole numbers alone."""
@@ -268,7 +274,7 @@ class EquationMechanism(Mechanism):
         values = {**parents, **noise}
         found = self.function(values)
         distance = (found - x).abs()
-        if isinstance(self.variable, Integer):
+        if not isinstance(self.variable, Continuous):
             return distance <= _slack(x)
         within = distance <= self.spec.tolerance * found.abs()
         if not bool(within.all()):  # the scale is at least the size, and takes longer to compute

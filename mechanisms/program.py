@@ -178,7 +178,7 @@ class ProgramMechanism(Mechanism):
             if self.single:
                 self._solved(value, parents, generator)
             else:
-                found = self._sampler(generator).run(value, parents, target=0.0)
+                found = self._sampler(generator, most=64).run(value, parents, target=0.0)
                 self._refuse_unexplained(value, found.explained, int(found.draws.amax()))
 
     def atomic(self, value: Tensor, parents: Parents) -> Tensor | None:
@@ -191,11 +191,13 @@ class ProgramMechanism(Mechanism):
             return None
         return torch.cat([atomic for _, atomic in self._weights(value, parents)])
 
-    def _sampler(self, generator: torch.Generator) -> ImportanceSampler:
+    def _sampler(self, generator: torch.Generator, most: int = 2**17) -> ImportanceSampler:
+        """Of prior draws, ``particles`` or at most some at first."""
+
         def prior(rows: int) -> Noise:
             return self.sample_noise(rows, generator=generator)
 
-        return ImportanceSampler(self.solver, prior, self.particles, generator)
+        return ImportanceSampler(self.solver, prior, min(self.particles, most), generator)
 
     def _infer(
         self, inference: SVI | NUTS, value: Tensor, parents: Parents, generator: torch.Generator
@@ -205,6 +207,8 @@ class ProgramMechanism(Mechanism):
         pilot = self.sample_noise(_PILOTS * len(first), generator=generator)
         some = {name: parents[name][first] for name in self.parents}
         posterior = self.solver.posterior(value[first], some, pilot)
+        if bool(posterior.atomic.any()):
+            raise CannotAbductError(_atom(int(first[posterior.atomic][0]), self.plan.last))
         explained = (posterior.pilot_weights > -torch.inf).any(0)
         if not bool(explained.all()):
             row = int(first[~explained][0])
@@ -274,6 +278,13 @@ class ProgramMechanism(Mechanism):
                 f"Row {row}: the program gives {x} for no noise, given the parents. Correct the evidence."
             )
         raise EvidenceError(_unexplained(row, value[row], draws, "widen the laws of the sites"))
+
+
+def _atom(row: int, last: str) -> str:
+    return (
+        f"Row {row}: in the program, some noise gives the value whatever its last site {last!r} is, so it "
+        "has a probability. Gradients do not find it: use inference: {kind: importance}."
+    )
 
 
 def _unexplained(row: int, value: Tensor, draws: int, remedy: str) -> str:

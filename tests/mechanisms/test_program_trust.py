@@ -191,7 +191,7 @@ def test_atoms_come_before_densities():
         return (standard("z") > 0) * standard("u")
 
     guided = bound(hidden_gate, parents={}, inference={"kind": "svi", "steps": 5})
-    with pytest.raises(CannotAbductError, match="Row 0: .*the value has a probability.*kind: importance"):
+    with pytest.raises(CannotAbductError, match="Row 0: .*it has a probability.*kind: importance"):
         guided.abduct(numbers(0.0), {}, generator=generator())
 
 
@@ -301,3 +301,17 @@ def test_equal_answers_for_equal_seeds():
     for name, leaf in one.noise.items():
         assert torch.equal(leaf, other.noise[name])
     assert torch.equal(one.log_weight, other.log_weight)
+
+
+def test_atoms_that_few_draws_meet():
+    """The gate is shut in one of 44 draws, and x = 0 says that it was."""
+
+    def rarely_shut(parents):
+        shut = standard("z") > 2
+        return torch.where(shut, 0.0, 1.0) * standard("u")
+
+    mechanism = bound(rarely_shut, parents={})
+    found = mechanism.abduct(torch.zeros(30).double(), {}, generator=generator())
+    assert bool((found.noise["z"] > 2).all())
+    expected = 1 - dist.Normal(0.0, 1.0).cdf(torch.tensor(2.0).double())
+    assert_close(found.log_weight.exp().mean(), expected, rtol=0.1, atol=0)
