@@ -258,6 +258,16 @@ class Continuous(VariableBase):
         """
         array = as_rows(as_numbers(value, where=where), self.shape, where=where)
         rows = np.array(array, dtype=np.float64, order="C", copy=copy or None)
+        if (
+            array.dtype.kind in "iu"
+            and array.dtype.itemsize == 8
+            and (rows.astype(array.dtype) != array).any()
+        ):
+            index = first_bad(rows.astype(array.dtype) != array)
+            raise DomainError(
+                f"{where}: row {index[0]} is {array[index]}, a whole number beyond 2**53 that float64 cannot "
+                "hold exactly."
+            )
         if rows.size == 0:
             return rows
         low, high = rows.min(), rows.max()  # both are NaN if anything is

@@ -132,7 +132,7 @@ def test_bad_interventions_are_one_clear_error(pictures, do, error, words):
 
 def test_numbers_of_draws_are_checked(linear):
     scm, _ = linear
-    with pytest.raises(cg.EvidenceError, match="n = 0"):
+    with pytest.raises(cg.EvidenceError, match="sample: n, .* at least 1, got 0"):
         scm.sample(0)
     with pytest.raises(cg.EvidenceError, match="num_samples"):
         scm.abduct({"x": 0.0, "y": 0.0, "z": 0.0, "w": 0.0}, num_samples=0)
