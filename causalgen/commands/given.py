@@ -19,7 +19,7 @@ from graphs.errors import DataError, EvidenceError
 
 __all__ = ["read_evidence"]
 
-_PICTURES = (".png", ".jpg", ".jpeg", ".bmp")
+_PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 
 
 def read_evidence(source: str | None, scm: SCM, typed: Collection[str]) -> dict[str, Any]:

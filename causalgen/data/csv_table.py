@@ -147,7 +147,8 @@ def _parser(variable: Variable, where: str) -> Callable[[str], object]:
 
 
 def _label_parser(labels: Sequence[str | int], where: str) -> Callable[[str], object]:
-    written: dict[str, object] = {"": None} | {str(label): label for label in labels}
+    written: dict[str, object] = {"": None}
+    written |= {str(label): label for label in labels}
     if len({str(label) for label in labels}) < len(labels):
         raise DataError(f"{where}: some labels are written alike in a CSV file: {list(labels)}. Rename them.")
     numbers = {float(label): label for label in labels if isinstance(label, int)}

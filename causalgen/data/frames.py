@@ -6,7 +6,7 @@ A file is read by what its variables say (``csv_table``, ``parquet_table``); a f
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from math import prod
@@ -25,7 +25,7 @@ from graphs.variables import Image, Variable
 if TYPE_CHECKING:
     from pandas import DataFrame  # slow to import, and only tables need it
 
-__all__ = ["file_columns", "frame_columns", "present_columns"]
+__all__ = ["file_columns", "frame_columns", "part_names", "present_columns"]
 
 CSV_ENDINGS = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
 PARQUET_ENDINGS = (".parquet", ".pq")
@@ -92,19 +92,15 @@ def present_columns(
         DataError: no such file, it is no table, or a column misspells one that is wanted.
     """
     header = _header(path)
-    spread = {part for name, variable in known.items() for part in _parts(name, variable)}
-    strange = [name for name in header if name not in known and name not in spread and name]
+    parts = {name: _parts(name, variable, header, known) for name, variable in known.items()}
+    meant = {each for name, its in parts.items() for each in (name, *its)}
+    strange = [name for name in header if name and name not in meant]
     found = {
         name: variable
         for name, variable in wanted.items()
-        if name in header or set(_parts(name, variable)) & set(header)
+        if name in header or not set(parts[name]).isdisjoint(header)
     }
-    absent = [
-        each
-        for name, variable in wanted.items()
-        if name not in found
-        for each in (name, *_parts(name, variable))
-    ]
+    absent = [each for name in wanted if name not in found for each in (name, *parts[name])]
     for name, near in near_misses(strange, absent):
         raise DataError(
             f"Column {name!r} of {path.name} means no node; {near!r}, which it looks like, has no column. "
@@ -121,15 +117,16 @@ def frame_columns(
     Raises:
         DataError: a column that is missing or there twice.
     """
-    _needed(list(frame.columns), variables, names, told)
-    return {node: _column(frame, variable, names[node], told) for node, variable in variables.items()}
+    needed = _needed(list(frame.columns), variables, names, told)
+    return {
+        node: _column(frame, variable, needed[node], names[node], told)
+        for node, variable in variables.items()
+    }
 
 
-def _column(frame: DataFrame, variable: Variable, name: str, told: str) -> object:
-    if name not in frame.columns:
-        parts = [
-            as_numbers(_cells(frame, part), where=f"Column {part!r}{told}") for part in _parts(name, variable)
-        ]
+def _column(frame: DataFrame, variable: Variable, columns: Sequence[str], name: str, told: str) -> object:
+    if columns != [name]:
+        parts = [as_numbers(_cells(frame, part), where=f"Column {part!r}{told}") for part in columns]
         return np.stack(parts, axis=-1)
     values = _cells(frame, name)
     if values.dtype == object or isinstance(variable, Image):
@@ -154,10 +151,23 @@ def _unpacked(items: list[object]) -> list[object]:
     ]
 
 
-def _parts(name: str, variable: Variable) -> list[str]:
+def part_names(name: str, count: int, others: Collection[str]) -> list[str]:
+    """The columns of a vector's numbers: ``name_0`` .., or ``name[0]`` .. where one of these means another.
+
+    >>> part_names("v", 2, ["v", "v_1"])
+    ['v[0]', 'v[1]']
+    """
+    plain = [f"{name}_{index}" for index in range(count)]
+    return plain if set(plain).isdisjoint(others) else [f"{name}[{index}]" for index in range(count)]
+
+
+def _parts(name: str, variable: Variable, header: Collection[object], others: Collection[str]) -> list[str]:
+    """The columns that a variable may be spread over, as far as a header tells; none where it is no vector."""
     if len(variable.event_shape) != 1 or variable.type != "continuous":
         return []
-    return [f"{name}_{index}" for index in range(prod(variable.event_shape))]
+    count = prod(variable.event_shape)
+    bracketed = [f"{name}[{index}]" for index in range(count)]
+    return bracketed if set(bracketed) & set(header) else part_names(name, count, others)
 
 
 def _needed(
@@ -168,7 +178,7 @@ def _needed(
     counts = Counter(header)
     for node, variable in variables.items():
         name = names[node]
-        parts = _parts(name, variable)
+        parts = _parts(name, variable, counts, names.values())
         if name in counts:
             needed[node] = [name]
         elif parts and all(part in counts for part in parts):

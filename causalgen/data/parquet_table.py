@@ -47,7 +47,7 @@ def read_parquet(
         variables: by node.
 
     Raises:
-        DataError: a number that float64 cannot hold exactly.
+        DataError: dates where numbers should be, or a whole number that float64 cannot hold exactly.
     """
     import pyarrow
     import pyarrow.parquet
@@ -77,6 +77,8 @@ def _exact(series: Any, arrow_type: Any, variable: Variable, where: str) -> Any:
 
     if variable.type == "image" or getattr(variable, "labels", None) is not None:
         return series
+    if pyarrow.types.is_temporal(arrow_type):
+        raise DataError(f"{where}: expected numbers, got dates or times ({arrow_type}). Convert them first.")
     whole = pyarrow.types.is_integer(arrow_type)
     if not whole and not pyarrow.types.is_decimal(arrow_type):
         return series

@@ -7,7 +7,8 @@
     "mnist:DIR", "mnist:DIR:test"   MNIST as torchvision keeps it
     "morphomnist:DIR" (":test")     Morpho-MNIST, as published or as `causalgen data morphomnist` writes it
 
-A variable of shape (k,) is one column of k numbers each, or the k columns ``name_0`` .. ``name_{k-1}``.
+A variable of shape (k,) is one column of k numbers each, or the k columns ``name_0`` .. ``name_{k-1}``,
+or ``name[0]`` .. where another variable has such a name.
 Row numbers in messages count data rows from 0.
 """
 

@@ -279,7 +279,7 @@ def parse_number(text, whole):
     if text in GAPS:
         return None
     try:
-        if not text.isascii() or "_" in text:
+        if not text.isascii() or re.search(r"[_\s]", text):
             raise InvalidOperation
         number = Decimal(text)
     except InvalidOperation:
@@ -383,7 +383,7 @@ def test_malformed_csv_files(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(1, 9))
+@pytest.mark.parametrize("seed", range(1, 5))
 def test_many_malformed_csv_files(tmp_path, seed):
     check_csv_files(tmp_path, seed, 1000)
 
@@ -484,10 +484,12 @@ def check_parquet_files(folder, seed, count):
             if absent := [name for name in variables if name not in table.column_names]:
                 return [[f"no column {name!r}"] for name in absent]
             if not table.num_rows:
-                return [["no rows"]]
+                return [["no rows"], ["dates"]]
             values, wrong = {}, []
             for name, variable in variables.items():
                 column = values[name] = []
+                if pa.types.is_temporal(table.column(name).type):
+                    wrong.append([f"Column {name!r}", "dates"])
                 for item in table.column(name).to_pylist():
                     try:
                         column.append(parse_item(item, variable))
@@ -504,6 +506,6 @@ def test_malformed_parquet_files(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(1, 9))
+@pytest.mark.parametrize("seed", range(1, 5))
 def test_many_malformed_parquet_files(tmp_path, seed):
     check_parquet_files(tmp_path, seed, 500)
