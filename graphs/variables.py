@@ -194,8 +194,9 @@ class Continuous(VariableBase):
     array([2.])
 
     Attributes:
-        lower: least value, itself allowed; None for no bound.
-        upper: largest value, itself allowed; None for no bound.
+        lower: least value, itself allowed, though a ``flow`` takes only values inside its bounds; None
+            for no bound.
+        upper: largest value, likewise.
         unit: of the data, for people.
         shape: of one value; () is a scalar.
     """
