@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 
-import numpy as np
 from torch import Tensor
 
 from graphs.errors import ExtrapolationWarning
@@ -34,7 +33,7 @@ def warn_unseen(
         rows: (N,) bool, which rows count; all where None.
         margin: how far beyond the range a number may lie, in widths of the range.
     """
-    if seen is None or _all_within(value, seen, margin):
+    if seen is None:
         return
     if isinstance(variable, Categorical):
         outside = ~seen[value]
@@ -54,17 +53,6 @@ def warn_unseen(
         ExtrapolationWarning,
         stacklevel=2,
     )
-
-
-def _all_within(value: Tensor, seen: Tensor, margin: float) -> bool:
-    """Whether a glance tells so, as it does for most; numpy compares small arrays faster than torch."""
-    if not seen.is_floating_point():
-        return bool(seen.all())
-    if value.ndim != 1 or not value.is_cpu or not len(value):
-        return False
-    low, high = seen.tolist()
-    numbers, reach = value.numpy(), margin * (high - low)
-    return bool(low - reach <= np.min(numbers) and np.max(numbers) <= high + reach)
 
 
 def _told(value: Tensor, seen: Tensor, event: list[int], variable: Variable, at: str) -> str:
