@@ -187,6 +187,10 @@ class Model:
                 mechanism.load_state_dict(dict(states.get(node, {})))
             except RuntimeError as error:
                 raise CheckpointError(f"Weights of node {node!r} in {name} do not fit it: {error}") from error
+            if bad := mechanism.non_finite():
+                raise CheckpointError(
+                    f"Weights of node {node!r} in {name} are no numbers: {bad}. Fit the node again."
+                )
         return scm
 
     def save_pretrained(self, folder: Path | str, *, card: str | None = None) -> Path:
@@ -194,13 +198,17 @@ class Model:
 
         Raises:
             NotFittedError: a mechanism has not been fitted.
-            CheckpointError: the folder cannot be written, or holds something else.
+            CheckpointError: the folder cannot be written, or holds something else; or weights are not finite.
             MechanismError: a mechanism that no file can say.
         """
         for node, mechanism in self.mechanisms.items():
             if not mechanism.fitted:
                 raise NotFittedError(
                     f"Node {node!r} has not been fitted: nothing to save. Call scm.fit(data)."
+                )
+            if bad := mechanism.non_finite():
+                raise CheckpointError(
+                    f"Weights of node {node!r} are no numbers: {bad}. Nothing was saved; fit the node again."
                 )
         states = {node: mechanism.state_dict() for node, mechanism in self.mechanisms.items()}
         save_folder(folder, self.to_yaml(), states, card)

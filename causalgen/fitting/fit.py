@@ -27,7 +27,7 @@ from causalgen.fitting.run_folder import RunFolder
 from causalgen.fitting.runtime import AcceleratedRuntime, LocalRuntime, Runtime
 from causalgen.fitting.training_loop import Rows, TrainingLoop
 from causalgen.seeds import keyed_generator, keyed_seed, seed_layers
-from graphs.errors import DataError
+from graphs.errors import DataError, MechanismError
 from mechanisms.base import Mechanism
 
 __all__ = ["FitReport", "NodeReport", "fit_mechanism"]
@@ -140,6 +140,11 @@ class _NodeFit:
                 loss = loop.run(bar, self.folder, checkpoint_seconds)
             self.mechanism.mark_fitted()
             seconds, steps = loop.seconds, loop.total
+        if bad := self.mechanism.non_finite():
+            raise MechanismError(
+                f"Fitting node {self.name!r} did not give numbers: {bad}. Look for outliers in it and "
+                "its parents, or change their units."
+            )
         report = self._report(steps, seconds, loss)
         if self.folder is not None:
             self.folder.finish(self.mechanism.state_dict(), report.to_dict())
