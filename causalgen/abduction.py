@@ -12,6 +12,7 @@ from causalgen.contrasts import Contrast
 from causalgen.engine import abduct, act, predict
 from causalgen.inference.distributions import Posterior
 from causalgen.inference.posterior import Completion
+from causalgen.inference.resampling import pooled_effective_sample_size, systematic, warn_of_few
 from causalgen.interventions import Intervention, interventions
 from causalgen.nested import (
     answer_worlds,
@@ -23,6 +24,7 @@ from causalgen.nested import (
 )
 from causalgen.provenance import trace_provenance
 from causalgen.results import Counterfactual
+from causalgen.seeds import keyed_generator
 from causalgen.targets import check_targets
 from causalgen.world import World
 from graphs.errors import InterventionError
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["Abduction"]
+
+_FEW = 50
+"""Effective sample size below which a mechanism's own weighted draws are rough."""
 
 
 class Abduction:
@@ -57,6 +62,8 @@ class Abduction:
         self._world, self._variables, self._evidence = world, variables, evidence
         self._rows, self._samples, self._index = rows, samples, index
         self._abducted: dict[str, Abducted] = {}
+        self._lineages: dict[str, Tensor] = {}
+        self._effective: dict[str, Tensor] = {}
         self.seed = seed
 
     @property
@@ -69,16 +76,28 @@ class Abduction:
         """The noise of every node, B rows where the evidence determines it, S * B where it was drawn."""
         return self._noise(self._variables)
 
+    def noise_of(self, node: str) -> Noise:
+        """One node's noise; see ``noise``."""
+        (known,) = check_targets([node], self._variables)
+        return self._noise([known])[known]
+
     @property
     def weights(self) -> Tensor:
-        """(S, B) of the samples, summing to 1 over S; all equal unless a mechanism weighs its noise."""
-        self._noise(self._variables)
-        return self._weights(self._variables, self._rows)
+        """(S, B) of the samples, summing to 1 over S: all equal, since weighted draws are resampled."""
+        return self._equal_weights(self._rows)
 
     @property
     def effective_sample_size(self) -> Tensor:
-        """(B,) of the particles that inferred missing values; infinite where inference is exact."""
-        return self._evidence.effective_sample_size
+        """(B,) the least of all weighted draws: particles of missing values, and mechanisms' own draws.
+
+        Infinite where nothing is weighted: inference is exact.
+        """
+        self._noise(
+            node
+            for node, mechanism in self._world.mechanisms.items()
+            if not mechanism.deterministic and mechanism.abduction != "none"
+        )
+        return torch.stack([self._evidence.effective_sample_size, *self._effective.values()]).amin(0)
 
     def posterior(self, node: str) -> Posterior:
         """The distribution of a node given the evidence of each row.
@@ -152,9 +171,11 @@ class Abduction:
             seed=self.seed,
             index=self._index if rows == self._rows else None,
             factual={node: factual[node] for node in wanted},
+            missing={node: drawn[node] for node in wanted if node in drawn},
             do={node: each.text for node, each in asked.items()},
             noise=noise,
-            weights=self._weights(needed, rows),
+            weights=self._equal_weights(rows),
+            lineages=self._used_lineages(needed, used, rows),
         )
 
     def worlds(
@@ -208,11 +229,7 @@ class Abduction:
         """
         does = named_worlds(do, versus, worlds)
         found = self.worlds(does, targets=targets, only=("do", "versus"), clip=clip)
-        return Contrast(found["do"], found["versus"], self.shared_weights(found["do"].rows))
-
-    def shared_weights(self, rows: int) -> Tensor:
-        """(S, rows) of the samples, by all noise that questions have needed so far."""
-        return self._weights(self._abducted, rows)
+        return Contrast(found["do"], found["versus"])
 
     def _noise(self, nodes: Iterable[str]) -> dict[str, Noise]:
         wanted = list(nodes)
@@ -226,7 +243,7 @@ class Abduction:
     def _recover(self, nodes: Collection[str]) -> dict[str, Abducted]:
         """Nodes' noise from their values and their parents'."""
         read = {name for node in nodes for name in (node, *self._world.graph.parents(node))}
-        return abduct(
+        found = abduct(
             self._world,
             self._evidence.values(read),
             nodes,
@@ -234,6 +251,47 @@ class Abduction:
             seed=self.seed,
             rows=self._rows,
         )
+        return {node: self._equalised(node, each) for node, each in found.items()}
+
+    def _equalised(self, node: str, found: Abducted) -> Abducted:
+        """A node's weighted draws as draws of equal weight.
+
+        Given all values the noises of the nodes are independent, so each node is resampled by itself. Where
+        a parent was missing, its draw has met the node's likelihood already, and the weight, which is that
+        likelihood once more, does not count again.
+        """
+        samples, rows = self._samples or 1, self._rows
+        if found.log_weight is None or len(found.log_weight) != samples * rows:
+            return found
+        log_weights = found.log_weight.double().view(samples, rows)
+        counted = torch.zeros(rows, dtype=torch.bool, device=log_weights.device)
+        for name in (node, *self._world.graph.parents(node)):
+            if (missing := self._evidence.missing.get(name)) is not None:
+                counted = counted | missing
+        log_weights = log_weights.masked_fill(counted, 0.0)
+        within = found.diagnostics.get("effective_sample_size")
+        effective = pooled_effective_sample_size(
+            log_weights, None if within is None else within.view(samples, rows)
+        )
+        self._effective[node] = effective
+        kind = self._world.mechanisms[node].spec.kind
+        warn_of_few(
+            effective,
+            _FEW,
+            f"Abduction of {node!r} ({kind})",
+            "give the mechanism more particles, or another inference, such as svi.",
+        )
+        if samples == 1:
+            return Abducted(found.noise, None, found.diagnostics)
+        generator = keyed_generator(self.seed, "resample", node, device=log_weights.device)
+        uniform = torch.rand(rows, generator=generator, dtype=torch.float64, device=log_weights.device)
+        chosen = systematic(log_weights.softmax(0), uniform, samples)
+        own = torch.arange(samples, device=chosen.device)[:, None]
+        chosen = torch.where(counted, own, chosen)
+        self._lineages[node] = chosen
+        places = (chosen * rows + torch.arange(rows, device=chosen.device)).flatten()
+        figures = {name: each[places] for name, each in found.diagnostics.items()}
+        return Abducted(found.noise.rows(places), None, figures)
 
     def _drawn(self, node: str) -> Abducted:
         """The noise by which a node's missing values were drawn; recovered in the other rows."""
@@ -245,17 +303,22 @@ class Abduction:
         leaves = dict(found.noise)
         for index, noise in drawn:
             leaves = {name: leaf.index_copy(0, index, noise[name].to(leaf)) for name, leaf in leaves.items()}
-        return Abducted(Noise(found.noise.n, leaves), found.log_weight, found.diagnostics)
+        return Abducted(Noise(found.noise.n, leaves), None, found.diagnostics)
 
-    def _weights(self, nodes: Iterable[str], rows: int) -> Tensor:
-        """(S, rows) from the mechanisms' own weights."""
+    def _equal_weights(self, rows: int) -> Tensor:
         samples = self._samples or 1
-        found = [self._abducted[node].log_weight for node in nodes]
-        drawn = [each for each in found if each is not None and len(each) == samples * self._rows]
-        total = torch.zeros(samples, 1, dtype=torch.float64)
-        for log_weight in drawn:
-            total = total + log_weight.double().cpu().view(samples, self._rows)
-        return total.softmax(0).expand(samples, rows)
+        return torch.full((1, 1), 1 / samples, dtype=torch.float64).expand(samples, rows)
+
+    def _used_lineages(self, needed: Iterable[str], used: Iterable[str], rows: int) -> list[Tensor]:
+        """Distinct lineages, (S, rows), of the noise and of the missing values that an answer used."""
+        found = [self._lineages[node] for node in needed if node in self._lineages]
+        drawn = [self._evidence.lineage(node) for node in used if node in self._evidence.missing]
+        distinct: list[Tensor] = []
+        for lineage in [*found, *(each for each in drawn if each is not None)]:
+            if not any(torch.equal(lineage, each) for each in distinct):
+                distinct.append(lineage)
+        samples = self._samples or 1
+        return [each if each.shape[1] == rows else each.expand(samples, rows) for each in distinct]
 
     def _widen_value(self, value: Tensor, rows: int) -> Tensor:
         """One row's value, or S draws of it, for each of ``rows`` values in ``do``."""

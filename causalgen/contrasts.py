@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from causalgen.results import Counterfactual
 from graphs.errors import EvidenceError, UnknownNameError
@@ -28,10 +27,9 @@ class Contrast(Mapping[str, Any]):
     Attributes:
         one: the world under ``do``.
         other: the world under ``versus``.
-        weights: (S, B) of the samples, where the abduction weighs them.
     """
 
-    def __init__(self, one: Counterfactual, other: Counterfactual, weights: Tensor | None = None) -> None:
+    def __init__(self, one: Counterfactual, other: Counterfactual) -> None:
         """Compare two answers of one abduction.
 
         Raises:
@@ -44,7 +42,7 @@ class Contrast(Mapping[str, Any]):
                 "A contrast compares worlds of one abduction, row by row; these differ in evidence or in "
                 f"(rows, samples, seed): {shapes[0]} and {shapes[1]}. Ask both with one scm.abduct(...)."
             )
-        self.one, self.other, self.weights = one, other, weights
+        self.one, self.other = one, other
         self._nodes = shared
 
     def __getitem__(self, node: str) -> Any:
@@ -75,12 +73,23 @@ class Contrast(Mapping[str, Any]):
         }
         return type(one)(columns, index=one.index)
 
+    def summary(self) -> pd.DataFrame:
+        """Mean, standard deviation and quantiles of each difference; see ``Counterfactual.summary``.
+
+        Of a categorical node: the probability that the worlds differ.
+        """
+        from causalgen.summaries import summarise_contrast
+
+        return summarise_contrast(self)
+
     def __repr__(self) -> str:
-        """Both interventions, counts and nodes."""
+        """Both interventions, counts and nodes; then mean and spread of each node's first rows."""
+        from causalgen.summaries import contrast_text
+
         draws = "" if self.one.samples is None else f"{self.one.samples} samples x "
         return (
             f"Contrast({_say(self.one)} against {_say(self.other)}, {draws}{self.one.rows} rows: "
-            f"{', '.join(self._nodes)})"
+            f"{', '.join(self._nodes)})\n{contrast_text(self)}"
         )
 
 

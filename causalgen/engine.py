@@ -153,9 +153,11 @@ def predict(
             values[node], changed[node] = before, False
             continue
         parents = {name: values[name] for name in names}
-        drawn = noise.get(origin) if world.keeps_noise(node) else None
+        own = world.keeps_noise(node)
+        drawn = noise.get(origin) if own else None
         if drawn is None:
-            drawn = prior_noise(ready(world, node), origin, rows * samples, seed)
+            purpose = "prior" if own else "intervention"
+            drawn = prior_noise(ready(world, node), origin, rows * samples, seed, purpose)
         if not drawn.leaves:  # no noise: samples do not differ by it
             drawn = Noise(rows)
         value, recomputed[node] = _generate(world, node, parents, drawn, stale, before, rows)

@@ -43,6 +43,7 @@ class Fed(Mechanism):
     """
 
     rows: Tensor
+    chunk_rows = None  # its rows are all there already, and there are as many as the world has
 
     def __init__(self, variable: Variable, rows: Tensor, provenance: NDArray[np.object_]) -> None:
         super().__init__(Constant(), variable, {})

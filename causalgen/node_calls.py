@@ -1,14 +1,15 @@
 """What is asked of one node's mechanism: in blocks of rows, with keyed draws, and errors that name the node.
 
-Noise is keyed by seed, step, node and block of rows: targets and the order of queries do not matter. Callers
-switch gradients off, once for all nodes.
+Noise is keyed by seed, purpose, node and block of rows: targets and the order of queries do not matter, and
+what an intervention draws is independent of the node's own noise. Callers switch gradients off, once for all
+nodes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
-from typing import NoReturn
+from typing import Literal, NoReturn
 
 import torch
 from torch import Tensor
@@ -72,13 +73,28 @@ def generate_rows(
         _raise_named(node, error)
 
 
-def prior_noise(mechanism: Mechanism, node: str, n: int, seed: int) -> Noise:
-    """n rows of a node's noise, keyed by seed, node and block of rows."""
+def prior_noise(
+    mechanism: Mechanism,
+    node: str,
+    n: int,
+    seed: int,
+    purpose: Literal["prior", "intervention"] = "prior",
+) -> Noise:
+    """n rows of a node's noise, keyed by seed, purpose, node and block of rows.
+
+    Args:
+        mechanism: of the node.
+        node: its name.
+        n: rows.
+        seed: of all draws.
+        purpose: "prior" for the node's own noise, "intervention" for what takes its place: the two are
+            independent.
+    """
     size = mechanism.chunk_rows or _BLOCK
     parts = (
         mechanism.sample_noise(
             min(size, n - start),
-            generator=keyed_generator(seed, "prior", node, start // size, device=mechanism.device),
+            generator=keyed_generator(seed, purpose, node, start // size, device=mechanism.device),
         )
         for start in range(0, n, size)
     )

@@ -7,6 +7,8 @@ approximate     recomputed from noise recovered approximately, as by inverting a
 inferred        drawn from its posterior, being missing in the evidence; or recomputed from such values
 prior           drawn from the model: no evidence bears on it
 interventional  set by the intervention
+
+A value is *determined* where no other seed would give another one: no noise behind it was drawn.
 """
 
 from __future__ import annotations
@@ -35,17 +37,30 @@ _NAMES = np.array(_ORDER, dtype=object)
 _SET = _ORDER.index("interventional")
 
 
+_DRAWN = ("posterior", "inferred", "prior")
+
+_Trace = Callable[[], tuple[Mapping[str, _Code], Mapping[str, _Code]]]
+"""Gives the places in the order, by node, and 1 where a value depends on a draw."""
+
+
 class ProvenanceTable(Mapping[str, NDArray[np.object_]]):
     """Provenance by node, (B,) strings; traced, and spelled out, when asked for."""
 
-    def __init__(self, trace: Callable[[], Mapping[str, _Code]], nodes: Iterable[str], rows: int) -> None:
+    def __init__(self, trace: _Trace, nodes: Iterable[str], rows: int) -> None:
         """Made by ``trace_provenance``; codes count in the order of the module's list."""
         self._trace, self._nodes, self._rows = trace, tuple(nodes), rows
 
     @cached_property
+    def _traced(self) -> tuple[Mapping[str, _Code], Mapping[str, _Code]]:
+        return self._trace()
+
+    @property
     def _codes(self) -> Mapping[str, _Code]:
-        codes = self._trace()
-        return {node: codes[node] for node in self._nodes}
+        return self._traced[0]
+
+    def determined(self, node: str) -> NDArray[np.bool_]:
+        """(B,) whether no other seed would give the row another value."""
+        return _spread(self._traced[1][node], self._rows).numpy() == 0
 
     def __getitem__(self, node: str) -> NDArray[np.object_]:
         """How each row of the node was obtained."""
@@ -65,7 +80,7 @@ class ProvenanceTable(Mapping[str, NDArray[np.object_]]):
 
     def only(self, nodes: Iterable[str]) -> ProvenanceTable:
         """That of some nodes."""
-        return ProvenanceTable(lambda: self._codes, nodes, self._rows)
+        return ProvenanceTable(lambda: self._traced, nodes, self._rows)
 
 
 def trace_provenance(
@@ -89,11 +104,12 @@ def trace_provenance(
         drawn: of nodes missing in the evidence, in which rows, (B,) bool, the value was "inferred" or drawn
             from its "prior".
     """
-    return ProvenanceTable(
-        lambda: _traced(world, prediction, abducted, rows, samples, fed or {}, drawn or {}),
-        prediction.values,
-        rows,
-    )
+
+    def trace() -> tuple[Mapping[str, _Code], Mapping[str, _Code]]:
+        codes = _traced(world, prediction, abducted, rows, samples, fed or {}, drawn or {})
+        return codes, _undetermined(world, prediction, abducted, rows, samples, fed or {}, drawn or {})
+
+    return ProvenanceTable(trace, prediction.values, rows)
 
 
 def _traced(
@@ -126,6 +142,40 @@ def _traced(
         again = _any_sample(prediction.recomputed[node], rows, samples)
         codes[node] = _choose(again, weakest, given.get(origin, 0), rows)
     return codes
+
+
+def _undetermined(
+    world: World,
+    prediction: Prediction,
+    abducted: Collection[str],
+    rows: int,
+    samples: int,
+    fed: Mapping[str, NDArray[np.object_]],
+    drawn: Mapping[str, Mapping[str, Tensor]],
+) -> dict[str, _Code]:
+    """1 where a draw went into the value; as certain for what was set as for anything else."""
+    codes: dict[str, _Code] = {}
+    missing = {node: _code_of(sources, rows).clamp(max=1) for node, sources in drawn.items()}
+    for node in prediction.values:
+        if node in fed:
+            codes[node] = torch.from_numpy(np.isin(fed[node], _DRAWN)).to(torch.uint8)
+            continue
+        origins = {world.origin(node), *map(world.origin, world.graph.parents(node))}
+        evidence = [missing[name] for name in origins & missing.keys() if node not in world.touched]
+        above = [codes[name] for name in world.graph.parents(node)]
+        anew = _weakest([int(_draws_noise(world, node, abducted)), *above, *evidence])
+        again = _any_sample(prediction.recomputed[node], rows, samples)
+        codes[node] = _choose(again, anew, missing.get(world.origin(node), 0), rows)
+    return codes
+
+
+def _draws_noise(world: World, node: str, abducted: Collection[str]) -> bool:
+    """Whether a recomputed node's noise is a draw: of its posterior, or of its prior."""
+    mechanism = world.mechanisms[node]
+    if world.keeps_noise(node) and world.origin(node) in abducted:
+        return not mechanism.deterministic
+    generator = torch.Generator(mechanism.device).manual_seed(0)
+    return bool(mechanism.sample_noise(1, generator=generator).leaves)
 
 
 def _code_of(sources: Mapping[str, Tensor], rows: int) -> Tensor:

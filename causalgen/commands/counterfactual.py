@@ -2,8 +2,9 @@
 
 OUT/picture.png       the evidence, and each world below it (of a table: one picture in each world's folder)
 OUT/result.json       what was asked, and every world's values and provenance
-OUT/<world>/          its table and images
-OUT/factual/          the evidence in the same form
+OUT/<world>/          its table and images, and with several samples their summary
+OUT/factual/          what was observed, in the same form
+OUT/inferred/         where the evidence has gaps: what was drawn in their place, and its summary
 """
 
 from __future__ import annotations
@@ -24,13 +25,14 @@ from causalgen.commands.common import (
 from causalgen.commands.given import read_evidence
 from causalgen.drawing.plots import plot_worlds
 from causalgen.results import Counterfactual
-from causalgen.saving.export import describe_draws, figure_png, table_files
+from causalgen.saving.export import describe_draws, evidence_files, figure_png, summary_files, table_files
 from causalgen.saving.result_folder import check_result_folder, write_result
+from causalgen.summaries import inferred_texts, node_texts, undetermined_nodes
 from graphs.errors import InterventionError
 
 __all__ = ["run_counterfactual"]
 
-_SHOWN_ROWS, _PICTURE_ROWS = 4, 10
+_PICTURE_ROWS = 10
 
 
 def run_counterfactual(
@@ -64,21 +66,40 @@ def run_counterfactual(
         told | {"worlds": {text: describe_draws(world) for text, world in worlds.items()}},
     )
     out_console = console()
-    if absent := [node for node in scm.variables if node not in known]:
-        out_console.print(f"Not in the evidence, so inferred: {', '.join(absent)}.")
+    for line in _inferred(next(iter(worlds.values()))):
+        out_console.print(line)
     for text, world in worlds.items():
         out_console.print(f"do({text})  {_values(world)}")
     out_console.print(str(out.resolve()))
+
+
+def _inferred(world: Counterfactual) -> Iterator[str]:
+    """What the evidence lacks, in how many rows, and what was drawn in its place."""
+    texts = inferred_texts(world)
+    for node in world.inferred:
+        sources = world.sources[node]
+        lacking = sources != "observed"
+        where = "" if lacking.all() else f" in {lacking.sum()} of {world.rows} rows"
+        shown = [
+            f"{name} = {', '.join(cell for cell, gap in zip(cells, lacking, strict=False) if gap)}"
+            for name, cells in texts.items()
+            if name == node or (name.startswith(f"{node}_") and world.variables[node].event_shape)
+        ]
+        how = " and ".join(
+            {"inferred": "inferred", "prior": "drawn from its prior"}[source]
+            for source in dict.fromkeys(sources[lacking].tolist())
+        )
+        yield f"Not in the evidence{where}, so {how}: {'  '.join(shown) or node}"
 
 
 def _files(worlds: Mapping[str, Counterfactual], *, pictures: bool) -> Iterator[tuple[str, bytes]]:
     labels = {f"do({text})": world for text, world in worlds.items()}
     if pictures:
         yield "picture.png", figure_png(plot_worlds(labels, _PICTURE_ROWS))
-    for name, data in table_files(next(iter(worlds.values())), factual=True):
-        yield f"factual/{name}", data
+    yield from evidence_files(next(iter(worlds.values())))
     for folder, world in zip(_folders(list(worlds)), worlds.values(), strict=True):
         yield from ((f"{folder}/{name}", data) for name, data in table_files(world))
+        yield from ((f"{folder}/{name}", data) for name, data in summary_files(world))
         if not pictures:
             yield f"{folder}/picture.png", figure_png(world.plot())
 
@@ -88,17 +109,16 @@ def _folders(texts: Sequence[str]) -> list[str]:
     names: list[str] = []
     for text in texts:
         name = re.sub(r"[^A-Za-z0-9_=+.-]", "_", text.replace(",", "+")).lstrip(".")[:80]
-        taken = {each.lower() for each in [*names, "factual", "picture.png", "result.json"]}
+        taken = {each.lower() for each in [*names, "factual", "inferred", "picture.png", "result.json"]}
         names.append(f"{name}_{len(names)}" if name.lower() in taken else name)
     return names
 
 
 def _values(world: Counterfactual) -> str:
-    """The first values of each node that is no image, for the terminal."""
-    frame = world.to_frame()
-    columns = (
-        f"{name} = "
-        + ", ".join(f"{value:.4g}" if isinstance(value, float) else str(value) for value in column)
-        for name, column in frame.head(_SHOWN_ROWS).items()
-    )
-    return "  ".join(columns) + ("  ..." if len(frame) > _SHOWN_ROWS else "")
+    """The first values of each node that is no image, with their spread, for the terminal."""
+    texts = node_texts(world, images=False)
+    shown = "  ".join(f"{name} = {text}" for _, name, text in texts)
+    unsure = undetermined_nodes(world)
+    if world.samples is not None or not unsure:
+        return shown
+    return f"{shown}  (one draw of {', '.join(unsure)}: --samples N gives mean and spread)"

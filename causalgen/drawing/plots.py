@@ -1,6 +1,7 @@
 """Pictures of results, as matplotlib figures; pyplot and its global state stay out of it.
 
 Images stand in labelled rows, what was observed above what would have been; tables are in ``value_plots``.
+Where the evidence lacks an image its place is empty, and the images drawn for it stand in rows of their own.
 """
 
 from __future__ import annotations
@@ -18,16 +19,19 @@ from numpy.typing import NDArray
 from causalgen.drawing.graph_plots import plot_graph
 from causalgen.drawing.plot_style import ACCENT, FAINT, INK, SOFT, text_width
 from causalgen.drawing.value_plots import plot_values
+from causalgen.summaries import inferred_texts, is_counterfactual
 from graphs.arrays import as_array
 from graphs.variables import Image
 
 if TYPE_CHECKING:
-    from causalgen.results import Draws
+    from causalgen.results import Counterfactual, Draws
 
 __all__ = ["plot_draws", "plot_graph", "plot_image_rows", "plot_worlds"]
 
 _GAP, _LINE, _BREAK = 0.08, 0.13, 0.2
 """Inches: between images, a line of a caption, and between the observed rows and the others."""
+
+_MOST_SAMPLES = 8
 
 _LABEL_LETTERS, _LABEL_SIZE, _CAPTION_SIZE = 30, 9, 6.5
 
@@ -50,6 +54,7 @@ def plot_image_rows(
     *,
     captions: Mapping[str, Sequence[str]] | None = None,
     observed: int = 1,
+    absent: Mapping[str, str] | None = None,
 ) -> Figure:
     """Images in labelled rows; the first ones stand apart, as what was observed.
 
@@ -60,8 +65,9 @@ def plot_image_rows(
         size: width of an image in inches; by the number of its pixels where None.
         captions: label -> small print below each image, perhaps of several lines.
         observed: how many rows stand apart.
+        absent: label -> what stands in the place of an image that is all NaN; by default nothing.
     """
-    marks, captions = marks or {}, captions or {}
+    marks, captions, absent = marks or {}, captions or {}, absent or {}
     widest = max(images.shape[-1] for images in rows.values())
     size = size if size is not None else min(max(0.6, widest / 110), 1.8)
     labels = {label: "\n".join(wrap(label, _LABEL_LETTERS)) for label in rows}
@@ -78,9 +84,11 @@ def plot_image_rows(
         )  # fmt: skip
         for column, image in enumerate(images):
             x = left + column * (size + _GAP)
-            _draw_image(
-                axes, image, x, top, size, tall, marked=column < len(m := marks.get(label, ())) and m[column]
-            )
+            if np.isnan(image).all():
+                _draw_absence(axes, absent.get(label, ""), x, top, size, tall)
+            else:
+                marked = column < len(m := marks.get(label, ())) and m[column]
+                _draw_image(axes, image, x, top, size, tall, marked=marked)
             if column < len(said := captions.get(label, ())) and said[column]:
                 axes.text(
                     x + size / 2, top + tall + 0.04, said[column],
@@ -138,6 +146,15 @@ def _draw_image(
         )
 
 
+def _draw_absence(axes: Axes, text: str, x: float, top: float, size: float, tall: float) -> None:
+    """An empty frame that says why; nothing where there is nothing to say."""
+    if text:
+        axes.add_patch(Rectangle((x, top), size, tall, fill=False, edgecolor=SOFT, linestyle=":"))
+        axes.text(
+            x + size / 2, top + tall / 2, text, ha="center", va="center", fontsize=_CAPTION_SIZE, color=FAINT
+        )
+
+
 def plot_worlds(worlds: Mapping[str, Draws], rows: int = 8) -> Figure:
     """The images of several results about the same rows; of counterfactuals the evidence stands above.
 
@@ -149,26 +166,73 @@ def plot_worlds(worlds: Mapping[str, Draws], rows: int = 8) -> Figure:
     shown = min(rows, first.rows)
     nodes = [node for node, variable in first.variables.items() if isinstance(variable, Image)]
     scalars = [node for node, variable in first.variables.items() if not variable.event_shape][:4]
-    factual: Mapping[str, Any] = getattr(first, "factual", {})
     pictures: dict[str, Images] = {}
     captions: dict[str, Sequence[str]] = {}
-    for node in nodes if factual else ():
-        label = f"factual {node}" if len(nodes) > 1 else "factual"
-        pictures[label] = as_array(factual[node], where=node)[:shown]
-        captions[label] = _captions(factual, scalars, shown, None)
+    if is_counterfactual(first):
+        pictures, captions = _evidence_rows(first, nodes, scalars, shown)
     observed = len(pictures)
     for name, draws in worlds.items():
         told = [
             node for node in scalars if node not in getattr(draws, "do", {}) or node in _varied(draws, shown)
         ]
-        for sample in range(draws.samples or 1):
+        for sample in _shown_samples(draws):
             number = None if draws.samples is None else sample
             for node in nodes:
-                parts = [name, *[node] * (len(nodes) > 1), *[f"#{sample + 1}"] * (number is not None)]
+                label = _row_label(name, node, nodes, sample, draws)
                 values = as_array(draws[node], where=node)
-                pictures[" ".join(parts)] = (values if number is None else values[number])[:shown]
-                captions[" ".join(parts)] = _captions(draws, told, shown, number)
-    return plot_image_rows(pictures, captions=captions, observed=observed)
+                pictures[label] = (values if number is None else values[number])[:shown]
+                captions[label] = _captions(draws, told, shown, number)
+    absent = dict.fromkeys(list(pictures)[: len(nodes) if observed else 0], "not\nobserved")
+    return plot_image_rows(pictures, captions=captions, observed=observed, absent=absent)
+
+
+def _evidence_rows(
+    cf: Counterfactual, nodes: Sequence[str], scalars: Sequence[str], shown: int
+) -> tuple[dict[str, Images], dict[str, Sequence[str]]]:
+    """What was observed, then the images that were drawn where nothing was."""
+    pictures: dict[str, Images] = {}
+    captions: dict[str, Sequence[str]] = {}
+    factual, inferred = cf.factual, cf.inferred
+    for node in nodes:
+        label = f"factual {node}" if len(nodes) > 1 else "factual"
+        empty = np.full(cf.variables[node].event_shape, np.nan)
+        images = [empty if image is None else as_array(image, where=node) for image in factual[node][:shown]]
+        pictures[label], captions[label] = np.stack(images), _evidence_captions(cf, scalars, shown)
+    for node in (node for node in nodes if node in inferred):
+        gaps = np.array([image is None for image in factual[node][:shown]])
+        if gaps.any():
+            for sample in _shown_samples(cf):
+                values = as_array(inferred[node], where=node)
+                images = (values if cf.samples is None else values[sample])[:shown]
+                label = _row_label("inferred", node, nodes, sample, cf)
+                pictures[label] = np.where(gaps[:, None, None, None], images, np.nan)
+    return pictures, captions
+
+
+def _evidence_captions(cf: Counterfactual, scalars: Sequence[str], shown: int) -> list[str]:
+    """Observed values, and of the others mean and spread of what was inferred."""
+    columns = {node: _column(cf.factual[node], shown, None) for node in scalars}
+    drawn, sources = inferred_texts(cf, shown), cf.sources
+    return [
+        "\n".join(
+            f"{node} {_short(columns[node][row])}"[:16]
+            if sources[node][row] == "observed"
+            else f"{node} {drawn[node][row]}"[:20] + f"\n({sources[node][row]})"
+            for node in scalars
+        )
+        for row in range(shown)
+    ]
+
+
+def _shown_samples(draws: Draws) -> range:
+    return range(min(draws.samples or 1, _MOST_SAMPLES))
+
+
+def _row_label(name: str, node: str, nodes: Sequence[str], sample: int, draws: Draws) -> str:
+    parts = [name, *[node] * (len(nodes) > 1)]
+    if draws.samples is not None:
+        parts.append(f"#{sample + 1}" + f" of {draws.samples}" * (draws.samples > _MOST_SAMPLES))
+    return " ".join(parts)
 
 
 def _label(draws: Draws, shown: int) -> str:

@@ -8,7 +8,7 @@ given        by group of nodes that no intervention reaches: CATE; by a node tha
 evidence     rows with their abducted noise, each with max(2, n // B) draws of what it leaves open: ITE and
              their mean
 
-Errors and intervals are of finitely many draws and rows, never of the fitted model.
+Errors and intervals are of finitely many draws and rows, particles included, never of the fitted model.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from causalgen.effects.estimates import Estimate, Floats, estimate
+from causalgen.effects.estimates import Estimate, Floats, estimate, individual_means
 from causalgen.effects.groups import Given, group_edges, group_labels, refuse_reached
 from causalgen.effects.statistic import Statistic, check_statistic, measure
 from causalgen.nested import named_worlds
@@ -87,6 +87,7 @@ class Effect:
         confidence: of the intervals.
         seed: gives the same result again.
         index: of the evidence, where it was a DataFrame.
+        refits: how many refits the errors and intervals include; 0 where they are of draws and rows alone.
     """
 
     target: str
@@ -101,6 +102,7 @@ class Effect:
     confidence: float
     seed: int
     index: pd.Index | None = None
+    refits: int = 0
 
     @property
     def value(self) -> Any:
@@ -114,7 +116,7 @@ class Effect:
 
     @property
     def interval(self) -> tuple[Any, Any]:
-        """Its bootstrap interval."""
+        """Its interval, at the level ``confidence``."""
         return self.overall.low, self.overall.high
 
     def to_frame(self, *, individual: bool = False) -> pd.DataFrame:
@@ -137,21 +139,27 @@ def find_effect(
     target, does = question.target, named_worlds(question.do, question.versus, question.worlds)
     found = source.worlds(does, targets=[target], only=("do", "versus"), clip=question.clip)
     pair = found["do"], found["versus"]
-    levels, weights, certain = _measured(question, source, pair, variables[target])
+    levels, certain = _measured(question, pair, variables[target])
+    lineages = _lineages(pair)
     generator = np.random.default_rng(keyed_seed(source.seed, "bootstrap"))
 
-    def over(mask: NDArray[np.bool_] | float) -> Estimate:
+    def over(mask: NDArray[np.bool_] | None = None) -> Estimate:
         return estimate(
-            *levels, weights * mask, certain=certain, confidence=question.confidence, generator=generator
+            *levels,
+            mask,
+            certain=certain,
+            confidence=question.confidence,
+            generator=generator,
+            lineages=lineages,
         )
 
     edges = {} if question.given is None else group_edges(question.given, variables)
-    individual, error = _individual(levels[0] - levels[1], weights, certain)
+    individual, error = individual_means(levels[0] - levels[1], certain, lineages)
     return Effect(
         target,
         _say(question.do),
         _say(question.versus or {}),
-        over(1.0),
+        over(),
         tuple(edges),
         {label: over(mask) for label, mask in _groups(source, edges, variables, pair[0])},
         individual,
@@ -164,9 +172,9 @@ def find_effect(
 
 
 def _measured(
-    question: Question, source: Abduction | Population, pair: tuple[Draws, Draws], variable: Variable
-) -> tuple[tuple[Floats, Floats], Floats, bool]:
-    """The statistic in both worlds, (S, B, *shape), weights (S, B), and whether samples do not differ."""
+    question: Question, pair: tuple[Draws, Draws], variable: Variable
+) -> tuple[tuple[Floats, Floats], bool]:
+    """The statistic in both worlds, (S, B, *shape), and whether samples do not differ."""
     one, other = pair
     if one.rows != other.rows:
         raise EvidenceError(
@@ -175,9 +183,9 @@ def _measured(
         )
     values = [each.canonical(question.target) for each in pair]
     found = [measure(question.target, variable, each, question.statistic) for each in values]
-    weights = np.asarray(source.shared_weights(one.rows).cpu(), dtype=np.float64)
     certain = one.samples is not None and all(len(each) == one.rows for each in values)
-    return (_spread(found[0], *weights.shape), _spread(found[1], *weights.shape)), weights, certain
+    shape = one.samples or 1, one.rows
+    return (_spread(found[0], *shape), _spread(found[1], *shape)), certain
 
 
 def _spread(measured: NDArray[Any], samples: int, rows: int) -> NDArray[Any]:
@@ -187,17 +195,15 @@ def _spread(measured: NDArray[Any], samples: int, rows: int) -> NDArray[Any]:
     return measured.reshape(samples, rows, *measured.shape[1:])
 
 
-def _individual(difference: Floats, weights: Floats, certain: bool) -> tuple[Floats, Floats]:
-    """Mean over the draws of each row and its standard error, (B, *shape)."""
-    if certain:
-        return np.array(difference[0]), np.zeros(difference.shape[1:])
-    weight = (weights / weights.sum(0)).reshape(*weights.shape, *[1] * (difference.ndim - 2))
-    mean = (weight * difference).sum(0)
-    samples = len(weights)
-    if samples == 1:
-        return mean, np.full_like(mean, np.nan)
-    spread = (weight**2 * (difference - mean) ** 2).sum(0) * samples / (samples - 1)
-    return mean, np.sqrt(spread)
+def _lineages(pair: tuple[Draws, Draws]) -> list[NDArray[np.int64]]:
+    """Lineages of the draws behind both worlds, (S, B) each; see ``causalgen.inference.resampling``."""
+    found = [
+        lineage.cpu().numpy()
+        for each in pair
+        if isinstance(each, Counterfactual)
+        for lineage in each.lineages
+    ]
+    return [each for k, each in enumerate(found) if not any(np.array_equal(each, one) for one in found[:k])]
 
 
 def _groups(

@@ -1,24 +1,33 @@
 """A mean difference between two worlds, with the error that comes of having finitely many draws.
 
 Units u = 1..U are independent: draws of the population, rows of evidence, or the draws of a single row. Each
-brings the sum n_u of its weighted differences and the sum d_u of their weights. Then
+brings the sum n_u of its differences and their number d_u. Then
 
     estimate         m = sum n_u / sum d_u
     standard error   sqrt(U / (U - 1) * sum (n_u - m d_u)^2) / sum d_u     (a ratio's, to first order)
-    interval         percentiles of m over resampled units (Efron 1979)
+    interval         percentiles of m over resampled units (Efron 1979), widened about m by the standard
+                     error over that of the resampling, and by Student's quantile over the normal one
+
+Draws of one row that are copies of one weighted particle are no units of their own: each lineage
+(``causalgen.inference.resampling``) is a clustering of the draws. With V_k the variance by the clusters of
+lineage k, and V that by draws, the variance is V + sum over k of (V_k - V) (Cameron, Gelbach & Miller 2011,
+"Robust inference with multiway clustering"). V_k is that of the self-normalised importance sampling estimate
+that the particles make.
 
 Neither knows how wrong the model is: they shrink with the number of draws, whatever it was fitted on.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Estimate", "Floats", "estimate"]
+__all__ = ["Estimate", "Floats", "estimate", "individual_means"]
 
 Floats = NDArray[np.float64]
 
@@ -54,43 +63,132 @@ class Estimate:
 def estimate(
     under_do: Floats,
     under_versus: Floats,
-    weights: Floats,
+    mask: NDArray[np.bool_] | None,
     *,
     certain: bool,
     confidence: float,
     generator: np.random.Generator,
+    lineages: Sequence[NDArray[np.int64]] = (),
 ) -> Estimate:
-    """The weighted mean difference.
+    """The mean difference.
 
     Args:
         under_do: statistic in the one world, (S, B, *shape).
         under_versus: in the other, likewise.
-        weights: of rows and samples, (S, B), at least 0; rows of weight 0 take no part.
+        mask: which rows and samples take part, (S, B); all where None.
         certain: whether nothing was drawn: the difference of each row is known.
         confidence: of the interval.
         generator: for resampling.
+        lineages: of the draws, (S, B) each.
     """
+    weight = np.ones(under_do.shape[:2]) if mask is None else mask.astype(np.float64)
     if certain:  # samples of a row do not differ
-        under_do, under_versus, weights = under_do[:1], under_versus[:1], weights.sum(0, keepdims=True)
-    shape, weight = under_do.shape[2:], weights[..., None]
-    one, other = (each.reshape(*weights.shape, -1) for each in (under_do, under_versus))
-    if weights.shape[1] == 1:  # the draws of a single row are the units
+        under_do, under_versus, weight = under_do[:1], under_versus[:1], weight.mean(0, keepdims=True)
+    shape, rows = under_do.shape[2:], int((weight.sum(0) > 0).sum())
+    one, other = (each.reshape(*weight.shape, -1) for each in (under_do, under_versus))
+    weight = weight[..., None]
+    single = weight.shape[1] == 1 and not certain  # the draws of a single row are the units
+    if single:
         one, other, weight = (each.swapaxes(0, 1) for each in (one, other, weight))
     difference, mass = ((one - other) * weight).sum(0), weight.sum(0)
     value, total = difference.sum(0) / mass.sum(), mass.sum()
-    rows = int((weights.sum(0) > 0).sum())
-    taken = mass[:, 0] > 0
-    difference, mass = difference[taken], mass[taken]
-    if len(mass) > 1:
-        spread = ((difference - value * mass) ** 2).sum(0) * len(mass) / (len(mass) - 1)
-        error = np.sqrt(spread) / total
-        low, high = _bootstrap(difference, mass, confidence, generator)
+    residual, count = difference - value * mass, int((mass > 0).sum())
+    if count > 1:
+        plain = (residual**2).sum(0)
+        clusters = [each[:, 0] for each in lineages] if single else []
+        variance, units = _clustered(residual, mass[:, 0], clusters)
+        error = np.sqrt(variance) / total
+        taken = mass[:, 0] > 0
+        low, high = _bootstrap(difference[taken], mass[taken], confidence, generator)
+        wider = np.sqrt(np.divide(variance, plain, out=np.ones_like(plain), where=plain > 0))
+        wider = wider * _student(units - 1, confidence)
+        low, high = value + (low - value) * wider, value + (high - value) * wider
     else:
         error = np.full_like(value, 0.0 if certain else np.nan)
         low, high = value - error, value + error
     means = [(each * weight).sum((0, 1)) / total for each in (one, other)]
     figures = (_plain(each, shape) for each in (value, error, low, high, *means))
     return Estimate(*figures, rows=rows)
+
+
+def individual_means(
+    difference: Floats, certain: bool, lineages: Sequence[NDArray[np.int64]]
+) -> tuple[Floats, Floats]:
+    """Mean over the draws of each row and its standard error, (B, *shape).
+
+    Args:
+        difference: (S, B, *shape).
+        certain: whether nothing was drawn.
+        lineages: of the draws, (S, B) each.
+    """
+    if certain:
+        return np.array(difference[0]), np.zeros(difference.shape[1:])
+    samples, rows = difference.shape[:2]
+    mean = difference.mean(0)
+    if samples == 1:
+        return mean, np.full_like(mean, np.nan)
+    residual = (difference - mean).reshape(samples * rows, -1)
+    plain = (residual**2).reshape(samples, rows, -1).sum(0) * samples / (samples - 1)
+    variance = plain.copy()
+    for lineage in lineages:
+        _, place, first = _renumbered(lineage * rows + np.arange(rows))
+        sums = _sums(residual, place, len(first)) ** 2
+        owner = first % rows
+        clusters = np.bincount(owner, minlength=rows)[:, None]
+        by_row = _sums(sums, owner, rows) * clusters / np.maximum(clusters - 1, 1)
+        # One particle alone tells nothing of its error.
+        variance = variance + np.where(clusters > 1, by_row - plain, np.nan)
+    error = np.sqrt(np.maximum(variance, plain)) / samples
+    return mean, error.reshape(mean.shape)
+
+
+def _clustered(residual: Floats, mass: Floats, clusters: Sequence[NDArray[np.int64]]) -> tuple[Floats, float]:
+    """Variance of a sum of residuals, (D,), and how many units of equal mass would have it."""
+    count = int((mass > 0).sum())
+    plain = (residual**2).sum(0) * count / (count - 1)
+    variance, units = plain.copy(), float(count)
+    for cluster in clusters:
+        taken = mass > 0
+        number, place, _ = _renumbered(cluster[taken])
+        if number == 1:
+            return np.full_like(plain, np.nan), 1.0
+        by_cluster = (_sums(residual[taken], place, number) ** 2).sum(0) * number / (number - 1)
+        variance = variance + by_cluster - plain
+        masses = np.bincount(place, mass[taken])
+        units = min(units, float(masses.sum() ** 2 / (masses**2).sum()))
+    return np.maximum(variance, plain), units
+
+
+def _renumbered(labels: NDArray[np.int64]) -> tuple[int, NDArray[np.int64], NDArray[np.int64]]:
+    """How many labels, their places 0, 1, ... in order, flat, and where each occurs first."""
+    _, first, place = np.unique(labels, return_index=True, return_inverse=True)
+    return len(first), place.reshape(-1), first
+
+
+def _sums(values: Floats, place: NDArray[np.int64], number: int) -> Floats:
+    """(N, D) summed by place, (number, D)."""
+    sums = np.zeros((number, values.shape[1]))
+    np.add.at(sums, place, values)
+    return sums
+
+
+def _student(freedom: float, confidence: float) -> float:
+    """Student's quantile over the normal one; Cornish & Fisher's expansion from three degrees on."""
+    tail = 0.5 + confidence / 2
+    z = NormalDist().inv_cdf(tail)
+    if freedom < 2:
+        quantile = np.tan(np.pi * (tail - 0.5))
+    elif freedom < 3:
+        quantile = (2 * tail - 1) * np.sqrt(2 / (4 * tail * (1 - tail)))
+    else:
+        terms = (
+            (z**3 + z) / 4,
+            (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+            (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+            (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
+        )
+        quantile = z + sum(term / freedom ** (k + 1) for k, term in enumerate(terms))
+    return float(quantile / z)
 
 
 def _bootstrap(

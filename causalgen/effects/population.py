@@ -10,7 +10,6 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from causalgen.engine import act, predict
@@ -59,10 +58,6 @@ class Population:
 
         wanted = check_targets(targets, self._variables)
         return answer_worlds(does, wanted, self._variables, answer, only)
-
-    def shared_weights(self, rows: int) -> Tensor:
-        """(1, rows): draws of a population weigh the same."""
-        return torch.ones(1, rows, dtype=torch.float64)
 
     def _answer(self, asked: Mapping[str, Intervention], wanted: tuple[str, ...]) -> Draws:
         self._check_rows(asked)

@@ -2,13 +2,11 @@
 
     z ~ product of p(z_k | pa_k),    log w(z) = sum over observed children of log p(x | pa)
 
-Self-normalised importance sampling. Draws are systematic: P weighted particles become S equal ones
-(Kitagawa 1996).
+Self-normalised importance sampling; P weighted particles become S equal ones by systematic resampling.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -16,7 +14,8 @@ import torch
 from torch import Tensor
 
 from causalgen.inference.blocks import Problem
-from causalgen.inference.factors import log_factor, refuse_impossible
+from causalgen.inference.factors import dominant, log_factor, refuse_impossible
+from causalgen.inference.resampling import systematic, warn_of_few
 from causalgen.node_calls import generate_rows
 from causalgen.rows import level_rows
 from causalgen.seeds import keyed_generator
@@ -58,11 +57,13 @@ class Resampled:
     Attributes:
         values: by node, (S * n, *event).
         noise: behind them.
+        lineage: (S, n) number of the particle that each draw is.
         effective: (n,) effective sample size of the particles they come from.
     """
 
     values: Mapping[str, Tensor]
     noise: Mapping[str, Noise]
+    lineage: Tensor
     effective: Tensor
 
 
@@ -94,11 +95,19 @@ def resample(problem: Problem, particles: int, samples: int, uniform: Tensor) ->
         samples: S.
         uniform: (n,), for the draws.
     """
-    parts = [(cloud, _chosen(cloud, samples, uniform[rows])) for rows, cloud in clouds(problem, particles)]
+    parts = [
+        (cloud, systematic(cloud.weights, uniform[rows], samples))
+        for rows, cloud in clouds(problem, particles)
+    ]
     effective = torch.cat([cloud.effective for cloud, _ in parts])
-    _warn_of_few(effective, particles, problem.block.missing)
+    warn_of_few(
+        effective,
+        max(0.1 * particles, 50),
+        f"Inferring {', '.join(map(repr, problem.block.missing))} by {particles} particles",
+        "ask scm.abduct(..., particles=...) for more.",
+    )
     order = _sample_major([chosen.shape[1] for _, chosen in parts], samples).to(uniform.device)
-    flat = [(cloud, chosen.flatten()) for cloud, chosen in parts]
+    flat = [(cloud, _places(chosen)) for cloud, chosen in parts]
     return Resampled(
         {
             node: torch.cat([cloud.values[node][chosen] for cloud, chosen in flat])[order]
@@ -108,18 +117,15 @@ def resample(problem: Problem, particles: int, samples: int, uniform: Tensor) ->
             node: Noise.concat([cloud.noise[node].rows(chosen) for cloud, chosen in flat]).rows(order)
             for node in problem.block.missing
         },
+        torch.cat([chosen for _, chosen in parts], 1),
         effective,
     )
 
 
-def _chosen(cloud: Cloud, samples: int, uniform: Tensor) -> Tensor:
-    """Systematic draws: (n,) uniforms -> which of the P * n particles, (S, n)."""
-    n = cloud.weights.shape[1]
-    steps = torch.arange(samples, dtype=torch.float64, device=uniform.device)
-    edges = cloud.weights.T.cumsum(1).contiguous()
-    points = (uniform[:, None] + steps) / samples * edges[:, -1:]
-    chosen = torch.searchsorted(edges, points.contiguous(), right=True).clamp(max=len(cloud.weights) - 1)
-    return (chosen * n + torch.arange(n, device=chosen.device)[:, None]).T
+def _places(chosen: Tensor) -> Tensor:
+    """Numbers of particles, (S, n) -> where they are among all P * n, (S * n,)."""
+    n = chosen.shape[1]
+    return (chosen * n + torch.arange(n, device=chosen.device)).flatten()
 
 
 def _sample_major(counts: list[int], samples: int) -> Tensor:
@@ -130,19 +136,6 @@ def _sample_major(counts: list[int], samples: int) -> Tensor:
         for start, count in zip(starts.tolist(), counts, strict=True)
     ]
     return torch.cat(places, 1).flatten()
-
-
-def _warn_of_few(effective: Tensor, particles: int, missing: tuple[str, ...]) -> None:
-    """Warn where the evidence leaves few particles: below a tenth of them, or below 50."""
-    few = effective < max(0.1 * particles, 50)
-    if bool(few.any()):
-        warnings.warn(
-            f"Inferring {', '.join(missing)}: in {int(few.sum())} of {len(few)} rows the effective sample "
-            f"size is small, down to {effective.min().item():.0f} of {particles} particles. "
-            "Answers for these rows are rough; ask scm.abduct(..., particles=...) for more.",
-            UserWarning,
-            stacklevel=2,
-        )
 
 
 @torch.no_grad()
@@ -158,8 +151,13 @@ def _cloud(problem: Problem, particles: int) -> Cloud:
         parents = {name: level_rows(values[name], particles * n, n) for name in world.graph.parents(node)}
         values[node] = generate_rows(mechanism, node, parents, noises[node])
     logs = torch.zeros(particles * n, dtype=torch.float64, device=problem.rows.device)
+    densities: Tensor | int = 0
     for child in problem.block.children:
-        logs = logs + log_factor(world, child, values, n, particles)
-    logs = logs.reshape(particles, n)
+        found, kind = log_factor(world, child, values, n, particles)
+        logs, densities = logs + found, densities + kind
+    logs = dominant(
+        logs.reshape(particles, n),
+        densities if isinstance(densities, int) else densities.reshape(particles, n),
+    )
     refuse_impossible(logs.amax(0), problem.rows, problem.block.missing)
     return Cloud({node: values[node] for node in problem.block.missing}, noises, logs.softmax(0))

@@ -29,7 +29,8 @@ from causalgen.inference.distributions import (
     SamplePosterior,
 )
 from causalgen.inference.enumeration import solve_discrete
-from causalgen.inference.linear_gaussian import solve_gaussian
+from causalgen.inference.factors import refuse_impossible
+from causalgen.inference.linear_gaussian import Gaussian, solve_gaussian
 from causalgen.inference.mixed import draw_mixed, joined, mixture_of, solve_mixed
 from causalgen.inference.particles import clouds, resample
 from causalgen.node_calls import generate_rows, prior_noise
@@ -95,6 +96,7 @@ class Completion:
         self._complete: set[str] = set()
         self._drawn: dict[tuple[int, Block], _Drawn] = {}
         self._noise: dict[str, list[tuple[Tensor, Noise]]] = {}
+        self._lineages: dict[str, Tensor] = {}
         self._effective = torch.tensor(torch.inf, dtype=torch.float64, device=device).expand(rows)
 
     def values(self, nodes: Iterable[str]) -> dict[str, Tensor]:
@@ -108,6 +110,11 @@ class Completion:
         """Noise by which missing values were drawn: which of the S * B rows, and the noise of these."""
         self.values([node])
         return self._noise.get(node, [])
+
+    def lineage(self, node: str) -> Tensor | None:
+        """(S, B) which particle each draw of a missing node is; None where its draws are independent."""
+        self.values([node])
+        return self._lineages.get(node)
 
     def sources(self, node: str) -> dict[str, Tensor]:
         """In which rows, (B,) bool, a node's value is "inferred", and in which drawn from its "prior"."""
@@ -172,7 +179,7 @@ class Completion:
     ) -> GaussianPosterior | CategoryPosterior | MixturePosterior | None:
         block = self._block(pattern, node)
         problem = self._problem(pattern, block)
-        if (gaussian := solve_gaussian(problem)) is not None:
+        if (gaussian := _possible_gaussian(problem)) is not None:
             return gaussian.marginal(node)
         discrete = solve_discrete(problem, torch.empty(0, len(pattern.rows), dtype=torch.float64))
         if discrete is not None:
@@ -217,7 +224,7 @@ class Completion:
         key = (id(pattern), block)
         if key not in self._drawn:
             problem = self._problem(pattern, block)
-            gaussian = solve_gaussian(problem)
+            gaussian = _possible_gaussian(problem)
             discrete = None if gaussian else solve_discrete(problem, self._uniform(pattern, block))
             mixed = None if gaussian or discrete else solve_mixed(problem, self._samples)
             if gaussian is not None:
@@ -234,8 +241,15 @@ class Completion:
                 drawn = resample(problem, self._particles, self._samples, self._uniform(pattern, block)[0])
                 least = torch.minimum(self._effective[pattern.rows], drawn.effective)
                 self._effective = self._effective.index_copy(0, pattern.rows, least)
+                self._record_lineage(pattern, block, drawn.lineage)
                 self._drawn[key] = _Drawn(drawn.values, drawn.noise)
         return self._drawn[key]
+
+    def _record_lineage(self, pattern: Pattern, block: Block, lineage: Tensor) -> None:
+        for node in block.missing:
+            own = torch.arange(self._samples, device=self._device)[:, None].expand(-1, self._rows)
+            known = self._lineages.get(node, own)
+            self._lineages[node] = known.index_copy(1, pattern.rows, lineage.to(known))
 
     def _problem(self, pattern: Pattern, block: Block) -> Problem:
         graph = self._world.graph
@@ -294,3 +308,11 @@ class Completion:
                 value = generate_rows(mechanism, node, {}, Noise(self._rows))
                 mask = self.missing.pop(node).view(-1, *[1] * (value.ndim - 1))
                 self._values[node] = torch.where(mask, value, self._observed(node))
+
+
+def _possible_gaussian(problem: Problem) -> Gaussian | None:
+    """The exact normal posterior; evidence that it excludes is refused."""
+    found = solve_gaussian(problem)
+    if found is not None:
+        refuse_impossible(found.log_evidence, problem.rows, problem.block.missing)
+    return found

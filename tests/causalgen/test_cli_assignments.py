@@ -110,7 +110,7 @@ def test_expressions_and_labels_on_a_table_with_gaps(folder, tmp_path, table):
         "kind=small, red",
     ]
     told, output = answers(folder, tmp_path / "out", *words)
-    assert "inferred" not in output
+    assert "Not in the evidence in 1 of 3 rows, so inferred: kind = " in output
     shifted = told["size=size + 1"]
     assert shifted["factual"]["weight"] == [2.5, 4.5, 7.0]
     assert shifted["values"]["weight"] == pytest.approx([4.5, 6.5, 9.0])
@@ -123,7 +123,7 @@ def test_expressions_and_labels_on_a_table_with_gaps(folder, tmp_path, table):
 def test_what_a_table_does_not_have_is_inferred_and_said(folder, tmp_path):
     words = ["--evidence", f"{folder / 'narrow.csv'}:1", "--do", "size=3"]
     told, output = answers(folder, tmp_path / "out", *words)
-    assert "Not in the evidence, so inferred: weight." in output
+    assert "Not in the evidence, so drawn from its prior: weight = " in output
     assert told["size=3"]["factual"]["size"] == [2.0]
     refused = run("counterfactual", folder / "model", "--evidence", folder / "misspelt.csv", "--do", "size=1")
     assert "no column 'weight' of misspelt.csv. Did you mean 'wieght'" in str(refused.exception)

@@ -109,3 +109,43 @@ def test_few_rows_are_drawn_one_by_one_and_many_as_distributions(categories):
 def test_pyplot_is_never_imported():
     code = "import causalgen.drawing.plots, sys; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_inferred_values_are_drawn_apart_and_the_legend_says_so(categories):
+    scm, data = categories
+    evidence = {node: list(values[:4]) for node, values in data.items()}
+    evidence["c"][1] = None
+    evidence["a"][2] = None
+    cf = scm.counterfactual(evidence, do={"b": 0}, num_samples=5, seed=0)
+    figure = cf.plot()
+    figure.canvas.draw()
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert legend == ["factual", "inferred", "counterfactual"]
+    lines = {line.get_label(): line for line in figure.axes[2].get_lines()}
+    observed = np.asarray(lines["factual"].get_xdata(), float)
+    np.testing.assert_allclose(observed, [data["c"][0], np.nan, *data["c"][2:4]])
+    drawn = np.asarray(lines["inferred"].get_xdata(), float)
+    np.testing.assert_allclose(np.sort(drawn), np.sort(cf.inferred["c"][:, 1]))
+    whole = scm.counterfactual({node: values[:4] for node, values in data.items()}, do={"b": 0}, seed=0)
+    assert [text.get_text() for text in whole.plot().legends[0].get_texts()] == ["factual", "counterfactual"]
+    many = {node: [*values, *data[node][:30]] for node, values in evidence.items()}
+    axes = scm.counterfactual(many, do={"b": 0}, num_samples=5, seed=0).plot().axes[2]
+    assert axes.get_legend_handles_labels()[1] == ["factual", "inferred", "counterfactual"]
+
+
+def test_a_picture_that_was_not_seen_has_an_empty_place(pictures):
+    scm, data = pictures
+    evidence = {"kind": [None, 1, 0], "picture": [data["picture"][0], None, data["picture"][2]]}
+    (axes,) = scm.counterfactual(evidence, do={"kind": 1}, seed=0).plot().axes
+    words = [text.get_text() for text in axes.texts]
+    assert words.count("not\nobserved") == 1 and "inferred" in words
+    assert sum("(inferred)" in word for word in words) == 1
+    assert len(axes.images) == 2 + 1 + 3
+
+
+def test_of_many_draws_a_few_are_shown(pictures):
+    scm, data = pictures
+    evidence = {node: values[:1] for node, values in data.items()}
+    (axes,) = scm.counterfactual(evidence, do={"kind": 1}, num_samples=30, seed=0).plot().axes
+    assert len(axes.images) == 1 + 8
+    assert any("#8 of 30" in text.get_text().replace("\n", " ") for text in axes.texts)

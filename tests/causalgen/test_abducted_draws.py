@@ -1,0 +1,171 @@
+"""Draws of abducted noise: each likelihood counts once, draws weigh the same, and fresh noise is fresh.
+
+Every expected value is a closed form, or an integral over a grid; neither uses the package.
+"""
+
+import networkx as nx
+import numpy as np
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+
+import causalgen as cg
+
+STANDARD = {"u": {"normal": [0, 1]}}
+
+
+def equation(value, **noise):
+    return cg.mechanisms.Equation(value=value, noise=noise or STANDARD)
+
+
+def program_model(program, **variables):
+    """z -> y: z standard normal, y by a Pyro program."""
+    return cg.SCM(
+        nx.DiGraph([("z", "y")]),
+        variables={"z": cg.Continuous(), "y": cg.Continuous(), **variables},
+        mechanisms={"z": equation("u"), "y": cg.mechanisms.Program(program=program)},
+    )
+
+
+def additive_program(parents):
+    a = pyro.sample("a", dist.Normal(0.0, 1.0))
+    return pyro.sample("y", dist.Normal(parents["z"] + a, 0.5))
+
+
+def logistic_program(parents):
+    a = pyro.sample("a", dist.Normal(0.0, 1.0))
+    v = pyro.sample("v", dist.Uniform(0.0, 1.0))
+    return (v < torch.sigmoid(2 * parents["z"] + a - 1)).double()
+
+
+def respond(parents):
+    sensitivity = pyro.sample("sensitivity", dist.Gamma(4.0, 2.0))
+    return pyro.sample("response", dist.Normal(sensitivity * parents["dose"], 0.5))
+
+
+def dosed():
+    return cg.SCM(
+        nx.DiGraph([("dose", "response")]),
+        variables={"dose": cg.Continuous(), "response": cg.Continuous()},
+        mechanisms={
+            "dose": cg.mechanisms.Equation(value="u", noise={"u": {"normal": [1, 1]}}),
+            "response": cg.mechanisms.Program(program=respond),
+        },
+    )
+
+
+def response_given(dose, response, do):
+    """E[response under do(dose) | evidence] by a grid over the sensitivity, and over the dose where None."""
+    s = np.linspace(1e-4, 30, 6001)[:, None]
+    d = np.linspace(-6, 8, 1401)[None] if dose is None else np.array([[dose]])
+    prior = s**3 * np.exp(-2 * s) * np.exp(-0.5 * (d - 1) ** 2)
+    weight = prior * np.exp(-0.5 * ((response - s * d) / 0.5) ** 2)
+    return float((weight * (s * do + response - s * d)).sum() / weight.sum())
+
+
+def test_evidence_on_a_program_counts_once():
+    # y = z + a + e / 2, so E[z | y] = y / 2.25, and do(z = 0) takes z away.
+    scm = program_model(additive_program)
+    effect = scm.effect("y", do={"z": 0.0}, evidence={"y": 3.0}, n=8000, seed=0)
+    assert effect.overall.under_do == pytest.approx(3 - 3 / 2.25, abs=4 * effect.standard_error)
+    assert effect.standard_error < 0.03
+
+
+def test_evidence_on_a_discrete_program_counts_once():
+    scm = program_model(logistic_program, y=cg.Categorical(2))
+    z, a = np.meshgrid(np.linspace(-6, 6, 601), np.linspace(-6, 6, 601))
+    density = np.exp(-0.5 * (z**2 + a**2))
+    seen, set_to = 1 / (1 + np.exp(-(2 * z + a - 1))), 1 / (1 + np.exp(-(a - 3)))
+    both = np.minimum(seen, set_to)  # v below both
+    truth = (density * both).sum() / (density * seen).sum()
+    effect = scm.effect("y", do={"z": -1.0}, evidence={"y": 1}, statistic=lambda y: y == 1, n=8000, seed=0)
+    assert effect.overall.under_do == pytest.approx(truth, abs=4 * effect.standard_error)
+
+
+def test_an_unknown_parent_of_a_program_is_weighed_once():
+    truth = response_given(None, 3.0, 2.0)
+    effect = dosed().effect("response", do={"dose": 2.0}, evidence={"response": 3.0}, n=8000, seed=0)
+    assert effect.overall.under_do == pytest.approx(truth, abs=4 * effect.standard_error)
+
+
+def test_plain_means_of_draws_are_posterior_means():
+    truth = response_given(1.0, 6.0, 2.0)
+    cf = dosed().counterfactual({"dose": 1.0, "response": 6.0}, do={"dose": 2.0}, num_samples=400, seed=0)
+    assert (cf.weights == 1 / 400).all()
+    assert cf["response"].mean().item() == pytest.approx(truth, abs=0.1)
+
+
+def test_far_evidence_keeps_the_posterior_mean():
+    truth = response_given(1.0, 11.0, 2.0)
+    cf = dosed().counterfactual({"dose": 1.0, "response": 11.0}, do={"dose": 2.0}, num_samples=200, seed=0)
+    assert cf["response"].mean().item() == pytest.approx(truth, abs=0.25)
+
+
+def test_low_effective_sample_sizes_name_the_node_and_the_remedy():
+    ab = dosed().abduct({"dose": 1.0, "response": 25.0}, seed=0)
+    with pytest.warns(UserWarning, match=r"'response'.*effective sample size.*(svi|particles)"):
+        ab.counterfactual(do={"dose": 2.0})
+    assert ab.effective_sample_size.item() < 50
+
+
+def test_an_earlier_question_changes_no_later_answer():
+    graph = nx.DiGraph([("dose", "response"), ("dose", "other")])
+    scm = cg.SCM(
+        graph,
+        variables={node: cg.Continuous() for node in graph},
+        mechanisms={
+            "dose": equation("u"),
+            "response": cg.mechanisms.Program(program=respond),
+            "other": cg.mechanisms.Program(program=respond),
+        },
+    )
+    row = {"dose": 1.0, "response": 3.0, "other": 2.0}
+    one, two = (scm.abduct(row, num_samples=50, seed=0) for _ in range(2))
+    one.counterfactual({"dose": 2.0}, targets=["other"])
+    first, second = (each.contrast({"dose": 2.0}, targets=["response"]) for each in (one, two))
+    assert torch.equal(first["response"], second["response"])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        cg.Stochastic({"normal": [0, 1]}),
+        cg.Replace(cg.mechanisms.Equation(value="u", noise=STANDARD), noise="fresh"),
+    ],
+)
+def test_fresh_noise_is_independent_of_the_natural_one(change):
+    scm = cg.SCM(
+        nx.DiGraph([("x", "y")]),
+        variables={"x": cg.Continuous(), "y": cg.Continuous()},
+        mechanisms={"x": equation("u"), "y": equation("x + u")},
+    )
+    effect = scm.effect("y", do={"x": change}, given={"x": [0]}, n=20_000, seed=0)
+    below, above = effect.groups.values()
+    # Given the natural x, the fresh one has mean 0, so the effect is minus the group's mean of x.
+    mean = np.sqrt(2 / np.pi)
+    assert below.value == pytest.approx(mean, abs=5 * below.standard_error)
+    assert above.value == pytest.approx(-mean, abs=5 * above.standard_error)
+    assert effect.individual.std() == pytest.approx(np.sqrt(2), rel=0.02)
+
+
+def test_a_missing_root_and_its_fresh_replacement_differ():
+    scm = cg.SCM(
+        nx.DiGraph([("x", "y"), ("w", "y")]),
+        variables={node: cg.Continuous() for node in "xyw"},
+        mechanisms={"x": equation("u"), "w": equation("u"), "y": equation("x + w + u")},
+    )
+    ab = scm.abduct({"w": 0.0}, num_samples=4000, seed=0)
+    drawn = ab.counterfactual({})["x"].squeeze()
+    fresh = ab.counterfactual({"x": cg.Stochastic({"normal": [0, 1]})})["x"].squeeze()
+    assert abs(np.corrcoef(drawn, fresh)[0, 1]) < 0.05
+
+
+def test_a_world_of_many_rows_feeds_another():
+    scm = cg.SCM(
+        nx.DiGraph([("x", "m"), ("x", "y"), ("m", "y")]),
+        variables={node: cg.Continuous() for node in "xmy"},
+        mechanisms={"x": equation("u"), "m": equation("2*x + u"), "y": equation("x + 3*m + u")},
+    )
+    found = scm.natural_effects("y", do={"x": 1.0}, versus={"x": 0.0}, through="m", n=70_000, seed=0)
+    assert found.direct.value == pytest.approx(1.0) and found.indirect.value == pytest.approx(6.0)
