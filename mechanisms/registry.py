@@ -27,6 +27,7 @@ GROUP = "causalgen.mechanisms"
 
 _BUILT_IN = {
     "additive": "mechanisms.additive:Additive",
+    "auto": "mechanisms.auto:Auto",
     "categorical": "mechanisms.categorical:Categorical",
     "constant": "mechanisms.constant:Constant",
     "diffusion": "mechanisms.diffusion.mechanism:Diffusion",
@@ -85,10 +86,12 @@ def parse_mechanism(options: Mapping[str, Any]) -> MechanismSpec:
 
 
 def default_mechanism(variable: Variable) -> MechanismSpec:
-    """The mechanism of a node that names none: categorical, flow (numbers) or diffusion (image)."""
-    if isinstance(variable, Categorical):
-        return mechanism_spec("categorical")()  # type: ignore[call-arg]
-    kind = "flow" if isinstance(variable, Continuous | Integer) else "diffusion"
+    """The mechanism of a node that names none, by its variable.
+
+    "categorical", "auto" (continuous), "flow" (integer) or "diffusion" (image).
+    """
+    defaults = ((Categorical, "categorical"), (Continuous, "auto"), (Integer, "flow"))
+    kind = next((kind for kind_of, kind in defaults if isinstance(variable, kind_of)), "diffusion")
     return mechanism_spec(kind)()  # type: ignore[call-arg]
 
 
