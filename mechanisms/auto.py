@@ -5,8 +5,9 @@
     additive(function: network, noise: spline)   x = f(pa) + u
     flow                                         x = T_pa(u): how u acts may depend on pa
 
-From the least to the most flexible; of those that are as good as the best within two standard errors,
-the first is taken (``causalgen.fitting.choosing``). The fitted node *is* the chosen mechanism, also where it is saved.
+From the least to the most flexible; of those that are as good as the best within two standard errors, the
+first is taken (``causalgen.fitting.choosing``). The fitted node *is* the chosen mechanism, also where it is
+saved.
 """
 
 from __future__ import annotations

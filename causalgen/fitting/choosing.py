@@ -3,8 +3,9 @@
     gain_n = log p_best(x_n | pa_n) - log p_candidate(x_n | pa_n),   row n held out from both fits
     chosen: the first candidate, the least flexible one, of mean gain <= twice its standard error
 
-(after the one-standard-error rule of Breiman et al. 1984; twice, since a needless form costs accuracy). Up to 500 rows are held out in turn, in 4 folds; of
-more, a quarter once, and 4,000 rows are enough to choose by. The chosen one is then fitted to all rows.
+(after the one-standard-error rule of Breiman et al. 1984; twice, since a needless form costs accuracy). Up to
+500 rows are held out in turn, in 4 folds; of more, a quarter once, and 4,000 rows are enough to choose by.
+The chosen one is then fitted to all rows.
 
 Counterfactuals need more than likelihood: the law of u may be fitted badly and still be kept, f may not. The
 candidates therefore differ in f while each can have noise of any law; and where additive noise is as likely

@@ -1,8 +1,8 @@
 """Early stopping: keep the weights whose held-out loss is least, and stop once it has not fallen for long.
 
 The held-out loss is looked at between epochs, at most once in 5 steps, and after the last one, of the
-averaged weights where there is an average. The weights that training began with are a candidate too. All of it
-is part of a run's state.
+averaged weights where there is an average. The weights that training began with are a candidate too. All of
+it is part of a run's state.
 """
 
 from __future__ import annotations
