@@ -208,7 +208,8 @@ class SCM(Ladder):
             data: as for ``fit``; at most 1,000 rows are looked at. Take those it was fitted on, or new ones
                 if it was fitted on several times as many: tests take the error of a fit for dependence.
             seed: of the rows, draws and permutations; the same one gives the same report.
-            level: false discovery rate of all tests of independence together, between 0 and 1.
+            level: false discovery rate of all tests together, between 0 and 1: the share of checks, at most,
+                that report a problem with a true model.
 
         Returns:
             The report: print it, or ask ``report.ok``.

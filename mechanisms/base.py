@@ -131,6 +131,13 @@ class MechanismSpec(Declared, frozen=True):  # pyright: ignore[reportGeneralType
         with reproducible_initialisation():
             return self.make(variable, parents)
 
+    def candidates(self, parents: Mapping[str, Variable]) -> tuple[MechanismSpec, ...]:
+        """Specs of which fitting chooses one by held-out log-likelihood, the least flexible first.
+
+        Where there are some, the fitted node is of the chosen spec. Most specs stand for themselves: none.
+        """
+        return ()
+
     def why_unwritable(self) -> str | None:
         """Why no file can say these options, or None where one can."""
         return None
@@ -212,6 +219,9 @@ class Mechanism(nn.Module, ABC):
         Called, after ``prepare``, for a part of the rows (to measure the fit on the others) and then for all.
         """
         return False
+
+    def finish(self, value: Tensor, parents: Parents) -> None:
+        """See all rows of a node of numbers or categories once more, after training, held-out ones too."""
 
     def loss(self, value: Tensor, parents: Parents, *, generator: torch.Generator) -> Tensor:
         """(N,) what the fitting loop minimises; the default is -log p(x | pa)."""

@@ -190,7 +190,7 @@ class TrainingLoop:
         """Look at the held-out loss, between two epochs; whether it has not fallen for long enough."""
         if self.stopping is None:
             return False
-        if self.step % self._batches == 0:
+        if self.step % self._batches == 0 and (self.stopping.due(self.step) or self.step == self.total):
             weights = [weight.clone() for weight in self._weights] if self._average else []
             self._average_weights()
             self.stopping.look(self.step, self._tensors)
