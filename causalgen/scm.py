@@ -218,10 +218,11 @@ class SCM(Ladder):
         node: str | None = None,
         strengths: Iterable[float] = (0, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 4, 6),
         rows: int = 200,
+        min_effectiveness: float = 0.95,
         seed: int = 0,
         progress: bool = True,
     ) -> Tuning:
-        """Choose the strength of a diffusion node's guidance: the least latent divergence (CLD) wins.
+        """Choose the strength of a diffusion node's guidance: effective first, then of least CLD.
 
         Args:
             data: validation rows, as for ``fit``; neither training rows nor those to report on.
@@ -229,6 +230,8 @@ class SCM(Ladder):
             node: the image; needed where there are several.
             strengths: to try, from 0 (do nothing) to 100.
             rows: how many rows to try them on; the others are real images to compare with.
+            min_effectiveness: share of rows that must show the new category; where no strength gets there,
+                the most effective is chosen, with a warning.
             seed: of rows and new categories.
             progress: show progress.
 
@@ -244,7 +247,15 @@ class SCM(Ladder):
 
         table = read_data(data, self._variables)
         return tune_model(
-            self, table, judges, node=node, strengths=strengths, rows=rows, seed=seed, progress=progress
+            self,
+            table,
+            judges,
+            node=node,
+            strengths=strengths,
+            rows=rows,
+            min_effectiveness=min_effectiveness,
+            seed=seed,
+            progress=progress,
         )
 
     def to_pyro(self) -> PyroModel:
