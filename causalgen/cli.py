@@ -243,6 +243,9 @@ def evaluate(
     judges: Annotated[
         str | None, typer.Option(help="Networks that read images: a data set's name, or a folder.")
     ] = None,
+    measures: Annotated[
+        str | None, typer.Option(help="What to measure on images: strokes (of drawn characters).")
+    ] = None,
     truth: Annotated[
         Path | None,
         typer.Option(help="MNIST's folder: true counterfactuals of --data morphomnist:DIR."),
@@ -261,6 +264,7 @@ def evaluate(
         rows=rows,
         full=full,
         judges=judges,
+        measures=measures,
         truth=truth,
         preset=preset,
         seed=seed,

@@ -23,6 +23,7 @@ from graphs.errors import EvidenceError, InterventionError
 if TYPE_CHECKING:
     from causalgen.checking.check_report import CheckReport
     from causalgen.evaluating.evaluation_report import EvaluationReport
+    from causalgen.evaluating.judging import Measures
     from causalgen.evaluating.questions import Truth
     from causalgen.metrics.axioms import Judge
     from causalgen.metrics.judges.judges import Judges
@@ -178,6 +179,7 @@ class SCM(Ladder):
         rows: int | None = None,
         full: bool = False,
         judges: Judges | Mapping[str, Judge] | None = None,
+        measures: Measures | None = None,
         truth: Truth | None = None,
         seed: int = 0,
         progress: bool = True,
@@ -188,8 +190,10 @@ class SCM(Ladder):
             data: as for ``fit``; rows that it was not fitted on.
             rows: how many to evaluate; 200 where None, or all of them with ``full``.
             full: all rows, and composition of images on 1,000 of them: hours on a CPU, not minutes.
-            judges: what reads causes from images, beside direct measurement: trained ``Judges``, or cause ->
-                predictor (``metrics.effectiveness``) that guidance never saw.
+            judges: what reads causes from images: trained ``Judges``, or cause -> predictor
+                (``metrics.effectiveness``) that guidance never saw.
+            measures: what is measured on images without a network: attribute -> function such as
+                ``metrics.thickness``, or "strokes" for Morpho-MNIST's thickness, slant, size and intensity.
             truth: (row numbers of the data, what is set) -> values of nodes in the true counterfactual world,
                 where the data generator is known.
             seed: of rows, new values and draws; the same one gives the same report.
@@ -207,7 +211,15 @@ class SCM(Ladder):
 
         table = read_data(data, self._variables)
         return evaluate_model(
-            self, table, rows=rows, full=full, judges=judges, truth=truth, seed=seed, progress=progress
+            self,
+            table,
+            rows=rows,
+            full=full,
+            judges=judges,
+            measures=measures,
+            truth=truth,
+            seed=seed,
+            progress=progress,
         )
 
     def tune(
