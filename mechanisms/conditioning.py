@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import prod
+from typing import NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -97,14 +98,28 @@ class Conditioning(nn.Module):
             (N, width) in ``dtype``; differentiable in the continuous parents.
 
         Raises:
-            MechanismError: a parent is missing or has the wrong shape.
+            MechanismError: a parent is missing, has the wrong shape, or is beyond the range of float32.
         """
         if not self.variables:
             return self.mean.new_zeros(rows or 0, 0)
         columns = [self._columns_of(name, parents) for name in self.variables]
         # Standardised in the wider of the two dtypes: a float64 year near 2000 keeps its digits.
         context = columns[0] if len(columns) == 1 else torch.cat(columns, dim=1)
-        return ((context - self.mean) / self.std).to(self.dtype)
+        context = ((context - self.mean) / self.std).to(self.dtype)
+        if self.dtype == torch.float32 and not bool(context.isfinite().all()):
+            self._refuse(context, parents)
+        return context
+
+    def _refuse(self, context: Tensor, parents: Mapping[str, Tensor]) -> NoReturn:
+        """Say which parent is beyond float32, where standardised; a network would make it NaN."""
+        row, column = (int(each) for each in (~context.isfinite()).nonzero()[0])
+        name = next(name for name, part in self.slices.items() if part.start <= column < part.stop)
+        value = self._columns_of(name, parents)[row, column - self.slices[name].start].item()
+        raise MechanismError(
+            f"Parent {name!r} is {value:g} in row {row}, too far from what fitting saw (mean "
+            f"{self.mean[column].item():.4g}, standard deviation {self.std[column].item():.4g}) to compute "
+            "with. Is the unit right?"
+        )
 
     def _columns_of(self, name: str, parents: Mapping[str, Tensor]) -> Tensor:
         """One parent's columns before standardising, (N, columns)."""
