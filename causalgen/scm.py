@@ -26,6 +26,7 @@ from graphs.errors import EvidenceError, InterventionError
 if TYPE_CHECKING:
     from causalgen.checking.check_report import CheckReport
     from causalgen.evaluating.evaluation_report import EvaluationReport
+    from causalgen.evaluating.judging import Measures
     from causalgen.evaluating.questions import Truth
     from causalgen.metrics.axioms import Judge
     from causalgen.metrics.judges.judges import Judges
@@ -238,6 +239,7 @@ class SCM(Ladder):
         rows: int | None = None,
         full: bool = False,
         judges: Judges | Mapping[str, Judge] | None = None,
+        measures: Measures | None = None,
         truth: Truth | None = None,
         seed: int = 0,
         progress: bool = True,
@@ -248,8 +250,10 @@ class SCM(Ladder):
             data: as for ``fit``; rows that it was not fitted on.
             rows: how many to evaluate; 200 where None, or all of them with ``full``.
             full: all rows, and composition of images on 1,000 of them: hours on a CPU, not minutes.
-            judges: what reads causes from images, beside direct measurement: trained ``Judges``, or cause ->
-                predictor (``metrics.effectiveness``) that guidance never saw.
+            judges: what reads causes from images: trained ``Judges``, or cause -> predictor
+                (``metrics.effectiveness``) that guidance never saw.
+            measures: what is measured on images without a network: attribute -> function such as
+                ``metrics.thickness``, or "strokes" for Morpho-MNIST's thickness, slant, size and intensity.
             truth: (row numbers of the data, what is set) -> values of nodes in the true counterfactual world,
                 where the data generator is known.
             seed: of rows, new values and draws; the same one gives the same report.
@@ -269,7 +273,15 @@ class SCM(Ladder):
         rows = None if rows is None else whole_number(rows, "evaluate: rows", least=1)
         table = read_data(data, self._variables)
         return evaluate_model(
-            self, table, rows=rows, full=full, judges=judges, truth=truth, seed=seed, progress=progress
+            self,
+            table,
+            rows=rows,
+            full=full,
+            judges=judges,
+            measures=measures,
+            truth=truth,
+            seed=seed,
+            progress=progress,
         )
 
     def tune(
@@ -280,10 +292,11 @@ class SCM(Ladder):
         node: str | None = None,
         strengths: Iterable[float] = (0, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 4, 6),
         rows: int = 200,
+        min_effectiveness: float = 0.95,
         seed: int = 0,
         progress: bool = True,
     ) -> Tuning:
-        """Choose the strength of a diffusion node's guidance: the least latent divergence (CLD) wins.
+        """Choose the strength of a diffusion node's guidance: effective first, then of least CLD.
 
         Args:
             data: validation rows, as for ``fit``; neither training rows nor those to report on.
@@ -291,6 +304,8 @@ class SCM(Ladder):
             node: the image; needed where there are several.
             strengths: to try, from 0 (do nothing) to 100.
             rows: how many rows to try them on; the others are real images to compare with.
+            min_effectiveness: share of rows that must show the new category; where no strength gets there,
+                the most effective is chosen, with a warning.
             seed: of rows and new categories.
             progress: show progress.
 
@@ -307,7 +322,15 @@ class SCM(Ladder):
         seed, rows = whole_number(seed, "tune: seed"), whole_number(rows, "tune: rows", least=1)
         table = read_data(data, self._variables)
         return tune_model(
-            self, table, judges, node=node, strengths=strengths, rows=rows, seed=seed, progress=progress
+            self,
+            table,
+            judges,
+            node=node,
+            strengths=strengths,
+            rows=rows,
+            min_effectiveness=min_effectiveness,
+            seed=seed,
+            progress=progress,
         )
 
     def to_pyro(self) -> PyroModel:
