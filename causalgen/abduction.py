@@ -76,6 +76,11 @@ class Abduction:
         """The noise of every node, B rows where the evidence determines it, S * B where it was drawn."""
         return self._noise(self._variables)
 
+    def noise_of(self, node: str) -> Noise:
+        """One node's noise; see ``noise``."""
+        (known,) = check_targets([node], self._variables)
+        return self._noise([known])[known]
+
     @property
     def weights(self) -> Tensor:
         """(S, B) of the samples, summing to 1 over S: all equal, since weighted draws are resampled."""

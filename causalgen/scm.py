@@ -6,7 +6,7 @@ over rows or draws, and how good the model is.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, final
 
 from causalgen.abduction import Abduction
@@ -15,9 +15,11 @@ from causalgen.effects.effect import Effect, Question, find_effect
 from causalgen.effects.groups import Given
 from causalgen.effects.mediation import NaturalEffects, find_natural_effects
 from causalgen.effects.population import Population
+from causalgen.effects.refits import Refits, include_fitting_error, refit_answers, refitted_columns
 from causalgen.effects.statistic import Statistic
 from causalgen.evidence import Evidence
 from causalgen.ladder import Ladder, chosen_seed
+from causalgen.world import World
 from graphs.errors import EvidenceError, InterventionError
 
 if TYPE_CHECKING:
@@ -62,11 +64,15 @@ class SCM(Ladder):
         confidence: float = 0.95,
         worlds: Mapping[str, Mapping[str, Any]] | None = None,
         clip: bool = False,
+        refits: int = 0,
+        data: Any = None,
+        workers: int = 1,
+        progress: bool = True,
     ) -> Effect:
         """How much an intervention changes a target on average, against another.
 
-        Both worlds share their noise, draw by draw. Errors and intervals are of finitely many draws and rows;
-        they say nothing about how well the model was fitted.
+        Both worlds share their noise, draw by draw. Errors and intervals are of finitely many draws and rows,
+        and of the fit only with ``refits``: a bootstrap over the training rows.
 
         Args:
             target: the node.
@@ -85,15 +91,28 @@ class SCM(Ladder):
             worlds: further interventions by name, whose values ``do`` and ``versus`` may take:
                 ``World("name")["m"]``.
             clip: as for ``counterfactual``.
+            refits: how often to fit the model anew, to training rows drawn with replacement, so that errors
+                and intervals include the error of the fit; 200 are usual. See ``causalgen.effects.refits``.
+            data: the training rows, as for ``fit``; needed for ``refits``.
+            workers: processes that share the refits.
+            progress: show progress of the refits.
 
         Raises:
             UnknownNameError: no such node or world.
-            EvidenceError: a category or an image without ``statistic``, or a group that ``do`` changes.
+            EvidenceError: a category or an image without ``statistic``, a group that ``do`` changes, or
+                ``refits`` that cannot be had.
             InterventionError: ``do`` sets nothing, or an intervention that does not fit the model.
         """
         question = Question(target, do, versus, given, worlds, statistic, confidence, clip)
         question.check(self.graph, self._variables)
-        return find_effect(question, self._sources(evidence, n, seed), self._variables)
+        seed = chosen_seed(seed)
+
+        def ask(world: World) -> tuple[Effect, ...]:
+            model = self._of(world, self._variables, self.name)
+            return (find_effect(question, model._sources(evidence, n, seed), self._variables),)
+
+        (found,) = self._with_refits(ask, target, refits, data, seed, workers, progress)
+        return found
 
     def natural_effects(
         self,
@@ -108,6 +127,10 @@ class SCM(Ladder):
         seed: int | None = None,
         confidence: float = 0.95,
         clip: bool = False,
+        refits: int = 0,
+        data: Any = None,
+        workers: int = 1,
+        progress: bool = True,
     ) -> NaturalEffects:
         """How much of an effect passes through mediators, and how much goes past them.
 
@@ -122,6 +145,10 @@ class SCM(Ladder):
             seed: of all draws.
             confidence: of the intervals.
             clip: as for ``counterfactual``.
+            refits: as for ``effect``, with ``data``, ``workers`` and ``progress``.
+            data: the training rows.
+            workers: processes that share the refits.
+            progress: show progress of the refits.
 
         Raises:
             InterventionError: a mediator that is none.
@@ -130,14 +157,45 @@ class SCM(Ladder):
         nodes = (through,) if isinstance(through, str) else tuple(through)
         total = Question(target, do, versus, None, None, statistic, confidence, clip)
         total.check(self.graph, self._variables)
-        source = self._sources(evidence, n, seed)
-        return find_natural_effects(total, nodes, source, self.graph, self._variables)
+        seed = chosen_seed(seed)
 
-    def _sources(self, evidence: Evidence | None, n: int, seed: int | None) -> Abduction | Population:
+        def ask(world: World) -> tuple[Effect, ...]:
+            source = self._of(world, self._variables, self.name)._sources(evidence, n, seed)
+            return find_natural_effects(total, nodes, source, self.graph, self._variables)
+
+        return NaturalEffects(nodes, *self._with_refits(ask, target, refits, data, seed, workers, progress))
+
+    def _with_refits(
+        self,
+        ask: Callable[[World], tuple[Effect, ...]],
+        target: str,
+        count: int,
+        data: Any,
+        seed: int,
+        workers: int,
+        progress: bool,
+    ) -> tuple[Effect, ...]:
+        """The effects, with the error of the fit where refits are asked for."""
+        if not count:
+            return ask(self._world)
+        if data is None:
+            raise EvidenceError("refits draw from the training rows: give them, as data=....")
+        columns = {node: self._variables[node] for node in refitted_columns(self._world)}
+        if not columns:
+            raise EvidenceError("refits: no mechanism of this model was fitted, so there is no such error.")
+        plan = Refits(count, read_data(data, columns, gaps=True), seed, workers, progress)
+        plan.check(self._world, target)
+        found = ask(self._world)
+        refitted = refit_answers(plan, self._world, ask)
+        return tuple(
+            include_fitting_error(effect, [each[place] for each in refitted])
+            for place, effect in enumerate(found)
+        )
+
+    def _sources(self, evidence: Evidence | None, n: int, seed: int) -> Abduction | Population:
         """What answers worlds with shared noise: a population, or the evidence with enough draws."""
         if n < 2:
             raise EvidenceError(f"An effect takes at least 2 draws, got n = {n}.")
-        seed = chosen_seed(seed)
         if evidence is None:
             return Population(self._world, self._variables, n, seed)
         rows = self.abduct(evidence, num_samples=2, seed=seed).rows

@@ -14,21 +14,49 @@
     gradients           of the loss, and of values in noise and parents, are finite
 
 A law is applied where the mechanism declares the capability: an abduction, a density, parameters.
+
+``check_calibration`` holds a whole model to one more: abducted noise and inferred values are draws of their
+posterior (simulation-based calibration).
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from causalgen.checking.calibration import Calibration, calibrate
 from causalgen.laws import Suite
 from graphs.errors import NotFittedError
 from mechanisms.base import Mechanism
 
-__all__ = ["check_mechanism"]
+if TYPE_CHECKING:
+    from causalgen.scm import SCM
+
+__all__ = ["check_calibration", "check_mechanism"]
+
+
+def check_calibration(scm: SCM, hidden: Iterable[str] = (), **options: Any) -> Calibration:
+    """Hold a model's abduction to the law of the posterior: ranks of true values among draws are uniform.
+
+    Args:
+        scm: a fitted model.
+        hidden: nodes that the evidence is to lack.
+        options: ``rows``, ``draws``, ``seed``, ``level`` and ``particles`` of
+            ``causalgen.checking.calibration.calibrate``.
+
+    Returns:
+        The p-value of every unknown.
+
+    Raises:
+        AssertionError: some draws do not follow their posterior; the message names them.
+    """
+    found = calibrate(scm, hidden, **options)
+    assert found.ok, f"Law 'calibration': {found}"
+    return found
 
 
 def check_mechanism(

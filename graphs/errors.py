@@ -24,8 +24,9 @@ Each class also derives from the builtin users catch by habit. A message says wh
 where, what was expected, what was found, and how to mend it.
 """
 
+import re
 from collections.abc import Iterable
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
 
 __all__ = [
     "CannotAbductError",
@@ -46,6 +47,7 @@ __all__ = [
     "ShapeError",
     "SpecError",
     "UnknownNameError",
+    "near_misses",
 ]
 
 
@@ -136,3 +138,43 @@ class ChecksumError(CheckpointError):
 
 class FormatVersionError(CheckpointError):
     """A saved model was written by a newer version of the format."""
+
+
+def near_misses(given: Iterable[object], known: Iterable[str]) -> list[tuple[str, str]]:
+    """Given names that look like misspellings of known names that were not given.
+
+    Two names are near where they differ only in case, spaces and punctuation, or in the order of their
+    letters, or are alike in four fifths of them. Names that differ in their numbers alone, such as "visit_1"
+    and "visit_2", are different names.
+
+    >>> near_misses(["Age", "dose", "ward"], ["age", "dose", "response"])
+    [('Age', 'age')]
+
+    Args:
+        given: as in the columns of a table.
+        known: as in the nodes of a model.
+
+    Returns:
+        Pairs (given name, known name), each given name at most once.
+    """
+    names, declared = [str(name) for name in given], list(known)
+    absent = {name: _bare(name) for name in declared if name not in names}
+    pairs: list[tuple[str, str]] = []
+    for name in names:
+        near = next((other for other in absent if _alike(_bare(name), absent[other])), None)
+        if near is not None and name not in declared:
+            pairs.append((name, near))
+    return pairs
+
+
+def _alike(one: str, other: str) -> bool:
+    if one == other or not one or not other:
+        return one == other and bool(one)
+    if re.sub(r"\d+", "0", one) == re.sub(r"\d+", "0", other):
+        return False
+    return sorted(one) == sorted(other) or SequenceMatcher(None, one, other).ratio() >= 0.8
+
+
+def _bare(name: str) -> str:
+    """Its letters and digits, in one case."""
+    return re.sub(r"[\W_]+", "", name).casefold()

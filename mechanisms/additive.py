@@ -25,7 +25,7 @@ from mechanisms.conditioning import standardisation
 from mechanisms.linear_form import LinearForm
 from mechanisms.options import Hidden, TrainedSpec
 from mechanisms.regression import LinearRegression, NetworkRegression
-from mechanisms.training import Training
+from mechanisms.training import LEAST_TRAINED_ROWS, Training
 
 __all__ = ["Additive", "AdditiveMechanism"]
 
@@ -75,6 +75,7 @@ class AdditiveMechanism(Mechanism):
         self.function = (
             LinearRegression(parents, width) if linear else NetworkRegression(parents, width, spec.hidden)
         )
+        self.least_rows = 2 if linear else LEAST_TRAINED_ROWS
         if linear:
             self.chunk_rows = None
         self.register_buffer("scale", torch.ones(width, dtype=torch.float64))

@@ -153,12 +153,16 @@ class Mechanism(nn.Module, ABC):
         deterministic: True where abduction is one point, so that S draws are one.
         seen_range: (2, *event) the least and the largest value that fitting saw, of a variable of numbers;
             None before.
+        restricts: whether ``check`` can refuse a value: some value of the variable has no noise.
+        least_rows: fewest rows that it can be fitted to.
         chunk_rows: most rows the engine passes in one call, few enough for intermediate results to stay in a
             processor's cache; None for all rows at once.
     """
 
     abduction: Abduction = "exact"
     deterministic: bool = True
+    restricts: bool = False
+    least_rows: int = 1
     chunk_rows: int | None = 65_536
     fitted_flag: Tensor
     seen_range: Tensor | None
@@ -188,8 +192,18 @@ class Mechanism(nn.Module, ABC):
     def prepare(self, value: Tensor, parents: Parents) -> None:
         """See all training rows once, before fitting: standardising, class counts."""
 
+    def unfittable(self, value: Tensor, parents: Parents) -> tuple[Tensor, str] | None:
+        """Rows that it cannot be fitted to, (N,) bool, with reason and remedy; None where there are none.
+
+        Asked for all rows of every node of numbers or categories before any is fitted: cheap checks only.
+        """
+        return None
+
     def solve(self, value: Tensor, parents: Parents) -> bool:
-        """Fit in closed form; True where that is all the fitting there is, False to train by ``loss``."""
+        """Fit in closed form; True where that is all the fitting there is, False to train by ``loss``.
+
+        Called, after ``prepare``, for a part of the rows (to measure the fit on the others) and then for all.
+        """
         return False
 
     def loss(self, value: Tensor, parents: Parents, *, generator: torch.Generator) -> Tensor:
@@ -208,6 +222,22 @@ class Mechanism(nn.Module, ABC):
     def log_prob(self, value: Tensor, parents: Parents) -> Tensor | None:
         """(N,) log p(x | pa), or None where the mechanism has no tractable density."""
         return None
+
+    def atomic(self, value: Tensor, parents: Parents) -> Tensor | None:
+        """(N,) bool, in which rows ``log_prob`` is the log of a probability (an atom), not of a density.
+
+        An atom is a value of positive probability, given its parents. None where the kind of variable
+        decides: categories and whole numbers are atoms, real numbers are not.
+        """
+        return None
+
+    def check(self, value: Tensor, parents: Parents) -> None:
+        """Refuse a value that no noise gives. The default, where every value has its noise, does nothing.
+
+        Raises:
+            EvidenceError: no noise gives a row's value; the message names the row.
+        """
+        return
 
     def linear_form(self, unknown: Collection[str], known: Parents, rows: int) -> LinearForm | None:
         """x as affine in some of its parents with normal noise, where it is; the default is not.

@@ -27,7 +27,7 @@ from mechanisms.base import Abducted, Mechanism, Noise, Parents
 from mechanisms.conditioning import Conditioning
 from mechanisms.networks import DenseNetwork
 from mechanisms.options import Hidden, TrainedSpec
-from mechanisms.training import Training
+from mechanisms.training import LEAST_TRAINED_ROWS, Training
 
 __all__ = ["Categorical", "CategoricalMechanism"]
 
@@ -95,6 +95,7 @@ class CategoricalMechanism(Mechanism):
             combinations = prod(_size(parent) for parent in parents.values())
             self.register_buffer("table", start.repeat(combinations, 1))
         else:
+            self.least_rows = LEAST_TRAINED_ROWS
             self.conditioning = Conditioning(parents)
             self.network = DenseNetwork(self.conditioning.width, spec.hidden, start)
 

@@ -9,7 +9,7 @@ import torch
 from pydantic import field_validator
 from torch import Tensor
 
-from graphs.errors import MechanismError, ShapeError
+from graphs.errors import EvidenceError, MechanismError, ShapeError
 from graphs.variables import Variable
 from mechanisms.base import Abducted, Mechanism, MechanismSpec, Noise, Parents
 
@@ -55,6 +55,7 @@ class ConstantMechanism(Mechanism):
     """``x := rows``: one value for every row, or row r for row r."""
 
     chunk_rows = None
+    restricts = True
     rows: Tensor
 
     def __init__(
@@ -91,5 +92,23 @@ class ConstantMechanism(Mechanism):
         return rows
 
     def abduct(self, value: Tensor, parents: Parents, *, generator: torch.Generator) -> Abducted:
-        """No noise. The value is not compared: an intervened node may have had any."""
+        """No noise. The value is not compared: an intervened node may have had any. See ``check``."""
         return Abducted(Noise(len(value)))
+
+    def check(self, value: Tensor, parents: Parents) -> None:
+        """Compare the value with what the node was set to.
+
+        Raises:
+            EvidenceError: a row has another value.
+        """
+        expected = self.generate(parents, Noise(len(value))).to(value.device)
+        same = (value == expected).reshape(len(value), -1).all(1)
+        if bool(same.all()):
+            return
+        row = int((~same).nonzero()[0])
+        few = value[row].numel() <= 8
+        want, got = (each[row].tolist() if few else "another value" for each in (expected, value))
+        raise EvidenceError(
+            f"Row {row}: the model says {want} (set by an earlier do), got {got}. Correct the evidence, "
+            "leave this node out of it, or ask the model without that do."
+        )

@@ -1,14 +1,15 @@
 """``x := f(pa, u)``: a known equation, with noise of known laws. Nothing is fitted.
 
-    no noise           the value is checked: |x - f(pa)| <= tolerance * max(1, |x|)
+    no noise           the value is checked: |x - f(pa)| <= tolerance * scale
     one noise          f solved for it where it is affine, invertible or strictly monotone, checked likewise;
                        log p(x | pa) = log p(u) - log |df/du|, without the last term where u is discrete
     finite noises      of few values: every combination that gives x, drawn by its probability;
-                       P(x | pa) is their sum
+                       P(x | pa) is their sum. Of several within the tolerance, the nearest counts
     any other          the noise cannot be recovered: ``abduction`` is "none"
 
-An integer's value must be whole, up to rounding. Where the value does not depend on the noise (the slope is 0
-in that row), the noise keeps its prior.
+The scale is that of the row's own terms (``mechanisms.magnitude``), as |a| + |b| of a - b, so that answers do
+not depend on the unit of the data. An integer's value must be whole, up to rounding. Where the value does not
+depend on the noise (its slope is 0 in that row), the noise keeps its prior, and the value has a probability.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from mechanisms.enumeration import Combinations, find_combinations
 from mechanisms.equation_messages import fractions, not_whole, why_no_abduction, why_unexplained
 from mechanisms.inversion import Inversion, find_inversion
 from mechanisms.linear_form import LinearForm
+from mechanisms.magnitude import compile_scale
 from mechanisms.noise_families import NoiseLaw, noise_law
 from mechanisms.tensor_functions import TORCH
 
@@ -74,15 +76,16 @@ class Equation(MechanismSpec, frozen=True):
             whole.
         noise: each noise's family and parameters, as in {u: {normal: [0, 1]}}; see
             ``mechanisms.noise_families``.
-        tolerance: how far evidence may be from what the equation gives, in parts of max(1, |x|);
-            whole numbers must agree.
+        tolerance: how far evidence may be from what the equation gives, in parts of the scale of its terms in
+            that row (``mechanisms.magnitude``): the default takes six significant digits; whole numbers must
+            agree.
     """
 
     kind: Literal["equation"] = "equation"
     training: None = None
     value: str
     noise: dict[str, NoiseOption] = Field(default_factory=dict)
-    tolerance: float = Field(default=1e-6, ge=0, allow_inf_nan=False)
+    tolerance: float = Field(default=1e-5, ge=0, allow_inf_nan=False)
 
     @field_validator("value")
     @classmethod
@@ -134,6 +137,7 @@ class EquationMechanism(Mechanism):
         self.laws: dict[str, NoiseLaw] = {name: noise_law(law) for name, law in spec.noise.items()}
         self.expression = parse_expression(spec.value)
         self.function = self.expression.compile(TORCH)
+        self.scale = compile_scale(self.expression)
         ranges = {name: _range(parent) for name, parent in parents.items()}
         ranges |= {name: law.range for name, law in self.laws.items()}
         self.combinations = find_combinations(self.laws)
@@ -148,11 +152,12 @@ class EquationMechanism(Mechanism):
         else:
             (name, *others) = self.laws
             if not others:
-                self.inversion = find_inversion(self.expression, name, self.laws[name].bounds(), ranges)
-            exact = self.inversion is not None and self.inversion.determined
+                self.inversion = find_inversion(self.expression, name, self.laws[name], ranges)
+            exact = self.inversion is not None and self.inversion.free is None
         recovers = exact or self.inversion is not None or self.combinations is not None
         self.abduction = "exact" if exact else "posterior" if recovers else "none"
         self.deterministic = exact
+        self.restricts = recovers and not self._takes_every_value()
         if self.inversion is not None and isinstance(variable, Integer):
             if fractions(self.laws):
                 raise MechanismError(not_whole(spec.value, self.laws, variable))
@@ -166,8 +171,9 @@ class EquationMechanism(Mechanism):
 
         Raises:
             DomainError: the equation gives no finite number, no whole one where it must be whole, or not a
-                category; the message names the row.
+                category, or a noise is not of its law; the message names the row.
         """
+        self._refuse_foreign(noise)
         # A constant is nowhere in particular until now.
         value = self.function({**parents, **noise}).to(self.fitted_flag.device).expand(noise.n)
         self._refuse(value, value.isfinite(), "a finite number. Keep it in its domain, as by maximum(x, 0)")
@@ -191,24 +197,30 @@ class EquationMechanism(Mechanism):
             CannotAbductError: the equation does not tell its noise; the message says why, and the remedies.
             EvidenceError: no noise gives a row's value; the message names the row and the value.
         """
-        x = value.double()
         if self.abduction == "none":
             raise CannotAbductError(why_no_abduction(self.spec.value, self.laws, self.variable))
-        if self.combinations is not None:
-            scores = self._log_probabilities(self.combinations, x, parents)
-            fits = scores.amax(1) > -torch.inf
-            if not self.deterministic:  # the largest of log probability plus Gumbel is a draw
-                exponential = torch.empty_like(scores).exponential_(generator=generator)
-                scores = scores - exponential.clamp(min=torch.finfo(torch.float64).tiny).log()
-            leaves = self.combinations.chosen(scores.argmax(1))
-        elif self.inversion is not None:
-            prior = None if self.deterministic else self.sample_noise(len(x), generator=generator)
-            leaves, fits, _ = self._solve(self.inversion, x, parents, prior)
-        else:
-            leaves, fits = {}, self._fits(x, parents, {})
-        if not bool(fits.all()):
-            raise EvidenceError(self._contradiction(x, parents, int((~fits).nonzero()[0])))
-        return Abducted(Noise(len(x), leaves))
+        leaves, fits = self._explained(value.double(), parents, generator)
+        self._refuse_unexplained(value.double(), parents, fits)
+        return Abducted(Noise(len(value), leaves))
+
+    def check(self, value: Tensor, parents: Parents) -> None:
+        """As ``abduct`` refuses, where the noise can be recovered at all.
+
+        Raises:
+            EvidenceError: no noise gives a row's value; the message names the row and the value.
+        """
+        if self.restricts:
+            x = value.double()
+            self._refuse_unexplained(x, parents, self._explained(x, parents, None)[1])
+
+    def atomic(self, value: Tensor, parents: Parents) -> Tensor | None:
+        """Of a real number: rows where it depends on no noise, or on noise of whole numbers alone."""
+        if not isinstance(self.variable, Continuous) or self.abduction == "none":
+            return None
+        if self.inversion is None or all(law.discrete for law in self.laws.values()):
+            return torch.ones(len(value), dtype=torch.bool, device=value.device)
+        free = self.inversion.free
+        return None if free is None else free(parents).to(value.device).expand(len(value))
 
     def log_prob(self, value: Tensor, parents: Parents) -> Tensor | None:
         """(N,) log density of x, or log probability in rows where only some values are possible.
@@ -222,7 +234,8 @@ class EquationMechanism(Mechanism):
             return self._change_of_variables(self.inversion, x, parents)
         if self.laws or isinstance(self.variable, Continuous):
             return None
-        return torch.where(self._fits(x, parents, {}), 0.0, -torch.inf).double()
+        distance, _ = self._misfit(x, parents, {})
+        return torch.where(distance < torch.inf, 0.0, -torch.inf).double()
 
     def distribution(self, parents: Parents, rows: int) -> dist.TorchDistribution | None:
         """p(x | pa) as a Pyro distribution, batch shape (N,): for one noise on all numbers, affine in it."""
@@ -244,21 +257,65 @@ class EquationMechanism(Mechanism):
             return None
         return affine_equation(self.expression, self.laws, unknown, known, rows, self.fitted_flag.device)
 
-    def _fits(self, x: Tensor, parents: Parents, noise: Mapping[str, Tensor]) -> Tensor:
-        """Whether the noise gives x, within the tolerance; both (N,), or (N, 1) and noise (K,)."""
-        whole = isinstance(self.variable, Integer)
-        within = _slack(x) if whole else self.spec.tolerance * x.abs().clamp(min=1.0)
-        near = (self.function({**parents, **noise}) - x).abs() <= within
-        for leaf in noise.values():
-            near = near & leaf.isfinite()
-        return near
+    def _takes_every_value(self) -> bool:
+        """Whether each number has some noise, whatever the parents."""
+        if self.inversion is None or self.inversion.free is not None:
+            return False
+        ((name, law),) = self.laws.items()
+        return not law.discrete and law.range == Range() and self.expression.affine(name) is not None
+
+    def _misfit(self, x: Tensor, parents: Parents, noise: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """How far what the noise gives is from x, inf where beyond the tolerance, and its least scale.
+
+        Both (N,), or (N, 1) and noise (K,), which is finite.
+        """
+        values = {**parents, **noise}
+        found = self.function(values)
+        distance, size = (found - x).abs(), found.abs()
+        if isinstance(self.variable, Integer):
+            within = distance <= _slack(x)
+        else:
+            within = distance <= self.spec.tolerance * size
+            if not bool(within.all()):  # the scale is at least the size, and takes longer to compute
+                scales = {name: torch.tensor(law.scale, device=x.device) for name, law in self.laws.items()}
+                size = self.scale(values, scales).to(x.device)
+                within = within | (distance <= self.spec.tolerance * size)
+        return torch.where(within, distance, torch.inf), size
 
     def _log_probabilities(self, combinations: Combinations, x: Tensor, parents: Parents) -> Tensor:
-        """(N, K) log probability of each combination of noises, -inf where it does not give x."""
+        """(N, K) log probability of each combination of noises, -inf where it does not give x.
+
+        Of those within the tolerance only the nearest to x count, and those that rounding parts from them.
+        """
         columns = {name: parents[name][:, None] for name in self.parents}
-        return combinations.log_probabilities(
-            lambda noise: self._fits(x[:, None], columns, noise).expand(len(x), len(combinations)), x.device
-        )
+
+        def fits(noise: Mapping[str, Tensor]) -> Tensor:
+            distance, size = self._misfit(x[:, None], columns, noise)
+            distance = distance.expand(len(x), len(combinations))
+            nearest = distance.amin(1, keepdim=True)
+            return (distance < torch.inf) & (distance <= nearest + _ROUNDING * size)
+
+        return combinations.log_probabilities(fits, x.device)
+
+    def _explained(
+        self, x: Tensor, parents: Parents, generator: torch.Generator | None
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Noise that gives x, a draw of it if there is a generator; and whether it does, (N,)."""
+        if self.combinations is not None:
+            scores = self._log_probabilities(self.combinations, x, parents)
+            fits = scores.amax(1) > -torch.inf
+            if not self.deterministic and generator is not None:
+                # The largest of log probability plus Gumbel is a draw.
+                exponential = torch.empty_like(scores).exponential_(generator=generator)
+                scores = scores - exponential.clamp(min=torch.finfo(torch.float64).tiny).log()
+            return self.combinations.chosen(scores.argmax(1)), fits
+        if self.inversion is not None:
+            prior = None
+            if not self.deterministic and generator is not None:
+                prior = self.sample_noise(len(x), generator=generator)
+            leaves, fits, _ = self._solve(self.inversion, x, parents, prior)
+            return leaves, fits
+        return {}, self._misfit(x, parents, {})[0] < torch.inf
 
     def _solve(
         self, inversion: Inversion, x: Tensor, parents: Parents, prior: Noise | None = None
@@ -269,10 +326,11 @@ class EquationMechanism(Mechanism):
         """
         ((name, law),) = self.laws.items()
         u, free = law.nearest(inversion.solve(x, parents)), None
-        if inversion.slope is not None and not inversion.determined:
-            free = (inversion.slope(parents) == 0).expand(len(x))
+        if inversion.free is not None:
+            free = inversion.free(parents).to(u.device).expand(len(x))
             u = torch.where(free, law.nearest(torch.zeros_like(u)) if prior is None else prior[name], u)
-        return {name: u}, self._fits(x, parents, {name: u}), free
+        distance, _ = self._misfit(x, parents, {name: u})
+        return {name: u}, (distance < torch.inf) & u.isfinite(), free
 
     def _change_of_variables(self, inversion: Inversion, x: Tensor, parents: Parents) -> Tensor:
         """(N,) log p(u) - log |df/du|; 0 where the noise does not matter."""
@@ -287,6 +345,20 @@ class EquationMechanism(Mechanism):
             log_prob = torch.where(free, 0.0, log_prob)
         return torch.where(fits, log_prob, -torch.inf)
 
+    def _refuse_foreign(self, noise: Noise) -> None:
+        """Refuse noise that its law cannot have drawn: an earlier mechanism's, under another law."""
+        for name, law in self.laws.items():
+            if law.range == Range():
+                continue
+            possible = law.supports(noise[name])
+            if not bool(possible.all()):
+                row = int((~possible).nonzero()[0])
+                raise DomainError(
+                    f"Row {row}: noise {name!r} is {noise[name][row].item()!r}, which {law} cannot give, in "
+                    f"the equation {self.spec.value!r}. Noise kept from another mechanism must be of this "
+                    "law: replace with noise='fresh', or give the noise the other's law."
+                )
+
     def _refuse(self, value: Tensor, good: Tensor, wanted: str) -> None:
         """Refuse a row whose value is not good."""
         if not bool(good.all()):
@@ -294,6 +366,11 @@ class EquationMechanism(Mechanism):
             raise DomainError(
                 f"Row {row}: the equation {self.spec.value!r} gives {value[row].item()!r}, expected {wanted}."
             )
+
+    def _refuse_unexplained(self, x: Tensor, parents: Parents, fits: Tensor) -> None:
+        fits = fits.expand(len(x))
+        if not bool(fits.all()):
+            raise EvidenceError(self._contradiction(x, parents, int((~fits).nonzero()[0])))
 
     def _contradiction(self, x: Tensor, parents: Parents, row: int) -> str:
         """What is wrong with a row of evidence."""
@@ -303,6 +380,10 @@ class EquationMechanism(Mechanism):
         return why_unexplained(
             self.spec.value, self.laws, row, x[row].item(), given, expected, self.spec.tolerance
         )
+
+
+_ROUNDING = 64 * torch.finfo(torch.float64).eps
+"""How far equal values may be apart for having been computed in another way, in parts of their scale."""
 
 
 def _slack(value: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ from mechanisms.conditioning import Conditioning, standardisation
 from mechanisms.grid import Grid, cell_log_probability, middle, truncated_normal
 from mechanisms.options import Hidden, TrainedSpec
 from mechanisms.support import Support
-from mechanisms.training import Training
+from mechanisms.training import LEAST_TRAINED_ROWS, Training
 
 __all__ = ["Flow", "FlowMechanism"]
 
@@ -81,6 +81,7 @@ class Flow(TrainedSpec, frozen=True):
 class FlowMechanism(Mechanism):
     """``x = T_pa(u)``. Noise: ``normal`` (N, *event), float64."""
 
+    least_rows = LEAST_TRAINED_ROWS
     mean: Tensor
     std: Tensor
     spec: Flow
@@ -162,6 +163,17 @@ class FlowMechanism(Mechanism):
         for buffer, figure in zip((self.mean, self.std), standardisation(line), strict=True):
             buffer.copy_(figure)
         self.columns.prepare(self.conditioning(parents, len(line)), (line - self.mean) / self.std)
+
+    def unfittable(self, value: Tensor, parents: Parents) -> tuple[Tensor, str] | None:
+        """Rows on a bound, or off the grid."""
+        flat = self._flat(value)
+        wrong = (self.bounds.outside(flat) if self.grid is None else self.grid.off(flat)).any(1)
+        if not bool(wrong.any()):
+            return None
+        if self.grid is None:
+            return wrong, self.bounds.advice(flat)
+        told = f"{int(wrong.sum()):,} of {len(wrong):,} rows are off the grid {self.grid.start:g} + k * "
+        return wrong, told + f"{self.grid.step:g} that dequantize declares. Round them, or change dequantize."
 
     def log_prob(self, value: Tensor, parents: Parents) -> Tensor:
         """(N,) log density of x, or log probability where x is on a grid.

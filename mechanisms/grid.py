@@ -59,13 +59,17 @@ class Grid:
         """The ends of each value's cell."""
         return value - self.step / 2, value + self.step / 2
 
+    def off(self, value: Tensor) -> Tensor:
+        """Which values are off the grid, by more than a millionth of a step."""
+        return (value - self.round(value)).abs() > 1e-6 * self.step
+
     def check(self, value: Tensor) -> None:
         """Refuse values, (N, width), that are not on the grid.
 
         Raises:
             DomainError: a value is off the grid by more than a millionth of a step.
         """
-        off = ((value - self.round(value)).abs() > 1e-6 * self.step).nonzero()
+        off = self.off(value).nonzero()
         if len(off):
             row, column = off[0].tolist()
             raise DomainError(

@@ -4,7 +4,8 @@
     by formula  f unwound from the outside in, where u occurs once
     by search   where f is strictly monotone in u: the least float64 u whose f(u) reaches x, in 64 halvings
 
-A solution is a candidate: the caller checks that f takes it to x, as sqrt(u) = -1 has none.
+A solution is a candidate: the caller checks that f takes it to x, as sqrt(u) = -1 has none. In rows where f
+does not depend on u, as a * exp(u) where a = 0, there is nothing to solve.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import torch
 from torch import Tensor
 
 from graphs.expressions import Expression, Range
-from graphs.expressions.evaluation import Compiled
+from graphs.expressions.tree import Binary, Call, Name, Negative, Tree, names
+from mechanisms.noise_families import NoiseLaw
 from mechanisms.tensor_functions import TORCH
 
 __all__ = ["Inversion", "find_inversion"]
@@ -31,25 +33,24 @@ class Inversion:
     Attributes:
         solve: x (N,) and the parents to candidates for u, (N,); nan or inf where there is none.
         derivative: the parents and u, (N,), to df/du, (N,).
-        slope: parents to the slope of an affine equation; None for others.
-        determined: whether every value determines its noise; not where an affine equation's slope may be 0.
+        free: the parents to the rows, (N,) or (), whose value does not depend on the noise; None where there
+            is no such row, so that every value determines its noise.
     """
 
     solve: Callable[[Tensor, Values], Tensor]
     derivative: Callable[[Values, Tensor], Tensor]
-    slope: Compiled | None = None
-    determined: bool = True
+    free: Callable[[Values], Tensor] | None = None
 
 
 def find_inversion(
-    expression: Expression, noise: str, bounds: tuple[float, float], ranges: Mapping[str, Range]
+    expression: Expression, noise: str, law: NoiseLaw, ranges: Mapping[str, Range]
 ) -> Inversion | None:
     """The first way that works, or None.
 
     Args:
         expression: f, in ``noise`` and the parents.
         noise: name of u.
-        bounds: least and largest u.
+        law: of u.
         ranges: of all names.
     """
     form = expression.affine(noise)
@@ -58,14 +59,48 @@ def find_inversion(
         return Inversion(
             solve=lambda x, values: (x - intercept(values)) / slope(values),
             derivative=lambda values, u: slope(values).to(u.device).expand_as(u),
-            slope=slope,
-            determined=form[0].range(ranges).nonzero,
+            free=None if form[0].range(ranges).nonzero else lambda values: slope(values) == 0,
         )
-    solve = _by_formula(expression, noise) or _by_search(expression, noise, bounds, ranges)
+    solve = _by_formula(expression, noise) or _by_search(expression, noise, law.bounds(), ranges)
     if solve is None:
         return None
     function = expression.compile(TORCH)
-    return Inversion(solve, lambda values, u: _derivative(lambda u: function({**values, noise: u}), u))
+    strict = expression.direction(noise, ranges) != "unknown" or _one_to_one(expression.tree, noise, ranges)
+    return Inversion(
+        solve,
+        derivative=lambda values, u: _derivative(lambda u: function({**values, noise: u}), u),
+        free=None if strict else _constant_rows(expression, noise, law),
+    )
+
+
+def _one_to_one(tree: Tree, noise: str, ranges: Mapping[str, Range]) -> bool:
+    """Whether a tree with an inverse never multiplies what holds the noise by 0."""
+    match tree:
+        case Name():
+            return True
+        case Negative(operand) | Call(_, (operand,)):
+            return _one_to_one(operand, noise, ranges)
+        case Binary(operator, left, right):
+            inner, other = (left, right) if noise in names(left) else (right, left)
+            divides = operator == "/" and inner is right
+            factor = operator == "*" or divides
+            nonzero = not factor or Expression(other).range(ranges).nonzero
+            return nonzero and _one_to_one(inner, noise, ranges)
+        case _:
+            return False
+
+
+def _constant_rows(expression: Expression, noise: str, law: NoiseLaw) -> Callable[[Values], Tensor]:
+    """Rows where several draws of the noise give one value; what has an inverse is then constant in it."""
+    function = expression.compile(TORCH)
+    # Three that differ.
+    draws = torch.arange(3.0).double() if law.discrete else law.sample(3, torch.Generator().manual_seed(0))
+
+    def free(values: Values) -> Tensor:
+        first, *others = (function({**values, noise: draw}) for draw in draws)
+        return torch.stack([other == first for other in others]).all(0)
+
+    return free
 
 
 def _by_formula(expression: Expression, noise: str) -> Callable[[Tensor, Values], Tensor] | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import inf, log1p, nextafter, pi
+from math import exp, inf, log1p, nextafter, pi
 from typing import Any, Literal
 
 import pyro.distributions as dist
@@ -79,6 +79,19 @@ class NoiseLaw:
         return self.family.support(*self.parameters)
 
     @property
+    def scale(self) -> float:
+        """The size of its values, in their unit; 0 where they are whole numbers, which have no unit."""
+        if self.discrete:
+            return 0.0
+        ends = (abs(self.range.low), abs(self.range.high))
+        if max(ends) < inf:
+            return max(ends)
+        named = dict(zip(self.family.parameters, self.parameters, strict=True))
+        if self.name == "log_normal":
+            return exp(min(named["loc"], 700.0))
+        return named["scale"] if "scale" in named else 1 / named["rate"]
+
+    @property
     def finite_support(self) -> Tensor | None:
         """(K,) float64: the values that have a probability, where there are no more than 4,096."""
         if not self.discrete or self.range.high >= _LARGEST_SUPPORT:
@@ -116,6 +129,16 @@ class NoiseLaw:
         if (low, high) == (-inf, inf):
             return value
         return (value.round() if self.discrete else value).clamp(low, high)
+
+    def supports(self, value: Tensor) -> Tensor:
+        """Whether it has those values, ends of its range included; nan is let through."""
+        low, high = self.range.low, self.range.high
+        if not self.discrete:
+            return ~((value < low) | (value > high))
+        possible = self.finite_support
+        if possible is not None and len(possible) <= high - low:
+            return torch.isin(value, possible.to(value.device, value.dtype))
+        return (value >= low) & (value <= high) & (value == value.round())
 
     def __str__(self) -> str:
         return f"{self.name}({', '.join(f'{parameter:g}' for parameter in self.parameters)})"

@@ -8,6 +8,7 @@ The value is a function of the sites, or the last site itself.
                                           weight w = p(v | e) / |dx/dv|. Or e drawn from a fitted guide,
                                           or by Markov chains (``mechanisms.program_inference``)
     abduct, discrete                      all sites drawn K times; w = 1 where they give x, 0 elsewhere
+    abduct, rows of small effective size  more draws (``mechanisms.program_importance``)
     log_prob                              log mean_k w_k, an estimate; exact with one solved site
 
 One of the K is kept with a chance in proportion to its weight. The log weight of this draw is log mean_k w_k,
@@ -16,7 +17,7 @@ so that an average over draws is consistent whatever K is (Andrieu, Doucet & Hol
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, final
 
 import pyro
@@ -31,6 +32,7 @@ from mechanisms.distinct_rows import distinct_rows
 from mechanisms.lent_random_state import lent_random_state
 from mechanisms.program_chains import run_chains
 from mechanisms.program_guide import fit_guide
+from mechanisms.program_importance import ImportanceSampler, Reservoir
 from mechanisms.program_inference import NUTS, SVI, Importance, Inference
 from mechanisms.program_latents import Latents
 from mechanisms.program_names import load_program, program_name
@@ -53,7 +55,8 @@ class Program(MechanismSpec, frozen=True):
             "causalgen.programs"): only these are saved. It gets a dict of tensors (N, *event), categories as
             codes and images in [0, 1], and returns its values in the same form. It runs for N rows at
             once: a site is drawn for every row, and needs ``.to_event`` where a row has several numbers.
-        particles: K, prior draws behind each abducted row and each density.
+        particles: K, prior draws behind each abducted row and each density. Abduction draws more for rows
+            whose effective sample size is below 100, or K / 2 if that is less.
         inference: how noise is abducted where a value leaves it open: "importance" (prior draws), "svi" or
             "nuts", each with its options. Where a value has one noise, that is found whatever this says.
     """
@@ -108,10 +111,13 @@ class ProgramMechanism(Mechanism):
             self.abduction = "none"
             return
         self.deterministic = self.plan.determined
+        self.restricts = not self.plan.surjective
         self.abduction = "exact" if self.deterministic else "posterior"
-        self.particles = 1 if self.deterministic else spec.particles
-        self.chunk_rows = None if self.deterministic else max(1, 2**20 // self.particles)
-        if not self.deterministic and not isinstance(spec.inference, Importance):
+        # With one site, which is solved for or does not matter, every draw is from the posterior.
+        self.single = self.plan.how == "solve" and self.plan.sites == 1
+        self.particles = 1 if self.single else spec.particles
+        self.chunk_rows = None if self.single else max(1, 2**20 // self.particles)
+        if not self.single and not isinstance(spec.inference, Importance):
             self._check_continuous(spec.inference.kind)
             self.chunk_rows = (
                 512 if isinstance(spec.inference, NUTS) else max(1, 2**18 // spec.inference.draws)
@@ -146,21 +152,46 @@ class ProgramMechanism(Mechanism):
 
         Raises:
             CannotAbductError: the program does not tell its noise; the message says why.
-            EvidenceError: none of the K prior draws gives a row's value.
+            EvidenceError: no prior draw gives a row's value.
         """
         if self.plan.how == "none":
             raise CannotAbductError(self.plan.reason)
         inference = self.spec.inference
-        if not self.deterministic and not isinstance(inference, Importance):
+        if not self.single and not isinstance(inference, Importance):
             return self._infer(inference, value, parents, generator)
-        rows, particles = len(value), self.particles
-        prior = self.sample_noise(particles * rows, generator=generator)
-        leaves, weights = self.solver.weigh(value, parents, prior)
-        weights = weights.reshape(particles, rows)
-        self._refuse_unexplained(value, weights)
-        if self.deterministic:
-            return Abducted(Noise(rows, leaves))
-        return _chosen(leaves, weights, generator)
+        found = self._sampler(generator).run(value, parents)
+        self._refuse_unexplained(value, found)
+        noise = Noise(len(value), found.leaves)
+        if self.single:
+            return Abducted(noise)
+        return Abducted(noise, found.log_weight, {"effective_sample_size": found.effective})
+
+    def check(self, value: Tensor, parents: Parents) -> None:
+        """Whether some prior draw gives the value, where not every value has noise.
+
+        Raises:
+            CannotAbductError: in some row the program does not tell its noise.
+            EvidenceError: no prior draw gives a row's value.
+        """
+        if self.restricts and self.plan.how != "none":
+            generator = torch.Generator(value.device).manual_seed(0)
+            self._refuse_unexplained(value, self._sampler(generator).run(value, parents, target=0.0))
+
+    def atomic(self, value: Tensor, parents: Parents) -> Tensor | None:
+        """Of real numbers: rows that some of the draws of ``log_prob`` give whatever the last site is."""
+        if self.variable.type != "continuous" or self.plan.how == "none" or self.plan.identity:
+            return None
+        if self.plan.how == "match":
+            return torch.ones(len(value), dtype=torch.bool, device=value.device)
+        if self.plan.determined:
+            return None
+        return torch.cat([atomic for _, atomic in self._weights(value, parents)])
+
+    def _sampler(self, generator: torch.Generator) -> ImportanceSampler:
+        def prior(rows: int) -> Noise:
+            return self.sample_noise(rows, generator=generator)
+
+        return ImportanceSampler(self.solver, prior, self.particles, generator)
 
     def _infer(
         self, inference: SVI | NUTS, value: Tensor, parents: Parents, generator: torch.Generator
@@ -170,7 +201,12 @@ class ProgramMechanism(Mechanism):
         pilot = self.sample_noise(_PILOTS * len(first), generator=generator)
         some = {name: parents[name][first] for name in self.parents}
         posterior = self.solver.posterior(value[first], some, pilot)
-        self._refuse_unexplained(value[first], posterior.pilot_weights, first)
+        explained = (posterior.pilot_weights > -torch.inf).any(0)
+        if not bool(explained.all()):
+            row = int(first[~explained][0])
+            raise EvidenceError(
+                _unexplained(row, value[row], _PILOTS, "use inference: {kind: importance}, which draws more")
+            )
         if isinstance(inference, NUTS):
             with lent_random_state(generator), torch.enable_grad(), pyro.validation_enabled(False):
                 chains = run_chains(posterior, inference)
@@ -205,32 +241,39 @@ class ProgramMechanism(Mechanism):
         """
         if self.plan.how == "none" or (self.plan.how == "match" and self.variable.type == "continuous"):
             return None
+        parts = [weights.logsumexp(0) for weights, _ in self._weights(value, parents)]
+        return torch.cat(parts) - torch.tensor(float(self.particles)).log()
+
+    def _weights(self, value: Tensor, parents: Parents) -> Iterator[tuple[Tensor, Tensor]]:
+        """Log weights (K, n) of the same K draws for all rows, and which are atoms, (n,), part by part."""
         generator = torch.Generator(value.device).manual_seed(0)
         draws = self.sample_noise(self.particles, generator=generator)
-        parts = []
         for part in torch.arange(len(value), device=value.device).split(max(1, 2**20 // self.particles)):
             every = torch.arange(self.particles, device=value.device).repeat_interleave(len(part))
             some = {name: parent[part] for name, parent in parents.items()}
-            _, weights = self.solver.weigh(value[part], some, draws.rows(every))
-            parts.append(weights.reshape(self.particles, len(part)).logsumexp(0))
-        return torch.cat(parts) - torch.tensor(float(self.particles)).log()
+            yield self.solver.weigh(value[part], some, draws.rows(every)).dominated(len(part))
 
-    def _refuse_unexplained(self, value: Tensor, weights: Tensor, numbers: Tensor | None = None) -> None:
-        """Refuse a row that has no weight in any of its draws, (K, N); ``numbers`` are those of the rows."""
-        best = weights.amax(0)
-        if bool((best > -torch.inf).all()):
+    def _refuse_unexplained(self, value: Tensor, found: Reservoir) -> None:
+        """Refuse a row that no draw explains."""
+        if bool(found.explained.all()):
             return
-        row = int((~(best > -torch.inf)).nonzero()[0])
-        x = value[row].tolist() if value[row].numel() <= 8 else "the observed image"
-        shown = row if numbers is None else int(numbers[row])
-        if self.deterministic:
+        row = int((~found.explained).nonzero()[0])
+        if self.single:
+            x = value[row].tolist() if value[row].numel() <= 8 else "the observed image"
             raise EvidenceError(
-                f"Row {shown}: the program gives {x} for no noise, given the parents. Correct the evidence."
+                f"Row {row}: the program gives {x} for no noise, given the parents. Correct the evidence."
             )
         raise EvidenceError(
-            f"Row {shown}: none of {len(weights)} prior draws of the program's sites gives {x}. Correct the "
-            "evidence, or give the mechanism more particles."
+            _unexplained(row, value[row], int(found.draws[row]), "widen the laws of the sites")
         )
+
+
+def _unexplained(row: int, value: Tensor, draws: int, remedy: str) -> str:
+    x = value.tolist() if value.numel() <= 8 else "the observed image"
+    return (
+        f"Row {row}: none of {draws} prior draws of the program's sites gives {x}: it is impossible, or "
+        f"nearly so, given the parents. Correct the evidence, or {remedy}."
+    )
 
 
 def _chosen(leaves: Mapping[str, Tensor], weights: Tensor, generator: torch.Generator) -> Abducted:

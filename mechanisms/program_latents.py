@@ -110,10 +110,14 @@ class ProgramPosterior:
 
     def log_joint(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """log p(z, x) and log p(z), (R, N) both, of z (R, N, D); -inf where z cannot give x."""
+        return self.explained_joint(z)[1:]
+
+    def explained_joint(self, z: Tensor) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+        """``explained`` and ``log_joint`` at once."""
         leaves, log_det = self.latents.noise(z)
-        _, weight, prior = self.explain(leaves)
+        noise, weight, prior = self.explain(leaves)
         prior = prior.reshape(log_det.shape) + log_det
-        return prior + weight.reshape(log_det.shape), prior
+        return noise, prior + weight.reshape(log_det.shape), prior
 
     def moments(self) -> tuple[Tensor, Tensor, Tensor]:
         """A first guess at the mean and deviation of z, and its prior deviation, (N, D) each.

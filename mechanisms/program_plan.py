@@ -1,8 +1,12 @@
-"""How a program's noise is recovered, found by running it a few times on placeholder parents.
+"""How a program's noise is recovered, found by running it on many parents (``mechanisms.program_probes``).
 
-solve   the value is the last site, or affine in it with a slope that is not zero, and whole where it is
+solve   the value is the last site, or affine in it, at all these parents and noises; and whole where it is
 match   otherwise, the value is a category or a whole number, or all sites are discrete
 none    neither: many noises give a value, and none of those drawn ever gives exactly that one
+
+Parents between the probed ones stay unseen: ``mechanisms.program_solver`` looks again in each row, at the
+solution, at a prior draw and far to both sides of them, and refuses a row where these are not on a line. What
+bends elsewhere, and is straight at all of these points, is not found.
 """
 
 from __future__ import annotations
@@ -15,14 +19,20 @@ import pyro
 import torch
 from torch import Tensor
 
-from graphs.errors import MechanismError
-from graphs.variables import Variable
+from graphs.errors import CausalgenError, MechanismError
+from graphs.variables import Categorical, Variable
+from mechanisms.program_probes import probe_parents
 from mechanisms.program_run import ProgramRun, Site, run_program
 from mechanisms.program_values import canonical_value, placeholders
 
-__all__ = ["Plan", "plan_program"]
+__all__ = ["Plan", "on_line", "plan_program"]
 
 _ROWS = 8
+_CPU = torch.device("cpu")
+_FAILURES = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+_POINTS = (-1000.0, -100.0, -10.0, -1.0, -0.3, 0.0, 0.5, 1.0, 2.0, 10.0, 100.0, 1000.0)
+"""Values of the last site to try, where its law has them."""
+_SWALLOWS = 1e9
 
 
 @dataclass(frozen=True)
@@ -33,8 +43,11 @@ class Plan:
         how: the noise is recovered.
         last: name of the last site.
         identity: whether the value is the last site itself.
-        determined: whether a value has one noise.
-        tolerance: how far a value may be from what noise gives, in parts of max(1, |x|).
+        determined: whether a value has one noise: the last site is the only one, and no value of the parents
+            was seen at which it does not matter.
+        surjective: whether each number has some noise, as far as seen.
+        sites: how many there are.
+        tolerance: how far a value may be from what noise gives, in parts of the size of its terms.
         reason: why it cannot be recovered, and the remedy.
     """
 
@@ -42,8 +55,29 @@ class Plan:
     last: str
     identity: bool = False
     determined: bool = False
+    surjective: bool = False
+    sites: int = 0
     tolerance: float = 1e-9
     reason: str = ""
+
+    @staticmethod
+    def hidden(name: str) -> str:
+        """Why a value that is not affine in its last site does not tell its noise."""
+        return (
+            f"The program's value is not affine in its last site, {name!r}, so drawn sites hardly ever give "
+            "an observed value exactly. To ask for counterfactuals, sample additive noise last and return "
+            "f(...) + noise, return the last site itself, or intervene on this node. Sampling and "
+            "interventions work as it is."
+        )
+
+    @staticmethod
+    def unseen(name: str) -> str:
+        """Why a row is refused whose value does not depend on the last site, though no probe said so."""
+        return (
+            f"The program's value does not depend on its last site, {name!r}, at these parents, although it "
+            "did at all that were tried when the model was declared. Give the parents bounds that leave "
+            "these values out, or intervene on this node."
+        )
 
     @staticmethod
     def check_exogenous(name: str, site: Site, other: Site) -> None:
@@ -87,15 +121,22 @@ def plan_program(program: Callable[..., Any], variable: Variable, parents: Mappi
         canonical_value(variable, first.returned, _ROWS)
         # A whole number is solved for where its last site is one too, a real number where that is real.
         alike = variable.type != "categorical" and last.discrete == (variable.type == "integer")
-        solvable = alike and _is_affine(variable, first, lambda value: run(noise, values={name: value}))
+        gated = _gated(program, variable, parents) if alike else None
         every = all(site.discrete for site in first.sites.values())
-        if not solvable and (variable.type in ("categorical", "integer") or every):
+        if gated is None and (variable.type in ("categorical", "integer") or every):
             return Plan("match", name)
-        if solvable:
-            tolerance = 1e-9 if variable.dtype == "float64" else 1e-5
-            same = first.returned is last.value
-            return Plan("solve", name, identity=same, determined=len(noise) == 1, tolerance=tolerance)
-    return Plan("none", name, reason=_hidden(name))
+        if gated is not None:
+            ends = [last.fn.support.check(torch.full_like(last.value, end)).all() for end in (-1e30, 1e30)]
+            return Plan(
+                "solve",
+                name,
+                identity=first.returned is last.value,
+                determined=len(noise) == 1 and not gated,
+                sites=len(noise),
+                surjective=not gated and not last.discrete and all(ends),
+                tolerance=1e-9 if variable.dtype == "float64" else 1e-5,
+            )
+    return Plan("none", name, reason=Plan.hidden(name))
 
 
 def _check_repeatable(run: Callable[[], ProgramRun], first: ProgramRun) -> None:
@@ -109,24 +150,67 @@ def _check_repeatable(run: Callable[[], ProgramRun], first: ProgramRun) -> None:
         )
 
 
-def _is_affine(variable: Variable, first: ProgramRun, run: Callable[[Tensor], ProgramRun]) -> bool:
-    """Whether each component of the value is affine in that of the last site, with a slope."""
-    _, site = first.last
-    if site.value.shape != first.returned.shape:
-        return False
-    if first.returned is site.value:
-        return True
-    at = {
-        number: canonical_value(variable, run(torch.full_like(site.value, number).double()).returned, _ROWS)
-        for number in (0.0, 1.0, 2.0)
+def _gated(program: Callable[..., Any], variable: Variable, parents: Mapping[str, Variable]) -> bool | None:
+    """Whether the last site does not matter at some of many parents; None if the value is not affine in it.
+
+    Where the program fails on some of them, categories alone are tried, and numbers at one placeholder.
+    """
+    probes = probe_parents(parents)
+    rows = len(next(iter(probes.values()))) if probes else 64
+    common = {
+        name: probes[name] if isinstance(each, Categorical) else placeholders({name: each}, rows, _CPU)[name]
+        for name, each in parents.items()
     }
-    drawn = canonical_value(variable, first.returned, _ROWS)
-    slope = at[1.0] - at[0.0]
+    for given in (probes, common):
+        try:
+            return _line(program, variable, given, rows)
+        except _FAILURES as error:
+            if isinstance(error, CausalgenError):
+                raise
+    return _line(program, variable, placeholders(parents, rows, _CPU), rows)
+
+
+def _line(
+    program: Callable[..., Any], variable: Variable, given: Mapping[str, Tensor], rows: int
+) -> bool | None:
+    """``_gated``, at given parents."""
+    first = run_program(program, given, rows)
+    noise = {name: site.noise for name, site in first.sites.items()}
+    name, site = first.last
+    if not isinstance(first.returned, Tensor) or site.value.shape != first.returned.shape:
+        return None
+    if first.returned is site.value:
+        return False
+
+    def at(last: Tensor) -> Tensor:
+        run = run_program(program, given, rows, noise=noise, values={name: last})
+        return canonical_value(variable, run.returned, rows).double()
+
+    drawn = site.value.double()
+    zero, one = at(torch.zeros_like(drawn)), at(torch.ones_like(drawn))
+    slope = one - zero
+    draws = [drawn, *(site.fn.sample().double() for _ in range(4))]
+    far = [draws[0] + times * (draws[1] - draws[0]) for times in (-30, -3, 3, 30)]
+    for point in (*draws, *far, *(torch.full_like(drawn, point) for point in _POINTS)):
+        last = point.round() if site.discrete else point
+        if not bool((on_line(at(last), zero, slope, last, variable) | ~site.fn.support.check(last)).all()):
+            return None
+    # Where a large value swallows the last site, its slope is not seen.
+    flat = (slope == 0).reshape(rows, -1)
+    seen = ((slope != 0) | (zero.abs() < _SWALLOWS)).reshape(rows, -1).all(1) & flat.isfinite().all(1)
+    mixed = flat.any(1) & ~flat.all(1)
+    if not bool((seen & ~flat.any(1)).any()) or bool((seen & mixed).any()):
+        return None
+    return bool((seen & flat.all(1)).any())
+
+
+def on_line(got: Tensor, zero: Tensor, slope: Tensor, last: Tensor, variable: Variable) -> Tensor:
+    """(N,) whether got = zero + slope * last, up to rounding; True where the line is not finite."""
     tolerance = 1e-6 if variable.dtype == "float64" else 1e-4
-    return bool((slope != 0).all()) and all(
-        torch.allclose(got, at[0.0] + slope * where, rtol=tolerance, atol=tolerance)
-        for got, where in ((at[2.0], torch.tensor(2.0)), (drawn, site.value))
-    )
+    # The slope's own rounding, in parts of zero, counts as often as it is taken.
+    terms = (zero.abs() + slope.abs()) * last.abs().clamp(min=1.0)
+    near = (got - (zero + slope * last)).abs() <= tolerance * terms
+    return (near | ~terms.isfinite() | ~got.isfinite()).reshape(len(got), -1).all(1)
 
 
 def _resampled(name: str, law: str) -> str:
@@ -143,13 +227,4 @@ def _dependent(name: str, law: str) -> str:
         f"Site {name!r} of the program has a law ({law}) that depends on the node's parents, and cannot be "
         "written as a function of noise that does not. Noise is independent of the parents: draw the site "
         "from a fixed law and compute with it, or make it a node of its own."
-    )
-
-
-def _hidden(name: str) -> str:
-    return (
-        f"The program's value is not affine in its last site, {name!r}, so drawn sites hardly ever give an "
-        "observed value exactly. To ask for counterfactuals, sample additive noise last and return "
-        "f(...) + noise, return the last site itself, or intervene on this node. Sampling and interventions "
-        "work as it is."
     )

@@ -20,6 +20,10 @@ from graphs.errors import DomainError
 __all__ = ["Support"]
 
 
+_ATOM = 0.01
+"""Share of the rows on a bound above which it is a property of the variable and no accident of rounding."""
+
+
 class _Softplus(transforms.SoftplusTransform):
     """log(1 + exp(z)) to rounding; torch's own gives z above 20, which its inverse misses by 2e-9."""
 
@@ -76,17 +80,52 @@ class Support(nn.Module):
             value = value.clamp(max=torch.nextafter(upper, upper.new_tensor(-torch.inf)))
         return value
 
+    def outside(self, value: Tensor) -> Tensor:
+        """Which values are on a bound or beyond, (N, width) bool."""
+        outside = torch.zeros_like(value, dtype=torch.bool)
+        if self.lower is not None:
+            outside |= value <= self.lower
+        if self.upper is not None:
+            outside |= value >= self.upper
+        return outside
+
+    def advice(self, value: Tensor) -> str:
+        """What to do about rows, (N, width), of which some are on a bound."""
+        count, rows = int(self.outside(value).any(1).sum()), len(value)
+        told = f"{count:,} of {rows:,} rows {'is' if count == 1 else 'are'} on a bound ({self._bounds()})"
+        if count > max(1, _ATOM * rows):
+            return (
+                f"{told}: a share of them all, which a density cannot give. Where all values lie on a "
+                "grid, set dequantize to its step (1 for whole numbers). Else use 'empirical' (a root) or "
+                "'additive' (which may leave the bounds), or two nodes: whether a row is on the bound, and "
+                "how far off it is."
+            )
+        return (
+            f"{told}, but a flow gives values strictly inside. Widen the bounds to {self._wider(value)}, "
+            "or, where all values lie on a grid, set dequantize to its step (1 for whole numbers)."
+        )
+
+    def _bounds(self) -> str:
+        named = {"lower": self.lower, "upper": self.upper}
+        return ", ".join(f"{name}: {bound:g}" for name, bound in named.items() if bound is not None)
+
+    def _wider(self, value: Tensor) -> str:
+        """Bounds half a gap further out, the gap being that between a bound and the nearest other value."""
+        told = []
+        for name, bound, side in (("lower", self.lower, -1), ("upper", self.upper, 1)):
+            if bound is not None and bool((value == bound).any()):
+                apart = (value - bound).abs()
+                gap = float(apart[apart > 0].min()) if bool((apart > 0).any()) else 1.0
+                told.append(f"{name}: {bound + side * gap / 2:.3g}")
+        return ", ".join(told)
+
     def check(self, value: Tensor) -> None:
         """Refuse values that are not inside, (N, width).
 
         Raises:
             DomainError: a value is on a bound or beyond.
         """
-        outside = torch.zeros_like(value, dtype=torch.bool)
-        if self.lower is not None:
-            outside |= value <= self.lower
-        if self.upper is not None:
-            outside |= value >= self.upper
+        outside = self.outside(value)
         if bool(outside.any()):
             row, column = outside.nonzero()[0].tolist()
             raise DomainError(

@@ -20,6 +20,10 @@ def _clip(x: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
     return torch.minimum(torch.maximum(x, lower), upper)
 
 
+def _sign(x: Tensor) -> Tensor:
+    return torch.where(x.isnan(), x, torch.sign(x))  # torch's sign of nan is 0
+
+
 TORCH = Functions(
     array=_array,
     calls={
@@ -36,7 +40,7 @@ TORCH = Functions(
         "minimum": torch.minimum,
         "round": torch.round,
         "sigmoid": torch.sigmoid,
-        "sign": torch.sign,
+        "sign": _sign,
         "sin": torch.sin,
         "sqrt": torch.sqrt,
         "tanh": torch.tanh,

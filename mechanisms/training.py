@@ -1,10 +1,13 @@
 """How a mechanism is fitted: the settings of the one training loop, as an SCM file may state them."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["Training"]
+__all__ = ["LEAST_TRAINED_ROWS", "Training"]
+
+LEAST_TRAINED_ROWS = 10
+"""Fewest rows for a table node that is trained by gradient steps: with less there is nothing to hold out."""
 
 
 class Training(BaseModel):
@@ -20,7 +23,11 @@ class Training(BaseModel):
         ema: decay of the moving average of the weights, which are the weights kept; 0 keeps the last.
         precision: of the forward pass; "auto" takes bfloat16 autocast for images on GPUs,
             float32 (float64 for tables) elsewhere.
-        validation: share of rows held out for the fit report, taken from all rows by the seed.
+        patience: epochs without a better held-out loss after which training stops; the best weights are kept.
+            "auto" is 15 (60 steps at least) for tables and None for images; None takes all epochs and
+            keeps the last weights. Without held-out rows there is none.
+        validation: share of rows held out, taken from all rows by the seed. Where they decide when to stop,
+            at least a fifth of the rows or 100 of them, whichever is less; 0 holds none out.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -33,4 +40,5 @@ class Training(BaseModel):
     gradient_clip: float = Field(default=1.0, gt=0)
     ema: float = Field(default=0.999, ge=0, lt=1)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    patience: Literal["auto"] | Annotated[int, Field(ge=1)] | None = "auto"
     validation: float = Field(default=0.05, ge=0, lt=1)

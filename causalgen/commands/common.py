@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ __all__ = [
     "image_variables",
     "load_model",
     "save_figure",
+    "tell_unused",
     "use_preset",
     "use_threads",
 ]
@@ -73,6 +75,12 @@ def use_preset(scm: SCM, preset: str | None) -> SCM:
 def image_variables(scm: SCM) -> dict[str, Image]:
     """The nodes whose values are images, in topological order."""
     return {node: variable for node, variable in scm.variables.items() if isinstance(variable, Image)}
+
+
+def tell_unused(file: Path, columns: Sequence[str]) -> None:
+    """Say, on standard error, which columns of a table mean no node."""
+    if columns:
+        console(stderr=True).print(f"Columns of {file.name} that mean no node: {', '.join(columns)}.")
 
 
 def save_figure(figure: Figure, path: Path) -> None:

@@ -11,7 +11,8 @@ from typing import Literal
 
 import torch
 
-from causalgen.commands.common import card_source, console, use_threads
+from causalgen.commands.common import card_source, console, tell_unused, use_threads
+from causalgen.data.frames import present_columns
 from causalgen.fitting.fit_report import FitReport, NodeReport
 from causalgen.scm import SCM
 from graphs.errors import CheckpointError, DataError
@@ -38,6 +39,8 @@ def run_fit(
     use_threads(threads)
     scm = SCM.from_yaml(file)
     _check_place(out)
+    if Path(data).is_file():
+        tell_unused(Path(data), present_columns(Path(data), scm.variables, scm.variables)[1])
     run = run_dir if run_dir is not None else out.with_name(out.name + ".run")
     try:
         scm.fit(data, nodes=nodes or None, seed=seed, run_dir=run, resume=resume, missing=_choice(missing))

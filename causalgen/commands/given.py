@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from causalgen.commands.common import image_variables
+from causalgen.commands.common import image_variables, tell_unused
 from causalgen.data.frames import present_columns
 from causalgen.data.pictures import picture_column
 from causalgen.data.reading import Table, read_data
@@ -18,7 +18,7 @@ from graphs.errors import DataError, EvidenceError
 
 __all__ = ["read_evidence"]
 
-_PICTURES = (".png", ".jpg", ".jpeg", ".bmp")
+_PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 
 
 def read_evidence(source: str | None, scm: SCM, typed: Collection[str]) -> dict[str, Any]:
@@ -46,7 +46,9 @@ def read_evidence(source: str | None, scm: SCM, typed: Collection[str]) -> dict[
     if file.suffix.lower() in _PICTURES:
         return _read_picture(file, scm)
     wanted = {node: variable for node, variable in scm.variables.items() if node not in typed}
-    table = read_data(file, present_columns(file, wanted, scm.variables), gaps=True, partial=False)
+    present, unused = present_columns(file, wanted, scm.variables)
+    tell_unused(file, unused)
+    table = read_data(file, present, gaps=True, partial=False)
     if row and int(row) >= table.rows:
         raise DataError(f"{path} has rows 0..{table.rows - 1}, got row {row}.")
     rows = slice(int(row), int(row) + 1) if row else slice(None)

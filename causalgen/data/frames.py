@@ -1,12 +1,12 @@
-"""Tables of pandas, from files and from memory, into one unchecked column a variable.
+"""Tables of pandas and table files into one unchecked column a variable.
 
-A CSV says little about types, so the variables do: labels and paths are read as text (a label "NA" is a
-label, "007" is not 7), everything else as pandas reads it.
+A file is read by what its variables say (``csv_table``, ``parquet_table``); a frame holds what it holds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from math import prod
@@ -16,47 +16,49 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from causalgen.data.csv_table import csv_header, read_csv
+from causalgen.data.parquet_table import parquet_header, read_parquet
 from graphs.arrays import as_numbers
-from graphs.errors import DataError
-from graphs.variables import Categorical, Image, Variable
+from graphs.errors import DataError, near_misses
+from graphs.variables import Image, Variable
 
 if TYPE_CHECKING:
     from pandas import DataFrame  # slow to import, and only tables need it
 
-__all__ = ["frame_columns", "present_columns", "read_frame"]
+__all__ = ["file_columns", "frame_columns", "part_names", "present_columns"]
 
 CSV_ENDINGS = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
 PARQUET_ENDINGS = (".parquet", ".pq")
 
 
-def read_frame(path: Path, variables: Mapping[str, Variable], names: Mapping[str, str]) -> DataFrame:
-    """The columns of a CSV or Parquet file that these variables need, as a DataFrame.
+def file_columns(
+    path: Path, variables: Mapping[str, Variable], names: Mapping[str, str]
+) -> Mapping[str, object]:
+    """Columns of a CSV or Parquet file by node: arrays, or lists of labels, pictures and paths.
 
     Raises:
         DataError: no such file, another ending, a missing column, or a file that is no such table.
     """
-    wanted = _needed(_header(path), variables, names, f" of {path.name}")
+    told = f" of {path.name}"
+    needed = _needed(_header(path), variables, names, told)
     with _reading(path):
-        import pandas
-
         if _is_csv(path):
-            return _read_csv(path, wanted, variables, names)
-        return pandas.read_parquet(path, columns=wanted)
+            return read_csv(path, needed, variables)
+        frame = read_parquet(path, needed, variables)
+    return frame_columns(frame, variables, names, told)
 
 
 def _is_csv(path: Path) -> bool:
     return path.name.lower().endswith(CSV_ENDINGS)
 
 
-def _separator(path: Path) -> str:
-    return "\t" if ".tsv" in path.name.lower() else ","
-
-
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
     try:
         yield
-    except Exception as error:  # pandas and pyarrow each raise a dozen kinds
+    except DataError:
+        raise
+    except Exception as error:  # a broken file raises a dozen kinds
         raise DataError(f"Cannot read the table {path}: {error}") from error
 
 
@@ -69,64 +71,42 @@ def _header(path: Path) -> list[str]:
             f"Cannot read {path}: expected a table in {', '.join(CSV_ENDINGS + PARQUET_ENDINGS)}."
         )
     with _reading(path):
-        if _is_csv(path):
-            import pandas
-
-            return [str(name) for name in pandas.read_csv(path, sep=_separator(path), nrows=0).columns]
-        import pyarrow.parquet
-
-        return [str(name) for name in pyarrow.parquet.read_schema(path).names]
-
-
-def _read_csv(
-    path: Path, wanted: list[str], variables: Mapping[str, Variable], names: Mapping[str, str]
-) -> DataFrame:
-    import pandas
-
-    text: Any = {names[node]: str for node, variable in variables.items() if _is_text(variable)}
-    missing = ["", "NA", "NaN", "nan", "N/A", "n/a", "NULL", "null", "None", "<NA>", "#N/A"]
-    return pandas.read_csv(
-        path,
-        sep=_separator(path),
-        usecols=wanted,
-        dtype=text,
-        keep_default_na=False,
-        na_values={name: [""] if name in text else missing for name in wanted},
-    )
-
-
-def _is_text(variable: Variable) -> bool:
-    if isinstance(variable, Categorical):
-        return variable.labels is not None and all(isinstance(label, str) for label in variable.labels)
-    return isinstance(variable, Image)
+        return csv_header(path) if _is_csv(path) else parquet_header(path)
 
 
 def present_columns(
     path: Path, wanted: Mapping[str, Variable], known: Mapping[str, Variable]
-) -> dict[str, Variable]:
-    """Those wanted that a table file has columns for, and those that it misspells, for the reader to refuse.
+) -> tuple[dict[str, Variable], list[str]]:
+    """Those wanted that a table file has columns for, and the columns that nobody asked for.
 
     Args:
         path: of the file.
         wanted: variables by name of their column.
-        known: all names that columns may rightly have.
+        known: all variables by names that columns may rightly have.
 
     Returns:
-        All that are wanted, where the file has none of them.
+        All that are wanted, where the file has none of them, for the reader to refuse; and the names of
+        columns that mean no variable.
 
     Raises:
-        DataError: no such file, or it is no table.
+        DataError: no such file, it is no table, or a column misspells one that is wanted.
     """
     header = _header(path)
-    strange = [name for name in header if name not in known]
+    parts = {name: _parts(name, variable, header, known) for name, variable in known.items()}
+    meant = {each for name, its in parts.items() for each in (name, *its)}
+    strange = [name for name in header if name and name not in meant]
     found = {
         name: variable
         for name, variable in wanted.items()
-        if name in header
-        or set(_parts(name, variable)) & set(header)
-        or get_close_matches(name, strange, n=1, cutoff=0.8)
+        if name in header or not set(parts[name]).isdisjoint(header)
     }
-    return found or dict(wanted)
+    absent = [each for name in wanted if name not in found for each in (name, *parts[name])]
+    for name, near in near_misses(strange, absent):
+        raise DataError(
+            f"Column {name!r} of {path.name} means no node; {near!r}, which it looks like, has no column. "
+            f"Rename it {near!r}, or take it out."
+        )
+    return found or dict(wanted), strange
 
 
 def frame_columns(
@@ -137,15 +117,16 @@ def frame_columns(
     Raises:
         DataError: a column that is missing or there twice.
     """
-    _needed(list(frame.columns), variables, names, told)
-    return {node: _column(frame, variable, names[node], told) for node, variable in variables.items()}
+    needed = _needed(list(frame.columns), variables, names, told)
+    return {
+        node: _column(frame, variable, needed[node], names[node], told)
+        for node, variable in variables.items()
+    }
 
 
-def _column(frame: DataFrame, variable: Variable, name: str, told: str) -> object:
-    if name not in frame.columns:
-        parts = [
-            as_numbers(_cells(frame, part), where=f"Column {part!r}{told}") for part in _parts(name, variable)
-        ]
+def _column(frame: DataFrame, variable: Variable, columns: Sequence[str], name: str, told: str) -> object:
+    if columns != [name]:
+        parts = [as_numbers(_cells(frame, part), where=f"Column {part!r}{told}") for part in columns]
         return np.stack(parts, axis=-1)
     values = _cells(frame, name)
     if values.dtype == object or isinstance(variable, Image):
@@ -170,33 +151,46 @@ def _unpacked(items: list[object]) -> list[object]:
     ]
 
 
-def _parts(name: str, variable: Variable) -> list[str]:
+def part_names(name: str, count: int, others: Collection[str]) -> list[str]:
+    """The columns of a vector's numbers: ``name_0`` .., or ``name[0]`` .. where one of these means another.
+
+    >>> part_names("v", 2, ["v", "v_1"])
+    ['v[0]', 'v[1]']
+    """
+    plain = [f"{name}_{index}" for index in range(count)]
+    return plain if set(plain).isdisjoint(others) else [f"{name}[{index}]" for index in range(count)]
+
+
+def _parts(name: str, variable: Variable, header: Collection[object], others: Collection[str]) -> list[str]:
+    """The columns that a variable may be spread over, as far as a header tells; none where it is no vector."""
     if len(variable.event_shape) != 1 or variable.type != "continuous":
         return []
-    return [f"{name}_{index}" for index in range(prod(variable.event_shape))]
+    count = prod(variable.event_shape)
+    bracketed = [f"{name}[{index}]" for index in range(count)]
+    return bracketed if set(bracketed) & set(header) else part_names(name, count, others)
 
 
 def _needed(
-    header: Sequence[str], variables: Mapping[str, Variable], names: Mapping[str, str], told: str
-) -> list[str]:
-    """The columns to read; a missing one is an error that names the nearest."""
-    needed: list[str] = []
+    header: Sequence[object], variables: Mapping[str, Variable], names: Mapping[str, str], told: str
+) -> dict[str, list[str]]:
+    """The columns to read by node; a missing one is an error that names the nearest."""
+    needed: dict[str, list[str]] = {}
+    counts = Counter(header)
     for node, variable in variables.items():
         name = names[node]
-        parts = _parts(name, variable)
-        if name in header:
-            needed.append(name)
-        elif parts and all(part in header for part in parts):
-            needed += parts
+        parts = _parts(name, variable, counts, names.values())
+        if name in counts:
+            needed[node] = [name]
+        elif parts and all(part in counts for part in parts):
+            needed[node] = parts
         else:
             texts = [str(each) for each in header]
             near = get_close_matches(name, texts, n=1)
+            near += [given for given, _ in near_misses(texts, [name])]
             hint = f" Did you mean {near[0]!r}?" if near else ""
             others = f", nor {parts[0]} .. {parts[-1]}" if parts else ""
             raise DataError(f"There is no column {name!r}{told}{others}.{hint} Columns: {', '.join(texts)}.")
-    for name in needed:
-        if list(header).count(name) > 1:
-            raise DataError(
-                f"Column {name!r}{told} is there {list(header).count(name)} times. Rename all but one."
-            )
+    for name in (name for parts in needed.values() for name in parts):
+        if counts[name] > 1:
+            raise DataError(f"Column {name!r}{told} is there {counts[name]} times. Rename all but one.")
     return needed

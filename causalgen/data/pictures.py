@@ -1,26 +1,32 @@
 """Image files into one uint8 array, each checked before it is trusted.
 
 A path in a table is data, perhaps somebody else's: it is relative to the table's folder and stays inside it,
-also through links. The size is compared before a pixel is decoded, so that a bomb costs nothing.
+also through links. The size is compared before a pixel is decoded, so that a bomb costs nothing, and only
+formats that PIL decodes itself are opened.
 """
 
 from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pictures
+from PIL import UnidentifiedImageError
 
 from graphs.arrays import is_picture, picture_pixels
 from graphs.errors import DataError, DomainError
 from graphs.variables import Image
 
 __all__ = ["MAX_PIXELS", "picture_column"]
+
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP")
+"""Read by PIL itself; for others, such as EPS, it starts other programs, whatever the file's name is."""
 
 MAX_PIXELS = 50_000_000
 """Largest picture that is decoded; PIL itself only warns until twice as many."""
@@ -45,7 +51,8 @@ def picture_column(
     for row, item in enumerate(items):
         where = f"{column}, row {row}"
         if is_picture(item):
-            pixels[row] = _pixels(cast(Pictures.Image, item), variable, where)
+            with _reading(where, "the picture"):
+                pixels[row] = _pixels(cast(Pictures.Image, item), variable, where)
         elif isinstance(item, (str, os.PathLike)):
             text = os.fspath(item)
             path = Path(str(text)) if root is None else _inside(root, str(text), where)
@@ -72,18 +79,29 @@ def _inside(root: Path, text: str, where: str) -> Path:
 def _read(path: Path, variable: Image, where: str) -> NDArray[np.uint8]:
     if not path.is_file():
         raise DataError(f"{where}: there is no file {path}.")
+    with _reading(where, f"the picture {path}"), Pictures.open(path, formats=FORMATS) as picture:
+        return _pixels(picture, variable, where=f"{where} ({path.name})")
+
+
+@contextmanager
+def _reading(where: str, what: str) -> Iterator[None]:
+    """Errors of PIL and of domains as ours."""
     try:
         with warnings.catch_warnings():
             # Ours is the stricter limit, checked before decoding.
             warnings.simplefilter("ignore", Pictures.DecompressionBombWarning)
-            with Pictures.open(path) as picture:
-                return _pixels(picture, variable, where=f"{where} ({path.name})")
+            yield
     except DataError:
         raise
+    except DomainError as error:
+        raise DataError(str(error)) from error
     except Pictures.DecompressionBombError as error:
-        raise DataError(f"{where}: the picture {path} is larger than {MAX_PIXELS:,} pixels.") from error
+        raise DataError(f"{where}: {what} is larger than {MAX_PIXELS:,} pixels.") from error
+    except UnidentifiedImageError as error:
+        known = ", ".join(FORMATS)
+        raise DataError(f"{where}: cannot read {what}: expected a file of one of {known}.") from error
     except Exception as error:  # what a broken file raises depends on its format: nearly anything
-        raise DataError(f"{where}: cannot read the picture {path}: {error}.") from error
+        raise DataError(f"{where}: cannot read {what}: {error}.") from error
 
 
 def _pixels(picture: Pictures.Image, variable: Image, where: str) -> NDArray[np.uint8]:
@@ -91,15 +109,14 @@ def _pixels(picture: Pictures.Image, variable: Image, where: str) -> NDArray[np.
     width, height = picture.size
     if width * height > MAX_PIXELS:
         raise DataError(f"{where}: {width} x {height} is larger than {MAX_PIXELS:,} pixels.")
-    if (height, width) != (variable.height, variable.width):
+    sizes = (variable.height, variable.width)
+    pixels = None
+    if {height, width} == set(sizes):  # perhaps lying on its side: its orientation may stand at its end
+        pixels = picture_pixels(picture, variable.channels, where=where)
+        height, width = pixels.shape[1:]
+    if pixels is None or (height, width) != sizes:
         raise DataError(
             f"{where}: expected an image of height {variable.height} and width {variable.width}, "
             f"got height {height} and width {width}. Resize it first."
         )
-    frames = getattr(picture, "n_frames", 1)
-    if frames > 1:
-        raise DataError(f"{where}: expected one picture, got {frames} frames.")
-    try:
-        return picture_pixels(picture, variable.channels, where=where)
-    except DomainError as error:
-        raise DataError(str(error)) from error
+    return pixels

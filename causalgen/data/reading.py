@@ -7,7 +7,8 @@
     "mnist:DIR", "mnist:DIR:test"   MNIST as torchvision keeps it
     "morphomnist:DIR" (":test")     Morpho-MNIST, as published or as `causalgen data morphomnist` writes it
 
-A variable of shape (k,) is one column of k numbers each, or the k columns ``name_0`` .. ``name_{k-1}``.
+A variable of shape (k,) is one column of k numbers each, or the k columns ``name_0`` .. ``name_{k-1}``,
+or ``name[0]`` .. where another variable has such a name.
 Row numbers in messages count data rows from 0.
 """
 
@@ -23,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalgen.data.datasets import dataset_columns, is_dataset, open_mnist
-from causalgen.data.frames import frame_columns, read_frame
+from causalgen.data.frames import file_columns, frame_columns
 from causalgen.data.gaps import refuse_gaps
 from causalgen.data.named_sets import morphomnist_columns
 from causalgen.data.pictures import picture_column
@@ -97,8 +98,7 @@ def _open(
         return morphomnist_columns(source, variables, names), f" of {source}", None
     if isinstance(source, (str, os.PathLike)):
         path = Path(source)
-        told = f" of {path.name}"
-        return frame_columns(read_frame(path, variables, names), variables, names, told), told, path.parent
+        return file_columns(path, variables, names), f" of {path.name}", path.parent
     if hasattr(source, "columns") and hasattr(source, "iloc"):
         frame = cast("DataFrame", source)
         return frame_columns(frame, variables, names, " of the data frame"), " of the data frame", None

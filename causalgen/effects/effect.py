@@ -87,6 +87,7 @@ class Effect:
         confidence: of the intervals.
         seed: gives the same result again.
         index: of the evidence, where it was a DataFrame.
+        refits: how many refits the errors and intervals include; 0 where they are of draws and rows alone.
     """
 
     target: str
@@ -101,6 +102,7 @@ class Effect:
     confidence: float
     seed: int
     index: pd.Index | None = None
+    refits: int = 0
 
     @property
     def value(self) -> Any:
@@ -114,7 +116,7 @@ class Effect:
 
     @property
     def interval(self) -> tuple[Any, Any]:
-        """Its bootstrap interval."""
+        """Its interval, at the level ``confidence``."""
         return self.overall.low, self.overall.high
 
     def to_frame(self, *, individual: bool = False) -> pd.DataFrame:

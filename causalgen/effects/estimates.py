@@ -167,7 +167,9 @@ def _renumbered(labels: NDArray[np.int64]) -> tuple[int, NDArray[np.int64], NDAr
 
 def _sums(values: Floats, place: NDArray[np.int64], number: int) -> Floats:
     """(N, D) summed by place, (number, D)."""
-    return np.stack([np.bincount(place, column, number) for column in values.T], 1)
+    sums = np.zeros((number, values.shape[1]))
+    np.add.at(sums, place, values)
+    return sums
 
 
 def _student(freedom: float, confidence: float) -> float:

@@ -62,8 +62,8 @@ def find_natural_effects(
     source: Abduction | Population,
     graph: CausalGraph,
     variables: Mapping[str, Variable],
-) -> NaturalEffects:
-    """The three effects of a question that was checked.
+) -> tuple[Effect, ...]:
+    """Total, direct and indirect effect of a question that was checked.
 
     Raises:
         UnknownNameError, InterventionError: a mediator that is none.
@@ -77,7 +77,7 @@ def find_natural_effects(
         replace(total, do=direct),
         replace(total, do=indirect, worlds={"treated": total.do}),
     )
-    return NaturalEffects(through, *(find_effect(each, source, variables) for each in questions))
+    return tuple(find_effect(each, source, variables) for each in questions)
 
 
 def _check_mediators(

@@ -60,7 +60,8 @@ def effect_text(effect: Effect) -> str:
     lines = [
         f"Effect on {effect.target} of {effect.do} against {_other(effect.versus)}",
         f"  {_line(effect.overall)}",
-        f"  over {rows:,} {what} ({', '.join(effect.provenance)}); {100 * effect.confidence:g} % interval",
+        f"  over {rows:,} {what} ({', '.join(effect.provenance)}); {100 * effect.confidence:g} % interval of "
+        + _included(effect),
     ]
     if effect.groups:
         lines.append(f"by {', '.join(effect.given)}:")
@@ -69,6 +70,13 @@ def effect_text(effect: Effect) -> str:
         for name, each in zip(names, effect.groups.values(), strict=True):
             lines.append(f"  {name:<{width}}  {_line(each)}, {each.rows:,} rows")
     return "\n".join(lines)
+
+
+def _included(effect: Effect) -> str:
+    """What the interval is of, and what it leaves out."""
+    if effect.refits:
+        return f"{effect.refits} refits and finite draws, given the graph and the forms of the mechanisms"
+    return "finite draws and rows; without the error of the fit (refits=...)"
 
 
 def _lines(each: Estimate) -> list[dict[str, Any]]:

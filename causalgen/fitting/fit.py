@@ -3,7 +3,8 @@
     theta_{k+1} = AdamW(theta_k, clip(grad mean_n loss_n)),  learning rate: linear warm-up, cosine to 0
     average_{k+1} = d average_k + (1 - d) theta_{k+1},  d = min(ema, (1 + k) / (10 + k));  kept at the end
 
-Held-out rows are drawn by the seed and never seen. Everything random is keyed by seed, node and step
+A closed form is fitted to every row; the loop never sees the held-out rows, which the seed draws.
+Everything random is keyed by seed, node and step
 (``causalgen.seeds``), the rest of a fit's state is in its run folder: a fit killed at any moment and resumed
 ends in the same weights, bit for bit, as one left alone. The global random state is left untouched.
 """
@@ -14,16 +15,17 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from causalgen.fitting.early_stopping import patience_of
 from causalgen.fitting.fit_report import FitReport, NodeReport
 from causalgen.fitting.progress import FitProgress
-from causalgen.fitting.run_folder import RunFolder
+from causalgen.fitting.run_folder import RunFolder, State
 from causalgen.fitting.runtime import AcceleratedRuntime, LocalRuntime, Runtime
 from causalgen.fitting.training_loop import Rows, TrainingLoop
 from causalgen.seeds import keyed_generator, keyed_seed, seed_layers
@@ -34,6 +36,8 @@ __all__ = ["FitReport", "NodeReport", "fit_mechanism"]
 
 WHOLE_BYTES = 4 * 2**30
 """Canonical values of all rows larger than this are not made at once: a random part of the rows stands in."""
+
+_LEAST_HELD_OUT = 100
 
 TABLE_ROWS = 65536
 """Rows of a table node that are evaluated at once; image nodes take their training batch size."""
@@ -116,67 +120,102 @@ class _NodeFit:
 
     def run(self, progress: bool, checkpoint_seconds: float) -> NodeReport:
         state = self.folder.load() if self.folder is not None else None
-        seed_layers(keyed_seed(self.seed, "fit", self.name, "prepare"), self.runtime.device)
-        whole = self._whole(self.training)
-        # Also when resuming: prepare may size buffers, and restores what no buffer holds.
-        self.mechanism.prepare(*whole)
+        began = time.perf_counter()
+        solved = self._solve(self.training)
         if state is not None and "report" in state.values:
             self.mechanism.load_state_dict(state.tensors)
             return NodeReport(**state.values["report"])
-        began = time.perf_counter()
-        solved = self.mechanism.solve(*whole)
-        if self.images or not solved:
-            whole = None  # the images of all rows, as floats
         if solved:
-            self.mechanism.mark_fitted()
-            seconds, steps, loss = time.perf_counter() - began, 0, self._mean_loss(self.training, whole)
+            report = self._solved(began)
         else:
-            loop = TrainingLoop(self.name, self.mechanism, self.table, self.training, self.seed, self.runtime)
-            if state is not None:
-                loop.restore(state)
-            with FitProgress(
-                self.name, loop.total, done=loop.step, enabled=progress and self.runtime.is_main
-            ) as bar:
-                loss = loop.run(bar, self.folder, checkpoint_seconds)
-            self.mechanism.mark_fitted()
-            seconds, steps = loop.seconds, loop.total
-        report = self._report(steps, seconds, loss)
+            if patience_of(self.settings, images=self.images) is not None:
+                self._hold_out_more()
+            report = self._trained(state, progress, checkpoint_seconds)
         if self.folder is not None:
             self.folder.finish(self.mechanism.state_dict(), report.to_dict())
         self.runtime.wait()
         return report
 
-    def _report(self, steps: int, seconds: float, train_loss: float) -> NodeReport:
-        held_out_loss, figures = None, {}
+    def _solve(self, rows: Tensor) -> bool:
+        """Prepare for these rows and fit them in closed form, where there is one.
+
+        Also when resuming: prepare may size buffers, and restores what no buffer holds.
+        """
+        seed_layers(keyed_seed(self.seed, "fit", self.name, "prepare"), self.runtime.device)
+        whole = self._whole(rows)
+        self.mechanism.prepare(*whole)
+        return self.mechanism.solve(*whole)
+
+    def _hold_out_more(self) -> None:
+        """Enough rows to tell when to stop: a twentieth of a small table is a handful."""
+        least = min(self.table.rows // 5, _LEAST_HELD_OUT)
+        if len(self.held_out) < least:
+            self.held_out, self.training = _split(self.table.rows, least / self.table.rows, self.seed)
+            self._solve(self.training)
+
+    def _solved(self, began: float) -> NodeReport:
+        """Measure the closed form on the held-out rows, then fit it to every row."""
+        held_out_loss, figures = self._held_out_figures()
+        every = torch.arange(self.table.rows)
         if len(self.held_out):
-            held_out_loss = self._mean_loss(self.held_out)
-            generator = self._generator("figures")
-            with torch.no_grad():
-                figures = dict(self.mechanism.validate(*self._whole(self.held_out), generator=generator))
+            self._solve(every)
+        self.mechanism.mark_fitted()
+        return NodeReport(
+            self.name,
+            rows=len(every),
+            held_out=len(self.held_out),
+            seconds=time.perf_counter() - began,
+            train_loss=self._mean_loss(every),
+            validation_loss=held_out_loss,
+            figures=figures,
+            parameters=_count(self.mechanism),
+        )
+
+    def _trained(self, state: State | None, progress: bool, checkpoint_seconds: float) -> NodeReport:
+        """Minimise the loss on the training rows, by gradient steps."""
+        loss = partial(self._mean_loss, self.held_out) if len(self.held_out) else None
+        loop = TrainingLoop(
+            self.name, self.mechanism, self.table, self.training, self.seed, self.runtime, loss
+        )
+        if state is not None:
+            loop.restore(state)
+        shown = progress and self.runtime.is_main
+        with FitProgress(self.name, loop.total, done=loop.step, enabled=shown) as bar:
+            train_loss = loop.run(bar, self.folder, checkpoint_seconds)
+        self.mechanism.mark_fitted()
+        if loop.stopping is not None:  # the last epoch's loss is not that of the weights kept
+            train_loss = self._mean_loss(self.training)
+        held_out_loss, figures = self._held_out_figures()
         return NodeReport(
             self.name,
             rows=len(self.training),
             held_out=len(self.held_out),
-            steps=steps,
-            seconds=seconds,
+            steps=loop.step,
+            kept_step=None if loop.stopping is None else loop.stopping.step,
+            seconds=loop.seconds,
             train_loss=train_loss,
             validation_loss=held_out_loss,
-            figures={key: float(value) for key, value in figures.items()},
+            figures=figures,
             parameters=_count(self.mechanism),
         )
 
-    def _mean_loss(self, rows: Tensor, known: tuple[Tensor, dict[str, Tensor]] | None = None) -> float:
-        """Mean loss over rows, of the weights as they are, in full precision; their values may be known."""
+    def _held_out_figures(self) -> tuple[float | None, dict[str, float]]:
+        """Mean loss on the held-out rows, and further figures of the mechanism; none without any."""
+        if not len(self.held_out):
+            return None, {}
+        loss, generator = self._mean_loss(self.held_out), self._generator("figures")
+        with torch.no_grad():
+            figures = self.mechanism.validate(*self._whole(self.held_out), generator=generator)
+        return loss, {key: float(value) for key, value in figures.items()}
+
+    def _mean_loss(self, rows: Tensor) -> float:
+        """Mean loss over rows, of the weights as they are, in full precision."""
         self.mechanism.eval()
         generator = self._generator("evaluation")
         size, total = self.settings.batch_size if self.images else TABLE_ROWS, 0.0
         with torch.no_grad():
             for start in range(0, len(rows), size):
-                part = slice(start, start + size)
-                if known is None:
-                    value, parents = self._values(rows[part])
-                else:
-                    value, parents = known[0][part], {name: each[part] for name, each in known[1].items()}
+                value, parents = self._values(rows[start : start + size])
                 total += float(self.mechanism.loss(value, parents, generator=generator).double().sum())
         return total / len(rows)
 
@@ -202,7 +241,7 @@ class _NodeFit:
         return self._values(None if len(rows) == self.table.rows else rows)
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=2)
 def _split(rows: int, validation: float, seed: int) -> tuple[Tensor, Tensor]:
     """Held-out and training rows. Not keyed by the node: the same rows are held out for every node."""
     order = torch.randperm(rows, generator=keyed_generator(seed, "fit", "held out"))

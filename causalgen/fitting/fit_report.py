@@ -15,13 +15,15 @@ class NodeReport:
 
     Attributes:
         node: its name.
-        rows: rows it was trained on.
-        held_out: rows kept aside, which training never saw.
+        rows: rows it was fitted to: all of them by a closed form, else all but the held-out ones.
+        held_out: rows that the fit behind the held-out figures never saw.
         dropped: rows left out, which lack a value of the node or of one of its parents.
         steps: optimizer steps; 0 where a closed form, or nothing at all, was to be fitted.
+        kept_step: step after which the held-out loss was least, whose weights were kept; None for the last.
         seconds: time of training, all resumed runs together.
-        train_loss: mean loss of the last epoch (of the fitted mechanism where it was solved).
-        validation_loss: mean loss of the kept weights on the held-out rows; None without any.
+        train_loss: mean loss on the rows it was fitted to; with the last weights kept, of the last epoch.
+        validation_loss: mean loss on the held-out rows, of the kept weights, or of a closed form that was
+            fitted without them; None without any.
         figures: further held-out figures of the mechanism, such as a predictor's accuracy and chance.
         parameters: trainable numbers.
     """
@@ -36,21 +38,27 @@ class NodeReport:
     figures: Mapping[str, float] = field(default_factory=dict)
     parameters: int = 0
     dropped: int = 0
+    kept_step: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
         return asdict(self) | {"figures": dict(self.figures)}
 
     def __str__(self) -> str:
-        parts = [f"{self.rows:,} rows", f"{self.held_out:,} held out", f"{self.parameters:,} parameters"]
-        if self.dropped:
-            parts.insert(2, f"{self.dropped:,} left out (values missing)")
         if self.steps:
-            parts.append(f"{self.steps:,} steps in {self.seconds:,.1f} s")
+            parts = [f"{self.rows:,} rows", f"{self.held_out:,} held out", f"{self.parameters:,} parameters"]
+        else:
+            parts = [f"all {self.rows:,} rows"]
+        if self.dropped:
+            parts.append(f"{self.dropped:,} left out (values missing)")
+        if self.steps:
+            kept = "" if self.kept_step is None else f" (the best after {self.kept_step:,})"
+            parts.append(f"{self.steps:,} steps{kept} in {self.seconds:,.1f} s")
         if self.train_loss is not None:
             parts.append(f"loss {self.train_loss:.4g}")
         if self.validation_loss is not None:
-            parts.append(f"held-out loss {self.validation_loss:.4g}")
+            without = "" if self.steps else f" (of a fit without {self.held_out:,} of them)"
+            parts.append(f"held-out loss {self.validation_loss:.4g}{without}")
         parts += [f"{name} {value:.4g}" for name, value in self.figures.items()]
         return f"{self.node}: " + ", ".join(parts)
 

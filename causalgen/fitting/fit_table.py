@@ -10,6 +10,7 @@ from causalgen.data.table import Table
 from causalgen.fitting.fit import fit_mechanism
 from causalgen.fitting.fit_report import FitReport, NodeReport
 from graphs.errors import DataError
+from graphs.variables import Image
 from mechanisms.base import Mechanism
 
 __all__ = ["fit_table"]
@@ -27,18 +28,13 @@ def fit_table(
     """Fit mechanisms by node, in place and in that order; see ``fit_mechanism``.
 
     Raises:
-        DataError: a node has no row with all it needs; nothing has been fitted then.
+        DataError: a node has too few rows with all it needs, or rows that its mechanism cannot be fitted to;
+            nothing has been fitted then.
     """
     families = {node: (node, *mechanism.parents) for node, mechanism in mechanisms.items()}
     dropped = {node: int(table.incomplete(family).sum()) for node, family in families.items()}
-    for node, count in dropped.items():
-        if count == table.rows:
-            empty = [name for name in families[node] if table.incomplete([name]).all()]
-            lacking = repr(empty[0]) if empty else f"all of {', '.join(families[node])}"
-            raise DataError(
-                f"Cannot fit node {node!r}: none of the {table.rows:,} rows has a value of {lacking}. "
-                "Fill some of the gaps, or fit the others by nodes=[...]."
-            )
+    for node, mechanism in mechanisms.items():
+        _refuse_unfittable(node, mechanism, table)
     reports: dict[str, NodeReport] = {}
     for node, mechanism in mechanisms.items():
         report = fit_mechanism(
@@ -52,3 +48,33 @@ def fit_table(
         )
         reports[node] = replace(report, dropped=dropped[node])
     return FitReport(reports)
+
+
+def _refuse_unfittable(node: str, mechanism: Mechanism, table: Table) -> None:
+    """Refuse a node whose rows will not do, before any node has been trained."""
+    family = (node, *mechanism.parents)
+    incomplete = table.incomplete(family)
+    rows = table.rows - int(incomplete.sum())
+    if not rows:
+        empty = [name for name in family if table.incomplete([name]).all()]
+        lacking = repr(empty[0]) if empty else f"all of {', '.join(family)}"
+        raise DataError(
+            f"Cannot fit node {node!r}: none of the {table.rows:,} rows has a value of {lacking}. "
+            "Fill some of the gaps, or fit the others by nodes=[...]."
+        )
+    if rows < mechanism.least_rows:
+        raise DataError(
+            f"Cannot fit node {node!r}: mechanism {mechanism.spec.kind!r} needs at least "
+            f"{mechanism.least_rows} rows, got {rows:,}. "
+            "Give more rows, or a mechanism with less to learn ('additive', 'equation')."
+        )
+    if any(isinstance(each, Image) for each in (mechanism.variable, *mechanism.parents.values())):
+        return  # floats of all pictures take much memory, and no bounds can be left
+    complete = table.complete(family)
+    found = mechanism.unfittable(complete.tensor(node), {name: complete.tensor(name) for name in family[1:]})
+    if found is not None:
+        wrong, reason = found
+        first = int(wrong.nonzero()[0])
+        row = int((~incomplete).nonzero()[0][first])
+        value = complete.tensor(node)[first].tolist()
+        raise DataError(f"Cannot fit node {node!r}, row {row} of which is {value}: {reason}")

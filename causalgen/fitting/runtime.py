@@ -50,6 +50,10 @@ class Runtime(Protocol):
         """Gradients of a scalar loss."""
         ...
 
+    def agreed(self, value: float) -> float:
+        """The first process's number, so that all decide alike."""
+        ...
+
     def wait(self) -> None:
         """Return when every process has come here."""
         ...
@@ -73,6 +77,10 @@ class LocalRuntime:
     def backward(self, loss: Tensor) -> None:
         """Gradients of a scalar loss."""
         loss.backward()
+
+    def agreed(self, value: float) -> float:
+        """The number itself."""
+        return value
 
     def wait(self) -> None:
         """There is nobody to wait for."""
@@ -102,6 +110,14 @@ class AcceleratedRuntime:
     def backward(self, loss: Tensor) -> None:
         """Gradients of a scalar loss, averaged over processes."""
         self._accelerator.backward(loss)
+
+    def agreed(self, value: float) -> float:
+        """The first process's number, so that all decide alike."""
+        if self.processes == 1:
+            return value
+        from accelerate.utils import broadcast
+
+        return float(broadcast(torch.tensor(value, device=self.device)))
 
     def wait(self) -> None:
         """Return when every process has come here."""

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Protocol
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from causalgen.fitting.early_stopping import EarlyStopping, patience_of
 from causalgen.fitting.progress import FitProgress
 from causalgen.fitting.run_folder import RunFolder, State
 from causalgen.fitting.runtime import Runtime, autocast, resolve_precision
@@ -82,6 +85,7 @@ class TrainingLoop:
         rows: Tensor,
         seed: int,
         runtime: Runtime,
+        held_out_loss: Callable[[], float] | None = None,
     ) -> None:
         assert mechanism.spec.training is not None
         self.name, self.mechanism, self.table, self.rows = name, mechanism, table, rows
@@ -107,12 +111,19 @@ class TrainingLoop:
         self._batches = math.ceil(len(rows) / self.settings.batch_size)
         self.step, self.total = 0, self._batches * self.settings.epochs
         self.seconds, self.rate = 0.0, 0.0
+        images = any(v.type == "image" for v in (mechanism.variable, *mechanism.parents.values()))
+        self._precision = resolve_precision(self.settings.precision, runtime.device, images=images)
+        patience = patience_of(self.settings, images=images)
+        self.stopping: EarlyStopping | None = None
+        if patience is not None and held_out_loss is not None:
+            agreed = partial(_agreed, runtime, held_out_loss)
+            self.stopping = EarlyStopping(agreed, patience, self._batches)
         # Apple's GPUs have no float64.
         exact = torch.float32 if runtime.device.type == "mps" else torch.float64
         self._epoch_loss = torch.zeros((), dtype=exact, device=runtime.device)
 
     def run(self, bar: FitProgress, folder: RunFolder | None, checkpoint_seconds: float) -> float:
-        """Take all steps that are left; keep the averaged weights; the last epoch's mean loss."""
+        """Take the steps that are left; keep the averaged or the best weights; the last epoch's mean loss."""
         clock = _Clock(self, bar, folder, checkpoint_seconds)
         if folder is not None and self.step == 0:
             folder.save(self.state())  # the weights it began with, which a new process may not have
@@ -122,12 +133,10 @@ class TrainingLoop:
             for average, weight in zip(self._average, self._weights, strict=False):
                 average.copy_(weight)
         self.mechanism.train()
-        images = any(v.type == "image" for v in (self.mechanism.variable, *self.mechanism.parents.values()))
-        precision = resolve_precision(self.settings.precision, self.runtime.device, images=images)
-        context = autocast(precision, self.runtime.device)
+        context = autocast(self._precision, self.runtime.device)
         noise = torch.Generator(self.runtime.device)
         base = keyed_seed(self.seed, "fit", self.name, "noise", self.runtime.rank)
-        while self.step < self.total:
+        while self.step < self.total and not self._stops():
             for batch in self._rest_of_epoch():
                 self._seed_step((base + self.step) % 2**63, noise)
                 value, parents = self._values(batch)
@@ -136,8 +145,9 @@ class TrainingLoop:
                 self._update(loss, optimizer)
                 clock.tick(loss, len(batch))
         clock.stop()
-        for weight, average in zip(self._weights, self._average, strict=False):
-            weight.copy_(average)
+        if self.step == self.total:
+            self._stops()
+        self._keep()
         return float(self._epoch_loss) / self._batches
 
     def state(self) -> State:
@@ -148,7 +158,11 @@ class TrainingLoop:
             moments = self._optimizer.state.get(parameter, {})
             tensors |= {f"optimizer.{key}.{what}": moment for what, moment in moments.items()}
         tensors["epoch_loss"] = self._epoch_loss
-        return State(tensors, {"step": self.step, "seconds": self.seconds})
+        values: dict[str, Any] = {"step": self.step, "seconds": self.seconds}
+        if self.stopping is not None:
+            tensors |= {f"kept.{key}": value for key, value in self.stopping.kept.items()}
+            values |= self.stopping.values()
+        return State(tensors, values)
 
     def restore(self, state: State) -> None:
         """Go on from a state; the mechanism and the settings must be those it was taken of."""
@@ -165,10 +179,42 @@ class TrainingLoop:
             )
             self._epoch_loss.copy_(state.tensors["epoch_loss"])
             self.step, self.seconds = int(state.values["step"]), float(state.values["seconds"])
+            if self.stopping is not None:
+                self.stopping.restore(state.values, _below("kept.", state.tensors))
         except (KeyError, RuntimeError, ValueError) as error:
             raise CheckpointError(
                 f"The saved state of node {self.name!r} does not fit it: {error}"
             ) from error
+
+    def _stops(self) -> bool:
+        """Look at the held-out loss, between two epochs; whether it has not fallen for long enough."""
+        if self.stopping is None:
+            return False
+        if self.step % self._batches == 0:
+            weights = [weight.clone() for weight in self._weights] if self._average else []
+            self._average_weights()
+            self.stopping.look(self.step, self._tensors)
+            for weight, before in zip(self._weights, weights, strict=False):
+                weight.copy_(before)
+            self.mechanism.train()
+        return self.stopping.done
+
+    def _keep(self) -> None:
+        """The weights to keep, in place of the last ones."""
+        if self.stopping is None:
+            self._average_weights()
+            return
+        for key, tensor in self._tensors().items():
+            tensor.copy_(self.stopping.kept[key])
+
+    def _average_weights(self) -> None:
+        for weight, average in zip(self._weights, self._average, strict=False):
+            weight.copy_(average)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """All that training may change, by name: parameters, and buffers such as running averages."""
+        named = (*self.mechanism.named_parameters(), *self.mechanism.named_buffers())
+        return {key: value.detach() for key, value in named}
 
     def _rest_of_epoch(self) -> tuple[Tensor, ...]:
         """The row numbers of the batches that are left in this epoch, this process's share of each."""
@@ -281,6 +327,10 @@ class _Clock:
                 seconds=round(loop.seconds, 3),
             )
         self._log_loss, self._log_steps = 0.0, 0
+
+
+def _agreed(runtime: Runtime, loss: Callable[[], float]) -> float:
+    return runtime.agreed(loss())
 
 
 def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from causalgen.inference.blocks import Problem
-from causalgen.inference.factors import has_density, log_factor, refuse_impossible
+from causalgen.inference.factors import dominant, has_density, log_factor, refuse_impossible
 from causalgen.world import ready
 
 __all__ = ["Discrete", "solve_discrete"]
@@ -78,9 +78,14 @@ def _solve(problem: Problem, columns: Mapping[str, Tensor], uniform: Tensor) -> 
     n, combinations = len(problem.rows), len(next(iter(columns.values())))
     values = dict(problem.known) | {node: column.repeat_interleave(n) for node, column in columns.items()}
     logs = torch.zeros(combinations * n, dtype=torch.float64, device=uniform.device)
+    densities: Tensor | int = 0
     for node in problem.block.factors:
-        logs = logs + log_factor(problem.world, node, values, n, combinations)
-    logs = logs.reshape(combinations, n).T
+        found, kind = log_factor(problem.world, node, values, n, combinations)
+        logs, densities = logs + found, densities + kind
+    shape = combinations, n
+    logs = dominant(
+        logs.reshape(shape), densities if isinstance(densities, int) else densities.reshape(shape)
+    ).T
     total = logs.logsumexp(1, keepdim=True)
     refuse_impossible(total[:, 0], problem.rows, problem.block.missing)
     probabilities = (logs - total).exp()

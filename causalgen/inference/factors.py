@@ -6,6 +6,9 @@
 q is the image mechanism's anticausal predictor. p(pa) is the joint law of all parents that it was trained
 under; the model's own mechanisms, fitted on the same rows, say what that is. Where the parents have further
 ancestors, these are summed over if they have few values.
+
+A number may have an atom, a value of positive probability, for some values of its parents and a density for
+others. An atom outweighs any density: of proposals for one row, those with the fewest densities remain.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from causalgen.rows import level_rows
 from causalgen.world import World, ready
 from graphs.errors import EvidenceError, PartialEvidenceError
 
-__all__ = ["has_density", "log_factor", "refuse_impossible"]
+__all__ = ["dominant", "has_density", "log_factor", "refuse_impossible"]
 
 _MOST_ANCESTORS = 4096
 _REMEDY = "Give the missing parents, or leave the image out."
@@ -38,8 +41,10 @@ def has_density(world: World, node: str, values: Mapping[str, Tensor], n: int) -
         )
 
 
-def log_factor(world: World, node: str, values: Mapping[str, Tensor], rows: int, proposals: int) -> Tensor:
-    """(R * n,) log p(x | pa) of a node, up to a term that is the same for all proposals of a row.
+def log_factor(
+    world: World, node: str, values: Mapping[str, Tensor], rows: int, proposals: int
+) -> tuple[Tensor, Tensor | int]:
+    """log p(x | pa) of a node, up to a term that is the same for all proposals of a row, and of which kind.
 
     Args:
         world: the factual world.
@@ -48,20 +53,40 @@ def log_factor(world: World, node: str, values: Mapping[str, Tensor], rows: int,
         rows: n.
         proposals: R.
 
+    Returns:
+        (R * n,) logs; and (R * n,) 1 where it is a density and 0 where a probability, or 0 where all
+        proposals are of one kind.
+
     Raises:
         PartialEvidenceError: the mechanism has neither a density nor a predictor of its parents.
     """
     mechanism, n = ready(world, node), rows * proposals
     parents = {name: level_rows(values[name], n, rows) for name in world.graph.parents(node)}
     with blame(node), torch.no_grad():
-        found = mechanism.log_prob(level_rows(values[node], n, rows), parents)
+        value = level_rows(values[node], n, rows)
+        found = mechanism.log_prob(value, parents)
         if found is not None:
-            return found
+            atomic = mechanism.atomic(value, parents)
+            return found, 0 if atomic is None else (~atomic).long()
         found = mechanism.log_prob_of_parents(values[node], parents) if len(values[node]) == rows else None
     if found is None:
         raise PartialEvidenceError(_no_density(world, node))
     prior = _log_law_of_parents(world, node, parents)
-    return torch.where(prior > -torch.inf, found - prior, -torch.inf)
+    return torch.where(prior > -torch.inf, found - prior, -torch.inf), 0
+
+
+def dominant(logs: Tensor, densities: Tensor | int) -> Tensor:
+    """Log weights of proposals, -inf where another proposal for the row has fewer densities.
+
+    Args:
+        logs: (R, n).
+        densities: (R, n), or 0 where all have as many.
+    """
+    if isinstance(densities, int):
+        return logs
+    most = torch.iinfo(torch.int64).max
+    least = densities.masked_fill(logs == -torch.inf, most).amin(0)
+    return logs.masked_fill(densities > least, -torch.inf)
 
 
 def refuse_impossible(total: Tensor, numbers: Tensor, missing: tuple[str, ...]) -> None:

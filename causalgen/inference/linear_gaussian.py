@@ -5,7 +5,8 @@ With z the missing values and e their noises, z = mu + T e, and the observed chi
     mean = mu + T D G' S^-1 (y - nu)        D = cov(e),  R = cov(noise of the children)
     cov  = T D T' - T D G' S^-1 G D T'      S = G D G' + R
 
-All matrices have a leading dimension of 1, or of n where slopes depend on observed parents.
+All matrices have a leading dimension of 1, or of n where slopes depend on observed parents. A child whose
+variance is 0 in a row has an atom there: it either agrees with its mean or has probability zero.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ from mechanisms.linear_form import LinearForm
 
 __all__ = ["Gaussian", "matrix_root", "solve_gaussian"]
 
+_ATOM = 1e-6
+"""How far a number without variance may be from its mean, in parts of its size."""
+
 
 @dataclass(frozen=True)
 class Gaussian:
@@ -35,13 +39,15 @@ class Gaussian:
         parts: each missing node's place in the vector, and its event shape.
         mean: (n, width).
         covariance: (1 or n, width, width).
-        log_evidence: (n,) log density of the observed children.
+        log_evidence: (n,) log density of the observed children; -inf where their atoms contradict.
+        densities: (n,) how many of their numbers it is a density of; the others are atoms.
     """
 
     parts: Mapping[str, tuple[slice, tuple[int, ...]]]
     mean: Tensor
     covariance: Tensor
     log_evidence: Tensor
+    densities: Tensor
 
     def draw(self, standard: Tensor) -> dict[str, Tensor]:
         """Standard normals (S, n, width) -> values by node, (S * n, *event)."""
@@ -83,6 +89,7 @@ def solve_gaussian(problem: Problem) -> Gaussian | None:
             effects[node] = effects[node].clone()
             effects[node][:, :, part] += torch.eye(part.stop - part.start).to(effects[node])
     missing, children = problem.block.missing, problem.block.children
+    densities = torch.zeros(n, dtype=torch.int64, device=problem.rows.device)
     mean, effect = _stack(means, missing, 1), _stack(effects, missing, 1)
     noise = _blocks([forms[node].covariance for node in missing])
     covariance = effect @ noise @ effect.mT
@@ -92,12 +99,14 @@ def solve_gaussian(problem: Problem) -> Gaussian | None:
         cross = effect @ noise @ gain_of.mT
         total = gain_of @ noise @ gain_of.mT + _blocks([forms[node].covariance for node in children])
         observed = torch.cat([problem.known[node].reshape(n, -1) for node in children], 1)
-        residual = observed - _stack(means, children, 1)
-        gain, log_evidence = _divide(cross, total, residual, children)
+        expected = _stack(means, children, 1)
+        near = _ATOM * torch.maximum(observed.abs(), expected.abs())
+        residual = observed - expected
+        gain, log_evidence, densities = _divide(cross, total, residual, near, children)
         mean = mean + _apply(gain, residual)
         covariance = covariance - gain @ cross.mT
         covariance = (covariance + covariance.mT) / 2
-    return Gaussian(parts, mean.expand(n, -1), covariance, log_evidence.expand(n))
+    return Gaussian(parts, mean.expand(n, -1), covariance, log_evidence.expand(n), densities.expand(n))
 
 
 def _parts(problem: Problem) -> dict[str, tuple[slice, tuple[int, ...]]]:
@@ -143,11 +152,17 @@ def _blocks(matrices: list[Tensor]) -> Tensor:
 
 
 def _divide(
-    cross: Tensor, total: Tensor, residual: Tensor, children: tuple[str, ...]
-) -> tuple[Tensor, Tensor]:
-    """cross @ total^-1, and log N(residual; 0, total), by Cholesky in units of each child's deviation."""
-    scale = total.diagonal(dim1=1, dim2=2).sqrt()
-    unit = total / (scale[:, :, None] * scale[:, None, :])
+    cross: Tensor, total: Tensor, residual: Tensor, near: Tensor, children: tuple[str, ...]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """cross @ total^-1, log N(residual; 0, total), and of how many numbers that is a density.
+
+    By Cholesky in units of each child's deviation. A child without variance is an atom: it says nothing, and
+    its residual must be 0, up to ``near``, (n, width).
+    """
+    scale = total.diagonal(dim1=1, dim2=2).clamp(min=0).sqrt()
+    atoms = scale == 0
+    scale = torch.where(atoms, 1.0, scale)
+    unit = total / (scale[:, :, None] * scale[:, None, :]) + torch.diag_embed(atoms.to(total))
     factor, failed = torch.linalg.cholesky_ex(unit)
     if bool((failed != 0).any()) or not bool(factor.isfinite().all()):
         raise PartialEvidenceError(
@@ -155,11 +170,14 @@ def _divide(
             "any noise in between, so that missing values do not follow from it by conditioning. "
             "Give one of these nodes a noise, or leave it out of the evidence."
         )
+    contradicted = (atoms & (residual.abs() > near)).any(1)
+    residual = residual.masked_fill(atoms, 0.0)
     solved = torch.cholesky_solve((cross / scale[:, None, :]).mT, factor).mT
     white = torch.linalg.solve_triangular(factor, (residual / scale)[..., None], upper=False)[..., 0]
     volume = (factor.diagonal(dim1=1, dim2=2) * scale).log().sum(1)
-    density = -0.5 * white.square().sum(1) - volume - 0.5 * residual.shape[1] * math.log(2 * math.pi)
-    return solved / scale[:, None, :], density
+    densities = (~atoms).sum(1)
+    density = -0.5 * white.square().sum(1) - volume - 0.5 * densities * math.log(2 * math.pi)
+    return solved / scale[:, None, :], density.masked_fill(contradicted, -torch.inf), densities
 
 
 def matrix_root(covariance: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from causalgen.inference.blocks import Block, Problem
 from causalgen.inference.distributions import CategoryPosterior, GaussianPosterior, MixturePosterior
-from causalgen.inference.factors import has_density, log_factor, refuse_impossible
+from causalgen.inference.factors import dominant, has_density, log_factor, refuse_impossible
 from causalgen.inference.linear_gaussian import Gaussian, matrix_root, solve_gaussian
 from causalgen.rows import repeat_rows
 from causalgen.world import ready
@@ -131,10 +131,11 @@ def _solve(
     gaussian = solve_gaussian(Problem(problem.world, inner, repeated, rows, problem.seed))
     if gaussian is None:
         return None
-    logs = gaussian.log_evidence
+    logs, densities = gaussian.log_evidence, gaussian.densities
     for node in others:
-        logs = logs + log_factor(problem.world, node, known, n, combinations)
-    logs = logs.reshape(combinations, n)
+        found, kind = log_factor(problem.world, node, known, n, combinations)
+        logs, densities = logs + found, densities + kind
+    logs = dominant(logs.reshape(combinations, n), densities.reshape(combinations, n))
     refuse_impossible(logs.amax(0), problem.rows, problem.block.missing)
     return Mixed(supports, places, logs.softmax(0), gaussian)
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from causalgen.inference.blocks import Problem
-from causalgen.inference.factors import log_factor, refuse_impossible
+from causalgen.inference.factors import dominant, log_factor, refuse_impossible
 from causalgen.inference.resampling import systematic, warn_of_few
 from causalgen.node_calls import generate_rows
 from causalgen.rows import level_rows
@@ -151,8 +151,13 @@ def _cloud(problem: Problem, particles: int) -> Cloud:
         parents = {name: level_rows(values[name], particles * n, n) for name in world.graph.parents(node)}
         values[node] = generate_rows(mechanism, node, parents, noises[node])
     logs = torch.zeros(particles * n, dtype=torch.float64, device=problem.rows.device)
+    densities: Tensor | int = 0
     for child in problem.block.children:
-        logs = logs + log_factor(world, child, values, n, particles)
-    logs = logs.reshape(particles, n)
+        found, kind = log_factor(world, child, values, n, particles)
+        logs, densities = logs + found, densities + kind
+    logs = dominant(
+        logs.reshape(particles, n),
+        densities if isinstance(densities, int) else densities.reshape(particles, n),
+    )
     refuse_impossible(logs.amax(0), problem.rows, problem.block.missing)
     return Cloud({node: values[node] for node in problem.block.missing}, noises, logs.softmax(0))

@@ -29,7 +29,8 @@ from causalgen.inference.distributions import (
     SamplePosterior,
 )
 from causalgen.inference.enumeration import solve_discrete
-from causalgen.inference.linear_gaussian import solve_gaussian
+from causalgen.inference.factors import refuse_impossible
+from causalgen.inference.linear_gaussian import Gaussian, solve_gaussian
 from causalgen.inference.mixed import draw_mixed, joined, mixture_of, solve_mixed
 from causalgen.inference.particles import clouds, resample
 from causalgen.node_calls import generate_rows, prior_noise
@@ -178,7 +179,7 @@ class Completion:
     ) -> GaussianPosterior | CategoryPosterior | MixturePosterior | None:
         block = self._block(pattern, node)
         problem = self._problem(pattern, block)
-        if (gaussian := solve_gaussian(problem)) is not None:
+        if (gaussian := _possible_gaussian(problem)) is not None:
             return gaussian.marginal(node)
         discrete = solve_discrete(problem, torch.empty(0, len(pattern.rows), dtype=torch.float64))
         if discrete is not None:
@@ -223,7 +224,7 @@ class Completion:
         key = (id(pattern), block)
         if key not in self._drawn:
             problem = self._problem(pattern, block)
-            gaussian = solve_gaussian(problem)
+            gaussian = _possible_gaussian(problem)
             discrete = None if gaussian else solve_discrete(problem, self._uniform(pattern, block))
             mixed = None if gaussian or discrete else solve_mixed(problem, self._samples)
             if gaussian is not None:
@@ -307,3 +308,11 @@ class Completion:
                 value = generate_rows(mechanism, node, {}, Noise(self._rows))
                 mask = self.missing.pop(node).view(-1, *[1] * (value.ndim - 1))
                 self._values[node] = torch.where(mask, value, self._observed(node))
+
+
+def _possible_gaussian(problem: Problem) -> Gaussian | None:
+    """The exact normal posterior; evidence that it excludes is refused."""
+    found = solve_gaussian(problem)
+    if found is not None:
+        refuse_impossible(found.log_evidence, problem.rows, problem.block.missing)
+    return found

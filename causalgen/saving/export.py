@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import base64
 import html
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from io import BytesIO
 from math import prod
 from pathlib import Path
@@ -28,6 +28,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image as PILImage
 
+from causalgen.data.frames import part_names
 from causalgen.saving.result_folder import check_result_folder, write_result
 from causalgen.summaries import is_counterfactual, summarise, summarise_inferred
 from graphs.arrays import as_array
@@ -54,8 +55,9 @@ __all__ = [
 def to_frame(draws: Draws) -> pd.DataFrame:
     """The nodes that are no images as a table, with the index of the evidence.
 
-    Categories stand as their labels, a node of shape (k,) as columns ``node_0`` .. ``node_{k-1}``; with S
-    samples the index is (sample, row).
+    Categories stand as their labels, a node of shape (k,) as columns ``node_0`` .. ``node_{k-1}``, or
+    ``node[0]`` .. where another node has such a name; with S samples the index is (sample, row), or
+    ``row_index`` and the like where a node has that name.
     """
     return _frames(draws, draws.variables, draws, draws.samples)
 
@@ -145,11 +147,12 @@ def table_files(
         table[node] = names
     if part == "inferred":
         table = _where(table, variables, shown, samples or 1)
-    # A nameless index would be read back as a column without a name.
-    table.index.names = [
-        name if name is not None and name not in table.columns else f"row_{level}" if level else "row"
-        for level, name in enumerate(table.index.names)
-    ]
+    # A nameless index would be read back as a column without a name, one named like a node as the node.
+    taken = list(table.columns)
+    for level, name in enumerate(table.index.names):
+        default = f"row_{level}" if level else "row"
+        taken.append(_free(default if name is None else str(name), taken))
+    table.index.names = taken[len(table.columns) :]
     yield "values.csv", table.to_csv().encode()
 
 
@@ -187,7 +190,7 @@ def _frames(
         _frame({node: array[k] for node, array in arrays.items()}, variables, draws.index, draws.rows)
         for k in range(samples)
     ]
-    return pd.concat(frames, keys=range(samples), names=["sample"])
+    return pd.concat(frames, keys=range(samples), names=[_free("sample", frames[0].columns)])
 
 
 def _where(
@@ -197,7 +200,7 @@ def _where(
     for node, mask in shown.items():
         size = prod(variables[node].event_shape)
         whole = isinstance(variables[node], Image) or variables[node].event_shape == ()
-        for column in [node] if whole else [f"{node}_{part}" for part in range(size)]:
+        for column in [node] if whole else part_names(node, size, variables):
             table[column] = table[column].where(np.tile(mask, times))
     return table.loc[np.tile(np.any(list(shown.values()), axis=0), times)]
 
@@ -210,10 +213,20 @@ def _frame(
         array = _array(values[node])
         if shape := variables[node].event_shape:
             parts = array.reshape(rows, prod(shape))
-            columns |= {f"{node}_{part}": parts[:, part] for part in range(parts.shape[1])}
+            names = part_names(node, parts.shape[1], variables)
+            columns |= {name: parts[:, part] for part, name in enumerate(names)}
         else:
             columns[node] = _whole(array) if isinstance(variables[node], Categorical | Integer) else array
-    return pd.DataFrame(columns, index=pd.RangeIndex(rows, name="row") if index is None else index.copy())
+    own = pd.RangeIndex(rows, name=_free("row", columns))
+    return pd.DataFrame(columns, index=own if index is None else index.copy())
+
+
+def _free(name: str, taken: Iterable[object]) -> str:
+    """The name, or where a column has it another one."""
+    names = list(taken)
+    while name in names:
+        name += "_index"
+    return name
 
 
 def _tabular(variables: Mapping[str, Variable]) -> list[str]:

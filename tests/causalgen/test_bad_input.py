@@ -38,7 +38,7 @@ WHOLE = cg.SCM(
 def test_evidence_that_an_equation_contradicts():
     told = (
         r"Node 'b': Row 1: the value is 3.0, but the equation '2\*a' gives 2.0 at a = 1.0 "
-        r"\(tolerance 1e-06\). Correct the evidence, widen the tolerance, or give the equation a noise."
+        r"\(tolerance 1e-05\). Correct the evidence, widen the tolerance, or give the equation a noise."
     )
     for copied in (True, False):
         with pytest.raises(cg.EvidenceError, match=told):

@@ -42,6 +42,33 @@ def test_a_saved_result_reads_back_as_data(model, request, tmp_path):
             np.testing.assert_allclose(read.tensor(node).numpy(), expected, rtol=0, atol=tolerance)
 
 
+@pytest.mark.parametrize("samples", [None, 2])
+def test_no_name_of_a_node_is_lost(tmp_path, samples):
+    """Nodes named like the index, the samples, and the columns of a vector."""
+    names = ["row", "sample", "v_0", "v_1", "row_index"]
+    random = np.random.default_rng(0)
+    data = {name: random.normal(size=40) for name in names} | {"v": random.normal(size=(40, 2))}
+    scm = cg.SCM(
+        nx.DiGraph([(name, "v") for name in names]),
+        variables={name: cg.Continuous() for name in names} | {"v": cg.Continuous(shape=(2,))},
+        mechanisms={name: cg.mechanisms.Additive() for name in [*names, "v"]},
+    ).fit(data, progress=False)
+    evidence = {name: values[:3] for name, values in data.items()}
+    cf = scm.counterfactual(evidence, do={"row": 1.0}, num_samples=samples, seed=0)
+    frame = cf.to_frame()
+    both = [*frame.columns, *frame.index.names]
+    assert len(set(both)) == len(both) == 7 + (1 if samples is None else 2)
+    folder = cf.save(tmp_path / "cf")
+    for file, values in (("values.csv", cf), ("factual/values.csv", cf.factual)):
+        read = read_data(folder / file, scm.variables)
+        for name, variable in scm.variables.items():
+            wanted = np.asarray(values[name]).reshape(-1, *variable.event_shape)
+            assert np.array_equal(read[name], wanted)
+    table = pd.DataFrame({"v_0": [1.0], "v_1": [2.0]})
+    with pytest.raises(cg.DataError, match=r"no column 'v' .*nor v\[0\] .. v\[1\]"):
+        read_data(table, {name: scm.variables[name] for name in ("v", "v_0", "v_1")})
+
+
 def test_samples_are_all_saved(categories, pictures, tmp_path):
     scm, data = categories
     evidence = pd.DataFrame({node: values[:2] for node, values in data.items()}, index=["p", "q"])

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from functools import partial
 from typing import Literal, final
 
 import numpy as np
@@ -281,6 +282,50 @@ def test_auto_precision_leaves_tables_alone():
     assert resolve_precision("auto", torch.device("mps"), images=True) == "float32"
 
 
+# --- early stopping ---
+
+
+def overfitting(**training) -> tuple[Mechanism, Table]:
+    """A network that can learn 40 rows of noise by heart."""
+    rng = np.random.default_rng(0)
+    table = Table({"a": rng.normal(size=50), "b": rng.normal(size=50)})
+    settings = Training(**({"epochs": 300, "batch_size": 10, "learning_rate": 1e-2} | training))
+    spec = Additive(function="network", training=settings)
+    return spec.bind(Continuous(), {"a": Continuous()}), table
+
+
+def test_training_stops_and_the_best_weights_are_kept():
+    stopped, table = overfitting()
+    looked: list[float] = []
+    loss = stopped.loss
+
+    def recorded(value, parents, **options):
+        found = loss(value, parents, **options)
+        if not stopped.training:
+            looked.append(float(found.mean()))
+        return found
+
+    stopped.loss = recorded
+    report = fit(stopped, table)
+    assert report.kept_step is not None and (report.rows, report.held_out) == (40, 10)
+    assert report.steps == report.kept_step + 60 < 4 * 300
+    *each, training, held_out = looked  # before each epoch, at the end, and for the report
+    assert len(each) == report.steps / 4 + 1
+    assert report.validation_loss == held_out == min(each) == each[report.kept_step // 4]
+    assert report.train_loss == training
+    whole, _ = overfitting(patience=None, validation=0.2)
+    long = fit(whole, table)
+    assert (long.rows, long.steps, long.kept_step) == (40, 4 * 300, None)
+    assert long.train_loss < report.train_loss and long.validation_loss > report.validation_loss
+
+
+def test_patience_is_for_tables_unless_asked(picture_table):
+    plain, asked = picture(), picture(patience=100)
+    assert fit(plain, picture_table, "x").kept_step is None
+    report = fit(asked, picture_table, "x")
+    assert report.kept_step is not None and (report.rows, report.held_out) == (24, 6)
+
+
 # --- what cannot be fitted ---
 
 
@@ -300,8 +345,15 @@ def test_nothing_to_train_is_told(line_table):
 # --- run folders ---
 
 
-@pytest.mark.parametrize("stop_at", [0, 1, 5, 8, 11])
-def test_resuming_is_as_if_nothing_had_happened(picture_table, tmp_path, stop_at):
+@pytest.mark.parametrize(
+    ("stop_at", "training"),
+    [
+        *((stop, {}) for stop in (0, 1, 5, 8, 11)),
+        *((stop, {"patience": 1, "epochs": 90}) for stop in (5, 70)),
+    ],
+)
+def test_resuming_is_as_if_nothing_had_happened(picture_table, tmp_path, stop_at, training):
+    picture = partial(globals()["picture"], **training)
     whole = picture()
     report = fit(whole, picture_table, "x")
     stopped = picture()
@@ -363,7 +415,7 @@ def test_a_fit_killed_by_the_system_resumes_bit_for_bit(tmp_path):
         whole, resumed = half["make"](0), half["make"](1)
     first, second = half["fit"](whole), half["fit"](resumed, run_dir=folder, resume=True)
     assert same(whole, resumed)
-    assert first.steps == second.steps == 60 * 19
+    assert first.steps == second.steps == 60 * 17 and first.kept_step == second.kept_step
     assert (first.train_loss, first.validation_loss) == (second.train_loss, second.validation_loss)
 
 
@@ -510,7 +562,7 @@ def test_durations_are_for_people():
 
 def test_reports_read_well_and_are_plain(line_table):
     report = FitReport({"b": fit(line(), line_table)})
-    assert str(report).startswith("b: 96 rows, 5 held out, 2 parameters, 18 steps in 0.")
+    assert str(report).startswith("b: 81 rows, 20 held out, 2 parameters, 18 steps (the best after 18) in 0.")
     assert "held-out loss" in str(report) and "largest error" in str(report)
     assert json.loads(json.dumps(report.to_dict()))["b"]["steps"] == report["b"].steps == 18
     assert str(FitReport({})) == "nothing was fitted"

@@ -428,3 +428,58 @@ def test_gaps_are_found_and_nothing_else_is_let_in():
     with pytest.raises(cg.DomainError, match="row 2"):
         encode_gaps(cg.Categorical(["s", "t"]), ["s", None, "q"], where="x")
     assert encode_gaps(cg.Categorical(["s", "t"]), ["t", None], where="x")[0].tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("value", "cause", "y", "truth"),
+    [
+        ("a * u", {"bernoulli": 0.5}, 0.0, [1.0, 0.0]),
+        ("a * u", {"bernoulli": 0.5}, 0.7, [0.0, 1.0]),
+        ("where(a > 0, u, 0)", {"bernoulli": 0.25}, 0.0, [1.0, 0.0]),
+        ("where(a > 0, u, 3)", {"bernoulli": 0.25}, 3.0, [1.0, 0.0]),
+    ],
+)
+def test_an_atom_outweighs_any_density(value, cause, y, truth):
+    # P(y = 0) is positive where a = 0, and a density where a = 1 has no probability at any one point.
+    scm = equations(
+        nx.DiGraph([("a", "y")]),
+        {"a": "u", "y": value},
+        {"a": {"u": cause}, "y": {"u": {"normal": [0, 1]}}},
+        {"a": cg.Categorical(2), "y": cg.Continuous()},
+    )
+    assert scm.abduct({"y": y}, seed=0).posterior("a").probabilities.tolist() == [truth]
+
+
+def test_atoms_outweigh_densities_among_particles():
+    scm = equations(
+        nx.DiGraph([("a", "y")]),
+        {"a": "u", "y": "where(a > 0, u, 0)"},
+        {node: {"u": {"normal": [0, 1]}} for node in "ay"},
+    )
+    draws = scm.abduct({"y": 0.0}, num_samples=500, seed=0).posterior("a")
+    assert draws.weights[draws.values > 0].sum() == 0
+
+
+@pytest.mark.parametrize(("y", "zero"), [(0.0, 1.0), (0.7, 0.0)])
+def test_atoms_outweigh_densities_in_mixtures(y, zero):
+    scm = equations(
+        nx.DiGraph([("a", "y"), ("z", "y")]),
+        {"a": "u", "z": "u", "y": "a * z"},
+        {"a": {"u": {"bernoulli": 0.5}}, "z": {"u": {"normal": [0, 1]}}},
+        {"a": cg.Categorical(2), "z": cg.Continuous(), "y": cg.Continuous()},
+    )
+    ab = scm.abduct({"y": y}, num_samples=200, seed=0)
+    assert ab.posterior("a").probabilities[0, 0].item() == zero
+    spread = ab.posterior("z").covariance.item()
+    assert spread == pytest.approx(zero)  # y tells z where a is 1, and nothing where a is 0
+
+
+def test_what_slope_zero_contradicts_is_refused():
+    scm = equations(
+        nx.DiGraph([("a", "y"), ("z", "y")]),
+        {"a": "u", "z": "u", "y": "a * z"},
+        {node: {"u": {"normal": [0, 1]}} for node in "az"},
+    )
+    assert scm.abduct({"a": 0.0, "y": 0.0}, seed=0).posterior("z").covariance.item() == 1.0
+    with pytest.raises(cg.EvidenceError, match="probability zero"):
+        scm.abduct({"a": 0.0, "y": 1.0}, seed=0).posterior("z")

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from causalgen.testing import check_mechanism
-from graphs.errors import DomainError, MechanismError, ShapeError
+from graphs.errors import DomainError, EvidenceError, MechanismError, ShapeError
 from graphs.variables import Categorical, Continuous, Image
 from mechanisms.base import Noise
 from mechanisms.constant import Constant, ConstantMechanism
@@ -64,3 +64,14 @@ def test_refusals():
         Constant(value=np.array([1.0, 2.0])).bind(Continuous(), {})
     with pytest.raises(ShapeError, match=r"\(N, \*\(2,\)\), got \(3,\)"):
         ConstantMechanism.of(Continuous(shape=(2,)), torch.zeros(3))
+
+
+def test_evidence_against_what_the_node_was_set_to():
+    mechanism = Constant(value=1).bind(Continuous(), {})
+    assert mechanism.restricts
+    mechanism.check(torch.ones(2).double(), {})
+    with pytest.raises(EvidenceError, match=r"Row 1: the model says 1.0 \(set by an earlier do\), got 5.0"):
+        mechanism.check(torch.tensor([1.0, 5.0]).double(), {})
+    rows = ConstantMechanism.of(Continuous(shape=(2,)), torch.tensor([[1.0, 2.0], [3.0, 4.0]]).double())
+    with pytest.raises(EvidenceError, match=r"Row 0: the model says \[1.0, 2.0\].*got \[1.0, 3.0\]"):
+        rows.check(torch.tensor([[1.0, 3.0], [3.0, 4.0]]).double(), {})

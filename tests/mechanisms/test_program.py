@@ -150,7 +150,7 @@ def test_posterior_and_density_in_closed_form():
     assert_close(z.std(0), torch.full((3,), 0.2**0.5).double(), rtol=0, atol=0.06)
     effective = abducted.diagnostics["effective_sample_size"]
     assert abducted.log_weight is not None and effective.shape == (3000,)
-    assert bool((effective >= 1).all()) and bool((effective <= 300).all())
+    assert bool((effective >= 100).all())
 
 
 def test_weights_keep_averages_consistent_with_few_particles():
@@ -272,7 +272,7 @@ def test_evidence_that_no_noise_gives():
             generator=generator(),
         )
     dice = bound(coins)
-    with pytest.raises(EvidenceError, match="Row 0: none of 60 prior draws.*more particles"):
+    with pytest.raises(EvidenceError, match="Row 0: none of 131072 prior draws.*gives 0.5: it is impossible"):
         dice.abduct(
             torch.tensor([0.5]).double(), {"a": torch.zeros(1), "k": torch.tensor([0])}, generator=generator()
         )

@@ -1,0 +1,201 @@
+"""CSV files, each cell read as what its variable says: no type is guessed from the cells of a column.
+
+    numbers    a decimal number in ASCII, as 5, -2.5 or 1e-3, perhaps with spaces around it
+    labels     text exactly as written: "007", "1.0" and "NA" are labels; an integer label is also its number
+    images     a path, exactly as written
+    a gap      an empty cell; for numbers also NA, nan, null and the like
+
+A file is refused, with the line, where a record has not exactly as many fields as the header or two columns
+have one name, whichever columns are used: read otherwise, its values would move to other columns.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graphs.errors import DataError
+from graphs.variables import Categorical, Image, Variable
+
+__all__ = ["csv_header", "read_csv"]
+
+GAPS = frozenset(["", "NA", "NaN", "nan", "N/A", "n/a", "NULL", "null", "None", "<NA>", "#N/A"])
+"""Cells of a column of numbers that say that there is none."""
+
+TRUTH = {"True": 1, "true": 1, "TRUE": 1, "False": 0, "false": 0, "FALSE": 0}
+"""Codes of two numbered categories, as a table of booleans is written."""
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_BLOCK = 16384
+"""Records that are held as text at a time."""
+
+
+def csv_header(path: Path) -> list[str]:
+    """The names of a CSV file's columns.
+
+    Raises:
+        DataError: it has no header, or one with a name twice.
+    """
+    return _header(_records(path), path)
+
+
+def read_csv(
+    path: Path, columns: Mapping[str, Sequence[str]], variables: Mapping[str, Variable]
+) -> dict[str, NDArray[np.generic] | list[object]]:
+    """The cells of some columns, by node.
+
+    Args:
+        path: of the file: UTF-8, perhaps gzipped, separated by tabs where its name says .tsv.
+        columns: by node: its column, or one for each of its numbers.
+        variables: by node; they decide how cells are read.
+
+    Returns:
+        Numbers as (N,), or as (N, k) where there are k columns, NaN in gaps; labels and paths as a list, None
+        in gaps.
+
+    Raises:
+        DataError: a record that does not fit the header, or a cell that is not what its variable says.
+    """
+    records = _records(path)
+    header = _header(records, path)
+    fields = [(node, name, header.index(name)) for node, names in columns.items() for name in names]
+    read: dict[tuple[str, str], list[object]] = {(node, name): [] for node, name, _ in fields}
+    parsers = {node: _parser(variables[node], f"Column {columns[node][0]!r}") for node in columns}
+    rows = _rows(records, len(header), path)
+    while block := list(islice(rows, _BLOCK)):
+        cells = list(zip(*block, strict=True))
+        for node, name, field in fields:
+            into = read[node, name]
+            into += _parsed(cells[field], parsers[node], f"Column {name!r} of {path.name}", len(into))
+    return {node: _column([read[node, name] for name in columns[node]], variables[node]) for node in columns}
+
+
+def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Line and fields of each record, the header's first; blank lines have no fields."""
+    opened = gzip.open if path.name.lower().endswith(".gz") else open
+    line = 1
+    with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file, delimiter="\t" if ".tsv" in path.name.lower() else ",", strict=True)
+        try:
+            for record in reader:
+                yield line, record
+                line = reader.line_num + 1
+        except csv.Error as error:
+            raise DataError(f"Cannot read the table {path}, line {line}: {error}.") from error
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"{path.name}, line {line} or after it, is not UTF-8: {error}. Save it as UTF-8."
+            ) from error
+
+
+def _header(records: Iterator[tuple[int, list[str]]], path: Path) -> list[str]:
+    header = next((record for _, record in records if record), None)
+    if header is None:
+        raise DataError(
+            f"Cannot read the table {path}: it is empty, expected a line with the names of the columns."
+        )
+    for name, count in Counter(header).items():
+        if count > 1 and name:  # columns without a name cannot be meant by anything
+            raise DataError(f"Column {name!r} of {path.name} is there {count} times. Rename all but one.")
+    return header
+
+
+def _rows(records: Iterator[tuple[int, list[str]]], width: int, path: Path) -> Iterator[list[str]]:
+    """The fields of each data row; blank lines are none, unless they might be an empty cell."""
+    blank: int | None = None
+    for line, record in records:
+        if len(record) == width:
+            if blank is not None and width == 1:
+                raise DataError(
+                    f"Cannot read the table {path}: line {blank} is blank. "
+                    'Write "" for an empty cell, or take the line out.'
+                )
+            yield record
+        elif record:
+            trailing = len(record) > width and not any(record[width:])
+            fix = (
+                "Take the separator at its end out"
+                if trailing
+                else "Quote a value that has a separator in it"
+            )
+            raise DataError(
+                f"Cannot read the table {path}: line {line} has {len(record)} fields, where the header has "
+                f"{width}. {fix}, so that each value stays in its column."
+            )
+        else:
+            blank = line
+
+
+def _parser(variable: Variable, where: str) -> Callable[[str], object]:
+    """What turns a cell into a value; it raises ValueError with what was expected."""
+    if isinstance(variable, Image):
+        return lambda text: text or None
+    if not isinstance(variable, Categorical):
+        return _number
+    if variable.labels is not None:
+        return _label_parser(variable.labels, where)
+    return _two_codes if variable.size == 2 else _number
+
+
+def _label_parser(labels: Sequence[str | int], where: str) -> Callable[[str], object]:
+    written: dict[str, object] = {"": None}
+    written |= {str(label): label for label in labels}
+    if len({str(label) for label in labels}) < len(labels):
+        raise DataError(f"{where}: some labels are written alike in a CSV file: {list(labels)}. Rename them.")
+    numbers = {float(label): label for label in labels if isinstance(label, int)}
+
+    def parse(text: str) -> object:
+        if text in written:
+            return written[text]
+        # An integer label is a number as well: a column with gaps is often written as 1.0.
+        return numbers.get(float(text), text) if numbers and _NUMBER.fullmatch(text) else text
+
+    return parse
+
+
+def _two_codes(text: str) -> float:
+    return TRUTH[text] if text in TRUTH else _number(text)
+
+
+def _number(text: str) -> float:
+    """A cell as float64: whole numbers exactly, others to the nearest; NaN for a gap."""
+    text = text.strip(" \t")
+    if (match := _NUMBER.fullmatch(text)) is None:
+        if text in GAPS:
+            return math.nan
+        raise ValueError("expected a number")
+    value = float(text)
+    if abs(value) < 2.0**53 and (value or not re.search("[1-9]", match[1])):
+        return value
+    if not math.isfinite(value) or not value:
+        raise ValueError("expected a number that float64 can hold")
+    if "." not in text and match[2] is None and int(text) != value:
+        raise ValueError("a whole number beyond 2**53 that float64 cannot hold exactly")
+    return value
+
+
+def _parsed(cells: Sequence[str], parse: Callable[[str], object], where: str, first: int) -> Iterator[object]:
+    for row, cell in enumerate(cells):
+        try:
+            yield parse(cell)
+        except ValueError as error:
+            raise DataError(f"{where}: row {first + row} is {cell!r}, {error}.") from error
+
+
+def _column(parts: Sequence[list[object]], variable: Variable) -> NDArray[np.generic] | list[object]:
+    if isinstance(variable, Image) or (isinstance(variable, Categorical) and variable.labels is not None):
+        return parts[0]
+    arrays = [np.array(part, dtype=np.float64) for part in parts]
+    array = arrays[0] if len(arrays) == 1 else np.stack(arrays, axis=-1)
+    if variable.type != "continuous" and np.isfinite(array).all() and (array == np.floor(array)).all():
+        return array.astype(np.int64)  # messages show what was written
+    return array

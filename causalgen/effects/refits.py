@@ -1,0 +1,192 @@
+"""Fitting error of effects by the bootstrap over training rows (Efron 1979): resample, refit, ask again.
+
+For r = 1..R the training rows are drawn with replacement, every trained mechanism is fitted to them anew, and
+the same question is asked with the same seed, so that refits differ by their rows alone:
+
+    standard error   sqrt(var_r m_r + s^2),   s the Monte Carlo error of the answer itself
+    interval         percentiles of m_r, widened about their median by sqrt(1 + s^2 / var_r m_r)
+
+What no row tells stays outside: a wrong graph, hidden confounding, a mechanism of the wrong form. Image nodes
+keep their weights; where the target depends on one, the question is refused.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from causalgen.data.table import Table
+from causalgen.effects.effect import Effect
+from causalgen.effects.estimates import Estimate
+from causalgen.fitting.fit_table import fit_table
+from causalgen.seeds import keyed_seed
+from causalgen.world import World
+from graphs.errors import EvidenceError
+from graphs.variables import Image
+from mechanisms.base import Mechanism
+
+__all__ = ["Refits", "include_fitting_error", "refit_answers", "refitted_columns"]
+
+Ask = Callable[[World], Sequence[Effect]]
+"""The effects that a question gets from a refitted world."""
+
+
+@dataclass(frozen=True)
+class Refits:
+    """How often, and to what, a model is fitted anew.
+
+    Attributes:
+        count: R, at least 2.
+        table: the training rows.
+        seed: of the resampling.
+        workers: processes that share the refits.
+        progress: show a bar.
+    """
+
+    count: int
+    table: Table
+    seed: int
+    workers: int = 1
+    progress: bool = True
+
+    def check(self, world: World, target: str) -> None:
+        """Refuse what cannot be refitted.
+
+        Raises:
+            EvidenceError: too few refits or workers, a model that was intervened on, or a target that depends
+                on an image.
+        """
+        if self.count < 2 or self.workers < 1:
+            raise EvidenceError(
+                f"refits is at least 2 and workers at least 1, got {self.count} and {self.workers}."
+            )
+        if self.workers > 1 and "fork" not in multiprocessing.get_all_start_methods():
+            raise EvidenceError("This system cannot fork processes: ask for refits with workers=1.")
+        if world.touched:
+            raise EvidenceError("refits: the model was intervened on. Ask the model before, with do=....")
+        for node in world.graph.ancestors([target]):
+            mechanism = world.mechanisms[node]
+            if isinstance(mechanism.variable, Image) and mechanism.spec.training is not None:
+                raise EvidenceError(
+                    f"refits: {target!r} depends on the image {node!r}, whose training takes too long to be "
+                    "repeated. Ask without refits."
+                )
+
+
+def refitted_columns(world: World) -> list[str]:
+    """The nodes whose rows refitting reads."""
+    fitted = [(node, *world.graph.parents(node)) for node in _refitted_nodes(world)]
+    return [node for node in world.graph.nodes if any(node in family for family in fitted)]
+
+
+def refit_answers(refits: Refits, world: World, ask: Ask) -> list[Sequence[Effect]]:
+    """The answers of R refitted worlds, in order; the same whatever the number of workers."""
+
+    def answer(number: int) -> Sequence[Effect]:
+        return ask(_refitted(refits, world, number))
+
+    with _bar(refits) as advance:
+        if refits.workers == 1:
+            found: dict[int, Sequence[Effect]] = {}
+            for number in range(refits.count):
+                found[number] = answer(number)
+                advance()
+            return list(found.values())
+        # Forked, so that functions in the question need not be pickled.
+        context = multiprocessing.get_context("fork")
+        with ProcessPoolExecutor(refits.workers, context, initializer=_install, initargs=(answer,)) as pool:
+            asked = {pool.submit(_installed, number): number for number in range(refits.count)}
+            found = {}
+            for each in as_completed(asked):
+                found[asked[each]] = each.result()
+                advance()
+            return [found[number] for number in range(refits.count)]
+
+
+def include_fitting_error(effect: Effect, refitted: Sequence[Effect]) -> Effect:
+    """The effect, its errors and intervals by its refits."""
+    groups = {
+        label: _widened(
+            each, [one.groups[label] for one in refitted if label in one.groups], effect.confidence
+        )
+        for label, each in effect.groups.items()
+    }
+    overall = _widened(effect.overall, [one.overall for one in refitted], effect.confidence)
+    return replace(effect, overall=overall, groups=groups, refits=len(refitted))
+
+
+def _refitted(refits: Refits, world: World, number: int) -> World:
+    generator = np.random.default_rng(keyed_seed(refits.seed, "refit", number))
+    rows = generator.integers(0, refits.table.rows, refits.table.rows)
+    table = Table(
+        {node: column[rows] for node, column in refits.table.items()},
+        {node: gaps[rows] for node, gaps in refits.table.gaps.items()},
+    )
+    fresh: dict[str, Mechanism] = {}
+    for node in _refitted_nodes(world):
+        old = world.mechanisms[node]
+        fresh[node] = old.spec.bind(old.variable, old.parents).to(old.device)
+    fit_table(fresh, table, seed=refits.seed, run_dir=None, resume=False, progress=False)
+    return replace(
+        world, mechanisms={**world.mechanisms, **{node: each.eval() for node, each in fresh.items()}}
+    )
+
+
+def _refitted_nodes(world: World) -> list[str]:
+    return [
+        node
+        for node, mechanism in world.mechanisms.items()
+        if mechanism.spec.training is not None and not isinstance(mechanism.variable, Image)
+    ]
+
+
+def _widened(estimate: Estimate, refitted: Sequence[Estimate], confidence: float) -> Estimate:
+    if len(refitted) < 2:  # a group that hardly any resampling has
+        nothing = np.full_like(np.asarray(estimate.value, dtype=np.float64), np.nan)[()]
+        return replace(estimate, standard_error=nothing, low=nothing, high=nothing)
+    values = np.stack([np.asarray(each.value) for each in refitted])
+    spread, own = values.var(0, ddof=1), np.nan_to_num(np.asarray(estimate.standard_error) ** 2)
+    tail = (1 - confidence) / 2
+    low, middle, high = np.quantile(values, [tail, 0.5, 1 - tail], axis=0)
+    ratio = np.divide(spread + own, spread, out=np.ones_like(spread), where=spread > 0)
+    wider, error = np.sqrt(ratio), np.sqrt(spread + own)
+    low, high = middle + (low - middle) * wider, middle + (high - middle) * wider
+    plain = [each.item() if each.ndim == 0 else each for each in map(np.asarray, (error, low, high))]
+    return replace(estimate, standard_error=plain[0], low=plain[1], high=plain[2])
+
+
+@contextmanager
+def _bar(refits: Refits) -> Iterator[Callable[[], None]]:
+    """What to call after each refit; a bar on a terminal."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    if not (refits.progress and console.is_terminal):
+        yield lambda: None
+        return
+    with Progress(console=console) as bar:
+        task = bar.add_task("refits", total=refits.count)
+        yield lambda: bar.advance(task)
+
+
+_answer: Callable[[int], Any] | None = None
+"""In a worker: what it answers with."""
+
+
+def _install(answer: Callable[[int], Any]) -> None:
+    global _answer
+    torch.set_num_threads(1)
+    _answer = answer
+
+
+def _installed(number: int) -> Any:
+    assert _answer is not None
+    return _answer(number)

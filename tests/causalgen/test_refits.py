@@ -1,0 +1,102 @@
+"""Fitting error of effects: the bootstrap over training rows against least squares theory."""
+
+import networkx as nx
+import numpy as np
+import pytest
+
+import causalgen as cg
+
+
+def confounded():
+    """z -> x -> y <- z; the effect of x on y is 2."""
+    return cg.SCM(
+        nx.DiGraph([("z", "x"), ("z", "y"), ("x", "y")]),
+        variables={node: cg.Continuous() for node in "zxy"},
+        mechanisms={node: cg.mechanisms.Additive() for node in "zxy"},
+    )
+
+
+def rows(seed, n):
+    random = np.random.default_rng(seed)
+    z = random.normal(size=n)
+    x = z + random.normal(size=n)
+    return {"z": z, "x": x, "y": 2 * x - z + random.normal(size=n)}
+
+
+def asked(data, refits, seed=0, **options):
+    scm = confounded().fit(data, progress=False)
+    return scm.effect(
+        "y", do={"x": 1.0}, versus={"x": 0.0}, n=10, seed=seed, refits=refits, data=data, **options
+    )
+
+
+def test_the_error_of_the_fit_is_that_of_least_squares():
+    data = rows(0, 400)
+    design = np.stack([data["x"], data["z"], np.ones(400)], 1)
+    _, squares, _, _ = np.linalg.lstsq(design, data["y"], rcond=None)
+    expected = np.sqrt(squares[0] / 397 * np.linalg.inv(design.T @ design)[0, 0])
+    effect = asked(data, 100)
+    assert effect.refits == 100
+    assert effect.standard_error == pytest.approx(expected, rel=0.25)
+    low, high = effect.interval
+    assert high - low == pytest.approx(2 * 1.96 * expected, rel=0.3)
+    assert "refits" in repr(effect) and "without the error of the fit" not in repr(effect)
+
+
+def test_an_interval_says_that_it_lacks_the_error_of_the_fit():
+    data = rows(0, 100)
+    assert "without the error of the fit" in repr(asked(data, 0))
+
+
+def test_workers_give_the_same_answer():
+    data = rows(0, 50)
+    one, two = (asked(data, 4, workers=workers) for workers in (1, 2))
+    assert one.interval == two.interval
+
+
+def test_groups_and_natural_effects_have_refits():
+    data = rows(0, 100)
+    scm = confounded().fit(data, progress=False)
+    found = scm.effect("y", do={"x": cg.Shift(1)}, given={"z": [0]}, n=100, seed=0, refits=5, data=data)
+    assert all(each.standard_error > 0.01 for each in found.groups.values())
+    parts = scm.natural_effects(
+        "y", do={"z": 1.0}, versus={"z": 0.0}, through="x", n=10, seed=0, refits=5, data=data
+    )
+    assert parts.direct.standard_error > 0.01 and parts.indirect.standard_error > 0.01
+
+
+def test_evidence_is_abducted_in_every_refit():
+    data = rows(0, 100)
+    scm = confounded().fit(data, progress=False)
+    row = {"z": 0.0, "x": 1.0, "y": 3.0}
+    found = scm.effect("y", do={"x": 2.0}, versus={"x": 0.0}, evidence=row, seed=0, refits=10, data=data)
+    assert found.value == pytest.approx(4.0, abs=0.5) and 0.02 < found.standard_error < 0.6
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"refits": 5}, "data="),
+        ({"refits": 1, "data": rows(0, 50)}, "at least 2"),
+        ({"refits": 5, "data": rows(0, 50), "workers": 0}, "at least 1"),
+    ],
+)
+def test_what_cannot_be_refitted_is_refused(options, words):
+    scm = confounded().fit(rows(0, 50), progress=False)
+    with pytest.raises(cg.EvidenceError, match=words):
+        scm.effect("y", do={"x": 1.0}, **options)
+
+
+def test_a_target_behind_an_image_is_refused(pictures):
+    scm, data = pictures
+    with pytest.raises(cg.EvidenceError, match="image 'picture'"):
+        scm.effect("picture", do={"kind": 1}, statistic=lambda x: x.mean((1, 2, 3)), refits=2, data=data)
+
+
+@pytest.mark.slow
+def test_intervals_cover_as_often_as_they_say():
+    covered = 0
+    for seed in range(200):
+        low, high = asked(rows(seed, 80), 100, seed).interval
+        covered += low <= 2 <= high
+    assert 0.92 <= covered / 200 <= 0.98

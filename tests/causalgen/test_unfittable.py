@@ -1,0 +1,74 @@
+"""Rows that a mechanism cannot be fitted to are refused before any node is trained, by node and row."""
+
+import networkx as nx
+import numpy as np
+import pandas as pd
+import pytest
+
+import causalgen as cg
+from causalgen.fitting import fit as fitting
+from graphs.errors import DataError
+
+RANDOM = np.random.default_rng(0)
+DOSE = RANDOM.uniform(1, 2, 200)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_trained(monkeypatch):
+    def trained(*_args, **_options):
+        raise AssertionError("a node was fitted before all were looked at")
+
+    monkeypatch.setattr(fitting, "TrainingLoop", trained)
+
+
+def fit(rows, mechanism=None, **options):
+    """dose -> level, trained in this order."""
+    scm = cg.SCM(
+        nx.DiGraph([("dose", "level")]),
+        {"dose": cg.Continuous(), "level": cg.Continuous(lower=0)},
+        {"dose": cg.mechanisms.Flow(), "level": mechanism or cg.mechanisms.Flow()},
+    )
+    return scm.fit(rows, progress=False, **options)
+
+
+def test_a_value_on_a_bound_names_node_row_and_remedy():
+    level = DOSE.copy()
+    level[17] = 0
+    told = (
+        r"node 'level', row 17 of which is 0.0: 1 of 200 rows is on a bound \(lower: 0\).*Widen.*lower: -0.5"
+    )
+    with pytest.raises(DataError, match=told):
+        fit({"dose": DOSE, "level": level})
+
+
+def test_the_row_is_that_of_the_table_also_where_others_are_dropped():
+    rows = pd.DataFrame({"dose": DOSE, "level": DOSE})
+    rows.loc[:9, "dose"], rows.loc[30, "level"] = np.nan, 0
+    with pytest.raises(DataError, match="row 30 of which is 0.0: 1 of 190 rows"):
+        fit(rows, missing="drop")
+
+
+def test_an_atom_is_no_density():
+    level = np.where(np.arange(200) % 4, DOSE, 0)
+    with pytest.raises(DataError, match="50 of 200 rows are on a bound.*two nodes"):
+        fit({"dose": DOSE, "level": level})
+
+
+def test_values_off_a_grid():
+    with pytest.raises(DataError, match=r"node 'level', row 0.*off the grid 0 \+ k \* 1"):
+        fit({"dose": DOSE, "level": DOSE}, cg.mechanisms.Flow(dequantize=1))
+
+
+@pytest.mark.parametrize(("rows", "least"), [(1, 10), (9, 10)])
+def test_too_few_rows_to_train(rows, least):
+    with pytest.raises(DataError, match=f"node 'dose'.*'flow' needs at least {least} rows, got {rows}"):
+        fit({"dose": DOSE[:rows], "level": DOSE[:rows]})
+
+
+def test_one_row_has_no_deviation():
+    variables, additive = (
+        {node: each() for node in "ab"} for each in (cg.Continuous, cg.mechanisms.Additive)
+    )
+    scm = cg.SCM(nx.DiGraph([("a", "b")]), variables, additive)
+    with pytest.raises(DataError, match="'additive' needs at least 2 rows"):
+        scm.fit({"a": [1.0], "b": [2.0]}, progress=False)
