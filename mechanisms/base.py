@@ -151,6 +151,7 @@ class Mechanism(nn.Module, ABC):
         parents: its parents' variables, in declared order; empty for a root.
         abduction: how faithfully ``abduct`` recovers the noise, with these options.
         deterministic: True where abduction is one point, so that S draws are one.
+        carried: noise leaves that are no random variables: what abduction must remember, such as residuals.
         seen_range: (2, *event) the least and the largest value that fitting saw, of a variable of numbers;
             None before.
         restricts: whether ``check`` can refuse a value: some value of the variable has no noise.
@@ -163,6 +164,7 @@ class Mechanism(nn.Module, ABC):
     deterministic: bool = True
     restricts: bool = False
     least_rows: int = 1
+    carried: frozenset[str] = frozenset()
     chunk_rows: int | None = 65_536
     fitted_flag: Tensor
     seen_range: Tensor | None

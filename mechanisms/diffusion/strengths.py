@@ -70,6 +70,10 @@ class Strengths(BaseModel):
         """Whether what abduction finds depends on the strengths."""
         return False
 
+    def abducts_as_learned(self, variables: Mapping[str, Variable]) -> bool:
+        """Whether abduction follows the denoiser conditional on all parents, as it was learned."""
+        raise NotImplementedError
+
     def at(self, strength: float) -> Self:
         """The same guidance with one strength for all categorical parents."""
         raise NotImplementedError
