@@ -58,7 +58,7 @@ class _Column:
         """Mean, standard deviation and quantiles of a number, (B,) each."""
         values = self.draws.astype(float)
         spread = values.std(0, ddof=1) if len(values) > 1 else np.zeros(values.shape[1])
-        spread[values.max(0) == values.min(0)] = 0.0  # and no rounding error
+        spread[np.ptp(values, 0) <= 1e-12 * np.abs(values).max(0)] = 0.0  # rounding is no spread
         quantiles = np.quantile(values, list(_QUANTILES.values()), axis=0)
         found = {"sd": spread, **dict(zip(_QUANTILES, quantiles, strict=True))}
         unless = {name: np.where(self.known, each, np.nan) for name, each in found.items()}
@@ -121,14 +121,15 @@ def node_texts(cf: Counterfactual, *, images: bool = True) -> list[tuple[str, st
     return sorted(texts, key=lambda line: order.index(line[0]))
 
 
-def inferred_texts(cf: Counterfactual, rows: int = _SHOWN_ROWS) -> dict[str, list[str]]:
-    """What was drawn for the first rows of each number and category with gaps, as "mean +- sd"."""
-    unsure = np.zeros(cf.rows, dtype=np.bool_)
-    first = slice(rows)
+def inferred_texts(cf: Counterfactual, rows: int = _SHOWN_ROWS) -> dict[str, dict[str, list[str]]]:
+    """What was drawn for the first rows of each node with gaps, by the names of its numbers, "mean +- sd"."""
+    unsure = np.zeros(cf.rows, dtype=np.bool_)[:rows]
     return {
-        column.name: _cells(column)
+        node: {
+            column.name: _cells(column)
+            for column in _parts(node, cf.variables[node], cf.inferred_draws(node)[:, :rows], unsure)
+        }
         for node in cf.inferred
-        for column in _parts(node, cf.variables[node], cf.inferred_draws(node)[:, first], unsure[first])
     }
 
 
@@ -228,7 +229,7 @@ def _cells(column: _Column) -> list[str]:
         return [_shares(share, column.labels) for share in column.shares().T]
     found = column.statistics()
     pairs = zip(found["mean"].tolist(), found["sd"].tolist(), strict=True)
-    return [f"{mean:.4g} +- {sd:.2g}" if sd > 1e-12 * abs(mean) else f"{mean:.4g}" for mean, sd in pairs]
+    return [f"{mean:.4g} +- {sd:.2g}" if sd > 0 else f"{mean:.4g}" for mean, sd in pairs]
 
 
 def _shares(shares: NDArray[np.floating[Any]], labels: Sequence[object]) -> str:

@@ -107,6 +107,8 @@ def test_files_hold_what_was_observed_and_what_was_inferred_apart(chain, tmp_pat
     assert factual["m"].isna().tolist() == [True, False, False]
     told = json.loads((folder / "result.json").read_text())
     assert told["factual"]["m"] == [None, 3.0, 0.0]
+    given = np.array(told["inferred"]["m"], dtype=object).reshape(-1, 3)
+    assert (given[:, 1:] == None).all() and len(given) == (samples or 1)  # noqa: E711
     assert told["sources"] == {
         "x": ["observed"] * 3,
         "m": ["inferred", "observed", "observed"],
