@@ -143,7 +143,7 @@ def contrast_text(contrast: Contrast) -> str:
 def _one_draw(*answers: Counterfactual) -> list[str]:
     """A line that says so where what is shown is one draw of a distribution."""
     nodes = undetermined_nodes(*answers)
-    if not nodes or answers[0].samples is not None:
+    if not nodes or (answers[0].samples or 1) > 1:
         return []
     return [f"  one draw of a distribution of {', '.join(nodes)}: num_samples=... gives mean and spread"]
 

@@ -86,7 +86,7 @@ def _inferred(world: Counterfactual) -> Iterator[str]:
             if lacking[: len(cells)].any()
         ]
         how = " and ".join(_HOW[source] for source in dict.fromkeys(sources[node][lacking].tolist()))
-        draw = " (one draw)" if world.samples is None else ""
+        draw = "" if (world.samples or 1) > 1 else " (one draw)"
         yield f"Not in the evidence{where}, so {how}{draw}: {'  '.join(shown) or node}"
 
 
@@ -117,6 +117,6 @@ def _values(world: Counterfactual) -> str:
     texts = node_texts(world, images=False)
     shown = "  ".join(f"{name} = {text}" for _, name, text in texts)
     unsure = undetermined_nodes(world)
-    if world.samples is not None or not unsure:
+    if (world.samples or 1) > 1 or not unsure:
         return shown
     return f"{shown}  (one draw of {', '.join(unsure)}: --samples N gives mean and spread)"

@@ -216,6 +216,7 @@ def test_printing_shows_mean_and_spread_or_says_that_it_is_one_draw(chain, clini
     assert re.search(r"m +7\.[45]\d* \+- 0\.(69|7|71), 7, 6 +inferred, exact", many) and "draw of" not in many
     one = repr(chain.counterfactual(GAPS, do={"x": 3.0}, seed=0))
     assert "one draw" in one and "num_samples" in one and "m, y" in one
+    assert "one draw" in repr(chain.counterfactual(GAPS, do={"x": 3.0}, num_samples=1, seed=0))
     assert "one draw" not in repr(chain.counterfactual({"x": 1.0, "m": 2.0, "y": 3.0}, do={"x": 0.0}))
     shares = repr(clinic.counterfactual({"sex": "f"}, do={}, num_samples=1000, seed=0))
     assert "0 0.5" in shares and "+-" in shares
