@@ -77,7 +77,8 @@ def is_counterfactual(draws: Draws) -> TypeGuard[Counterfactual]:
 def summarise(cf: Counterfactual) -> pd.DataFrame:
     """The draws of a counterfactual: a line for each node, row and, of a categorical node, category.
 
-    Index (node, row, category), the category "" of numbers; categories that no draw took are left out, and so
+    Index (node, row, category), with the index of the evidence in the place of row where it has one, and the
+    category "" of numbers; categories that no draw took are left out, and so
     are images; a vector has a line for each of its numbers. Columns ``mean``, ``sd``, ``5%``, ``50%``,
     ``95%`` of numbers, ``probability`` of categories, and ``provenance``.
     """
@@ -195,27 +196,43 @@ def _table(
     """The columns below each other, with what is ``told`` of each row as provenance."""
     import pandas as pd
 
-    rows = np.arange(draws.rows)
-    names = list(rows) if draws.index is None else list(draws.index)
-    order = ["node", "row", "category", "mean", "sd", *_QUANTILES, "probability", "provenance"]
-    frames = [pd.DataFrame(columns=order)] if told is not None else [pd.DataFrame(columns=order[:-1])]
+    rows, levels = np.arange(draws.rows), _row_levels(draws)
+    keys = ["node", *levels, "category"]
+    order = [*keys, "mean", "sd", *_QUANTILES, "probability"] + ["provenance"] * (told is not None)
+    frames: list[pd.DataFrame] = []
     for column in columns:
-        found: dict[str, Any] = {"category": "", "place": rows}
+        found: dict[str, Any] = {"node": column.name, "category": ""}
+        place = rows
         if column.labels is None:
             found |= column.statistics()
         else:
             shares = column.shares()
-            places, codes = (shares.T > 0).nonzero()
+            place, codes = (shares.T > 0).nonzero()
             labels = np.array([str(label) for label in column.labels], dtype=object)
-            probability = np.where(column.known, shares, np.nan)[codes, places]
-            found |= {"place": places, "category": labels[codes], "probability": probability}
-        place = found.pop("place")
-        found |= {"node": column.name, "row": [names[each] for each in place]}
+            probability = np.where(column.known, shares, np.nan)[codes, place]
+            found |= {"category": labels[codes], "probability": probability}
+        found |= {name: level[place] for name, level in levels.items()}
         if told is not None:
             found["provenance"] = told[column.node][place]
         frames.append(pd.DataFrame(found))
-    table = pd.concat([frame for frame in frames if len(frame)] or frames[:1])
-    return table.reindex(columns=frames[0].columns).set_index(order[:3])
+    table = pd.concat(frames) if frames else pd.DataFrame(columns=order)
+    return table.reindex(columns=order).set_index(keys)
+
+
+def _row_levels(draws: Draws) -> dict[str, Any]:
+    """What tells rows apart: their number, or the levels of the evidence's index, by name."""
+    import pandas as pd
+
+    if draws.index is None:
+        return {"row": np.arange(draws.rows)}
+    taken = {"node", "category", "mean", "sd", *_QUANTILES, "probability", "provenance", None}
+    names = [
+        f"row_{level}" * (level > 0) or "row" if name in taken else str(name)
+        for level, name in enumerate(draws.index.names)
+    ]
+    if isinstance(draws.index, pd.MultiIndex):
+        return {name: draws.index.get_level_values(level) for level, name in enumerate(names)}
+    return {names[0]: draws.index}
 
 
 def _text(column: _Column, rows: int) -> str:

@@ -168,6 +168,9 @@ def test_summaries_are_the_statistics_of_the_draws(chain, clinic):
     assert "2" not in shares.index  # cannot happen
     frame = pd.DataFrame({"x": [1.0]}, index=["ann"])
     assert ("y", "ann", "") in chain.counterfactual(frame, do={}, num_samples=3).summary().index
+    visits = pd.MultiIndex.from_tuples([("a", 1), ("b", 2)], names=["site", "mean"])
+    both = chain.counterfactual(pd.DataFrame({"x": [1.0, 2.0]}, visits), do={}, num_samples=3).summary()
+    assert both.index.names == ["node", "site", "row_1", "category"] and ("y", "b", 2, "") in both.index
 
 
 def test_vectors_have_a_line_a_component():
