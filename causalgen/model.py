@@ -198,6 +198,10 @@ class Model:
                 mechanism.load_state_dict(dict(states.get(node, {})))
             except RuntimeError as error:
                 raise CheckpointError(f"Weights of node {node!r} in {name} do not fit it: {error}") from error
+            if bad := mechanism.non_finite():
+                raise CheckpointError(
+                    f"Weights of node {node!r} in {name} are no numbers: {bad}. Fit the node again."
+                )
         return scm
 
     def save_pretrained(self, folder: Path | str, *, card: str | None = None) -> Path:
@@ -205,7 +209,7 @@ class Model:
 
         Raises:
             NotFittedError: a mechanism has not been fitted.
-            CheckpointError: the folder cannot be written, or holds something else.
+            CheckpointError: the folder cannot be written, or holds something else; or weights are not finite.
             MechanismError: a mechanism that no file can say.
         """
         target = as_path(folder, "save_pretrained: folder")
@@ -215,6 +219,10 @@ class Model:
             if not mechanism.fitted:
                 raise NotFittedError(
                     f"Node {node!r} has not been fitted: nothing to save. Call scm.fit(data)."
+                )
+            if bad := mechanism.non_finite():
+                raise CheckpointError(
+                    f"Weights of node {node!r} are no numbers: {bad}. Nothing was saved; fit the node again."
                 )
         states = {node: mechanism.state_dict() for node, mechanism in self.mechanisms.items()}
         save_folder(target, self.to_yaml(), states, card)

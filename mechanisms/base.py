@@ -17,7 +17,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from graphs.declared import Declared
 from graphs.errors import MechanismError
 from graphs.variables import Categorical, Integer, Variable
+from mechanisms.finite_state import first_non_finite
 from mechanisms.linear_form import LinearForm
 from mechanisms.networks import reproducible_initialisation
 from mechanisms.training import Training
@@ -158,6 +159,8 @@ class Mechanism(nn.Module, ABC):
         least_rows: fewest rows that it can be fitted to.
         chunk_rows: most rows the engine passes in one call, few enough for intermediate results to stay in a
             processor's cache; None for all rows at once.
+        log_probabilities: names of the tensors of its state that are -inf where something cannot happen; all
+            others are finite.
     """
 
     abduction: Abduction = "exact"
@@ -166,6 +169,7 @@ class Mechanism(nn.Module, ABC):
     least_rows: int = 1
     carried: frozenset[str] = frozenset()
     chunk_rows: int | None = 65_536
+    log_probabilities: ClassVar[Collection[str]] = ()
     fitted_flag: Tensor
     seen_range: Tensor | None
 
@@ -178,6 +182,7 @@ class Mechanism(nn.Module, ABC):
         self.register_buffer("fitted_flag", torch.tensor(spec.training is None))
         self.register_buffer("seen_range", None)
         self._known_fitted = False
+        self._known_interval: tuple[float, float] | None = None
 
     @abstractmethod
     def sample_noise(self, n: int, *, generator: torch.Generator) -> Noise:
@@ -288,6 +293,16 @@ class Mechanism(nn.Module, ABC):
         return self._known_fitted
 
     @property
+    def seen_interval(self) -> tuple[float, float] | None:
+        """``seen_range`` of a single number as floats, else None."""
+        if self._known_interval is None:  # remembered, as ``fitted`` is
+            seen = self.seen_range
+            if seen is not None and seen.is_floating_point() and seen.ndim == 1:
+                low, high = seen.tolist()
+                self._known_interval = low, high
+        return self._known_interval
+
+    @property
     def device(self) -> torch.device:
         """Where its tensors are."""
         flag = self._buffers["fitted_flag"]
@@ -298,8 +313,13 @@ class Mechanism(nn.Module, ABC):
         """Called by the fitting loop at its end."""
         self.fitted_flag.fill_(True)
 
+    def non_finite(self) -> str | None:
+        """Which tensor of its state holds NaN, or infinity where it means nothing, in words; or None."""
+        return first_non_finite(self.state_dict(), self.log_probabilities, unknown=("seen_range",))
+
     def record_range(self, value: Tensor) -> None:
         """Called by the fitting loop with all rows, (N, *event): remember where they lie."""
+        self._known_interval = None
         if isinstance(self.variable, Categorical):
             self.seen_range = torch.bincount(value, minlength=self.variable.size) > 0
         elif self.variable.type in ("continuous", "integer"):
@@ -308,7 +328,7 @@ class Mechanism(nn.Module, ABC):
     def _load_from_state_dict(
         self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
-        self._known_fitted = False
+        self._known_fitted, self._known_interval = False, None
         # A buffer is loaded where there is one, and a mechanism that was never fitted has no range.
         saved = state_dict.get(f"{prefix}seen_range")
         self.seen_range = None if saved is None else torch.empty_like(saved, device=self.fitted_flag.device)

@@ -29,7 +29,7 @@ from causalgen.fitting.run_folder import RunFolder, State
 from causalgen.fitting.runtime import AcceleratedRuntime, LocalRuntime, Runtime
 from causalgen.fitting.training_loop import Rows, TrainingLoop
 from causalgen.seeds import keyed_generator, keyed_seed, seed_layers
-from graphs.errors import DataError
+from graphs.errors import DataError, MechanismError
 from mechanisms.base import Mechanism
 
 __all__ = ["FitReport", "NodeReport", "fit_mechanism"]
@@ -131,6 +131,11 @@ class _NodeFit:
             if patience_of(self.settings, images=self.images) is not None:
                 self._hold_out_more()
             report = self._trained(state, progress, checkpoint_seconds)
+        if bad := self.mechanism.non_finite():
+            raise MechanismError(
+                f"Fitting node {self.name!r} did not give numbers: {bad}. Look for outliers in it and "
+                "its parents, or change their units."
+            )
         if self.folder is not None:
             self.folder.finish(self.mechanism.state_dict(), report.to_dict())
         self.runtime.wait()
