@@ -25,6 +25,7 @@ from graphs.errors import EvidenceError, InterventionError
 
 if TYPE_CHECKING:
     from causalgen.checking.check_report import CheckReport
+    from causalgen.effects.couplings import CouplingSensitivity
     from causalgen.evaluating.evaluation_report import EvaluationReport
     from causalgen.evaluating.judging import Measures
     from causalgen.evaluating.questions import Truth
@@ -193,6 +194,40 @@ class SCM(Ladder):
             include_fitting_error(effect, [each[place] for each in refitted])
             for place, effect in enumerate(found)
         )
+
+    def coupling_sensitivity(
+        self,
+        evidence: Evidence,
+        do: Mapping[str, Any],
+        *,
+        targets: Iterable[str] | None = None,
+        num_samples: int = 1000,
+        seed: int | None = None,
+        clip: bool = False,
+    ) -> CouplingSensitivity:
+        """How a counterfactual depends on the coupling of its categories, which no data can tell.
+
+        The same question is asked with ``coupling: gumbel`` and ``coupling: monotone`` in every categorical
+        mechanism that is recomputed, with the same fitted law; see ``causalgen.effects.couplings``.
+
+        Args:
+            evidence: as for ``counterfactual``.
+            do: intervention, as for ``counterfactual``.
+            targets: nodes to report, all where None: the categories, and the tabular nodes downstream.
+            num_samples: draws a row, at least 2.
+            seed: of the draws.
+            clip: as for ``counterfactual``.
+
+        Returns:
+            Both answers side by side, with sharp bounds over all couplings where evidence gives them.
+
+        Raises:
+            MechanismError: no categorical mechanism is recomputed, so that none bears on the answer.
+            UnknownNameError, InterventionError: as for ``counterfactual``.
+        """
+        from causalgen.effects.couplings import find_coupling_sensitivity
+
+        return find_coupling_sensitivity(self, evidence, do, targets, num_samples, seed, clip)
 
     def _sources(self, evidence: Evidence | None, n: int, seed: int) -> Abduction | Population:
         """What answers worlds with shared noise: a population, or the evidence with enough draws."""
