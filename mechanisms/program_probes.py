@@ -20,7 +20,7 @@ __all__ = ["probe_parents"]
 
 _COMBINATIONS = 256
 _ROWS = 512
-_NUMBERS = 2**20
+_NUMBERS = 2**17
 """Most numbers in all rows of one parent: fewer rows of large images."""
 
 # Beyond 20 the exponential functions of programs begin to vanish beside their other terms.
