@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import warnings
 
+import torch
 from torch import Tensor
 
 from graphs.errors import ExtrapolationWarning
-from graphs.variables import Categorical, Variable
+from graphs.variables import Categorical, Continuous, Integer, Variable
 
-__all__ = ["warn_unseen"]
+__all__ = ["warn_out_of_bounds", "warn_unseen"]
 
 _SHOWN = 20
 
@@ -51,6 +52,36 @@ def warn_unseen(
         f"{where}: row {row} is {_told(value[(row, *event)], seen, event, variable, at)} "
         f"({count} of {len(value)} rows are). What follows from it is extrapolation.",
         ExtrapolationWarning,
+        stacklevel=2,
+    )
+
+
+def warn_out_of_bounds(node: str, variable: Variable, value: Tensor) -> None:
+    """Warn where a computed number leaves the bounds of its variable, with the first such row.
+
+    Args:
+        node: whose value it is.
+        variable: of the node.
+        value: (n, *event) in canonical encoding, finite.
+    """
+    if not isinstance(variable, Continuous | Integer):
+        return
+    if variable.lower is None and variable.upper is None:
+        return
+    low = -torch.inf if variable.lower is None else variable.lower
+    high = torch.inf if variable.upper is None else variable.upper
+    least, most = (each.item() for each in value.aminmax())
+    if low <= least and most <= high:
+        return
+    outside = ((value < low) | (value > high)).reshape(len(value), -1)
+    row = int(outside.any(1).nonzero()[0])
+    worst = value[row].reshape(-1)[outside[row]][0].item()
+    warnings.warn(
+        f"Node {node!r}: its value in row {row} comes out as {worst:g}, outside its bounds "
+        f"({variable.describe()}; {int(outside.any(1).sum())} of {len(value)} rows are), and would be refused "
+        "as evidence. Keep it inside, as by clip(...) in an equation or by mechanism 'flow', or widen the "
+        "bounds.",
+        UserWarning,
         stacklevel=2,
     )
 
