@@ -61,7 +61,7 @@ class Model:
             graph: the causal graph; parents are in the order their edges were added.
             variables: what each node's values are.
             mechanisms: how nodes behave, as specs or as bound mechanisms; other nodes get ``categorical``,
-                ``flow`` or ``diffusion`` by their variable.
+                ``auto`` (continuous), ``flow`` (integer) or ``diffusion`` by their variable.
             name: of the model.
 
         Raises:
@@ -151,9 +151,10 @@ class Model:
         needed = self.graph.nodes if nodes is None else _with_parents(self.graph, chosen)
         table = read_data(data, {node: self._variables[node] for node in needed}, gaps=missing == "drop")
         asked = {node: self._mechanism(node) for node in self.graph.nodes if node in chosen}
-        self.fit_report = fit_table(
+        self.fit_report, chosen = fit_table(
             asked, table, seed=seed, run_dir=run_dir, resume=resume, progress=progress
         )
+        self._world = replace(self._world, mechanisms={**self._world.mechanisms, **chosen})
         return self
 
     @classmethod
@@ -198,6 +199,10 @@ class Model:
                 mechanism.load_state_dict(dict(states.get(node, {})))
             except RuntimeError as error:
                 raise CheckpointError(f"Weights of node {node!r} in {name} do not fit it: {error}") from error
+            if bad := mechanism.non_finite():
+                raise CheckpointError(
+                    f"Weights of node {node!r} in {name} are no numbers: {bad}. Fit the node again."
+                )
         return scm
 
     def save_pretrained(self, folder: Path | str, *, card: str | None = None) -> Path:
@@ -205,7 +210,7 @@ class Model:
 
         Raises:
             NotFittedError: a mechanism has not been fitted.
-            CheckpointError: the folder cannot be written, or holds something else.
+            CheckpointError: the folder cannot be written, or holds something else; or weights are not finite.
             MechanismError: a mechanism that no file can say.
         """
         target = as_path(folder, "save_pretrained: folder")
@@ -215,6 +220,10 @@ class Model:
             if not mechanism.fitted:
                 raise NotFittedError(
                     f"Node {node!r} has not been fitted: nothing to save. Call scm.fit(data)."
+                )
+            if bad := mechanism.non_finite():
+                raise CheckpointError(
+                    f"Weights of node {node!r} are no numbers: {bad}. Nothing was saved; fit the node again."
                 )
         states = {node: mechanism.state_dict() for node, mechanism in self.mechanisms.items()}
         save_folder(target, self.to_yaml(), states, card)

@@ -161,9 +161,10 @@ def near_misses(given: Iterable[object], known: Iterable[str]) -> list[tuple[str
     absent = {name: _bare(name) for name in declared if name not in names}
     pairs: list[tuple[str, str]] = []
     for name in names:
-        near = next((other for other in absent if _alike(_bare(name), absent[other])), None)
-        if near is not None and name not in declared:
-            pairs.append((name, near))
+        bare = _bare(name)
+        alike = [other for other, each in absent.items() if _alike(bare, each)]
+        if alike and name not in declared:
+            pairs.append((name, max(alike, key=lambda other: absent[other] == bare)))
     return pairs
 
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from graphs.declared import Declared
 from graphs.errors import MechanismError
 from graphs.variables import Categorical, Integer, Variable
+from mechanisms.finite_state import first_non_finite
 from mechanisms.linear_form import LinearForm
 from mechanisms.networks import reproducible_initialisation
 from mechanisms.training import Training
@@ -130,6 +131,13 @@ class MechanismSpec(Declared, frozen=True):  # pyright: ignore[reportGeneralType
         with reproducible_initialisation():
             return self.make(variable, parents)
 
+    def candidates(self, parents: Mapping[str, Variable]) -> tuple[MechanismSpec, ...]:
+        """Specs of which fitting chooses one by held-out log-likelihood, the least flexible first.
+
+        Where there are some, the fitted node is of the chosen spec. Most specs stand for themselves: none.
+        """
+        return ()
+
     def why_unwritable(self) -> str | None:
         """Why no file can say these options, or None where one can."""
         return None
@@ -158,6 +166,8 @@ class Mechanism(nn.Module, ABC):
         least_rows: fewest rows that it can be fitted to.
         chunk_rows: most rows the engine passes in one call, few enough for intermediate results to stay in a
             processor's cache; None for all rows at once.
+        log_probabilities: names of the tensors of its state that are -inf where something cannot happen; all
+            others are finite.
     """
 
     abduction: Abduction = "exact"
@@ -166,6 +176,7 @@ class Mechanism(nn.Module, ABC):
     least_rows: int = 1
     carried: frozenset[str] = frozenset()
     chunk_rows: int | None = 65_536
+    log_probabilities: ClassVar[Collection[str]] = ()
     fitted_flag: Tensor
     seen_range: Tensor | None
 
@@ -208,6 +219,9 @@ class Mechanism(nn.Module, ABC):
         Called, after ``prepare``, for a part of the rows (to measure the fit on the others) and then for all.
         """
         return False
+
+    def finish(self, value: Tensor, parents: Parents) -> None:
+        """See all rows of a node of numbers or categories once more, after training, held-out ones too."""
 
     def loss(self, value: Tensor, parents: Parents, *, generator: torch.Generator) -> Tensor:
         """(N,) what the fitting loop minimises; the default is -log p(x | pa)."""
@@ -308,6 +322,10 @@ class Mechanism(nn.Module, ABC):
     def mark_fitted(self) -> None:
         """Called by the fitting loop at its end."""
         self.fitted_flag.fill_(True)
+
+    def non_finite(self) -> str | None:
+        """Which tensor of its state holds NaN, or infinity where it means nothing, in words; or None."""
+        return first_non_finite(self.state_dict(), self.log_probabilities, unknown=("seen_range",))
 
     def record_range(self, value: Tensor) -> None:
         """Called by the fitting loop with all rows, (N, *event): remember where they lie."""

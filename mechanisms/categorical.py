@@ -80,6 +80,7 @@ class CategoricalMechanism(Mechanism):
 
     abduction = "posterior"
     deterministic = False
+    log_probabilities = ("table",)
     table: Tensor
     spec: Categorical
     variable: variables.Categorical

@@ -66,7 +66,7 @@ def _read_picture(file: Path, scm: SCM) -> dict[str, Any]:
 
 def _read_json(file: Path, scm: SCM) -> dict[str, Any]:
     try:
-        values = json.loads(file.read_text(encoding="utf-8"))
+        values = json.loads(file.read_text(encoding="utf-8"), object_pairs_hook=_once)
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{file} is no JSON: {error}.") from error
     if not isinstance(values, dict):
@@ -75,6 +75,15 @@ def _read_json(file: Path, scm: SCM) -> dict[str, Any]:
         if node in values:
             where = f"Evidence {node!r} of {file.name}"
             values[node] = read_pictures(values[node], variable, where=where, folder=file.parent)
+    return values
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON; a name that is there twice is refused, not overwritten."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} is there twice")
     return values
 
 

@@ -162,7 +162,7 @@ def part_names(name: str, count: int, others: Collection[str]) -> list[str]:
 
 
 def _parts(name: str, variable: Variable, header: Collection[object], others: Collection[str]) -> list[str]:
-    """The columns that a vector may be spread over, as far as a header tells; none for other variables."""
+    """The columns that a vector may be spread over, as far as a header tells; none of other variables."""
     if len(variable.event_shape) != 1 or variable.type != "continuous":
         return []
     count = prod(variable.event_shape)

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphs.errors import DataError
-from graphs.variables import Variable
+from graphs.variables import Image, Variable
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -63,34 +62,43 @@ def read_parquet(
         if pyarrow.types.is_dictionary(column.type):
             column = column.cast(column.type.value_type)
         plain[name] = column
+    numbers = [name for node, parts in columns.items() for name in parts if _holds_numbers(variables[node])]
+    for name in numbers:
+        _refuse_inexact(plain[name], f"Column {name!r} of {path.name}")
     frame = pyarrow.table(plain).to_pandas(ignore_metadata=True, integer_object_nulls=True)
-    for node, parts in columns.items():
-        for name in parts:
-            where = f"Column {name!r} of {path.name}"
-            frame[name] = _exact(frame[name], plain[name].type, variables[node], where)
+    for name in numbers:
+        if pyarrow.types.is_decimal(plain[name].type) or pyarrow.types.is_integer(plain[name].type):
+            frame[name] = frame[name].astype("float64") if frame[name].dtype == object else frame[name]
     return frame
 
 
-def _exact(series: Any, arrow_type: Any, variable: Variable, where: str) -> Any:
-    """Numbers as float64 or int64 can hold them; what is no number stays as it is."""
-    import pyarrow
+def _holds_numbers(variable: Variable) -> bool:
+    return not isinstance(variable, Image) and getattr(variable, "labels", None) is None
 
-    if variable.type == "image" or getattr(variable, "labels", None) is not None:
-        return series
-    if pyarrow.types.is_temporal(arrow_type):
-        raise DataError(f"{where}: expected numbers, got dates or times ({arrow_type}). Convert them first.")
-    whole = pyarrow.types.is_integer(arrow_type)
-    if not whole and not pyarrow.types.is_decimal(arrow_type):
-        return series
-    if (
-        whole
-        and series.dtype != object
-        and (series.empty or -(2**53) <= series.min() <= series.max() <= 2**53)
+
+def _refuse_inexact(column: Any, where: str) -> None:
+    """Refuse what is no number, and whole numbers that float64 does not hold exactly."""
+    import pyarrow.compute
+    from pyarrow import types
+
+    compute: Any = pyarrow.compute  # its functions are made at run time, unknown to type checkers
+
+    while (
+        types.is_list(column.type)
+        or types.is_large_list(column.type)
+        or types.is_fixed_size_list(column.type)
     ):
-        return series
-    for row, item in enumerate(series):
-        if isinstance(item, (int, Decimal)) and item == int(item) and float(item) != item:
+        column, where = column.combine_chunks().flatten(), f"{where}, in its lists"
+    if types.is_temporal(column.type):
+        raise DataError(f"{where}: expected numbers, got dates or times ({column.type}). Convert them first.")
+    if types.is_integer(column.type):
+        ends = compute.min_max(column).as_py()
+        if ends["min"] is None or (-(2**53) <= ends["min"] and ends["max"] <= 2**53):
+            return
+    elif not types.is_decimal(column.type):
+        return
+    for row, item in enumerate(column.to_pylist()):
+        if item is not None and item == int(item) and float(item) != item:
             raise DataError(
                 f"{where}: row {row} is {item}, a whole number beyond 2**53 that float64 cannot hold exactly."
             )
-    return series.astype("float64")

@@ -126,6 +126,8 @@ def _fill(
     values: object, variable: Variable, where: str, partial: bool
 ) -> tuple[object, NDArray[np.bool_] | None]:
     """The column with some value in each gap, and which rows these are; None where every row has a value."""
+    if isinstance(variable, Image) and isinstance(values, np.ma.MaskedArray):
+        values = list(values)  # a row that is masked whole has no value
     if isinstance(variable, Image) and not isinstance(values, (list, tuple)):
         return values, None
     try:

@@ -243,6 +243,52 @@ def test_a_table_model_takes_vectors_and_labels_and_keeps_to_its_folder(tables, 
     assert "notes.txt" in str(refused.exception)
 
 
+@pytest.mark.parametrize(
+    ("renamed", "told"),
+    [
+        ({"kind": "Kind"}, "Column 'Kind' of table.csv means no node; 'kind', which it looks like"),
+        ({"place_0": "Place 0", "place_1": "Place 1"}, "'Place 0' .*'place_0'"),
+        ({"place_0": "plcae_0", "place_1": "plcae_1"}, "'plcae_0' .*'place_0'"),
+        ({"place_1": "palce_1"}, "no column 'place' of table.csv, nor place_0 .. place_1"),
+    ],
+)
+def test_a_misspelt_column_is_refused(tables, tmp_path, renamed, told):
+    frame = pd.read_csv(tables / "table.csv").rename(columns=renamed)
+    frame.assign(size=0.5).to_csv(tmp_path / "table.csv", index=False)
+    out = ["--out", tmp_path / "out"]
+    asked = run(
+        "counterfactual", tables / "model", "--evidence", tmp_path / "table.csv", "--do", "kind=a/b", *out
+    )
+    assert re.search(told, str(asked.exception)), asked.exception
+    fitted = run("fit", tables / "model" / "scm.yaml", "--data", tmp_path / "table.csv", *out)
+    assert re.search(told, str(fitted.exception)), fitted.exception
+    assert not (tmp_path / "out").exists()
+
+
+def test_columns_that_mean_no_node_are_told(tables, tmp_path):
+    frame = pd.read_csv(tables / "table.csv")
+    frame.assign(size=0.5 + np.arange(60), ward=1, visit_9=2).to_csv(tmp_path / "table.csv")
+    told = "Columns of table.csv that mean no node: ward, visit_9."
+    out = ["--out", tmp_path / "out"]
+    asked = run(
+        "counterfactual", tables / "model", "--evidence", tmp_path / "table.csv:3", "--do", "kind=a/b", *out
+    )
+    assert asked.exit_code == 0 and told in asked.output
+    fitted = run(
+        "fit", tables / "model" / "scm.yaml", "--data", tmp_path / "table.csv", "--out", tmp_path / "model"
+    )
+    assert fitted.exit_code == 0 and told in fitted.output
+
+
+def test_a_name_that_is_twice_in_a_json_is_refused(tables, tmp_path):
+    (tmp_path / "e.json").write_text('{"size": 1.0, "kind": "a/b", "size": 2.0}')
+    asked = run(
+        "counterfactual", tables / "model", "--evidence", tmp_path / "e.json",
+        "--do", "kind=a/b", "--out", tmp_path / "out",
+    )  # fmt: skip
+    assert "'size' is there twice" in str(asked.exception)
+
+
 def test_seeds_decide_what_is_drawn(tables, tmp_path):
     for name, seed in (("one", 3), ("two", 3), ("three", 4)):
         assert run("sample", tables / "model", "--seed", seed, "--out", tmp_path / name).exit_code == 0

@@ -14,7 +14,7 @@ VARIABLES = {"a": cg.Categorical(3), "b": cg.Continuous(lower=0, upper=1)}
 def test_mechanisms_follow_the_variable_where_none_is_named():
     graph = nx.DiGraph([("a", "b"), ("b", "picture")])
     scm = cg.SCM(graph, {**VARIABLES, "picture": cg.Image(1, 8, 8)}, {"picture": cg.mechanisms.Diffusion()})
-    assert [m.spec.kind for m in scm.mechanisms.values()] == ["categorical", "flow", "diffusion"]
+    assert [m.spec.kind for m in scm.mechanisms.values()] == ["categorical", "auto", "diffusion"]
     assert "picture  image 1x8x8  <- diffusion(b)  (not fitted)" in scm.describe()
 
 

@@ -18,7 +18,7 @@ import pytest
 import causalgen as cg
 from causalgen.data.reading import read_data
 from graphs.errors import DataError, SpecError
-from graphs.variables import Categorical, Continuous, Integer
+from graphs.variables import Categorical, Continuous, Image, Integer
 
 NUMBERS = {name: Continuous() for name in ("age", "dose", "resp", "site")}
 LABELS = ("007", "1.0", "True", "1e3", "NA", "null", " x", "a,b", "two\nlines", 'say "hi"', "é", "-")
@@ -423,6 +423,24 @@ NUMBERS_AND_OTHERS = [
     (pa.list_(pa.float64()), [[1.0, 2.0], [0.5]]),
     (pa.struct([("x", pa.int64())]), [{"x": 1}, {"x": 2}]),
 ]
+
+
+def test_parquet_columns_of_lists_names_with_dots_and_of_an_index(tmp_path):
+    path = tmp_path / "a.parquet"
+    lists = pa.array([[1, 2**53 + 1], [3, 4]], pa.list_(pa.int64()))
+    pixels = pa.array([[[1, 2], [3, 4]], [[5, 6], [7, 8]]], pa.list_(pa.list_(pa.uint8())))
+    nested = pa.array([{"b": 5.0}, {"b": 6.0}])
+    pq.write_table(pa.table({"a.b": [1.0, 2.0], "a": nested, "v": lists, "im": pixels}), path)
+    assert read_data(path, {"x": Continuous()}, {"x": "a.b"})["x"].tolist() == [1, 2]
+    assert read_data(path, {"im": Image(1, 2, 2)})["im"][:, 0].tolist() == pixels.to_pylist()
+    with pytest.raises(DataError, match="'v' of a.parquet, in its lists: row 1 is 9007199254740993"):
+        read_data(path, {"v": Continuous(shape=(2,))})
+    with pytest.raises(DataError, match="Column 'a' of a.parquet"):
+        read_data(path, {"a": Continuous()})
+    frame = pd.DataFrame({"x": [1.5, 2.5]}, index=pd.Index([10, 20], name="id"))
+    frame.to_parquet(path)
+    table = read_data(path, {"x": Continuous(), "id": Integer()})
+    assert table["x"].tolist() == [1.5, 2.5] and table["id"].tolist() == [10, 20]
 
 
 def random_column(rng, variable, rows):

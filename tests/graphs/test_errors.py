@@ -33,4 +33,5 @@ def test_other_names_are_not(given, known):
 def test_a_name_that_is_given_is_not_missed():
     assert near_misses(["age", "Age", "AGE"], ["age", "dose"]) == []
     assert near_misses([3, "age"], ["age", "dose"]) == []
+    assert near_misses(["Place 0"], ["place", "place_0"]) == [("Place 0", "place_0")]
     assert near_misses(["age", "agee"], ["age", "agee"]) == []

@@ -31,6 +31,7 @@ from causalgen.metrics.judges.roles import Roles
 from causalgen.saving.libraries import library_versions
 from graphs.errors import CausalgenError, CheckpointError, ChecksumError, FormatVersionError, UnknownNameError
 from graphs.variables import Variable
+from mechanisms.finite_state import first_non_finite
 
 __all__ = ["judge_names", "load_judges", "save_judges"]
 
@@ -108,6 +109,10 @@ def load_judges(name: Path | str) -> Judges:
             raise CheckpointError(
                 f"{folder / key}.safetensors does not fit its manifest: {error}."
             ) from error
+        if bad := first_non_finite(weights):
+            raise CheckpointError(
+                f"{folder / key}.safetensors holds no numbers: {bad}. Train the judges again."
+            )
         judges.sha256[key] = told.sha256
     judges.told = dict(manifest.told)
     return judges
@@ -128,6 +133,9 @@ def save_judges(judges: Judges, folder: Path | str, card: str | None = None) -> 
     """
     target = Path(folder).resolve()
     check_place(target)
+    for key, network in judges.networks.items():
+        if bad := first_non_finite(network.state_dict()):
+            raise CheckpointError(f"Judges are not saved: of the network {key!r}, {bad}. Train them again.")
     weights = {f"{key}.safetensors": _serialise(net.state_dict()) for key, net in judges.networks.items()}
     manifest = _Manifest(
         format=FORMAT,
