@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from decimal import Decimal
 from math import prod
 from typing import cast
@@ -64,6 +65,8 @@ def fill_gaps(
     """
     if isinstance(variable, Image):
         return _filled_images(variable, value)
+    if variable.event_shape:
+        value = _spelt_out(variable, value)
     array = as_array(value, where=where, objects=isinstance(variable, Categorical))
     if array.ndim == 0 or (array.ndim == 1 and variable.event_shape == array.shape):
         array = array[None]
@@ -78,15 +81,22 @@ def fill_gaps(
         )
     if not array.size or not gaps.any():
         return None
-    shape = (len(array), *variable.event_shape)
-    if array.ndim == 1 and array.shape != shape:  # None stands for a whole vector
-        zeros, items = np.zeros(variable.event_shape), cast(list[object], list(array))
-        rows = [zeros if gap else item for item, gap in zip(items, gaps.tolist(), strict=True)]
-        array = as_array(rows, where=where)
     labelled = isinstance(variable, Categorical) and variable.labels is not None
     array = np.array(array, dtype=object if labelled else None)  # what came in stays as it is
     array[gaps] = _any_value(variable)
     return array, gaps
+
+
+def _spelt_out(variable: Continuous | Categorical | Integer, value: object) -> object:
+    """A list or column of vectors with NaN in every number of those that are missing as a whole."""
+    listed = type(value) in (list, tuple) or getattr(getattr(value, "dtype", None), "kind", "") == "O"
+    items = list(cast(Iterable[object], value)) if listed else []
+    gaps = [_is_gap(item) for item in items]
+    vectors = any(hasattr(item, "__len__") for item in items)  # else these may be the numbers of one vector
+    if not any(gaps) or not (vectors or (all(gaps) and len(items) != variable.event_shape[0])):
+        return value
+    nothing = np.full(variable.event_shape, np.nan)
+    return [nothing if gap else item for item, gap in zip(items, gaps, strict=True)]
 
 
 def _filled_images(variable: Image, value: object) -> tuple[object, NDArray[np.bool_]] | None:

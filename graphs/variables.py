@@ -69,8 +69,11 @@ class Categorical(VariableBase):
     @field_validator("categories", mode="before")
     @classmethod
     def _check_categories(cls, value: object) -> object:
+        if isinstance(value, np.ndarray):
+            value = cast(object, value.tolist())
         if isinstance(value, (list, tuple)):
-            labels = tuple(cast(Sequence[object], value))
+            items = cast(Sequence[object], value)
+            labels = tuple(item.item() if isinstance(item, np.integer) else item for item in items)
             if not labels:
                 raise ValueError("expected at least one category, got an empty list")
             for label in labels:

@@ -90,3 +90,23 @@ def test_functions_return_labels_and_expressions_codes(categories):
         scm.sample(9, do={"a": lambda a: np.zeros(len(a), int)}, seed=0)
     drawn = scm.sample(9, do={"a": cg.Stochastic({"bernoulli": [1.0]})}, seed=0)["a"]
     assert drawn.tolist() == ["mid"] * 9
+
+
+def test_a_value_fed_from_another_world_is_a_label_or_refused():
+    """Categories of other variables meet by label, whatever the order of their codes."""
+    graph = nx.DiGraph()
+    graph.add_nodes_from(["left", "right", "code"])
+    scm = cg.SCM(
+        graph,
+        {
+            "left": cg.Categorical(["yes", "no"]),
+            "right": cg.Categorical(["no", "yes"]),
+            "code": cg.Categorical(2),
+        },
+    )
+    rows = {"left": ["yes", "no", "no"], "right": ["yes", "yes", "no"], "code": [0, 1, 1]}
+    abduction = scm.fit(rows, progress=False).abduct(rows)
+    fed = abduction.worlds({"one": {}, "two": {"right": cg.World("one")["left"]}})["two"]
+    assert fed["right"].tolist() == ["yes", "no", "no"]
+    with pytest.raises(cg.DomainError, match="'yes'. A number is no code here"):
+        abduction.worlds({"one": {}, "two": {"right": cg.World("one")["code"]}})

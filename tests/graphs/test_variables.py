@@ -410,3 +410,31 @@ def test_a_vector_with_some_numbers_missing_is_refused_or_a_gap():
     assert filled is not None and filled[1].tolist() == [False, True, True]
     _, gaps = encode_gaps(pair, values[:2], where="Evidence 'x'")
     assert gaps is not None and gaps.tolist() == [False, True]
+
+
+@pytest.mark.parametrize("rows", [[[1.0, 2.0], None], [None, [3.0, 4.0]], [None, None], [np.ones(2), None]])
+@pytest.mark.parametrize("container", [list, tuple, lambda rows: pd.Series(rows, dtype=object)])
+def test_none_stands_for_a_whole_vector_whatever_the_number_of_rows(rows, container):
+    wanted = [row is None for row in rows]
+    for pad in ([], [[5.0, 6.0]], [None]):
+        values, gaps = encode_gaps(Continuous(shape=(2,)), container([*rows, *pad]), where=HERE)
+        if all(wanted) and not pad:  # two numbers of one vector, or two vectors: missing either way
+            continue
+        assert gaps is not None and gaps.tolist() == [*wanted, *(row is None for row in pad)]
+        assert values.shape == (len(rows) + len(pad), 2)
+        given = [np.asarray(row) for row in [*rows, *pad] if row is not None]
+        assert np.array_equal(values[~gaps], np.reshape(given, (-1, 2)))
+
+
+def test_a_vector_with_a_nan_beside_one_that_is_missing():
+    values = [None, [1.0, np.nan], [1.0, 2.0]]
+    with pytest.raises(DomainError, match="row 1 has 1 of its 2 numbers"):
+        encode_gaps(Continuous(shape=(2,)), values, where=HERE)
+    _, gaps = fill_gaps(Continuous(shape=(2,)), values, where=HERE, partial=True)
+    assert gaps.tolist() == [True, True, False]
+
+
+def test_labels_may_come_from_numpy():
+    expected = Categorical([3, 5])
+    assert Categorical(np.array([3, 5])) == expected and Categorical([np.int64(3), np.uint8(5)]) == expected
+    assert Categorical(np.array(["a", "b"])) == Categorical(["a", "b"])
