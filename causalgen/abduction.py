@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -22,14 +23,15 @@ from causalgen.nested import (
     own_values,
     shared_rows,
 )
+from causalgen.node_calls import blame
 from causalgen.provenance import trace_provenance
 from causalgen.results import Counterfactual
 from causalgen.seeds import keyed_generator
 from causalgen.targets import check_targets
 from causalgen.world import World
-from graphs.errors import InterventionError
+from graphs.errors import EvidenceError, InterventionError
 from graphs.variables import Variable
-from mechanisms.base import Abducted, Noise
+from mechanisms.base import Abducted, Mechanism, Noise
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,6 +67,7 @@ class Abduction:
         self._lineages: dict[str, Tensor] = {}
         self._effective: dict[str, Tensor] = {}
         self.seed = seed
+        self._refuse_contradictions()
 
     @property
     def rows(self) -> int:
@@ -231,6 +234,29 @@ class Abduction:
         found = self.worlds(does, targets=targets, only=("do", "versus"), clip=clip)
         return Contrast(found["do"], found["versus"])
 
+    @torch.no_grad()
+    def _refuse_contradictions(self) -> None:
+        """Refuse rows whose value no noise gives, whether or not a question needs that noise.
+
+        Rows that lack the node or a parent are left to inference.
+        """
+        missing = self._evidence.missing
+        for node, mechanism in self._world.mechanisms.items():
+            if not (mechanism.restricts and mechanism.fitted):
+                continue
+            family = (node, *self._world.graph.parents(node))
+            gaps = [missing[name] for name in family if name in missing]
+            values = self._evidence.observed(family)
+            if not gaps:
+                with blame(node):
+                    mechanism.check(values.pop(node), values)
+                continue
+            rows = (~torch.stack(gaps).any(0)).nonzero()[:, 0]
+            some = {name: value[rows] for name, value in values.items()}
+            if len(rows):
+                with blame(node):
+                    _check_some(mechanism, some.pop(node), some, rows)
+
     def _noise(self, nodes: Iterable[str]) -> dict[str, Noise]:
         wanted = list(nodes)
         fresh = [node for node in wanted if node not in self._abducted]
@@ -351,3 +377,12 @@ class Abduction:
             return noise
         draws = noise.n // self._rows
         return noise.rows(torch.arange(draws).repeat_interleave(rows))
+
+
+def _check_some(mechanism: Mechanism, value: Tensor, parents: dict[str, Tensor], rows: Tensor) -> None:
+    """``mechanism.check`` for some rows, which an error numbers as the evidence does."""
+    try:
+        mechanism.check(value, parents)
+    except EvidenceError as error:
+        told = re.sub(r"^Row (\d+)", lambda found: f"Row {int(rows[int(found[1])])}", str(error))
+        raise EvidenceError(told) from error

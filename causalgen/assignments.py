@@ -13,7 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from graphs.errors import InterventionError, SpecError
+import numpy as np
+
+from graphs.arrays import as_numbers
+from graphs.errors import DomainError, InterventionError, SpecError
 
 if TYPE_CHECKING:
     from torch.distributions import Distribution
@@ -24,11 +27,27 @@ if TYPE_CHECKING:
 __all__ = ["Policy", "Replace", "Scale", "Shift", "Stochastic"]
 
 
+def _check_numbers(value: object, name: str, what: str) -> None:
+    try:
+        finite = bool(np.isfinite(as_numbers(value, where=name)).all())
+    except DomainError:
+        finite = False
+    if not finite:
+        raise InterventionError(f"{name} takes a finite number as its {what}, got {value!r}.")
+
+
 @dataclass(frozen=True)
 class Shift:
-    """Add an amount to a node's natural value, in the variable's unit."""
+    """Add an amount to a node's natural value, in the variable's unit.
+
+    Raises:
+        InterventionError: the amount is no finite number.
+    """
 
     amount: float
+
+    def __post_init__(self) -> None:
+        _check_numbers(self.amount, "Shift", "amount")
 
     def __call__(self, natural: Any) -> Any:
         """The shifted value."""
@@ -37,9 +56,16 @@ class Shift:
 
 @dataclass(frozen=True)
 class Scale:
-    """Multiply a node's natural value."""
+    """Multiply a node's natural value.
+
+    Raises:
+        InterventionError: the factor is no finite number.
+    """
 
     factor: float
+
+    def __post_init__(self) -> None:
+        _check_numbers(self.factor, "Scale", "factor")
 
     def __call__(self, natural: Any) -> Any:
         """The scaled value."""

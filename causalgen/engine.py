@@ -22,10 +22,11 @@ from torch import Tensor
 
 from causalgen.interventions import Intervention, refuse_circle
 from causalgen.node_calls import abduct_rows, generate_rows, prior_noise
-from causalgen.rows import Mask, differs, either, level_rows
+from causalgen.rows import Mask, differs, either, level_rows, refuse_nonfinite
 from causalgen.world import World, ready
 from graphs.errors import InterventionError
 from mechanisms.base import Abducted, Noise
+from mechanisms.extrapolation import warn_out_of_bounds
 
 __all__ = ["Prediction", "abduct", "act", "predict"]
 
@@ -161,6 +162,9 @@ def predict(
         if not drawn.leaves:  # no noise: samples do not differ by it
             drawn = Noise(rows)
         value, recomputed[node] = _generate(world, node, parents, drawn, stale, before, rows)
+        refuse_nonfinite(origin, value)
+        if node not in touched:
+            warn_out_of_bounds(origin, world.mechanisms[node].variable, value)
         values[node] = value
         # Nobody asks about a node without children.
         if not needed.isdisjoint(graph.children(node)):

@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+import os
+import warnings
 from collections import Counter
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from graphs.errors import EvidenceError, PartialEvidenceError, ShapeError, UnknownNameError
-from graphs.gaps import encode_gaps
-from graphs.variables import Continuous, Variable
+from causalgen.data.frames import vector_columns
+from causalgen.data.pictures import picture_column
+from graphs.arrays import as_numbers
+from graphs.errors import EvidenceError, PartialEvidenceError, ShapeError, UnknownNameError, near_misses
+from graphs.gaps import encode_gaps, fill_gaps
+from graphs.variables import Continuous, Image, Variable
+from mechanisms.extrapolation import warn_unseen
 from mechanisms.slabs import copy_column
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Evidence", "encode_evidence", "encode_partial"]
+    from mechanisms.base import Mechanism
+
+__all__ = ["Evidence", "encode_evidence", "encode_partial", "read_pictures", "warn_far"]
 
 Evidence = Mapping[str, Any]
-"""Node -> scalar, array, tensor, Series, PIL image or list of them; a DataFrame is one as well."""
+"""Node -> scalar, array, tensor, Series, PIL image, path of a picture or list of them; also a DataFrame, or a
+row of one as ``frame.iloc[0]`` gives it."""
 
 _SHORT = 4096
 """Rows of columns that are read together."""
@@ -39,7 +49,8 @@ def encode_evidence(
         Values (B, *event) by node, B, and the index of a DataFrame.
 
     Raises:
-        UnknownNameError: a name that is no node.
+        UnknownNameError: no name is a node, or one looks like a node that has no value; others are told in a
+            warning and not used.
         EvidenceError: not a mapping, empty, or numbers of rows that disagree.
         DomainError: a value outside its variable's domain.
         PartialEvidenceError: a row has no value.
@@ -66,13 +77,12 @@ def encode_partial(
         Values (B, *event) by node, whatever in missing rows; which rows are missing, (B,) bool, of the nodes
         where some are; B; and the index of a DataFrame.
     """
-    columns = _columns(evidence, variables)
+    columns, index = _columns(evidence, variables)
     if (block := _plain_numbers(columns, variables)) is not None:
         values = dict(zip(columns, torch.from_numpy(block).to(device).unbind(), strict=True))
-        return values, {}, block.shape[1], getattr(evidence, "index", None)
+        return values, {}, block.shape[1], index
     encoded = {
-        name: encode_gaps(variables[name], value, where=f"Evidence {name!r}")
-        for name, value in columns.items()
+        name: _encode(variables[name], value, where=f"Evidence {name!r}") for name, value in columns.items()
     }
     rows = max(len(value) for value, _ in encoded.values())
     if rows == 0:
@@ -86,13 +96,62 @@ def encode_partial(
     masks = {
         name: torch.as_tensor(gaps, device=device) for name, (_, gaps) in encoded.items() if gaps is not None
     }
-    index = getattr(evidence, "index", None)
+    if index is not None and len(index) != rows:  # a row of a DataFrame, with lists in it
+        index = None
     return (
         {name: _spread(value, rows) for name, value in values.items()},
         {name: mask.expand(rows) for name, mask in masks.items()},
         rows,
         index,
     )
+
+
+def warn_far(
+    values: Mapping[str, Tensor], missing: Mapping[str, Tensor], mechanisms: Mapping[str, Mechanism]
+) -> None:
+    """Warn of evidence far from what fitting saw: unseen categories, and numbers a whole range outside it.
+
+    Closer to the range, new rows of the same population are expected, and a warning would say nothing.
+    """
+    for node, value in values.items():
+        mechanism = mechanisms[node]
+        if (seen := mechanism.seen_range) is not None:
+            rows = ~missing[node] if node in missing else None
+            warn_unseen(value, seen, mechanism.variable, where=f"Evidence {node!r}", rows=rows, margin=1.0)
+
+
+def _encode(variable: Variable, value: Any, *, where: str) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+    if isinstance(variable, Image):
+        value = read_pictures(value, variable, where=where)
+    return encode_gaps(variable, value, where=where)
+
+
+def read_pictures(value: Any, variable: Image, *, where: str, folder: Path | None = None) -> Any:
+    """Images with the paths among them read, None where there is none; anything without a path as it is.
+
+    Args:
+        value: a path, or a list, array or Series of paths, PIL images and gaps.
+        variable: the size they must have.
+        where: what the value is, for messages.
+        folder: that paths are relative to and must lie in; None where they are the caller's own.
+
+    Raises:
+        DataError: a file that is missing, unreadable or of another size.
+    """
+    single = isinstance(value, str | os.PathLike)
+    if not (single or isinstance(value, list | tuple) or _holds_objects(value)):
+        return value
+    items = [value] if single else list(value)
+    if not any(isinstance(item, str | os.PathLike) for item in items):
+        return value
+    filled, gaps = fill_gaps(variable, items, where=where) or (items, None)
+    pixels = picture_column(cast(list[object], filled), variable, column=where, folder=folder)
+    return pixels if gaps is None else [None if gap else each for gap, each in zip(gaps, pixels, strict=True)]
+
+
+def _holds_objects(value: Any) -> bool:
+    """Whether it is an array or a Series of objects or text."""
+    return getattr(getattr(value, "dtype", None), "kind", "") in ("O", "U")
 
 
 def _plain_numbers(
@@ -122,19 +181,65 @@ def _spread(value: Tensor, rows: int) -> Tensor:
     return value if value.shape[0] == rows else value.expand(rows, *value.shape[1:])
 
 
-def _columns(evidence: Evidence, variables: Mapping[str, Variable]) -> dict[str, Any]:
-    columns = dict(evidence.items()) if hasattr(evidence, "items") else None
-    if columns is None:
+def _columns(evidence: Evidence, variables: Mapping[str, Variable]) -> tuple[dict[str, Any], pd.Index | None]:
+    """Columns of nodes, and the index of a DataFrame, or of the DataFrame that a Series is a row of."""
+    if not hasattr(evidence, "items"):
         raise EvidenceError(
-            "Evidence maps nodes to values, as in {'x': 1.0}, or is a DataFrame; "
+            "Evidence maps nodes to values, as in {'x': 1.0}, or is a DataFrame or a row of one; "
             f"got a {type(evidence).__name__}."
         )
-    if not columns:
+    index: Any = getattr(evidence, "index", None)
+    frame: Any = evidence if hasattr(evidence, "columns") else None
+    row: Any = evidence if frame is None and hasattr(index, "get_loc") else None
+    given = dict(evidence.items())
+    if not given:
         raise EvidenceError(f"Evidence is empty. Give a value for {', '.join(variables)}.")
-    for name, count in Counter(getattr(evidence, "columns", ())).items():
+    names = index if row is not None else getattr(frame, "columns", ())
+    for name, count in Counter(names).items():
         if count > 1:
             raise EvidenceError(f"Evidence has {count} columns {name!r}. Rename all but one.")
-    for name in columns:
-        if name not in variables:
-            raise UnknownNameError.of("node", name, variables, where="evidence")
-    return columns
+    columns = {name: value for name, value in given.items() if name in variables}
+    unused = [name for name in given if name not in variables]
+    if unused:
+        _join_parts(columns, given, unused, variables)
+        _tell_unused(columns, unused, variables)
+    if row is not None:
+        import pandas as pd
+
+        index = pd.Index([row.name])
+    return columns, index if row is not None or frame is not None else None
+
+
+def _join_parts(
+    columns: dict[str, Any], given: Mapping[str, Any], unused: list[str], variables: Mapping[str, Variable]
+) -> None:
+    """A vector that comes as columns ``name_0`` .. ``name_{k-1}``, as tables have it, as one column."""
+    for name, variable in variables.items():
+        parts = [] if name in columns else vector_columns(name, variable, given, variables)
+        if parts and all(part in unused for part in parts):
+            columns[name] = np.stack(
+                [as_numbers(given[part], where=f"Evidence {part!r}") for part in parts], axis=-1
+            )
+            unused[:] = [each for each in unused if each not in parts]
+
+
+def _tell_unused(columns: Mapping[str, Any], unused: list[str], variables: Mapping[str, Variable]) -> None:
+    """Refuse names that look like nodes without a value; warn of the others.
+
+    Raises:
+        UnknownNameError: as said, or no name is a node.
+    """
+    absent = [name for name in variables if name not in columns]
+    for name, near in near_misses(unused, absent):
+        raise UnknownNameError(
+            f"Unknown node {name!r} in evidence. Did you mean {near!r}, which has no value? Rename it, "
+            f"or take it out. Known: {', '.join(sorted(variables))}."
+        )
+    if not columns and unused:
+        raise UnknownNameError.of("node", unused[0], variables, where="evidence")
+    if unused:
+        warnings.warn(
+            f"Evidence for {', '.join(map(repr, unused))} is not used: no such node in the model.",
+            UserWarning,
+            stacklevel=2,
+        )

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from graphs.errors import InterventionError, SpecError, UnknownNameError
+from graphs.errors import DomainError, InterventionError, SpecError, UnknownNameError
 from graphs.expressions import Expression, parse_expression
 from graphs.variables import Variable
 from mechanisms.tensor_functions import TORCH
@@ -51,23 +51,25 @@ def parse_assignment(node: str, text: str, variables: Mapping[str, Variable]) ->
         InterventionError: it is no expression, or reads a node of another shape.
     """
     variable, where = variables[node], f"Intervention on {node!r}"
-    labels = getattr(variable, "labels", None)
-    if labels is not None and text in labels:
+    labelled = getattr(variable, "labels", None) is not None
+    if labelled and _is_label(text, variable):
         return text
     try:
         expression = parse_expression(text)
     except SpecError as error:
-        if labels is not None:
+        if labelled:
             variable.encode(text, where=where)
         raise InterventionError(f"{where}: {error}") from error
     if unknown := [name for name in expression.names if name not in variables]:
-        if labels is not None and expression.names == (text,):
+        if labelled and expression.names == (text,):
             variable.encode(text, where=where)
         dashed = [name for name in variables if "-" in name]
         hint = f" No expression can read {dashed[0]!r}: in it, - is minus. Use a Policy." if dashed else ""
         error = UnknownNameError.of("node", unknown[0], variables, where=f"do={{{node!r}: {text!r}}}")
         raise UnknownNameError(f"{error}{hint}")
     if not expression.names:
+        if labelled:  # a number is no code where a label is expected
+            variable.encode(text, where=where)
         return float(expression.evaluate({}))
     for name in expression.names:
         if (shape := variables[name].event_shape) not in ((), variable.event_shape):
@@ -76,3 +78,11 @@ def parse_assignment(node: str, text: str, variables: Mapping[str, Variable]) ->
                 f"expected () or the node's own, {tuple(variable.event_shape)}. Use a Policy."
             )
     return Formula(expression, tuple(variable.event_shape))
+
+
+def _is_label(text: str, variable: Variable) -> bool:
+    try:
+        variable.encode(text, where="")
+    except DomainError:
+        return False
+    return True

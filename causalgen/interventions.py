@@ -173,7 +173,7 @@ class _Reader:
             else self.variable.encode(value, where=self.where)
         )
         rows = torch.as_tensor(encoded)
-        warn_unseen(rows.to(self._device), self.old.seen_range, where=self.where)
+        warn_unseen(rows.to(self._device), self.old.seen_range, self.variable, where=self.where)
         text = str(value) if rows.numel() == 1 else f"{len(rows)} values" if len(rows) > 1 else "an array"
         made = ConstantMechanism.of(self.variable, rows)
         return Intervention(self._settled(made), text, rows=len(rows))

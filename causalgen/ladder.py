@@ -15,15 +15,16 @@ import torch
 from torch import Tensor
 
 from causalgen.abduction import Abduction
+from causalgen.arguments import whole_number
 from causalgen.engine import act, predict
-from causalgen.evidence import Evidence, encode_evidence, encode_partial
+from causalgen.evidence import Evidence, encode_evidence, encode_partial, warn_far
 from causalgen.inference.posterior import Completion
 from causalgen.interventions import interventions
 from causalgen.model import Model
 from causalgen.provenance import trace_provenance
 from causalgen.results import Counterfactual, Draws
 from causalgen.world import World
-from graphs.errors import EvidenceError, InterventionError, MechanismError, PartialEvidenceError
+from graphs.errors import InterventionError, MechanismError, PartialEvidenceError
 
 __all__ = ["Ladder", "chosen_seed"]
 
@@ -49,9 +50,8 @@ class Ladder(Model):
             seed: the same seed gives the same rows; None draws one, which the result names.
             clip: move what ``do`` sets out of bounds onto the bound, instead of refusing it.
         """
-        if n < 1:
-            raise EvidenceError(f"sample draws at least 1 row, got n = {n}.")
-        if do:
+        n = whole_number(n, "sample: n, the number of rows,", least=1)
+        if do is not None and (do or not isinstance(do, Mapping)):
             return self.do(do, clip=clip).sample(n, targets=targets, seed=seed)
         seed, wanted = chosen_seed(seed), self._targets(targets)
         prediction = predict(self._world, {}, wanted, rows=n, seed=seed)
@@ -97,14 +97,20 @@ class Ladder(Model):
             seed: of the draws.
             particles: a row, for missing values that have no exact posterior.
 
+        Warns:
+            ExtrapolationWarning: a category that fitting never saw, or a number further outside the range
+                that it saw than that range is wide.
+
         Raises:
             PartialEvidenceError: a missing value cannot be inferred; the message says why.
             EvidenceError: evidence of probability zero.
             InterventionError: the model was intervened on by a function.
         """
-        if num_samples is not None and num_samples < 1:
-            raise EvidenceError(f"num_samples is at least 1, or None for one draw; got {num_samples}.")
+        if num_samples is not None:
+            num_samples = whole_number(num_samples, "num_samples, None for one draw,", least=1)
+        particles, seed = whole_number(particles, "particles", least=1), chosen_seed(seed)
         values, missing, rows, index = encode_partial(evidence, self._variables, self.device)
+        warn_far(values, missing, self._world.mechanisms)
         if self._world.natural:
             raise InterventionError(
                 "This model was intervened on by a function of a natural value, which evidence does not "
@@ -112,7 +118,6 @@ class Ladder(Model):
             )
         # What was set before is how this model works: it is no intervention on this evidence.
         world = World(self.graph, self._world.mechanisms)
-        seed = chosen_seed(seed)
         completion = Completion(
             world, values, missing, rows=rows, samples=num_samples or 1, seed=seed, particles=particles
         )
@@ -188,5 +193,9 @@ class Ladder(Model):
 
 
 def chosen_seed(seed: int | None) -> int:
-    """The seed given, or a fresh one, which results name."""
-    return secrets.randbits(31) if seed is None else seed
+    """The seed given, or a fresh one, which results name.
+
+    Raises:
+        EvidenceError: it is no whole number.
+    """
+    return secrets.randbits(31) if seed is None else whole_number(seed, "seed")

@@ -20,7 +20,7 @@ from mechanisms.registry import dump_mechanism, kinds, parse_mechanism
 
 __all__ = ["Suite"]
 
-_DRAWS = 4000
+_DRAWS, _IMAGE_DRAWS = 4000, 400
 # Largest distance of distribution functions, in units of 1 / sqrt(draws): about 1 in 20,000 by chance.
 _SURPRISE = 2.3
 
@@ -67,8 +67,9 @@ class Suite:
         """Values of the given parents."""
         return self.mechanism.generate(self.parents, noise)
 
-    def spread(self, draws: int = _DRAWS) -> tuple[dict[str, Tensor], Noise]:
+    def spread(self) -> tuple[dict[str, Tensor], Noise]:
         """Prior noise for many rows, and the given parents over and over."""
+        draws = _IMAGE_DRAWS if self.mechanism.variable.type == "image" else _DRAWS
         index = torch.arange(draws, device=self.values.device) % self.rows
         parents = {name: value[index] for name, value in self.parents.items()}
         return parents, self.mechanism.sample_noise(draws, generator=self.generator(1))
@@ -123,13 +124,18 @@ class Suite:
             if self.mechanism.abduction == "exact":
                 tolerance = 1e-6 * max(1.0, leaf.abs().max().item())
                 _close(abducted.noise[name], leaf, tolerance, f"leaf {name!r} came back changed")
-            elif abducted.log_weight is None and leaf.is_floating_point():
+            elif (
+                abducted.log_weight is None
+                and leaf.is_floating_point()
+                and name not in self.mechanism.carried
+            ):
                 self.same_law(name, leaf, abducted.noise[name])
 
     def same_law(self, name: str, prior: Tensor, abducted: Tensor) -> None:
-        """Two samples of a leaf, compared component by component (the first 16)."""
+        """Two samples of a leaf, compared component by component (at most 16, spread over all)."""
         limit = _SURPRISE * (2 / len(prior)) ** 0.5
-        columns = [noise.reshape(len(noise), -1)[:, :16].unbind(1) for noise in (prior, abducted)]
+        stride = -(-prior[0].numel() // 16)
+        columns = [noise.reshape(len(noise), -1)[:, ::stride].unbind(1) for noise in (prior, abducted)]
         for one, other in zip(*columns, strict=True):
             distance = sample_distance(one, other)
             assert distance <= limit, (

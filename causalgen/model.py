@@ -11,6 +11,7 @@ from typing import Any, Literal, Self
 import networkx as nx
 import torch
 
+from causalgen.arguments import as_path, whole_number
 from causalgen.atomic import write_atomic
 from causalgen.data.reading import read_data
 from causalgen.declaration import Declaration
@@ -28,8 +29,10 @@ from graphs.errors import (
     GraphError,
     MechanismError,
     NotFittedError,
+    SpecError,
     UnknownNameError,
 )
+from graphs.variable_base import VariableBase
 from graphs.variables import Variable
 from mechanisms.base import Mechanism, MechanismSpec
 from mechanisms.registry import default_mechanism
@@ -62,11 +65,12 @@ class Model:
             name: of the model.
 
         Raises:
-            CycleError, GraphError: the graph is no causal graph, or a node has no variable.
+            CycleError, GraphError: the graph is no causal graph, a node has no variable, or one that is none.
             UnknownNameError: a variable or a mechanism for a node that the graph lacks.
             MechanismError: a mechanism does not fit its node.
         """
         causal = graph if isinstance(graph, CausalGraph) else CausalGraph.from_networkx(graph)
+        _check_declared(variables, mechanisms, name)
         for what, names in (("variables", variables), ("mechanisms", mechanisms or {})):
             for node in names:
                 if node not in causal:
@@ -142,7 +146,8 @@ class Model:
         """
         if missing not in ("refuse", "drop"):
             raise DataError(f"missing is 'refuse' or 'drop', got {missing!r}.")
-        chosen = self._targets(nodes)
+        chosen, seed = self._targets(nodes), whole_number(seed, "fit: seed")
+        run_dir = None if run_dir is None else as_path(run_dir, "fit: run_dir", DataError)
         needed = self.graph.nodes if nodes is None else _with_parents(self.graph, chosen)
         table = read_data(data, {node: self._variables[node] for node in needed}, gaps=missing == "drop")
         asked = {node: self._mechanism(node) for node in self.graph.nodes if node in chosen}
@@ -158,18 +163,23 @@ class Model:
         Raises:
             SpecError: the file does not declare a model; every message names file, line and column.
         """
-        return cls._declared(Declaration.read(path))
+        return cls._declared(Declaration.read(as_path(path, "An SCM file", SpecError)))
 
     def to_yaml(self, path: Path | str | None = None) -> str:
         """The model as an SCM file's text; written to ``path`` where given, all or nothing.
 
         Raises:
             MechanismError: a mechanism that no file can say.
+            CheckpointError: the file cannot be written.
         """
+        file = None if path is None else as_path(path, "to_yaml: path")
         specs = {node: mechanism.spec for node, mechanism in self.mechanisms.items()}
         text = Declaration(self.graph, self._variables, specs, self.name).text()
-        if path is not None:
-            write_atomic(Path(path), text.encode())
+        if file is not None:
+            try:
+                write_atomic(file, text.encode())
+            except OSError as error:
+                raise CheckpointError(f"Cannot write the SCM file {file}: {error.strerror}.") from error
         return text
 
     @classmethod
@@ -180,6 +190,7 @@ class Model:
             UnknownNameError: neither a folder nor a gallery model.
             CheckpointError: no saved model, a damaged one, a newer format, or weights that do not fit.
         """
+        as_path(name, "from_pretrained: name")
         declaration, states = load_pretrained(name)
         scm = cls._declared(declaration)
         for node, mechanism in scm.mechanisms.items():
@@ -201,6 +212,9 @@ class Model:
             CheckpointError: the folder cannot be written, or holds something else; or weights are not finite.
             MechanismError: a mechanism that no file can say.
         """
+        target = as_path(folder, "save_pretrained: folder")
+        if not isinstance(card, str | None):
+            raise CheckpointError(f"save_pretrained: card is Markdown text, got {card!r}.")
         for node, mechanism in self.mechanisms.items():
             if not mechanism.fitted:
                 raise NotFittedError(
@@ -211,8 +225,8 @@ class Model:
                     f"Weights of node {node!r} are no numbers: {bad}. Nothing was saved; fit the node again."
                 )
         states = {node: mechanism.state_dict() for node, mechanism in self.mechanisms.items()}
-        save_folder(folder, self.to_yaml(), states, card)
-        return Path(folder)
+        save_folder(target, self.to_yaml(), states, card)
+        return target
 
     @classmethod
     def _declared(cls, declaration: Declaration) -> Self:
@@ -244,7 +258,19 @@ class Model:
         return self._of(replace(self._world, mechanisms=mechanisms), self._variables, self.name)
 
     def to(self, device: torch.device | str) -> Self:
-        """Move every mechanism to a device, in place."""
+        """Move every mechanism to a device, in place.
+
+        Raises:
+            MechanismError: there is no such device.
+        """
+        try:
+            if not isinstance(device, str | torch.device):
+                raise TypeError(f"got {device!r}")
+            torch.zeros(0).to(device)
+        except (RuntimeError, TypeError, AssertionError) as error:  # torch without CUDA asserts
+            raise MechanismError(
+                f"Cannot move to the device {device!r}; expected one such as 'cpu' or 'cuda': {error}."
+            ) from error
         for mechanism in self._world.mechanisms.values():
             mechanism.to(device)
         return self
@@ -266,12 +292,33 @@ class Model:
         return f"SCM({self.name or 'unnamed'}: {', '.join(self.graph.nodes)})"
 
     def _mechanism(self, node: str) -> Mechanism:
-        if node not in self._variables:
+        if not isinstance(node, str) or node not in self._variables:
             raise UnknownNameError.of("node", node, self._variables)
         return self._world.mechanisms[node]
 
     def _targets(self, targets: Iterable[str] | None) -> tuple[str, ...]:
         return check_targets(targets, self._variables)
+
+
+def _check_declared(variables: Any, mechanisms: Any, name: Any) -> None:
+    """Refuse what is no variable or no mapping; mechanisms are checked where they are bound."""
+    for what, given, example in (
+        ("variables", variables, "cg.Continuous()"),
+        ("mechanisms", {} if mechanisms is None else mechanisms, "cg.mechanisms.Additive()"),
+    ):
+        if not isinstance(given, Mapping):
+            raise GraphError(
+                f"{what} maps nodes to {what}, as in {{'x': {example}}}; got a {type(given).__name__}."
+            )
+    for node, variable in variables.items():
+        if not isinstance(variable, VariableBase):
+            got = f"the class {variable.__name__}" if isinstance(variable, type) else repr(variable)
+            raise GraphError(
+                f"Node {node!r}: a variable is a cg.Categorical, cg.Continuous, cg.Integer or cg.Image, "
+                f"as in cg.Continuous(lower=0); got {got}."
+            )
+    if not isinstance(name, str | None):
+        raise GraphError(f"The name of a model is a string, got {name!r}.")
 
 
 def _bind(
@@ -288,7 +335,7 @@ def _bind(
     if not isinstance(spec, MechanismSpec):
         raise MechanismError(
             f"Node {node!r}: a mechanism is a spec such as causalgen.mechanisms.Additive(), "
-            f"got {type(spec).__name__}."
+            f"got {f'the class {spec.__name__}' if isinstance(spec, type) else repr(spec)}."
         )
     try:
         return spec.bind(variables[node], parents).eval()

@@ -140,6 +140,11 @@ def named_worlds(
         raise InterventionError(
             f"versus maps nodes to values, as in versus={{'x': 0}}; got a {type(versus).__name__}."
         )
+    if worlds is not None and not isinstance(worlds, Mapping):
+        raise InterventionError(
+            "worlds maps names to interventions, as in worlds={'treated': {'x': 1}}; "
+            f"got a {type(worlds).__name__}."
+        )
     found: dict[str, Mapping[str, Any]] = {"do": do, "versus": versus or {}, "factual": {}}
     for name, each in (worlds or {}).items():
         if name in found:

@@ -6,12 +6,15 @@ Masks say which rows something holds for: a tensor of either length, or True or 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from math import isfinite
 
 import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["Mask", "differs", "either", "level_rows", "repeat_rows"]
+from graphs.errors import DomainError
+
+__all__ = ["Mask", "differs", "either", "level_rows", "refuse_nonfinite", "repeat_rows"]
 
 Mask = Tensor | bool
 """Which rows: (n,) bool, or True or False for all."""
@@ -25,6 +28,30 @@ def repeat_rows(value: Tensor, times: int) -> Tensor:
 def level_rows(value: Tensor, n: int, rows: int) -> Tensor:
     """A tensor of B rows as one of n = S * B rows."""
     return value if value.shape[0] == n else repeat_rows(value, n // rows)
+
+
+def refuse_nonfinite(node: str, value: Tensor) -> None:
+    """Refuse a computed value that is NaN or infinite; a sum, which is all that finite values cost, tells.
+
+    Args:
+        node: whose value it is.
+        value: (n, *event) in canonical encoding.
+
+    Raises:
+        DomainError: names the node and the first such row.
+    """
+    if not value.is_floating_point() or isfinite(value.sum().item()):
+        return
+    finite = torch.isfinite(value)
+    if bool(finite.all()):  # only the sum overflows
+        return
+    row = int((~finite).nonzero()[0, 0])
+    worst = value[row][~finite[row]].flatten()[0].item()
+    count = int((~finite).reshape(len(finite), -1).any(1).sum())
+    raise DomainError(
+        f"Node {node!r}: its value in row {row} comes out as {worst} ({count} of {len(value)} rows do), "
+        "expected finite numbers. Check the values that it is computed from, and its mechanism."
+    )
 
 
 def differs(value: Tensor, before: Tensor) -> Mask:

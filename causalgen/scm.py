@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, final
 
 from causalgen.abduction import Abduction
+from causalgen.arguments import names_of, share, whole_number
 from causalgen.data.reading import read_data
 from causalgen.effects.effect import Effect, Question, find_effect
 from causalgen.effects.groups import Given
@@ -154,7 +155,7 @@ class SCM(Ladder):
             InterventionError: a mediator that is none.
             UnknownNameError, EvidenceError: as for ``effect``.
         """
-        nodes = (through,) if isinstance(through, str) else tuple(through)
+        nodes = names_of(through, "through")
         total = Question(target, do, versus, None, None, statistic, confidence, clip)
         total.check(self.graph, self._variables)
         seed = chosen_seed(seed)
@@ -194,8 +195,7 @@ class SCM(Ladder):
 
     def _sources(self, evidence: Evidence | None, n: int, seed: int) -> Abduction | Population:
         """What answers worlds with shared noise: a population, or the evidence with enough draws."""
-        if n < 2:
-            raise EvidenceError(f"An effect takes at least 2 draws, got n = {n}.")
+        n = whole_number(n, "An effect's number of draws, n,", least=2)
         if evidence is None:
             return Population(self._world, self._variables, n, seed)
         rows = self.abduct(evidence, num_samples=2, seed=seed).rows
@@ -225,6 +225,7 @@ class SCM(Ladder):
                 "This model was intervened on by a function of a natural value, which data do not show. "
                 "Check the model before the intervention."
             )
+        seed, level = whole_number(seed, "check: seed"), share(level, "check: level")
         return check_model(
             self._world, self._variables, read_data(data, self._variables), seed=seed, level=level
         )
@@ -263,6 +264,8 @@ class SCM(Ladder):
         """
         from causalgen.evaluating.evaluation import evaluate_model
 
+        seed = whole_number(seed, "evaluate: seed")
+        rows = None if rows is None else whole_number(rows, "evaluate: rows", least=1)
         table = read_data(data, self._variables)
         return evaluate_model(
             self, table, rows=rows, full=full, judges=judges, truth=truth, seed=seed, progress=progress
@@ -300,6 +303,7 @@ class SCM(Ladder):
         """
         from causalgen.tuning.sweep import tune_model
 
+        seed, rows = whole_number(seed, "tune: seed"), whole_number(rows, "tune: rows", least=1)
         table = read_data(data, self._variables)
         return tune_model(
             self, table, judges, node=node, strengths=strengths, rows=rows, seed=seed, progress=progress

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
+from causalgen.arguments import names_of
 from graphs.errors import UnknownNameError
 from graphs.variables import Variable
 
@@ -13,10 +14,11 @@ def check_targets(targets: Iterable[str] | None, variables: Mapping[str, Variabl
 
     Raises:
         UnknownNameError: a target is no node.
+        EvidenceError: they are no names.
     """
     if targets is None:
         return tuple(variables)
-    asked = [targets] if isinstance(targets, str) else list(targets)
+    asked = names_of(targets, "targets")
     for node in asked:
         if node not in variables:
             raise UnknownNameError.of("node", node, variables, where="targets")

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from graphs.errors import InterventionError
+
 __all__ = ["World", "WorldValue"]
 
 
@@ -38,12 +40,21 @@ class World:
 
     Attributes:
         name: of the world.
+
+    Raises:
+        InterventionError: the name is no string.
     """
 
     name: str
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise InterventionError(f"World takes the name of a world, as in World('x0'); got {self.name!r}.")
+
     def __getitem__(self, node: str) -> WorldValue:
         """The value of a node in that world."""
+        if not isinstance(node, str):
+            raise InterventionError(f"{self!r} is indexed by a node, as in {self!r}['x']; got {node!r}.")
         return WorldValue(self.name, node)
 
     def __repr__(self) -> str:

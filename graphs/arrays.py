@@ -57,6 +57,8 @@ def is_picture(value: object) -> bool:
 def as_array(value: object, *, where: str, objects: bool = False) -> Array:
     """``value`` as a numpy array, possibly sharing its memory.
 
+    What a masked array masks is NaN, or None in an array of objects: its data there mean nothing.
+
     Args:
         value: a scalar, list, numpy array, pandas object or tensor, or a list of such.
         where: what the value is, for error messages.
@@ -65,7 +67,11 @@ def as_array(value: object, *, where: str, objects: bool = False) -> Array:
     Raises:
         ShapeError: the rows have different shapes.
     """
-    if isinstance(value, np.ndarray):
+    if isinstance(value, (list, tuple)) and _holds_masked(cast(Sequence[object], value)):
+        value = _unmasked(cast(Sequence[object], value))
+    if isinstance(value, np.ma.MaskedArray):
+        array = _filled(cast(np.ma.MaskedArray[Any, Any], value), objects)
+    elif isinstance(value, np.ndarray):
         array = cast(Array, value)
     elif isinstance(value, _Tensor):
         tensor = value.detach().cpu()
@@ -83,6 +89,35 @@ def as_array(value: object, *, where: str, objects: bool = False) -> Array:
     if array.dtype == object and array.ndim == 1 and _holds_arrays(array):  # a column of arrays or tensors
         return _stack(cast(Sequence[object], array), where=where)
     return array
+
+
+def _filled(value: np.ma.MaskedArray[Any, Any], objects: bool) -> Array:
+    if not np.ma.getmaskarray(value).any():
+        return value.data
+    numbers = value.dtype.kind in "biuf" and not objects
+    array: Array = value.data.astype(np.float64 if numbers else object)
+    array[np.ma.getmaskarray(value)] = np.nan if numbers else None
+    return array
+
+
+def _holds_masked(items: Sequence[object]) -> bool:
+    """Whether an item of a nested list is ``np.ma.masked``."""
+    return any(
+        item is np.ma.masked
+        or (isinstance(item, (list, tuple)) and _holds_masked(cast(Sequence[object], item)))
+        for item in items
+    )
+
+
+def _unmasked(items: Sequence[object]) -> list[object]:
+    return [
+        None
+        if item is np.ma.masked
+        else _unmasked(cast(Sequence[object], item))
+        if isinstance(item, (list, tuple))
+        else item
+        for item in items
+    ]
 
 
 def _holds_arrays(items: Sequence[object] | Array) -> bool:
@@ -111,7 +146,10 @@ def as_numbers(value: object, *, where: str) -> Array:
             if not isinstance(item, (Real, np.bool_)) and item is not None:
                 row = index[0] if index else 0
                 raise DomainError(f"{where}: row {row} is {item!r}, expected a number.")
-        return array.astype(np.float64)  # None becomes NaN, for the caller to refuse
+        try:
+            return array.astype(np.float64)  # None becomes NaN, for the caller to refuse
+        except OverflowError as error:
+            raise DomainError(f"{where}: a whole number is too large for a float ({error}).") from error
     if array.dtype.kind not in "biuf":
         example = array.flat[0].item() if array.size else ""
         raise DomainError(

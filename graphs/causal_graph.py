@@ -66,8 +66,11 @@ class CausalGraph:
         Raises:
             GraphError: it is undirected or a multigraph, or as the constructor says.
         """
-        if not graph.is_directed() or graph.is_multigraph():
-            raise GraphError(f"A causal graph is a networkx.DiGraph, got a {type(graph).__name__}.")
+        if not hasattr(graph, "is_directed") or not graph.is_directed() or graph.is_multigraph():
+            raise GraphError(
+                "A causal graph is a networkx.DiGraph, as in networkx.DiGraph([('a', 'b')]) for a -> b; "
+                f"got a {type(graph).__name__}."
+            )
         return cls({node: list(graph.predecessors(node)) for node in graph})
 
     def to_networkx(self) -> nx.DiGraph[str]:
@@ -192,12 +195,14 @@ class CausalGraph:
         return f"CausalGraph({parents!r})"
 
     def _known(self, node: str) -> str:
-        if node not in self._parents:
+        if node not in self._nodes:  # also where it cannot be a key of a mapping
             raise UnknownNameError.of("node", node, self._nodes)
         return node
 
     def _several(self, nodes: Names) -> frozenset[str]:
-        return frozenset(map(self._known, [nodes] if isinstance(nodes, str) else nodes))
+        if isinstance(nodes, str) or not hasattr(nodes, "__iter__"):
+            nodes = [cast(str, nodes)]
+        return frozenset(map(self._known, nodes))
 
     def _reach(self, nodes: Names, step: Mapping[str, tuple[str, ...]]) -> frozenset[str]:
         several = self._several(nodes)

@@ -18,7 +18,7 @@
         ├── ChecksumError                  a file is not the one its manifest describes
         └── FormatVersionError             the format is newer than this version reads
 
-and one warning, ExtrapolationWarning (UserWarning): an intervention leaves the range seen in fitting.
+and one warning, ExtrapolationWarning (UserWarning): a value lies outside of what fitting saw.
 
 Each class also derives from the builtin users catch by habit. A message says what is wrong,
 where, what was expected, what was found, and how to mend it.
@@ -52,7 +52,7 @@ __all__ = [
 
 
 class ExtrapolationWarning(UserWarning):
-    """An intervention sets a value outside the range that fitting saw."""
+    """A value, of an intervention or in evidence, lies outside of what fitting saw."""
 
 
 class CausalgenError(Exception):

@@ -1,4 +1,4 @@
-"""Encoding of columns with gaps: None, NaN or pandas' NA where a row has no value."""
+"""Encoding of columns with gaps: None, NaN, pandas' NA, or masked where a row has no value."""
 
 from __future__ import annotations
 
@@ -82,8 +82,9 @@ def fill_gaps(
         zeros, items = np.zeros(variable.event_shape), cast(list[object], list(array))
         rows = [zeros if gap else item for item, gap in zip(items, gaps.tolist(), strict=True)]
         array = as_array(rows, where=where)
-    array = np.array(array)  # what came in stays as it is
-    array[gaps] = _any_value(variable, array)
+    labelled = isinstance(variable, Categorical) and variable.labels is not None
+    array = np.array(array, dtype=object if labelled else None)  # what came in stays as it is
+    array[gaps] = _any_value(variable)
     return array, gaps
 
 
@@ -111,13 +112,16 @@ def _missing(array: Array) -> NDArray[np.bool_]:
 
 def _is_gap(item: object) -> bool:
     """Whether one item says that there is no value."""
-    return item is None or type(item).__name__ == "NAType" or (isinstance(item, float) and item != item)
+    if isinstance(item, (float, np.floating)):
+        return bool(item != item)
+    if isinstance(item, np.ma.MaskedArray):
+        return bool(np.ma.getmaskarray(cast(Array, item)).all())
+    return item is None or type(item).__name__ in ("NAType", "NaTType")
 
 
-def _any_value(variable: Categorical | Continuous | Integer, array: Array) -> object:
+def _any_value(variable: Categorical | Continuous | Integer) -> object:
     if isinstance(variable, Categorical):
-        label = 0 if variable.labels is None else variable.labels[0]
-        return 0 if isinstance(label, str) and array.dtype != object else label
+        return 0 if variable.labels is None else variable.labels[0]
     lower = -np.inf if variable.lower is None else variable.lower
     upper = np.inf if variable.upper is None else variable.upper
     return min(max(0.0, lower), upper)

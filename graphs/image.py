@@ -12,9 +12,11 @@ from typing import Literal, Protocol, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import field_validator, model_validator
 
 from graphs.arrays import Array, as_array, first_bad, is_picture, picture_pixels
-from graphs.errors import DomainError, ShapeError
+from graphs.declared import python_only
+from graphs.errors import DomainError, ShapeError, SpecError
 from graphs.variable_base import Size, Values, VariableBase, by_name
 
 __all__ = ["Image"]
@@ -48,13 +50,39 @@ class Image(VariableBase):
     def __init__(self, /, channels: int, height: int, width: int) -> None: ...
     @overload
     def __init__(self, /, *, shape: Sequence[int], type: Literal["image"] = "image") -> None: ...
+    @python_only
     def __init__(self, /, *args: object, **data: object) -> None:
         """Declare the channels, the height and the width."""
         sizes = ("channels", "height", "width")
         data = by_name("Image", sizes, args, data)
-        if "shape" not in data and all(name in data for name in sizes):
-            data["shape"] = tuple(data.pop(name) for name in sizes)
+        given = {name: data[name] for name in sizes if name in data}
+        if given and (len(given) < 3 or "shape" in data):
+            told = ", ".join(f"{name} {value!r}" for name, value in given.items())
+            raise SpecError(
+                f"Image: expected channels, height and width, as in Image(1, 28, 28), or shape; got {told}"
+                + (f" and shape {data['shape']!r}." if "shape" in data else " alone.")
+            )
         super().__init__(**data)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _join_sizes(cls, data: object) -> object:
+        sizes = ("channels", "height", "width")
+        if isinstance(data, dict) and all(name in data for name in sizes):
+            rest = {name: value for name, value in cast(dict[str, object], data).items() if name not in sizes}
+            return {**rest, "shape": tuple(cast(object, data[name]) for name in sizes)}
+        return cast(object, data)
+
+    @field_validator("shape")
+    @classmethod
+    def _channels_first(cls, shape: tuple[int, int, int]) -> tuple[int, int, int]:
+        channels, height, width = shape
+        if width <= 4 < min(channels, height):
+            raise ValueError(
+                f"channels come first: [{width}, {channels}, {height}] for images of {width} channels, "
+                f"{channels} pixels high and {height} wide; got {list(shape)}"
+            )
+        return shape
 
     @property
     def channels(self) -> int:
@@ -112,6 +140,13 @@ class Image(VariableBase):
         array = self._as_images(value, where=where)
         if array.dtype == np.uint8:
             return array
+        lacking = [item is None for item in array.flat] if array.dtype == object else []
+        if any(lacking):
+            index = first_bad(np.reshape(lacking, array.shape))
+            raise DomainError(
+                f"{where}: row {index[0]} has no value, or one that is masked, at {list(index[1:])}; "
+                "expected a whole image. To have it inferred, give None for the image."
+            )
         if array.dtype.kind != "f":
             raise DomainError(
                 f"{where}: an image is uint8 in 0..255 or float in [0, 1], got dtype {array.dtype}. "

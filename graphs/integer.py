@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field, model_validator
 
 from graphs.arrays import Array, as_array, as_numbers, as_rows, first_bad
+from graphs.declared import python_only
 from graphs.errors import DomainError
 from graphs.variable_base import Values, VariableBase, by_name, refuse_bool_and_text
 
@@ -63,6 +64,7 @@ class Integer(VariableBase):
         unit: str = "",
         type: Literal["integer"],
     ) -> None: ...
+    @python_only
     def __init__(self, /, *args: object, **data: object) -> None:
         """Declare the bounds and the unit."""
         super().__init__(**by_name("Integer", ("lower", "upper", "unit"), args, data))

@@ -16,7 +16,7 @@ from pydantic_core import ErrorDetails
 from graphs.errors import SpecError
 from graphs.strict_yaml import Locations, Path
 
-__all__ = ["spec_error"]
+__all__ = ["declaration_error", "spec_error"]
 
 
 def spec_error(
@@ -35,6 +35,24 @@ def spec_error(
         model: what the data was validated against; with it, an unknown key is told its nearest match.
     """
     return SpecError("\n".join(_finding(detail, locations, prefix, model) for detail in error.errors()))
+
+
+def declaration_error(error: ValidationError, name: str, model: type[BaseModel]) -> SpecError:
+    """All findings about options given in Python as one ``SpecError``.
+
+    Args:
+        error: what pydantic raised.
+        name: of what was to be made.
+        model: what the options were validated against.
+    """
+    lines: list[str] = []
+    for detail in error.errors():
+        place = ": ".join([name, *[".".join(map(str, detail["loc"]))][: len(detail["loc"])]])
+        if detail["type"] == "extra_forbidden":
+            lines.append(f"{place}: unknown option." + _nearest(detail["loc"], model))
+        else:
+            lines.append(f"{place}: {_message(detail)}")
+    return SpecError("\n".join(lines))
 
 
 def _finding(detail: ErrorDetails, locations: Locations, prefix: Path, model: type[BaseModel] | None) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, Field
+
+from graphs.declared import Declared
 
 __all__ = ["Bound", "Size", "Values", "VariableBase", "by_name", "refuse_bool_and_text"]
 
@@ -27,10 +29,8 @@ Bound = Annotated[float, BeforeValidator(refuse_bool_and_text), Field(allow_inf_
 """A finite number."""
 
 
-class VariableBase(BaseModel):
-    """Immutable, compared by value, closed to unknown fields."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class VariableBase(Declared):
+    """What every variable is."""
 
 
 def by_name(

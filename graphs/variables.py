@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from math import isfinite
+from numbers import Real
 from typing import Annotated, Literal, cast, overload
 
 import numpy as np
@@ -25,9 +26,11 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 
 from graphs.arrays import Array, as_array, as_numbers, as_rows, first_bad
+from graphs.declared import python_only
 from graphs.errors import DomainError
 from graphs.image import Image
 from graphs.integer import Integer
+from graphs.labels import Labels
 from graphs.variable_base import Bound, Size, Values, VariableBase, by_name
 
 __all__ = ["Categorical", "Continuous", "Image", "Integer", "Variable"]
@@ -35,6 +38,8 @@ __all__ = ["Categorical", "Continuous", "Image", "Integer", "Variable"]
 
 class Categorical(VariableBase):
     """One of K categories: numbered 0..K-1, or labelled.
+
+    Values of labelled ones are labels, never codes (``graphs.labels``); ``decode`` turns codes into labels.
 
     >>> Categorical(10).encode([3, 9], where="Evidence 'digit'")
     array([3, 9])
@@ -56,6 +61,7 @@ class Categorical(VariableBase):
     def __init__(
         self, /, *, categories: int | Sequence[str | int], ordered: bool = False, type: Literal["categorical"]
     ) -> None: ...
+    @python_only
     def __init__(self, /, *args: object, **data: object) -> None:
         """Declare the categories."""
         super().__init__(**by_name("Categorical", ("categories", "ordered"), args, data))
@@ -70,9 +76,16 @@ class Categorical(VariableBase):
             for label in labels:
                 if isinstance(label, bool) or not isinstance(label, (str, int)):
                     raise ValueError(f"labels are strings or integers, got {label!r}")
-            if len(set(labels)) < len(labels):
-                twice = next(label for label in labels if labels.count(label) > 1)
-                raise ValueError(f"the label {twice!r} appears twice")
+            texts = [str(label) for label in labels]
+            if len(set(texts)) < len(labels):
+                twice = next(text for text in texts if texts.count(text) > 1)
+                alike = [label for label in labels if str(label) == twice]
+                if len(set(alike)) == 1:
+                    raise ValueError(f"the label {alike[0]!r} appears twice")
+                raise ValueError(
+                    f"the labels {alike[0]!r} and {alike[1]!r} are written alike, so that a table could not "
+                    "tell them apart"
+                )
             return labels
         if isinstance(value, np.integer):
             value = int(cast(int, value))
@@ -103,14 +116,14 @@ class Categorical(VariableBase):
         return None if isinstance(self.categories, int) else self.categories
 
     @cached_property
-    def _codes(self) -> dict[object, int]:
-        return {label: code for code, label in enumerate(self.labels or ())}
+    def _labels(self) -> Labels:
+        return Labels(self.labels or ())
 
     def encode(self, value: object, *, where: str) -> NDArray[np.int64]:
         """Codes of ``value``: (B,) int64 in 0..K-1; a scalar is one row.
 
-        Labelled categories are given by label; codes do as well where every label is a string. Whole floats
-        and booleans count as codes.
+        Labelled categories are given by label (``graphs.labels``), numbered ones by number; whole floats and
+        booleans count as numbers.
 
         Raises:
             ShapeError: not a scalar or (B,).
@@ -118,12 +131,7 @@ class Categorical(VariableBase):
         """
         if self.labels is not None:
             array = as_array(value, where=where, objects=True)
-            codes_do = all(isinstance(label, str) for label in self.labels)
-            numeric = array.dtype.kind in "biuf" or all(
-                isinstance(item, (int, float, np.number)) for item in array.flat
-            )
-            if not (codes_do and numeric):
-                return self._encode_labels(as_rows(array, (), where=where), where=where)
+            return self._encode_labels(as_rows(array, (), where=where), where=where)
         rows = as_rows(as_numbers(value, where=where), (), where=where)
         # NaN makes every comparison false, so one test covers it.
         if rows.size and not (rows.min() >= 0 and rows.max() < self.size):
@@ -134,33 +142,42 @@ class Categorical(VariableBase):
         return codes
 
     def _encode_labels(self, rows: Array, *, where: str) -> NDArray[np.int64]:
-        items = cast(list[object], rows.tolist())
-        try:
-            codes = np.fromiter((self._codes.get(item, -1) for item in items), np.int64, len(items))
-        except TypeError as error:  # a list or a dict where a label should be
-            raise DomainError(f"{where}: labels are strings or integers ({error}).") from error
+        codes = self._labels.codes(rows)
         if (codes < 0).any():
-            self._refuse(np.array(items, dtype=object), codes < 0, where=where)
+            self._refuse(rows, codes < 0, where=where)
         return codes
 
     def _refuse(self, rows: Array, bad: Array, *, where: str) -> None:
         index = first_bad(bad)
         item: object = rows[index]
+        nested = isinstance(item, (list, tuple, dict))
         shown = repr(item) if isinstance(item, str) else str(item)
-        known = self.labels if self.labels is not None else f"0..{self.size - 1}"
-        if isinstance(known, tuple):
-            known = ", ".join(map(repr, known[:20])) + (", ..." if len(known) > 20 else "")
+        known, fix = f"0..{self.size - 1}", ""
+        if self.labels is not None:
+            known = ", ".join(map(repr, self.labels[:20])) + (", ..." if self.size > 20 else "")
+            if isinstance(item, (Real, np.bool_)) and item == item:
+                fix = " A number is no code here: give the label, which variable.decode(code) tells."
+            elif nested:
+                fix = " Labels are strings or integers."
         raise DomainError(
-            f"{where}: row {index[0]} is {shown}, expected one of the {self.size} categories {known}."
+            f"{where}: row {index[0]} is {shown}, expected one of the {self.size} categories {known}.{fix}"
         )
 
     def decode(self, values: Values) -> Values | NDArray[np.object_]:
-        """Codes of any shape as they are, or their labels in a numpy object array of that shape."""
+        """Codes of any shape as they are, or their labels in a numpy object array of that shape.
+
+        Raises:
+            DomainError: a code of no label.
+        """
         if self.labels is None:
             return values
         table = np.empty(self.size, dtype=object)
         table[:] = self.labels
-        return cast(NDArray[np.object_], np.asarray(table[as_array(values, where="Codes")], dtype=object))
+        codes = as_numbers(values, where="Codes")
+        if codes.size and not (codes.min() >= 0 and codes.max() < self.size):  # numpy counts -1 from the end
+            worst = codes[first_bad(~((codes >= 0) & (codes < self.size)))].item()
+            raise DomainError(f"Codes: {worst!r} is none of the codes 0..{self.size - 1}.")
+        return cast(NDArray[np.object_], np.asarray(table[codes], dtype=object))
 
     def describe(self) -> str:
         """A few words for listings, as in "categorical, 10"."""
@@ -209,6 +226,7 @@ class Continuous(VariableBase):
         shape: Sequence[int] = (),
         type: Literal["continuous"],
     ) -> None: ...
+    @python_only
     def __init__(self, /, *args: object, **data: object) -> None:
         """Declare the bounds, the unit and the shape."""
         super().__init__(**by_name("Continuous", ("lower", "upper", "unit", "shape"), args, data))

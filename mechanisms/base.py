@@ -20,9 +20,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
-from pydantic import BaseModel
 from torch import Tensor, nn
 
+from graphs.declared import Declared
 from graphs.errors import MechanismError
 from graphs.variables import Categorical, Integer, Variable
 from mechanisms.finite_state import first_non_finite
@@ -110,7 +110,7 @@ class Abducted:
     diagnostics: Mapping[str, Tensor] = field(default_factory=dict)
 
 
-class MechanismSpec(BaseModel, frozen=True, extra="forbid"):
+class MechanismSpec(Declared, frozen=True):  # pyright: ignore[reportGeneralTypeIssues]
     """The options of a mechanism, as written in an SCM file; ``bind`` makes the mechanism.
 
     A spec is immutable and compares by value. Subclasses declare ``kind`` as a literal and their
@@ -152,8 +152,9 @@ class Mechanism(nn.Module, ABC):
         parents: its parents' variables, in declared order; empty for a root.
         abduction: how faithfully ``abduct`` recovers the noise, with these options.
         deterministic: True where abduction is one point, so that S draws are one.
-        seen_range: (2, *event) the least and the largest value that fitting saw, of a variable of numbers;
-            None before.
+        carried: noise leaves that are no random variables: what abduction must remember, such as residuals.
+        seen_range: what fitting saw: (2, *event) the least and the largest number, or (K,) bool, which
+            categories occurred; None before, for images, and in models saved without.
         restricts: whether ``check`` can refuse a value: some value of the variable has no noise.
         least_rows: fewest rows that it can be fitted to.
         chunk_rows: most rows the engine passes in one call, few enough for intermediate results to stay in a
@@ -166,6 +167,7 @@ class Mechanism(nn.Module, ABC):
     deterministic: bool = True
     restricts: bool = False
     least_rows: int = 1
+    carried: frozenset[str] = frozenset()
     chunk_rows: int | None = 65_536
     log_probabilities: ClassVar[Collection[str]] = ()
     fitted_flag: Tensor
@@ -306,7 +308,9 @@ class Mechanism(nn.Module, ABC):
 
     def record_range(self, value: Tensor) -> None:
         """Called by the fitting loop with all rows, (N, *event): remember where they lie."""
-        if self.variable.type in ("continuous", "integer"):
+        if isinstance(self.variable, Categorical):
+            self.seen_range = torch.bincount(value, minlength=self.variable.size) > 0
+        elif self.variable.type in ("continuous", "integer"):
             self.seen_range = torch.stack(tuple(value.aminmax(dim=0)))
 
     def _load_from_state_dict(

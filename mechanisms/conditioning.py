@@ -16,10 +16,13 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
-from graphs.errors import MechanismError
+from graphs.errors import DomainError, MechanismError
 from graphs.variables import Categorical, Continuous, Integer, Variable
 
-__all__ = ["Conditioning", "standardisation"]
+__all__ = ["FARTHEST", "Conditioning", "standardisation"]
+
+FARTHEST = 1e6
+"""Standard deviations from the mean beyond which a value of a parent of a float32 network is refused."""
 
 
 def standardisation(rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -98,13 +101,31 @@ class Conditioning(nn.Module):
 
         Raises:
             MechanismError: a parent is missing or has the wrong shape.
+            DomainError: a value that float32 networks cannot take.
         """
         if not self.variables:
             return self.mean.new_zeros(rows or 0, 0)
         columns = [self._columns_of(name, parents) for name in self.variables]
         # Standardised in the wider of the two dtypes: a float64 year near 2000 keeps its digits.
         context = columns[0] if len(columns) == 1 else torch.cat(columns, dim=1)
-        return ((context - self.mean) / self.std).to(self.dtype)
+        context = (context - self.mean) / self.std
+        # Training rows are near by construction, and asking would make each step wait for the device.
+        if self.dtype == torch.float32 and not torch.is_grad_enabled():
+            self._refuse_far(context, parents)
+        return context.to(self.dtype)
+
+    def _refuse_far(self, context: Tensor, parents: Mapping[str, Tensor]) -> None:
+        """Refuse values at which a float32 network is left with NaN or noise."""
+        if not context.numel() or bool(context.abs().amax() <= FARTHEST):
+            return
+        far = ~(context.abs() <= FARTHEST)
+        row, column = far.nonzero()[0].tolist()
+        name = next(name for name, part in self.slices.items() if part.start <= column < part.stop)
+        value = parents[name][row].reshape(-1)[column - self.slices[name].start].item()
+        raise DomainError(
+            f"Parent {name!r}: row {row} is {value:g}, which is {context[row, column].abs().item():.1g} "
+            f"standard deviations from the mean in fitting; expected at most {FARTHEST:.0e}. Check its unit."
+        )
 
     def _columns_of(self, name: str, parents: Mapping[str, Tensor]) -> Tensor:
         """One parent's columns before standardising, (N, columns)."""

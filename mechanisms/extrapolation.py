@@ -1,39 +1,108 @@
-"""Warn where an intervention leaves the range of values that fitting saw: there a model only extrapolates."""
+"""Warn where a value lies outside of what fitting saw: there a model only extrapolates."""
 
 from __future__ import annotations
 
 import warnings
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from graphs.errors import ExtrapolationWarning
+from graphs.variables import Categorical, Continuous, Integer, Variable
 
-__all__ = ["warn_unseen"]
+__all__ = ["warn_out_of_bounds", "warn_unseen"]
+
+_SHOWN = 20
 
 
-def warn_unseen(value: Tensor, seen: Tensor | None, *, where: str, rows: Tensor | None = None) -> None:
+def warn_unseen(
+    value: Tensor,
+    seen: Tensor | None,
+    variable: Variable,
+    *,
+    where: str,
+    rows: Tensor | None = None,
+    margin: float = 0.0,
+) -> None:
     """Warn once, with the first row that lies outside.
 
     Args:
-        value: (N, *event).
-        seen: (2, *event), the least and the largest value in fitting; NaN or None where that is not known.
+        value: (N, *event) in canonical encoding.
+        seen: ``Mechanism.seen_range``; NaN or None where that is not known.
+        variable: of the value.
         where: starts the message, as in "Intervention on 'x'".
         rows: (N,) bool, which rows count; all where None.
+        margin: how far beyond the range a number may lie, in widths of the range.
     """
-    if seen is None:
+    if seen is None or _all_within(value, seen, margin):
         return
-    outside = (value < seen[0]) | (value > seen[1])
+    if isinstance(variable, Categorical):
+        outside = ~seen[value]
+    else:
+        reach = margin * (seen[1] - seen[0])
+        outside = (value < seen[0] - reach) | (value > seen[1] + reach)
     if rows is not None:
         outside &= rows.view(-1, *[1] * (value.ndim - 1))
     if not bool(outside.any()):
         return
     row, *event = outside.nonzero()[0].tolist()
-    low, high = (bound[tuple(event)].item() for bound in seen)
     count = int(outside.reshape(len(outside), -1).any(1).sum())
     at = f" at {event}" if event else ""
     warnings.warn(
-        f"{where}: row {row} is {value[(row, *event)].item():g}{at}, outside [{low:g}, {high:g}], the range "
-        f"seen in fitting ({count} of {len(value)} rows are). What follows from it is extrapolation.",
+        f"{where}: row {row} is {_told(value[(row, *event)], seen, event, variable, at)} "
+        f"({count} of {len(value)} rows are). What follows from it is extrapolation.",
         ExtrapolationWarning,
         stacklevel=2,
     )
+
+
+def warn_out_of_bounds(node: str, variable: Variable, value: Tensor) -> None:
+    """Warn where a computed number leaves the bounds of its variable, with the first such row.
+
+    Args:
+        node: whose value it is.
+        variable: of the node.
+        value: (n, *event) in canonical encoding, finite.
+    """
+    if not isinstance(variable, Continuous | Integer):
+        return
+    if variable.lower is None and variable.upper is None:
+        return
+    low = -torch.inf if variable.lower is None else variable.lower
+    high = torch.inf if variable.upper is None else variable.upper
+    least, most = (each.item() for each in value.aminmax())
+    if low <= least and most <= high:
+        return
+    outside = ((value < low) | (value > high)).reshape(len(value), -1)
+    row = int(outside.any(1).nonzero()[0])
+    worst = value[row].reshape(-1)[outside[row]][0].item()
+    warnings.warn(
+        f"Node {node!r}: its value in row {row} comes out as {worst:g}, outside its bounds "
+        f"({variable.describe()}; {int(outside.any(1).sum())} of {len(value)} rows are), and would be refused "
+        "as evidence. Keep it inside, as by clip(...) in an equation or by mechanism 'flow', or widen the "
+        "bounds.",
+        UserWarning,
+        stacklevel=2,
+    )
+
+
+def _all_within(value: Tensor, seen: Tensor, margin: float) -> bool:
+    """Whether a glance tells so, as it does for most; numpy compares small arrays faster than torch."""
+    if not seen.is_floating_point():
+        return bool(seen.all())
+    if value.ndim != 1 or not value.is_cpu or not len(value):
+        return False
+    low, high = seen.tolist()
+    numbers, reach = value.numpy(), margin * (high - low)
+    return bool(low - reach <= np.min(numbers) and np.max(numbers) <= high + reach)
+
+
+def _told(value: Tensor, seen: Tensor, event: list[int], variable: Variable, at: str) -> str:
+    if isinstance(variable, Categorical):
+        labels = [repr(label) for label in variable.labels or range(variable.size)]
+        known = [label for label, occurred in zip(labels, seen.tolist(), strict=True) if occurred]
+        saw = ", ".join(known[:_SHOWN]) + (", ..." if len(known) > _SHOWN else "")
+        return f"{labels[int(value)]}, a category that fitting never saw; it saw {saw}"
+    low, high = (bound[tuple(event)].item() for bound in seen)
+    return f"{value.item():g}{at}, outside [{low:g}, {high:g}], the range seen in fitting"

@@ -91,11 +91,11 @@ class FunctionMechanism(Mechanism):
         value = torch.as_tensor(encoded, device=self.fitted_flag.device)
         value = value.expand(noise.n, *value.shape[1:])
         if same is None:
-            warn_unseen(value, self.seen_range, where=where)
+            warn_unseen(value, self.seen_range, self.variable, where=where)
             return value
         assert self.natural is not None
         same = same.to(value.device)
-        warn_unseen(value, self.seen_range, where=where, rows=~same)
+        warn_unseen(value, self.seen_range, self.variable, where=where, rows=~same)
         return torch.where(same.view(-1, *[1] * (value.ndim - 1)), parents[self.natural], value)
 
     def abduct(self, value: Tensor, parents: Parents, *, generator: torch.Generator) -> Abducted:

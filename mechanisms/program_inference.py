@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
+
+from graphs.declared import Declared
 
 __all__ = ["Importance", "Inference", "NUTS", "SVI"]
 
 _Count = Annotated[int, Field(ge=1, le=2**17)]
 
 
-class _Options(BaseModel, frozen=True, extra="forbid"):
+class _Options(Declared, frozen=True):  # pyright: ignore[reportGeneralTypeIssues]
     """Immutable options, closed to unknown names."""
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 
 from graphs.errors import MechanismError, SpecError, UnknownNameError
-from graphs.variables import Categorical, Continuous, Integer, Variable
+from graphs.variables import Categorical, Continuous, Image, Integer, Variable
 
 if TYPE_CHECKING:
     from mechanisms.base import MechanismSpec
@@ -79,6 +79,8 @@ def parse_mechanism(options: Mapping[str, Any]) -> MechanismSpec:
         UnknownNameError: the kind is unknown.
         pydantic.ValidationError: an option is unknown or out of range.
     """
+    if not isinstance(options, Mapping):
+        raise SpecError(f"A mechanism is a mapping of options such as {{'kind': 'flow'}}, got {options!r}.")
     if "kind" not in options:
         raise SpecError(f"A mechanism needs a kind, one of: {', '.join(kinds())}. Got {dict(options)!r}.")
     return mechanism_spec(options["kind"]).model_validate(dict(options))
@@ -88,6 +90,8 @@ def default_mechanism(variable: Variable) -> MechanismSpec:
     """The mechanism of a node that names none: categorical, flow (numbers) or diffusion (image)."""
     if isinstance(variable, Categorical):
         return mechanism_spec("categorical")()  # type: ignore[call-arg]
+    if not isinstance(variable, Continuous | Integer | Image):
+        raise MechanismError(f"A mechanism is of a variable, such as cg.Continuous(); got {variable!r}.")
     kind = "flow" if isinstance(variable, Continuous | Integer) else "diffusion"
     return mechanism_spec(kind)()  # type: ignore[call-arg]
 

@@ -74,7 +74,7 @@ class StochasticMechanism(Mechanism):
             else self.form.encode(drawn, where=self.where)
         )
         value = torch.as_tensor(encoded, device=drawn.device)
-        warn_unseen(value, self.seen_range, where=self.where)
+        warn_unseen(value, self.seen_range, self.variable, where=self.where)
         return value
 
     def abduct(self, value: Tensor, parents: Parents, *, generator: Generator) -> Abducted:

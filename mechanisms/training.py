@@ -2,7 +2,9 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from graphs.declared import Declared
 
 __all__ = ["LEAST_TRAINED_ROWS", "Training"]
 
@@ -10,7 +12,7 @@ LEAST_TRAINED_ROWS = 10
 """Fewest rows for a table node that is trained by gradient steps: with less there is nothing to hold out."""
 
 
-class Training(BaseModel):
+class Training(Declared):
     """Settings of the fitting loop for one node.
 
     Attributes:
@@ -29,8 +31,6 @@ class Training(BaseModel):
         validation: share of rows held out, taken from all rows by the seed. Where they decide when to stop,
             at least a fifth of the rows or 100 of them, whichever is less; 0 holds none out.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     epochs: int = Field(default=100, ge=1)
     batch_size: int = Field(default=256, ge=1)

@@ -23,7 +23,17 @@ from mechanisms.diffusion import DiffusionMechanism
 from .figures import Pixels
 from .rows import Rows
 
-__all__ = ["Answer", "Cost", "ask", "canonical", "image_mechanism", "invert", "regenerate", "to_pixels"]
+__all__ = [
+    "Answer",
+    "Cost",
+    "ask",
+    "canonical",
+    "counted",
+    "image_mechanism",
+    "invert",
+    "regenerate",
+    "to_pixels",
+]
 
 
 @dataclass
@@ -71,7 +81,7 @@ def image_mechanism(scm: cg.SCM) -> DiffusionMechanism:
 
 def ask(scm: cg.SCM, rows: Rows) -> Answer:
     """Counterfactuals as a user gets them, through ``scm.counterfactual``."""
-    with _counted(image_mechanism(scm)) as cost:
+    with counted(image_mechanism(scm)) as cost:
         result = scm.counterfactual(rows.evidence, {"digit": rows.targets}, targets=["image"], seed=0)
         images = result["image"]
     return Answer(images[:, 0].double().numpy(), cost)
@@ -91,7 +101,7 @@ def invert(mechanism: DiffusionMechanism, images: Tensor, digits: np.ndarray) ->
     """The noise behind images of these digits."""
     parents = {"digit": torch.as_tensor(digits)}
     generator, size = torch.Generator(), mechanism.chunk_rows or len(images)
-    with _counted(mechanism) as cost:
+    with counted(mechanism) as cost:
         noise = Noise.concat(
             [
                 mechanism.abduct(images[part], _part(parents, part), generator=generator).noise
@@ -106,7 +116,7 @@ def regenerate(
 ) -> tuple[Tensor, Cost]:
     """Images (N, 1, 28, 28) of these digits from that noise, computed anew (nothing is copied)."""
     parents, size = {"digit": torch.as_tensor(digits)}, chunk or mechanism.chunk_rows or noise.n
-    with _counted(mechanism) as cost:
+    with counted(mechanism) as cost:
         images = torch.cat(
             [mechanism.generate(_part(parents, part), noise.rows(part)) for part in _parts(noise.n, size)]
         )
@@ -122,7 +132,8 @@ def _part(parents: Mapping[str, Tensor], part: slice) -> dict[str, Tensor]:
 
 
 @contextmanager
-def _counted(mechanism: DiffusionMechanism) -> Iterator[Cost]:
+def counted(mechanism: DiffusionMechanism) -> Iterator[Cost]:
+    """A stopwatch and a counter of rows through the networks, filled in when the block ends."""
     cost = Cost()
 
     def evaluated(network: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:

@@ -169,7 +169,8 @@ def _noises(
             continue
         found = abduction.noise_of(node)
         for name, leaf in noise[node].items():
-            yield f"{node}.{name}", leaf, found[name]
+            if name not in mechanism.carried:
+                yield f"{node}.{name}", leaf, found[name]
 
 
 def _ranks(

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from causalgen.data.csv_table import TRUTH
 from graphs.errors import InterventionError, UnknownNameError
-from graphs.variables import Categorical, Continuous, Image, Variable
+from graphs.variables import Categorical, Image, Variable
 
 __all__ = ["parse_assignments"]
 
@@ -73,15 +74,17 @@ def _labels(variable: Variable) -> list[str]:
 
 
 def _value(text: str, variable: Variable, where: str, expressions: bool) -> Any:
-    if text in _labels(variable):
-        return text
-    number = float if isinstance(variable, Continuous) else int
     try:
         if isinstance(variable, Image):
             raise ValueError
+        if isinstance(variable, Categorical) and variable.labels is not None:
+            variable.encode(text, where=where)  # a DomainError is a ValueError
+            return text
         if variable.event_shape and text.startswith("["):
-            return [number(each) for each in text.removeprefix("[").removesuffix("]").split(",")]
-        return number(text)
+            return [_number(each.strip()) for each in text.removeprefix("[").removesuffix("]").split(",")]
+        if isinstance(variable, Categorical) and variable.size == 2 and text in TRUTH:
+            return TRUTH[text]
+        return _number(text)
     except ValueError as error:
         if expressions and not text.startswith("["):
             return text
@@ -92,3 +95,17 @@ def _value(text: str, variable: Variable, where: str, expressions: bool) -> Any:
         raise InterventionError(
             f"{where}: {text!r} is no value of a variable that is {variable.describe()}."
         ) from error
+
+
+def _number(text: str) -> int | float:
+    """A number as a table would have it; whole ones of any length stay whole.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if "_" in text or not text.isascii():  # numbers to Python, but not in a file
+        raise ValueError
+    try:
+        return int(text)
+    except ValueError:
+        return float(text)

@@ -13,6 +13,7 @@ from causalgen.commands.common import image_variables, tell_unused
 from causalgen.data.frames import present_columns
 from causalgen.data.pictures import picture_column
 from causalgen.data.reading import Table, read_data
+from causalgen.evidence import read_pictures
 from causalgen.scm import SCM
 from graphs.errors import DataError, EvidenceError
 
@@ -71,9 +72,9 @@ def _read_json(file: Path, scm: SCM) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise DataError(f"{file} must hold an object of nodes and values, got {type(values).__name__}.")
     for node, variable in image_variables(scm).items():
-        if isinstance(values.get(node), str):
+        if node in values:
             where = f"Evidence {node!r} of {file.name}"
-            values[node] = picture_column([values[node]], variable, column=where, folder=file.parent)
+            values[node] = read_pictures(values[node], variable, where=where, folder=file.parent)
     return values
 
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from causalgen.arguments import share
 from causalgen.effects.estimates import Estimate, Floats, estimate, individual_means
 from causalgen.effects.groups import Given, group_edges, group_labels, refuse_reached
 from causalgen.effects.statistic import Statistic, check_statistic, measure
@@ -56,11 +57,10 @@ class Question:
 
     def check(self, graph: CausalGraph, variables: Mapping[str, Variable]) -> None:
         """Refuse what cannot be answered, before anything is computed."""
-        if self.target not in variables:
+        if not isinstance(self.target, str) or self.target not in variables:
             raise UnknownNameError.of("node", self.target, variables, where="target")
         check_statistic(self.target, variables[self.target], self.statistic)
-        if not 0 < self.confidence < 1:
-            raise EvidenceError(f"confidence is between 0 and 1, as 0.95 is; got {self.confidence}.")
+        share(self.confidence, "confidence")
         does = named_worlds(self.do, self.versus, self.worlds)
         touched = {node for do in (does["do"], does["versus"]) for node in do}
         check_targets(sorted(touched), variables)

@@ -76,7 +76,7 @@ def fit_mechanism(
     """
     if table.rows == 0:
         raise DataError(f"Cannot fit node {name!r}: the data have no rows.")
-    if mechanism.variable.type in ("continuous", "integer"):  # else the column need not be read for it
+    if mechanism.variable.type != "image":  # else the column need not be read for it
         mechanism.record_range(table.tensor(name, device=mechanism.fitted_flag.device))
     if mechanism.spec.training is None:
         return NodeReport(name, rows=table.rows, held_out=0, parameters=_count(mechanism))

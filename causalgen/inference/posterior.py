@@ -106,6 +106,10 @@ class Completion:
             self._draw(node)
         return {node: self._values[node] for node in asked}
 
+    def observed(self, nodes: Iterable[str]) -> dict[str, Tensor]:
+        """Values of some nodes as they were observed, (B, *event); anything in rows that lack them."""
+        return {node: self._observed(node) for node in nodes}
+
     def noise(self, node: str) -> list[tuple[Tensor, Noise]]:
         """Noise by which missing values were drawn: which of the S * B rows, and the noise of these."""
         self.values([node])

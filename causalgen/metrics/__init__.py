@@ -2,6 +2,7 @@
 
 axioms         composition, reversibility, effectiveness, of any node of any model
 fidelity       minimality; the error against the true counterfactual, where the generator is known
+consistency    do counterfactuals, averaged over factuals, have the interventional law
 controls       real images of the target class, random and nearest, to compare with
 scores         a figure with its interval: Wilson's for shares, bootstrap for means
 interpretability, latent_divergence, feature_distance
@@ -13,6 +14,7 @@ measurement    stroke thickness, slant, size and intensity, measured on the imag
 """
 
 from causalgen.metrics.axioms import composition, effectiveness, reversibility
+from causalgen.metrics.consistency import attribute_distance, variance_ratio
 from causalgen.metrics.controls import RealImages, real_images
 from causalgen.metrics.distances import distance
 from causalgen.metrics.feature_distance import (
@@ -42,6 +44,7 @@ __all__ = [
     "Judges",
     "RealImages",
     "Score",
+    "attribute_distance",
     "bootstrap_interval",
     "class_distances",
     "cld",
@@ -69,5 +72,6 @@ __all__ = [
     "thickness",
     "train_judges",
     "true_counterfactual_error",
+    "variance_ratio",
     "wilson_interval",
 ]

@@ -42,6 +42,10 @@ class Anticausal(Strengths):
         """Whether abduction sees the factual parents."""
         return self.denoiser == "conditional"
 
+    def abducts_as_learned(self, variables: Mapping[str, Variable]) -> bool:
+        """Along the conditional base; an unconditional one forgets the parents."""
+        return self.conditional
+
     @property
     def hides(self) -> bool:
         """Whether the denoiser must know what to do without parents."""

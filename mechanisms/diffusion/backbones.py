@@ -12,9 +12,10 @@ from diffusers.models.attention_processor import Attention, AttnProcessor, AttnP
 from diffusers.models.embeddings import TimestepEmbedding, Timesteps
 from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.unets.unet_2d import UNet2DModel
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 
+from graphs.declared import Declared
 from graphs.errors import MechanismError
 
 __all__ = ["Encoder", "EncoderSpec", "UNet", "UNetBackbone", "network_time"]
@@ -35,7 +36,7 @@ def network_time(sigma: Tensor) -> Tensor:
     return (1000 * (sigma.log() - low) / (high - low)).float()
 
 
-class UNet(BaseModel):
+class UNet(Declared):
     """A U-Net with scale-shift time conditioning and attention below the top resolution.
 
     Attributes:
@@ -43,8 +44,6 @@ class UNet(BaseModel):
         layers: residual blocks a resolution.
         unshuffle: side of the pixel block folded into channels.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["unet"] = "unet"
     channels: tuple[Width, ...] = Field(default=(48, 96), min_length=1, max_length=8)
@@ -128,7 +127,7 @@ class UNetBackbone(nn.Module):
         return nn.functional.pixel_shuffle(out, self.unshuffle)
 
 
-class EncoderSpec(BaseModel):
+class EncoderSpec(Declared):
     """A convolutional encoder conditioned on the level, for anticausal predictors.
 
     Attributes:
@@ -136,8 +135,6 @@ class EncoderSpec(BaseModel):
         layers: residual blocks a resolution.
         unshuffle: side of the pixel block folded into channels.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     channels: tuple[Width, ...] = Field(default=(48, 96, 128), min_length=1, max_length=8)
     layers: int = Field(default=1, ge=1, le=8)

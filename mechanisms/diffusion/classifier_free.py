@@ -8,6 +8,7 @@ import torch
 from pydantic import model_validator
 from torch import Tensor
 
+from graphs.variables import Variable
 from mechanisms.base import Parents
 from mechanisms.diffusion.denoiser import Denoiser
 from mechanisms.diffusion.predictor import AnticausalPredictor
@@ -50,6 +51,10 @@ class ClassifierFree(Strengths):
     def conditional(self) -> bool:
         """Abduction sees the factual parents."""
         return True
+
+    def abducts_as_learned(self, variables: Mapping[str, Variable]) -> bool:
+        """From the factual always; against hidden parents at weight 1 alone."""
+        return not self.steers_abduction or set(self.strengths(variables).values()) <= {1.0}
 
     @property
     def hides(self) -> bool:

@@ -6,8 +6,17 @@ are options of the same weights.
     abduct     u = (x_T, residuals) by walking the solver up under the factual parents F; F travels in u
     generate   walk down under guidance from F to the parents asked for
 
-With the default solver ``generate(F, abduct(x, F)) == x`` up to float rounding, by construction; what the
-deterministic inversion recovers is still an approximation of the noise, hence ``abduction = "approximate"``.
+The network knows images at levels sigma_0 and above, and a clean image is none. Two ways in, by option:
+
+    point       the clean image enters as if it carried noise of level sigma_0. One answer, near the posterior
+                mean of the noise: x_T has less than unit variance and correlates between pixels. An edit.
+    posterior   x + sigma_0 z enters, z ~ N(0, I), and x_T ~ p(u | x, F): Pearl's abduction. A leaf more,
+                ``last_residual``, is what the denoising step at sigma_0 misses of x under F: decoding ends
+                with that step, as a prior sample does, and adds it back. A prior sample's is zero.
+
+With solver ``anchored`` or ``belm`` ``generate(F, abduct(x, F)) == x`` up to rounding, by construction, in
+both. A point is ``approximate``. A draw is ``posterior`` up to the fit and the solver, where it follows the
+conditional denoiser as it was learned; along any other field it is ``approximate`` too.
 """
 
 from collections.abc import Mapping
@@ -27,7 +36,7 @@ from mechanisms.diffusion.denoiser import Denoiser, Prediction, log_normal_level
 from mechanisms.diffusion.guidance import Guidance
 from mechanisms.diffusion.predictor import AnticausalPredictor
 from mechanisms.diffusion.recovery import recovery
-from mechanisms.diffusion.solvers import DDPM, Anchored, Solver
+from mechanisms.diffusion.solvers import DDPM, Anchored, NoiseEstimate, Solver
 from mechanisms.diffusion.strength_search import accepted, smallest_strengths
 from mechanisms.diffusion.strengths import Factual
 from mechanisms.distinct_rows import distinct_rows
@@ -54,6 +63,8 @@ class Diffusion(TrainedSpec, frozen=True):
         predictor: the anticausal predictor; None trains none, which rules anticausal guidance out.
         solver: how noise is recovered and images are generated.
         guidance: how counterfactual parents steer generation.
+        abduction: ``point`` inverts the clean image, which gives one answer; ``posterior`` draws the noise
+            behind it, so that samples differ; see the module.
         levels: mean and standard deviation of ln sigma in training (Karras et al. 2022).
         training: settings of the fitting loop.
     """
@@ -65,6 +76,7 @@ class Diffusion(TrainedSpec, frozen=True):
     predictor: EncoderSpec | None = EncoderSpec()
     solver: Solver = Anchored()
     guidance: Guidance = ClassifierFree()
+    abduction: Literal["point", "posterior"] = "point"
     levels: tuple[float, Annotated[float, Field(gt=0)]] = (-0.7, 1.4)
     training: Training | None = Training(epochs=6, batch_size=64, validation=0.01)
 
@@ -127,8 +139,15 @@ class DiffusionMechanism(Mechanism):
             AnticausalPredictor(variable, parents, spec.predictor) if spec.predictor and tabular else None
         )
         self.chunk_rows = max(1, _PIXELS_A_CALL // (variable.height * variable.width))
+        self._draws = spec.abduction == "posterior"
+        self.deterministic = not self._draws
         if isinstance(spec.solver, DDPM):
             self.abduction = "none"
+        elif self._draws and spec.guidance.abducts_as_learned(parents):
+            self.abduction = "posterior"
+        kept = {f"factual.{name}" for name in parents} | {f"reading.{name}" for name in self._read()}
+        residuals = set() if isinstance(spec.solver, DDPM) else {"residuals", "last_residual"}
+        self.carried = frozenset({"known"} | kept | residuals)
 
     def sample_noise(self, n: int, *, generator: torch.Generator) -> Noise:
         """x_T and residuals from their prior, no factual parents."""
@@ -140,6 +159,8 @@ class DiffusionMechanism(Mechanism):
             if scale := solver.residual_scale():
                 residuals = scale * torch.randn(n, count, *shape, generator=generator, device=device)
             leaves["residuals"] = residuals
+        if self._draws:
+            leaves["last_residual"] = torch.zeros(n, *shape, device=device)
         blank = {
             name: torch.zeros(n, *parent.event_shape, device=device) for name, parent in self.parents.items()
         }
@@ -192,23 +213,34 @@ class DiffusionMechanism(Mechanism):
         solver = self.spec.solver
         held = solver.held(eps)
         x = solver.decode(noise, held)
-        if bool(known.all()):
-            return x
-        # A prior sample still carries sigma_0 of noise; an abducted image never did.
-        sigma = solver.levels()[0]
-        return _where(known, x, x - sigma * held(x, sigma))
+        if self._draws:
+            return self._denoised(x, held) + noise["last_residual"]
+        # A prior sample still carries sigma_0 of noise; an image that entered clean never did.
+        return x if bool(known.all()) else _where(known, x, self._denoised(x, held))
+
+    def _denoised(self, x: Tensor, eps: NoiseEstimate) -> Tensor:
+        """The estimate of x_0 at the lowest level."""
+        sigma = self.spec.solver.levels()[0]
+        return x - sigma * eps(x, sigma)
 
     @torch.no_grad()
     def abduct(self, value: Tensor, parents: Parents, *, generator: torch.Generator) -> Abducted:
-        """Invert each distinct (image, parents) row once."""
-        first, inverse = distinct_rows([value, *parents.values()])
+        """Invert each distinct (image, parents) row once; where noise is drawn, every row is distinct."""
+        entered = value
+        if self._draws:
+            z = torch.randn(value.shape, generator=generator, device=generator.device)
+            entered = value + self.spec.solver.levels()[0] * z.to(value)
+        first, inverse = distinct_rows([entered, *parents.values()])
         rows = {name: parent[first] for name, parent in parents.items()}
         guidance, solver = self.spec.guidance, self.spec.solver
 
         def eps(x: Tensor, sigma: float) -> Tensor:
             return guidance.abduction_eps(self.denoiser, x, sigma, rows)
 
-        leaves = dict(solver.encode(value[first], solver.held(eps)))
+        held = solver.held(eps)
+        leaves = dict(solver.encode(entered[first], held))
+        if self._draws:
+            leaves["last_residual"] = value[first] - self._denoised(entered[first], held)
         if self._read() and self.predictor:
             read = readings(self.predictor, value[first], solver.levels()[0], rows)
             leaves |= {f"reading.{name}": reading for name, reading in read.items()}

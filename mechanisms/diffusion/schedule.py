@@ -15,8 +15,10 @@ import math
 from typing import Annotated, Literal, TypeVar
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor
+
+from graphs.declared import Declared
 
 __all__ = ["DDPMGrid", "Grid", "KarrasGrid", "LogGrid", "alpha_bar_of", "linear_alpha_bars", "sigma_of"]
 
@@ -36,10 +38,8 @@ def linear_alpha_bars(levels: int, first: float, last: float) -> Tensor:
     return torch.cumprod(1 - torch.linspace(first, last, levels, dtype=torch.float64), 0)
 
 
-class LogGrid(BaseModel):
+class LogGrid(Declared):
     """Levels evenly spaced in log sigma, hence in log-SNR: the ratio of neighbours is constant."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["log"] = "log"
     sigma_min: float = Field(default=0.02, gt=0)
@@ -55,10 +55,8 @@ class LogGrid(BaseModel):
         return torch.linspace(*ends, steps + 1, dtype=torch.float64).exp()
 
 
-class KarrasGrid(BaseModel):
+class KarrasGrid(Declared):
     """Levels evenly spaced in sigma ** (1/rho) (Karras et al. 2022, eq. 5)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["karras"] = "karras"
     sigma_min: float = Field(default=0.02, gt=0)
@@ -75,15 +73,13 @@ class KarrasGrid(BaseModel):
         return torch.linspace(*ends, steps + 1, dtype=torch.float64) ** self.rho
 
 
-class DDPMGrid(BaseModel):
+class DDPMGrid(Declared):
     """The first levels of a respaced DDPM schedule with linear betas.
 
     The ``levels`` of the training schedule are respaced to ``respaced`` evenly chosen ones. With N steps
     the grid is the first N + 1 of them. Diff-SCM (Sanchez & Tsaftaris 2022) respaces 1000 to 100 and
     walks the first 75.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["ddpm"] = "ddpm"
     levels: int = Field(default=1000, ge=2)

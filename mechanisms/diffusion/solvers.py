@@ -20,9 +20,10 @@ from collections.abc import Callable, Mapping
 from typing import Annotated, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor
 
+from graphs.declared import Declared
 from graphs.errors import CannotAbductError, MechanismError
 from mechanisms.diffusion.schedule import DDPMGrid, Grid, LogGrid
 
@@ -34,7 +35,7 @@ NoiseEstimate = Callable[[Tensor, float], Tensor]
 Leaves = Mapping[str, Tensor]
 
 
-class _Solver(BaseModel):
+class _Solver(Declared):
     """What all solvers share: a number of steps on a grid of levels.
 
     Attributes:
@@ -44,8 +45,6 @@ class _Solver(BaseModel):
             Saharia et al. 2022, section 2.3). Guidance then weakens where it would only push pixels beyond
             black and white, so a larger weight belongs to it.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     steps: int = Field(default=16, ge=2, le=1000)
     grid: Grid = LogGrid()

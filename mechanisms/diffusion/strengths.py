@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 from torch import Tensor
 
+from graphs.declared import Declared
 from graphs.variables import Categorical, Variable
 from mechanisms.base import Parents
 
@@ -23,7 +24,7 @@ class Factual(dict[str, Tensor]):
         self.known = known
 
 
-class Strengths(BaseModel):
+class Strengths(Declared):
     """What both kinds share.
 
     Attributes:
@@ -37,8 +38,6 @@ class Strengths(BaseModel):
             Outside it classifier-free weights are 1, which takes one evaluation a step, and anticausal
             guidance rests.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     target: float = Field(default=0.9, gt=0, lt=1)
     candidates: tuple[Strength, ...] = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
@@ -69,6 +68,10 @@ class Strengths(BaseModel):
     def steers_abduction(self) -> bool:
         """Whether what abduction finds depends on the strengths."""
         return False
+
+    def abducts_as_learned(self, variables: Mapping[str, Variable]) -> bool:
+        """Whether abduction follows the denoiser conditional on all parents, as it was learned."""
+        raise NotImplementedError
 
     def at(self, strength: float) -> Self:
         """The same guidance with one strength for all categorical parents."""

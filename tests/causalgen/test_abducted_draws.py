@@ -102,10 +102,15 @@ def test_far_evidence_keeps_the_posterior_mean():
     assert cf["response"].mean().item() == pytest.approx(truth, abs=0.25)
 
 
+def rare_program(parents):
+    a = pyro.sample("a", dist.Normal(0.0, 1.0))
+    return ((a > 3.7) & (parents["z"] > -10)).double()
+
+
 def test_low_effective_sample_sizes_name_the_node_and_the_remedy():
-    ab = dosed().abduct({"dose": 1.0, "response": 25.0}, seed=0)
-    with pytest.warns(UserWarning, match=r"'response'.*effective sample size.*(svi|particles)"):
-        ab.counterfactual(do={"dose": 2.0})
+    ab = program_model(rare_program, y=cg.Categorical(2)).abduct({"z": 0.0, "y": 1}, seed=0)
+    with pytest.warns(UserWarning, match=r"'y'.*effective sample size.*(svi|particles)"):
+        ab.counterfactual(do={"z": 2.0})
     assert ab.effective_sample_size.item() < 50
 
 
@@ -169,3 +174,42 @@ def test_a_world_of_many_rows_feeds_another():
     )
     found = scm.natural_effects("y", do={"x": 1.0}, versus={"x": 0.0}, through="m", n=70_000, seed=0)
     assert found.direct.value == pytest.approx(1.0) and found.indirect.value == pytest.approx(6.0)
+
+
+def test_evidence_that_contradicts_the_model_is_refused_though_its_noise_is_not_needed():
+    scm = cg.SCM(
+        nx.DiGraph([("z", "y"), ("k", "w")]),
+        variables={node: cg.Continuous() for node in "zykw"},
+        mechanisms={
+            "z": equation("u"),
+            "k": equation("u"),
+            "y": cg.mechanisms.Equation(value="z"),
+            "w": equation("k + u", u={"uniform": [0, 1]}),
+        },
+    )
+    row = {"z": 1.0, "y": 1.0, "k": 0.0, "w": 0.5}
+    assert scm.counterfactual(row, do={"k": 2.0})["y"].item() == 1.0
+    for wrong in ({"y": 5.0}, {"w": 3.0}):
+        with pytest.raises(cg.EvidenceError, match=rf"{next(iter(wrong))!r}.*Row 0"):
+            scm.counterfactual(row | wrong, do={"k": 2.0}, targets=["k"])
+
+
+def test_rows_of_contradictions_are_numbered_as_in_the_evidence():
+    scm = cg.SCM(
+        nx.DiGraph([("z", "y")]),
+        variables={"z": cg.Continuous(), "y": cg.Continuous()},
+        mechanisms={"z": equation("u"), "y": cg.mechanisms.Equation(value="z")},
+    )
+    with pytest.raises(cg.EvidenceError, match="'y'.*Row 3"):
+        scm.abduct({"z": [1.0, np.nan, 3.0, 4.0], "y": [1.0, np.nan, 3.0, 5.0]})
+
+
+def test_evidence_against_an_earlier_intervention_is_refused():
+    scm = cg.SCM(
+        nx.DiGraph([("x", "y")]),
+        variables={"x": cg.Continuous(), "y": cg.Continuous()},
+        mechanisms={"x": equation("u"), "y": equation("x + u")},
+    ).do({"x": 1.0})
+    assert scm.counterfactual({"x": 1.0, "y": 2.0}, do={"y": 0.0})["x"].item() == 1.0
+    with pytest.raises(cg.EvidenceError, match="'x'"):
+        scm.counterfactual({"x": 5.0, "y": 2.0}, do={"y": 0.0})

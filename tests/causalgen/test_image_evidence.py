@@ -1,13 +1,17 @@
 """An observed image informs a missing continuous cause, against a closed form."""
 
+import json
 import math
 
 import networkx as nx
 import numpy as np
+import pandas as pd
+import PIL.Image
 import pytest
 import torch
 
 import causalgen as cg
+from causalgen.commands.given import read_evidence
 from mechanisms.base import Abducted, Mechanism, Noise
 from mechanisms.constant import Constant
 
@@ -108,3 +112,65 @@ def test_a_trained_predictor_tells_a_continuous_cause():
     assert np.corrcoef(guess, t[:40])[0, 1] > 0.9
     cf = scm.counterfactual({"image": image[:4]}, do={"t": 0.0}, seed=0)
     assert cf["image"].shape == (4, 1, 8, 8) and cf.provenance["image"].tolist() == ["inferred"] * 4
+
+
+def test_paths_of_pictures_are_evidence_of_an_image(scm, tmp_path):
+    random = np.random.default_rng(0)
+    pixels = random.integers(0, 255, (3, 4, 4), dtype=np.uint8)
+    paths = [tmp_path / f"{row}.png" for row in range(3)]
+    for path, image in zip(paths, pixels, strict=True):
+        PIL.Image.fromarray(image).save(path)
+    texts = [str(path) for path in paths]
+
+    def found(image, t=(0.5, -1.0, 2.0)):
+        return scm.counterfactual({"image": image, "t": np.array(t[:3])}, do={"t": 1.0}, seed=0)
+
+    expected = found(pixels)
+    for given in (
+        texts,
+        paths,
+        tuple(paths),
+        np.array(texts),
+        pd.Series(texts),
+        [paths[0], *pixels_of(paths[1:])],
+    ):
+        assert torch.equal(found(given)["image"], expected["image"])
+    frame = pd.DataFrame({"image": texts, "t": [0.5, -1.0, 2.0]})
+    whole = scm.counterfactual(frame, do={"t": 1.0}, seed=0)
+    assert torch.equal(whole["image"], expected["image"])
+    one = scm.counterfactual(frame.iloc[1], do={"t": 1.0}, seed=0)
+    assert torch.equal(one["image"], expected["image"][1:2])
+    for single in (texts[1], paths[1]):
+        again = scm.counterfactual({"image": single, "t": -1.0}, do={"t": 1.0}, seed=0)
+        assert torch.equal(again["image"], expected["image"][1:2])
+    gaps = found([texts[0], None, paths[2]])
+    assert torch.equal(gaps["image"][::2], expected["image"][::2])
+    assert gaps.provenance["image"][1] == "prior"
+
+
+def pixels_of(paths):
+    return [PIL.Image.open(path) for path in paths]
+
+
+def test_a_path_that_is_no_picture_is_one_clear_error(scm, tmp_path):
+    PIL.Image.new("L", (5, 4)).save(tmp_path / "wide.png")
+    with pytest.raises(cg.DataError, match="Evidence 'image', row 1: there is no file .*none.png"):
+        scm.abduct({"image": [PIL.Image.new("L", (4, 4)), tmp_path / "none.png"], "t": 0.0})
+    with pytest.raises(
+        cg.DataError, match="Evidence 'image', row 0 .*expected an image of height 4 and width 4"
+    ):
+        scm.abduct({"image": str(tmp_path / "wide.png")})
+
+
+def test_paths_of_a_json_stay_in_its_folder(scm, tmp_path):
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    for folder in (tmp_path, inner):
+        PIL.Image.new("L", (4, 4), 80).save(folder / "a.png")
+    file = inner / "evidence.json"
+    file.write_text(json.dumps({"image": ["a.png", None], "t": [1.0, 2.0]}))
+    given = read_evidence(str(file), scm, ())
+    assert np.asarray(given["image"][0]).tolist() == [[[80] * 4] * 4] and given["image"][1] is None
+    file.write_text(json.dumps({"image": ["a.png", "../a.png"], "t": [1.0, 2.0]}))
+    with pytest.raises(cg.DataError, match="row 1: the path '../a.png' leads out of the table's folder"):
+        read_evidence(str(file), scm, ())

@@ -155,3 +155,8 @@ def test_the_input_is_left_alone() -> None:
         encoded = GREY.encode(value, where=HERE)
         assert not np.shares_memory(encoded, value)
         assert (value == before).all()
+
+
+@pytest.mark.parametrize("shape", [(3, 64, 64), (64, 64, 64), (16, 4, 4), (1, 5, 3), (4, 8, 2)])
+def test_few_columns_alone_are_no_channels(shape):
+    assert Image(*shape).shape == shape

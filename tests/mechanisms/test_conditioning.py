@@ -1,8 +1,10 @@
+import re
+
 import pytest
 import torch
 from torch.testing import assert_close
 
-from graphs.errors import MechanismError
+from graphs.errors import DomainError, MechanismError
 from graphs.variables import Categorical, Continuous, Image
 from mechanisms.conditioning import Conditioning
 
@@ -77,3 +79,31 @@ def test_refusals(rows):
         conditioning({"age": rows["age"], "digit": rows["digit"]})
     with pytest.raises(MechanismError, match=r"'size' must have shape \(N, 2\), got \(50,\)"):
         conditioning({**rows, "size": rows["age"]})
+
+
+def test_values_that_overflow_a_float32_network_are_refused_by_name():
+    parents = {"k": Categorical(3), "v": Continuous(shape=(2,)), "t": Continuous()}
+    conditioning = Conditioning(parents, dtype=torch.float32)
+    rows = {
+        "k": torch.tensor([0, 1, 2, 0]),
+        "v": torch.tensor([[0.0, 1.0], [1.0, 3.0], [2.0, 5.0], [3.0, 7.0]], dtype=torch.float64),
+        "t": torch.tensor([2000.0, 2001.0, 2002.0, 2003.0], dtype=torch.float64),
+    }
+    conditioning.prepare(rows)
+    for name, place, value in (("t", 2, 1e40), ("t", 1, -1e12), ("t", 0, float("nan"))):
+        spoilt = rows[name].clone()
+        spoilt[place] = value
+        with (
+            torch.no_grad(),
+            pytest.raises(DomainError, match=f"Parent 't': row {place} is {re.escape(f'{value:g}')},"),
+        ):
+            conditioning({**rows, name: spoilt})
+    spoilt = rows["v"].clone()
+    spoilt[3, 1] = 1e39
+    with torch.no_grad(), pytest.raises(DomainError, match="Parent 'v': row 3 is 1e[+]39"):
+        conditioning({**rows, "v": spoilt})
+    with torch.no_grad():
+        assert conditioning({**rows, "t": rows["t"] + 1e4}).isfinite().all()
+        wide = Conditioning(parents)
+        wide.prepare(rows)
+        assert wide({**rows, "v": spoilt}).isfinite().all()  # float64 holds it

@@ -5,12 +5,11 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from pydantic import ValidationError
 from torch.testing import assert_close
 
 import causalgen as cg
 from causalgen.testing import check_mechanism
-from graphs.errors import EvidenceError, MechanismError
+from graphs.errors import EvidenceError, MechanismError, SpecError
 from graphs.variables import Categorical, Continuous, Integer
 from mechanisms.distinct_rows import distinct_rows, rank_among_equals
 from mechanisms.program import Program
@@ -212,18 +211,18 @@ def test_options_are_written_and_read():
 @pytest.mark.parametrize(
     ("inference", "message"),
     [
-        ({"kind": "vi"}, "'importance', 'svi', 'nuts'"),
+        ({"kind": "vi"}, "inference: unknown kind 'vi'. Did you mean 'svi'. Known: importance, nuts, svi"),
         ({"kind": "svi", "guide": "flow"}, "'multivariate' or 'normal'"),
         ({"kind": "svi", "draws": 1}, "greater than or equal to 2"),
         ({"kind": "svi", "learning_rate": 0}, "greater than 0"),
         ({"kind": "nuts", "draws": 3}, "greater than or equal to 4"),
         ({"kind": "nuts", "target_accept": 1}, "less than 1"),
-        ({"kind": "nuts", "steps": 3}, "[Ee]xtra"),
-        ({"kind": "importance", "particles": 3}, "[Ee]xtra"),
+        ({"kind": "nuts", "steps": 3}, "unknown option"),
+        ({"kind": "importance", "particles": 3}, "unknown option"),
     ],
 )
 def test_bad_options(inference, message):
-    with pytest.raises(ValidationError, match=message):
+    with pytest.raises(SpecError, match=message):
         Program(program=hidden_cause, inference=inference)
 
 

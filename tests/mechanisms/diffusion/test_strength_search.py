@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from pydantic import ValidationError
 
+from graphs.errors import SpecError
 from graphs.variables import Categorical, Continuous
 from mechanisms.diffusion.anticausal import Anticausal
 from mechanisms.diffusion.classifier_free import ClassifierFree
@@ -71,9 +71,9 @@ def test_prior_samples_have_no_strength():
 
 
 def test_refusals():
-    with pytest.raises(ValidationError, match="needs a predictor"):
+    with pytest.raises(SpecError, match="needs a predictor"):
         Diffusion(guidance=ClassifierFree(weight="auto"), predictor=None)
-    with pytest.raises(ValidationError, match="rising order, got"):
+    with pytest.raises(SpecError, match="rising order, got"):
         ClassifierFree(weight="auto", candidates=(2.0, 1.0))
-    with pytest.raises(ValidationError, match="less than 1"):
+    with pytest.raises(SpecError, match="less than 1"):
         Anticausal(scale="auto", target=1.0)

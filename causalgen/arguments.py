@@ -1,0 +1,76 @@
+"""Plain arguments, counts, seeds, shares and paths, checked before anything is computed."""
+
+from __future__ import annotations
+
+import operator
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from graphs.errors import CausalgenError, CheckpointError, EvidenceError
+
+__all__ = ["as_path", "names_of", "share", "whole_number"]
+
+
+def whole_number(value: Any, what: str, least: int | None = None) -> int:
+    """A whole number, of any integer type.
+
+    Args:
+        value: as given.
+        what: starts the message, as in "sample: n".
+        least: smallest value allowed.
+
+    Raises:
+        EvidenceError: it is none, a truth value, or too small.
+    """
+    expected = "a whole number" if least is None else f"a whole number of at least {least}"
+    try:
+        number = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or (least is not None and number < least):
+        raise EvidenceError(f"{what} is {expected}, got {_told(value)}.")
+    return number
+
+
+def share(value: Any, what: str) -> float:
+    """A number between 0 and 1, both excluded.
+
+    Raises:
+        EvidenceError: it is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
+        raise EvidenceError(f"{what} is between 0 and 1, as 0.95 is; got {_told(value)}.")
+    return float(value)
+
+
+def as_path(value: Any, what: str, error: type[CausalgenError] = CheckpointError) -> Path:
+    """A path.
+
+    Raises:
+        CausalgenError: of the type given, where it is no path of a file system.
+    """
+    if not isinstance(value, str | os.PathLike):
+        raise error(f"{what} is a path, as in 'folder/name'; got {_told(value)}.")
+    path = os.fspath(value)
+    if not isinstance(path, str) or not path or "\0" in path:
+        raise error(f"{what} is a path, as in 'folder/name'; got {path!r}.")
+    return Path(path)
+
+
+def names_of(value: Any, what: str) -> tuple[str, ...]:
+    """One name, or several.
+
+    Raises:
+        EvidenceError: something else.
+    """
+    names = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, Iterable) else None
+    if names is None or not all(isinstance(name, str) for name in names):
+        raise EvidenceError(f"{what} names nodes, as in ['x', 'y']; got {_told(value)}.")
+    return names
+
+
+def _told(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
