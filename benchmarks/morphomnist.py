@@ -64,7 +64,15 @@ class Run:
 
     def evaluate(self, scm: cg.SCM, rows: int, seed: int, *, full: bool) -> EvaluationReport:
         """``scm.evaluate`` with judges and truth; ``full`` composes on all rows instead of the first 32."""
-        return scm.evaluate(self.data, rows=rows, full=full, judges=self.judges, truth=self.truth, seed=seed)
+        return scm.evaluate(
+            self.data,
+            rows=rows,
+            full=full,
+            judges=self.judges,
+            measures="strokes",
+            truth=self.truth,
+            seed=seed,
+        )
 
 
 def ours(run: Run) -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from causalgen.assignments import Policy, Replace, Scale, Shift, Stochastic
     from causalgen.checking.check_report import CheckReport
     from causalgen.contrasts import Contrast
+    from causalgen.effects.couplings import CouplingSensitivity
     from causalgen.effects.effect import Effect
     from causalgen.effects.mediation import NaturalEffects
     from causalgen.evaluating.evaluation_report import EvaluationReport
@@ -57,6 +58,7 @@ __all__ = [
     "Continuous",
     "Contrast",
     "Counterfactual",
+    "CouplingSensitivity",
     "CycleError",
     "DataError",
     "DomainError",
@@ -98,6 +100,7 @@ _HOMES = {
     "CausalGraph": "graphs.causal_graph",
     "Contrast": "causalgen.contrasts",
     "Counterfactual": "causalgen.results",
+    "CouplingSensitivity": "causalgen.effects.couplings",
     "Draws": "causalgen.results",
     "Effect": "causalgen.effects.effect",
     "EvaluationReport": "causalgen.evaluating.evaluation_report",

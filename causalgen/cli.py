@@ -152,15 +152,18 @@ def tune(
     judges: Annotated[str, typer.Option(help="Judges that score: a data set's name, or a folder.")] = "mnist",
     node: Annotated[str | None, typer.Option(help="The image node, where there are several.")] = None,
     strength: Annotated[
-        list[float] | None, typer.Option(help="A strength to try; repeat for each. 0 to 4 by default.")
+        list[float] | None, typer.Option(help="A strength to try; repeat for each. 0 to 6 by default.")
     ] = None,
     rows: Annotated[int, typer.Option(min=2, help="How many rows to try them on.")] = 200,
+    min_effectiveness: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of rows that must show what was asked for.")
+    ] = 0.95,
     save: Annotated[bool, typer.Option("--save", help="Write the choice into the model's folder.")] = False,
     preset: Annotated[str | None, typer.Option(help="Settings of a published method: diff-scm.")] = None,
     seed: Seed = 0,
     threads: Threads = None,
 ) -> None:
-    """Choose the strength of guidance: the least latent divergence (CLD) on validation rows."""
+    """Choose the strength of guidance on validation rows: effective first, then of least divergence (CLD)."""
     from causalgen.commands.tune import run_tune
 
     run_tune(
@@ -171,6 +174,7 @@ def tune(
         node=node,
         strengths=strength,
         rows=rows,
+        min_effectiveness=min_effectiveness,
         save=save,
         preset=preset,
         seed=seed,
@@ -239,6 +243,9 @@ def evaluate(
     judges: Annotated[
         str | None, typer.Option(help="Networks that read images: a data set's name, or a folder.")
     ] = None,
+    measures: Annotated[
+        str | None, typer.Option(help="What to measure on images: strokes (of drawn characters).")
+    ] = None,
     truth: Annotated[
         Path | None,
         typer.Option(help="MNIST's folder: true counterfactuals of --data morphomnist:DIR."),
@@ -257,6 +264,7 @@ def evaluate(
         rows=rows,
         full=full,
         judges=judges,
+        measures=measures,
         truth=truth,
         preset=preset,
         seed=seed,

@@ -115,9 +115,18 @@ def warn_far(
     """
     for node, value in values.items():
         mechanism = mechanisms[node]
+        interval = mechanism.seen_interval
+        if interval is not None and value.is_cpu and _within(value.numpy(), *interval):
+            continue
         if (seen := mechanism.seen_range) is not None:
             rows = ~missing[node] if node in missing else None
             warn_unseen(value, seen, mechanism.variable, where=f"Evidence {node!r}", rows=rows, margin=1.0)
+
+
+def _within(value: NDArray[Any], low: float, high: float) -> bool:
+    """Whether no number is further from an interval than that is wide; for most rows all there is to ask."""
+    reach = high - low
+    return bool(low - reach <= value.min() and value.max() <= high + reach)
 
 
 def _encode(variable: Variable, value: Any, *, where: str) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:

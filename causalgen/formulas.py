@@ -70,7 +70,8 @@ def parse_assignment(node: str, text: str, variables: Mapping[str, Variable]) ->
     if not expression.names:
         if labelled:  # a number is no code where a label is expected
             variable.encode(text, where=where)
-        return float(expression.evaluate({}))
+        whole = text.strip().isascii() and text.strip().removeprefix("-").isdigit()
+        return int(text) if whole else float(expression.evaluate({}))  # no digit of a whole number is lost
     for name in expression.names:
         if (shape := variables[name].event_shape) not in ((), variable.event_shape):
             raise InterventionError(

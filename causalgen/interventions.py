@@ -18,13 +18,14 @@ from networkx import shortest_path
 from torch.distributions import Distribution
 
 from causalgen.assignments import Policy, Replace, Stochastic
+from causalgen.evidence import read_pictures
 from causalgen.formulas import Formula, parse_assignment
 from causalgen.world_names import World as NamedWorld
 from causalgen.world_names import WorldValue
 from graphs.causal_graph import CausalGraph
 from graphs.clipping import encode_clipped
 from graphs.errors import CycleError, InterventionError, UnknownNameError
-from graphs.variables import Variable
+from graphs.variables import Image, Variable
 from mechanisms.base import Mechanism, MechanismSpec
 from mechanisms.constant import ConstantMechanism
 from mechanisms.extrapolation import warn_unseen
@@ -167,6 +168,8 @@ class _Reader:
         return self._constant(value)
 
     def _constant(self, value: Any) -> Intervention:
+        if isinstance(self.variable, Image):
+            value = read_pictures(value, self.variable, where=self.where)
         encoded = (
             encode_clipped(self.variable, value, where=self.where)
             if self.clip

@@ -61,7 +61,7 @@ class Model:
             graph: the causal graph; parents are in the order their edges were added.
             variables: what each node's values are.
             mechanisms: how nodes behave, as specs or as bound mechanisms; other nodes get ``categorical``,
-                ``flow`` or ``diffusion`` by their variable.
+                ``auto`` (continuous), ``flow`` (integer) or ``diffusion`` by their variable.
             name: of the model.
 
         Raises:
@@ -151,9 +151,10 @@ class Model:
         needed = self.graph.nodes if nodes is None else _with_parents(self.graph, chosen)
         table = read_data(data, {node: self._variables[node] for node in needed}, gaps=missing == "drop")
         asked = {node: self._mechanism(node) for node in self.graph.nodes if node in chosen}
-        self.fit_report = fit_table(
+        self.fit_report, chosen = fit_table(
             asked, table, seed=seed, run_dir=run_dir, resume=resume, progress=progress
         )
+        self._world = replace(self._world, mechanisms={**self._world.mechanisms, **chosen})
         return self
 
     @classmethod

@@ -25,7 +25,9 @@ from graphs.errors import EvidenceError, InterventionError
 
 if TYPE_CHECKING:
     from causalgen.checking.check_report import CheckReport
+    from causalgen.effects.couplings import CouplingSensitivity
     from causalgen.evaluating.evaluation_report import EvaluationReport
+    from causalgen.evaluating.judging import Measures
     from causalgen.evaluating.questions import Truth
     from causalgen.metrics.axioms import Judge
     from causalgen.metrics.judges.judges import Judges
@@ -193,6 +195,40 @@ class SCM(Ladder):
             for place, effect in enumerate(found)
         )
 
+    def coupling_sensitivity(
+        self,
+        evidence: Evidence,
+        do: Mapping[str, Any],
+        *,
+        targets: Iterable[str] | None = None,
+        num_samples: int = 1000,
+        seed: int | None = None,
+        clip: bool = False,
+    ) -> CouplingSensitivity:
+        """How a counterfactual depends on the coupling of its categories, which no data can tell.
+
+        The same question is asked with ``coupling: gumbel`` and ``coupling: monotone`` in every categorical
+        mechanism that is recomputed, with the same fitted law; see ``causalgen.effects.couplings``.
+
+        Args:
+            evidence: as for ``counterfactual``.
+            do: intervention, as for ``counterfactual``.
+            targets: nodes to report, all where None: the categories, and the tabular nodes downstream.
+            num_samples: draws a row, at least 2.
+            seed: of the draws.
+            clip: as for ``counterfactual``.
+
+        Returns:
+            Both answers side by side, with sharp bounds over all couplings where evidence gives them.
+
+        Raises:
+            MechanismError: no categorical mechanism is recomputed, so that none bears on the answer.
+            UnknownNameError, InterventionError: as for ``counterfactual``.
+        """
+        from causalgen.effects.couplings import find_coupling_sensitivity
+
+        return find_coupling_sensitivity(self, evidence, do, targets, num_samples, seed, clip)
+
     def _sources(self, evidence: Evidence | None, n: int, seed: int) -> Abduction | Population:
         """What answers worlds with shared noise: a population, or the evidence with enough draws."""
         n = whole_number(n, "An effect's number of draws, n,", least=2)
@@ -208,7 +244,8 @@ class SCM(Ladder):
             data: as for ``fit``; at most 1,000 rows are looked at. Take those it was fitted on, or new ones
                 if it was fitted on several times as many: tests take the error of a fit for dependence.
             seed: of the rows, draws and permutations; the same one gives the same report.
-            level: false discovery rate of all tests of independence together, between 0 and 1.
+            level: false discovery rate of all tests together, between 0 and 1: the share of checks, at most,
+                that report a problem with a true model.
 
         Returns:
             The report: print it, or ask ``report.ok``.
@@ -237,6 +274,7 @@ class SCM(Ladder):
         rows: int | None = None,
         full: bool = False,
         judges: Judges | Mapping[str, Judge] | None = None,
+        measures: Measures | None = None,
         truth: Truth | None = None,
         seed: int = 0,
         progress: bool = True,
@@ -247,8 +285,10 @@ class SCM(Ladder):
             data: as for ``fit``; rows that it was not fitted on.
             rows: how many to evaluate; 200 where None, or all of them with ``full``.
             full: all rows, and composition of images on 1,000 of them: hours on a CPU, not minutes.
-            judges: what reads causes from images, beside direct measurement: trained ``Judges``, or cause ->
-                predictor (``metrics.effectiveness``) that guidance never saw.
+            judges: what reads causes from images: trained ``Judges``, or cause -> predictor
+                (``metrics.effectiveness``) that guidance never saw.
+            measures: what is measured on images without a network: attribute -> function such as
+                ``metrics.thickness``, or "strokes" for Morpho-MNIST's thickness, slant, size and intensity.
             truth: (row numbers of the data, what is set) -> values of nodes in the true counterfactual world,
                 where the data generator is known.
             seed: of rows, new values and draws; the same one gives the same report.
@@ -268,7 +308,15 @@ class SCM(Ladder):
         rows = None if rows is None else whole_number(rows, "evaluate: rows", least=1)
         table = read_data(data, self._variables)
         return evaluate_model(
-            self, table, rows=rows, full=full, judges=judges, truth=truth, seed=seed, progress=progress
+            self,
+            table,
+            rows=rows,
+            full=full,
+            judges=judges,
+            measures=measures,
+            truth=truth,
+            seed=seed,
+            progress=progress,
         )
 
     def tune(
@@ -279,10 +327,11 @@ class SCM(Ladder):
         node: str | None = None,
         strengths: Iterable[float] = (0, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 4, 6),
         rows: int = 200,
+        min_effectiveness: float = 0.95,
         seed: int = 0,
         progress: bool = True,
     ) -> Tuning:
-        """Choose the strength of a diffusion node's guidance: the least latent divergence (CLD) wins.
+        """Choose the strength of a diffusion node's guidance: effective first, then of least CLD.
 
         Args:
             data: validation rows, as for ``fit``; neither training rows nor those to report on.
@@ -290,6 +339,8 @@ class SCM(Ladder):
             node: the image; needed where there are several.
             strengths: to try, from 0 (do nothing) to 100.
             rows: how many rows to try them on; the others are real images to compare with.
+            min_effectiveness: share of rows that must show the new category; where no strength gets there,
+                the most effective is chosen, with a warning.
             seed: of rows and new categories.
             progress: show progress.
 
@@ -306,7 +357,15 @@ class SCM(Ladder):
         seed, rows = whole_number(seed, "tune: seed"), whole_number(rows, "tune: rows", least=1)
         table = read_data(data, self._variables)
         return tune_model(
-            self, table, judges, node=node, strengths=strengths, rows=rows, seed=seed, progress=progress
+            self,
+            table,
+            judges,
+            node=node,
+            strengths=strengths,
+            rows=rows,
+            min_effectiveness=min_effectiveness,
+            seed=seed,
+            progress=progress,
         )
 
     def to_pyro(self) -> PyroModel:

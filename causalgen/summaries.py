@@ -58,7 +58,7 @@ class _Column:
         """Mean, standard deviation and quantiles of a number, (B,) each."""
         values = self.draws.astype(float)
         spread = values.std(0, ddof=1) if len(values) > 1 else np.zeros(values.shape[1])
-        spread[values.max(0) == values.min(0)] = 0.0  # and no rounding error
+        spread[np.ptp(values, 0) <= 1e-12 * np.abs(values).max(0)] = 0.0  # rounding is no spread
         quantiles = np.quantile(values, list(_QUANTILES.values()), axis=0)
         found = {"sd": spread, **dict(zip(_QUANTILES, quantiles, strict=True))}
         unless = {name: np.where(self.known, each, np.nan) for name, each in found.items()}
@@ -77,7 +77,8 @@ def is_counterfactual(draws: Draws) -> TypeGuard[Counterfactual]:
 def summarise(cf: Counterfactual) -> pd.DataFrame:
     """The draws of a counterfactual: a line for each node, row and, of a categorical node, category.
 
-    Index (node, row, category), the category "" of numbers; categories that no draw took are left out, and so
+    Index (node, row, category), with the index of the evidence in the place of row where it has one, and the
+    category "" of numbers; categories that no draw took are left out, and so
     are images; a vector has a line for each of its numbers. Columns ``mean``, ``sd``, ``5%``, ``50%``,
     ``95%`` of numbers, ``probability`` of categories, and ``provenance``.
     """
@@ -121,14 +122,15 @@ def node_texts(cf: Counterfactual, *, images: bool = True) -> list[tuple[str, st
     return sorted(texts, key=lambda line: order.index(line[0]))
 
 
-def inferred_texts(cf: Counterfactual, rows: int = _SHOWN_ROWS) -> dict[str, list[str]]:
-    """What was drawn for the first rows of each number and category with gaps, as "mean +- sd"."""
-    unsure = np.zeros(cf.rows, dtype=np.bool_)
-    first = slice(rows)
+def inferred_texts(cf: Counterfactual, rows: int = _SHOWN_ROWS) -> dict[str, dict[str, list[str]]]:
+    """What was drawn for the first rows of each node with gaps, by the names of its numbers, "mean +- sd"."""
+    unsure = np.zeros(cf.rows, dtype=np.bool_)[:rows]
     return {
-        column.name: _cells(column)
+        node: {
+            column.name: _cells(column)
+            for column in _parts(node, cf.variables[node], cf.inferred_draws(node)[:, :rows], unsure)
+        }
         for node in cf.inferred
-        for column in _parts(node, cf.variables[node], cf.inferred_draws(node)[:, first], unsure[first])
     }
 
 
@@ -142,7 +144,7 @@ def contrast_text(contrast: Contrast) -> str:
 def _one_draw(*answers: Counterfactual) -> list[str]:
     """A line that says so where what is shown is one draw of a distribution."""
     nodes = undetermined_nodes(*answers)
-    if not nodes or answers[0].samples is not None:
+    if not nodes or (answers[0].samples or 1) > 1:
         return []
     return [f"  one draw of a distribution of {', '.join(nodes)}: num_samples=... gives mean and spread"]
 
@@ -194,27 +196,43 @@ def _table(
     """The columns below each other, with what is ``told`` of each row as provenance."""
     import pandas as pd
 
-    rows = np.arange(draws.rows)
-    names = list(rows) if draws.index is None else list(draws.index)
-    order = ["node", "row", "category", "mean", "sd", *_QUANTILES, "probability", "provenance"]
-    frames = [pd.DataFrame(columns=order)] if told is not None else [pd.DataFrame(columns=order[:-1])]
+    rows, levels = np.arange(draws.rows), _row_levels(draws)
+    keys = ["node", *levels, "category"]
+    order = [*keys, "mean", "sd", *_QUANTILES, "probability"] + ["provenance"] * (told is not None)
+    frames: list[pd.DataFrame] = []
     for column in columns:
-        found: dict[str, Any] = {"category": "", "place": rows}
+        found: dict[str, Any] = {"node": column.name, "category": ""}
+        place = rows
         if column.labels is None:
             found |= column.statistics()
         else:
             shares = column.shares()
-            places, codes = (shares.T > 0).nonzero()
+            place, codes = (shares.T > 0).nonzero()
             labels = np.array([str(label) for label in column.labels], dtype=object)
-            probability = np.where(column.known, shares, np.nan)[codes, places]
-            found |= {"place": places, "category": labels[codes], "probability": probability}
-        place = found.pop("place")
-        found |= {"node": column.name, "row": [names[each] for each in place]}
+            probability = np.where(column.known, shares, np.nan)[codes, place]
+            found |= {"category": labels[codes], "probability": probability}
+        found |= {name: level[place] for name, level in levels.items()}
         if told is not None:
             found["provenance"] = told[column.node][place]
         frames.append(pd.DataFrame(found))
-    table = pd.concat([frame for frame in frames if len(frame)] or frames[:1])
-    return table.reindex(columns=frames[0].columns).set_index(order[:3])
+    table = pd.concat(frames) if frames else pd.DataFrame(columns=order)
+    return table.reindex(columns=order).set_index(keys)
+
+
+def _row_levels(draws: Draws) -> dict[str, Any]:
+    """What tells rows apart: their number, or the levels of the evidence's index, by name."""
+    import pandas as pd
+
+    if draws.index is None:
+        return {"row": np.arange(draws.rows)}
+    taken = {"node", "category", "mean", "sd", *_QUANTILES, "probability", "provenance", None}
+    names = [
+        f"row_{level}" * (level > 0) or "row" if name in taken else str(name)
+        for level, name in enumerate(draws.index.names)
+    ]
+    if isinstance(draws.index, pd.MultiIndex):
+        return {name: draws.index.get_level_values(level) for level, name in enumerate(names)}
+    return {names[0]: draws.index}
 
 
 def _text(column: _Column, rows: int) -> str:
@@ -228,7 +246,7 @@ def _cells(column: _Column) -> list[str]:
         return [_shares(share, column.labels) for share in column.shares().T]
     found = column.statistics()
     pairs = zip(found["mean"].tolist(), found["sd"].tolist(), strict=True)
-    return [f"{mean:.4g} +- {sd:.2g}" if sd > 1e-12 * abs(mean) else f"{mean:.4g}" for mean, sd in pairs]
+    return [f"{mean:.4g} +- {sd:.2g}" if sd > 0 else f"{mean:.4g}" for mean, sd in pairs]
 
 
 def _shares(shares: NDArray[np.floating[Any]], labels: Sequence[object]) -> str:

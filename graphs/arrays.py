@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from numbers import Real
 from typing import Any, Protocol, cast, runtime_checkable
 
@@ -86,8 +87,11 @@ def as_array(value: object, *, where: str, objects: bool = False) -> Array:
             array = np.asarray(value, dtype=object if objects else None)
         except (ValueError, TypeError) as error:
             raise ShapeError(f"{where}: rows must all have one shape, and these do not ({error}).") from error
-    if array.dtype == object and array.ndim == 1 and _holds_arrays(array):  # a column of arrays or tensors
-        return _stack(cast(Sequence[object], array), where=where)
+    if array.dtype == object and array.ndim == 1 and not isinstance(value, (list, tuple)):
+        if _holds_arrays(array):  # a column of arrays or tensors
+            return _stack(cast(Sequence[object], array), where=where)
+        if not objects and len(array) and all(isinstance(item, (list, tuple)) for item in array):
+            return as_array(list(array), where=where)  # a column of lists
     return array
 
 
@@ -143,13 +147,15 @@ def as_numbers(value: object, *, where: str) -> Array:
     array = as_array(value, where=where)
     if array.dtype == object:
         for index, item in np.ndenumerate(array):
-            if not isinstance(item, (Real, np.bool_)) and item is not None:
-                row = index[0] if index else 0
+            row = index[0] if index else 0
+            if not isinstance(item, (Real, Decimal, np.bool_)) and item is not None:
                 raise DomainError(f"{where}: row {row} is {item!r}, expected a number.")
-        try:
-            return array.astype(np.float64)  # None becomes NaN, for the caller to refuse
-        except OverflowError as error:
-            raise DomainError(f"{where}: a whole number is too large for a float ({error}).") from error
+            if isinstance(item, int) and not _is_float(item):
+                raise DomainError(
+                    f"{where}: row {row} is {str(item)[:30]}, a whole number beyond 2**53 that float64 "
+                    "cannot hold exactly."
+                )
+        return array.astype(np.float64)  # None becomes NaN, for the caller to refuse
     if array.dtype.kind not in "biuf":
         example = array.flat[0].item() if array.size else ""
         raise DomainError(
@@ -157,6 +163,14 @@ def as_numbers(value: object, *, where: str) -> Array:
             "Convert it first, as by value.astype(float)."
         )
     return array
+
+
+def _is_float(number: int) -> bool:
+    """Whether float64 holds a whole number exactly."""
+    try:
+        return int(float(number)) == number
+    except OverflowError:
+        return False
 
 
 def as_rows(array: Array, event: tuple[int, ...], *, where: str) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from math import prod
 from typing import cast
 
@@ -112,7 +113,7 @@ def _missing(array: Array) -> NDArray[np.bool_]:
 
 def _is_gap(item: object) -> bool:
     """Whether one item says that there is no value."""
-    if isinstance(item, (float, np.floating)):
+    if isinstance(item, (float, np.floating, Decimal)):
         return bool(item != item)
     if isinstance(item, np.ma.MaskedArray):
         return bool(np.ma.getmaskarray(cast(Array, item)).all())

@@ -15,6 +15,7 @@ that is written as two labels, as 1.0 with labels "1" and "1.0", is none.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from decimal import Decimal
 from math import isfinite
 from typing import Any, cast
 
@@ -59,14 +60,14 @@ def _writings(item: object) -> Iterator[str]:
     """The texts that a value may be written as."""
     if isinstance(item, str):
         if _is_whole_float(item):
-            yield item[:-2]
+            yield str(int(item[:-2]))
     elif isinstance(item, bool):
         yield from (str(item), str(item).lower())
     elif isinstance(item, int):
         yield str(item)
-    elif isinstance(item, float) and isfinite(item):
-        yield repr(item)
-        if item.is_integer():
+    elif isinstance(item, (float, Decimal)) and isfinite(item):
+        yield str(item)
+        if item == int(item):
             yield str(int(item))
 
 

@@ -47,7 +47,7 @@ def declaration_error(error: ValidationError, name: str, model: type[BaseModel])
     """
     lines: list[str] = []
     for detail in error.errors():
-        place = ": ".join([name, *[".".join(map(str, detail["loc"]))][: len(detail["loc"])]])
+        place = f"{name}: {'.'.join(map(str, detail['loc']))}" if detail["loc"] else name
         if detail["type"] == "extra_forbidden":
             lines.append(f"{place}: unknown option." + _nearest(detail["loc"], model))
         else:

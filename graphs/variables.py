@@ -194,8 +194,9 @@ class Continuous(VariableBase):
     array([2.])
 
     Attributes:
-        lower: least value, itself allowed; None for no bound.
-        upper: largest value, itself allowed; None for no bound.
+        lower: least value, itself allowed, though a ``flow`` takes only values inside its bounds; None
+            for no bound.
+        upper: largest value, likewise.
         unit: of the data, for people.
         shape: of one value; () is a scalar.
     """
@@ -258,6 +259,16 @@ class Continuous(VariableBase):
         """
         array = as_rows(as_numbers(value, where=where), self.shape, where=where)
         rows = np.array(array, dtype=np.float64, order="C", copy=copy or None)
+        if (
+            array.dtype.kind in "iu"
+            and array.dtype.itemsize == 8
+            and (rows.astype(array.dtype) != array).any()
+        ):
+            index = first_bad(rows.astype(array.dtype) != array)
+            raise DomainError(
+                f"{where}: row {index[0]} is {array[index]}, a whole number beyond 2**53 that float64 cannot "
+                "hold exactly."
+            )
         if rows.size == 0:
             return rows
         low, high = rows.min(), rows.max()  # both are NaN if anything is

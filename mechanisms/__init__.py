@@ -1,6 +1,6 @@
 """How one node behaves: ``x := f(pa, u)``. Names load on first use, and torch, Pyro and diffusers with them.
 
-Specs, as an SCM file's ``mechanism:`` blocks: Additive, Categorical, Constant, Diffusion, Empirical,
+Specs, as an SCM file's ``mechanism:`` blocks: Additive, Auto, Categorical, Constant, Diffusion, Empirical,
 Equation, Flow, Program.
 The protocol that further mechanisms implement: Mechanism, MechanismSpec, Noise, Abducted, Parents, Training.
 """
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mechanisms.additive import Additive as Additive
+    from mechanisms.auto import Auto as Auto
     from mechanisms.base import Abducted as Abducted
     from mechanisms.base import Mechanism as Mechanism
     from mechanisms.base import MechanismSpec as MechanismSpec
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Abducted": "base",
     "Additive": "additive",
+    "Auto": "auto",
     "Categorical": "categorical",
     "Conditioning": "conditioning",
     "Constant": "constant",
@@ -58,6 +60,7 @@ _HOMES = {
 __all__ = [
     "Abducted",
     "Additive",
+    "Auto",
     "Categorical",
     "Conditioning",
     "Constant",

@@ -4,23 +4,26 @@
     log_prob:  log p_u(x - f(pa)), with normal noise
 
 Linear: least squares on the training rows; a categorical parent shifts x by a constant for each category.
-Noise is normal, independent for each component with a fitted deviation, or empirical: a training row's
-residual drawn at random, whole rows, so that components keep their dependence.
+Noise is normal, independent for each component with a fitted deviation; or of any law, by a spline flow
+that no parent enters; or empirical: a training row's residual drawn at random. The last two take whole rows,
+so that components keep their dependence.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from math import log, pi, prod
-from typing import Any, Literal, final
+from typing import Any, Literal, cast, final
 
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
+from torch.distributions import Transform
 
 from graphs.errors import MechanismError, NotFittedError
 from graphs.variables import Categorical, Continuous, Variable
 from mechanisms.base import Abducted, Mechanism, Noise, Parents
+from mechanisms.columns import ConditionalColumns
 from mechanisms.conditioning import standardisation
 from mechanisms.linear_form import LinearForm
 from mechanisms.options import Hidden, TrainedSpec
@@ -30,21 +33,26 @@ from mechanisms.training import LEAST_TRAINED_ROWS, Training
 __all__ = ["Additive", "AdditiveMechanism"]
 
 
+_LAW_HIDDEN = (32, 32)
+"""Of spline noise: how one component's law depends on those before it."""
+
+
 class Additive(TrainedSpec, frozen=True):
     """A continuous node with additive noise. Its values may leave the variable's bounds: a flow's do not.
 
     Attributes:
         function: "linear", fitted in closed form, or "network". A root is a constant plus noise.
-        noise: "normal" with a fitted deviation for each component, or "empirical": the residuals of the
-            training rows (saved with the model; no density).
+        noise: "normal" with a fitted deviation for each component; "spline", of any law, by a flow fitted to
+            the residuals; or "empirical": the residuals of the training rows (saved with the model; no
+            density).
         hidden: widths of the network's hidden layers.
-        training: of the network.
+        training: of the network, and of spline noise.
     """
 
     kind: Literal["additive"] = "additive"
     training: Training | None = Training(epochs=100, batch_size=256, learning_rate=3e-3)
     function: Literal["linear", "network"] = "linear"
-    noise: Literal["normal", "empirical"] = "normal"
+    noise: Literal["normal", "spline", "empirical"] = "normal"
     hidden: Hidden = (64, 64)
 
     def make(self, variable: Variable, parents: Mapping[str, Variable]) -> AdditiveMechanism:
@@ -72,10 +80,14 @@ class AdditiveMechanism(Mechanism):
         super().__init__(spec, variable, parents)
         width = prod(variable.event_shape)
         linear = spec.function == "linear" or not parents
+        spline = spec.noise == "spline"
         self.function = (
-            LinearRegression(parents, width) if linear else NetworkRegression(parents, width, spec.hidden)
+            LinearRegression(parents, width)
+            if linear
+            else NetworkRegression(parents, width, spec.hidden, from_linear=spline)
         )
-        self.least_rows = 2 if linear else LEAST_TRAINED_ROWS
+        self.law = ConditionalColumns(width, 0, _LAW_HIDDEN, bins=8, bound=4.0) if spline else None
+        self.least_rows = 2 if linear and not spline else LEAST_TRAINED_ROWS
         if linear:
             self.chunk_rows = None
         self.register_buffer("scale", torch.ones(width, dtype=torch.float64))
@@ -88,11 +100,14 @@ class AdditiveMechanism(Mechanism):
 
     def sample_noise(self, n: int, *, generator: torch.Generator) -> Noise:
         """Residuals of ``n`` rows, on the generator's device."""
-        if self.spec.noise == "normal":
+        if self.spec.noise != "empirical":
             standard = torch.randn(
                 n, len(self.scale), generator=generator, dtype=torch.float64, device=generator.device
             )
-            return Noise(n, {"residual": self._event(standard.mul_(self._deviation().detach()))})
+            if self.law is not None:
+                with torch.no_grad():
+                    standard = cast(Tensor, self._law(n)(standard))
+            return Noise(n, {"residual": self._event(standard.mul(self._deviation().detach()))})
         if not len(self.residuals):
             raise NotFittedError("Empirical noise needs a fitted mechanism: it draws training residuals.")
         rows = torch.randint(len(self.residuals), (n,), generator=generator, device=generator.device)
@@ -107,8 +122,8 @@ class AdditiveMechanism(Mechanism):
         return Abducted(Noise(len(value), {"residual": self.function.add_to(value, parents, sign=-1)}))
 
     def distribution(self, parents: Parents, rows: int) -> dist.TorchDistribution | None:
-        """p(x | pa) as a Pyro distribution, batch shape (N,); None with empirical noise."""
-        if self.spec.noise == "empirical":
+        """p(x | pa) as a Pyro distribution, batch shape (N,); None with noise that is not normal."""
+        if self.spec.noise != "normal":
             return None
         shape = self.variable.event_shape
         mean = self.function.add_to(self.scale.new_zeros(rows, len(self.scale)), parents)
@@ -121,13 +136,21 @@ class AdditiveMechanism(Mechanism):
             return None
         deviation = self._deviation()
         standard = self._flat(self.function.add_to(value, parents, sign=-1)) / deviation
+        if self.law is not None:
+            law, z = self._law(len(value)), standard
+            standard = cast(Tensor, law.inv(z))
+            return (
+                standard.square().sum(-1).mul(-0.5)
+                - law.log_abs_det_jacobian(standard, z)
+                - (deviation.log() + 0.5 * log(2 * pi)).sum()
+            )
         return standard.square().sum(-1).mul(-0.5) - (deviation.log() + 0.5 * log(2 * pi)).sum()
 
     @torch.no_grad()
     def linear_form(self, unknown: Collection[str], known: Parents, rows: int) -> LinearForm | None:
         """Affine in every parent that is no category, with normal noise; a network in none."""
         categories = any(isinstance(self.parents[name], Categorical) for name in unknown)
-        if self.spec.noise == "empirical" or categories:
+        if self.spec.noise != "normal" or categories:
             return None
         weights = self.function.weights(unknown) if isinstance(self.function, LinearRegression) else {}
         if unknown and not weights:
@@ -138,8 +161,17 @@ class AdditiveMechanism(Mechanism):
         return LinearForm(weights, offset, torch.diag(self._deviation() ** 2)[None])
 
     def prepare(self, value: Tensor, parents: Parents) -> None:
-        """Standardise the network; keep the rows, whose residuals become the noise when it is fitted."""
+        """Standardise the network, start spline noise at least squares; keep the rows for empirical noise."""
         flat = self._flat(value)
+        if self.law is not None:
+            if isinstance(self.function, LinearRegression):
+                self.function.solve(flat, parents)
+            else:
+                self.function.prepare(flat, parents)
+            self._standardise(flat, self.function.add_to(flat, parents, sign=-1).detach())
+            standard = self.function.add_to(flat, parents, sign=-1).detach() / self.scale
+            self.law.prepare(flat.new_zeros(len(flat), 0), standard)
+            return
         if isinstance(self.function, NetworkRegression):
             self.function.prepare(flat, parents)
             self.scale.copy_(standardisation(flat)[1])
@@ -147,8 +179,8 @@ class AdditiveMechanism(Mechanism):
                 self._training_rows = (flat, dict(parents))
 
     def solve(self, value: Tensor, parents: Parents) -> bool:
-        """Least squares; False for a network."""
-        if isinstance(self.function, NetworkRegression):
+        """Least squares; False for a network, or spline noise."""
+        if isinstance(self.function, NetworkRegression) or self.law is not None:
             return False
         flat = self._flat(value)
         self.function.solve(flat, parents)
@@ -156,10 +188,24 @@ class AdditiveMechanism(Mechanism):
         if self.spec.noise == "empirical":
             self.residuals = residual
             return True
+        self._standardise(flat, residual)
+        return True
+
+    def _standardise(self, flat: Tensor, residual: Tensor) -> None:
+        """Take the noise's deviation from residuals, (N, width) as ``flat``."""
         # x that its parents determine leaves rounding errors alone; the deviation stays positive.
         size = flat.square().mean(0).sqrt().clamp(min=1e-280)
         self.scale.copy_(torch.maximum(residual.square().mean(0).sqrt(), 1e-12 * size))
-        return True
+
+    def finish(self, value: Tensor, parents: Parents) -> None:
+        """Least squares on all rows under spline noise, whose law is fitted already."""
+        if self.law is not None and isinstance(self.function, LinearRegression):
+            self.function.solve(self._flat(value), parents)
+
+    def _law(self, rows: int) -> Transform:
+        """From standard normals to residuals in deviations, (N, width) both."""
+        assert self.law is not None
+        return self.law.condition(self.scale.new_zeros(rows, 0))
 
     def loss(self, value: Tensor, parents: Parents, *, generator: torch.Generator) -> Tensor:
         """(N,) -log p(x | pa); with empirical noise, half the squared error in deviations of x."""

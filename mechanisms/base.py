@@ -131,6 +131,13 @@ class MechanismSpec(Declared, frozen=True):  # pyright: ignore[reportGeneralType
         with reproducible_initialisation():
             return self.make(variable, parents)
 
+    def candidates(self, parents: Mapping[str, Variable]) -> tuple[MechanismSpec, ...]:
+        """Specs of which fitting chooses one by held-out log-likelihood, the least flexible first.
+
+        Where there are some, the fitted node is of the chosen spec. Most specs stand for themselves: none.
+        """
+        return ()
+
     def why_unwritable(self) -> str | None:
         """Why no file can say these options, or None where one can."""
         return None
@@ -182,6 +189,7 @@ class Mechanism(nn.Module, ABC):
         self.register_buffer("fitted_flag", torch.tensor(spec.training is None))
         self.register_buffer("seen_range", None)
         self._known_fitted = False
+        self._known_interval: tuple[float, float] | None = None
 
     @abstractmethod
     def sample_noise(self, n: int, *, generator: torch.Generator) -> Noise:
@@ -211,6 +219,9 @@ class Mechanism(nn.Module, ABC):
         Called, after ``prepare``, for a part of the rows (to measure the fit on the others) and then for all.
         """
         return False
+
+    def finish(self, value: Tensor, parents: Parents) -> None:
+        """See all rows of a node of numbers or categories once more, after training, held-out ones too."""
 
     def loss(self, value: Tensor, parents: Parents, *, generator: torch.Generator) -> Tensor:
         """(N,) what the fitting loop minimises; the default is -log p(x | pa)."""
@@ -292,6 +303,16 @@ class Mechanism(nn.Module, ABC):
         return self._known_fitted
 
     @property
+    def seen_interval(self) -> tuple[float, float] | None:
+        """``seen_range`` of a single number as floats, else None."""
+        if self._known_interval is None:  # remembered, as ``fitted`` is
+            seen = self.seen_range
+            if seen is not None and seen.is_floating_point() and seen.ndim == 1:
+                low, high = seen.tolist()
+                self._known_interval = low, high
+        return self._known_interval
+
+    @property
     def device(self) -> torch.device:
         """Where its tensors are."""
         flag = self._buffers["fitted_flag"]
@@ -308,6 +329,7 @@ class Mechanism(nn.Module, ABC):
 
     def record_range(self, value: Tensor) -> None:
         """Called by the fitting loop with all rows, (N, *event): remember where they lie."""
+        self._known_interval = None
         if isinstance(self.variable, Categorical):
             self.seen_range = torch.bincount(value, minlength=self.variable.size) > 0
         elif self.variable.type in ("continuous", "integer"):
@@ -316,7 +338,7 @@ class Mechanism(nn.Module, ABC):
     def _load_from_state_dict(
         self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
-        self._known_fitted = False
+        self._known_fitted, self._known_interval = False, None
         # A buffer is loaded where there is one, and a mechanism that was never fitted has no range.
         saved = state_dict.get(f"{prefix}seen_range")
         self.seen_range = None if saved is None else torch.empty_like(saved, device=self.fitted_flag.device)

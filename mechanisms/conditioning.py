@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from graphs.errors import DomainError, MechanismError
 from graphs.variables import Categorical, Continuous, Integer, Variable
 
-__all__ = ["FARTHEST", "Conditioning", "standardisation"]
+__all__ = ["Conditioning", "standardisation"]
 
-FARTHEST = 1e6
+_FARTHEST = 1e6
 """Standard deviations from the mean beyond which a value of a parent of a float32 network is refused."""
 
 
@@ -116,15 +116,15 @@ class Conditioning(nn.Module):
 
     def _refuse_far(self, context: Tensor, parents: Mapping[str, Tensor]) -> None:
         """Refuse values at which a float32 network is left with NaN or noise."""
-        if not context.numel() or bool(context.abs().amax() <= FARTHEST):
+        if not context.numel() or bool(context.abs().amax() <= _FARTHEST):
             return
-        far = ~(context.abs() <= FARTHEST)
+        far = ~(context.abs() <= _FARTHEST)
         row, column = far.nonzero()[0].tolist()
         name = next(name for name, part in self.slices.items() if part.start <= column < part.stop)
         value = parents[name][row].reshape(-1)[column - self.slices[name].start].item()
         raise DomainError(
             f"Parent {name!r}: row {row} is {value:g}, which is {context[row, column].abs().item():.1g} "
-            f"standard deviations from the mean in fitting; expected at most {FARTHEST:.0e}. Check its unit."
+            f"standard deviations from the mean in fitting; expected at most {_FARTHEST:.0e}. Check its unit."
         )
 
     def _columns_of(self, name: str, parents: Mapping[str, Tensor]) -> Tensor:

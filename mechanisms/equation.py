@@ -209,9 +209,15 @@ class EquationMechanism(Mechanism):
         Raises:
             EvidenceError: no noise gives a row's value; the message names the row and the value.
         """
-        if self.restricts:
-            x = value.double()
-            self._refuse_unexplained(x, parents, self._explained(x, parents, None)[1])
+        if not self.restricts:
+            return
+        x = value.double()
+        fits: list[Tensor] = []
+        for rows in torch.arange(len(x), device=x.device).split(self.chunk_rows or max(1, len(x))):
+            some = {name: parents[name][rows] for name in self.parents}
+            fits.append(self._explained(x[rows], some, None)[1].expand(len(rows)))
+        if fits:
+            self._refuse_unexplained(x, parents, torch.cat(fits))
 
     def atomic(self, value: Tensor, parents: Parents) -> Tensor | None:
         """Of a real number: rows where it depends on no noise, or on noise of whole numbers alone."""
@@ -234,8 +240,7 @@ class EquationMechanism(Mechanism):
             return self._change_of_variables(self.inversion, x, parents)
         if self.laws or isinstance(self.variable, Continuous):
             return None
-        distance, _ = self._misfit(x, parents, {})
-        return torch.where(distance < torch.inf, 0.0, -torch.inf).double()
+        return torch.where(self._fits(x, parents, {}), 0.0, -torch.inf).double()
 
     def distribution(self, parents: Parents, rows: int) -> dist.TorchDistribution | None:
         """p(x | pa) as a Pyro distribution, batch shape (N,): for one noise on all numbers, affine in it."""
@@ -264,23 +269,24 @@ class EquationMechanism(Mechanism):
         ((name, law),) = self.laws.items()
         return not law.discrete and law.range == Range() and self.expression.affine(name) is not None
 
-    def _misfit(self, x: Tensor, parents: Parents, noise: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """How far what the noise gives is from x, inf where beyond the tolerance, and its least scale.
-
-        Both (N,), or (N, 1) and noise (K,), which is finite.
-        """
+    def _fits(self, x: Tensor, parents: Parents, noise: Mapping[str, Tensor]) -> Tensor:
+        """Whether the noise gives x, within the tolerance; all (N,)."""
         values = {**parents, **noise}
         found = self.function(values)
-        distance, size = (found - x).abs(), found.abs()
-        if isinstance(self.variable, Integer):
-            within = distance <= _slack(x)
-        else:
-            within = distance <= self.spec.tolerance * size
-            if not bool(within.all()):  # the scale is at least the size, and takes longer to compute
-                scales = {name: torch.tensor(law.scale, device=x.device) for name, law in self.laws.items()}
-                size = self.scale(values, scales).to(x.device)
-                within = within | (distance <= self.spec.tolerance * size)
-        return torch.where(within, distance, torch.inf), size
+        distance = (found - x).abs()
+        if not isinstance(self.variable, Continuous):
+            return distance <= _slack(x)
+        within = distance <= self.spec.tolerance * found.abs()
+        if not bool(within.all()):  # the scale is at least the size, and takes longer to compute
+            within = within | (distance <= self.spec.tolerance * self._scale(values))
+        return within
+
+    def _scale(self, values: Mapping[str, Tensor]) -> Tensor:
+        """Of the equation's value, (N,)."""
+        device = self.fitted_flag.device
+        return self.scale(values, {name: torch.tensor(law.scale) for name, law in self.laws.items()}).to(
+            device
+        )
 
     def _log_probabilities(self, combinations: Combinations, x: Tensor, parents: Parents) -> Tensor:
         """(N, K) log probability of each combination of noises, -inf where it does not give x.
@@ -290,10 +296,15 @@ class EquationMechanism(Mechanism):
         columns = {name: parents[name][:, None] for name in self.parents}
 
         def fits(noise: Mapping[str, Tensor]) -> Tensor:
-            distance, size = self._misfit(x[:, None], columns, noise)
-            distance = distance.expand(len(x), len(combinations))
-            nearest = distance.amin(1, keepdim=True)
-            return (distance < torch.inf) & (distance <= nearest + _ROUNDING * size)
+            found = self.function({**columns, **noise})
+            distance = (found - x[:, None]).abs_().expand(len(x), len(combinations))
+            nearest, which = distance.min(1)
+            if bool(nearest.isnan().any()):
+                nearest, which = distance.nan_to_num(torch.inf).min(1)
+            leaves = combinations.chosen(which)
+            rounding = _ROUNDING * self._scale({**parents, **leaves})
+            close = distance <= (nearest + rounding.nan_to_num(0.0))[:, None]
+            return close & self._fits(x, parents, leaves)[:, None]
 
         return combinations.log_probabilities(fits, x.device)
 
@@ -315,7 +326,7 @@ class EquationMechanism(Mechanism):
                 prior = self.sample_noise(len(x), generator=generator)
             leaves, fits, _ = self._solve(self.inversion, x, parents, prior)
             return leaves, fits
-        return {}, self._misfit(x, parents, {})[0] < torch.inf
+        return {}, self._fits(x, parents, {})
 
     def _solve(
         self, inversion: Inversion, x: Tensor, parents: Parents, prior: Noise | None = None
@@ -329,8 +340,7 @@ class EquationMechanism(Mechanism):
         if inversion.free is not None:
             free = inversion.free(parents).to(u.device).expand(len(x))
             u = torch.where(free, law.nearest(torch.zeros_like(u)) if prior is None else prior[name], u)
-        distance, _ = self._misfit(x, parents, {name: u})
-        return {name: u}, (distance < torch.inf) & u.isfinite(), free
+        return {name: u}, self._fits(x, parents, {name: u}) & u.isfinite(), free
 
     def _change_of_variables(self, inversion: Inversion, x: Tensor, parents: Parents) -> Tensor:
         """(N,) log p(u) - log |df/du|; 0 where the noise does not matter."""

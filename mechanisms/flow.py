@@ -167,11 +167,11 @@ class FlowMechanism(Mechanism):
     def unfittable(self, value: Tensor, parents: Parents) -> tuple[Tensor, str] | None:
         """Rows on a bound, or off the grid."""
         flat = self._flat(value)
-        wrong = (self.bounds.outside(flat) if self.grid is None else self.grid.off(flat)).any(1)
+        if self.grid is None:
+            return self.bounds.unfittable(flat)
+        wrong = self.grid.off(flat).any(1)
         if not bool(wrong.any()):
             return None
-        if self.grid is None:
-            return wrong, self.bounds.advice(flat)
         told = f"{int(wrong.sum()):,} of {len(wrong):,} rows are off the grid {self.grid.start:g} + k * "
         return wrong, told + f"{self.grid.step:g} that dequantize declares. Round them, or change dequantize."
 

@@ -32,7 +32,7 @@ from mechanisms.distinct_rows import distinct_rows
 from mechanisms.lent_random_state import lent_random_state
 from mechanisms.program_chains import run_chains
 from mechanisms.program_guide import fit_guide
-from mechanisms.program_importance import ImportanceSampler, Reservoir
+from mechanisms.program_importance import ImportanceSampler
 from mechanisms.program_inference import NUTS, SVI, Importance, Inference
 from mechanisms.program_latents import Latents
 from mechanisms.program_names import load_program, program_name
@@ -107,10 +107,10 @@ class ProgramMechanism(Mechanism):
         self.program = load_program(spec.program) if isinstance(spec.program, str) else spec.program
         self.plan: Plan = plan_program(self.program, variable, parents)
         self.solver = ProgramSolver(self.program, self.plan, variable, self.parents)
+        self.deterministic = self.plan.determined
         if self.plan.how == "none":
             self.abduction = "none"
             return
-        self.deterministic = self.plan.determined
         self.restricts = not self.plan.surjective
         self.abduction = "exact" if self.deterministic else "posterior"
         # With one site, which is solved for or does not matter, every draw is from the posterior.
@@ -159,11 +159,11 @@ class ProgramMechanism(Mechanism):
         inference = self.spec.inference
         if not self.single and not isinstance(inference, Importance):
             return self._infer(inference, value, parents, generator)
-        found = self._sampler(generator).run(value, parents)
-        self._refuse_unexplained(value, found)
-        noise = Noise(len(value), found.leaves)
         if self.single:
-            return Abducted(noise)
+            return Abducted(Noise(len(value), self._solved(value, parents, generator)))
+        found = self._sampler(generator).run(value, parents)
+        self._refuse_unexplained(value, found.explained, int(found.draws.amax()))
+        noise = Noise(len(value), found.leaves)
         return Abducted(noise, found.log_weight, {"effective_sample_size": found.effective})
 
     def check(self, value: Tensor, parents: Parents) -> None:
@@ -175,7 +175,11 @@ class ProgramMechanism(Mechanism):
         """
         if self.restricts and self.plan.how != "none":
             generator = torch.Generator(value.device).manual_seed(0)
-            self._refuse_unexplained(value, self._sampler(generator).run(value, parents, target=0.0))
+            if self.single:
+                self._solved(value, parents, generator)
+            else:
+                found = self._sampler(generator, most=64).run(value, parents, target=0.0)
+                self._refuse_unexplained(value, found.explained, int(found.draws.amax()))
 
     def atomic(self, value: Tensor, parents: Parents) -> Tensor | None:
         """Of real numbers: rows that some of the draws of ``log_prob`` give whatever the last site is."""
@@ -187,11 +191,13 @@ class ProgramMechanism(Mechanism):
             return None
         return torch.cat([atomic for _, atomic in self._weights(value, parents)])
 
-    def _sampler(self, generator: torch.Generator) -> ImportanceSampler:
+    def _sampler(self, generator: torch.Generator, most: int = 2**17) -> ImportanceSampler:
+        """Of prior draws, ``particles`` or at most some at first."""
+
         def prior(rows: int) -> Noise:
             return self.sample_noise(rows, generator=generator)
 
-        return ImportanceSampler(self.solver, prior, self.particles, generator)
+        return ImportanceSampler(self.solver, prior, min(self.particles, most), generator)
 
     def _infer(
         self, inference: SVI | NUTS, value: Tensor, parents: Parents, generator: torch.Generator
@@ -201,6 +207,8 @@ class ProgramMechanism(Mechanism):
         pilot = self.sample_noise(_PILOTS * len(first), generator=generator)
         some = {name: parents[name][first] for name in self.parents}
         posterior = self.solver.posterior(value[first], some, pilot)
+        if bool(posterior.atomic.any()):
+            raise CannotAbductError(_atom(int(first[posterior.atomic][0]), self.plan.last))
         explained = (posterior.pilot_weights > -torch.inf).any(0)
         if not bool(explained.all()):
             row = int(first[~explained][0])
@@ -253,19 +261,30 @@ class ProgramMechanism(Mechanism):
             some = {name: parent[part] for name, parent in parents.items()}
             yield self.solver.weigh(value[part], some, draws.rows(every)).dominated(len(part))
 
-    def _refuse_unexplained(self, value: Tensor, found: Reservoir) -> None:
-        """Refuse a row that no draw explains."""
-        if bool(found.explained.all()):
+    def _solved(self, value: Tensor, parents: Parents, generator: torch.Generator) -> dict[str, Tensor]:
+        """Noise of the one site, which gives the value."""
+        weighed = self.solver.weigh(value, parents, self.sample_noise(len(value), generator=generator))
+        self._refuse_unexplained(value, weighed.log_weight > -torch.inf, 1)
+        return weighed.leaves
+
+    def _refuse_unexplained(self, value: Tensor, explained: Tensor, draws: int) -> None:
+        """Refuse a row that no draw explains, out of so many."""
+        if bool(explained.all()):
             return
-        row = int((~found.explained).nonzero()[0])
+        row = int((~explained).nonzero()[0])
         if self.single:
             x = value[row].tolist() if value[row].numel() <= 8 else "the observed image"
             raise EvidenceError(
                 f"Row {row}: the program gives {x} for no noise, given the parents. Correct the evidence."
             )
-        raise EvidenceError(
-            _unexplained(row, value[row], int(found.draws[row]), "widen the laws of the sites")
-        )
+        raise EvidenceError(_unexplained(row, value[row], draws, "widen the laws of the sites"))
+
+
+def _atom(row: int, last: str) -> str:
+    return (
+        f"Row {row}: in the program, some noise gives the value whatever its last site {last!r} is, so it "
+        "has a probability. Gradients do not find it: use inference: {kind: importance}."
+    )
 
 
 def _unexplained(row: int, value: Tensor, draws: int, remedy: str) -> str:

@@ -11,12 +11,13 @@ sample size (Kong 1992) is below the target then get more:
     any other          four times as many prior draws, up to 2**17
 
 The log mean weight estimates log p(x | pa) either way. A part of the posterior that no draw came near is
-missed, and the effective sample size does not tell.
+missed, and the effective sample size does not tell; so is a probability that comes from fewer than about one
+draw in K.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pyro
 import torch
@@ -49,6 +50,7 @@ class Reservoir:
     Attributes:
         leaves: (N, *event) by site.
         atomic: (N,) whether only draws count whose weight is a probability.
+        gated: (N,) whether the last site did not matter in some draw.
     """
 
     def __init__(self, rows: int, generator: torch.Generator) -> None:
@@ -57,7 +59,7 @@ class Reservoir:
             (3, rows), -torch.inf, dtype=torch.float64, device=generator.device
         )
         self.draws = torch.zeros_like(self.total)
-        self.atomic = torch.zeros_like(self.total, dtype=torch.bool)
+        self.atomic, self.gated = torch.zeros((2, rows), dtype=torch.bool, device=generator.device)
         self.leaves: dict[str, Tensor] = {}
 
     @property
@@ -78,11 +80,10 @@ class Reservoir:
     def offer(self, rows: Tensor, weighed: Weighed) -> None:
         """K draws for each of some rows, whose numbers are (n,)."""
         weights, atomic = weighed.dominated(len(rows))
-        new = atomic & ~self.atomic[rows]
-        for figure in (self.total, self.squares, self.best):  # densities are nothing beside a probability
-            figure[rows[new]] = -torch.inf
+        if weighed.atoms is not None:
+            self.gated[rows] |= weighed.atoms.reshape(-1, len(rows)).any(0)
         weights = torch.where(self.atomic[rows] & ~atomic, -torch.inf, weights)
-        self.atomic[rows] |= atomic
+        self.forget_densities(rows[atomic & ~self.atomic[rows]])
         self.total[rows] = torch.logaddexp(self.total[rows], weights.logsumexp(0))
         self.squares[rows] = torch.logaddexp(self.squares[rows], (2 * weights).logsumexp(0))
         self.draws[rows] += len(weights)
@@ -94,6 +95,12 @@ class Reservoir:
         chosen = which * len(rows) + torch.arange(len(rows), device=rows.device)
         for name, leaf in weighed.leaves.items():
             self._store(name, leaf[chosen], rows, better)
+
+    def forget_densities(self, rows: Tensor) -> None:
+        """Let only probabilities count in some rows, which had none so far."""
+        for figure in (self.total, self.squares, self.best):
+            figure[rows] = -torch.inf
+        self.atomic[rows] = True
 
     def take(self, rows: Tensor, other: Reservoir) -> None:
         """Another's draws for some rows, (n,), in place of these, where they are the more effective."""
@@ -142,11 +149,12 @@ class ImportanceSampler:
                 return found
         short = rows[found.effective < target]
         if len(short) and self._has_gradients(value, parents):
-            densities = short[~found.atomic[short]]
-            for part in densities.split(max(1, _TOGETHER // self._proposals)):
+            for part in _parts(short[~found.gated[short]], self._proposals):
                 some = {name: parents[name][part] for name in self.solver.parents}
-                found.take(part, self._adapted(value[part], some, target))
-            short = short[found.atomic[short]]
+                adapted = self._adapted(value[part], some, target)
+                found.take(part, adapted)
+                found.forget_densities(part[adapted.atomic])
+            short = short[found.gated[short] | found.atomic[short]]
         self._draw_until(found, short, value, parents, target)
         return found
 
@@ -157,7 +165,7 @@ class ImportanceSampler:
 
     def _draw(self, found: Reservoir, rows: Tensor, value: Tensor, parents: Parents, draws: int) -> None:
         """Some prior draws for each of some rows."""
-        for part in rows.split(max(1, _TOGETHER // draws)):
+        for part in _parts(rows, draws):
             some = {name: parents[name][part] for name in self.solver.parents}
             found.offer(part, self.solver.weigh(value[part], some, self.prior(draws * len(part))))
 
@@ -192,6 +200,9 @@ class ImportanceSampler:
         posterior = self.solver.posterior(value, parents, self.prior(self._proposals * len(value)))
         z, weights = posterior.pilot, posterior.pilot_weights
         for _ in range(_ROUNDS):
+            # Rows with a probability, or without any weight, are left to prior draws.
+            best.atomic[rows[posterior.atomic]] = True
+            weights = torch.where(posterior.atomic | ~z.isfinite().all(-1), -torch.inf, weights)
             alive = (weights > -torch.inf).any(0)
             rows, z, weights = rows[alive], z[:, alive], weights[:, alive]
             if not len(rows):
@@ -207,9 +218,14 @@ class ImportanceSampler:
             found = Reservoir(len(rows), self.generator)
             found.offer(torch.arange(len(rows), device=rows.device), Weighed(leaves, weights.flatten()))
             best.take(rows, found)
-            short = found.effective < target
-            rows, z, weights = rows[short], z[:, short], weights[:, short]
+            done = (found.effective >= target) & ~posterior.atomic
+            weights = torch.where(done, -torch.inf, weights)
         return best
+
+
+def _parts(rows: Tensor, draws: int) -> Iterator[Tensor]:
+    """Some rows at a time, so few that their draws can be weighed together."""
+    return (part for part in rows.split(max(1, _TOGETHER // draws)) if len(part))
 
 
 def _fitted(z: Tensor, weights: Tensor, unit: Tensor) -> Guide:
@@ -221,9 +237,10 @@ def _fitted(z: Tensor, weights: Tensor, unit: Tensor) -> Guide:
         unit: (n, D) deviations of the prior.
     """
     draws, _, width = z.shape
+    z = torch.where(weights[..., None] > -torch.inf, z, 0.0)
     wanted = min(draws / 4, max(50.0, 10.0 * (width + 1)))
-    low, high = torch.full_like(weights[0], -14.0), torch.zeros_like(weights[0])  # logs of the power
-    for _ in range(20):
+    low, high = torch.full_like(weights[0], -40.0), torch.zeros_like(weights[0])  # logs of the power
+    for _ in range(25):
         middle = (low + high) / 2
         enough = 1 / (middle.exp() * weights).softmax(0).square().sum(0) >= wanted
         low, high = torch.where(enough, middle, low), torch.where(enough, high, middle)

@@ -18,9 +18,9 @@ class _Options(Declared, frozen=True):  # pyright: ignore[reportGeneralTypeIssue
 
 
 class Importance(_Options, frozen=True):
-    """Prior draws, weighted: for any program, and enough where evidence says little beyond the prior.
+    """Prior draws, weighted, and more draws where these say little: for any program.
 
-    The option ``particles`` of the mechanism says how many.
+    The option ``particles`` of the mechanism says how many come first.
     """
 
     kind: Literal["importance"] = "importance"

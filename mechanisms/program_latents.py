@@ -95,13 +95,15 @@ class ProgramPosterior:
         latents: the layout of z.
         explain: the program's answer to noise.
         pilot: (P, N, D) prior draws of z.
-        pilot_weights: (P, N) their log importance weights; some is finite in every row.
+        pilot_weights: (P, N) their log importance weights.
+        atomic: (N,) whether these weights are probabilities, beside which the density of z is nothing.
     """
 
     latents: Latents
     explain: Explain
     pilot: Tensor
     pilot_weights: Tensor
+    atomic: Tensor
 
     @property
     def rows(self) -> int:

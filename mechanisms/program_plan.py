@@ -155,8 +155,7 @@ def _gated(program: Callable[..., Any], variable: Variable, parents: Mapping[str
 
     Where the program fails on some of them, categories alone are tried, and numbers at one placeholder.
     """
-    probes = probe_parents(parents)
-    rows = len(next(iter(probes.values()))) if probes else 64
+    rows, probes = probe_parents(parents)
     common = {
         name: probes[name] if isinstance(each, Categorical) else placeholders({name: each}, rows, _CPU)[name]
         for name, each in parents.items()

@@ -20,15 +20,15 @@ __all__ = ["probe_parents"]
 
 _COMBINATIONS = 256
 _ROWS = 512
-_NUMBERS = 2**20
+_NUMBERS = 2**17
 """Most numbers in all rows of one parent: fewer rows of large images."""
 
 # Beyond 20 the exponential functions of programs begin to vanish beside their other terms.
 _SIZES = (1e-3, 0.1, 0.5, 1.0, 2.5, 7.0, 20.0)
 
 
-def probe_parents(variables: Mapping[str, Variable]) -> dict[str, Tensor]:
-    """Values of the parents in the form a program gets them, (R, *event) by name."""
+def probe_parents(variables: Mapping[str, Variable]) -> tuple[int, dict[str, Tensor]]:
+    """R, and values of the parents in the form a program gets them, (R, *event) by name."""
     generator = torch.Generator().manual_seed(0)
     few = {name: values for name, each in variables.items() if (values := _few(each))}
     combinations = _combinations(list(few.values()), generator)
@@ -48,7 +48,7 @@ def probe_parents(variables: Mapping[str, Variable]) -> dict[str, Tensor]:
             shape = (rows, *variable.event_shape)
             result[name] = points[torch.randint(len(points), shape, generator=generator)]
         result[name] = result[name].to(getattr(torch, variable.dtype))
-    return result
+    return rows, result
 
 
 def _few(variable: Variable) -> list[float]:

@@ -67,12 +67,6 @@ class ProgramSolver:
             latents = Latents(self.run(parents, one))
             weighed = self.weigh(value, parents, pilot)
         weights, atomic = weighed.dominated(rows)
-        if bool(atomic.any()):
-            raise CannotAbductError(
-                f"Row {int(atomic.nonzero()[0])}: in the program, some noise gives the value whatever its "
-                f"last site {last!r} is, so the value has a probability. Gradients do not find it: use "
-                "inference: {kind: importance}."
-            )
 
         def explain(leaves: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Tensor, Tensor]:
             n = len(next(iter(leaves.values())))
@@ -80,7 +74,7 @@ class ProgramSolver:
             noise = {name: leaves.get(name, one[name]) for name in one}
             return self.explain(value, parents, Noise(n, {**noise, last: _repeat(one[last], n // rows)}))
 
-        return ProgramPosterior(latents, explain, latents.vector(pilot, rows), weights)
+        return ProgramPosterior(latents, explain, latents.vector(pilot, rows), weights, atomic)
 
     def explain(
         self, value: Tensor, parents: Parents, noise: Noise
@@ -107,7 +101,7 @@ class ProgramSolver:
         Raises:
             CannotAbductError: in some row the value is not affine in the last site.
         """
-        rows, times, seen = len(value), noise.n // len(value), run is not None
+        rows, times, seen = len(value), noise.n // max(1, len(value)), run is not None
         value, parents = _repeat(value, times), {name: _repeat(each, times) for name, each in parents.items()}
         run = run or self.run(parents, noise)
         if self.plan.how == "match":

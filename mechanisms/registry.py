@@ -27,6 +27,7 @@ GROUP = "causalgen.mechanisms"
 
 _BUILT_IN = {
     "additive": "mechanisms.additive:Additive",
+    "auto": "mechanisms.auto:Auto",
     "categorical": "mechanisms.categorical:Categorical",
     "constant": "mechanisms.constant:Constant",
     "diffusion": "mechanisms.diffusion.mechanism:Diffusion",
@@ -87,12 +88,17 @@ def parse_mechanism(options: Mapping[str, Any]) -> MechanismSpec:
 
 
 def default_mechanism(variable: Variable) -> MechanismSpec:
-    """The mechanism of a node that names none: categorical, flow (numbers) or diffusion (image)."""
-    if isinstance(variable, Categorical):
-        return mechanism_spec("categorical")()  # type: ignore[call-arg]
-    if not isinstance(variable, Continuous | Integer | Image):
+    """The mechanism of a node that names none, by its variable.
+
+    "categorical", "auto" (continuous), "flow" (integer) or "diffusion" (image).
+
+    Raises:
+        MechanismError: not a variable.
+    """
+    defaults = {Categorical: "categorical", Continuous: "auto", Integer: "flow", Image: "diffusion"}
+    kind = next((kind for kind_of, kind in defaults.items() if isinstance(variable, kind_of)), None)
+    if kind is None:
         raise MechanismError(f"A mechanism is of a variable, such as cg.Continuous(); got {variable!r}.")
-    kind = "flow" if isinstance(variable, Continuous | Integer) else "diffusion"
     return mechanism_spec(kind)()  # type: ignore[call-arg]
 
 

@@ -129,13 +129,16 @@ class LinearRegression(nn.Module):
 
 
 class NetworkRegression(nn.Module):
-    """A dense network of the standardised parents, in deviations of x."""
+    """A dense network of the standardised parents, in deviations of x; ``from_linear``: of its residual."""
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, parents: Mapping[str, Variable], width: int, hidden: Sequence[int]) -> None:
+    def __init__(
+        self, parents: Mapping[str, Variable], width: int, hidden: Sequence[int], *, from_linear: bool = False
+    ) -> None:
         super().__init__()
+        self.linear = LinearRegression(parents, width) if from_linear else None
         self.conditioning = Conditioning(parents)
         self.network = DenseNetwork(self.conditioning.width, hidden, torch.zeros(width))
         self.register_buffer("mean", torch.zeros(width, dtype=torch.float64))
@@ -144,10 +147,15 @@ class NetworkRegression(nn.Module):
     def prepare(self, value: Tensor, parents: Parents) -> None:
         """Take means and deviations from the training rows, ``value`` (N, width)."""
         self.conditioning.prepare(parents)
+        if self.linear is not None:
+            self.linear.solve(value, parents)
+            value = self.linear.add_to(value, parents, sign=-1)
         for buffer, figure in zip((self.mean, self.std), standardisation(value), strict=True):
             buffer.copy_(figure)
 
     def add_to(self, start: Tensor, parents: Parents, sign: int = 1) -> Tensor:
         """``start + sign * f(parents)``: (N, *event) -> (N, *event)."""
+        if self.linear is not None:
+            start = self.linear.add_to(start, parents, sign)
         mean = self.network(self.conditioning(parents)) * self.std + self.mean
         return torch.add(start, mean.reshape(start.shape), alpha=sign)

@@ -89,9 +89,13 @@ class Support(nn.Module):
             outside |= value >= self.upper
         return outside
 
-    def advice(self, value: Tensor) -> str:
-        """What to do about rows, (N, width), of which some are on a bound."""
-        count, rows = int(self.outside(value).any(1).sum()), len(value)
+    def unfittable(self, value: Tensor) -> tuple[Tensor, str] | None:
+        """Rows on a bound, (N,) bool, and what to do about them; None where all, (N, width), are inside."""
+        wrong = self.outside(value).any(1)
+        return (wrong, self._advice(value, wrong)) if bool(wrong.any()) else None
+
+    def _advice(self, value: Tensor, wrong: Tensor) -> str:
+        count, rows = int(wrong.sum()), len(value)
         told = f"{count:,} of {rows:,} rows {'is' if count == 1 else 'are'} on a bound ({self._bounds()})"
         if count > max(1, _ATOM * rows):
             return (

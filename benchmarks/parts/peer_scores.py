@@ -102,7 +102,7 @@ class Setting:
         pool = Pool(held_rows(table, variables, real), np.searchsorted(real, chosen))
         picture = self.scm.variables[self.node]
         assert isinstance(picture, cg.Image)
-        judging = find_judging(picture, self.causes, self.judges)
+        judging = find_judging(picture, self.causes, self.judges, "strokes")
         return ImageScores(self.node, picture, self.causes, self.columns, pool, judging, self.seed)
 
 

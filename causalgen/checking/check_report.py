@@ -59,7 +59,7 @@ class CheckReport:
     Attributes:
         rows: rows looked at.
         seed: gives the same report again.
-        level: false discovery rate of the tests of independence.
+        level: false discovery rate of all tests: how often, at most, a true model has a problem reported.
         fits: how well each node's mechanism fits.
         independences: every test made.
         skipped: nodes whose noise was not tested, and why.

@@ -8,7 +8,8 @@
 
 Where abduction draws noise, as for categories, it is independent of them all the same if the model is right.
 A wrong form leaves parents in the noise, and with them whatever is related to them: mend "noise" first.
-Tests are by permutation, pair by pair, and judged together.
+All tests, of fit and of independence, are judged together by their false discovery rate (Benjamini, Hochberg
+1995): of a true model, a share of at most ``level`` of the checks reports any problem.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ def check_model(
         variables: by node.
         table: rows of every node, at least 20; at most 1,000 are looked at, drawn by the seed.
         seed: of that draw, of noise and of permutations.
-        level: false discovery rate of the tests of independence together.
+        level: false discovery rate of all tests together.
 
     Raises:
         DataError: fewer than 20 rows.
@@ -80,9 +81,27 @@ def check_model(
             raise NotFittedError(f"Node {node!r} has not been fitted: nothing to check. Call scm.fit(data).")
     check = _Check(world, variables, table, seed)
     found = list(check.independences(level))
-    adjusted = adjusted_p_values([test.p_value for test in found])
-    tests = [replace(test, adjusted=q, holds=q > level) for test, q in zip(found, adjusted, strict=True)]
-    return CheckReport(check.rows, seed, level, check.fits, tuple(tests), check.skipped, check.untested)
+    measured = [node for node, fit in check.fits.items() if fit.measure != "none"]
+    p_values = [check.fits[node].p_value for node in measured] + [test.p_value for test in found]
+    adjusted = adjusted_p_values(p_values)
+    fits = check.fits | {
+        node: _judged(check.fits[node], q, level)
+        for node, q in zip(measured, adjusted[: len(measured)], strict=True)
+    }
+    tests = [
+        replace(test, adjusted=q, holds=q > level)
+        for test, q in zip(found, adjusted[len(measured) :], strict=True)
+    ]
+    return CheckReport(check.rows, seed, level, fits, tuple(tests), check.skipped, check.untested)
+
+
+def _judged(fit: Goodness, adjusted: float, level: float) -> Goodness:
+    """A fit with its verdict; what would have gone wrong is noted where it did."""
+    if not fit.holds:
+        return fit
+    if adjusted <= level:
+        return replace(fit, holds=False)
+    return fit if fit.baseline is None else replace(fit, note="")
 
 
 @dataclass(frozen=True)
@@ -158,7 +177,7 @@ class _Check:
             found = abduct(self.world, values, (node,), samples=1, seed=self.seed)[node]
         except CausalgenError as error:
             self.skipped[node] = "no noise explains the rows"
-            self.fits[node] = replace(self.fits[node], holds=False, note=str(error))
+            self.fits[node] = replace(self.fits[node], p_value=0.0, holds=False, note=str(error))
             return None
         if found.log_weight is not None:
             self.skipped[node] = "its noise is known only as weighted draws"

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from causalgen.data.csv_table import TRUTH
-from graphs.errors import InterventionError, UnknownNameError
+from graphs.errors import DomainError, InterventionError, UnknownNameError
 from graphs.variables import Categorical, Image, Variable
 
 __all__ = ["parse_assignments"]
@@ -78,8 +78,7 @@ def _value(text: str, variable: Variable, where: str, expressions: bool) -> Any:
         if isinstance(variable, Image):
             raise ValueError
         if isinstance(variable, Categorical) and variable.labels is not None:
-            variable.encode(text, where=where)  # a DomainError is a ValueError
-            return text
+            return _label(text, variable, where)
         if variable.event_shape and text.startswith("["):
             return [_number(each.strip()) for each in text.removeprefix("[").removesuffix("]").split(",")]
         if isinstance(variable, Categorical) and variable.size == 2 and text in TRUTH:
@@ -95,6 +94,23 @@ def _value(text: str, variable: Variable, where: str, expressions: bool) -> Any:
         raise InterventionError(
             f"{where}: {text!r} is no value of a variable that is {variable.describe()}."
         ) from error
+
+
+def _label(text: str, variable: Categorical, where: str) -> str | int | float:
+    """A text that is a label; one that is none may still be the number that is, as in a table.
+
+    Raises:
+        ValueError: neither.
+    """
+    try:
+        variable.encode(text, where=where)
+        return text
+    except DomainError:
+        if not any(isinstance(label, int) for label in variable.labels or ()):
+            raise
+    number = _number(text)
+    variable.encode(number, where=where)
+    return number
 
 
 def _number(text: str) -> int | float:

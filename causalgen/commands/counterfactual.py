@@ -33,6 +33,7 @@ from graphs.errors import InterventionError
 __all__ = ["run_counterfactual"]
 
 _PICTURE_ROWS = 10
+_HOW = {"inferred": "inferred", "prior": "drawn from its prior"}
 
 
 def run_counterfactual(
@@ -75,21 +76,18 @@ def run_counterfactual(
 
 def _inferred(world: Counterfactual) -> Iterator[str]:
     """What the evidence lacks, in how many rows, and what was drawn in its place."""
-    texts = inferred_texts(world)
+    texts, sources = inferred_texts(world), world.sources
     for node in world.inferred:
-        sources = world.sources[node]
-        lacking = sources != "observed"
+        lacking = sources[node] != "observed"
         where = "" if lacking.all() else f" in {lacking.sum()} of {world.rows} rows"
         shown = [
             f"{name} = {', '.join(cell for cell, gap in zip(cells, lacking, strict=False) if gap)}"
-            for name, cells in texts.items()
-            if name == node or (name.startswith(f"{node}_") and world.variables[node].event_shape)
+            for name, cells in texts.get(node, {}).items()
+            if lacking[: len(cells)].any()
         ]
-        how = " and ".join(
-            {"inferred": "inferred", "prior": "drawn from its prior"}[source]
-            for source in dict.fromkeys(sources[lacking].tolist())
-        )
-        yield f"Not in the evidence{where}, so {how}: {'  '.join(shown) or node}"
+        how = " and ".join(_HOW[source] for source in dict.fromkeys(sources[node][lacking].tolist()))
+        draw = "" if (world.samples or 1) > 1 else " (one draw)"
+        yield f"Not in the evidence{where}, so {how}{draw}: {'  '.join(shown) or node}"
 
 
 def _files(worlds: Mapping[str, Counterfactual], *, pictures: bool) -> Iterator[tuple[str, bytes]]:
@@ -119,6 +117,6 @@ def _values(world: Counterfactual) -> str:
     texts = node_texts(world, images=False)
     shown = "  ".join(f"{name} = {text}" for _, name, text in texts)
     unsure = undetermined_nodes(world)
-    if world.samples is not None or not unsure:
+    if (world.samples or 1) > 1 or not unsure:
         return shown
     return f"{shown}  (one draw of {', '.join(unsure)}: --samples N gives mean and spread)"

@@ -8,6 +8,7 @@ OUT/report.json   every figure, what was asked and what was evaluated
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 from causalgen.commands.common import (
     check_preset,
@@ -21,6 +22,9 @@ from causalgen.evaluating.evaluation_report import REPORT
 from causalgen.saving.result_folder import check_result_folder
 from graphs.errors import DataError
 
+if TYPE_CHECKING:
+    from causalgen.evaluating.judging import Measures
+
 __all__ = ["run_evaluate"]
 
 
@@ -32,6 +36,7 @@ def run_evaluate(
     rows: int | None,
     full: bool,
     judges: str | None,
+    measures: str | None,
     truth: Path | None,
     preset: str | None,
     seed: int,
@@ -55,7 +60,15 @@ def run_evaluate(
         if len(images) != 1:
             raise DataError(f"--truth needs a model with one image node, this one has {len(images)}.")
         known = read_morphomnist_truth(data or "", truth, images[0])
-    report = scm.evaluate(_rows(model, data), rows=rows, full=full, judges=found, truth=known, seed=seed)
+    report = scm.evaluate(
+        _rows(model, data),
+        rows=rows,
+        full=full,
+        judges=found,
+        measures=cast("Measures | None", measures),  # what it may be is said by the evaluation
+        truth=known,
+        seed=seed,
+    )
     say = console().print
     say(str(report))
     say(str(report.save(out).resolve()))

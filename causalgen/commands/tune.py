@@ -1,4 +1,4 @@
-"""``causalgen tune``: the guidance strength of least CLD on validation rows, its curve, and the tuned model.
+"""``causalgen tune``: a strength of guidance chosen on validation rows, its curve, and the tuned model.
 
 OUT/curve.png      CLD and effectiveness against strength
 OUT/tuning.json    the same as numbers, with controls
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from causalgen.commands.common import check_preset, console, load_model, use_preset, use_threads
 from causalgen.metrics.judges.storage import load_judges
@@ -28,6 +29,7 @@ def run_tune(
     node: str | None,
     strengths: Sequence[float] | None,
     rows: int,
+    min_effectiveness: float,
     save: bool,
     preset: str | None,
     seed: int,
@@ -44,10 +46,10 @@ def run_tune(
     use_threads(threads)
     scm = use_preset(load_model(model), preset)
     found = load_judges(judges)
-    if strengths:
-        tuning = scm.tune(data, found, node=node, strengths=strengths, rows=rows, seed=seed)
-    else:
-        tuning = scm.tune(data, found, node=node, rows=rows, seed=seed)
+    given: dict[str, Any] = {"strengths": strengths} if strengths else {}
+    tuning = scm.tune(
+        data, found, node=node, rows=rows, min_effectiveness=min_effectiveness, seed=seed, **given
+    )
     tuned = tuning.apply(scm)
     tuning.save(out, scm=tuned)
     say = console().print

@@ -217,7 +217,7 @@ def _evidence_captions(cf: Counterfactual, scalars: Sequence[str], shown: int) -
         "\n".join(
             f"{node} {_short(columns[node][row])}"[:16]
             if sources[node][row] == "observed"
-            else f"{node} {drawn[node][row]}"[:20] + f"\n({sources[node][row]})"
+            else f"{node} {drawn[node][node][row]}"[:20] + f"\n({sources[node][row]})"
             for node in scalars
         )
         for row in range(shown)

@@ -19,7 +19,7 @@ from causalgen.data.table import Table
 from causalgen.evaluating.entries import Entry
 from causalgen.evaluating.evaluation_report import EvaluatedModel, EvaluationReport
 from causalgen.evaluating.image_scores import ImageScores, Pool
-from causalgen.evaluating.judging import find_judging
+from causalgen.evaluating.judging import Measures, find_judging
 from causalgen.evaluating.pictures import drift_picture, grid_picture, image_pictures
 from causalgen.evaluating.progress import EvaluationProgress
 from causalgen.evaluating.questions import Columns, Truth, attributes, questions
@@ -51,6 +51,7 @@ def evaluate_model(
     rows: int | None,
     full: bool,
     judges: Judges | Mapping[str, Judge] | None,
+    measures: Measures | None,
     truth: Truth | None,
     seed: int,
     progress: bool,
@@ -67,9 +68,8 @@ def evaluate_model(
             raise NotFittedError(
                 f"Node {node!r} has not been fitted: nothing to evaluate. Call scm.fit(data)."
             )
-    return _Evaluation(scm, table, chosen_rows(table.rows, rows, full, seed), full, judges, truth, seed).run(
-        progress
-    )
+    chosen = chosen_rows(table.rows, rows, full, seed)
+    return _Evaluation(scm, table, chosen, full, judges, measures, truth, seed).run(progress)
 
 
 def chosen_rows(available: int, rows: int | None, full: bool, seed: int) -> NDArray[np.int64]:
@@ -98,6 +98,7 @@ class _Evaluation:
         chosen: NDArray[np.int64],
         full: bool,
         judges: Judges | Mapping[str, Judge] | None,
+        measures: Measures | None,
         truth: Truth | None,
         seed: int,
     ) -> None:
@@ -111,7 +112,8 @@ class _Evaluation:
             for node in self.images
         }
         self.judging = {
-            node: find_judging(variable, self.causes[node], judges) for node, variable in self.images.items()
+            node: find_judging(variable, self.causes[node], judges, measures)
+            for node, variable in self.images.items()
         }
         self.composed = min(len(chosen), _FULL_COMPOSED if full else _COMPOSED)
         self.entries: list[Entry] = []
@@ -172,7 +174,7 @@ class _Evaluation:
         if unjudged := judging.unjudged(causes):
             self.notes.append(
                 f"{node}: nothing reads {', '.join(unjudged)} from the image, so whether do({unjudged[0]}) "
-                "works was not measured. Give judges."
+                "works was not measured. Give judges or measures."
             )
         scores = ImageScores(
             node, self.images[node], causes, self.columns, self._pool(node), judging, self.seed, self.notes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,8 @@ from causalgen.evaluating.entries import CONTROLS, FLOOR, MECHANISM, MODEL, Entr
 from causalgen.evaluating.judging import Judging
 from causalgen.evaluating.questions import Columns, Question
 from causalgen.evaluating.worlds import Answer
-from causalgen.metrics.axioms import effectiveness
+from causalgen.metrics.axioms import Judge, effectiveness
+from causalgen.metrics.consistency import attribute_distance, variance_ratio
 from causalgen.metrics.controls import RealImages, real_images
 from causalgen.metrics.distances import distance
 from causalgen.metrics.feature_distance import feature_distance
@@ -23,7 +24,7 @@ from causalgen.metrics.interpretability import im1, im2
 from causalgen.metrics.latent_divergence import class_distances, cld, cld_floor
 from causalgen.metrics.scores import Score, mean_score
 from graphs.errors import DataError, DomainError, MechanismError
-from graphs.variables import Image, Variable
+from graphs.variables import Categorical, Image, Variable
 
 if TYPE_CHECKING:
     from causalgen.metrics.judges.judges import Judges
@@ -93,6 +94,7 @@ class ImageScores:
         yield self._entry("reversibility", MECHANISM, mean_score(answer.back, "L1 on 0..255"), question)
         yield from self._minimality(question, subjects)
         yield from self._networks(question, subjects)
+        yield from self._consistency(answer, subjects)
         if question.image is not None:
             yield from self._true_error(question, subjects)
 
@@ -195,6 +197,50 @@ class ImageScores:
             for each in (self.columns[name], question.values)
         )
         return old, new
+
+    def _consistency(self, answer: Answer, subjects: Mapping[str, NDArray[Any]]) -> Iterator[Entry]:
+        """Each set of images against samples of the model under the same intervention."""
+        question = answer.question
+        for subject, images in subjects.items():
+            shown, samples = question.shown, answer.samples
+            if subject == MODEL and answer.model_samples is not None:
+                shown, samples = answer.caused, answer.model_samples
+            for of, score in self._compared(question, images, shown, samples):
+                try:
+                    yield self._entry("consistency", subject, score(), question, of)
+                except (DataError, DomainError, MechanismError) as error:
+                    self._note(f"do({question.node}): no consistency of {of}. {error}")
+
+    def _compared(
+        self, question: Question, images: NDArray[Any], shown: Columns, samples: Columns
+    ) -> Iterator[tuple[str, Callable[[], Score]]]:
+        """What is compared of images and samples, each a score to be computed."""
+        real, judges = samples[self.node], self.judging.networks
+        categories = [name for name, each in self.causes.items() if isinstance(each, Categorical)]
+        name = question.node if question.node in categories else next(iter(categories), None)
+        one, other = (
+            np.zeros(len(each[self.node])) if name is None else each[name]
+            for each in ({self.node: images, **shown}, samples)
+        )
+        yield "pixel variance", lambda: variance_ratio(images, one, real, other)
+        if judges is not None:
+
+            def features() -> Score:
+                found = feature_distance(images, real, judges.features)
+                return Score(found.value, math.nan, math.nan, len(images), "FD")
+
+            yield "features", features
+        for name, read in self._numbers().items():
+            yield name, lambda read=read: attribute_distance(read(images), read(real))
+
+    def _numbers(self) -> dict[str, Judge]:
+        """What reads a number from images; measured rather than predicted, where both are there."""
+        predicted = {
+            name: judge
+            for name, judge in self.judging.by.get("predictor", {}).items()
+            if not isinstance(self.causes[name], Categorical)
+        }
+        return predicted | dict(self.judging.attributes)
 
     def _true_error(self, question: Question, subjects: Mapping[str, NDArray[Any]]) -> Iterator[Entry]:
         measures = self.judging.measures

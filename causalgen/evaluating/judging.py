@@ -1,10 +1,13 @@
-"""Who reads attributes from images: direct measurement where there is one, and judges where given."""
+"""Who reads attributes from images: judges and direct measurement, each only where it is asked for.
+
+No variable is measured for its name's sake: the ``intensity`` of an X-ray is no pen stroke.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal
 
 from causalgen.metrics.axioms import Judge
 from causalgen.metrics.measurement import intensity, size, slant, thickness
@@ -14,10 +17,13 @@ from graphs.variables import Categorical, Image, Variable
 if TYPE_CHECKING:
     from causalgen.metrics.judges.judges import Judges
 
-__all__ = ["Judging", "find_judging"]
+__all__ = ["Judging", "Measures", "find_judging"]
 
-_MEASURES = {"intensity": intensity, "size": size, "slant": slant, "thickness": thickness}
-"""Attributes of a drawn character that need no network, by the name that a variable must have."""
+Measures = Literal["strokes"] | Mapping[str, Judge]
+"""What is measured on images without a network: attribute -> function, or "strokes" for Morpho-MNIST's."""
+
+_STROKES = {"intensity": intensity, "size": size, "slant": slant, "thickness": thickness}
+"""Attributes of a drawn character (Castro et al. 2019)."""
 
 
 @dataclass(frozen=True)
@@ -29,16 +35,18 @@ class Judging:
         networks: those for IM1, IM2, CLD and FD, where given.
         label: the category they know.
         names: of the judges, for the report.
+        attributes: whatever is measured, causes of the image or not.
     """
 
     by: Mapping[str, Mapping[str, Judge]]
     networks: Judges | None = None
     label: str | None = None
     names: Mapping[str, str] = field(default_factory=dict)
+    attributes: Mapping[str, Judge] = field(default_factory=dict)
 
     @property
     def measures(self) -> Mapping[str, Judge]:
-        """Attributes that are measured."""
+        """Causes that are measured."""
         return self.by.get("measured", {})
 
     def unjudged(self, causes: Mapping[str, Variable]) -> list[str]:
@@ -50,6 +58,7 @@ def find_judging(
     image: Image,
     causes: Mapping[str, Variable],
     given: Judges | Mapping[str, Judge] | None,
+    measures: Measures | None,
 ) -> Judging:
     """The judges for an image node.
 
@@ -57,18 +66,20 @@ def find_judging(
         image: its variable.
         causes: its causes of one value.
         given: trained judges, or attribute -> predictor; None for measurement alone.
+        measures: what to measure; None for nothing. Causes among them are scored by it.
 
     Raises:
-        DomainError: judges of images of another size, or of another variable.
+        DomainError: judges of images of another size, or of another variable, or strokes in colour.
         DataError: a predictor of what is no cause of the image.
     """
-    measured: dict[str, Any] = {
-        name: _MEASURES[name]
-        for name, variable in causes.items()
-        if name in _MEASURES and variable.type == "continuous" and image.channels == 1
+    attributes = _attributes(image, measures)
+    measured = {
+        name: measure
+        for name, measure in attributes.items()
+        if name in causes and causes[name].type in ("continuous", "integer")
     }
     if given is None:
-        return Judging({"measured": measured} if measured else {})
+        return Judging({"measured": measured} if measured else {}, attributes=attributes)
     if isinstance(given, Mapping):
         for name in given:
             if name not in causes:
@@ -76,8 +87,19 @@ def find_judging(
                     f"A predictor of {name!r} was given, which is no cause of the image. "
                     f"Its causes: {', '.join(causes) or 'none'}."
                 )
-        return Judging({"predictor": dict(given), "measured": measured})
-    return _trained(image, causes, given, measured)
+        return Judging({"predictor": dict(given), "measured": measured}, attributes=attributes)
+    return replace(_trained(image, causes, given, measured), attributes=attributes)
+
+
+def _attributes(image: Image, measures: Measures | None) -> dict[str, Judge]:
+    """What is measured on images of this variable."""
+    if measures is None or isinstance(measures, Mapping):
+        return dict(measures or {})
+    if measures != "strokes":
+        raise DomainError(f"measures is 'strokes', or attribute -> function, got {measures!r}.")
+    if image.channels != 1:
+        raise DomainError(f"measures 'strokes' is for grey images, and this node is {image.describe()}.")
+    return dict(_STROKES)
 
 
 def _trained(

@@ -53,6 +53,8 @@ pre {
 TERMS = {
     "Effectiveness": "Does the counterfactual show what was asked for? Accuracy of categories, mean absolute "
     "error (MAE) of numbers, read from the image by a predictor that guidance never saw, or measured on it.",
+    "Interventional consistency": "Averaged over factuals, counterfactuals under do(v) have the law of "
+    "samples under do(v): in pixel variance within a class, in features, and in attributes that are read.",
     "Composition": "Doing nothing should change nothing: noise is abducted, and the value generated again.",
     "Reversibility": "There and back should end where it began; the way back abducts the noise anew.",
     "Minimality": "log(0.8 exp P(S_cf \u2264 d) + 0.2 exp P(S_F \u2265 d)), in pixels: d is the distance of "

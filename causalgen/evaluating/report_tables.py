@@ -63,6 +63,7 @@ def report_tables(report: EvaluationReport) -> list[ReportTable]:
     tables: list[ReportTable] = []
     for node, causes in report.model.causes.items():
         tables += [_questions(report, node, do) for do in causes if report.find("distance", node=node, do=do)]
+        tables += [each for do in causes for each in _consistency(report, node, do)]
         tables += _true_error(report, node)
         tables += _reversibility(report, node)
     tables += _composition(report)
@@ -102,6 +103,28 @@ def _questions(report: EvaluationReport, node: str, do: str) -> ReportTable:
         + ". The floor is what the judge makes of the factual images, and the least that minimality can be."
     )
     return ReportTable(f"{node} under do({do})", note, node, ("", *head), rows, strong)
+
+
+def _consistency(report: EvaluationReport, node: str, do: str) -> Iterator[ReportTable]:
+    """Sets of images against samples of the same intervention."""
+    found = report.find("consistency", node=node, do=do)
+    if not found:
+        return
+    units = {entry.of: entry.score.unit for entry in found}
+    columns = [{entry.subject: entry.score for entry in found if entry.of == of} for of in units]
+    head = [f"{of}, {unit}" for of, unit in units.items()]
+    present = [each for each in _SUBJECTS if any(each in column for column in columns)]
+    yield ReportTable(
+        f"{node} under do({do}): interventional consistency",
+        "Averaged over factuals, counterfactuals should have the law of the model's own samples under the "
+        "same intervention, and are compared with them as a set. Pixel variance within a class: 1 is "
+        "consistent, below 1 images are too alike. Distances: 0 is consistent, and equal laws are as far "
+        "apart as the few rows make them. Doing nothing is the law of the data, not of the intervention; a "
+        "random real image tells how far the model itself is from the data.",
+        node,
+        ("", *head),
+        tuple((_LABELS[each], tuple(column.get(each) for column in columns)) for each in present),
+    )
 
 
 def _column(entries: Sequence[Entry], metric: str, of: str, by: str) -> dict[str, Score]:

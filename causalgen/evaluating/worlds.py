@@ -3,6 +3,8 @@
     mechanism     the image's mechanism alone, all its causes set to what the image should show
     whole model   one cause set, the model itself makes the others (only where one of them depends on it)
     way back      the mechanism's image and its causes, abducted anew, to the factual causes
+    samples       of the model under the same intervention, as many as there are rows: the law that
+                  counterfactuals should have, averaged over factuals
 
 A batch of rows holds its noise only until its questions are answered.
 """
@@ -11,7 +13,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +47,8 @@ class Answer:
         back: distance of the way back to the factual, (N,), on 0..255.
         model: images by the whole model, or None where they are the mechanism's.
         caused: the values of the image's causes in the whole model's world.
+        samples: the image and its causes, sampled with all causes set as for the mechanism's images.
+        model_samples: sampled with the question's node set alone; None where it makes none apart.
         seconds: spent on the mechanism's images, abduction included.
     """
 
@@ -53,12 +57,14 @@ class Answer:
     back: NDArray[np.float64]
     model: Images | None
     caused: Columns
+    samples: Columns
+    model_samples: Columns | None
     seconds: float
 
 
 def passes_of(rows: int, asked: Sequence[Question]) -> int:
     """How many passes over rows answering takes, for the progress bar."""
-    return rows * 3 * len(asked)
+    return rows * 4 * len(asked)
 
 
 def answer_questions(
@@ -87,10 +93,13 @@ def answer_questions(
         with warnings.catch_warnings():
             # New values are real ones; that some lie beyond what fitting saw is part of the test.
             warnings.simplefilter("ignore", ExtrapolationWarning)
-            abduction = scm.abduct(evidence, seed=keyed_seed(seed, "evaluate", block))
+            key = keyed_seed(seed, "evaluate", block)
+            abduction = scm.abduct(evidence, seed=key)
             for place, question in enumerate(asked):
-                parts[place].append(_answer(scm, node, abduction, evidence, question, rows, passes, block))
-                progress.advance(3 * abduction.rows)
+                parts[place].append(
+                    _answer(scm, node, abduction, evidence, question, rows, passes, block, key)
+                )
+                progress.advance(4 * abduction.rows)
     return [_joined(question, each) for question, each in zip(asked, parts, strict=True)]
 
 
@@ -101,7 +110,9 @@ class _Part:
     mechanism: Images
     back: NDArray[np.float64]
     model: Images | None
-    caused: Mapping[str, Any]
+    caused: Columns
+    samples: Columns
+    model_samples: Columns | None
     seconds: float
 
 
@@ -114,6 +125,7 @@ def _answer(
     rows: slice,
     passes: NodePasses,
     block: int,
+    seed: int,
 ) -> _Part:
     shown = {name: values[rows] for name, values in question.shown.items()}
     # Causes that are no single value, such as images or vectors, stay what they are.
@@ -125,25 +137,43 @@ def _answer(
     after, before = passes.read({node: images, **causes}), passes.read(evidence)
     home = passes.generate(before, passes.abduct(after[node], after, block=block))
     back = distance(passes.variable, passes.held(home), evidence[node])
-    model, caused = None, shown
+    key = keyed_seed(seed, "samples", question.node)
+    samples = _sampled(scm, node, causes, question, len(images), key)
+    model, caused, model_samples = None, shown, None
     if any(name in scm.graph.descendants([question.node]) - {question.node} for name in causes):
         targets = [node, *question.shown]
         world = abduction.counterfactual({question.node: shown[question.node]}, targets=targets)
         model = world[node].cpu().numpy()
         caused = {name: _array(world[name]) for name in question.shown}
-    return _Part(images, back, model, caused, seconds)
+        alone = {question.node: shown[question.node]}
+        model_samples = _sampled(scm, node, alone, question, len(images), key)
+    return _Part(images, back, model, caused, samples, model_samples, seconds)
+
+
+def _sampled(scm: SCM, node: str, do: Columns, question: Question, rows: int, seed: int) -> Columns:
+    """The image and its causes, of rows sampled under an intervention."""
+    targets = [node, *question.shown]
+    draws = scm.sample(rows, do=do, targets=targets, seed=seed)
+    return {name: _array(draws[name]) for name in targets}
 
 
 def _joined(question: Question, parts: Sequence[_Part]) -> Answer:
     models = [part.model for part in parts if part.model is not None]
+    apart = [part.model_samples for part in parts if part.model_samples is not None]
     return Answer(
         question,
         np.concatenate([part.mechanism for part in parts]),
         np.concatenate([part.back for part in parts]),
         np.concatenate(models) if models else None,
-        {name: np.concatenate([part.caused[name] for part in parts]) for name in question.shown},
+        _stacked([part.caused for part in parts]),
+        _stacked([part.samples for part in parts]),
+        _stacked(apart) if apart else None,
         sum(part.seconds for part in parts),
     )
+
+
+def _stacked(parts: Sequence[Columns]) -> Columns:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _array(values: Any) -> NDArray[Any]:

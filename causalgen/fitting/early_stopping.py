@@ -1,7 +1,8 @@
 """Early stopping: keep the weights whose held-out loss is least, and stop once it has not fallen for long.
 
-The held-out loss is looked at before each epoch and after the last, of the averaged weights where there is an
-average, so that the weights training began with are a candidate too. All of it is part of a run's state.
+The held-out loss is looked at between epochs, at most once in 5 steps, and after the last one, of the
+averaged weights where there is an average. The weights that training began with are a candidate too. All of
+it is part of a run's state.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ __all__ = ["EarlyStopping", "patience_of"]
 
 _PATIENCE = 15
 """Epochs without a better held-out loss, for ``patience: auto`` of a table node."""
+
+_STEPS_APART = 5
 
 _LEAST_STEPS = 60
 """Steps that these epochs take at least: of a small table, an epoch is a step or two."""
@@ -52,10 +55,12 @@ class EarlyStopping:
         self.best, self.step, self.looked = math.inf, 0, -1
         self.kept: dict[str, Tensor] = {}
 
+    def due(self, step: int) -> bool:
+        """Whether it is time to look again, between two epochs."""
+        return self.looked < 0 or step - self.looked >= _STEPS_APART
+
     def look(self, step: int, tensors: Callable[[], Mapping[str, Tensor]]) -> None:
-        """Measure the weights after so many steps, once, and keep them where they are the best."""
-        if step == self.looked:
-            return
+        """Measure the weights after so many steps, and keep them where they are the best."""
         self.looked = step
         loss = self._held_out_loss()
         if not self.kept or loss < self.best:  # never against a loss that is no number

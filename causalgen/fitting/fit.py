@@ -32,7 +32,7 @@ from causalgen.seeds import keyed_generator, keyed_seed, seed_layers
 from graphs.errors import DataError, MechanismError
 from mechanisms.base import Mechanism
 
-__all__ = ["FitReport", "NodeReport", "fit_mechanism"]
+__all__ = ["FitReport", "NodeReport", "fit_mechanism", "run_folder"]
 
 WHOLE_BYTES = 4 * 2**30
 """Canonical values of all rows larger than this are not made at once: a random part of the rows stands in."""
@@ -82,10 +82,7 @@ def fit_mechanism(
         return NodeReport(name, rows=table.rows, held_out=0, parameters=_count(mechanism))
     images = any(variable.type == "image" for variable in (mechanism.variable, *mechanism.parents.values()))
     runtime: Runtime = AcceleratedRuntime() if images else LocalRuntime()
-    folder = None
-    if run_dir is not None:
-        identity = _identity(name, mechanism, table, seed)
-        folder = RunFolder(run_dir, name, identity, resume=resume, writes=runtime.is_main)
+    folder = run_folder(name, mechanism, table, seed, run_dir, resume, writes=runtime.is_main)
     home = mechanism.device
     if home != runtime.device:
         mechanism.to(runtime.device)
@@ -97,6 +94,22 @@ def fit_mechanism(
             mechanism.eval()
             if home != runtime.device:
                 mechanism.to(home)
+
+
+def run_folder(
+    name: str,
+    mechanism: Mechanism,
+    table: Rows,
+    seed: int,
+    run_dir: Path | str | None,
+    resume: bool,
+    *,
+    writes: bool = True,
+) -> RunFolder | None:
+    """The node's part of a run folder, where there is one."""
+    if run_dir is None:
+        return None
+    return RunFolder(run_dir, name, _identity(name, mechanism, table, seed), resume=resume, writes=writes)
 
 
 class _NodeFit:
@@ -187,6 +200,8 @@ class _NodeFit:
         shown = progress and self.runtime.is_main
         with FitProgress(self.name, loop.total, done=loop.step, enabled=shown) as bar:
             train_loss = loop.run(bar, self.folder, checkpoint_seconds)
+        if not self.images:
+            self.mechanism.finish(*self._whole(torch.arange(self.table.rows)))
         self.mechanism.mark_fitted()
         if loop.stopping is not None:  # the last epoch's loss is not that of the weights kept
             train_loss = self._mean_loss(self.training)

@@ -17,6 +17,8 @@ class NodeReport:
         node: its name.
         rows: rows it was fitted to: all of them by a closed form, else all but the held-out ones.
         held_out: rows that the fit behind the held-out figures never saw.
+        choice: of a mechanism chosen among candidates: "chosen", its options; "label"; "reason"; and
+            "candidates", the mean log-likelihood of held-out rows by label, or why one was left out.
         dropped: rows left out, which lack a value of the node or of one of its parents.
         steps: optimizer steps; 0 where a closed form, or nothing at all, was to be fitted.
         kept_step: step after which the held-out loss was least, whose weights were kept; None for the last.
@@ -39,6 +41,7 @@ class NodeReport:
     parameters: int = 0
     dropped: int = 0
     kept_step: int | None = None
+    choice: Mapping[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
@@ -60,6 +63,8 @@ class NodeReport:
             without = "" if self.steps else f" (of a fit without {self.held_out:,} of them)"
             parts.append(f"held-out loss {self.validation_loss:.4g}{without}")
         parts += [f"{name} {value:.4g}" for name, value in self.figures.items()]
+        if self.choice is not None:
+            parts.append(_told(self.choice))
         return f"{self.node}: " + ", ".join(parts)
 
 
@@ -87,3 +92,14 @@ class FitReport(Mapping[str, NodeReport]):
 
     def __repr__(self) -> str:
         return f"FitReport({', '.join(self._nodes)})"
+
+
+def _told(choice: Mapping[str, Any]) -> str:
+    """A choice in a line: what, why, and the figures of each candidate."""
+    figures = [
+        f"{label} {each['log_likelihood']:.4f}" if "log_likelihood" in each else f"{label} {each['excluded']}"
+        for label, each in choice["candidates"].items()
+        if "log_likelihood" in each or each["excluded"]
+    ]
+    told = f" (held-out log-likelihood: {'; '.join(figures)})" if figures else ""
+    return f"chosen: {choice['label']}, {choice['reason']}{told}"

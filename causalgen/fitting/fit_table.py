@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from causalgen.data.table import Table
+from causalgen.fitting.choosing import choose_mechanism
 from causalgen.fitting.fit import fit_mechanism
 from causalgen.fitting.fit_report import FitReport, NodeReport
 from graphs.errors import DataError
@@ -24,8 +26,11 @@ def fit_table(
     run_dir: Path | str | None,
     resume: bool,
     progress: bool,
-) -> FitReport:
+) -> tuple[FitReport, dict[str, Mechanism]]:
     """Fit mechanisms by node, in place and in that order; see ``fit_mechanism``.
+
+    Returns:
+        The report, and the mechanisms of nodes whose mechanism was chosen among candidates.
 
     Raises:
         DataError: a node has too few rows with all it needs, or rows that its mechanism cannot be fitted to;
@@ -36,18 +41,16 @@ def fit_table(
     for node, mechanism in mechanisms.items():
         _refuse_unfittable(node, mechanism, table)
     reports: dict[str, NodeReport] = {}
+    chosen: dict[str, Mechanism] = {}
     for node, mechanism in mechanisms.items():
-        report = fit_mechanism(
-            node,
-            mechanism,
-            table.complete(families[node]),
-            seed=seed,
-            run_dir=run_dir,
-            resume=resume,
-            progress=progress,
-        )
+        rows = table.complete(families[node])
+        options: Any = {"seed": seed, "run_dir": run_dir, "resume": resume, "progress": progress}
+        if mechanism.spec.candidates(mechanism.parents):
+            report, chosen[node] = choose_mechanism(node, mechanism, rows, **options)
+        else:
+            report = fit_mechanism(node, mechanism, rows, **options)
         reports[node] = replace(report, dropped=dropped[node])
-    return FitReport(reports)
+    return FitReport(reports), chosen
 
 
 def _refuse_unfittable(node: str, mechanism: Mechanism, table: Table) -> None:

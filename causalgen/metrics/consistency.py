@@ -9,7 +9,7 @@ are equally many counterfactuals and samples of ``do``, as sets:
 
     pixel variance    within a class, over that of samples: 1 is consistent, below 1 too alike
     features          Frechet distance, see ``feature_distance``
-    an attribute      Kolmogorov-Smirnov distance of its distribution functions, 0..1
+    an attribute      over all rows together, Kolmogorov-Smirnov distance of its distribution functions, 0..1
 
 Controls are needed beside these too: a random real image is consistent and no counterfactual.
 """

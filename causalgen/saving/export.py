@@ -112,7 +112,7 @@ def describe_draws(draws: Draws) -> dict[str, Any]:
         told["draws"] = draws.samples or 1
         told["determined"] = all(bool(known.all()) for known in draws.determined.values())
         told["factual"] = _plain(draws.factual, draws.variables)
-        told["inferred"] = _plain(draws.inferred, {node: draws.variables[node] for node in draws.inferred})
+        told["inferred"] = _plain_inferred(draws)
         told["sources"] = {node: list(values) for node, values in draws.sources.items()}
     told["values"] = _plain(draws, draws.variables)
     told["provenance"] = {node: list(values) for node, values in draws.provenance.items()}
@@ -241,6 +241,18 @@ def _whole(array: NDArray[Any]) -> Any:
 def _plain(values: Mapping[str, Any], variables: Mapping[str, Variable]) -> dict[str, Any]:
     """Lists of numbers and labels, None for gaps."""
     return {node: _listed(_array(values[node]), variables[node]) for node in _tabular(variables)}
+
+
+def _plain_inferred(cf: Counterfactual) -> dict[str, Any]:
+    """Lists of what was drawn, None where a row was observed."""
+    inferred, sources = cf.inferred, cf.sources
+    found: dict[str, Any] = {}
+    for node in _tabular({node: cf.variables[node] for node in inferred}):
+        values = _array(inferred[node]).astype(object)
+        rows = values if cf.samples is None else values.swapaxes(0, 1)
+        rows[sources[node] == "observed"] = None
+        found[node] = values.tolist()
+    return found
 
 
 def _listed(array: NDArray[Any], variable: Variable) -> Any:

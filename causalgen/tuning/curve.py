@@ -26,6 +26,7 @@ def plot_tuning(tuning: Tuning) -> Figure:
     _label(top, "floor", tuning.floor.value)
     _curve(bottom, tuning, "effectiveness")
     bottom.set_ylim(0, 1.03)
+    bottom.axhline(tuning.min_effectiveness, color=SOFT, linewidth=0.9)
     name = {"weight": "weight w", "scale": "scale s"}[tuning.option]
     bottom.set_xlabel(f"guidance {name} of {tuning.label}", color=INK, fontsize=9)
     top.set_ylabel("CLD, nats", color=INK, fontsize=9)

@@ -11,7 +11,7 @@ from mechanisms.diffusion.mechanism import Diffusion
 if TYPE_CHECKING:
     from causalgen.scm import SCM
 
-__all__ = ["strength_option", "strength_options", "strength_steers_abduction"]
+__all__ = ["current_strength", "strength_option", "strength_options", "strength_steers_abduction"]
 
 
 def strength_option(scm: SCM, node: str) -> str:
@@ -26,6 +26,12 @@ def strength_options(scm: SCM, node: str, label: str, strength: float) -> dict[s
     named = isinstance(getattr(_guidance(scm, node), option), dict)
     alone = not named and not any(isinstance(each, Categorical) for each in others)
     return {"guidance": {option: strength if alone else {label: strength}}}
+
+
+def current_strength(scm: SCM, node: str, label: str) -> float | None:
+    """The strength that a diffusion node has for a category; None where each row gets its own."""
+    guidance = _guidance(scm, node)
+    return None if guidance.automatic else guidance.strengths(scm.mechanisms[node].parents)[label]
 
 
 def strength_steers_abduction(scm: SCM, node: str) -> bool:

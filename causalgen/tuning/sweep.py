@@ -7,6 +7,7 @@ the noise. Against hidden parents it does, and each strength abducts anew.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -26,7 +27,12 @@ from causalgen.metrics.latent_divergence import ClassDistances, class_distances,
 from causalgen.metrics.node_passes import batches
 from causalgen.metrics.scores import Score, mean_score, share_score
 from causalgen.seeds import keyed_generator, keyed_seed
-from causalgen.tuning.strength import strength_option, strength_options, strength_steers_abduction
+from causalgen.tuning.strength import (
+    current_strength,
+    strength_option,
+    strength_options,
+    strength_steers_abduction,
+)
 from causalgen.tuning.tuning import Tuned, Tuning
 from graphs.errors import DataError, DomainError, MechanismError, UnknownNameError
 from graphs.variables import Image
@@ -48,10 +54,13 @@ def tune_model(
     node: str | None,
     strengths: Iterable[float],
     rows: int,
+    min_effectiveness: float,
     seed: int,
     progress: bool,
 ) -> Tuning:
     """What ``scm.tune`` does, on a checked table."""
+    if not 0 <= min_effectiveness <= 1:
+        raise DomainError(f"min_effectiveness is a share, 0 to 1, got {min_effectiveness:g}.")
     asked = _checked_strengths(strengths)
     node = _image_node(scm, node, judges)
     option = strength_option(scm, node)
@@ -68,7 +77,7 @@ def tune_model(
     with EvaluationProgress(rows * len(asked), enabled=progress) as bar:
         bar.begin(f"guidance of {node}")
         images = _sweep(scm, node, label, option, asked, columns, wanted, seed, bar)
-    return Tuning(
+    tuning = Tuning(
         node=node,
         option=option,
         label=label,
@@ -78,7 +87,17 @@ def tune_model(
         points=tuple(Tuned(s, scoring.scores(each)) for s, each in zip(asked, images, strict=True)),
         controls=scoring.controls(seed),
         floor=cld_floor(scoring.distances),
+        min_effectiveness=min_effectiveness,
+        current=current_strength(scm, node, label),
     )
+    if not tuning.choice.effective:
+        warnings.warn(
+            f"do({label}) reaches an effectiveness of {min_effectiveness:g} at no {option} that was tried; "
+            f"{tuning.best.strength:g} is the most effective, at {tuning.best.scores['effectiveness']}. Try "
+            "larger strengths, or fit the model for longer.",
+            stacklevel=3,
+        )
+    return tuning
 
 
 def _sweep(

@@ -1,7 +1,6 @@
 """``Tuning``: what every strength scored, the choice, and the curve of CLD against strength.
 
-The choice is the strength of least CLD on validation rows (Sanchez & Tsaftaris 2022, figure 5); of strengths
-whose CLD is the same, the smallest.
+The choice is the least CLD among effective strengths, up to its error; see ``choice``.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from causalgen.metrics.scores import Score
+from causalgen.tuning.choice import Choice, choose
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,6 +47,8 @@ class Tuning:
         points: by rising strength.
         controls: the scores of doing nothing, and of a random and the nearest real image of the new class.
         floor: the least CLD that any image could score.
+        min_effectiveness: that a strength must reach to be chosen, where any does.
+        current: the strength of the model that was tuned; None where it differs by row.
     """
 
     node: str
@@ -58,11 +60,18 @@ class Tuning:
     points: tuple[Tuned, ...]
     controls: Mapping[str, Mapping[str, Score]]
     floor: Score
+    min_effectiveness: float = 0.95
+    current: float | None = None
+
+    @property
+    def choice(self) -> Choice:
+        """The point chosen, and why."""
+        return choose(self.points, self.min_effectiveness, self.current)
 
     @property
     def best(self) -> Tuned:
-        """The point of least CLD."""
-        return min(self.points, key=lambda point: point.scores["CLD"].value)
+        """The point chosen."""
+        return self.choice.point
 
     def apply(self, scm: SCM) -> SCM:
         """The model with the chosen strength; it shares the weights."""
@@ -102,6 +111,9 @@ class Tuning:
         return {
             **told,
             "best": self.best.strength,
+            "reason": self.choice.reason,
+            "min_effectiveness": self.min_effectiveness,
+            "current": self.current,
             "points": [{"strength": each.strength, **scores(each.scores)} for each in self.points],
             "controls": {name: scores(each) for name, each in self.controls.items()},
             "floor": self.floor.to_dict(),
@@ -117,7 +129,7 @@ class Tuning:
         ]
         floor = f"{'floor':>13}{self.floor!s:>25}"
         last = (
-            f"Least CLD at {self.option} {self.best.strength:g}: {self.rows} rows, judges of {self.judges}, "
-            f"do({self.label})."
+            f"Chosen: {self.option} {self.best.strength:g}, {self.choice.reason}. "
+            f"{self.rows} rows, judges of {self.judges}, do({self.label})."
         )
         return "\n".join([head, *lines, floor, last])

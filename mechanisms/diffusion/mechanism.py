@@ -169,7 +169,17 @@ class DiffusionMechanism(Mechanism):
 
     @torch.no_grad()
     def generate(self, parents: Parents, noise: Noise) -> Tensor:
-        """The image under these parents; rows abducted elsewhere start from their factual parents."""
+        """The image under these parents; rows abducted elsewhere start from their factual parents.
+
+        Raises:
+            MechanismError: a pixel is not finite.
+        """
+        image = self._generated(parents, noise)
+        _check_finite(image, "image", parents)
+        return image
+
+    def _generated(self, parents: Parents, noise: Noise) -> Tensor:
+        """The image under these parents, corrected where corrections are on."""
         guidance, predictor = self.spec.guidance, self.predictor
         if not guidance.corrections or predictor is None:
             return self._guided(parents, noise)
@@ -241,6 +251,7 @@ class DiffusionMechanism(Mechanism):
         leaves = dict(solver.encode(entered[first], held))
         if self._draws:
             leaves["last_residual"] = value[first] - self._denoised(entered[first], held)
+        _check_finite(leaves["x_T"], "noise", rows)
         if self._read() and self.predictor:
             read = readings(self.predictor, value[first], solver.levels()[0], rows)
             leaves |= {f"reading.{name}": reading for name, reading in read.items()}
@@ -319,6 +330,19 @@ class DiffusionMechanism(Mechanism):
         canonical = {name: getattr(torch, parent.dtype) for name, parent in self.parents.items()}
         leaves = {f"factual.{name}": factual[name].to(dtype) for name, dtype in canonical.items()}
         return {"known": known} | leaves
+
+
+def _check_finite(made: Tensor, what: str, parents: Parents) -> None:
+    """Refuse to answer with NaN or infinite numbers, (N, C, H, W)."""
+    if bool(made.isfinite().all()):
+        return
+    row = int((~made.flatten(1).isfinite().all(1)).nonzero()[0])
+    numbers = {name: value[row] for name, value in parents.items() if value.ndim == 1}
+    told = ", ".join(f"{name} = {value.item():g}" for name, value in numbers.items()) or "its parents"
+    raise MechanismError(
+        f"The {what} of row {row} is not finite under {told}: parents far from what fitting saw, or damaged "
+        "weights."
+    )
 
 
 def _rows(values: Parents, index: Tensor) -> dict[str, Tensor]:

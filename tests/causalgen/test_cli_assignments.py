@@ -1,6 +1,7 @@
 """What ``--do`` and ``--set`` say, and evidence with gaps, as a user types them."""
 
 import json
+import re
 
 import networkx as nx
 import pandas as pd
@@ -110,7 +111,8 @@ def test_expressions_and_labels_on_a_table_with_gaps(folder, tmp_path, table):
         "kind=small, red",
     ]
     told, output = answers(folder, tmp_path / "out", *words)
-    assert "Not in the evidence in 1 of 3 rows, so inferred: kind = " in output
+    assert "Not in the evidence in 1 of 3 rows, so inferred (one draw): size = 3." in output
+    assert "1 of 3 rows, so inferred (one draw): kind = " in output
     shifted = told["size=size + 1"]
     assert shifted["factual"]["weight"] == [2.5, 4.5, 7.0]
     assert shifted["values"]["weight"] == pytest.approx([4.5, 6.5, 9.0])
@@ -123,10 +125,28 @@ def test_expressions_and_labels_on_a_table_with_gaps(folder, tmp_path, table):
 def test_what_a_table_does_not_have_is_inferred_and_said(folder, tmp_path):
     words = ["--evidence", f"{folder / 'narrow.csv'}:1", "--do", "size=3"]
     told, output = answers(folder, tmp_path / "out", *words)
-    assert "Not in the evidence, so drawn from its prior: weight = " in output
+    assert "Not in the evidence, so drawn from its prior (one draw): weight = " in output
     assert told["size=3"]["factual"]["size"] == [2.0]
     refused = run("counterfactual", folder / "model", "--evidence", folder / "misspelt.csv", "--do", "size=1")
-    assert "no column 'weight' of misspelt.csv. Did you mean 'wieght'" in str(refused.exception)
+    told = (
+        "Column 'wieght' of misspelt.csv means no node; 'weight', which it looks like, has no column. Rename"
+    )
+    assert told in str(refused.exception)
+
+
+def test_several_samples_print_and_save_their_spread(folder, tmp_path):
+    words = ["--evidence", folder / "gaps.csv", "--do", "size=size + 1", "--samples", 300]
+    told, output = answers(folder, tmp_path / "out", *words)
+    # size given weight 7 is uniform on the normal of mean 3.5 and standard deviation 1/2
+    assert re.search(r"so inferred: size = 3\.[45]\d* \+- 0\.(4|5)", output) and "one draw" not in output
+    assert re.search(r"do\(size=size \+ 1\)  kind = x=1, .*size = 2, 3, 4\.[45]\d* \+- 0\.(4|5)", output)
+    world = told["size=size + 1"]
+    assert world["factual"]["size"] == [1.0, 2.0, None] and world["draws"] == 300
+    table = pd.read_csv(tmp_path / "out" / "inferred" / "summary.csv").set_index(["node", "row", "category"])
+    assert table.loc[("size", 2)]["mean"].item() == pytest.approx(3.5, abs=0.1)
+    shares = table.loc[("kind", 1)]["probability"]
+    assert shares.sum() == pytest.approx(1) and shares.max() < 0.35  # one of four
+    assert (tmp_path / "out" / "size=size_+_1" / "summary.csv").exists()
 
 
 def test_nulls_of_a_json_are_inferred(folder, tmp_path):

@@ -315,7 +315,10 @@ def test_an_effect_reads_well(effect):
     lines = repr(effect).splitlines()
     assert lines[0] == "Effect on pain of do(dose = 2) against do(dose = 1)"
     assert lines[1].startswith("  6.7")
-    assert lines[2] == "  over 10,000 draws (prior); 95 % interval"
+    assert lines[2] == (
+        "  over 10,000 draws (prior); 95 % interval of finite draws and rows; "
+        "without the error of the fit (refits=...)"
+    )
     assert lines[3] == "by sex:"
     assert lines[4].startswith("  F  6.0") or lines[4].startswith("  F  5.9")
     assert list(effect.to_frame()["sex"]) == ["F", "M"]

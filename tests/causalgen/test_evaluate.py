@@ -93,6 +93,48 @@ def test_the_whole_model_is_apart_where_a_cause_depends_on_another(exact):
     assert 1e-4 < error < 0.1
 
 
+def test_counterfactuals_of_an_exact_mechanism_have_the_interventional_law(exact):
+    for do in ("shade", "kind"):
+        (law,) = exact.find("consistency", subject=MECHANISM, do=do, of="shade")
+        assert law.score.value < 1.36 * (2 / law.score.rows) ** 0.5
+        assert law.score.unit == "KS distance"
+    assert exact.find("consistency", subject=MODEL, do="kind", of="pixel variance")
+    text = str(exact)
+    assert "image under do(kind): interventional consistency" in text
+
+
+@pytest.mark.parametrize("share", [1, 0.5])
+def test_noise_of_half_the_range_shows_as_a_quarter_of_the_pixel_variance(share):
+    """As an abduction that shrinks the noise would make it."""
+    data = shades.rows(120, seed=5)
+    scm = shades.shades().fit(data, progress=False)
+    pattern = data["image"] - 0.5 - data["shade"][:, None, None, None].astype(np.float32) / 4
+    alike = {"kind": data["kind"], "shade": np.zeros(120), "image": 0.5 + np.float32(share) * pattern}
+    report = scm.evaluate(alike, rows=120, judges=JUDGES, progress=False)
+    found = score(report, "consistency", subject=MECHANISM, do="kind", of="pixel variance")
+    assert found.value == pytest.approx(share**2, rel=0.06) and found.low < found.value < found.high
+
+
+@pytest.mark.parametrize("name", ["intensity", "thickness", "size", "slant"])
+def test_no_variable_is_measured_for_its_name(name, data):
+    """An X-ray's intensity is no pen stroke: the same model, its shade by another name."""
+    scm = cg.SCM(
+        nx.DiGraph([(name, "image")]),
+        variables={name: cg.Continuous(lower=-1.5, upper=1.5), "image": cg.Image(1, 6, 6)},
+        mechanisms={name: cg.mechanisms.Additive(), "image": shades.Tinted(cause=name)},
+    )
+    named = {name: data["shade"][:30], "image": data["image"][:30]}
+    scm = scm.fit(named, progress=False)
+    report = scm.evaluate(named, progress=False)
+    assert not report.find("effectiveness") and any(f"nothing reads {name}" in note for note in report.notes)
+    asked = scm.evaluate(named, measures={name: shades.shade_of}, progress=False)
+    assert score(asked, "effectiveness", subject=MECHANISM, of=name, by="measured").value < 1e-5
+    strokes = scm.evaluate(named, measures="strokes", progress=False)
+    assert strokes.find("effectiveness", of=name, by="measured")
+    with pytest.raises(DomainError, match="measures is 'strokes', or attribute -> function, got 'stroke'"):
+        scm.evaluate(named, measures="stroke", progress=False)
+
+
 def test_controls_are_real_images_of_the_class(exact):
     for subject in ("random real", "nearest real"):
         assert score(exact, "effectiveness", subject=subject, do="shade", of="shade").value < 0.05

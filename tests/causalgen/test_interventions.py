@@ -314,6 +314,7 @@ def test_abduction_takes_them_too_and_one_row_meets_several_values(linear):
 # Bounds, and the range seen
 
 
+@pytest.mark.filterwarnings("ignore:.*outside its bounds")
 def test_out_of_bounds_is_an_error_or_is_clipped(bounded):
     scm, data = bounded
     evidence = rows(data, 30)
@@ -374,13 +375,49 @@ def test_the_range_is_saved_and_older_models_without_one_still_load(bounded, tmp
     seen = loaded.mechanisms["b"].seen_range
     assert seen.tolist() == [data["b"].min(), data["b"].max()]
     with pytest.warns(cg.ExtrapolationWarning, match="'b'"):
-        loaded.sample(2, do={"b": 9.9}, seed=0)
+        loaded.sample(2, do={"b": 9.9}, targets=["b"], seed=0)
     older = {name: each for name, each in scm.mechanisms["b"].state_dict().items() if name != "seen_range"}
     assert len(older) == len(scm.mechanisms["b"].state_dict()) - 1
     loaded.mechanisms["b"].load_state_dict(older)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        loaded.sample(2, do={"b": 9.9}, seed=0)
+        loaded.sample(2, do={"b": 9.9}, targets=["b"], seed=0)
+
+
+def test_computed_values_that_leave_their_bounds_are_told():
+    scm = cg.SCM(
+        nx.DiGraph([("a", "b")]),
+        variables={"a": cg.Continuous(), "b": cg.Continuous(lower=0, upper=5)},
+        mechanisms={
+            "a": cg.mechanisms.Equation(value="u", noise={"u": {"normal": [0, 1]}}),
+            "b": cg.mechanisms.Equation(value="a"),
+        },
+    )
+    row = {"a": 1.0, "b": 1.0}
+    with pytest.warns(UserWarning, match=r"'b'.*comes out as -2, outside its bounds.*\[0, 5\].*clip"):
+        scm.counterfactual(row, do={"a": -2.0})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert scm.counterfactual(row, do={"a": 5.0})["b"].item() == 5.0
+        scm.counterfactual(row, do={"a": -2.0}, targets=["a"])
+
+
+def test_computed_values_that_are_not_finite_are_refused():
+    scm = cg.SCM(
+        nx.DiGraph([("a", "b"), ("b", "c")]),
+        variables={node: cg.Continuous() for node in "abc"},
+        mechanisms={
+            "a": cg.mechanisms.Equation(value="u", noise={"u": {"normal": [0, 1]}}),
+            "b": cg.mechanisms.Additive(),
+            "c": cg.mechanisms.Additive(),
+        },
+    )
+    random = np.random.default_rng(0)
+    a = random.normal(size=50)
+    data = {"a": a, "b": 1e200 * a, "c": random.normal(size=50)}
+    scm = scm.fit(data, progress=False)
+    with pytest.raises(cg.DomainError, match="Node 'b'.*row 0.*inf"):
+        scm.sample(1, do={"a": 1e300}, seed=0)
 
 
 # What is refused

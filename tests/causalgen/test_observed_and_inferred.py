@@ -107,6 +107,8 @@ def test_files_hold_what_was_observed_and_what_was_inferred_apart(chain, tmp_pat
     assert factual["m"].isna().tolist() == [True, False, False]
     told = json.loads((folder / "result.json").read_text())
     assert told["factual"]["m"] == [None, 3.0, 0.0]
+    given = np.array(told["inferred"]["m"], dtype=object).reshape(-1, 3)
+    assert (given[:, 1:] == None).all() and len(given) == (samples or 1)  # noqa: E711
     assert told["sources"] == {
         "x": ["observed"] * 3,
         "m": ["inferred", "observed", "observed"],
@@ -166,6 +168,9 @@ def test_summaries_are_the_statistics_of_the_draws(chain, clinic):
     assert "2" not in shares.index  # cannot happen
     frame = pd.DataFrame({"x": [1.0]}, index=["ann"])
     assert ("y", "ann", "") in chain.counterfactual(frame, do={}, num_samples=3).summary().index
+    visits = pd.MultiIndex.from_tuples([("a", 1), ("b", 2)], names=["site", "mean"])
+    both = chain.counterfactual(pd.DataFrame({"x": [1.0, 2.0]}, visits), do={}, num_samples=3).summary()
+    assert both.index.names == ["node", "site", "row_1", "category"] and ("y", "b", 2, "") in both.index
 
 
 def test_vectors_have_a_line_a_component():
@@ -214,6 +219,7 @@ def test_printing_shows_mean_and_spread_or_says_that_it_is_one_draw(chain, clini
     assert re.search(r"m +7\.[45]\d* \+- 0\.(69|7|71), 7, 6 +inferred, exact", many) and "draw of" not in many
     one = repr(chain.counterfactual(GAPS, do={"x": 3.0}, seed=0))
     assert "one draw" in one and "num_samples" in one and "m, y" in one
+    assert "one draw" in repr(chain.counterfactual(GAPS, do={"x": 3.0}, num_samples=1, seed=0))
     assert "one draw" not in repr(chain.counterfactual({"x": 1.0, "m": 2.0, "y": 3.0}, do={"x": 0.0}))
     shares = repr(clinic.counterfactual({"sex": "f"}, do={}, num_samples=1000, seed=0))
     assert "0 0.5" in shares and "+-" in shares

@@ -17,7 +17,7 @@ import pytest
 
 import causalgen as cg
 from causalgen.data.reading import read_data
-from graphs.errors import DataError
+from graphs.errors import DataError, SpecError
 from graphs.variables import Categorical, Continuous, Image, Integer
 
 NUMBERS = {name: Continuous() for name in ("age", "dose", "resp", "site")}
@@ -109,6 +109,8 @@ def test_integer_labels_and_codes(tmp_path):
         read_data(path, {"t": Continuous()})
     with pytest.raises(DataError, match="row 0 is '10', expected one of"):
         read_data(path, {"k": Categorical([1, 2])}, gaps=True)
+    with pytest.raises(SpecError, match="written alike"):
+        Categorical([1, "1"])
 
 
 NO_NUMBERS = ["1_000", "0x10", "inf", "-Infinity", "1e400", "1e-400", "1,5", "1,000", "1.000,5", "2026-01-01"]

@@ -1,4 +1,4 @@
-"""Tuning against known answers: strength 0 does nothing, the choice is the least CLD, the file says so."""
+"""Tuning against known answers: strength 0 does nothing, the choice is effective first, the file says so."""
 
 import json
 import math
@@ -13,6 +13,9 @@ from causalgen import cli
 from causalgen.metrics.judges import Judges, Recipe, save_judges
 from causalgen.metrics.judges.recipe import CodedRecipe, NetworkRecipe
 from causalgen.metrics.judges.roles import find_roles
+from causalgen.metrics.scores import Score
+from causalgen.tuning.choice import choose
+from causalgen.tuning.tuning import Tuned
 from graphs.errors import CheckpointError, DataError, DomainError, MechanismError, UnknownNameError
 from mechanisms.networks import reproducible_initialisation
 
@@ -35,7 +38,9 @@ def judges_of(variables) -> Judges:
 @pytest.fixture(scope="module")
 def tuned(pictures):
     scm, data = pictures
-    return scm.tune(data, judges_of(scm.variables), strengths=STRENGTHS, rows=40, progress=False)
+    return scm.tune(
+        data, judges_of(scm.variables), strengths=STRENGTHS, rows=40, min_effectiveness=0, progress=False
+    )
 
 
 def test_strength_0_does_nothing(tuned):
@@ -53,7 +58,9 @@ def test_every_strength_is_that_of_the_model_with_it(pictures, tuned, against):
     scm, data = pictures
     scm = scm.with_options("picture", guidance={"against": against})
     if against == "hidden":
-        tuned = scm.tune(data, judges_of(scm.variables), strengths=STRENGTHS, rows=40, progress=False)
+        tuned = scm.tune(
+            data, judges_of(scm.variables), strengths=STRENGTHS, rows=40, min_effectiveness=0, progress=False
+        )
     from causalgen.data.reading import read_data
     from causalgen.evaluating.evaluation import held_rows
     from causalgen.evaluating.questions import other_values
@@ -69,26 +76,68 @@ def test_every_strength_is_that_of_the_model_with_it(pictures, tuned, against):
         assert moved.mean() == pytest.approx(point.scores["distance"].value, abs=1e-3)
 
 
-def test_the_choice_is_the_least_cld(pictures, tuned):
+def test_the_choice_is_applied(pictures, tuned):
     scm, _ = pictures
-    values = [point.scores["CLD"].value for point in tuned.points]
-    assert tuned.best.scores["CLD"].value == min(values)
-    assert tuned.floor.value <= min(values) + 1e-9
+    assert tuned.floor.value <= min(point.scores["CLD"].value for point in tuned.points) + 1e-9
+    assert (tuned.current, tuned.min_effectiveness) == (2.0, 0)
     assert tuned.apply(scm).mechanisms["picture"].spec.guidance.weight == tuned.best.strength
     assert scm.mechanisms["picture"].spec.guidance.weight == 2.0
-    assert f"Least CLD at weight {tuned.best.strength:g}: 40 rows" in str(tuned)
+    assert f"Chosen: weight {tuned.best.strength:g}, {tuned.choice.reason}. 40 rows" in str(tuned)
+
+
+def sweep(*points):
+    """(strength, effectiveness, CLD, half of its interval) of each point."""
+    score = lambda value, half=0.01: Score(value, value - half, value + half, 100)  # noqa: E731
+    return [Tuned(s, {"effectiveness": score(e), "CLD": score(cld, half)}) for s, e, cld, half in points]
+
+
+@pytest.mark.parametrize(
+    ("points", "current", "strength", "reason"),
+    [
+        # The least CLD, within its interval of another, hardly ever shows what was asked for.
+        ([(1, 0.44, 1.244, 0.02), (4, 0.96, 1.248, 0.02)], 1, 4, "the least CLD of those that reach an eff"),
+        ([(1, 0.96, 1.30, 0.02), (2, 0.97, 1.20, 0.02), (3, 1.0, 1.25, 0.02)], 3, 2, "the least CLD"),
+        ([(1, 0.96, 1.21, 0.02), (2, 0.97, 1.20, 0.02), (3, 1.0, 1.21, 0.02)], 3, 3, "the model's own"),
+        ([(1, 0.96, 1.21, 0.02), (2, 0.97, 1.20, 0.02), (3, 1.0, 1.21, 0.02)], 6, 1, "the smallest of them"),
+        ([(1, 0.90, 1.21, 0.02), (2, 0.97, 1.20, 0.02), (3, 1.0, 1.21, 0.02)], 1, 2, "the smallest of them"),
+        ([(1, 0.96, 1.21, 0.02), (2, 0.97, 1.20, 0.02)], None, 1, "the smallest of them"),
+        ([(1, 0.44, 1.20, 0.02), (4, 0.69, 1.25, 0.02)], 1, 4, "the most effective, at 0.690"),
+        ([(1, 0.69, 1.20, 0.02), (4, 0.69, 1.25, 0.02)], 4, 1, "none reaches an effectiveness of 0.95"),
+        # An unknown interval ties nothing.
+        ([(1, 0.96, 1.21, math.nan), (2, 0.97, 1.20, math.nan)], 1, 2, "the least CLD"),
+    ],
+)
+def test_the_choice_is_effective_first_then_of_least_cld_up_to_its_error(points, current, strength, reason):
+    choice = choose(sweep(*points), 0.95, current)
+    assert choice.point.strength == strength and reason in choice.reason
+    assert choice.effective == (choice.point.scores["effectiveness"].value >= 0.95)
+
+
+def test_ineffective_strengths_are_told(pictures):
+    scm, data = pictures
+    with pytest.warns(UserWarning, match=r"do\(kind\) reaches an effectiveness of 1 at no weight that was"):
+        found = scm.tune(
+            data, judges_of(scm.variables), strengths=(0, 1), rows=40, min_effectiveness=1, progress=False
+        )
+    assert "none reaches an effectiveness of 1" in str(found) and not found.choice.effective
+    with pytest.raises(DomainError, match="a share, 0 to 1, got 95"):
+        scm.tune(data, judges_of(scm.variables), rows=40, min_effectiveness=95, progress=False)
 
 
 def test_the_same_seed_gives_the_same_tuning(pictures, tuned):
     scm, data = pictures
-    again = scm.tune(data, judges_of(scm.variables), strengths=(3, 1, 0), rows=40, progress=False)
+    again = scm.tune(
+        data, judges_of(scm.variables), strengths=(3, 1, 0), rows=40, min_effectiveness=0, progress=False
+    )
     assert again == tuned
 
 
 def test_anticausal_guidance_is_tuned_by_its_scale(pictures):
     scm, data = pictures
     other = scm.with_options("picture", guidance={"kind": "anticausal"})
-    found = other.tune(data, judges_of(scm.variables), strengths=(0, 2), rows=40, progress=False)
+    found = other.tune(
+        data, judges_of(scm.variables), strengths=(0, 2), rows=40, min_effectiveness=0, progress=False
+    )
     assert found.option == "scale"
     assert found.apply(other).mechanisms["picture"].spec.guidance.scale == found.best.strength
 
@@ -123,7 +172,7 @@ def test_the_command_writes_the_curve_and_the_choice(pictures, tmp_path):
         lines.append(f"{kind},{row}.png")
     frame.write_text("\n".join(lines))
     arguments = ["tune", str(model), "--data", str(frame), "--judges", str(judges), "--out", str(out)]
-    arguments += ["--strength", "0", "--strength", "3", "--rows", "40", "--save"]
+    arguments += ["--strength", "0", "--strength", "3", "--rows", "40", "--min-effectiveness", "0", "--save"]
     result = CliRunner().invoke(cli.app, arguments)
     assert result.exit_code == 0, result.output
     told = json.loads((out / "tuning.json").read_text())

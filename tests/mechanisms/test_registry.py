@@ -74,7 +74,7 @@ def test_bad_options_reach_the_caller_with_their_place(options):
 
 @pytest.mark.parametrize(
     ("variable", "kind"),
-    [(Categorical(3), "categorical"), (Continuous(), "flow"), (Image(1, 28, 28), "diffusion")],
+    [(Categorical(3), "categorical"), (Continuous(), "auto"), (Image(1, 28, 28), "diffusion")],
 )
 def test_default_by_variable(variable, kind):
     assert registry.default_mechanism(variable).kind == kind

@@ -19,6 +19,7 @@ class Tinted(MechanismSpec, frozen=True):
     kind: Literal["tinted"] = "tinted"
     keeps: float = 1.0
     moves: bool = True
+    cause: str = "shade"
 
     def make(self, variable, parents):
         return TintedMechanism(self, variable, parents)
@@ -44,7 +45,7 @@ class TintedMechanism(Mechanism):
 
     def _tint(self, parents):
         # Canonical pixels are twice the outer ones: half a shade there is a quarter here.
-        tint = parents["shade"].float() / 2
+        tint = parents[self.spec.cause].float() / 2
         return (tint if self.spec.moves else 0 * tint).view(-1, 1, 1, 1)
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from causalgen.testing import check_mechanism
-from graphs.errors import CannotAbductError
+from graphs.errors import CannotAbductError, DomainError, MechanismError
 from graphs.variables import Categorical, Continuous, Image
 from mechanisms.base import Noise
 from mechanisms.diffusion.anticausal import Anticausal
@@ -239,3 +239,31 @@ def test_some_options_give_up_the_round_trip(options):
     mechanism.mark_fitted()
     with pytest.raises(AssertionError, match="Law 'round trip'"):
         check_mechanism(mechanism, *draws(4))
+
+
+@pytest.mark.parametrize("value", [1e40, -1e300, math.inf, math.nan])
+@pytest.mark.parametrize("abduction", ["point", "posterior"])
+def test_parents_beyond_float32_are_refused_by_name(value, abduction):
+    parents = {"digit": Categorical(3), "shade": Continuous()}
+    mechanism, (image, given) = untrained(parents, abduction=abduction), draws(4, parents)
+    asked = {**given, "shade": given["shade"].clone()}
+    asked["shade"][2] = value
+    noise = mechanism.abduct(image, given, generator=seeded()).noise
+    message = r"Parent 'shade': row 2 is .* standard deviations from the mean in fitting.*Check its unit"
+    with pytest.raises(DomainError, match=message):
+        mechanism.generate(asked, noise)
+    with pytest.raises(DomainError, match=message):
+        mechanism.abduct(image, asked, generator=seeded())
+
+
+def test_an_answer_that_is_not_finite_is_refused():
+    mechanism, (image, parents) = untrained(), draws(4)
+    noise = mechanism.abduct(image, parents, generator=seeded()).noise
+    with torch.no_grad():
+        next(mechanism.denoiser.network.parameters()).fill_(math.nan)
+    with pytest.raises(
+        MechanismError, match=r"The image of row 0 is not finite under digit = 0: parents far"
+    ):
+        mechanism.generate(parents, noise)
+    with pytest.raises(MechanismError, match=r"The noise of row 0 is not finite"):
+        mechanism.abduct(image, parents, generator=seeded())

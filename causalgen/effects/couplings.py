@@ -1,0 +1,223 @@
+"""How much a counterfactual category depends on the coupling, which no data can tell.
+
+Rows of p(y | do(x)) say nothing of which noise makes y under one x and another under the next: every coupling
+of the laws p(y | pa) over pa has the same observations and the same experiments (Pearl 2009, section 1.4.4).
+Two are compared, with one fitted law:
+
+    gumbel      y = argmax_k (log p_k(pa) + u_k), u Gumbel: counterfactually stable (Oberst & Sontag 2019)
+    monotone    y = F^-1(u; pa), one uniform u: never moves against the order of the categories
+
+Of one node with observed parents, any coupling has P(Y_do = k | Y = y, pa) between the Frechet bounds
+
+    max(0, p_k(pa') + p_y(pa) - 1) / p_y(pa)    and    min(p_k(pa'), p_y(pa)) / p_y(pa),
+
+pa' the parents under do; they are sharp for each k (Pearl 1999; Tian & Pearl 2000).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from causalgen.ladder import chosen_seed
+from causalgen.targets import check_targets
+from graphs.errors import EvidenceError, MechanismError
+from graphs.variables import Categorical, Image, Variable
+from mechanisms.base import Mechanism
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from causalgen.evidence import Evidence
+    from causalgen.results import Counterfactual
+    from causalgen.scm import SCM
+
+__all__ = ["CouplingSensitivity", "find_coupling_sensitivity"]
+
+_COUPLINGS = ("gumbel", "monotone")
+_SHOWN = 24
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class CouplingSensitivity:
+    """A counterfactual under both couplings of its categorical nodes. ``print`` shows it.
+
+    Attributes:
+        do: what was set, as text.
+        nodes: whose coupling was changed.
+        gumbel: the answer under the one.
+        monotone: the answer under the other, with the same weights and seed.
+        bounds: low and high by node, (K, B) each; NaN where they are not known: a parent's or the node's
+            own value was not observed, or the parents' values under ``do`` are no certain ones.
+        targets: nodes that are reported.
+    """
+
+    do: str
+    nodes: tuple[str, ...]
+    gumbel: Counterfactual
+    monotone: Counterfactual
+    bounds: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
+    targets: tuple[str, ...]
+
+    def to_frame(self) -> pd.DataFrame:
+        """A line for each node, row and category that may occur: index (node, row, category).
+
+        Columns ``gumbel`` and ``monotone``: the probability of a category, the mean of a number (category
+        ""); ``gumbel_sd`` and ``monotone_sd`` of numbers; ``low`` and ``high``, the Frechet bounds.
+        """
+        import pandas as pd
+
+        lines = [line for node in self.targets for line in self._lines(node)]
+        columns = ["node", "row", "category", *_COUPLINGS, "gumbel_sd", "monotone_sd", "low", "high"]
+        return pd.DataFrame(lines, columns=columns).set_index(columns[:3])
+
+    @property
+    def largest_difference(self) -> float:
+        """Of a probability between the couplings, over all rows and categories of all categorical nodes."""
+        gaps = [
+            np.abs(one - other).max()
+            for node in self.nodes
+            for one, other in [[_shares(each, self.gumbel.variables[node]) for each in self._draws(node)]]
+        ]
+        return float(max(gaps))
+
+    def __repr__(self) -> str:
+        """The first lines of the table, and the largest difference."""
+        frame, samples = self.to_frame(), self.gumbel.samples or 1
+        shown = frame.head(_SHOWN).dropna(axis=1, how="all")
+        more = f"\n... and {len(frame) - _SHOWN} more lines: to_frame()" if len(frame) > _SHOWN else ""
+        return (
+            f"{self.do} under two couplings of {', '.join(self.nodes)}, {samples:,} draws a row "
+            f"(standard error of a probability up to {0.5 / samples**0.5:.2g})\n"
+            f"{shown.to_string(float_format='{:.3g}'.format, na_rep='')}{more}\n"
+            f"largest difference of a probability: {self.largest_difference:.2g}"
+        )
+
+    def _draws(self, node: str) -> list[Tensor]:
+        """(S, B, parts) under each coupling, in canonical encoding."""
+        return [each.draws(node).cpu()[..., None].flatten(2) for each in (self.gumbel, self.monotone)]
+
+    def _lines(self, node: str) -> Iterator[tuple[Any, ...]]:
+        variable, cf = self.gumbel.variables[node], self.gumbel
+        names = range(cf.rows) if cf.index is None else list(cf.index)
+        pair = self._draws(node)
+        if isinstance(variable, Categorical):
+            shares = [_shares(draws, variable) for draws in pair]
+            unknown = np.full((variable.size, cf.rows), np.nan)
+            low, high = self.bounds.get(node, (unknown, unknown))
+            labels = variable.labels or range(variable.size)
+            for row, name in enumerate(names):
+                for code, label in enumerate(labels):
+                    of_each = [share[code, row] for share in shares]
+                    if max(*of_each, np.nan_to_num(high[code, row])) > 0:
+                        yield (
+                            node,
+                            name,
+                            str(label),
+                            *of_each,
+                            np.nan,
+                            np.nan,
+                            low[code, row],
+                            high[code, row],
+                        )
+            return
+        means, spreads = ([f(draws.double(), 0) for draws in pair] for f in (torch.mean, torch.std))
+        for part in range(pair[0].shape[-1]):
+            name = f"{node}_{part}" if variable.event_shape else node
+            for row, index in enumerate(names):
+                figures = [each[row, part].item() for each in (*means, *spreads)]
+                yield name, index, "", *figures, np.nan, np.nan
+
+
+def find_coupling_sensitivity(
+    scm: SCM,
+    evidence: Evidence,
+    do: Mapping[str, Any],
+    targets: Iterable[str] | None,
+    num_samples: int,
+    seed: int | None,
+    clip: bool,
+) -> CouplingSensitivity:
+    """Ask one question under each coupling; see ``SCM.coupling_sensitivity``."""
+    if num_samples < 2:
+        raise EvidenceError(f"coupling_sensitivity takes at least 2 draws a row, got {num_samples}.")
+    check_targets(do, scm.variables)
+    reached = scm.graph.descendants(do) - set(do)
+    coupled = [node for node in scm.variables if node in reached and _is_categorical(scm.mechanisms[node])]
+    wanted = check_targets(targets, scm.variables)
+    tables = [node for node in wanted if not isinstance(scm.variables[node], Image)]
+    affected = scm.graph.descendants(coupled) if coupled else frozenset()
+    shown = tuple(node for node in tables if node in affected - set(do))
+    if not shown:
+        among = "" if targets is None else f" at or above {', '.join(map(repr, wanted))}"
+        raise MechanismError(
+            f"do({', '.join(do)}) recomputes no node of mechanism 'categorical'{among}, so no coupling of "
+            "categories bears on the answer: ask counterfactual."
+        )
+    coupled = [node for node in coupled if node in scm.graph.ancestors(shown)]
+    asked = {*shown, *coupled, *(name for node in coupled for name in scm.graph.parents(node))}
+    seed = chosen_seed(seed)
+
+    def answer(coupling: str) -> Counterfactual:
+        other = scm
+        for node in coupled:
+            other = other.with_options(node, coupling=coupling)
+        abduction = other.abduct(evidence, num_samples=num_samples, seed=seed)
+        return abduction.counterfactual(do, targets=asked, clip=clip)
+
+    gumbel, monotone = map(answer, _COUPLINGS)
+    bounds = {node: frechet_bounds(scm.mechanisms[node], node, gumbel) for node in coupled}
+    told = ", ".join(f"{node} = {text}" for node, text in gumbel.do.items())
+    return CouplingSensitivity(f"do({told})", tuple(coupled), gumbel, monotone, bounds, shown)
+
+
+@torch.no_grad()
+def frechet_bounds(
+    mechanism: Mechanism, node: str, cf: Counterfactual
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Least and largest probability of each category of a node under ``do``, (K, B) each.
+
+    NaN where the node or a parent was not observed, or a parent's value under ``do`` is not determined. A
+    row that was copied keeps its category for certain.
+    """
+    variable = mechanism.variable
+    assert isinstance(variable, Categorical)
+    before = {name: cf.factual_canonical(name)[: cf.rows] for name in mechanism.parents}
+    after = {name: cf.draws(name)[0] for name in mechanism.parents}
+    seen = cf.factual_canonical(node)[: cf.rows]
+    old, new = (_probabilities(mechanism, variable.size, parents, seen) for parents in (before, after))
+    own = old.gather(0, seen[None])
+    low = (new + own - 1).clamp(min=0) / own
+    high = torch.minimum(new, own) / own
+    same = torch.nn.functional.one_hot(seen, variable.size).T.to(low)
+    copied = torch.from_numpy(cf.provenance[node] == "copied").to(seen.device)
+    sources, determined = cf.sources, cf.determined
+    known = np.all([sources[name] == "observed" for name in (node, *mechanism.parents)], axis=0)
+    known &= np.all([determined[name] for name in mechanism.parents], axis=0)
+    found = (torch.where(copied, same, each).cpu().numpy() for each in (low, high))
+    low, high = (np.where(known, each, np.nan) for each in found)
+    return low, high
+
+
+def _probabilities(
+    mechanism: Mechanism, categories: int, parents: Mapping[str, Tensor], like: Tensor
+) -> Tensor:
+    """(K, B) of each category given parents of B rows."""
+    found = [mechanism.log_prob(torch.full_like(like, code), parents) for code in range(categories)]
+    return torch.stack([each.double().exp() for each in found if each is not None])
+
+
+def _shares(draws: Tensor, variable: Variable) -> NDArray[np.float64]:
+    """(K, B) how often each category occurs among draws, (S, B, 1)."""
+    assert isinstance(variable, Categorical)
+    return torch.stack([(draws[..., 0] == code).double().mean(0) for code in range(variable.size)]).numpy()
+
+
+def _is_categorical(mechanism: Mechanism) -> bool:
+    return mechanism.spec.kind == "categorical"

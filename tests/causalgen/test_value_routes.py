@@ -1,0 +1,329 @@
+"""One value means the same by whichever route it comes, or is refused by every route that can say it.
+
+Routes of typed values: Python, lists, data frames, Parquet, JSON, training data and ``do``. Routes of text:
+CSV, ``--set``, ``--do`` and strings in ``do``; there a number is its digits, and a truth value is a word that
+only two numbered categories and labels know.
+"""
+
+import datetime
+import json
+from decimal import Decimal
+from fractions import Fraction
+
+import networkx as nx
+import numpy as np
+import pandas as pd
+import PIL.Image
+import pytest
+import torch
+
+import causalgen as cg
+from causalgen.commands.assignments import parse_assignments
+from causalgen.commands.given import read_evidence
+from causalgen.data.reading import read_data
+from causalgen.evidence import encode_partial
+
+VARIABLES = {
+    "number": cg.Continuous(),
+    "count": cg.Integer(),
+    "two": cg.Categorical(2),
+    "five": cg.Categorical(5),
+    "yesno": cg.Categorical(["yes", "no"]),
+    "ranks": cg.Categorical(["1", "2", "3"]),
+    "tens": cg.Categorical([10, 1, 0]),
+    "truth": cg.Categorical(["True", "False"]),
+    "mixed": cg.Categorical(["a", 1]),
+    "halves": cg.Categorical(["0.5", "1.5"]),
+}
+REFUSED, GAP = "refused", "gap"
+ONE = {"number": 1.0, "count": 1, "two": 1, "five": 1, "ranks": "1", "tens": 1, "mixed": 1}
+ZERO = {"number": 0.0, "count": 0, "two": 0, "five": 0, "tens": 0}
+HALF = {"number": 0.5, "halves": "0.5"}
+TRUE = {"number": 1.0, "count": 1, "two": 1, "five": 1, "tens": 1, "truth": "True", "mixed": 1}
+GAPS = dict.fromkeys(VARIABLES, GAP)
+NOTHING: dict[str, object] = {}
+
+TYPED = [
+    (1, ONE),
+    (1.0, ONE),
+    (np.int8(1), ONE),
+    (np.uint8(1), ONE),
+    (np.int64(1), ONE),
+    (np.uint64(1), ONE),
+    (np.float16(1), ONE),
+    (np.float32(1), ONE),
+    (np.float64(1), ONE),
+    (np.array(1), ONE),
+    (np.array(1.0), ONE),
+    (torch.tensor(1), ONE),
+    (torch.tensor(1, dtype=torch.uint8), ONE),
+    (torch.tensor(1.0, dtype=torch.bfloat16), ONE),
+    (torch.tensor(1.0, dtype=torch.float64, requires_grad=True), ONE),
+    (Decimal("1"), ONE),
+    (0, ZERO),
+    (-0.0, ZERO),
+    (0.5, HALF),
+    (np.float32(0.5), HALF),
+    (Decimal("0.5"), HALF),
+    (Fraction(1, 2), {"number": 0.5}),
+    (-1, {"number": -1.0, "count": -1}),
+    (1e40, {"number": 1e40}),
+    (2**53, {"number": 2.0**53}),
+    (2**53 + 1, NOTHING),
+    (10**30, NOTHING),
+    (10**400, NOTHING),
+    (float("inf"), NOTHING),
+    (True, TRUE),
+    (np.bool_(True), TRUE),
+    (torch.tensor(True), TRUE),
+    (float("nan"), GAPS),
+    (np.float32("nan"), GAPS),
+    (None, GAPS),
+    (pd.NA, GAPS),
+    (np.ma.masked, GAPS),
+    ("1", {"ranks": "1", "tens": 1, "mixed": 1}),
+    ("1.0", {"ranks": "1", "tens": 1, "mixed": 1}),
+    ("0.5", {"halves": "0.5"}),
+    ("yes", {"yesno": "yes"}),
+    ("Yes", NOTHING),
+    ("True", {"truth": "True"}),
+    ("01", NOTHING),
+    ("", NOTHING),
+    (datetime.date(2020, 1, 1), NOTHING),
+    (pd.Timestamp("2020"), NOTHING),
+    (datetime.timedelta(1), NOTHING),
+    (1j, NOTHING),
+    (b"1", NOTHING),
+    (object(), NOTHING),
+    ({"a": 1}, NOTHING),
+]
+TEXTS = [
+    ("1", ONE),
+    ("1.0", ONE),
+    ("0", ZERO),
+    ("-0.0", ZERO),
+    ("0.5", HALF),
+    ("-1", {"number": -1.0, "count": -1}),
+    ("1e40", {"number": 1e40}),
+    (str(2**53 + 1), NOTHING),
+    ("inf", NOTHING),
+    ("yes", {"yesno": "yes"}),
+    ("Yes", NOTHING),
+    ("True", {"two": 1, "truth": "True"}),
+    ("2020-01-01", NOTHING),
+    ("1,5", NOTHING),
+]
+
+
+@pytest.fixture(scope="module")
+def models():
+    """A model of one node for each variable."""
+    graph = nx.DiGraph()
+    graph.add_node("v")
+    made = {}
+    for name, variable in VARIABLES.items():
+        first = variable.decode(torch.tensor([0]))[0] if isinstance(variable, cg.Categorical) else 0
+        made[name] = cg.SCM(graph, {"v": variable}, {"v": cg.mechanisms.Constant(value=first)})
+    return made
+
+
+def evidence(scm, given):
+    values, missing, _, _ = encode_partial(given, scm.variables, scm.device)
+    return GAP if "v" in missing else plain(scm.variables["v"].decode(values["v"]))
+
+
+def table(scm, source):
+    read = read_data(source, scm.variables, gaps=True)
+    return GAP if read.gaps else plain(scm.variables["v"].decode(read["v"]))
+
+
+def plain(values):
+    (value,) = np.asarray(values).tolist()
+    return value
+
+
+def parquet(scm, value, folder):
+    pd.DataFrame({"v": [value]}).to_parquet(folder / "v.parquet")
+    return table(scm, folder / "v.parquet")
+
+
+def csv(scm, text, folder):
+    pd.DataFrame({"v": [text], "w": "x"}).to_csv(folder / "v.csv", index=False)
+    return table(scm, folder / "v.csv")
+
+
+def read_json(scm, value, folder):
+    (folder / "v.json").write_text(json.dumps({"v": value}))
+    return evidence(scm, read_evidence(str(folder / "v.json"), scm, ()))
+
+
+def do(scm, value):
+    return plain(scm.sample(1, do={"v": value}, seed=0)["v"])
+
+
+ROUTES = {
+    "dict": lambda scm, value, folder: evidence(scm, {"v": value}),
+    "list": lambda scm, value, folder: evidence(scm, {"v": [value]}),
+    "frame": lambda scm, value, folder: evidence(scm, pd.DataFrame({"v": [value]})),
+    "objects": lambda scm, value, folder: evidence(scm, {"v": boxed(value)}),
+    "row": lambda scm, value, folder: evidence(scm, pd.Series({"v": value}, dtype=object)),
+    "data": lambda scm, value, folder: table(scm, {"v": [value]}),
+    "data frame": lambda scm, value, folder: table(scm, pd.DataFrame({"v": [value]})),
+    "parquet": parquet,
+    "json": read_json,
+    "do": lambda scm, value, folder: do(scm, value),
+}
+
+
+def can_say(route, value):
+    """Whether a route can express the value: files hold no Python objects, text in do is an expression."""
+    if route == "parquet":
+        return type(value) in (int, float, bool, str, bytes, Decimal) and not (
+            isinstance(value, int) and abs(value) >= 2**63
+        )
+    if route == "json":
+        return value is None or type(value) in (int, float, bool, str, dict)
+    if route == "do":
+        return not isinstance(value, str)
+    return True
+
+
+def boxed(value):
+    array = np.empty(1, dtype=object)
+    array[0] = value
+    return array
+
+
+def outcome(route, *arguments):
+    try:
+        return route(*arguments)
+    except cg.CausalgenError:
+        return REFUSED
+
+
+def case(value):
+    return f"{type(value).__name__} {str(value)[:20]}"
+
+
+@pytest.mark.parametrize(("value", "meaning"), TYPED, ids=[case(value) for value, _ in TYPED])
+def test_a_typed_value_means_the_same_by_every_route(models, tmp_path, value, meaning):
+    for name, scm in models.items():
+        expected = meaning.get(name, REFUSED)
+        for route, ask in ROUTES.items():
+            if can_say(route, value):
+                found = outcome(ask, scm, value, tmp_path)
+                wanted = REFUSED if route == "do" and expected == GAP else expected
+                assert found == wanted and type(found) is type(wanted), (name, route)
+
+
+TEXT_ROUTES = {
+    "csv": csv,
+    "set": lambda scm, text, folder: evidence(scm, parse_assignments([f"v={text}"], scm.variables, "--set")),
+    "--do": lambda scm, text, folder: do(
+        scm, parse_assignments([f"v={text}"], scm.variables, "--do", expressions=True)["v"]
+    ),
+    "do": lambda scm, text, folder: do(scm, text),
+}
+
+
+@pytest.mark.parametrize(("text", "meaning"), TEXTS)
+def test_a_text_means_the_same_by_every_route(models, tmp_path, text, meaning):
+    for name, scm in models.items():
+        expected = meaning.get(name, REFUSED)
+        for route, ask in TEXT_ROUTES.items():
+            if (route == "do" and text == "True") or (route in ("--do", "do") and text == "2020-01-01"):
+                continue  # in an expression, a name and a difference
+            found = outcome(ask, scm, text, tmp_path)
+            assert found == expected and type(found) is type(expected), (name, route)
+
+
+@pytest.mark.parametrize(
+    ("column", "meaning"),
+    [
+        (pd.Series([1], dtype="Int64"), ONE),
+        (pd.Series([1], dtype="UInt8"), ONE),
+        (pd.Series([1], dtype="Float64"), ONE),
+        (pd.Series([1], dtype="int64[pyarrow]"), ONE),
+        (pd.Series([1], dtype="double[pyarrow]"), ONE),
+        (pd.Series([1], dtype="category"), ONE),
+        (pd.Series([1], dtype=object), ONE),
+        (pd.Series([True]), TRUE),
+        (pd.Series([True], dtype="boolean"), TRUE),
+        (pd.Series([True], dtype="bool[pyarrow]"), TRUE),
+        (pd.Series([True], dtype="category"), TRUE),
+        (pd.Series(["yes"], dtype="string"), {"yesno": "yes"}),
+        (pd.Series(["yes"], dtype="string[pyarrow]"), {"yesno": "yes"}),
+        (pd.Series(["yes"], dtype="category"), {"yesno": "yes"}),
+        (pd.Series(["1"], dtype="category"), {"ranks": "1", "tens": 1, "mixed": 1}),
+        (pd.Series([pd.NA], dtype="Int64"), GAPS),
+        (pd.Series([pd.NA], dtype="boolean"), GAPS),
+        (pd.Series([pd.NA], dtype="string"), GAPS),
+        (pd.Series([None], dtype="double[pyarrow]"), GAPS),
+        (pd.Series([None], dtype="category"), GAPS),
+        (np.ma.masked_array([99.0], mask=[True]), GAPS),
+        (np.ma.masked_array([1], mask=[False]), ONE),
+    ],
+    ids=lambda column: str(getattr(column, "dtype", "")),
+)
+def test_a_column_of_any_type_means_its_values(models, tmp_path, column, meaning):
+    for name, scm in models.items():
+        expected = meaning.get(name, REFUSED)
+        for form in ({"v": column}, pd.DataFrame({"v": column})):
+            for ask in (evidence, table):
+                found = outcome(ask, scm, form)
+                assert found == expected and type(found) is type(expected), (name, ask)
+        if isinstance(column, pd.Series):
+            pd.DataFrame({"v": column}).to_parquet(tmp_path / "v.parquet")
+            assert outcome(table, scm, tmp_path / "v.parquet") == expected, name
+
+
+PIXELS = np.array([[[0, 51], [102, 255]]], dtype=np.uint8)
+
+
+def test_a_picture_means_the_same_by_every_route(tmp_path):
+    graph = nx.DiGraph()
+    graph.add_node("v")
+    image = cg.Image(1, 2, 2)
+    scm = cg.SCM(graph, {"v": image}, {"v": cg.mechanisms.Constant(value=PIXELS / 255)})
+    path = tmp_path / "v.png"
+    picture = PIL.Image.fromarray(PIXELS[0])
+    picture.save(path)
+    floats = PIXELS / 255
+    expected = image.encode(PIXELS, where="v")
+    for given in (
+        PIXELS,
+        PIXELS[0],
+        floats,
+        floats.tolist(),
+        floats.astype(np.float32),
+        torch.from_numpy(PIXELS),
+        torch.from_numpy(floats),
+        picture,
+        path,
+        str(path),
+    ):
+        for form in ({"v": given}, {"v": [given]}, pd.DataFrame({"v": [given]})):
+            values, missing, _, _ = encode_partial(form, scm.variables, scm.device)
+            assert not missing and np.allclose(values["v"], expected, atol=1e-7)
+        if not isinstance(given, str):
+            assert np.allclose(scm.sample(1, do={"v": given})["v"], floats, atol=1e-7)
+    (tmp_path / "v.json").write_text(json.dumps({"v": "v.png"}))
+    values, _, _, _ = encode_partial(
+        read_evidence(str(tmp_path / "v.json"), scm, ()), scm.variables, scm.device
+    )
+    assert np.array_equal(values["v"], expected)
+    frame = pd.DataFrame({"v": ["v.png"]})
+    frame.to_csv(tmp_path / "v.csv", index=False)
+    frame.to_parquet(tmp_path / "v.parquet")
+    for source in (tmp_path / "v.csv", tmp_path / "v.parquet", {"v": [picture]}, {"v": [str(path)]}):
+        assert np.array_equal(read_data(source, scm.variables)["v"], PIXELS[None])
+    for wrong in (
+        PIXELS.astype(int),
+        floats * 255,
+        np.full((1, 2, 2), np.nan),
+        np.zeros((2, 2, 1, 1)),
+        3,
+        "none.png",
+    ):
+        with pytest.raises(cg.CausalgenError):
+            encode_partial({"v": wrong}, scm.variables, scm.device)

@@ -1,0 +1,51 @@
+"""Additive noise of any law: its density, its draws, and least squares underneath."""
+
+import math
+
+import pytest
+import torch
+
+from causalgen.testing import check_mechanism
+from graphs.variables import Continuous
+from mechanisms.additive import Additive
+from tests.mechanisms.fit import fit, generator, normal
+
+X = normal(2000)
+U = torch.empty(2000, dtype=torch.float64).exponential_(generator=generator(1))
+
+
+@pytest.fixture(scope="module")
+def skewed():
+    mechanism = Additive(noise="spline").bind(Continuous(), {"x": Continuous()})
+    fit(mechanism, 2 * X + U, {"x": X}, steps=300)
+    mechanism.finish(2 * X + U, {"x": X})
+    return mechanism
+
+
+def test_the_function_is_least_squares_and_the_noise_is_what_it_leaves(skewed):
+    design = torch.stack([torch.ones_like(X), X], 1)
+    weights = torch.linalg.lstsq(design, (2 * X + U)[:, None]).solution[:, 0]
+    torch.testing.assert_close(skewed.function.bias, weights[:1], rtol=1e-10, atol=0)
+    torch.testing.assert_close(skewed.function.weight[0], weights[1:], rtol=1e-10, atol=0)
+    noise = skewed.abduct(2 * X + U, {"x": X}, generator=generator()).noise["residual"]
+    torch.testing.assert_close(noise, 2 * X + U - design @ weights, rtol=0, atol=1e-12)
+
+
+def test_the_density_is_that_of_the_draws(skewed):
+    grid = torch.linspace(-3, 12, 20_001).double()
+    density = skewed.log_prob(grid, {"x": torch.zeros_like(grid)}).detach().exp()
+    assert torch.trapezoid(density, grid).item() == pytest.approx(1, abs=1e-3)
+    drawn = skewed.sample_noise(20_000, generator=generator())["residual"]
+    below = torch.trapezoid(density * (grid < 1), grid).item()
+    centre = skewed.function.bias.item()
+    assert (drawn + centre < 1).double().mean().item() == pytest.approx(below, abs=0.015)
+    assert below == pytest.approx(1 - math.exp(-1), abs=0.04)  # the law of u, exponential
+    assert -skewed.log_prob(2 * X + U, {"x": X}).mean().item() == pytest.approx(1, abs=0.1)  # its entropy
+
+
+@pytest.mark.parametrize("function", ["linear", "network"])
+def test_laws(function):
+    value = torch.stack([X + U, U], 1)
+    mechanism = Additive(noise="spline", function=function).bind(Continuous(shape=(2,)), {"x": Continuous()})
+    fit(mechanism, value, {"x": X}, steps=60)
+    check_mechanism(mechanism, value[:200], {"x": X[:200]})
