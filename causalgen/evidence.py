@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from causalgen.data.frames import vector_columns
 from causalgen.data.pictures import picture_column
 from graphs.arrays import as_numbers
 from graphs.errors import EvidenceError, PartialEvidenceError, ShapeError, UnknownNameError, near_misses
@@ -223,10 +224,8 @@ def _join_parts(
 ) -> None:
     """A vector that comes as columns ``name_0`` .. ``name_{k-1}``, as tables have it, as one column."""
     for name, variable in variables.items():
-        if name in columns or variable.type != "continuous" or len(variable.event_shape) != 1:
-            continue
-        parts = [f"{name}_{place}" for place in range(variable.event_shape[0])]
-        if all(part in unused for part in parts):
+        parts = [] if name in columns else vector_columns(name, variable, given, variables)
+        if parts and all(part in unused for part in parts):
             columns[name] = np.stack(
                 [as_numbers(given[part], where=f"Evidence {part!r}") for part in parts], axis=-1
             )

@@ -1,7 +1,7 @@
 """CSV files, each cell read as what its variable says: no type is guessed from the cells of a column.
 
     numbers    a decimal number in ASCII, as 5, -2.5 or 1e-3, perhaps with spaces around it
-    labels     text exactly as written: "007", "1.0" and "NA" are labels; an integer label is also its number
+    labels     text exactly as written, so that "007" and "NA" may be labels; ``graphs.labels`` matches them
     images     a path, exactly as written
     a gap      an empty cell; for numbers also NA, nan, null and the like
 
@@ -70,7 +70,7 @@ def read_csv(
     records = _records(path)
     header = _header(records, path)
     fields = [(node, name, header.index(name)) for node, names in columns.items() for name in names]
-    parsers = {node: _parser(variables[node], f"Column {columns[node][0]!r}") for node in columns}
+    parsers = {node: _parser(variables[node]) for node in columns}
     read: dict[tuple[str, str], list[_Block]] = {(node, name): [] for node, name, _ in fields}
     rows, first = _rows(records, len(header), path), 0
     while block := list(islice(rows, _ROWS)):
@@ -138,31 +138,19 @@ def _rows(records: Iterator[tuple[int, list[str]]], width: int, path: Path) -> I
             blank = line
 
 
-def _parser(variable: Variable, where: str) -> Callable[[str], object]:
+def _parser(variable: Variable) -> Callable[[str], object]:
     """What turns a cell into a value; it raises ValueError with what was expected."""
-    if isinstance(variable, Image):
-        return lambda text: text or None
-    if not isinstance(variable, Categorical):
-        return _number
-    if variable.labels is not None:
-        return _label_parser(variable.labels, where)
-    return _two_codes if variable.size == 2 else _number
+    if _is_text(variable):
+        return str if isinstance(variable, Categorical) and "" in (variable.labels or ()) else _text
+    return _two_codes if isinstance(variable, Categorical) and variable.size == 2 else _number
 
 
-def _label_parser(labels: Sequence[str | int], where: str) -> Callable[[str], object]:
-    written: dict[str, object] = {"": None}
-    written |= {str(label): label for label in labels}
-    if len({str(label) for label in labels}) < len(labels):
-        raise DataError(f"{where}: some labels are written alike in a CSV file: {list(labels)}. Rename them.")
-    numbers = {float(label): label for label in labels if isinstance(label, int)}
+def _is_text(variable: Variable) -> bool:
+    return isinstance(variable, Image) or (isinstance(variable, Categorical) and variable.labels is not None)
 
-    def parse(text: str) -> object:
-        if text in written:
-            return written[text]
-        # An integer label is a number as well: a column with gaps is often written as 1.0.
-        return numbers.get(float(text), text) if numbers and _NUMBER.fullmatch(text) else text
 
-    return parse
+def _text(text: str) -> str | None:
+    return text or None
 
 
 def _two_codes(text: str) -> float:
@@ -213,7 +201,7 @@ def _parsed(cells: Sequence[str], parse: Callable[[str], object], where: str, fi
 
 def _column(parts: Sequence[list[_Block]], variable: Variable) -> NDArray[np.generic] | list[object]:
     """The blocks of a column, or of one for each number of a vector, as what a variable takes."""
-    if isinstance(variable, Image) or (isinstance(variable, Categorical) and variable.labels is not None):
+    if _is_text(variable):
         return [value for block in parts[0] for value in block]
     none = np.empty(0)
     arrays = [np.concatenate([none, *(np.asarray(block, np.float64) for block in part)]) for part in parts]

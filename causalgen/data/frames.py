@@ -25,7 +25,7 @@ from graphs.variables import Image, Variable
 if TYPE_CHECKING:
     from pandas import DataFrame  # slow to import, and only tables need it
 
-__all__ = ["file_columns", "frame_columns", "part_names", "present_columns"]
+__all__ = ["file_columns", "frame_columns", "part_names", "present_columns", "vector_columns"]
 
 CSV_ENDINGS = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
 PARQUET_ENDINGS = (".parquet", ".pq")
@@ -92,7 +92,7 @@ def present_columns(
         DataError: no such file, it is no table, or a column misspells one that is wanted.
     """
     header = _header(path)
-    parts = {name: _parts(name, variable, header, known) for name, variable in known.items()}
+    parts = {name: vector_columns(name, variable, header, known) for name, variable in known.items()}
     meant = {each for name, its in parts.items() for each in (name, *its)}
     strange = [name for name in header if name and name not in meant]
     found = {
@@ -161,8 +161,10 @@ def part_names(name: str, count: int, others: Collection[str]) -> list[str]:
     return plain if set(plain).isdisjoint(others) else [f"{name}[{index}]" for index in range(count)]
 
 
-def _parts(name: str, variable: Variable, header: Collection[object], others: Collection[str]) -> list[str]:
-    """The columns that a vector may be spread over, as far as a header tells; none of other variables."""
+def vector_columns(
+    name: str, variable: Variable, header: Collection[object], others: Collection[str]
+) -> list[str]:
+    """The columns that a vector may be spread over, as far as a header tells; none for other variables."""
     if len(variable.event_shape) != 1 or variable.type != "continuous":
         return []
     count = prod(variable.event_shape)
@@ -178,7 +180,7 @@ def _needed(
     counts = Counter(header)
     for node, variable in variables.items():
         name = names[node]
-        parts = _parts(name, variable, counts, names.values())
+        parts = vector_columns(name, variable, counts, names.values())
         if name in counts:
             needed[node] = [name]
         elif parts and all(part in counts for part in parts):

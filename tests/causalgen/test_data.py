@@ -279,6 +279,33 @@ def test_gaps_of_every_kind(variable, values, rows):
         )
 
 
+@pytest.mark.parametrize(
+    ("variable", "values", "masked"),
+    [
+        (Continuous(), [1.0, 2.0, 99999.0], [False, False, True]),
+        (Categorical(3), [1, 2, 7], [False, False, True]),
+        (Categorical(["a", "b"]), ["a", "zzz", "b"], [False, True, False]),
+        (Continuous(shape=(2,)), [[1.0, 2.0], [3.0, 9999.0], [5.0, 6.0]], [[0, 0], [0, 1], [0, 0]]),
+        (Image(1, 1, 2), np.zeros((3, 1, 1, 2), np.uint8), [[[[1, 1]]], [[[0, 0]]], [[[0, 0]]]]),
+    ],
+)
+def test_what_is_masked_is_a_gap(variable, values, masked):
+    array = np.ma.masked_array(values, mask=masked)
+    gap = np.array(masked, bool).reshape(3, -1).any(axis=1)
+    table = read_data({"x": array}, {"x": variable}, gaps=True)
+    assert table.gaps["x"].tolist() == gap.tolist()
+    wanted = read_data({"x": np.asarray(values)[~gap]}, {"x": variable})["x"]
+    np.testing.assert_array_equal(table.complete(["x"])["x"], wanted)
+    with pytest.raises(DataError, match="missing in 1 of the 3 rows"):
+        read_data({"x": array}, {"x": variable})
+
+
+def test_an_image_that_is_masked_in_part_is_refused():
+    array = np.ma.masked_array(np.zeros((2, 2, 2)), mask=[[[0, 0], [0, 0]], [[0, 1], [0, 0]]])
+    with pytest.raises(DataError, match="row 1"):
+        read_data({"x": array}, {"x": Image(1, 2, 2)}, gaps=True)
+
+
 def test_gaps_in_the_columns_of_a_vector():
     frame = pd.DataFrame({"x_0": pd.array([1, 2, None], dtype="Int64"), "x_1": [1.0, np.nan, 2.0]})
     table = read_data(frame, {"x": Continuous(shape=(2,))}, gaps=True)
