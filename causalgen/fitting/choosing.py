@@ -70,6 +70,7 @@ def choose_mechanism(
     state = None if folder is None else folder.load()
     if state is not None and "report" in state.values:
         report = NodeReport(**state.values["report"])
+        assert report.choice is not None
         chosen = _bind(parse_mechanism(report.choice["chosen"]), mechanism)
         chosen.load_state_dict(state.tensors)
         return report, chosen

@@ -117,7 +117,8 @@ class AcceleratedRuntime:
             return value
         from accelerate.utils import broadcast
 
-        return float(broadcast(torch.tensor(value, device=self.device)))
+        shared: Any = broadcast(torch.tensor(value, device=self.device))
+        return float(shared)
 
     def wait(self) -> None:
         """Return when every process has come here."""

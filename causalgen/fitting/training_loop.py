@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -112,7 +112,9 @@ class TrainingLoop:
         self.step, self.total = 0, self._batches * self.settings.epochs
         self.seconds, self.rate = 0.0, 0.0
         images = any(v.type == "image" for v in (mechanism.variable, *mechanism.parents.values()))
-        self._precision = resolve_precision(self.settings.precision, runtime.device, images=images)
+        self._precision: Literal["float32", "bfloat16"] = resolve_precision(
+            self.settings.precision, runtime.device, images=images
+        )
         patience = patience_of(self.settings, images=images)
         self.stopping: EarlyStopping | None = None
         if patience is not None and held_out_loss is not None:
