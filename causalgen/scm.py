@@ -7,6 +7,7 @@ over rows or draws, and how good the model is.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, final
 
 from causalgen.abduction import Abduction
@@ -263,9 +264,10 @@ class SCM(Ladder):
                 "Check the model before the intervention."
             )
         seed, level = whole_number(seed, "check: seed"), share(level, "check: level")
-        return check_model(
+        report = check_model(
             self._world, self._variables, read_data(data, self._variables), seed=seed, level=level
         )
+        return report if self.fit_report is None else replace(report, advice=tuple(self.fit_report.advice))
 
     def evaluate(
         self,

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from math import log, pi, prod
-from typing import Any, Literal, cast, final
+from typing import Any, Literal, final
 
 import pyro.distributions as dist
 import torch
@@ -23,7 +23,7 @@ from torch.distributions import Transform
 from graphs.errors import MechanismError, NotFittedError
 from graphs.variables import Categorical, Continuous, Variable
 from mechanisms.base import Abducted, Mechanism, Noise, Parents
-from mechanisms.columns import ConditionalColumns
+from mechanisms.columns import ConditionalColumns, value_of
 from mechanisms.conditioning import standardisation
 from mechanisms.linear_form import LinearForm
 from mechanisms.options import Hidden, TrainedSpec
@@ -106,7 +106,7 @@ class AdditiveMechanism(Mechanism):
             )
             if self.law is not None:
                 with torch.no_grad():
-                    standard = cast(Tensor, self._law(n)(standard))
+                    standard = value_of(self._law(n)(standard))
             return Noise(n, {"residual": self._event(standard.mul(self._deviation().detach()))})
         if not len(self.residuals):
             raise NotFittedError("Empirical noise needs a fitted mechanism: it draws training residuals.")
@@ -138,7 +138,7 @@ class AdditiveMechanism(Mechanism):
         standard = self._flat(self.function.add_to(value, parents, sign=-1)) / deviation
         if self.law is not None:
             law, z = self._law(len(value)), standard
-            standard = cast(Tensor, law.inv(z))
+            standard = value_of(law.inv(z))
             return (
                 standard.square().sum(-1).mul(-0.5)
                 - law.log_abs_det_jacobian(standard, z)

@@ -20,7 +20,7 @@ from torch.distributions import Transform, constraints
 
 from mechanisms.networks import DenseNetwork
 
-__all__ = ["ConditionalColumns"]
+__all__ = ["ConditionalColumns", "value_of"]
 
 _LARGEST_LOG_SCALE = 12.0
 
@@ -101,6 +101,12 @@ class ConditionalColumns(ConditionalTransformModule):
             polish: make the inverse as accurate as the transform itself, by Newton steps.
         """
         return _ConditionedColumns(list(self.columns), context, polish)
+
+
+def value_of(value: Tensor | None) -> Tensor:
+    """A transform's result, whose declared type admits None."""
+    assert value is not None
+    return value
 
 
 class _ConditionedColumns(Transform):

@@ -26,7 +26,7 @@ from torch.distributions.transforms import AffineTransform, ReshapeTransform
 from graphs.errors import EvidenceError, MechanismError
 from graphs.variables import Continuous, Integer, Variable
 from mechanisms.base import Abducted, Mechanism, Noise, Parents
-from mechanisms.columns import ConditionalColumns
+from mechanisms.columns import ConditionalColumns, value_of
 from mechanisms.conditioning import Conditioning, standardisation
 from mechanisms.grid import Grid, cell_log_probability, middle, truncated_normal
 from mechanisms.options import Hidden, TrainedSpec
@@ -122,7 +122,7 @@ class FlowMechanism(Mechanism):
         """(N, *event) float64, strictly inside the bounds, or on the grid."""
         value = noise["normal"].reshape(noise.n, self.width)
         for transform in self._transforms(parents, noise.n):
-            value = _tensor(transform(value))
+            value = value_of(transform(value))
         return self.bounds.inside(value) if self.grid is None else self.grid.round(value)
 
     def abduct(self, value: Tensor, parents: Parents, *, generator: torch.Generator) -> Abducted:
@@ -159,7 +159,7 @@ class FlowMechanism(Mechanism):
         line = self._flat(value)
         self.bounds.prepare(line)
         for transform in reversed(self.bounds.transforms()):
-            line = _tensor(transform.inv(line))
+            line = value_of(transform.inv(line))
         for buffer, figure in zip((self.mean, self.std), standardisation(line), strict=True):
             buffer.copy_(figure)
         self.columns.prepare(self.conditioning(parents, len(line)), (line - self.mean) / self.std)
@@ -196,7 +196,7 @@ class FlowMechanism(Mechanism):
     def _invert(self, value: Tensor, parents: Parents, *, polish: bool = False) -> Tensor:
         """x (N, *event) -> u (N, *event)."""
         for transform in reversed(self._transforms(parents, len(value), polish=polish)):
-            value = _tensor(transform.inv(value))
+            value = value_of(transform.inv(value))
         return value.reshape(len(value), *self.shape)
 
     def _refuse_unreachable(self, value: Tensor, parents: Parents, drawn: Tensor) -> None:
@@ -236,9 +236,3 @@ class FlowMechanism(Mechanism):
     def _flat(self, value: Tensor) -> Tensor:
         """(N, *event) -> (N, width)."""
         return value.reshape(len(value), self.width)
-
-
-def _tensor(value: Tensor | None) -> Tensor:
-    """A transform's result, whose declared type admits None."""
-    assert value is not None
-    return value

@@ -64,6 +64,7 @@ class CheckReport:
         independences: every test made.
         skipped: nodes whose noise was not tested, and why.
         untested: pairs of a large graph that were left out, at random.
+        advice: of the fit, where the model was fitted in this session: what overfits; not tested here.
     """
 
     rows: int
@@ -73,6 +74,7 @@ class CheckReport:
     independences: Sequence[Independence]
     skipped: Mapping[str, str]
     untested: int = 0
+    advice: Sequence[str] = ()
 
     @property
     def ok(self) -> bool:
@@ -107,6 +109,7 @@ class CheckReport:
             "independences": [test.to_dict() for test in self.independences],
             "skipped": dict(self.skipped),
             "untested": self.untested,
+            "advice": list(self.advice),
             "problems": self.problems,
         }
 
@@ -128,6 +131,12 @@ class CheckReport:
             parts.append("Noise not tested\n" + "\n".join(lines))
         if self.problems:
             parts.append("Problems\n" + "\n".join(f"  {problem}" for problem in self.problems))
+        if self.advice:
+            parts.append("Fit report\n" + "\n".join(f"  {each}" for each in self.advice))
+        parts.append(
+            "Tests are judged together: of a true model, at most "
+            f"{self.level:.0%} of checks report a problem."
+        )
         return "\n\n".join(parts)
 
     def _fits_text(self) -> str:

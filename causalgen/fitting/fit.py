@@ -15,7 +15,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -173,7 +173,7 @@ class _NodeFit:
 
     def _solved(self, began: float) -> NodeReport:
         """Measure the closed form on the held-out rows, then fit it to every row."""
-        held_out_loss, figures = self._held_out_figures()
+        held_out_loss, error, figures = self._held_out_figures()
         every = torch.arange(self.table.rows)
         if len(self.held_out):
             self._solve(every)
@@ -183,15 +183,16 @@ class _NodeFit:
             rows=len(every),
             held_out=len(self.held_out),
             seconds=time.perf_counter() - began,
-            train_loss=self._mean_loss(every),
+            train_loss=self._mean_loss(every)[0],
             validation_loss=held_out_loss,
+            validation_error=error,
             figures=figures,
             parameters=_count(self.mechanism),
         )
 
     def _trained(self, state: State | None, progress: bool, checkpoint_seconds: float) -> NodeReport:
         """Minimise the loss on the training rows, by gradient steps."""
-        loss = partial(self._mean_loss, self.held_out) if len(self.held_out) else None
+        loss = (lambda: self._mean_loss(self.held_out)[0]) if len(self.held_out) else None
         loop = TrainingLoop(
             self.name, self.mechanism, self.table, self.training, self.seed, self.runtime, loss
         )
@@ -204,8 +205,8 @@ class _NodeFit:
             self.mechanism.finish(*self._whole(torch.arange(self.table.rows)))
         self.mechanism.mark_fitted()
         if loop.stopping is not None:  # the last epoch's loss is not that of the weights kept
-            train_loss = self._mean_loss(self.training)
-        held_out_loss, figures = self._held_out_figures()
+            train_loss, _ = self._mean_loss(self.training)
+        held_out_loss, error, figures = self._held_out_figures()
         return NodeReport(
             self.name,
             rows=len(self.training),
@@ -215,29 +216,32 @@ class _NodeFit:
             seconds=loop.seconds,
             train_loss=train_loss,
             validation_loss=held_out_loss,
+            validation_error=error,
             figures=figures,
             parameters=_count(self.mechanism),
         )
 
-    def _held_out_figures(self) -> tuple[float | None, dict[str, float]]:
-        """Mean loss on the held-out rows, and further figures of the mechanism; none without any."""
+    def _held_out_figures(self) -> tuple[float | None, float | None, dict[str, float]]:
+        """Mean loss on the held-out rows, its standard error, and further figures; none without any."""
         if not len(self.held_out):
-            return None, {}
-        loss, generator = self._mean_loss(self.held_out), self._generator("figures")
+            return None, None, {}
+        loss, error = self._mean_loss(self.held_out)
+        generator = self._generator("figures")
         with torch.no_grad():
             figures = self.mechanism.validate(*self._whole(self.held_out), generator=generator)
-        return loss, {key: float(value) for key, value in figures.items()}
+        return loss, error, {key: float(value) for key, value in figures.items()}
 
-    def _mean_loss(self, rows: Tensor) -> float:
-        """Mean loss over rows, of the weights as they are, in full precision."""
+    def _mean_loss(self, rows: Tensor) -> tuple[float, float]:
+        """Mean loss over rows and its standard error, of the weights as they are, in full precision."""
         self.mechanism.eval()
         generator = self._generator("evaluation")
-        size, total = self.settings.batch_size if self.images else TABLE_ROWS, 0.0
+        size, parts = self.settings.batch_size if self.images else TABLE_ROWS, []
         with torch.no_grad():
             for start in range(0, len(rows), size):
                 value, parents = self._values(rows[start : start + size])
-                total += float(self.mechanism.loss(value, parents, generator=generator).double().sum())
-        return total / len(rows)
+                parts.append(self.mechanism.loss(value, parents, generator=generator).double())
+        losses = torch.cat(parts)
+        return float(losses.mean()), float(losses.std(correction=0)) / math.sqrt(len(rows))
 
     def _generator(self, purpose: str) -> torch.Generator:
         return keyed_generator(self.seed, "fit", self.name, purpose, device=self.runtime.device)

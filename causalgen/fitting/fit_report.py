@@ -9,6 +9,21 @@ from typing import Any
 __all__ = ["FitReport", "NodeReport"]
 
 
+_REMEDY = "Take a simpler mechanism (for tables 'additive'; 'auto' compares), or more rows."
+
+_RISE = 0.05
+"""Held-out loss over training loss that does not matter, however sure it is."""
+
+_ERRORS = 2.0
+
+_FEW = 100
+
+_FOOT = (
+    "Losses are means over rows; held-out rows were not seen by the fit that is measured. "
+    "No figure here holds the error of the fitted parameters."
+)
+
+
 @dataclass(frozen=True)
 class NodeReport:
     """How the fit of one node ended.
@@ -26,6 +41,7 @@ class NodeReport:
         train_loss: mean loss on the rows it was fitted to; with the last weights kept, of the last epoch.
         validation_loss: mean loss on the held-out rows, of the kept weights, or of a closed form that was
             fitted without them; None without any.
+        validation_error: standard error of the held-out mean, over its rows.
         figures: further held-out figures of the mechanism, such as a predictor's accuracy and chance.
         parameters: trainable numbers.
     """
@@ -42,6 +58,25 @@ class NodeReport:
     dropped: int = 0
     kept_step: int | None = None
     choice: Mapping[str, Any] | None = None
+    validation_error: float | None = None
+
+    @property
+    def advice(self) -> str | None:
+        """What speaks against trusting the fit, with the remedy; None where nothing does."""
+        if self.validation_loss is None or self.train_loss is None or self.validation_error is None:
+            return None
+        if not self.steps:
+            return None
+        rise = self.validation_loss - self.train_loss
+        if rise > max(_RISE, _ERRORS * self.validation_error):
+            errors = rise / self.validation_error
+            return (
+                f"{self.node}: the held-out loss is {rise:.2g} above that in training, {errors:.1f} standard "
+                f"errors: it overfits {self.rows:,} rows. {_REMEDY}"
+            )
+        if self.rows < _FEW and self.choice is None:
+            return f"{self.node}: {self.rows:,} rows are few for a mechanism that is trained. {_REMEDY}"
+        return None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
@@ -83,12 +118,19 @@ class FitReport(Mapping[str, NodeReport]):
     def __len__(self) -> int:
         return len(self._nodes)
 
+    @property
+    def advice(self) -> list[str]:
+        """What speaks against trusting a fit, a sentence a node."""
+        return [report.advice for report in self._nodes.values() if report.advice is not None]
+
     def to_dict(self) -> dict[str, dict[str, Any]]:
         """Plain values, ready for JSON."""
         return {name: report.to_dict() for name, report in self._nodes.items()}
 
     def __str__(self) -> str:
-        return "\n".join(map(str, self._nodes.values())) or "nothing was fitted"
+        if not self._nodes:
+            return "nothing was fitted"
+        return "\n".join([*map(str, self._nodes.values()), *self.advice, _FOOT])
 
     def __repr__(self) -> str:
         return f"FitReport({', '.join(self._nodes)})"

@@ -117,8 +117,8 @@ class AcceleratedRuntime:
             return value
         from accelerate.utils import broadcast
 
-        agreed: Any = broadcast(torch.tensor(value, device=self.device))
-        return agreed.item()
+        shared: Any = broadcast(torch.tensor(value, device=self.device))
+        return float(shared)
 
     def wait(self) -> None:
         """Return when every process has come here."""

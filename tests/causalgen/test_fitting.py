@@ -319,6 +319,19 @@ def test_training_stops_and_the_best_weights_are_kept():
     assert long.train_loss < report.train_loss and long.validation_loss > report.validation_loss
 
 
+def test_what_overfits_is_told_with_a_remedy():
+    learned, table = overfitting(patience=None, validation=0.4)
+    report = FitReport({"b": fit(learned, table)})
+    (told,) = report.advice
+    assert told.startswith("b: the held-out loss is") and "it overfits 30 rows. Take a simpler" in told
+    assert told in str(report) and "No figure here holds the error of the fitted parameters" in str(report)
+    few, _ = overfitting()
+    assert "40 rows are few for a mechanism that is trained" in str(fit(few, table).advice)
+    many, _ = overfitting(epochs=20, batch_size=256)
+    x = np.random.default_rng(1).normal(size=(2, 1000))
+    assert fit(many, Table({"a": x[0], "b": x[0] + x[1]})).advice is None
+
+
 def test_patience_is_for_tables_unless_asked(picture_table):
     plain, asked = picture(), picture(patience=100)
     assert fit(plain, picture_table, "x").kept_step is None
