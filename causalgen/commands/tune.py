@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from causalgen.commands.common import check_preset, console, load_model, use_preset, use_threads
 from causalgen.metrics.judges.storage import load_judges
@@ -45,7 +46,7 @@ def run_tune(
     use_threads(threads)
     scm = use_preset(load_model(model), preset)
     found = load_judges(judges)
-    given = {"strengths": strengths} if strengths else {}
+    given: dict[str, Any] = {"strengths": strengths} if strengths else {}
     tuning = scm.tune(
         data, found, node=node, rows=rows, min_effectiveness=min_effectiveness, seed=seed, **given
     )
