@@ -151,7 +151,6 @@ class Mechanism(nn.Module, ABC):
         parents: its parents' variables, in declared order; empty for a root.
         abduction: how faithfully ``abduct`` recovers the noise, with these options.
         deterministic: True where abduction is one point, so that S draws are one.
-        carried: noise leaves that are no random variables: what abduction must remember, such as residuals.
         seen_range: (2, *event) the least and the largest value that fitting saw, of a variable of numbers;
             None before.
         chunk_rows: most rows the engine passes in one call, few enough for intermediate results to stay in a
@@ -160,7 +159,6 @@ class Mechanism(nn.Module, ABC):
 
     abduction: Abduction = "exact"
     deterministic: bool = True
-    carried: frozenset[str] = frozenset()
     chunk_rows: int | None = 65_536
     fitted_flag: Tensor
     seen_range: Tensor | None
