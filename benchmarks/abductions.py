@@ -50,7 +50,7 @@ def _posterior(options: Mapping[str, Any]) -> dict[str, Any]:
 
 SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
     "mnist": {
-        "as it was, w = 6 against hidden, point": {
+        "default: w = 6 against hidden, point": {
             "abduction": "point",
             "guidance": {
                 "kind": "classifier_free",
@@ -68,8 +68,8 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
         "w = 2, posterior": _posterior(_guided(2.0)),
     },
     "morphomnist": {
-        "as it was, w by row, point": {"abduction": "point"},
-        "as it was, w by row, posterior": {"abduction": "posterior"},
+        "default: w by row, point": {"abduction": "point"},
+        "w by row, posterior": {"abduction": "posterior"},
         "w = 1, point": _guided(1.0) | {"abduction": "point"},
         "w = 1, posterior": _posterior(_guided(1.0)),
         "w = 1.5, posterior": _posterior(_guided(1.5)),

@@ -3,7 +3,7 @@
     python benchmarks/results_page.py [--report DIR]
 
 The page's text is written by hand; what stands between ``<!-- begin NAME -->`` and ``<!-- end NAME -->`` is
-replaced by what ``results/morphomnist.json``, ``results/diff_scm.json`` and ``published.json`` say. The
+replaced by what the files in ``results/`` and ``published.json`` say. The
 curves are drawn from the same files. ``--report`` is the folder that ``morphomnist.py --report`` wrote: its
 picture of counterfactuals is taken into the page.
 """
@@ -20,6 +20,7 @@ from typing import Any
 
 from parts import results_plots as plots
 from parts import results_tables as tables
+from parts.abductions_table import abductions
 from parts.results_tables import Scores
 
 HERE = Path(__file__).parent
@@ -42,6 +43,7 @@ def page(text: str, blocks: dict[str, str]) -> str:
 def current_blocks() -> dict[str, str]:
     """What the saved results say, by block."""
     morpho, mnist = _read("results/morphomnist.json"), _read("results/diff_scm.json")
+    entering = _read("results/abductions.json")
     published = _read("published.json")["counterfactual_benchmark"]
     seeds = [section["result"] for name, section in morpho.items() if name.startswith("ours, seed")]
     ours = {"causalgen": Scores.of(seeds)}
@@ -76,9 +78,15 @@ def current_blocks() -> dict[str, str]:
         "truth": tables.truth(ours | open_loop | peers),
         "steps": tables.speed(_steps(morpho)),
         "mnist": tables.mnist(digits) + "\n\n" + tables.gap_closed(Scores.of(many), many_rows),
+        "abductions": abductions(entering),
         "training": tables.training(morpho["training"]["result"]["nodes"]),
         "runs": tables.markdown(
-            ["figures", "command", "commit", "processor", "threads", "load"], [*_runs(morpho), *_runs(mnist)]
+            ["figures", "command", "commit", "processor", "threads", "load"],
+            [
+                *_runs(morpho),
+                *_runs(mnist),
+                *_runs({f"abductions, {name}": each for name, each in entering.items()}),
+            ],
         ),
     }
 

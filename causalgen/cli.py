@@ -57,7 +57,7 @@ def _options(
 
 @app.command()
 def demo(
-    preset: Annotated[str | None, typer.Option(help="Settings of a published method: diff-scm.")] = None,
+    preset: Annotated[str | None, typer.Option(help="Named settings: posterior, diff-scm.")] = None,
     out: Out = Path("demo.png"),
     seed: Seed = 0,
     threads: Threads = None,
@@ -159,7 +159,7 @@ def tune(
         float, typer.Option(min=0, max=1, help="Share of rows that must show what was asked for.")
     ] = 0.95,
     save: Annotated[bool, typer.Option("--save", help="Write the choice into the model's folder.")] = False,
-    preset: Annotated[str | None, typer.Option(help="Settings of a published method: diff-scm.")] = None,
+    preset: Annotated[str | None, typer.Option(help="Named settings: posterior, diff-scm.")] = None,
     seed: Seed = 0,
     threads: Threads = None,
 ) -> None:
@@ -209,7 +209,7 @@ def counterfactual(
     out: Out = Path("counterfactual"),
     samples: Annotated[int | None, typer.Option(min=1, help="Draws a row.")] = None,
     seed: Seed = 0,
-    preset: Annotated[str | None, typer.Option(help="Settings of a published method: diff-scm.")] = None,
+    preset: Annotated[str | None, typer.Option(help="Named settings: posterior, diff-scm.")] = None,
     clip: Clip = False,
     threads: Threads = None,
 ) -> None:
@@ -250,7 +250,7 @@ def evaluate(
         Path | None,
         typer.Option(help="MNIST's folder: true counterfactuals of --data morphomnist:DIR."),
     ] = None,
-    preset: Annotated[str | None, typer.Option(help="Settings of a published method: diff-scm.")] = None,
+    preset: Annotated[str | None, typer.Option(help="Named settings: posterior, diff-scm.")] = None,
     seed: Seed = 0,
     threads: Threads = None,
 ) -> None:

@@ -124,11 +124,8 @@ class Suite:
             if self.mechanism.abduction == "exact":
                 tolerance = 1e-6 * max(1.0, leaf.abs().max().item())
                 _close(abducted.noise[name], leaf, tolerance, f"leaf {name!r} came back changed")
-            elif (
-                abducted.log_weight is None
-                and leaf.is_floating_point()
-                and name not in self.mechanism.carried
-            ):
+            # A leaf that does not vary is what abduction remembers, such as residuals: no random variable.
+            elif abducted.log_weight is None and leaf.is_floating_point() and bool((leaf != leaf[:1]).any()):
                 self.same_law(name, leaf, abducted.noise[name])
 
     def same_law(self, name: str, prior: Tensor, abducted: Tensor) -> None:

@@ -174,7 +174,6 @@ class Mechanism(nn.Module, ABC):
     deterministic: bool = True
     restricts: bool = False
     least_rows: int = 1
-    carried: frozenset[str] = frozenset()
     chunk_rows: int | None = 65_536
     log_probabilities: ClassVar[Collection[str]] = ()
     fitted_flag: Tensor

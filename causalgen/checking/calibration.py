@@ -169,7 +169,8 @@ def _noises(
             continue
         found = abduction.noise_of(node)
         for name, leaf in noise[node].items():
-            if name not in mechanism.carried:
+            # What does not vary in the prior, as residuals of a solver, is no random variable.
+            if bool((leaf != leaf[:1]).any()):
                 yield f"{node}.{name}", leaf, found[name]
 
 

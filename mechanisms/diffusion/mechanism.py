@@ -145,9 +145,6 @@ class DiffusionMechanism(Mechanism):
             self.abduction = "none"
         elif self._draws and spec.guidance.abducts_as_learned(parents):
             self.abduction = "posterior"
-        kept = {f"factual.{name}" for name in parents} | {f"reading.{name}" for name in self._read()}
-        residuals = set() if isinstance(spec.solver, DDPM) else {"residuals", "last_residual"}
-        self.carried = frozenset({"known"} | kept | residuals)
 
     def sample_noise(self, n: int, *, generator: torch.Generator) -> Noise:
         """x_T and residuals from their prior, no factual parents."""

@@ -149,6 +149,12 @@ def test_pictures_are_compared_and_their_noise_is_not_tested(pictures):
     assert "approximately" in report.skipped["picture"]
 
 
+def test_noise_of_pictures_is_tested_where_it_is_drawn(pictures):
+    scm, rows = pictures
+    report = scm.with_options("picture", abduction="posterior", solver={"steps": 4}).check(rows)
+    assert "picture" not in report.skipped
+
+
 def test_intervened_nodes_are_left_out():
     scm = fitted(RIGHT, ROWS)
     report = scm.do({"y": 1.0}).check(ROWS)
