@@ -159,7 +159,6 @@ class Mechanism(nn.Module, ABC):
         parents: its parents' variables, in declared order; empty for a root.
         abduction: how faithfully ``abduct`` recovers the noise, with these options.
         deterministic: True where abduction is one point, so that S draws are one.
-        carried: noise leaves that are no random variables: what abduction must remember, such as residuals.
         seen_range: what fitting saw: (2, *event) the least and the largest number, or (K,) bool, which
             categories occurred; None before, for images, and in models saved without.
         restricts: whether ``check`` can refuse a value: some value of the variable has no noise.
