@@ -161,6 +161,7 @@ class Mechanism(nn.Module, ABC):
         deterministic: True where abduction is one point, so that S draws are one.
         seen_range: what fitting saw: (2, *event) the least and the largest number, or (K,) bool, which
             categories occurred; None before, for images, and in models saved without.
+        estimated: whether ``log_prob`` is an estimate by simulation; see ``likelihood``.
         restricts: whether ``check`` can refuse a value: some value of the variable has no noise.
         least_rows: fewest rows that it can be fitted to.
         chunk_rows: most rows the engine passes in one call, few enough for intermediate results to stay in a
@@ -171,6 +172,7 @@ class Mechanism(nn.Module, ABC):
 
     abduction: Abduction = "exact"
     deterministic: bool = True
+    estimated: bool = False
     restricts: bool = False
     least_rows: int = 1
     chunk_rows: int | None = 65_536
@@ -245,6 +247,18 @@ class Mechanism(nn.Module, ABC):
         decides: categories and whole numbers are atoms, real numbers are not.
         """
         return None
+
+    def likelihood(
+        self, value: Tensor, parents: Parents, *, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor | None] | None:
+        """(N,) log p(x | pa) and ``atomic``, to weigh proposals of parents by; None without a density.
+
+        Where ``log_prob`` is an estimate this one is drawn anew for each row: p is unbiased, and errors of
+        rows are independent, so that they average out over proposals (Andrieu & Roberts 2009, "The
+        pseudo-marginal approach for efficient Monte Carlo computations").
+        """
+        log_prob = self.log_prob(value, parents)
+        return None if log_prob is None else (log_prob, self.atomic(value, parents))
 
     def check(self, value: Tensor, parents: Parents) -> None:
         """Refuse a value that no noise gives. The default, where every value has its noise, does nothing.

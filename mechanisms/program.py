@@ -46,6 +46,9 @@ __all__ = ["Program", "ProgramMechanism"]
 _PILOTS = 256
 """Prior draws that a guide or chains start from."""
 
+_EACH = 64
+"""Draws behind the likelihood of one proposal of parents."""
+
 
 class Program(MechanismSpec, frozen=True):
     """A node by a Pyro program, for any variable. Nothing is fitted.
@@ -116,6 +119,7 @@ class ProgramMechanism(Mechanism):
         # With one site, which is solved for or does not matter, every draw is from the posterior.
         self.single = self.plan.how == "solve" and self.plan.sites == 1
         self.particles = 1 if self.single else spec.particles
+        self.estimated = not self.single
         self.chunk_rows = None if self.single else max(1, 2**20 // self.particles)
         if not self.single and not isinstance(spec.inference, Importance):
             self._check_continuous(spec.inference.kind)
@@ -251,6 +255,26 @@ class ProgramMechanism(Mechanism):
             return None
         parts = [weights.logsumexp(0) for weights, _ in self._weights(value, parents)]
         return torch.cat(parts) - torch.tensor(float(self.particles)).log()
+
+    def likelihood(
+        self, value: Tensor, parents: Parents, *, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor | None] | None:
+        """As ``log_prob``, by few draws of each row's own: many rows average their errors out."""
+        if not self.estimated:
+            return super().likelihood(value, parents, generator=generator)
+        if self.plan.how == "match" and self.variable.type == "continuous":
+            return None
+        draws = min(self.particles, _EACH)
+        logs: list[Tensor] = []
+        atoms: list[Tensor] = []
+        for part in torch.arange(len(value), device=value.device).split(max(1, 2**20 // draws)):
+            some = {name: parent[part] for name, parent in parents.items()}
+            noise = self.sample_noise(draws * len(part), generator=generator)
+            weights, atomic = self.solver.weigh(value[part], some, noise).dominated(len(part))
+            logs.append(weights.logsumexp(0) - torch.tensor(float(draws)).log())
+            atoms.append(atomic)
+        kind = torch.cat(atoms) if self.variable.type == "continuous" and not self.plan.identity else None
+        return torch.cat(logs), kind
 
     def _weights(self, value: Tensor, parents: Parents) -> Iterator[tuple[Tensor, Tensor]]:
         """Log weights (K, n) of the same K draws for all rows, and which are atoms, (n,), part by part."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from causalgen.inference.blocks import Problem
-from causalgen.inference.factors import dominant, has_density, log_factor, refuse_impossible
+from causalgen.inference.factors import dominant, exact_densities, has_density, log_factor, refuse_impossible
 from causalgen.world import ready
 
 __all__ = ["Discrete", "solve_discrete"]
@@ -36,7 +36,7 @@ class Discrete:
 
 
 def solve_discrete(problem: Problem, uniform: Tensor) -> Discrete | None:
-    """The posterior, or None where a missing node has no density, or there are too many combinations.
+    """The posterior, or None where a density is missing or estimated, or there are too many combinations.
 
     Args:
         problem: the block and its evidence.
@@ -49,6 +49,8 @@ def solve_discrete(problem: Problem, uniform: Tensor) -> Discrete | None:
     missing, device = problem.block.missing, problem.rows.device
     supports = [ready(problem.world, node).support() for node in missing]
     found = [support.to(device) for support in supports if support is not None]
+    if not exact_densities(problem.world, problem.block.factors):
+        return None
     if len(found) < len(supports) or prod(map(len, found)) > _MOST_COMBINATIONS:
         return None
     supports = dict(zip(missing, found, strict=True))

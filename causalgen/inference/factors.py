@@ -13,7 +13,7 @@ others. An atom outweighs any density: of proposals for one row, those with the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import product
 from math import prod
 
@@ -25,7 +25,7 @@ from causalgen.rows import level_rows
 from causalgen.world import World, ready
 from graphs.errors import EvidenceError, PartialEvidenceError
 
-__all__ = ["dominant", "has_density", "log_factor", "refuse_impossible"]
+__all__ = ["dominant", "exact_densities", "has_density", "log_factor", "refuse_impossible"]
 
 _MOST_ANCESTORS = 4096
 _REMEDY = "Give the missing parents, or leave the image out."
@@ -41,8 +41,18 @@ def has_density(world: World, node: str, values: Mapping[str, Tensor], n: int) -
         )
 
 
+def exact_densities(world: World, nodes: Iterable[str]) -> bool:
+    """Whether no node's density is an estimate, whose error a sum over few proposals would keep."""
+    return not any(ready(world, node).estimated for node in nodes)
+
+
 def log_factor(
-    world: World, node: str, values: Mapping[str, Tensor], rows: int, proposals: int
+    world: World,
+    node: str,
+    values: Mapping[str, Tensor],
+    rows: int,
+    proposals: int,
+    generator: torch.Generator | None = None,
 ) -> tuple[Tensor, Tensor | int]:
     """log p(x | pa) of a node, up to a term that is the same for all proposals of a row, and of which kind.
 
@@ -52,6 +62,7 @@ def log_factor(
         values: of the node and all parents, (n, *event) where observed, else (R * n, *event).
         rows: n.
         proposals: R.
+        generator: for an estimate of the density that differs by row; without one it is ``log_prob``.
 
     Returns:
         (R * n,) logs; and (R * n,) 1 where it is a density and 0 where a probability, or 0 where all
@@ -64,10 +75,14 @@ def log_factor(
     parents = {name: level_rows(values[name], n, rows) for name in world.graph.parents(node)}
     with blame(node), torch.no_grad():
         value = level_rows(values[node], n, rows)
-        found = mechanism.log_prob(value, parents)
-        if found is not None:
-            atomic = mechanism.atomic(value, parents)
-            return found, 0 if atomic is None else (~atomic).long()
+        if generator is not None:
+            told = mechanism.likelihood(value, parents, generator=generator)
+        else:
+            density = mechanism.log_prob(value, parents)
+            told = None if density is None else (density, mechanism.atomic(value, parents))
+        if told is not None:
+            logs, atomic = told
+            return logs, 0 if atomic is None else (~atomic).long()
         found = mechanism.log_prob_of_parents(values[node], parents) if len(values[node]) == rows else None
     if found is None:
         raise PartialEvidenceError(_no_density(world, node))

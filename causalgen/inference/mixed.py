@@ -20,7 +20,7 @@ from torch import Tensor
 
 from causalgen.inference.blocks import Block, Problem
 from causalgen.inference.distributions import CategoryPosterior, GaussianPosterior, MixturePosterior
-from causalgen.inference.factors import dominant, has_density, log_factor, refuse_impossible
+from causalgen.inference.factors import dominant, exact_densities, has_density, log_factor, refuse_impossible
 from causalgen.inference.linear_gaussian import Gaussian, matrix_root, solve_gaussian
 from causalgen.rows import repeat_rows
 from causalgen.world import ready
@@ -94,6 +94,8 @@ def solve_mixed(problem: Problem, samples: int = 1) -> list[tuple[slice, Mixed]]
     found = {node: ready(world, node).support() for node in missing}
     supports = {node: each.to(problem.rows.device) for node, each in found.items() if each is not None}
     numbers = [node for node in missing if node not in supports]
+    if not exact_densities(world, problem.block.factors):
+        return None
     if not supports or not numbers or prod(map(len, supports.values())) > _MOST_COMBINATIONS:
         return None
     reads_numbers = {

@@ -153,7 +153,10 @@ def _cloud(problem: Problem, particles: int) -> Cloud:
     logs = torch.zeros(particles * n, dtype=torch.float64, device=problem.rows.device)
     densities: Tensor | int = 0
     for child in problem.block.children:
-        found, kind = log_factor(world, child, values, n, particles)
+        generator = keyed_generator(
+            problem.seed, "likelihood", child, int(problem.rows[0]), device=problem.rows.device
+        )
+        found, kind = log_factor(world, child, values, n, particles, generator)
         logs, densities = logs + found, densities + kind
     logs = dominant(
         logs.reshape(particles, n),
