@@ -66,8 +66,10 @@ class Abduction:
         self._abducted: dict[str, Abducted] = {}
         self._lineages: dict[str, Tensor] = {}
         self._effective: dict[str, Tensor] = {}
+        self._unchecked = {
+            node: each for node, each in world.mechanisms.items() if each.restricts and each.fitted
+        }
         self.seed = seed
-        self._refuse_contradictions()
 
     @property
     def rows(self) -> int:
@@ -77,6 +79,7 @@ class Abduction:
     @property
     def noise(self) -> Mapping[str, Noise]:
         """The noise of every node, B rows where the evidence determines it, S * B where it was drawn."""
+        self._refuse_contradictions()
         return self._noise(self._variables)
 
     def noise_of(self, node: str) -> Noise:
@@ -112,6 +115,7 @@ class Abduction:
             UnknownNameError: no such node.
             PartialEvidenceError: it cannot be inferred.
         """
+        self._refuse_contradictions()
         (known,) = check_targets([node], self._variables)
         return self._evidence.posterior(known)
 
@@ -141,6 +145,7 @@ class Abduction:
         copy_unaffected: bool,
         least_rows: int = 1,
     ) -> Counterfactual:
+        self._refuse_contradictions(asked)
         world = act(self._world, asked)
         rows = max(least_rows, self._meet({node: each.rows for node, each in asked.items()}))
         check_fed(asked, rows)
@@ -235,15 +240,15 @@ class Abduction:
         return Contrast(found["do"], found["versus"])
 
     @torch.no_grad()
-    def _refuse_contradictions(self) -> None:
+    def _refuse_contradictions(self, but: Collection[str] = ()) -> None:
         """Refuse rows whose value no noise gives, whether or not a question needs that noise.
 
-        Rows that lack the node or a parent are left to inference.
+        Rows that lack the node or a parent are left to inference. A node that the question sets may have any
+        value: it may have been set before, as in a counterfactual that is asked about again.
         """
         missing = self._evidence.missing
-        for node, mechanism in self._world.mechanisms.items():
-            if not (mechanism.restricts and mechanism.fitted):
-                continue
+        for node in [node for node in self._unchecked if node not in but]:
+            mechanism = self._unchecked.pop(node)
             family = (node, *self._world.graph.parents(node))
             gaps = [missing[name] for name in family if name in missing]
             values = self._evidence.observed(family)

@@ -201,7 +201,20 @@ def test_rows_of_contradictions_are_numbered_as_in_the_evidence():
         mechanisms={"z": equation("u"), "y": cg.mechanisms.Equation(value="z")},
     )
     with pytest.raises(cg.EvidenceError, match="'y'.*Row 3"):
-        scm.abduct({"z": [1.0, np.nan, 3.0, 4.0], "y": [1.0, np.nan, 3.0, 5.0]})
+        scm.counterfactual({"z": [1.0, np.nan, 3.0, 4.0], "y": [1.0, np.nan, 3.0, 5.0]}, do={"z": 0.0})
+
+
+def test_a_counterfactual_may_be_asked_about_again():
+    scm = cg.SCM(
+        nx.DiGraph([("z", "y"), ("y", "w")]),
+        variables={node: cg.Continuous() for node in "zyw"},
+        mechanisms={"z": equation("u"), "y": cg.mechanisms.Equation(value="z"), "w": equation("y + u")},
+    )
+    there = scm.counterfactual({"z": 1.0, "y": 1.0, "w": 1.5}, do={"y": 5.0})
+    back = scm.counterfactual(dict(there), do={"y": 1.0})
+    assert back["w"].item() == 1.5
+    with pytest.raises(cg.EvidenceError, match="'y'"):
+        scm.counterfactual(dict(there), do={"w": 0.0})
 
 
 def test_evidence_against_an_earlier_intervention_is_refused():

@@ -9,6 +9,9 @@ from tests.causalgen.axioms import AXIOMS, Case, draw_rows
 from tests.causalgen.models.kinds import KINDS
 from tests.causalgen.models.mixed import around, random_mixed
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*effective sample size")
+"""Axioms hold draw by draw, however few particles a program was given."""
+
 
 @functools.cache
 def setting(kind, seed):

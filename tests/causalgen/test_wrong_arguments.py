@@ -248,7 +248,7 @@ def test_a_wrong_argument_is_one_typed_error(call):
         (
             lambda: cg.mechanisms.Additive(noise="nromal"),
             cg.SpecError,
-            "Additive: noise: must be 'normal' or 'empirical', got 'nromal'",
+            "Additive: noise: must be 'normal', 'spline' or 'empirical', got 'nromal'",
         ),
         (
             lambda: cg.mechanisms.Diffusion(solver={"kind": "anchored", "stpes": 3}),
