@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import isfinite
 
 import torch
 from torch import Tensor
@@ -26,9 +27,12 @@ from causalgen.rows import Mask, differs, either, level_rows, refuse_nonfinite
 from causalgen.world import World, ready
 from graphs.errors import InterventionError
 from mechanisms.base import Abducted, Noise
-from mechanisms.extrapolation import warn_out_of_bounds
+from mechanisms.extrapolation import has_bounds, warn_out_of_bounds
 
 __all__ = ["Prediction", "abduct", "act", "predict"]
+
+_FEW = 1024
+"""Rows of columns that are checked together."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +144,7 @@ def predict(
     values: dict[str, Tensor] = {}
     recomputed: dict[str, Mask] = {}
     changed: dict[str, Mask] = {}
+    computed: dict[str, Tensor] = {}
     graph, touched, known = world.graph, world.touched, factual or {}
     needed = graph.ancestors(targets)
     for node in graph.nodes:
@@ -162,14 +167,25 @@ def predict(
         if not drawn.leaves:  # no noise: samples do not differ by it
             drawn = Noise(rows)
         value, recomputed[node] = _generate(world, node, parents, drawn, stale, before, rows)
-        refuse_nonfinite(origin, value)
-        if node not in touched:
-            warn_out_of_bounds(origin, world.mechanisms[node].variable, value)
-        values[node] = value
+        values[node] = computed[node] = value
         # Nobody asks about a node without children.
         if not needed.isdisjoint(graph.children(node)):
             changed[node] = True if before is None else _differs(value, before, rows)
+    _check(world, computed)
     return Prediction(values, recomputed)
+
+
+def _check(world: World, computed: Mapping[str, Tensor]) -> None:
+    """Refuse computed values that are not finite, and tell of those that leave their bounds."""
+    few = [value for value in computed.values() if value.ndim == 1 and value.shape[0] <= _FEW]
+    # One sum over all short columns, instead of one for each, which a question of one row would notice.
+    if len(few) < len(computed) or not isfinite(torch.cat(few).sum().item()):
+        for node, value in computed.items():
+            refuse_nonfinite(world.origin(node), value)
+    for node, value in computed.items():
+        variable = world.mechanisms[node].variable
+        if node not in world.touched and has_bounds(variable):
+            warn_out_of_bounds(world.origin(node), variable, value)
 
 
 def _differs(value: Tensor, before: Tensor, rows: int) -> Mask:

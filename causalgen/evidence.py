@@ -34,6 +34,9 @@ Evidence = Mapping[str, Any]
 """Node -> scalar, array, tensor, Series, PIL image, path of a picture or list of them; also a DataFrame, or a
 row of one as ``frame.iloc[0]`` gives it."""
 
+_FEW = 256
+"""Rows of columns that are looked at together."""
+
 _SHORT = 4096
 """Rows of columns that are read together."""
 
@@ -113,20 +116,37 @@ def warn_far(
 
     Closer to the range, new rows of the same population are expected, and a warning would say nothing.
     """
+    if _all_within(values, mechanisms):
+        return
     for node, value in values.items():
         mechanism = mechanisms[node]
         interval = mechanism.seen_interval
-        if interval is not None and value.is_cpu and _within(value.numpy(), *interval):
+        if interval is not None and _within(value, *interval):
             continue
         if (seen := mechanism.seen_range) is not None:
             rows = ~missing[node] if node in missing else None
             warn_unseen(value, seen, mechanism.variable, where=f"Evidence {node!r}", rows=rows, margin=1.0)
 
 
-def _within(value: NDArray[Any], low: float, high: float) -> bool:
+def _all_within(values: Mapping[str, Tensor], mechanisms: Mapping[str, Mechanism]) -> bool:
+    """Whether short columns of numbers are all near, by one look at all of them."""
+    first = next(iter(values.values()))
+    if not first.is_cpu or first.ndim != 1 or first.shape[0] > _FEW:
+        return False
+    intervals = [mechanisms[node].seen_interval for node in values]
+    if None in intervals or any(value.shape != first.shape for value in values.values()):
+        return False
+    block, bounds = torch.stack(list(values.values())).numpy(), np.array(intervals)
+    low, high = bounds[:, 0], bounds[:, 1]
+    reach = high - low
+    return bool((block.min(1) >= low - reach).all() and (block.max(1) <= high + reach).all())
+
+
+def _within(value: Tensor, low: float, high: float) -> bool:
     """Whether no number is further from an interval than that is wide; for most rows all there is to ask."""
     reach = high - low
-    return bool(low - reach <= value.min() and value.max() <= high + reach)
+    least, most = value.aminmax()
+    return low - reach <= least.item() and most.item() <= high + reach
 
 
 def _encode(variable: Variable, value: Any, *, where: str) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:

@@ -195,7 +195,11 @@ class CausalGraph:
         return f"CausalGraph({parents!r})"
 
     def _known(self, node: str) -> str:
-        if node not in self._nodes:  # also where it cannot be a key of a mapping
+        try:
+            known = node in self._parents
+        except TypeError:  # it cannot be a key of a mapping
+            known = False
+        if not known:
             raise UnknownNameError.of("node", node, self._nodes)
         return node
 

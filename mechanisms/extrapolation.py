@@ -10,7 +10,7 @@ from torch import Tensor
 from graphs.errors import ExtrapolationWarning
 from graphs.variables import Categorical, Continuous, Integer, Variable
 
-__all__ = ["warn_out_of_bounds", "warn_unseen"]
+__all__ = ["has_bounds", "warn_out_of_bounds", "warn_unseen"]
 
 _SHOWN = 20
 
@@ -56,6 +56,13 @@ def warn_unseen(
     )
 
 
+def has_bounds(variable: Variable) -> bool:
+    """Whether a number may leave its variable's bounds."""
+    return isinstance(variable, Continuous | Integer) and (
+        variable.lower is not None or variable.upper is not None
+    )
+
+
 def warn_out_of_bounds(node: str, variable: Variable, value: Tensor) -> None:
     """Warn where a computed number leaves the bounds of its variable, with the first such row.
 
@@ -65,8 +72,6 @@ def warn_out_of_bounds(node: str, variable: Variable, value: Tensor) -> None:
         value: (n, *event) in canonical encoding, finite.
     """
     if not isinstance(variable, Continuous | Integer):
-        return
-    if variable.lower is None and variable.upper is None:
         return
     low = -torch.inf if variable.lower is None else variable.lower
     high = torch.inf if variable.upper is None else variable.upper
