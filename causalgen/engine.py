@@ -179,7 +179,7 @@ def _check(world: World, computed: Mapping[str, Tensor]) -> None:
     """Refuse computed values that are not finite, and tell of those that leave their bounds."""
     few = [value for value in computed.values() if value.ndim == 1 and value.shape[0] <= _FEW]
     # One sum over all short columns, instead of one for each, which a question of one row would notice.
-    if len(few) < len(computed) or not isfinite(torch.cat(few).sum().item()):
+    if len(few) < len(computed) or (few and not isfinite(torch.cat(few).sum().item())):
         for node, value in computed.items():
             refuse_nonfinite(world.origin(node), value)
     for node, value in computed.items():

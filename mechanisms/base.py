@@ -150,7 +150,7 @@ class MechanismSpec(Declared, frozen=True):  # pyright: ignore[reportGeneralType
 class Mechanism(nn.Module, ABC):
     """``x := f(pa, u)`` for one variable and its parents.
 
-    Subclasses are final: they compose parts and implement the four abstract methods. What only some
+    Subclasses are final: they compose parts and implement the three abstract methods. What only some
     mechanisms can do has a default that returns None, "I cannot".
 
     Attributes:
