@@ -9,6 +9,9 @@ PYTHON ?= python3
 ARGS ?=
 BENCH ?= tables
 
+# A process for each core; PARALLEL= runs the tests in one.
+PARALLEL ?= -n logical --dist worksteal
+
 VENV := .venv
 BIN := $(VENV)/bin
 # A stamp is newer than pyproject.toml when what that file asks for is installed.
@@ -29,10 +32,10 @@ demo: $(INSTALLED) ## Draw counterfactuals of handwritten digits with the galler
 	$(BIN)/causalgen demo $(ARGS)
 
 test: $(INSTALLED_DEV) ## Run the tests
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 test-slow: $(INSTALLED_DEV) ## Run the tests that take minutes each
-	$(BIN)/python -m pytest -m slow $(ARGS)
+	$(BIN)/python -m pytest -m slow $(PARALLEL) $(ARGS)
 
 check: $(INSTALLED_DEV) ## Check format, lint, types, imports and docs
 	$(BIN)/ruff format --check .
