@@ -69,7 +69,11 @@ def test_random_linear_models_against_matrix_algebra(nodes, seed):
             assert torch.equal(cf[name], torch.as_tensor(evidence[name]))
 
 
-@pytest.mark.parametrize("no_op", [lambda v: v, cg.Shift(0), cg.Scale(1), "observed"], ids=str)
+@pytest.mark.parametrize(
+    "no_op",
+    [lambda v: v, cg.Shift(0), cg.Scale(1), "observed"],
+    ids=["function", "shift", "scale", "observed"],
+)
 @pytest.mark.parametrize("node", ["x", "y", "z"])
 def test_no_ops_leave_every_row_bit_equal(linear, node, no_op):
     scm, data = linear
