@@ -154,7 +154,8 @@ def _widened(estimate: Estimate, refitted: Sequence[Estimate], confidence: float
     values = np.stack([np.asarray(each.value) for each in refitted])
     spread, own = values.var(0, ddof=1), np.nan_to_num(np.asarray(estimate.standard_error) ** 2)
     tail = (1 - confidence) / 2
-    low, middle, high = np.quantile(values, [tail, 0.5, 1 - tail], axis=0)
+    # Order statistic k of R has the level k / (R + 1): one refit further out than numpy's default.
+    low, middle, high = np.quantile(values, [tail, 0.5, 1 - tail], axis=0, method="weibull")
     ratio = np.divide(spread + own, spread, out=np.ones_like(spread), where=spread > 0)
     wider, error = np.sqrt(ratio), np.sqrt(spread + own)
     low, high = middle + (low - middle) * wider, middle + (high - middle) * wider
