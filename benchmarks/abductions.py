@@ -27,8 +27,8 @@ from rich.table import Table as Printed
 
 import causalgen as cg
 from causalgen.data.reading import read_data
-from causalgen.evaluating.evaluation import held_rows
-from causalgen.evaluating.questions import other_values
+from causalgen.evaluation.evaluation import held_rows
+from causalgen.evaluation.questions import other_values
 from causalgen.metrics import attribute_distance, class_distances, cld, load_judges, variance_ratio
 from causalgen.metrics.consistency import variance_within
 from causalgen.metrics.controls import real_images

@@ -29,8 +29,8 @@ from parts.record import Section
 from peer_diff_scm import VARIANTS, run_diff_scm
 
 import causalgen as cg
-from causalgen.metrics.judges import Judges, load_judges
-from causalgen.presets import preset_options
+from causalgen.cli.presets import preset_options
+from causalgen.metrics.evaluators import Judges, load_judges
 from graphs.errors import CausalgenError
 
 BY_ROW = {"weight": "auto", "target": 0.5, "against": "factual", "interval": None}

@@ -10,9 +10,9 @@ import argparse
 from pathlib import Path
 
 import causalgen as cg
+from causalgen.counterfactuals.export import to_png
 from causalgen.data.reading import read_data
-from causalgen.saving.export import to_png
-from causalgen.saving.gallery import SAMPLES
+from causalgen.data.sample_rows import SAMPLES
 
 
 def main() -> None:

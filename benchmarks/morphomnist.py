@@ -33,11 +33,11 @@ from parts.record import Section
 from peer_cf_benchmark import run_cf_benchmark
 
 import causalgen as cg
-from causalgen.evaluating.entries import MECHANISM, Entry
-from causalgen.evaluating.evaluation_report import EvaluationReport
-from causalgen.evaluating.morphomnist_truth import read_morphomnist_truth
-from causalgen.evaluating.questions import Truth
-from causalgen.metrics.judges import Judges, load_judges
+from causalgen.evaluation.entries import MECHANISM, Entry
+from causalgen.evaluation.evaluation_report import EvaluationReport
+from causalgen.evaluation.morphomnist_truth import read_morphomnist_truth
+from causalgen.evaluation.questions import Truth
+from causalgen.metrics.evaluators import Judges, load_judges
 from graphs.errors import CausalgenError
 
 

@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import mechanisms
     from causalgen import datasets, metrics
-    from causalgen.abduction import Abduction
-    from causalgen.assignments import Policy, Replace, Scale, Shift, Stochastic
     from causalgen.checking.check_report import CheckReport
-    from causalgen.contrasts import Contrast
+    from causalgen.counterfactuals.abduction import Abduction
+    from causalgen.counterfactuals.assignments import Policy, Replace, Scale, Shift, Stochastic
+    from causalgen.counterfactuals.contrasts import Contrast
+    from causalgen.counterfactuals.results import Counterfactual, Draws
+    from causalgen.counterfactuals.world_ref import World
+    from causalgen.data.sample_rows import sample_rows
     from causalgen.effects.couplings import CouplingSensitivity
     from causalgen.effects.effect import Effect
     from causalgen.effects.mediation import NaturalEffects
-    from causalgen.evaluating.evaluation_report import EvaluationReport
-    from causalgen.pyro_model import PyroModel
-    from causalgen.results import Counterfactual, Draws
-    from causalgen.saving.gallery import sample_rows
+    from causalgen.evaluation.evaluation_report import EvaluationReport
+    from causalgen.pyro import PyroModel
     from causalgen.scm import SCM
-    from causalgen.world_names import World
     from graphs.causal_graph import CausalGraph
     from graphs.errors import (
         CannotAbductError,
@@ -95,28 +95,28 @@ __all__ = [
 
 _HOMES = {
     "SCM": "causalgen.scm",
-    "Abduction": "causalgen.abduction",
+    "Abduction": "causalgen.counterfactuals.abduction",
     "CheckReport": "causalgen.checking.check_report",
     "CausalGraph": "graphs.causal_graph",
-    "Contrast": "causalgen.contrasts",
-    "Counterfactual": "causalgen.results",
+    "Contrast": "causalgen.counterfactuals.contrasts",
+    "Counterfactual": "causalgen.counterfactuals.results",
     "CouplingSensitivity": "causalgen.effects.couplings",
-    "Draws": "causalgen.results",
+    "Draws": "causalgen.counterfactuals.results",
     "Effect": "causalgen.effects.effect",
-    "EvaluationReport": "causalgen.evaluating.evaluation_report",
+    "EvaluationReport": "causalgen.evaluation.evaluation_report",
     "NaturalEffects": "causalgen.effects.mediation",
-    "PyroModel": "causalgen.pyro_model",
-    "World": "causalgen.world_names",
-    "Policy": "causalgen.assignments",
-    "Replace": "causalgen.assignments",
-    "Scale": "causalgen.assignments",
-    "Shift": "causalgen.assignments",
-    "Stochastic": "causalgen.assignments",
+    "PyroModel": "causalgen.pyro",
+    "World": "causalgen.counterfactuals.world_ref",
+    "Policy": "causalgen.counterfactuals.assignments",
+    "Replace": "causalgen.counterfactuals.assignments",
+    "Scale": "causalgen.counterfactuals.assignments",
+    "Shift": "causalgen.counterfactuals.assignments",
+    "Stochastic": "causalgen.counterfactuals.assignments",
     "Categorical": "graphs.variables",
     "Continuous": "graphs.variables",
     "Image": "graphs.variables",
     "Integer": "graphs.variables",
-    "sample_rows": "causalgen.saving.gallery",
+    "sample_rows": "causalgen.data.sample_rows",
 }
 
 

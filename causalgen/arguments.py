@@ -1,16 +1,17 @@
-"""Plain arguments, counts, seeds, shares and paths, checked before anything is computed."""
+"""Plain arguments, checked before anything is computed: counts, seeds, shares, paths, names of nodes."""
 
 from __future__ import annotations
 
 import operator
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from graphs.errors import CausalgenError, CheckpointError, EvidenceError
+from graphs.errors import CausalgenError, CheckpointError, EvidenceError, UnknownNameError
+from graphs.variables import Variable
 
-__all__ = ["as_path", "names_of", "share", "whole_number"]
+__all__ = ["as_path", "check_targets", "names_of", "share", "whole_number"]
 
 
 def whole_number(value: Any, what: str, least: int | None = None) -> int:
@@ -69,6 +70,22 @@ def names_of(value: Any, what: str) -> tuple[str, ...]:
     if names is None or not all(isinstance(name, str) for name in names):
         raise EvidenceError(f"{what} names nodes, as in ['x', 'y']; got {_told(value)}.")
     return names
+
+
+def check_targets(targets: Iterable[str] | None, variables: Mapping[str, Variable]) -> tuple[str, ...]:
+    """The nodes asked for, in topological order; all where None.
+
+    Raises:
+        UnknownNameError: a target is no node.
+        EvidenceError: they are no names.
+    """
+    if targets is None:
+        return tuple(variables)
+    asked = names_of(targets, "targets")
+    for node in asked:
+        if node not in variables:
+            raise UnknownNameError.of("node", node, variables, where="targets")
+    return tuple(node for node in variables if node in asked)
 
 
 def _told(value: Any) -> str:

@@ -14,16 +14,16 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from causalgen.abduction import Abduction
 from causalgen.arguments import whole_number
-from causalgen.engine import act, predict
-from causalgen.evidence import Evidence, encode_evidence, encode_partial, warn_far
-from causalgen.inference.posterior import Completion
-from causalgen.interventions import interventions
+from causalgen.counterfactuals.abduction import Abduction
+from causalgen.counterfactuals.engine import act, predict
+from causalgen.counterfactuals.evidence import Evidence, encode_evidence, encode_partial, warn_far
+from causalgen.counterfactuals.interventions import interventions
+from causalgen.counterfactuals.missing_evidence.posterior import Completion
+from causalgen.counterfactuals.mutilated_model import World
+from causalgen.counterfactuals.provenance import trace_provenance
+from causalgen.counterfactuals.results import Counterfactual, Draws
 from causalgen.model import Model
-from causalgen.provenance import trace_provenance
-from causalgen.results import Counterfactual, Draws
-from causalgen.world import World
 from graphs.errors import InterventionError, MechanismError, PartialEvidenceError
 
 __all__ = ["Ladder", "chosen_seed"]
@@ -92,7 +92,8 @@ class Ladder(Model):
 
         Args:
             evidence: scalars or arrays of B rows by name, or a DataFrame. A node that is left out, or None or
-                NaN in a row, is inferred from the others; see ``causalgen.inference.posterior``.
+                NaN in a row, is inferred from the others; see
+                ``causalgen.counterfactuals.missing_evidence.posterior``.
             num_samples: S draws of whatever evidence does not determine; None for one draw.
             seed: of the draws.
             particles: a row, for missing values that have no exact posterior.

@@ -11,17 +11,15 @@ from typing import Any, Literal, Self
 import networkx as nx
 import torch
 
-from causalgen.arguments import as_path, whole_number
-from causalgen.atomic import write_atomic
+from causalgen.arguments import as_path, check_targets, whole_number
+from causalgen.counterfactuals.mutilated_model import World
 from causalgen.data.reading import read_data
-from causalgen.declaration import Declaration
 from causalgen.fitting.fit_report import FitReport
 from causalgen.fitting.fit_table import fit_table
-from causalgen.options import changed_spec
+from causalgen.saving.atomic import write_atomic
 from causalgen.saving.checkpoint import save_folder
+from causalgen.saving.declaration import Declaration
 from causalgen.saving.pretrained import load_pretrained
-from causalgen.targets import check_targets
-from causalgen.world import World
 from graphs.causal_graph import CausalGraph
 from graphs.errors import (
     CheckpointError,
@@ -32,9 +30,10 @@ from graphs.errors import (
     SpecError,
     UnknownNameError,
 )
-from graphs.variable_base import VariableBase
 from graphs.variables import Variable
+from graphs.variables.base import VariableBase
 from mechanisms.base import Mechanism, MechanismSpec
+from mechanisms.changed_options import changed_spec
 from mechanisms.registry import default_mechanism
 
 __all__ = ["Model"]

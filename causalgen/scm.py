@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, final
 
-from causalgen.abduction import Abduction
 from causalgen.arguments import names_of, share, whole_number
+from causalgen.counterfactuals.abduction import Abduction
+from causalgen.counterfactuals.evidence import Evidence
+from causalgen.counterfactuals.mutilated_model import World
 from causalgen.data.reading import read_data
 from causalgen.effects.effect import Effect, Question, find_effect
 from causalgen.effects.groups import Given
@@ -19,21 +21,19 @@ from causalgen.effects.mediation import NaturalEffects, find_natural_effects
 from causalgen.effects.population import Population
 from causalgen.effects.refits import Refits, include_fitting_error, refit_answers, refitted_columns
 from causalgen.effects.statistic import Statistic
-from causalgen.evidence import Evidence
 from causalgen.ladder import Ladder, chosen_seed
-from causalgen.world import World
 from graphs.errors import EvidenceError, InterventionError
 
 if TYPE_CHECKING:
     from causalgen.checking.check_report import CheckReport
     from causalgen.effects.couplings import CouplingSensitivity
-    from causalgen.evaluating.evaluation_report import EvaluationReport
-    from causalgen.evaluating.judging import Measures
-    from causalgen.evaluating.questions import Truth
+    from causalgen.evaluation.evaluation_report import EvaluationReport
+    from causalgen.evaluation.judging import Measures
+    from causalgen.evaluation.questions import Truth
+    from causalgen.evaluation.tuning import Tuning
     from causalgen.metrics.axioms import Judge
-    from causalgen.metrics.judges.judges import Judges
-    from causalgen.pyro_model import PyroModel
-    from causalgen.tuning.tuning import Tuning
+    from causalgen.metrics.evaluators.judges import Judges
+    from causalgen.pyro import PyroModel
 
 __all__ = ["SCM"]
 
@@ -304,7 +304,7 @@ class SCM(Ladder):
             NotFittedError: a mechanism has not been fitted.
             DomainError, ShapeError: a judge of another variable.
         """
-        from causalgen.evaluating.evaluation import evaluate_model
+        from causalgen.evaluation.evaluation import evaluate_model
 
         seed = whole_number(seed, "evaluate: seed")
         rows = None if rows is None else whole_number(rows, "evaluate: rows", least=1)
@@ -354,7 +354,7 @@ class SCM(Ladder):
             DomainError: judges of other variables, or strengths out of range.
             DataError: too few rows.
         """
-        from causalgen.tuning.sweep import tune_model
+        from causalgen.evaluation.tuning_sweep import tune_model
 
         seed, rows = whole_number(seed, "tune: seed"), whole_number(rows, "tune: rows", least=1)
         table = read_data(data, self._variables)
@@ -371,7 +371,7 @@ class SCM(Ladder):
         )
 
     def to_pyro(self) -> PyroModel:
-        """The model as a Pyro program ``model(n=1)``, a site for each node; see ``causalgen.pyro_model``.
+        """The model as a Pyro program ``model(n=1)``, a site for each node; see ``causalgen.pyro``.
 
         ``pyro.condition``, ``poutine.do`` and ``Predictive`` work on it. Pyro draws from torch's global
         random state: run it under ``torch.random.fork_rng`` where that matters.
@@ -379,6 +379,6 @@ class SCM(Ladder):
         Raises:
             NotFittedError: a mechanism has not been fitted.
         """
-        from causalgen.pyro_model import PyroModel  # Pyro takes seconds to import
+        from causalgen.pyro import PyroModel  # Pyro takes seconds to import
 
         return PyroModel(self._world)

@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from causalgen.checking.calibration import Calibration, calibrate
-from causalgen.laws import Suite
+from causalgen.checking.conformance import Suite
 from graphs.errors import NotFittedError
 from mechanisms.base import Mechanism
 

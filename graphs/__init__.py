@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from graphs.causal_graph import CausalGraph
-    from graphs.spec import NodeSpec, SCMSpec, parse_spec, read_spec, write_spec
+    from graphs.scm_file import NodeSpec, SCMSpec, parse_spec, read_spec, write_spec
     from graphs.strict_yaml import Locations
     from graphs.validation import spec_error
     from graphs.variables import Categorical, Continuous, Image, Integer, Variable
@@ -33,7 +33,7 @@ __all__ = [
 
 _HOMES = {
     "graphs.causal_graph": ("CausalGraph",),
-    "graphs.spec": ("NodeSpec", "SCMSpec", "parse_spec", "read_spec", "write_spec"),
+    "graphs.scm_file": ("NodeSpec", "SCMSpec", "parse_spec", "read_spec", "write_spec"),
     "graphs.strict_yaml": ("Locations",),
     "graphs.validation": ("spec_error",),
     "graphs.variables": ("Categorical", "Continuous", "Image", "Integer", "Variable"),

@@ -9,45 +9,45 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mechanisms.additive import Additive as Additive
-    from mechanisms.auto import Auto as Auto
     from mechanisms.base import Abducted as Abducted
     from mechanisms.base import Mechanism as Mechanism
     from mechanisms.base import MechanismSpec as MechanismSpec
     from mechanisms.base import Noise as Noise
     from mechanisms.base import Parents as Parents
-    from mechanisms.categorical import Categorical as Categorical
     from mechanisms.conditioning import Conditioning as Conditioning
     from mechanisms.constant import Constant as Constant
     from mechanisms.diffusion.mechanism import Diffusion as Diffusion
-    from mechanisms.empirical import Empirical as Empirical
-    from mechanisms.equation import Equation as Equation
-    from mechanisms.flow import Flow as Flow
+    from mechanisms.equation.mechanism import Equation as Equation
     from mechanisms.options import TrainedSpec as TrainedSpec
-    from mechanisms.program import Program as Program
+    from mechanisms.program.mechanism import Program as Program
     from mechanisms.registry import default_mechanism as default_mechanism
     from mechanisms.registry import dump_mechanism as dump_mechanism
     from mechanisms.registry import kinds as kinds
     from mechanisms.registry import mechanism_spec as mechanism_spec
     from mechanisms.registry import parse_mechanism as parse_mechanism
+    from mechanisms.tables.additive import Additive as Additive
+    from mechanisms.tables.auto import Auto as Auto
+    from mechanisms.tables.categorical import Categorical as Categorical
+    from mechanisms.tables.empirical import Empirical as Empirical
+    from mechanisms.tables.flow import Flow as Flow
     from mechanisms.training import Training as Training
 
 _HOMES = {
     "Abducted": "base",
-    "Additive": "additive",
-    "Auto": "auto",
-    "Categorical": "categorical",
+    "Additive": "tables.additive",
+    "Auto": "tables.auto",
+    "Categorical": "tables.categorical",
     "Conditioning": "conditioning",
     "Constant": "constant",
     "Diffusion": "diffusion.mechanism",
-    "Empirical": "empirical",
-    "Equation": "equation",
-    "Flow": "flow",
+    "Empirical": "tables.empirical",
+    "Equation": "equation.mechanism",
+    "Flow": "tables.flow",
     "Mechanism": "base",
     "MechanismSpec": "base",
     "Noise": "base",
     "Parents": "base",
-    "Program": "program",
+    "Program": "program.mechanism",
     "TrainedSpec": "options",
     "Training": "training",
     "default_mechanism": "registry",

@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from graphs.arrays import as_array
-from graphs.clipping import encode_clipped
 from graphs.errors import DomainError
 from graphs.variables import Categorical, Variable
+from graphs.variables.arrays import as_array
+from graphs.variables.clipping import encode_clipped
 from mechanisms.base import Abducted, Mechanism, MechanismSpec, Noise, Parents
 from mechanisms.extrapolation import warn_unseen
 

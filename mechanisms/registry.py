@@ -26,15 +26,15 @@ GROUP = "causalgen.mechanisms"
 """The entry-point group of plug-in mechanisms."""
 
 _BUILT_IN = {
-    "additive": "mechanisms.additive:Additive",
-    "auto": "mechanisms.auto:Auto",
-    "categorical": "mechanisms.categorical:Categorical",
+    "additive": "mechanisms.tables.additive:Additive",
+    "auto": "mechanisms.tables.auto:Auto",
+    "categorical": "mechanisms.tables.categorical:Categorical",
     "constant": "mechanisms.constant:Constant",
     "diffusion": "mechanisms.diffusion.mechanism:Diffusion",
-    "empirical": "mechanisms.empirical:Empirical",
-    "equation": "mechanisms.equation:Equation",
-    "flow": "mechanisms.flow:Flow",
-    "program": "mechanisms.program:Program",
+    "empirical": "mechanisms.tables.empirical:Empirical",
+    "equation": "mechanisms.equation.mechanism:Equation",
+    "flow": "mechanisms.tables.flow:Flow",
+    "program": "mechanisms.program.mechanism:Program",
 }
 
 

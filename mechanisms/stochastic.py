@@ -1,7 +1,8 @@
 """``x := u``, u ~ a given law: a node drawn afresh for every row and sample, whatever it would have been.
 
-Draws come from the given generator alone: directly for the families of ``mechanisms.noise_families``; for a
-Pyro or torch distribution, which draws from the global state, under a lent state seeded by the generator.
+Draws come from the given generator alone: directly for the families of ``mechanisms.tables.noise_families``;
+for a Pyro or torch distribution, which draws from the global state, under a lent state seeded by the
+generator.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ import torch
 from torch import Generator, Tensor
 from torch.distributions import Distribution
 
-from graphs.clipping import encode_clipped
 from graphs.errors import ShapeError
 from graphs.variables import Categorical, Variable
+from graphs.variables.clipping import encode_clipped
 from mechanisms.base import Abducted, Mechanism, MechanismSpec, Noise, Parents
 from mechanisms.extrapolation import warn_unseen
-from mechanisms.noise_families import NoiseLaw
+from mechanisms.tables.noise_families import NoiseLaw
 
 __all__ = ["Drawn", "StochasticMechanism"]
 

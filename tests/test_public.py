@@ -44,7 +44,7 @@ def test_import_is_cheap(package):
 
 
 def test_help_is_cheap():
-    loaded = modules_after("import causalgen.cli")
+    loaded = modules_after("import causalgen.cli.main")
     assert loaded.isdisjoint(HEAVY)
 
 

@@ -17,7 +17,7 @@ from rich.console import Console
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from causalgen.atomic import write_atomic
+from causalgen.saving.atomic import write_atomic
 
 from .rows import EVALUATED, mnist_arrays
 

@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 import causalgen as cg
 from causalgen.data.reading import read_data
 from causalgen.data.table import Table
-from causalgen.evaluating.entries import MECHANISM, Entry
-from causalgen.evaluating.evaluation import chosen_rows, held_rows
-from causalgen.evaluating.image_scores import ImageScores, Pool
-from causalgen.evaluating.judging import find_judging
-from causalgen.evaluating.questions import Columns, Question, Truth, attributes, questions
-from causalgen.evaluating.worlds import Answer
+from causalgen.evaluation.entries import MECHANISM, Entry
+from causalgen.evaluation.evaluation import chosen_rows, held_rows
+from causalgen.evaluation.image_scores import ImageScores, Pool
+from causalgen.evaluation.judging import find_judging
+from causalgen.evaluation.questions import Columns, Question, Truth, attributes, questions
+from causalgen.evaluation.worlds import Answer
 from causalgen.metrics.distances import distance
-from causalgen.metrics.judges import Judges
+from causalgen.metrics.evaluators import Judges
 from causalgen.metrics.scores import mean_score
-from causalgen.seeds import keyed_generator
+from mechanisms.seeds import keyed_generator
 
 __all__ = ["Setting", "plain"]
 

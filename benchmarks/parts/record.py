@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from causalgen.atomic import write_atomic
+from causalgen.saving.atomic import write_atomic
 
 __all__ = ["Section", "run_record", "save_section"]
 

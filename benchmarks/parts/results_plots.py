@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from causalgen.drawing.plot_style import ACCENT, FAINT, INK, SOFT
+from causalgen.plotting.plot_style import ACCENT, FAINT, INK, SOFT
 
 from .results_tables import Scores
 

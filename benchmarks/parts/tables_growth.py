@@ -102,7 +102,7 @@ def _plot(result: Result, file: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    from causalgen.drawing.plot_style import ACCENT, FAINT, INK
+    from causalgen.plotting.plot_style import ACCENT, FAINT, INK
 
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     FigureCanvasAgg(figure)

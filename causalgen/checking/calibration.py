@@ -23,12 +23,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from causalgen.node_calls import generate_rows
-from causalgen.seeds import keyed_generator
-from causalgen.targets import check_targets
-from causalgen.world import World, ready
+from causalgen.arguments import check_targets
+from causalgen.counterfactuals.mutilated_model import World, ready
+from causalgen.counterfactuals.row_blocks import generate_rows
 from graphs.errors import EvidenceError, InterventionError
 from mechanisms.base import Noise
+from mechanisms.seeds import keyed_generator
 
 if TYPE_CHECKING:
     from causalgen.scm import SCM

@@ -29,13 +29,13 @@ from causalgen.checking.independence import (
     ranked_columns,
 )
 from causalgen.checking.row_columns import noise_columns, value_columns
+from causalgen.counterfactuals.engine import abduct
+from causalgen.counterfactuals.mutilated_model import World
 from causalgen.data.table import Table
-from causalgen.engine import abduct
-from causalgen.seeds import keyed_generator
-from causalgen.world import World
 from graphs.errors import CausalgenError, DataError, NotFittedError
 from graphs.variables import Image, Variable
 from mechanisms.base import Mechanism
+from mechanisms.seeds import keyed_generator
 
 __all__ = ["check_model"]
 

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalgen.data.pictures import picture_column
-from graphs.arrays import as_array, is_picture
 from graphs.errors import DataError
 from graphs.variables import Image, Variable
+from graphs.variables.arrays import as_array, is_picture
 
 __all__ = ["Dataset", "dataset_columns", "is_dataset", "open_mnist"]
 

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from causalgen.data.csv_table import csv_header, read_csv
 from causalgen.data.parquet_table import parquet_header, read_parquet
-from graphs.arrays import as_numbers
 from graphs.errors import DataError, near_misses
 from graphs.variables import Image, Variable
+from graphs.variables.arrays import as_numbers
 
 if TYPE_CHECKING:
     from pandas import DataFrame  # slow to import, and only tables need it

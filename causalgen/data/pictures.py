@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from PIL import Image as Pictures
 from PIL import UnidentifiedImageError
 
-from graphs.arrays import is_picture, picture_pixels
 from graphs.errors import DataError, DomainError
 from graphs.variables import Image
+from graphs.variables.arrays import is_picture, picture_pixels
 
 __all__ = ["MAX_PIXELS", "picture_column"]
 

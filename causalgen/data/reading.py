@@ -29,10 +29,10 @@ from causalgen.data.gaps import refuse_gaps
 from causalgen.data.named_sets import morphomnist_columns
 from causalgen.data.pictures import picture_column
 from causalgen.data.table import Table
-from graphs.arrays import is_picture
 from graphs.errors import DataError, DomainError, UnknownNameError
-from graphs.gaps import fill_gaps
 from graphs.variables import Image, Variable
+from graphs.variables.arrays import is_picture
+from graphs.variables.gaps import fill_gaps
 
 if TYPE_CHECKING:
     from pandas import DataFrame

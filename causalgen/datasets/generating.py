@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalgen.datasets.redrawing import redraw
-from graphs.arrays import as_array
 from graphs.errors import DomainError, ShapeError
+from graphs.variables.arrays import as_array
 
 __all__ = ["morphomnist_images"]
 

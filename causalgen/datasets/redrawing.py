@@ -22,7 +22,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from causalgen.skeleton import medial_axis, squared_distances
+from causalgen.datasets.medial_axis import medial_axis, squared_distances
 
 __all__ = ["SCALE", "redraw"]
 

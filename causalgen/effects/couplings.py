@@ -25,8 +25,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from causalgen.arguments import check_targets
 from causalgen.ladder import chosen_seed
-from causalgen.targets import check_targets
 from graphs.errors import EvidenceError, MechanismError
 from graphs.variables import Categorical, Image, Variable
 from mechanisms.base import Mechanism
@@ -34,8 +34,8 @@ from mechanisms.base import Mechanism
 if TYPE_CHECKING:
     import pandas as pd
 
-    from causalgen.evidence import Evidence
-    from causalgen.results import Counterfactual
+    from causalgen.counterfactuals.evidence import Evidence
+    from causalgen.counterfactuals.results import Counterfactual
     from causalgen.scm import SCM
 
 __all__ = ["CouplingSensitivity", "find_coupling_sensitivity"]

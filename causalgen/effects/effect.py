@@ -21,22 +21,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from causalgen.arguments import share
+from causalgen.arguments import check_targets, share
+from causalgen.counterfactuals.nested import named_worlds
+from causalgen.counterfactuals.results import Counterfactual, Draws
 from causalgen.effects.estimates import Estimate, Floats, estimate, individual_means
 from causalgen.effects.groups import Given, group_edges, group_labels, refuse_reached
 from causalgen.effects.statistic import Statistic, check_statistic, measure
-from causalgen.nested import named_worlds
-from causalgen.results import Counterfactual, Draws
-from causalgen.seeds import keyed_seed
-from causalgen.targets import check_targets
 from graphs.causal_graph import CausalGraph
 from graphs.errors import EvidenceError, UnknownNameError
 from graphs.variables import Variable
+from mechanisms.seeds import keyed_seed
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from causalgen.abduction import Abduction
+    from causalgen.counterfactuals.abduction import Abduction
     from causalgen.effects.population import Population
 
 __all__ = ["Effect", "Question", "find_effect"]
@@ -83,7 +82,8 @@ class Effect:
             (B, *shape).
         individual_error: Monte Carlo standard error of each row of evidence, (B, *shape); 0 where the
             evidence leaves nothing open. None for a population.
-        provenance: how the target's values were obtained, in both worlds; see ``causalgen.provenance``.
+        provenance: how the target's values were obtained, in both worlds; see
+            ``causalgen.counterfactuals.provenance``.
         confidence: of the intervals.
         seed: gives the same result again.
         index: of the evidence, where it was a DataFrame.
@@ -196,7 +196,7 @@ def _spread(measured: NDArray[Any], samples: int, rows: int) -> NDArray[Any]:
 
 
 def _lineages(pair: tuple[Draws, Draws]) -> list[NDArray[np.int64]]:
-    """Lineages of the draws behind both worlds, (S, B) each; see ``causalgen.inference.resampling``."""
+    """Lineages of the draws behind both worlds, (S, B) each; see ``missing_evidence.resampling``."""
     found = [
         lineage.cpu().numpy()
         for each in pair

@@ -9,10 +9,10 @@ brings the sum n_u of its differences and their number d_u. Then
                      error over that of the resampling, and by Student's quantile over the normal one
 
 Draws of one row that are copies of one weighted particle are no units of their own: each lineage
-(``causalgen.inference.resampling``) is a clustering of the draws. With V_k the variance by the clusters of
-lineage k, and V that by draws, the variance is V + sum over k of (V_k - V) (Cameron, Gelbach & Miller 2011,
-"Robust inference with multiway clustering"). V_k is that of the self-normalised importance sampling estimate
-that the particles make.
+(``causalgen.counterfactuals.missing_evidence.resampling``) is a clustering of the draws. With V_k the
+variance by the clusters of lineage k, and V that by draws, the variance is V + sum over k of (V_k - V)
+(Cameron, Gelbach & Miller 2011, "Robust inference with multiway clustering"). V_k is that of the
+self-normalised importance sampling estimate that the particles make.
 
 Neither knows how wrong the model is: they shrink with the number of draws, whatever it was fitted on.
 """

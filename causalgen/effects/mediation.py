@@ -14,14 +14,14 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from causalgen.counterfactuals.world_ref import World as NamedWorld
 from causalgen.effects.effect import Effect, Question, find_effect
-from causalgen.world_names import World as NamedWorld
 from graphs.causal_graph import CausalGraph
 from graphs.errors import InterventionError, UnknownNameError
 from graphs.variables import Variable
 
 if TYPE_CHECKING:
-    from causalgen.abduction import Abduction
+    from causalgen.counterfactuals.abduction import Abduction
     from causalgen.effects.population import Population
 
 __all__ = ["NaturalEffects", "find_natural_effects"]

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from causalgen.engine import act, predict
-from causalgen.interventions import Intervention, interventions
-from causalgen.nested import answer_worlds, check_fed, fed_provenance, own_values
-from causalgen.provenance import trace_provenance
-from causalgen.results import Draws
-from causalgen.targets import check_targets
-from causalgen.world import World
+from causalgen.arguments import check_targets
+from causalgen.counterfactuals.engine import act, predict
+from causalgen.counterfactuals.interventions import Intervention, interventions
+from causalgen.counterfactuals.mutilated_model import World
+from causalgen.counterfactuals.nested import answer_worlds, check_fed, fed_provenance, own_values
+from causalgen.counterfactuals.provenance import trace_provenance
+from causalgen.counterfactuals.results import Draws
 from graphs.errors import InterventionError
 from graphs.variables import Variable
 

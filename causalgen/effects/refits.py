@@ -22,15 +22,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from causalgen.counterfactuals.mutilated_model import World
 from causalgen.data.table import Table
 from causalgen.effects.effect import Effect
 from causalgen.effects.estimates import Estimate
 from causalgen.fitting.fit_table import fit_table
-from causalgen.seeds import keyed_seed
-from causalgen.world import World
 from graphs.errors import EvidenceError
 from graphs.variables import Image
 from mechanisms.base import Mechanism
+from mechanisms.seeds import keyed_seed
 
 __all__ = ["Refits", "include_fitting_error", "refit_answers", "refitted_columns"]
 

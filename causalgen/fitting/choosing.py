@@ -1,4 +1,4 @@
-"""Choose a node's mechanism among candidates by held-out log-likelihood (``mechanisms.auto``).
+"""Choose a node's mechanism among candidates by held-out log-likelihood (``mechanisms.tables.auto``).
 
     gain_n = log p_best(x_n | pa_n) - log p_candidate(x_n | pa_n),   row n held out from both fits
     chosen: the first candidate, the least flexible one, of mean gain <= twice its standard error
@@ -26,10 +26,10 @@ from torch import Tensor
 from causalgen.fitting.fit import fit_mechanism, run_folder
 from causalgen.fitting.fit_report import NodeReport
 from causalgen.fitting.training_loop import Rows
-from causalgen.seeds import keyed_generator, keyed_seed
 from graphs.variables import Continuous
 from mechanisms.base import Mechanism, MechanismSpec
 from mechanisms.registry import dump_mechanism, parse_mechanism
+from mechanisms.seeds import keyed_generator, keyed_seed
 
 __all__ = ["choose_mechanism"]
 

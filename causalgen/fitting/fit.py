@@ -5,7 +5,7 @@
 
 A closed form is fitted to every row; the loop never sees the held-out rows, which the seed draws.
 Everything random is keyed by seed, node and step
-(``causalgen.seeds``), the rest of a fit's state is in its run folder: a fit killed at any moment and resumed
+(``mechanisms.seeds``), the rest of a fit's state is in its run folder: a fit killed at any moment and resumed
 ends in the same weights, bit for bit, as one left alone. The global random state is left untouched.
 """
 
@@ -28,9 +28,9 @@ from causalgen.fitting.progress import FitProgress
 from causalgen.fitting.run_folder import RunFolder, State
 from causalgen.fitting.runtime import AcceleratedRuntime, LocalRuntime, Runtime
 from causalgen.fitting.training_loop import Rows, TrainingLoop
-from causalgen.seeds import keyed_generator, keyed_seed, seed_layers
 from graphs.errors import DataError, MechanismError
 from mechanisms.base import Mechanism
+from mechanisms.seeds import keyed_generator, keyed_seed, seed_layers
 
 __all__ = ["FitReport", "NodeReport", "fit_mechanism", "run_folder"]
 

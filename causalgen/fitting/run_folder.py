@@ -23,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from causalgen.atomic import write_atomic
+from causalgen.saving.atomic import write_atomic
 from graphs.errors import CheckpointError, ChecksumError, FormatVersionError
 
 __all__ = ["RunFolder", "State"]

@@ -20,9 +20,9 @@ from causalgen.fitting.early_stopping import EarlyStopping, patience_of
 from causalgen.fitting.progress import FitProgress
 from causalgen.fitting.run_folder import RunFolder, State
 from causalgen.fitting.runtime import Runtime, autocast, resolve_precision
-from causalgen.seeds import keyed_generator, keyed_seed, seed_layers
 from graphs.errors import CheckpointError, MechanismError
 from mechanisms.base import Mechanism
+from mechanisms.seeds import keyed_generator, keyed_seed, seed_layers
 from mechanisms.training import Training
 
 __all__ = ["Rows", "TrainingLoop", "learning_rate"]

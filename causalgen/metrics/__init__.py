@@ -17,6 +17,7 @@ from causalgen.metrics.axioms import composition, effectiveness, reversibility
 from causalgen.metrics.consistency import attribute_distance, variance_ratio
 from causalgen.metrics.controls import RealImages, real_images
 from causalgen.metrics.distances import distance
+from causalgen.metrics.evaluators import Judges, load_judges, save_judges, train_judges
 from causalgen.metrics.feature_distance import (
     FeatureDistance,
     Features,
@@ -25,7 +26,6 @@ from causalgen.metrics.feature_distance import (
 )
 from causalgen.metrics.fidelity import minimality, true_counterfactual_error
 from causalgen.metrics.interpretability import im1, im2
-from causalgen.metrics.judges import Judges, load_judges, save_judges, train_judges
 from causalgen.metrics.latent_divergence import (
     ClassDistances,
     class_distances,

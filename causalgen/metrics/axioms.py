@@ -25,9 +25,9 @@ from torch import Tensor
 from causalgen.metrics.distances import distance, distance_unit, image_tensor
 from causalgen.metrics.node_passes import NodePasses, batches
 from causalgen.metrics.scores import Score, mean_score, share_score
-from graphs.arrays import as_array
 from graphs.errors import DataError, DomainError, ShapeError, UnknownNameError
 from graphs.variables import Categorical, Variable
+from graphs.variables.arrays import as_array
 
 if TYPE_CHECKING:
     from causalgen.model import Model

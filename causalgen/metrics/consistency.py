@@ -22,9 +22,9 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
+from causalgen.checking.statistics import sample_distance
 from causalgen.metrics.image_rows import image_rows
 from causalgen.metrics.scores import Score, mean_score
-from causalgen.statistics import sample_distance
 from graphs.errors import DataError, ShapeError
 
 __all__ = ["attribute_distance", "variance_ratio", "variance_within"]

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from causalgen.metrics.image_rows import image_rows
-from graphs.arrays import as_array
 from graphs.errors import DataError, DomainError, ShapeError
 from graphs.variables import Categorical, Image, Variable
+from graphs.variables.arrays import as_array
 
 __all__ = ["distance", "distance_unit", "image_tensor"]
 

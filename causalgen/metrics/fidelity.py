@@ -27,9 +27,9 @@ from causalgen.metrics.controls import class_rows
 from causalgen.metrics.distances import image_tensor
 from causalgen.metrics.node_passes import batches
 from causalgen.metrics.scores import Score, mean_score
-from graphs.arrays import as_array
 from graphs.errors import DomainError, ShapeError
 from graphs.variables import Categorical, Variable
+from graphs.variables.arrays import as_array
 
 __all__ = ["minimality", "true_counterfactual_error"]
 

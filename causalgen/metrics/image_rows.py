@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from graphs.arrays import as_array, as_numbers
 from graphs.errors import DataError, DomainError, ShapeError
 from graphs.variables import Image
+from graphs.variables.arrays import as_array, as_numbers
 
 __all__ = ["check_same_rows", "class_codes", "image_rows", "rows_of_class"]
 

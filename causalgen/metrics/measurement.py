@@ -24,9 +24,9 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from causalgen.skeleton import medial_axis, squared_distances
-from graphs.arrays import as_array
+from causalgen.datasets.medial_axis import medial_axis, squared_distances
 from graphs.errors import DomainError, ShapeError
+from graphs.variables.arrays import as_array
 
 __all__ = ["intensity", "size", "slant", "thickness"]
 

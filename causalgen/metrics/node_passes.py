@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from causalgen.engine import abduct
-from causalgen.node_calls import generate_rows
-from causalgen.seeds import keyed_seed
-from causalgen.world import World, ready
-from graphs.clipping import encode_clipped
+from causalgen.counterfactuals.engine import abduct
+from causalgen.counterfactuals.mutilated_model import World, ready
+from causalgen.counterfactuals.row_blocks import generate_rows
 from graphs.errors import DataError, MechanismError, UnknownNameError
+from graphs.variables.clipping import encode_clipped
 from mechanisms.base import Noise
+from mechanisms.seeds import keyed_seed
 
 if TYPE_CHECKING:
     from causalgen.model import Model

@@ -26,7 +26,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from causalgen.atomic import swap_folder, sync_folder, write_synced
+from causalgen.saving.atomic import swap_folder, sync_folder, write_synced
 from causalgen.saving.libraries import library_versions
 from graphs.errors import CheckpointError, ChecksumError, FormatVersionError
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from torch import Tensor
 
 import graphs
-from causalgen.declaration import Declaration
 from causalgen.saving.checkpoint import load_folder
+from causalgen.saving.declaration import Declaration
 from graphs.errors import CheckpointError, UnknownNameError
 
 __all__ = ["gallery_folder", "gallery_names", "load_pretrained", "model_folder"]

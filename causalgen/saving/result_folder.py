@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from causalgen.atomic import swap_folder, sync_folder, write_synced
+from causalgen.saving.atomic import swap_folder, sync_folder, write_synced
 from graphs.errors import CheckpointError
 
 __all__ = ["RESULT", "check_result_folder", "write_result"]

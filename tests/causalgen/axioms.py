@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 import causalgen as cg
-from causalgen.results import Counterfactual
+from causalgen.counterfactuals.results import Counterfactual
 
 __all__ = ["AXIOMS", "ROWS", "Case", "draw_rows", "facts", "full", "near", "same"]
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import causalgen as cg
-from causalgen.abduction import Abduction
-from causalgen.inference import posterior
+from causalgen.counterfactuals.abduction import Abduction
+from causalgen.counterfactuals.missing_evidence import posterior
 from causalgen.testing import check_calibration
 from mechanisms.base import Abducted
 
@@ -118,7 +118,7 @@ def test_particles_without_weights_are_caught(monkeypatch):
 
     scm = model(x="u", y=Equation(value="sin(x) + u", noise=NORMAL))
     check_calibration(scm, ["x"], rows=320, particles=400)
-    monkeypatch.setattr("causalgen.inference.particles.clouds", unweighted)
+    monkeypatch.setattr("causalgen.counterfactuals.missing_evidence.particles.clouds", unweighted)
     with pytest.raises(AssertionError, match="'calibration'"):
         check_calibration(scm, ["x"], rows=320, particles=400)
 

@@ -8,9 +8,9 @@ import causalgen as cg
 from causalgen.data.table import Table
 from causalgen.fitting.choosing import choose_mechanism
 from graphs.errors import MechanismError, NotFittedError
-from mechanisms.additive import Additive
-from mechanisms.auto import Auto
-from mechanisms.flow import Flow
+from mechanisms.tables.additive import Additive
+from mechanisms.tables.auto import Auto
+from mechanisms.tables.flow import Flow
 
 RANDOM = np.random.default_rng(0)
 X, U = RANDOM.normal(size=(2, 600))

@@ -15,8 +15,8 @@ from PIL import Image as PILImage
 from typer.testing import CliRunner
 
 import causalgen as cg
-from causalgen import cli
-from causalgen.saving.export import to_png
+from causalgen.cli import main as cli
+from causalgen.counterfactuals.export import to_png
 
 
 def run(*arguments):
@@ -82,7 +82,7 @@ def tables(tmp_path_factory):
 def test_help_is_quick_and_lists_the_commands():
     began = time.process_time()
     helped = subprocess.run(
-        [sys.executable, "-c", "from causalgen.cli import main; main()", "--help"],
+        [sys.executable, "-c", "from causalgen.cli.main import main; main()", "--help"],
         capture_output=True,
         text=True,
         check=False,
@@ -310,7 +310,7 @@ def test_an_interrupted_fit_is_kept_and_exits_130(tmp_path, folder):
     # A shell that runs the tests in the background has its children ignore interrupts: heed them again.
     heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
     command = [
-        sys.executable, "-c", f"{heed}; from causalgen.cli import main; main()",
+        sys.executable, "-c", f"{heed}; from causalgen.cli.main import main; main()",
         "fit", spec, "--data", folder / "table.csv", "--out", tmp_path / "out",
     ]  # fmt: skip
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:

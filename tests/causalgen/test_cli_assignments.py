@@ -9,8 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 import causalgen as cg
-from causalgen import cli
-from causalgen.commands.assignments import parse_assignments
+from causalgen.cli import main as cli
+from causalgen.cli.assignments import parse_assignments
 
 LABELS = ["x=1", "small, red", "small", "plain"]
 VARIABLES = {

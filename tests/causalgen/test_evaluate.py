@@ -11,14 +11,14 @@ from PIL import Image as PILImage
 from typer.testing import CliRunner
 
 import causalgen as cg
-from causalgen import cli
-from causalgen.evaluating.entries import FLOOR, MECHANISM, MODEL
-from causalgen.evaluating.morphomnist_truth import morphomnist_truth
-from causalgen.evaluating.questions import other_values
-from causalgen.metrics.judges.judges import Judges
-from causalgen.metrics.judges.recipe import Recipe
-from causalgen.metrics.judges.roles import find_roles
-from causalgen.saving.export import to_png
+from causalgen.cli import main as cli
+from causalgen.counterfactuals.export import to_png
+from causalgen.evaluation.entries import FLOOR, MECHANISM, MODEL
+from causalgen.evaluation.morphomnist_truth import morphomnist_truth
+from causalgen.evaluation.questions import other_values
+from causalgen.metrics.evaluators.judges import Judges
+from causalgen.metrics.evaluators.recipe import Recipe
+from causalgen.metrics.evaluators.roles import find_roles
 from graphs.errors import CheckpointError, DataError, DomainError, NotFittedError
 from tests.causalgen.metrics import shades
 from tests.causalgen.metrics.test_axioms import logits

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import causalgen as cg
+from causalgen.counterfactuals.export import to_frame, to_png
 from causalgen.data.reading import read_data
-from causalgen.saving.export import to_frame, to_png
 from causalgen.saving.result_folder import write_result
 
 

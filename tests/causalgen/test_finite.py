@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import causalgen as cg
-from causalgen.rows import refuse_nonfinite
+from causalgen.counterfactuals.rows import refuse_nonfinite
 from graphs.errors import DomainError
 
 

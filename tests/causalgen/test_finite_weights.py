@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import causalgen as cg
-from causalgen.metrics.judges.storage import load_judges, save_judges
+from causalgen.metrics.evaluators.storage import load_judges, save_judges
 from mechanisms.finite_state import first_non_finite
 
 

@@ -24,12 +24,12 @@ from causalgen.fitting.fit_report import FitReport, NodeReport
 from causalgen.fitting.progress import FitProgress, duration
 from causalgen.fitting.runtime import resolve_precision
 from causalgen.fitting.training_loop import learning_rate
-from causalgen.seeds import keyed_generator, keyed_seed
 from graphs.errors import CheckpointError, ChecksumError, FormatVersionError, MechanismError
 from graphs.variables import Categorical, Continuous, Image
-from mechanisms.additive import Additive
 from mechanisms.base import Abducted, Mechanism, MechanismSpec, Noise, Parents
-from mechanisms.categorical import Categorical as CategoricalSpec
+from mechanisms.seeds import keyed_generator, keyed_seed
+from mechanisms.tables.additive import Additive
+from mechanisms.tables.categorical import Categorical as CategoricalSpec
 from mechanisms.training import Training
 
 
@@ -385,7 +385,7 @@ import os, signal, sys, numpy as np, torch
 from causalgen.fitting.fit import fit_mechanism
 from causalgen.data.table import Table
 from graphs.variables import Continuous
-from mechanisms.additive import Additive
+from mechanisms.tables.additive import Additive
 from mechanisms.training import Training
 
 def make(seed):

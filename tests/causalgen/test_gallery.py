@@ -7,7 +7,7 @@ from PIL import Image as PILImage
 from typer.testing import CliRunner
 
 import causalgen as cg
-from causalgen import cli
+from causalgen.cli import main as cli
 from causalgen.saving.pretrained import gallery_folder, gallery_names
 
 

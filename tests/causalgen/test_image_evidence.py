@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import causalgen as cg
-from causalgen.commands.given import read_evidence
+from causalgen.cli.given import read_evidence
 from mechanisms.base import Abducted, Mechanism, Noise
 from mechanisms.constant import Constant
 

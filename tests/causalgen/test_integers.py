@@ -11,8 +11,8 @@ from torch.testing import assert_close
 from typer.testing import CliRunner
 
 import causalgen as cg
-from causalgen import cli
-from causalgen.inference.distributions import CategoryPosterior, SamplePosterior
+from causalgen.cli import main as cli
+from causalgen.counterfactuals.missing_evidence.distributions import CategoryPosterior, SamplePosterior
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,9 @@ import torch
 from hypothesis import given, settings
 
 import causalgen as cg
-from causalgen.engine import act, predict
-from causalgen.interventions import interventions
-from causalgen.world import World
+from causalgen.counterfactuals.engine import act, predict
+from causalgen.counterfactuals.interventions import interventions
+from causalgen.counterfactuals.mutilated_model import World
 from tests.causalgen.models.linear import random_linear
 
 seeds = st.integers(0, 2**32 - 1)

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import causalgen as cg
-from causalgen.inference import mixed, posterior
-from causalgen.inference.distributions import (
+from causalgen.counterfactuals.missing_evidence import mixed, posterior
+from causalgen.counterfactuals.missing_evidence.distributions import (
     CategoryPosterior,
     GaussianPosterior,
     MixturePosterior,

@@ -12,9 +12,9 @@ import torch
 from PIL import Image as Pictures
 from PIL.Image import Transpose
 
-from causalgen.commands.given import read_evidence
+from causalgen.cli.given import read_evidence
+from causalgen.counterfactuals.evidence import encode_evidence
 from causalgen.data.reading import read_data
-from causalgen.evidence import encode_evidence
 from graphs.errors import DataError, DomainError
 from graphs.variables import Image
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import causalgen as cg
-from causalgen.drawing.layers import lay_out
-from causalgen.drawing.plots import plot_graph, plot_image_rows, plot_worlds
+from causalgen.plotting.layers import lay_out
+from causalgen.plotting.plots import plot_graph, plot_image_rows, plot_worlds
 from graphs.causal_graph import CausalGraph
 
 GAP, PASSAGE = 0.3, 0.05
@@ -107,7 +107,7 @@ def test_few_rows_are_drawn_one_by_one_and_many_as_distributions(categories):
 
 
 def test_pyplot_is_never_imported():
-    code = "import causalgen.drawing.plots, sys; sys.exit('matplotlib.pyplot' in sys.modules)"
+    code = "import causalgen.plotting.plots, sys; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import causalgen as cg
-from causalgen.inference import posterior
-from causalgen.inference.blocks import find_blocks
-from graphs.gaps import encode_gaps
+from causalgen.counterfactuals.missing_evidence import posterior
+from causalgen.counterfactuals.missing_evidence.blocks import find_blocks
+from graphs.variables.gaps import encode_gaps
 
 NAN = float("nan")
 

@@ -15,7 +15,7 @@ from graphs.errors import MechanismError, NotFittedError, ShapeError
 
 
 @pytest.fixture(autouse=True)
-def lent_random_state():
+def fork_rng_from():
     """Pyro draws from the global state."""
     with torch.random.fork_rng():
         torch.default_generator.manual_seed(0)

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image as PILImage
 
 import causalgen as cg
-from causalgen.drawing.plots import plot_graph, plot_image_rows
+from causalgen.plotting.plots import plot_graph, plot_image_rows
 
 
 def test_frames_have_labels_and_sample_rows(categories):

@@ -10,8 +10,8 @@ from torch import nn
 from causalgen.testing import check_mechanism
 from graphs.errors import NotFittedError
 from graphs.variables import Continuous, Variable
-from mechanisms.additive import Additive
 from mechanisms.base import Abducted, Mechanism, MechanismSpec, Noise
+from mechanisms.tables.additive import Additive
 from mechanisms.training import Training
 from tests.mechanisms.fit import fit, normal
 

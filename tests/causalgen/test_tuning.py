@@ -9,13 +9,13 @@ import torch
 from typer.testing import CliRunner
 
 import causalgen as cg
-from causalgen import cli
-from causalgen.metrics.judges import Judges, Recipe, save_judges
-from causalgen.metrics.judges.recipe import CodedRecipe, NetworkRecipe
-from causalgen.metrics.judges.roles import find_roles
+from causalgen.cli import main as cli
+from causalgen.evaluation.tuning import Tuned
+from causalgen.evaluation.tuning_choice import choose
+from causalgen.metrics.evaluators import Judges, Recipe, save_judges
+from causalgen.metrics.evaluators.recipe import CodedRecipe, NetworkRecipe
+from causalgen.metrics.evaluators.roles import find_roles
 from causalgen.metrics.scores import Score
-from causalgen.tuning.choice import choose
-from causalgen.tuning.tuning import Tuned
 from graphs.errors import CheckpointError, DataError, DomainError, MechanismError, UnknownNameError
 from mechanisms.networks import reproducible_initialisation
 
@@ -62,9 +62,9 @@ def test_every_strength_is_that_of_the_model_with_it(pictures, tuned, against):
             data, judges_of(scm.variables), strengths=STRENGTHS, rows=40, min_effectiveness=0, progress=False
         )
     from causalgen.data.reading import read_data
-    from causalgen.evaluating.evaluation import held_rows
-    from causalgen.evaluating.questions import other_values
-    from causalgen.seeds import keyed_generator, keyed_seed
+    from causalgen.evaluation.evaluation import held_rows
+    from causalgen.evaluation.questions import other_values
+    from mechanisms.seeds import keyed_generator, keyed_seed
 
     order = torch.randperm(64, generator=keyed_generator(0, "tune", "rows")).numpy()
     columns = held_rows(read_data(data, scm.variables), scm.variables, np.sort(order[:40]))

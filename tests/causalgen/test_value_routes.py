@@ -18,10 +18,10 @@ import pytest
 import torch
 
 import causalgen as cg
-from causalgen.commands.assignments import parse_assignments
-from causalgen.commands.given import read_evidence
+from causalgen.cli.assignments import parse_assignments
+from causalgen.cli.given import read_evidence
+from causalgen.counterfactuals.evidence import encode_partial
 from causalgen.data.reading import read_data
-from causalgen.evidence import encode_partial
 
 VARIABLES = {
     "number": cg.Continuous(),

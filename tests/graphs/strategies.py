@@ -2,7 +2,7 @@
 
 from hypothesis import strategies as st
 
-from graphs.spec import NodeSpec, SCMSpec
+from graphs.scm_file import NodeSpec, SCMSpec
 from graphs.variables import Categorical, Continuous, Image, Integer, Variable
 
 __all__ = ["dags", "node_names", "options", "specs", "texts", "variables"]

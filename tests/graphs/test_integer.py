@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from graphs.clipping import encode_clipped
 from graphs.errors import DomainError, ShapeError, SpecError
-from graphs.gaps import encode_gaps
-from graphs.integer import LARGEST, Integer
 from graphs.variables import Variable
+from graphs.variables.clipping import encode_clipped
+from graphs.variables.gaps import encode_gaps
+from graphs.variables.integer import LARGEST, Integer
 
 COUNT = Integer(lower=0, unit="visits")
 HERE = "Evidence 'n'"

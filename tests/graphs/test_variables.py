@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from graphs.errors import DomainError, ShapeError, SpecError
-from graphs.gaps import encode_gaps, fill_gaps
 from graphs.variables import Categorical, Continuous, Image, Integer, Variable
+from graphs.variables.gaps import encode_gaps, fill_gaps
 from tests.graphs.strategies import variables
 
 DIGIT = Categorical(10)

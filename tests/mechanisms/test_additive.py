@@ -6,7 +6,7 @@ from torch.testing import assert_close
 from causalgen.testing import check_mechanism
 from graphs.errors import MechanismError, NotFittedError
 from graphs.variables import Categorical, Continuous, Image
-from mechanisms.additive import Additive
+from mechanisms.tables.additive import Additive
 from tests.mechanisms.fit import codes, fit, generator, normal
 
 N = 500

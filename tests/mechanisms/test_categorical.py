@@ -2,13 +2,13 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from causalgen.statistics import sample_distance
+from causalgen.checking.statistics import sample_distance
 from causalgen.testing import check_mechanism
 from graphs import variables
 from graphs.errors import EvidenceError, MechanismError
 from graphs.variables import Continuous, Image
 from mechanisms.base import Noise
-from mechanisms.categorical import Categorical
+from mechanisms.tables.categorical import Categorical
 from tests.mechanisms.fit import codes, fit, generator, normal
 
 N = 3000

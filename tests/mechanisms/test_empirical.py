@@ -8,7 +8,7 @@ import causalgen as cg
 from causalgen.testing import check_mechanism
 from graphs.errors import MechanismError, NotFittedError
 from graphs.variables import Categorical, Continuous, Image
-from mechanisms.empirical import Empirical
+from mechanisms.tables.empirical import Empirical
 from tests.mechanisms.fit import codes, fit, generator, normal
 
 

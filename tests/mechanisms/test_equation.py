@@ -9,9 +9,9 @@ from causalgen.testing import check_mechanism
 from graphs.errors import CannotAbductError, DomainError, EvidenceError, MechanismError, SpecError
 from graphs.expressions import ARITIES, NUMPY, parse_expression
 from graphs.variables import Categorical, Continuous, Image
-from mechanisms.equation import Equation
+from mechanisms.equation.mechanism import Equation
+from mechanisms.equation.tensor_functions import TORCH
 from mechanisms.registry import dump_mechanism, kinds, parse_mechanism
-from mechanisms.tensor_functions import TORCH
 from tests.mechanisms.fit import codes, generator, normal
 
 N = 60

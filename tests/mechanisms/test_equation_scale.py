@@ -12,9 +12,9 @@ import causalgen as cg
 from graphs.errors import DomainError, EvidenceError
 from graphs.expressions import ARITIES, NUMPY, parse_expression
 from graphs.variables import Categorical, Continuous, Integer
-from mechanisms.equation import Equation
-from mechanisms.magnitude import compile_scale
-from mechanisms.tensor_functions import TORCH
+from mechanisms.equation.magnitude import compile_scale
+from mechanisms.equation.mechanism import Equation
+from mechanisms.equation.tensor_functions import TORCH
 from tests.mechanisms.fit import generator, normal
 
 N = 200

@@ -4,13 +4,13 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from causalgen.statistics import sample_distance
+from causalgen.checking.statistics import sample_distance
 from causalgen.testing import check_mechanism
 from graphs.errors import DomainError, MechanismError
 from graphs.variables import Categorical, Continuous, Image
 from mechanisms.base import Noise
-from mechanisms.columns import ConditionalColumns
-from mechanisms.flow import Flow
+from mechanisms.tables.columns import ConditionalColumns
+from mechanisms.tables.flow import Flow
 from tests.mechanisms.fit import codes, fit, generator, normal
 
 N = 400

@@ -6,19 +6,19 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from causalgen.statistics import sample_distance
+from causalgen.checking.statistics import sample_distance
 from causalgen.testing import check_mechanism
 from graphs.errors import CannotAbductError, DomainError, EvidenceError, MechanismError
 from graphs.variables import Categorical, Continuous, Image, Integer
-from mechanisms.additive import Additive
 from mechanisms.base import Noise
 from mechanisms.conditioning import Conditioning
 from mechanisms.constant import Constant
-from mechanisms.empirical import Empirical
-from mechanisms.equation import Equation
-from mechanisms.flow import Flow
-from mechanisms.program import Program
+from mechanisms.equation.mechanism import Equation
+from mechanisms.program.mechanism import Program
 from mechanisms.registry import default_mechanism
+from mechanisms.tables.additive import Additive
+from mechanisms.tables.empirical import Empirical
+from mechanisms.tables.flow import Flow
 from tests.mechanisms.fit import codes, fit, generator, normal
 
 N = 300

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from causalgen.statistics import distance_to_density, distance_to_table
+from causalgen.checking.statistics import distance_to_density, distance_to_table
 from graphs.errors import SpecError, UnknownNameError
-from mechanisms.noise_families import FAMILIES, noise_law
+from mechanisms.tables.noise_families import FAMILIES, noise_law
 from tests.mechanisms.fit import generator
 
 LAWS = {

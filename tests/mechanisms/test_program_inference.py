@@ -12,7 +12,7 @@ from causalgen.testing import check_mechanism
 from graphs.errors import EvidenceError, MechanismError, SpecError
 from graphs.variables import Categorical, Continuous, Integer
 from mechanisms.distinct_rows import distinct_rows, rank_among_equals
-from mechanisms.program import Program
+from mechanisms.program.mechanism import Program
 from mechanisms.registry import dump_mechanism, parse_mechanism
 from tests.mechanisms.fit import generator, normal
 

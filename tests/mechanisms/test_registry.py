@@ -8,9 +8,9 @@ from pydantic import ValidationError
 from graphs.errors import MechanismError, SpecError, UnknownNameError
 from graphs.variables import Categorical, Continuous, Image
 from mechanisms import registry
-from mechanisms.additive import Additive
-from mechanisms.categorical import Categorical as CategoricalSpec
-from mechanisms.flow import Flow
+from mechanisms.tables.additive import Additive
+from mechanisms.tables.categorical import Categorical as CategoricalSpec
+from mechanisms.tables.flow import Flow
 from mechanisms.training import Training
 
 BUILT_IN = ["additive", "categorical", "constant", "diffusion", "flow"]
@@ -54,7 +54,7 @@ def test_unknown_kind_names_the_nearest():
         registry.parse_mechanism({"kind": "flwo"})
 
 
-@pytest.mark.parametrize("kind", [None, 3, ["flow"], "os:system", "mechanisms.flow:Flow"])
+@pytest.mark.parametrize("kind", [None, 3, ["flow"], "os:system", "mechanisms.tables.flow:Flow"])
 def test_only_a_registered_name_is_a_kind(kind):
     with pytest.raises(UnknownNameError):
         registry.parse_mechanism({"kind": kind})

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mechanisms.slabs import column_like, copy_column
+from mechanisms.tables.slabs import column_like, copy_column
 
 
 def filled(number, size=20_000):

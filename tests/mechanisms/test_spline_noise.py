@@ -7,7 +7,7 @@ import torch
 
 from causalgen.testing import check_mechanism
 from graphs.variables import Continuous
-from mechanisms.additive import Additive
+from mechanisms.tables.additive import Additive
 from tests.mechanisms.fit import fit, generator, normal
 
 X = normal(2000)

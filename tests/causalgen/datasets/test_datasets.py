@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 import causalgen as cg
-from causalgen import cli
+from causalgen.cli import main as cli
 from causalgen.data.reading import read_data
 from causalgen.datasets.idx import idx_bytes, read_idx
 

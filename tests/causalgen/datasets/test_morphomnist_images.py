@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import causalgen as cg
-from causalgen.skeleton import squared_distances
+from causalgen.datasets.medial_axis import squared_distances
 
 
 def measured(measure, images):

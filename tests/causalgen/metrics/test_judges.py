@@ -10,11 +10,11 @@ from PIL import Image as PILImage
 from typer.testing import CliRunner
 
 import causalgen as cg
-from causalgen import cli
+from causalgen.cli import main as cli
+from causalgen.metrics.evaluators import Judges, Recipe, load_judges, save_judges, train_judges
+from causalgen.metrics.evaluators.recipe import CodedRecipe, NetworkRecipe
+from causalgen.metrics.evaluators.roles import find_roles
 from causalgen.metrics.interpretability import im1
-from causalgen.metrics.judges import Judges, Recipe, load_judges, save_judges, train_judges
-from causalgen.metrics.judges.recipe import CodedRecipe, NetworkRecipe
-from causalgen.metrics.judges.roles import find_roles
 from graphs.errors import (
     CheckpointError,
     ChecksumError,

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from causalgen.datasets.medial_axis import medial_axis, squared_distances
 from causalgen.metrics import intensity, size, slant, thickness
-from causalgen.skeleton import medial_axis, squared_distances
 from graphs.errors import DomainError, ShapeError
 
 MEASURES = (thickness, slant, size, intensity)

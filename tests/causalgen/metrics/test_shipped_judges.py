@@ -5,8 +5,8 @@ import pytest
 import torch
 
 import causalgen as cg
-from causalgen.metrics.judges import judge_names
-from causalgen.metrics.judges.storage import SHIPPED
+from causalgen.metrics.evaluators import judge_names
+from causalgen.metrics.evaluators.storage import SHIPPED
 
 
 @pytest.fixture(scope="module")

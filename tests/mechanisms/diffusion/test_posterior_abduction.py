@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from causalgen.laws import Suite
+from causalgen.checking.conformance import Suite
 from graphs.variables import Categorical
 from mechanisms.base import Noise
 from mechanisms.diffusion.anticausal import Anticausal

@@ -1,0 +1,3 @@
+"""What each command of ``causalgen.cli.main`` does, one a file."""
+
+__all__: list[str] = []

@@ -1,0 +1,96 @@
+"""What the commands share: models by name, pictures written whole, what is printed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from rich.console import Console
+
+from causalgen.cli.presets import preset_options
+from causalgen.counterfactuals.export import figure_png
+from causalgen.saving.atomic import write_atomic
+from causalgen.scm import SCM
+from graphs.errors import CheckpointError, SpecError
+from graphs.variables import Image
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = [
+    "card_source",
+    "check_preset",
+    "console",
+    "image_variables",
+    "load_model",
+    "save_figure",
+    "tell_unused",
+    "use_preset",
+    "use_threads",
+]
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Where commands print: long lines stay whole, and brackets in names are only brackets."""
+    return Console(stderr=stderr, soft_wrap=True, highlight=False, markup=False)
+
+
+def load_model(name: str) -> SCM:
+    """A model from an SCM file (not fitted), a folder, or the gallery."""
+    return SCM.from_yaml(name) if name.endswith((".yaml", ".yml")) else SCM.from_pretrained(name)
+
+
+def card_source(source: str) -> str:
+    """A data source as a card tells it: absolute paths without the folders of the machine it was made on."""
+    return ":".join(Path(part).name if Path(part).is_absolute() else part for part in source.split(":"))
+
+
+def use_threads(threads: int | None) -> None:
+    """Let torch use so many CPU threads."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+
+
+def check_preset(preset: str | None) -> None:
+    """Refuse a preset that nobody declared, before anything is loaded."""
+    if preset is not None:
+        preset_options(preset)
+
+
+def use_preset(scm: SCM, preset: str | None) -> SCM:
+    """The model with a published method's settings on every diffusion node."""
+    if preset is None:
+        return scm
+    options = preset_options(preset)
+    nodes = [node for node, mechanism in scm.mechanisms.items() if mechanism.spec.kind == "diffusion"]
+    if not nodes:
+        raise SpecError(f"Preset {preset!r} is for diffusion nodes, and this model has none.")
+    for node in nodes:
+        scm = scm.with_options(node, **options)
+    return scm
+
+
+def image_variables(scm: SCM) -> dict[str, Image]:
+    """The nodes whose values are images, in topological order."""
+    return {node: variable for node, variable in scm.variables.items() if isinstance(variable, Image)}
+
+
+def tell_unused(file: Path, columns: Sequence[str]) -> None:
+    """Say, on standard error, which columns of a table mean no node."""
+    if columns:
+        console(stderr=True).print(f"Columns of {file.name} that mean no node: {', '.join(columns)}.")
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, all or nothing.
+
+    Raises:
+        CheckpointError: the path cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, figure_png(figure))
+    except OSError as error:
+        raise CheckpointError(f"Cannot write {path}: {error.strerror or error}.") from error

@@ -1,0 +1,128 @@
+"""``causalgen counterfactual``: evidence from files, one world for each ``--do``, a picture and a JSON.
+
+OUT/picture.png       the evidence, and each world below it (of a table: one picture in each world's folder)
+OUT/result.json       what was asked, and every world's values and provenance
+OUT/<world>/          its table and images, and with several samples their summary
+OUT/factual/          what was observed, in the same form
+OUT/inferred/         where the evidence has gaps: what was drawn in their place, and its summary
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from causalgen.cli.assignments import parse_assignments
+from causalgen.cli.common import (
+    check_preset,
+    console,
+    image_variables,
+    load_model,
+    use_preset,
+    use_threads,
+)
+from causalgen.cli.given import read_evidence
+from causalgen.counterfactuals.export import (
+    describe_draws,
+    evidence_files,
+    figure_png,
+    summary_files,
+    table_files,
+)
+from causalgen.counterfactuals.results import Counterfactual
+from causalgen.counterfactuals.summaries import inferred_texts, node_texts, undetermined_nodes
+from causalgen.plotting.plots import plot_worlds
+from causalgen.saving.result_folder import check_result_folder, write_result
+from graphs.errors import InterventionError
+
+__all__ = ["run_counterfactual"]
+
+_PICTURE_ROWS = 10
+_HOW = {"inferred": "inferred", "prior": "drawn from its prior"}
+
+
+def run_counterfactual(
+    model: str,
+    evidence: str | None,
+    given: Sequence[str],
+    does: Sequence[str],
+    out: Path,
+    *,
+    samples: int | None,
+    seed: int,
+    preset: str | None,
+    clip: bool,
+    threads: int | None,
+) -> None:
+    """Ask, write, and say where."""
+    check_result_folder(out)
+    check_preset(preset)
+    use_threads(threads)
+    scm = use_preset(load_model(model), preset)
+    if not does:
+        raise InterventionError("Nothing to ask: give at least one --do node=value.")
+    asked = {text: parse_assignments([text], scm.variables, "--do", expressions=True) for text in does}
+    typed = parse_assignments(given, scm.variables, "--set")
+    known = read_evidence(evidence, scm, typed) | typed
+    worlds = scm.abduct(known, num_samples=samples, seed=seed).worlds(asked, clip=clip)
+    told = {"model": model, "preset": preset, "evidence": evidence, "seed": seed}
+    write_result(
+        out,
+        _files(worlds, pictures=bool(image_variables(scm))),
+        told | {"worlds": {text: describe_draws(world) for text, world in worlds.items()}},
+    )
+    out_console = console()
+    for line in _inferred(next(iter(worlds.values()))):
+        out_console.print(line)
+    for text, world in worlds.items():
+        out_console.print(f"do({text})  {_values(world)}")
+    out_console.print(str(out.resolve()))
+
+
+def _inferred(world: Counterfactual) -> Iterator[str]:
+    """What the evidence lacks, in how many rows, and what was drawn in its place."""
+    texts, sources = inferred_texts(world), world.sources
+    for node in world.inferred:
+        lacking = sources[node] != "observed"
+        where = "" if lacking.all() else f" in {lacking.sum()} of {world.rows} rows"
+        shown = [
+            f"{name} = {', '.join(cell for cell, gap in zip(cells, lacking, strict=False) if gap)}"
+            for name, cells in texts.get(node, {}).items()
+            if lacking[: len(cells)].any()
+        ]
+        how = " and ".join(_HOW[source] for source in dict.fromkeys(sources[node][lacking].tolist()))
+        draw = "" if (world.samples or 1) > 1 else " (one draw)"
+        yield f"Not in the evidence{where}, so {how}{draw}: {'  '.join(shown) or node}"
+
+
+def _files(worlds: Mapping[str, Counterfactual], *, pictures: bool) -> Iterator[tuple[str, bytes]]:
+    labels = {f"do({text})": world for text, world in worlds.items()}
+    if pictures:
+        yield "picture.png", figure_png(plot_worlds(labels, _PICTURE_ROWS))
+    yield from evidence_files(next(iter(worlds.values())))
+    for folder, world in zip(_folders(list(worlds)), worlds.values(), strict=True):
+        yield from ((f"{folder}/{name}", data) for name, data in table_files(world))
+        yield from ((f"{folder}/{name}", data) for name, data in summary_files(world))
+        if not pictures:
+            yield f"{folder}/picture.png", figure_png(world.plot())
+
+
+def _folders(texts: Sequence[str]) -> list[str]:
+    """A folder's name for each world: what was asked, in letters that no file system minds."""
+    names: list[str] = []
+    for text in texts:
+        name = re.sub(r"[^A-Za-z0-9_=+.-]", "_", text.replace(",", "+")).lstrip(".")[:80]
+        taken = {each.lower() for each in [*names, "factual", "inferred", "picture.png", "result.json"]}
+        names.append(f"{name}_{len(names)}" if name.lower() in taken else name)
+    return names
+
+
+def _values(world: Counterfactual) -> str:
+    """The first values of each node that is no image, with their spread, for the terminal."""
+    texts = node_texts(world, images=False)
+    shown = "  ".join(f"{name} = {text}" for _, name, text in texts)
+    unsure = undetermined_nodes(world)
+    if (world.samples or 1) > 1 or not unsure:
+        return shown
+    return f"{shown}  (one draw of {', '.join(unsure)}: --samples N gives mean and spread)"

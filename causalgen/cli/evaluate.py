@@ -1,0 +1,83 @@
+"""``causalgen evaluate``: a model and held-out rows -> a report folder with a page.
+
+OUT/index.html    the page; needs no network
+OUT/pictures/     its pictures, apart
+OUT/report.json   every figure, what was asked and what was evaluated
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from causalgen.cli.common import (
+    check_preset,
+    console,
+    image_variables,
+    load_model,
+    use_preset,
+    use_threads,
+)
+from causalgen.evaluation.evaluation_report import REPORT
+from causalgen.saving.result_folder import check_result_folder
+from graphs.errors import DataError
+
+if TYPE_CHECKING:
+    from causalgen.evaluation.judging import Measures
+
+__all__ = ["run_evaluate"]
+
+
+def run_evaluate(
+    model: str,
+    data: str | None,
+    out: Path,
+    *,
+    rows: int | None,
+    full: bool,
+    judges: str | None,
+    measures: str | None,
+    truth: Path | None,
+    preset: str | None,
+    seed: int,
+    threads: int | None,
+) -> None:
+    """Evaluate, print the figures, write the folder, and say where the page is."""
+    check_result_folder(out, REPORT)
+    check_preset(preset)
+    use_threads(threads)
+    scm = use_preset(load_model(model), preset)
+    found = None
+    if judges is not None:
+        from causalgen.metrics.evaluators.storage import load_judges
+
+        found = load_judges(judges)
+    known = None
+    if truth is not None:
+        from causalgen.evaluation.morphomnist_truth import read_morphomnist_truth
+
+        images = list(image_variables(scm))
+        if len(images) != 1:
+            raise DataError(f"--truth needs a model with one image node, this one has {len(images)}.")
+        known = read_morphomnist_truth(data or "", truth, images[0])
+    report = scm.evaluate(
+        _rows(model, data),
+        rows=rows,
+        full=full,
+        judges=found,
+        measures=cast("Measures | None", measures),  # what it may be is said by the evaluation
+        truth=known,
+        seed=seed,
+    )
+    say = console().print
+    say(str(report))
+    say(str(report.save(out).resolve()))
+
+
+def _rows(model: str, data: str | None) -> object:
+    """The rows named, or the sample rows beside the model."""
+    if data is not None:
+        return data
+    from causalgen.data.sample_rows import sample_rows
+
+    return sample_rows(model)

@@ -1,0 +1,125 @@
+"""``causalgen fit``: an SCM file and data -> a saved model with its card."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from causalgen.cli.common import card_source, console, tell_unused, use_threads
+from causalgen.data.frames import present_columns
+from causalgen.fitting.fit_report import FitReport, NodeReport
+from causalgen.scm import SCM
+from graphs.errors import CheckpointError, DataError
+
+__all__ = ["run_fit"]
+
+
+def run_fit(
+    file: Path,
+    data: str,
+    out: Path,
+    *,
+    nodes: Sequence[str] | None,
+    seed: int,
+    run_dir: Path | None,
+    resume: bool,
+    missing: str,
+    threads: int | None,
+) -> None:
+    """Fit, save, and say how well it went.
+
+    With ``nodes`` only these are fitted, into the run folder; a later call that resumes does the rest.
+    """
+    use_threads(threads)
+    scm = SCM.from_yaml(file)
+    _check_place(out)
+    if Path(data).is_file():
+        tell_unused(Path(data), present_columns(Path(data), scm.variables, scm.variables)[1])
+    run = run_dir if run_dir is not None else out.with_name(out.name + ".run")
+    try:
+        scm.fit(data, nodes=nodes or None, seed=seed, run_dir=run, resume=resume, missing=_choice(missing))
+    except KeyboardInterrupt:
+        console(stderr=True).print(f"Interrupted. The run is kept in {run}: go on with --resume.")
+        raise
+    assert scm.fit_report is not None
+    say = console().print
+    say(str(scm.fit_report))
+    for line in _recovery(scm.fit_report):
+        say(line)
+    left = [node for node, mechanism in scm.mechanisms.items() if not mechanism.fitted]
+    if left:
+        say(f"Not fitted yet: {', '.join(left)}. --resume without --node does the rest.")
+        say(str(run.resolve()))
+        return
+    told = card_source(data)
+    command = ["causalgen", "fit", file.name, "--data", told, "--out", out.name, "--seed", str(seed)]
+    command += ["--missing", missing] if missing != "refuse" else []
+    scm.save_pretrained(out, card=_card(scm, scm.fit_report, told, shlex.join(command)))
+    say(str(out.resolve()))
+
+
+def _choice(missing: str) -> Literal["refuse", "drop"]:
+    if missing == "refuse" or missing == "drop":
+        return missing
+    raise DataError(f"--missing is refuse or drop, got {missing!r}.")
+
+
+def _check_place(out: Path) -> None:
+    """Refuse before the training what saving would refuse after it."""
+    if out.exists() and not out.is_dir():
+        raise CheckpointError(f"Cannot save a model in {out}: it is no folder. Choose another place.")
+    if out.is_dir() and any(out.iterdir()) and not (out / "manifest.json").is_file():
+        raise CheckpointError(
+            f"Cannot save a model in {out}: the folder holds other things. Choose another place."
+        )
+    parent = next(each for each in out.resolve().parents if each.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise CheckpointError(f"Cannot save a model in {out}: {parent} is not a folder that can be written.")
+
+
+def _recovery(report: FitReport) -> Iterator[str]:
+    """How well each cause is recovered from what it causes, on held-out rows."""
+    for node, each in report.items():
+        for cause, measure, value, chance in _predictors(each):
+            yield f"{cause} recovered from {node}: {measure} {value:.4g}, by chance {chance:.4g}"
+            if value <= chance if measure == "accuracy" else value >= chance:
+                yield (
+                    f"warning: {cause} cannot be recovered from {node} better than by chance, "
+                    "so guidance by the predictor says nothing about it"
+                )
+
+
+def _predictors(report: NodeReport) -> Iterator[tuple[str, str, float, float]]:
+    """Cause, measure, value and chance of each anticausal predictor among a node's figures."""
+    for name, value in report.figures.items():
+        cause, _, measure = name.rpartition(" ")
+        if measure in ("accuracy", "error") and f"{cause} chance" in report.figures:
+            yield cause, measure, value, report.figures[f"{cause} chance"]
+
+
+def _card(scm: SCM, report: FitReport, data: str, command: str) -> str:
+    """The model's README: what it is, how it was made, how well it does."""
+    lines = [f"# {scm.name or 'An SCM'}", "", "```", scm.describe(), "```", ""]
+    lines += [
+        "## Data",
+        "",
+        f"`{data}`. Say here what the data are, where they come from, and their licence.",
+        "",
+    ]
+    lines += [
+        "## Recipe",
+        "",
+        f"    {command}",
+        "",
+        f"torch {torch.__version__} on {platform.machine()}; the settings are in `scm.yaml`.",
+        "",
+    ]
+    lines += ["## Figures", "", "Held-out rows, unless said otherwise.", ""]
+    lines += [f"- {line}" for line in [*str(report).splitlines(), *_recovery(report)]]
+    return "\n".join([*lines, ""])

@@ -1,0 +1,298 @@
+"""The command line. Heavy imports wait inside the commands, so that ``--help`` is quick.
+
+Exit codes: 0 done, 1 an error, told in one line, 2 wrong usage, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    help="Structural causal models whose nodes may be images.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+ModelName = Annotated[str, typer.Argument(help="A gallery name, a saved model's folder, or an SCM file.")]
+Seed = Annotated[int, typer.Option(help="The same seed gives the same answer.")]
+ASSIGNED = "node=value[,node=value], a value being a number, a label or an expression such as 'x + 1'"
+Clip = Annotated[bool, typer.Option("--clip", help="Move what --do sets out of bounds onto the bound.")]
+Out = Annotated[Path, typer.Option(help="Where to write.")]
+Threads = Annotated[
+    int | None, typer.Option(min=1, help="CPU threads; as many as there are cores by default.")
+]
+
+
+def main() -> None:
+    """Run the command line; an error of ours, or of the system, is one line on stderr."""
+    from graphs.errors import CausalgenError
+
+    # Wherever it stands; the callback below only lists it.
+    debug = "--debug" in sys.argv[1:]
+    try:
+        app([argument for argument in sys.argv[1:] if argument != "--debug"], prog_name="causalgen")
+    except (CausalgenError, OSError) as error:
+        if debug:
+            raise
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(1)
+
+
+@app.callback()
+def _options(
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show where an error comes from; goes anywhere.")
+    ] = False,
+) -> None:
+    """Structural causal models whose nodes may be images."""
+
+
+@app.command()
+def demo(
+    preset: Annotated[str | None, typer.Option(help="Named settings: posterior, diff-scm.")] = None,
+    out: Out = Path("demo.png"),
+    seed: Seed = 0,
+    threads: Threads = None,
+) -> None:
+    """Real handwritten digits, and what each would have been as any other digit."""
+    from causalgen.cli.demo import run_demo
+
+    run_demo(preset, out, seed, threads)
+
+
+@app.command()
+def show(
+    model: ModelName,
+    picture: Annotated[Path | None, typer.Option(help="Draw the graph to this PNG too.")] = None,
+) -> None:
+    """The graph of a model, its variables and its mechanisms."""
+    from causalgen.cli.show import run_show
+
+    run_show(model, picture)
+
+
+@app.command()
+def fit(
+    file: Annotated[Path, typer.Argument(help="An SCM file.")],
+    data: Annotated[str, typer.Option(help="A CSV or Parquet table, or mnist:DIR.")],
+    out: Out,
+    node: Annotated[
+        list[str] | None,
+        typer.Option(help="Fit only this node now; may be repeated. --resume does the rest."),
+    ] = None,
+    seed: Seed = 0,
+    run_dir: Annotated[Path | None, typer.Option(help="Log and states; OUT.run by default.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the run folder.")] = False,
+    missing: Annotated[
+        str, typer.Option(help="Rows that lack a value: refuse, or drop for the nodes that need it.")
+    ] = "refuse",
+    threads: Threads = None,
+) -> None:
+    """Fit a model to data and save it."""
+    from causalgen.cli.fit import run_fit
+
+    run_fit(
+        file,
+        data,
+        out,
+        nodes=node,
+        seed=seed,
+        run_dir=run_dir,
+        resume=resume,
+        missing=missing,
+        threads=threads,
+    )
+
+
+@app.command()
+def judges(
+    model: ModelName,
+    data: Annotated[str, typer.Option(help="Training rows: a CSV or Parquet table, or mnist:DIR.")],
+    out: Out,
+    test: Annotated[str | None, typer.Option(help="Rows to measure the judges on.")] = None,
+    image: Annotated[str | None, typer.Option(help="The image node, where there are several.")] = None,
+    label: Annotated[
+        str | None, typer.Option(help="Its categorical parent, where there are several.")
+    ] = None,
+    about: Annotated[
+        str | None, typer.Option(help="For the card: the data, where they come from, their licence.")
+    ] = None,
+    seed: Seed = 0,
+    threads: Threads = None,
+) -> None:
+    """Train the networks that score counterfactual images of a data set."""
+    from causalgen.cli.judges import run_judges
+
+    run_judges(
+        model,
+        data,
+        out,
+        test=test,
+        image=image,
+        label=label,
+        about=about,
+        seed=seed,
+        threads=threads,
+    )
+
+
+@app.command()
+def tune(
+    model: Annotated[str, typer.Argument(help="A gallery name or a saved model's folder.")],
+    data: Annotated[str, typer.Option(help="Validation rows: a CSV or Parquet table, mnist:DIR:test, ...")],
+    out: Out,
+    judges: Annotated[str, typer.Option(help="Judges that score: a data set's name, or a folder.")] = "mnist",
+    node: Annotated[str | None, typer.Option(help="The image node, where there are several.")] = None,
+    strength: Annotated[
+        list[float] | None, typer.Option(help="A strength to try; repeat for each. 0 to 6 by default.")
+    ] = None,
+    rows: Annotated[int, typer.Option(min=2, help="How many rows to try them on.")] = 200,
+    min_effectiveness: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of rows that must show what was asked for.")
+    ] = 0.95,
+    save: Annotated[bool, typer.Option("--save", help="Write the choice into the model's folder.")] = False,
+    preset: Annotated[str | None, typer.Option(help="Named settings: posterior, diff-scm.")] = None,
+    seed: Seed = 0,
+    threads: Threads = None,
+) -> None:
+    """Choose the strength of guidance on validation rows: effective first, then of least divergence (CLD)."""
+    from causalgen.cli.tune import run_tune
+
+    run_tune(
+        model,
+        data,
+        judges,
+        out,
+        node=node,
+        strengths=strength,
+        rows=rows,
+        min_effectiveness=min_effectiveness,
+        save=save,
+        preset=preset,
+        seed=seed,
+        threads=threads,
+    )
+
+
+@app.command()
+def sample(
+    model: ModelName,
+    out: Out,
+    n: Annotated[int, typer.Option("-n", min=1, help="Rows.")] = 16,
+    do: Annotated[list[str] | None, typer.Option(help=f"{ASSIGNED}; several set more nodes.")] = None,
+    seed: Seed = 0,
+    clip: Clip = False,
+    threads: Threads = None,
+) -> None:
+    """Draw rows from a model, perhaps under an intervention."""
+    from causalgen.cli.sample import run_sample
+
+    run_sample(model, out, n=n, does=do or [], seed=seed, clip=clip, threads=threads)
+
+
+@app.command()
+def counterfactual(
+    model: ModelName,
+    evidence: Annotated[
+        str | None, typer.Option(help="A JSON file, a PNG (for the image node), or TABLE[:ROW].")
+    ] = None,
+    given: Annotated[list[str] | None, typer.Option("--set", help="More evidence: node=value.")] = None,
+    do: Annotated[list[str] | None, typer.Option(help=f"{ASSIGNED}; each one is a world.")] = None,
+    out: Out = Path("counterfactual"),
+    samples: Annotated[int | None, typer.Option(min=1, help="Draws a row.")] = None,
+    seed: Seed = 0,
+    preset: Annotated[str | None, typer.Option(help="Named settings: posterior, diff-scm.")] = None,
+    clip: Clip = False,
+    threads: Threads = None,
+) -> None:
+    """What would have been, had things been otherwise: a picture and a JSON."""
+    from causalgen.cli.counterfactual import run_counterfactual
+
+    run_counterfactual(
+        model,
+        evidence,
+        given or [],
+        do or [],
+        out,
+        samples=samples,
+        seed=seed,
+        preset=preset,
+        clip=clip,
+        threads=threads,
+    )
+
+
+@app.command()
+def evaluate(
+    model: ModelName,
+    data: Annotated[
+        str | None,
+        typer.Option(help="Held-out rows, as for fit; the model's own sample rows by default."),
+    ] = None,
+    out: Out = Path("evaluation"),
+    rows: Annotated[int | None, typer.Option(min=2, help="How many rows; 200 by default.")] = None,
+    full: Annotated[bool, typer.Option("--full", help="All rows: hours, not minutes.")] = False,
+    judges: Annotated[
+        str | None, typer.Option(help="Networks that read images: a data set's name, or a folder.")
+    ] = None,
+    measures: Annotated[
+        str | None, typer.Option(help="What to measure on images: strokes (of drawn characters).")
+    ] = None,
+    truth: Annotated[
+        Path | None,
+        typer.Option(help="MNIST's folder: true counterfactuals of --data morphomnist:DIR."),
+    ] = None,
+    preset: Annotated[str | None, typer.Option(help="Named settings: posterior, diff-scm.")] = None,
+    seed: Seed = 0,
+    threads: Threads = None,
+) -> None:
+    """Hold a model to held-out rows: every metric with its controls, as a page."""
+    from causalgen.cli.evaluate import run_evaluate
+
+    run_evaluate(
+        model,
+        data,
+        out,
+        rows=rows,
+        full=full,
+        judges=judges,
+        measures=measures,
+        truth=truth,
+        preset=preset,
+        seed=seed,
+        threads=threads,
+    )
+
+
+data_app = typer.Typer(help="Make data sets.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+
+@data_app.command()
+def morphomnist(
+    mnist: Annotated[Path, typer.Option(help="A folder with MNIST's files; nothing is downloaded.")],
+    out: Out,
+    split: Annotated[
+        list[str] | None, typer.Option(help="train or test; both by default. May be repeated.")
+    ] = None,
+    tables: Annotated[
+        Path | None,
+        typer.Option(help="Thickness and intensity from a folder of published tables, or from one CSV."),
+    ] = None,
+    seed: Seed = 0,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes; as many as there are cores by default.")
+    ] = None,
+) -> None:
+    """MNIST's digits redrawn with stroke thickness and intensity as causes."""
+    from causalgen.cli.data import run_morphomnist
+
+    run_morphomnist(mnist, out, splits=split, tables=tables, seed=seed, workers=workers)

@@ -1,0 +1,40 @@
+"""``causalgen show``: the graph of a model as text, and as a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.table import Table
+
+from causalgen.cli.common import console, load_model, save_figure
+
+__all__ = ["run_show"]
+
+
+def run_show(model: str, picture: Path | None) -> None:
+    """Print a line a node and a line an edge, causes first; draw the graph where asked."""
+    scm = load_model(model)
+    table = Table(title=scm.name, title_justify="left", box=None, pad_edge=False)
+    for heading in ("node", "variable", "parents", "mechanism", "state"):
+        table.add_column(heading, overflow="fold")
+    for node, variable in scm.variables.items():
+        mechanism = scm.mechanisms[node]
+        table.add_row(
+            node,
+            variable.describe(),
+            ", ".join(scm.graph.parents(node)) or "-",
+            mechanism.spec.kind,
+            "fitted" if mechanism.fitted else "not fitted",
+        )
+    out = console()
+    out.print(table)
+    if scm.graph.edges:
+        out.print()
+    for cause in scm.graph.nodes:
+        if effects := scm.graph.children(cause):
+            out.print(f"{cause} -> {', '.join(effects)}")
+    if picture is not None:
+        from causalgen.plotting.plots import plot_graph
+
+        save_figure(plot_graph(scm.graph, scm.variables, scm.name or ""), picture)
+        out.print(str(picture.resolve()))

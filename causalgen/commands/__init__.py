@@ -1,3 +1,0 @@
-"""What each command of ``causalgen.cli`` does, one a file."""
-
-__all__: list[str] = []

@@ -1,0 +1,1 @@
+"""Counterfactuals in Pearl's three steps: abduction, action (the do-operator), prediction."""

@@ -1,0 +1,226 @@
+"""Pearl's three steps for any graph and any mechanisms (Pearl 2009, theorem 7.1.7), as pure functions.
+
+    abduct    each needed node's noise from its value and its parents' values
+    act       surgery: an intervened node loses its parents and gets a constant; where the intervention is a
+              function of the node's natural value, the node splits and its natural half keeps the mechanism
+    predict   each needed node from its parents and its noise, in topological order
+
+Copying: a row of a node is the factual one, bit for bit, exactly when the node is not intervened on and all
+its parents in that row are bit-equal to the factual. So no-ops are no-ops, whatever mechanisms round to.
+
+Rows: with B rows of evidence and S samples a tensor has B rows where no sample differs, else S * B,
+sample-major.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from math import isfinite
+
+import torch
+from torch import Tensor
+
+from causalgen.counterfactuals.interventions import Intervention, refuse_circle
+from causalgen.counterfactuals.mutilated_model import World, ready
+from causalgen.counterfactuals.row_blocks import abduct_rows, generate_rows, prior_noise
+from causalgen.counterfactuals.rows import Mask, differs, either, level_rows, refuse_nonfinite
+from graphs.errors import InterventionError
+from mechanisms.base import Abducted, Noise
+from mechanisms.extrapolation import has_bounds, warn_out_of_bounds
+
+__all__ = ["Prediction", "abduct", "act", "predict"]
+
+_FEW = 1024
+"""Rows of columns that are checked together."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What ``predict`` found.
+
+    Attributes:
+        values: by node, (B or S * B, *event) in canonical encoding.
+        recomputed: by node, which rows were not copied: (rows,) bool, or True or False for all of them.
+    """
+
+    values: Mapping[str, Tensor]
+    recomputed: Mapping[str, Mask]
+
+
+@torch.no_grad()
+def abduct(
+    world: World,
+    evidence: Mapping[str, Tensor],
+    nodes: Iterable[str],
+    *,
+    samples: int,
+    seed: int,
+    rows: int | None = None,
+) -> dict[str, Abducted]:
+    """Noise of each node given its value and its parents'.
+
+    A deterministic abduction is computed once a row, one that draws is drawn ``samples`` times a row.
+
+    Args:
+        world: the factual world.
+        evidence: value of each of the nodes and their parents, (B, *event) in canonical encoding, or
+            (S * B, *event) where samples differ.
+        nodes: the nodes asked for.
+        samples: S.
+        seed: of the draws.
+        rows: B; None where all evidence has B rows.
+
+    Raises:
+        NotFittedError: a mechanism has not been fitted.
+        CannotAbductError: a mechanism cannot recover its noise.
+    """
+    found: dict[str, Abducted] = {}
+    for node in nodes:
+        mechanism = ready(world, node)
+        value, parents = evidence[node], {parent: evidence[parent] for parent in world.graph.parents(node)}
+        count = rows or value.shape[0]
+        # Samples differ, or will.
+        if samples > 1 and (
+            not mechanism.deterministic or any(each.shape[0] > count for each in (value, *parents.values()))
+        ):
+            value = level_rows(value, samples * count, count)
+            parents = {name: level_rows(each, samples * count, count) for name, each in parents.items()}
+        found[node] = abduct_rows(mechanism, node, value, parents, seed)
+    return found
+
+
+def act(world: World, do: Mapping[str, Intervention]) -> World:
+    """The world after surgery on every intervened node.
+
+    Raises:
+        CycleError: a function reads a node that the intervened one causes.
+        InterventionError: a node is intervened on twice.
+    """
+    graph, mechanisms = world.graph, dict(world.mechanisms)
+    natural = dict(world.natural)
+    for node, intervention in do.items():
+        if node in world.touched:
+            raise InterventionError(f"Node {node!r} is intervened on already. Start from the model before.")
+        if intervention.natural is None:
+            graph = graph.replace(node, ())
+        else:
+            half = intervention.natural
+            graph = graph.replace(half, graph.parents(node)).replace(node, (half,))
+            mechanisms[half], natural[half] = mechanisms[node], node
+        mechanisms[node] = intervention.mechanism
+    # New edges come after all cuts: whether they close a cycle does not depend on the order in ``do``.
+    for node, intervention in do.items():
+        if intervention.parents != graph.parents(node):
+            refuse_circle(node, intervention.parents, graph)
+            graph = graph.replace(node, intervention.parents)
+    kept = world.kept | {node for node, intervention in do.items() if intervention.keeps_noise}
+    return World(graph, mechanisms, world.touched | do.keys(), natural, kept)
+
+
+@torch.no_grad()
+def predict(
+    world: World,
+    noise: Mapping[str, Noise],
+    targets: Iterable[str],
+    *,
+    rows: int,
+    samples: int = 1,
+    factual: Mapping[str, Tensor] | None = None,
+    seed: int,
+) -> Prediction:
+    """Every target and what it depends on.
+
+    Args:
+        world: after surgery.
+        noise: by node (a natural half goes by its node's name), B or S * B rows; nodes without any draw from
+            their prior.
+        targets: nodes asked for; only their ancestors are computed.
+        rows: B.
+        samples: S.
+        factual: values to copy unaffected rows from; None copies nothing.
+        seed: of the prior draws.
+    """
+    values: dict[str, Tensor] = {}
+    recomputed: dict[str, Mask] = {}
+    changed: dict[str, Mask] = {}
+    computed: dict[str, Tensor] = {}
+    graph, touched, known = world.graph, world.touched, factual or {}
+    needed = graph.ancestors(targets)
+    for node in graph.nodes:
+        if node not in needed:
+            continue
+        names, origin = graph.parents(node), world.origin(node)
+        before = known.get(origin)
+        stale = True if node in touched or before is None else either([changed[name] for name in names])
+        recomputed[node] = stale
+        if stale is False:
+            assert before is not None
+            values[node], changed[node] = before, False
+            continue
+        parents = {name: values[name] for name in names}
+        own = world.keeps_noise(node)
+        drawn = noise.get(origin) if own else None
+        if drawn is None:
+            purpose = "prior" if own else "intervention"
+            drawn = prior_noise(ready(world, node), origin, rows * samples, seed, purpose)
+        if not drawn.leaves:  # no noise: samples do not differ by it
+            drawn = Noise(rows)
+        value, recomputed[node] = _generate(world, node, parents, drawn, stale, before, rows)
+        values[node] = computed[node] = value
+        # Nobody asks about a node without children.
+        if not needed.isdisjoint(graph.children(node)):
+            changed[node] = True if before is None else _differs(value, before, rows)
+    _check(world, computed)
+    return Prediction(values, recomputed)
+
+
+def _check(world: World, computed: Mapping[str, Tensor]) -> None:
+    """Refuse computed values that are not finite, and tell of those that leave their bounds."""
+    few = [value for value in computed.values() if value.ndim == 1 and value.shape[0] <= _FEW]
+    # One sum over all short columns, instead of one for each, which a question of one row would notice.
+    if len(few) < len(computed) or (few and not isfinite(torch.cat(few).sum().item())):
+        for node, value in computed.items():
+            refuse_nonfinite(world.origin(node), value)
+    for node, value in computed.items():
+        variable = world.mechanisms[node].variable
+        if node not in world.touched and has_bounds(variable):
+            warn_out_of_bounds(world.origin(node), variable, value)
+
+
+def _differs(value: Tensor, before: Tensor, rows: int) -> Mask:
+    n, other = value.shape[0], before.shape[0]
+    if n != other:
+        value, before = level_rows(value, max(n, other), rows), level_rows(before, max(n, other), rows)
+    return differs(value, before)
+
+
+def _generate(
+    world: World,
+    node: str,
+    parents: dict[str, Tensor],
+    noise: Noise,
+    stale: Mask,
+    before: Tensor | None,
+    rows: int,
+) -> tuple[Tensor, Mask]:
+    """The node's value, computed for its stale rows only and copied for the others; and which were stale."""
+    mechanism = ready(world, node)
+    n = noise.n
+    for value in parents.values():
+        n = max(n, value.shape[0])
+    if not isinstance(stale, bool) and before is not None:
+        n = max(n, len(stale), len(before))
+    if n > rows:
+        parents = {name: level_rows(value, n, rows) for name, value in parents.items()}
+    if noise.n != n:
+        noise = noise.repeat(n // noise.n)
+    if isinstance(stale, bool):
+        return generate_rows(mechanism, node, parents, noise), stale
+    assert before is not None
+    stale, before = level_rows(stale, n, rows), level_rows(before, n, rows)
+    index = stale.nonzero()[:, 0]
+    fresh = generate_rows(
+        mechanism, node, {name: value[index] for name, value in parents.items()}, noise.rows(index)
+    )
+    return before.index_copy(0, index, fresh.to(before)), stale

@@ -1,0 +1,274 @@
+"""Evidence as users give it -> checked tensors, one a node, all with the same number of rows."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from causalgen.data.frames import vector_columns
+from causalgen.data.pictures import picture_column
+from graphs.errors import EvidenceError, PartialEvidenceError, ShapeError, UnknownNameError, near_misses
+from graphs.variables import Continuous, Image, Variable
+from graphs.variables.arrays import as_numbers
+from graphs.variables.gaps import encode_gaps, fill_gaps
+from mechanisms.extrapolation import warn_unseen
+from mechanisms.tables.slabs import copy_column
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from mechanisms.base import Mechanism
+
+__all__ = ["Evidence", "encode_evidence", "encode_partial", "read_pictures", "warn_far"]
+
+Evidence = Mapping[str, Any]
+"""Node -> scalar, array, tensor, Series, PIL image, path of a picture or list of them; also a DataFrame, or a
+row of one as ``frame.iloc[0]`` gives it."""
+
+_FEW = 256
+"""Rows of columns that are looked at together."""
+
+_SHORT = 4096
+"""Rows of columns that are read together."""
+
+
+def encode_evidence(
+    evidence: Evidence, variables: Mapping[str, Variable], device: torch.device
+) -> tuple[dict[str, Tensor], int, pd.Index | None]:
+    """Canonical values of the nodes that the evidence names.
+
+    A node with one row serves all rows.
+
+    Returns:
+        Values (B, *event) by node, B, and the index of a DataFrame.
+
+    Raises:
+        UnknownNameError: no name is a node, or one looks like a node that has no value; others are told in a
+            warning and not used.
+        EvidenceError: not a mapping, empty, or numbers of rows that disagree.
+        DomainError: a value outside its variable's domain.
+        PartialEvidenceError: a row has no value.
+    """
+    values, missing, rows, index = encode_partial(evidence, variables, device)
+    for name in missing:
+        row = int(missing[name].nonzero()[0])
+        raise PartialEvidenceError(
+            f"Evidence {name!r}: row {row} has no value, and this needs one in every row."
+        )
+    return values, rows, index
+
+
+def encode_partial(
+    evidence: Evidence,
+    variables: Mapping[str, Variable],
+    device: torch.device,
+) -> tuple[dict[str, Tensor], dict[str, Tensor], int, pd.Index | None]:
+    """``encode_evidence`` for evidence with gaps: None, NaN or pandas' NA where a row has no value.
+
+    An image's gap is None: a NaN pixel is an error, as is a vector with some numbers missing.
+
+    Returns:
+        Values (B, *event) by node, whatever in missing rows; which rows are missing, (B,) bool, of the nodes
+        where some are; B; and the index of a DataFrame.
+    """
+    columns, index = _columns(evidence, variables)
+    if (block := _plain_numbers(columns, variables)) is not None:
+        values = dict(zip(columns, torch.from_numpy(block).to(device).unbind(), strict=True))
+        return values, {}, block.shape[1], index
+    encoded = {
+        name: _encode(variables[name], value, where=f"Evidence {name!r}") for name, value in columns.items()
+    }
+    rows = max(len(value) for value, _ in encoded.values())
+    if rows == 0:
+        raise EvidenceError("Evidence has no rows.")
+    for name, (value, _) in encoded.items():
+        if len(value) not in (1, rows):
+            counts = {each: len(other) for each, (other, _) in encoded.items()}
+            raise ShapeError(f"Evidence {name!r} has {len(value)} rows where others have {rows}: {counts}.")
+    # A copy: evidence stays what it was, whatever becomes of the arrays it came in.
+    values = {name: copy_column(value).to(device) for name, (value, _) in encoded.items()}
+    masks = {
+        name: torch.as_tensor(gaps, device=device) for name, (_, gaps) in encoded.items() if gaps is not None
+    }
+    if index is not None and len(index) != rows:  # a row of a DataFrame, with lists in it
+        index = None
+    return (
+        {name: _spread(value, rows) for name, value in values.items()},
+        {name: mask.expand(rows) for name, mask in masks.items()},
+        rows,
+        index,
+    )
+
+
+def warn_far(
+    values: Mapping[str, Tensor], missing: Mapping[str, Tensor], mechanisms: Mapping[str, Mechanism]
+) -> None:
+    """Warn of evidence far from what fitting saw: unseen categories, and numbers a whole range outside it.
+
+    Closer to the range, new rows of the same population are expected, and a warning would say nothing.
+    """
+    if _all_within(values, mechanisms):
+        return
+    for node, value in values.items():
+        mechanism = mechanisms[node]
+        interval = mechanism.seen_interval
+        if interval is not None and _within(value, *interval):
+            continue
+        if (seen := mechanism.seen_range) is not None:
+            rows = ~missing[node] if node in missing else None
+            warn_unseen(value, seen, mechanism.variable, where=f"Evidence {node!r}", rows=rows, margin=1.0)
+
+
+def _all_within(values: Mapping[str, Tensor], mechanisms: Mapping[str, Mechanism]) -> bool:
+    """Whether short columns of numbers are all near, by one look at all of them."""
+    first = next(iter(values.values()))
+    if not first.is_cpu or first.ndim != 1 or first.shape[0] > _FEW:
+        return False
+    intervals = [mechanisms[node].seen_interval for node in values]
+    if None in intervals or any(value.shape != first.shape for value in values.values()):
+        return False
+    block, bounds = torch.stack(list(values.values())).numpy(), np.array(intervals)
+    low, high = bounds[:, 0], bounds[:, 1]
+    reach = high - low
+    return bool((block.min(1) >= low - reach).all() and (block.max(1) <= high + reach).all())
+
+
+def _within(value: Tensor, low: float, high: float) -> bool:
+    """Whether no number is further from an interval than that is wide; for most rows all there is to ask."""
+    reach = high - low
+    least, most = value.aminmax()
+    return low - reach <= least.item() and most.item() <= high + reach
+
+
+def _encode(variable: Variable, value: Any, *, where: str) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+    if isinstance(variable, Image):
+        value = read_pictures(value, variable, where=where)
+    return encode_gaps(variable, value, where=where)
+
+
+def read_pictures(value: Any, variable: Image, *, where: str, folder: Path | None = None) -> Any:
+    """Images with the paths among them read, None where there is none; anything without a path as it is.
+
+    Args:
+        value: a path, or a list, array or Series of paths, PIL images and gaps.
+        variable: the size they must have.
+        where: what the value is, for messages.
+        folder: that paths are relative to and must lie in; None where they are the caller's own.
+
+    Raises:
+        DataError: a file that is missing, unreadable or of another size.
+    """
+    single = isinstance(value, str | os.PathLike)
+    if not (single or isinstance(value, list | tuple) or _holds_objects(value)):
+        return value
+    items = [value] if single else list(value)
+    if not any(isinstance(item, str | os.PathLike) for item in items):
+        return value
+    filled, gaps = fill_gaps(variable, items, where=where) or (items, None)
+    pixels = picture_column(cast(list[object], filled), variable, column=where, folder=folder)
+    return pixels if gaps is None else [None if gap else each for gap, each in zip(gaps, pixels, strict=True)]
+
+
+def _holds_objects(value: Any) -> bool:
+    """Whether it is an array or a Series of objects or text."""
+    return getattr(getattr(value, "dtype", None), "kind", "") in ("O", "U")
+
+
+def _plain_numbers(
+    columns: Mapping[str, Any], variables: Mapping[str, Variable]
+) -> NDArray[np.float64] | None:
+    """A copy (nodes, B) of columns that are all float64, valid and short; None where any is not.
+
+    Column by column, reading them would take a question of one row a fifth of its time.
+    """
+    first = next(iter(columns.values()))
+    if not isinstance(first, np.ndarray) or first.ndim != 1 or not 0 < len(first) <= _SHORT:
+        return None
+    described: list[Any] = [variables[name] for name in columns]
+    for variable, column in zip(described, columns.values(), strict=True):
+        if type(variable) is not Continuous or variable.shape or type(column) is not np.ndarray:
+            return None
+        if column.dtype != np.float64 or column.shape != first.shape:
+            return None
+    block = np.stack(list(columns.values()))
+    low = np.array([-np.inf if each.lower is None else each.lower for each in described])
+    high = np.array([np.inf if each.upper is None else each.upper for each in described])
+    valid = np.isfinite(block) & (block >= low[:, None]) & (block <= high[:, None])
+    return block if valid.all() else None
+
+
+def _spread(value: Tensor, rows: int) -> Tensor:
+    return value if value.shape[0] == rows else value.expand(rows, *value.shape[1:])
+
+
+def _columns(evidence: Evidence, variables: Mapping[str, Variable]) -> tuple[dict[str, Any], pd.Index | None]:
+    """Columns of nodes, and the index of a DataFrame, or of the DataFrame that a Series is a row of."""
+    if not hasattr(evidence, "items"):
+        raise EvidenceError(
+            "Evidence maps nodes to values, as in {'x': 1.0}, or is a DataFrame or a row of one; "
+            f"got a {type(evidence).__name__}."
+        )
+    index: Any = getattr(evidence, "index", None)
+    frame: Any = evidence if hasattr(evidence, "columns") else None
+    row: Any = evidence if frame is None and hasattr(index, "get_loc") else None
+    given = dict(evidence.items())
+    if not given:
+        raise EvidenceError(f"Evidence is empty. Give a value for {', '.join(variables)}.")
+    names = index if row is not None else getattr(frame, "columns", ())
+    for name, count in Counter(names).items():
+        if count > 1:
+            raise EvidenceError(f"Evidence has {count} columns {name!r}. Rename all but one.")
+    columns = {name: value for name, value in given.items() if name in variables}
+    unused = [name for name in given if name not in variables]
+    if unused:
+        _join_parts(columns, given, unused, variables)
+        _tell_unused(columns, unused, variables)
+    if row is not None:
+        import pandas as pd
+
+        index = pd.Index([row.name])
+    return columns, index if row is not None or frame is not None else None
+
+
+def _join_parts(
+    columns: dict[str, Any], given: Mapping[str, Any], unused: list[str], variables: Mapping[str, Variable]
+) -> None:
+    """A vector that comes as columns ``name_0`` .. ``name_{k-1}``, as tables have it, as one column."""
+    for name, variable in variables.items():
+        parts = [] if name in columns else vector_columns(name, variable, given, variables)
+        if parts and all(part in unused for part in parts):
+            columns[name] = np.stack(
+                [as_numbers(given[part], where=f"Evidence {part!r}") for part in parts], axis=-1
+            )
+            unused[:] = [each for each in unused if each not in parts]
+
+
+def _tell_unused(columns: Mapping[str, Any], unused: list[str], variables: Mapping[str, Variable]) -> None:
+    """Refuse names that look like nodes without a value; warn of the others.
+
+    Raises:
+        UnknownNameError: as said, or no name is a node.
+    """
+    absent = [name for name in variables if name not in columns]
+    for name, near in near_misses(unused, absent):
+        raise UnknownNameError(
+            f"Unknown node {name!r} in evidence. Did you mean {near!r}, which has no value? Rename it, "
+            f"or take it out. Known: {', '.join(sorted(variables))}."
+        )
+    if not columns and unused:
+        raise UnknownNameError.of("node", unused[0], variables, where="evidence")
+    if unused:
+        warnings.warn(
+            f"Evidence for {', '.join(map(repr, unused))} is not used: no such node in the model.",
+            UserWarning,
+            stacklevel=2,
+        )

@@ -1,0 +1,269 @@
+"""Results as tables, as folders and as HTML.
+
+A saved result is a folder (``result_folder``):
+
+    values.csv       a line a row (and sample); images by their path, so that ``read_data`` reads it back
+    <node>/0003.png  images, numbered by row (of several samples: 0003-02.png is row 3, sample 2)
+    summary.csv      of several samples: mean, spread and quantiles of numbers, probabilities of categories
+    factual/         what was observed, in the same form; a cell is empty where nothing was
+    inferred/        where evidence has gaps: the values drawn in these, and their summary
+    picture.png      what ``plot`` draws
+    result.json      nodes, rows, samples, seed, do, values; of every node and row the provenance, and whether
+                     its evidence was "observed", "inferred" or drawn from the "prior"; "draws" a row, and
+                     whether the values are "determined", so that another seed would give no others
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Iterable, Iterator, Mapping
+from io import BytesIO
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from PIL import Image as PILImage
+
+from causalgen.counterfactuals.summaries import is_counterfactual, summarise, summarise_inferred
+from causalgen.data.frames import part_names
+from causalgen.saving.result_folder import check_result_folder, write_result
+from graphs.variables import Categorical, Image, Integer, Variable
+from graphs.variables.arrays import as_array
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from causalgen.counterfactuals.results import Counterfactual, Draws
+
+__all__ = [
+    "describe_draws",
+    "draws_html",
+    "evidence_files",
+    "figure_png",
+    "save_draws",
+    "summary_files",
+    "table_files",
+    "to_frame",
+    "to_png",
+]
+
+
+def to_frame(draws: Draws) -> pd.DataFrame:
+    """The nodes that are no images as a table, with the index of the evidence.
+
+    Categories stand as their labels, a node of shape (k,) as columns ``node_0`` .. ``node_{k-1}``, or
+    ``node[0]`` .. where another node has such a name; with S samples the index is (sample, row), or
+    ``row_index`` and the like where a node has that name.
+    """
+    return _frames(draws, draws.variables, draws, draws.samples)
+
+
+def to_png(image: NDArray[np.floating[Any]]) -> bytes:
+    """A PNG of an image (C, H, W) in [0, 1]; channels that are no colours stand side by side."""
+    pixels = np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
+    colours = len(pixels) in (2, 3, 4)  # two are grey and alpha
+    buffer = BytesIO()
+    PILImage.fromarray(np.moveaxis(pixels, 0, -1) if colours else np.hstack(list(pixels))).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def figure_png(figure: Figure) -> bytes:
+    """A PNG of a figure."""
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", dpi=150, facecolor="white")
+    return buffer.getvalue()
+
+
+def save_draws(draws: Draws, folder: Path | str) -> Path:
+    """Write a result to a folder that is new, empty, or holds an earlier result, all or nothing.
+
+    Raises:
+        CheckpointError: the folder holds something else, or cannot be written.
+    """
+    check_result_folder(folder)  # before the work
+    return write_result(folder, _files(draws), describe_draws(draws))
+
+
+def draws_html(draws: Draws) -> str:
+    """The picture and the first rows of the table; of several samples, of their summary."""
+    picture = base64.b64encode(figure_png(draws.plot())).decode()
+    frame = summarise(draws) if is_counterfactual(draws) and draws.samples is not None else to_frame(draws)
+    table = frame.head(16).to_html(border=0, na_rep="") if _tabular(draws.variables) else ""
+    title = html.escape(repr(draws))
+    return f'<pre>{title}</pre><img src="data:image/png;base64,{picture}"/>{table}'
+
+
+def describe_draws(draws: Draws) -> dict[str, Any]:
+    """What ``result.json`` says, as plain values."""
+    told: dict[str, Any] = {
+        "nodes": {node: variable.describe() for node, variable in draws.variables.items()},
+        "rows": draws.rows,
+        "samples": draws.samples,
+        "seed": draws.seed,
+    }
+    if draws.index is not None:
+        told["index"] = [str(name) for name in draws.index]
+    if is_counterfactual(draws):
+        told["do"] = dict(draws.do)
+        told["draws"] = draws.samples or 1
+        told["determined"] = all(bool(known.all()) for known in draws.determined.values())
+        told["factual"] = _plain(draws.factual, draws.variables)
+        told["inferred"] = _plain_inferred(draws)
+        told["sources"] = {node: list(values) for node, values in draws.sources.items()}
+    told["values"] = _plain(draws, draws.variables)
+    told["provenance"] = {node: list(values) for node, values in draws.provenance.items()}
+    return told
+
+
+def table_files(
+    draws: Draws, part: Literal["values", "factual", "inferred"] = "values"
+) -> Iterator[tuple[str, bytes]]:
+    """``values.csv`` and the images it names: of the result, or of the evidence behind it.
+
+    Of ``factual`` a gap is an empty cell; of ``inferred`` only rows with a gap are told, and what was
+    observed in them is an empty cell.
+    """
+    values: Mapping[str, Any] = draws if part == "values" else getattr(draws, part)
+    samples = None if part == "factual" else draws.samples
+    variables = {node: variable for node, variable in draws.variables.items() if node in values}
+    table = _frames(values, variables, draws, samples)
+    shown = {node: np.ones(draws.rows, dtype=np.bool_) for node in variables}
+    if is_counterfactual(draws) and part != "values":
+        sources = draws.sources
+        shown = {node: (sources[node] == "observed") == (part == "factual") for node in variables}
+    for node in (node for node, variable in variables.items() if isinstance(variable, Image)):
+        names: list[str] = []
+        for sample in range(samples or 1):
+            images = values[node] if samples is None else values[node][sample]
+            suffix = "" if samples is None else f"-{sample:02d}"
+            for row in range(draws.rows):
+                names.append(f"{node}/{row:04d}{suffix}.png" if shown[node][row] else "")
+                if names[-1]:
+                    yield names[-1], to_png(_array(images[row]))
+        table[node] = names
+    if part == "inferred":
+        table = _where(table, variables, shown, samples or 1)
+    # A nameless index would be read back as a column without a name, one named like a node as the node.
+    taken = list(table.columns)
+    for level, name in enumerate(table.index.names):
+        default = f"row_{level}" if level else "row"
+        taken.append(_free(default if name is None else str(name), taken))
+    table.index.names = taken[len(table.columns) :]
+    yield "values.csv", table.to_csv().encode()
+
+
+def _files(draws: Draws) -> Iterator[tuple[str, bytes]]:
+    yield from table_files(draws)
+    if is_counterfactual(draws):
+        yield from summary_files(draws)
+        yield from evidence_files(draws)
+    yield "picture.png", figure_png(draws.plot())
+
+
+def summary_files(cf: Counterfactual) -> Iterator[tuple[str, bytes]]:
+    """``summary.csv`` of several samples; nothing where there is one, or no table."""
+    if cf.samples is not None and _tabular(cf.variables):
+        yield "summary.csv", summarise(cf).to_csv().encode()
+
+
+def evidence_files(cf: Counterfactual) -> Iterator[tuple[str, bytes]]:
+    """``factual/`` and, where the evidence has gaps, ``inferred/``."""
+    yield from ((f"factual/{name}", data) for name, data in table_files(cf, "factual"))
+    if inferred := cf.inferred:
+        yield from ((f"inferred/{name}", data) for name, data in table_files(cf, "inferred"))
+        if _tabular({node: cf.variables[node] for node in inferred}):
+            yield "inferred/summary.csv", summarise_inferred(cf).to_csv().encode()
+
+
+def _frames(
+    values: Mapping[str, Any], variables: Mapping[str, Variable], draws: Draws, samples: int | None
+) -> pd.DataFrame:
+    """The nodes that are no images; below each other, sample by sample, where there are samples."""
+    if samples is None:
+        return _frame(values, variables, draws.index, draws.rows)
+    arrays = {node: _array(values[node]) for node in _tabular(variables)}
+    frames = [
+        _frame({node: array[k] for node, array in arrays.items()}, variables, draws.index, draws.rows)
+        for k in range(samples)
+    ]
+    return pd.concat(frames, keys=range(samples), names=[_free("sample", frames[0].columns)])
+
+
+def _where(
+    table: pd.DataFrame, variables: Mapping[str, Variable], shown: Mapping[str, NDArray[np.bool_]], times: int
+) -> pd.DataFrame:
+    """The rows in which some node is shown, with empty cells for the others."""
+    for node, mask in shown.items():
+        size = prod(variables[node].event_shape)
+        whole = isinstance(variables[node], Image) or variables[node].event_shape == ()
+        for column in [node] if whole else part_names(node, size, variables):
+            table[column] = table[column].where(np.tile(mask, times))
+    return table.loc[np.tile(np.any(list(shown.values()), axis=0), times)]
+
+
+def _frame(
+    values: Mapping[str, Any], variables: Mapping[str, Variable], index: pd.Index | None, rows: int
+) -> pd.DataFrame:
+    columns: dict[str, Any] = {}
+    for node in _tabular(variables):
+        array = _array(values[node])
+        if shape := variables[node].event_shape:
+            parts = array.reshape(rows, prod(shape))
+            names = part_names(node, parts.shape[1], variables)
+            columns |= {name: parts[:, part] for part, name in enumerate(names)}
+        else:
+            columns[node] = _whole(array) if isinstance(variables[node], Categorical | Integer) else array
+    own = pd.RangeIndex(rows, name=_free("row", columns))
+    return pd.DataFrame(columns, index=own if index is None else index.copy())
+
+
+def _free(name: str, taken: Iterable[object]) -> str:
+    """The name, or where a column has it another one."""
+    names = list(taken)
+    while name in names:
+        name += "_index"
+    return name
+
+
+def _tabular(variables: Mapping[str, Variable]) -> list[str]:
+    return [node for node, variable in variables.items() if not isinstance(variable, Image)]
+
+
+def _whole(array: NDArray[Any]) -> Any:
+    """Whole numbers with gaps, which numpy holds as floats, as pandas' integers with NA."""
+    return pd.Series(array).astype("Int64").array if array.dtype.kind == "f" else array
+
+
+def _plain(values: Mapping[str, Any], variables: Mapping[str, Variable]) -> dict[str, Any]:
+    """Lists of numbers and labels, None for gaps."""
+    return {node: _listed(_array(values[node]), variables[node]) for node in _tabular(variables)}
+
+
+def _plain_inferred(cf: Counterfactual) -> dict[str, Any]:
+    """Lists of what was drawn, None where a row was observed."""
+    inferred, sources = cf.inferred, cf.sources
+    found: dict[str, Any] = {}
+    for node in _tabular({node: cf.variables[node] for node in inferred}):
+        values = _array(inferred[node]).astype(object)
+        rows = values if cf.samples is None else values.swapaxes(0, 1)
+        rows[sources[node] == "observed"] = None
+        found[node] = values.tolist()
+    return found
+
+
+def _listed(array: NDArray[Any], variable: Variable) -> Any:
+    if array.dtype.kind != "f" or not (gaps := np.isnan(array)).any():
+        return array.tolist()
+    filled = array.astype(object)
+    if isinstance(variable, Categorical | Integer):
+        filled[~gaps] = array[~gaps].astype(int)
+    filled[gaps] = None
+    return filled.tolist()
+
+
+def _array(values: Any) -> NDArray[Any]:
+    return as_array(values, where="Values")

@@ -1,0 +1,258 @@
+"""What ``do`` says about a node, turned into the mechanism that takes the node's place.
+
+do={"x": 5}                    one value for every row
+do={"x": [5, 6, 7]}            one value a row
+do={"x": "x + 2*a"}            an expression of other nodes; its own name is its natural value
+do={"x": lambda x: x + 1}      a function of the node's natural value in the counterfactual world
+do={"x": Shift(1)}             and whatever else ``causalgen.counterfactuals.assignments`` offers
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from networkx import shortest_path
+from torch.distributions import Distribution
+
+from causalgen.counterfactuals.assignments import Policy, Replace, Stochastic
+from causalgen.counterfactuals.evidence import read_pictures
+from causalgen.counterfactuals.formulas import Formula, parse_assignment
+from causalgen.counterfactuals.world_ref import World as NamedWorld
+from causalgen.counterfactuals.world_ref import WorldValue
+from graphs.causal_graph import CausalGraph
+from graphs.errors import CycleError, InterventionError, UnknownNameError
+from graphs.variables import Image, Variable
+from graphs.variables.clipping import encode_clipped
+from mechanisms.base import Mechanism, MechanismSpec
+from mechanisms.constant import ConstantMechanism
+from mechanisms.extrapolation import warn_unseen
+from mechanisms.function import FunctionMechanism
+from mechanisms.stochastic import StochasticMechanism
+
+__all__ = ["Intervention", "interventions", "refuse_circle"]
+
+_NATURAL = "--natural"
+
+
+@dataclass(frozen=True)
+class Intervention:
+    """What takes a node's place.
+
+    Attributes:
+        mechanism: the node's new mechanism.
+        text: what was asked, for listings.
+        parents: what the mechanism reads, in its order.
+        natural: name of the node's natural half, where the mechanism reads it.
+        keeps_noise: whether the mechanism takes the noise that was abducted for the node.
+        rows: number of rows it has values for; 1 serves any number.
+    """
+
+    mechanism: Mechanism
+    text: str
+    parents: tuple[str, ...] = ()
+    natural: str | None = None
+    keeps_noise: bool = False
+    rows: int = 1
+
+
+def interventions(
+    do: Mapping[str, Any],
+    graph: CausalGraph,
+    variables: Mapping[str, Variable],
+    mechanisms: Mapping[str, Mechanism],
+    *,
+    clip: bool = False,
+    index: object = None,
+) -> dict[str, Intervention]:
+    """Check what ``do`` says against the model.
+
+    Args:
+        do: node -> what it is set to.
+        graph: of the model.
+        variables: of its nodes.
+        mechanisms: of its nodes.
+        clip: move what is out of bounds onto the bound, instead of refusing it.
+        index: of the evidence, where it was a DataFrame.
+
+    Raises:
+        UnknownNameError: no such node, or one that an expression or a policy reads.
+        DomainError: a value lies outside its variable's domain.
+        InterventionError: ``do`` is not a mapping, says what cannot be done, or its values have different
+            numbers of rows.
+    """
+    if not isinstance(do, Mapping):
+        raise InterventionError(f"do maps nodes to values, as in do={{'x': 1}}; got a {type(do).__name__}.")
+    found: dict[str, Intervention] = {}
+    for node, value in do.items():
+        if node not in variables:
+            raise UnknownNameError.of("node", node, variables, where="do")
+        _refuse_other_index(node, value, index)
+        found[node] = _Reader(node, graph, variables, mechanisms[node], clip).read(value)
+    counts = {node: each.rows for node, each in found.items() if each.rows != 1}
+    if len(set(counts.values())) > 1:
+        raise InterventionError(f"Values in do must have equal numbers of rows, got {counts}.")
+    return found
+
+
+def refuse_circle(node: str, reads: Sequence[str], graph: CausalGraph) -> None:
+    """Refuse a function that reads what its own node causes.
+
+    Raises:
+        CycleError: as said.
+    """
+    caused = graph.descendants(node)
+    for name in reads:
+        if name in caused:
+            path = " -> ".join([*shortest_path(graph.to_networkx(), node, name), node])
+            raise CycleError(
+                f"Intervention on {node!r} reads {name!r}, which {node!r} causes: a cycle, {path}. Read only "
+                f"what {node!r} does not cause, or give the factual values of {name!r} as an array."
+            )
+
+
+def _refuse_other_index(node: str, value: Any, index: Any) -> None:
+    """Refuse a Series that pandas would match to other rows than its place does."""
+    own = getattr(value, "index", None)
+    if index is None or own is None or not hasattr(own, "equals") or len(own) != len(index):
+        return
+    if not own.equals(index):
+        row = next(row for row in range(len(own)) if own[row] != index[row])
+        raise InterventionError(
+            f"Intervention on {node!r}: the Series has another index than the evidence, first in row {row}: "
+            f"{own[row]}, expected {index[row]}. Give series.loc[evidence.index], or series.to_numpy() "
+            "to go by place."
+        )
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Reads what is said about one node, whose mechanism is still the ``old`` one."""
+
+    node: str
+    graph: CausalGraph
+    variables: Mapping[str, Variable]
+    old: Mechanism
+    clip: bool
+
+    @property
+    def where(self) -> str:
+        return f"Intervention on {self.node!r}"
+
+    @property
+    def variable(self) -> Variable:
+        return self.variables[self.node]
+
+    def read(self, value: Any) -> Intervention:
+        if isinstance(value, Stochastic):
+            made = StochasticMechanism(self.node, self.variable, value.parsed(), clip=self.clip)
+            return Intervention(self._settled(made), str(value))
+        if isinstance(value, Replace):
+            return self._replaced(value)
+        if isinstance(value, Policy):
+            return self._function(value.function, value.reads, str(value))
+        if isinstance(value, NamedWorld | WorldValue):
+            raise InterventionError(
+                f"{self.where}: {value!r} names another world, and here there is only one. "
+                "Ask abduction.worlds({name: do, ...}), contrast or effect."
+            )
+        self._refuse_bare(value)
+        if isinstance(value, str):
+            value = parse_assignment(self.node, value, self.variables)
+        if isinstance(value, Formula):
+            return self._function(value, value.expression.names, str(value.expression), codes=True)
+        if callable(value):
+            return self._function(value, [self.node], getattr(value, "__name__", repr(value)))
+        return self._constant(value)
+
+    def _constant(self, value: Any) -> Intervention:
+        if isinstance(self.variable, Image):
+            value = read_pictures(value, self.variable, where=self.where)
+        encoded = (
+            encode_clipped(self.variable, value, where=self.where)
+            if self.clip
+            else self.variable.encode(value, where=self.where)
+        )
+        rows = torch.as_tensor(encoded)
+        warn_unseen(rows.to(self._device), self.old.seen_range, self.variable, where=self.where)
+        text = str(value) if rows.numel() == 1 else f"{len(rows)} values" if len(rows) > 1 else "an array"
+        made = ConstantMechanism.of(self.variable, rows)
+        return Intervention(self._settled(made), text, rows=len(rows))
+
+    def _function(
+        self, function: Callable[..., Any], reads: Sequence[str], text: str, *, codes: bool = False
+    ) -> Intervention:
+        for name in reads:
+            if name not in self.variables:
+                raise UnknownNameError.of(
+                    "node", name, self.variables, where=f"what {self.node!r} is to read"
+                )
+        half = self.node + _NATURAL
+        if self.node in reads and half in self.graph:
+            raise InterventionError(
+                f"Node {half!r} stands in the way of an intervention on {self.node!r}. Rename it."
+            )
+        parents = {half if name == self.node else name: self.variables[name] for name in reads}
+        natural = half if self.node in reads else None
+        made = FunctionMechanism(
+            self.node, self.variable, parents, function, natural=natural, codes=codes, clip=self.clip
+        )
+        return Intervention(self._settled(made), text, tuple(parents), natural)
+
+    def _replaced(self, value: Replace) -> Intervention:
+        parents = {name: self.variables[name] for name in self.graph.parents(self.node)}
+        given = value.mechanism
+        new = given if isinstance(given, Mechanism) else self._settled(given.bind(self.variable, parents))
+        if new.variable != self.variable or list(new.parents.items()) != list(parents.items()):
+            raise InterventionError(
+                f"{self.where}: the mechanism in Replace is bound to another variable or other parents; "
+                f"expected {self.variable.describe()} of ({', '.join(parents)})."
+            )
+        if not new.fitted:
+            raise InterventionError(
+                f"{self.where}: a mechanism of kind {new.spec.kind!r} has to be fitted first. "
+                f"Fit another model with it, and give its scm.mechanisms[{self.node!r}]."
+            )
+        if value.noise == "keep":
+            self._check_leaves(new)
+        return Intervention(new.eval(), str(value), tuple(parents), keeps_noise=value.noise == "keep")
+
+    def _check_leaves(self, new: Mechanism) -> None:
+        """Refuse noise of another make; what a draw looks like tells."""
+        old_leaves, new_leaves = _leaves(self.old), _leaves(new)
+        if old_leaves != new_leaves:
+            raise InterventionError(
+                f"{self.where}: the noise of its mechanism ({self.old.spec.kind}) has leaves {old_leaves}, "
+                f"the new one's ({new.spec.kind}) {new_leaves}: it cannot be kept. Say noise='fresh', "
+                "or give a mechanism with the same noise."
+            )
+
+    def _settled(self, made: Mechanism) -> Mechanism:
+        """A mechanism made here, where the old one was, and knowing what that one saw."""
+        made.seen_range = self.old.seen_range
+        return made.to(self._device)
+
+    @property
+    def _device(self) -> torch.device:
+        return self.old.device
+
+    def _refuse_bare(self, value: Any) -> None:
+        """What is no value of any variable, and needs a word around it that says what to do."""
+        wrapper = (
+            "Stochastic"
+            if isinstance(value, Distribution | Mapping)
+            else "Replace"
+            if isinstance(value, Mechanism | MechanismSpec)
+            else None
+        )
+        if wrapper is not None:
+            raise InterventionError(
+                f"{self.where}: got a {type(value).__name__}. Say do={{{self.node!r}: cg.{wrapper}(...)}}."
+            )
+
+
+def _leaves(mechanism: Mechanism) -> dict[str, tuple[int, ...]]:
+    noise = mechanism.sample_noise(1, generator=torch.Generator(mechanism.device).manual_seed(0))
+    return {name: tuple(leaf.shape[1:]) for name, leaf in sorted(noise.items())}

@@ -1,0 +1,149 @@
+"""Which missing nodes must be inferred together, given what is observed.
+
+A missing node that has an observed descendant hangs together with its missing parents and children, and with
+the other missing parents of each observed child. Such a connected block is independent of all other blocks
+given the observed nodes. A missing node without observed descendants is in no block: evidence says nothing of
+it beyond its parents, and it is drawn from its mechanism.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from causalgen.counterfactuals.mutilated_model import World
+from graphs.causal_graph import CausalGraph
+
+__all__ = ["Block", "Pattern", "Problem", "find_blocks", "find_patterns"]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Missing nodes that are inferred together.
+
+    Attributes:
+        missing: in topological order.
+        children: observed nodes with a parent among the missing, in topological order.
+    """
+
+    missing: tuple[str, ...]
+    children: tuple[str, ...]
+
+    @property
+    def factors(self) -> tuple[str, ...]:
+        """The nodes whose mechanisms bear on the block."""
+        return (*self.missing, *self.children)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A block with the evidence on it, for rows of one pattern.
+
+    Attributes:
+        world: the factual world.
+        block: what to infer.
+        known: values of all observed nodes that the block's factors read, (n, *event).
+        rows: (n,) their row numbers in the evidence, for messages and seeds.
+        seed: of the draws.
+    """
+
+    world: World
+    block: Block
+    known: Mapping[str, Tensor]
+    rows: Tensor
+    seed: int
+
+    def unknown_parents(self, node: str) -> tuple[str, ...]:
+        """Those of a node's parents that the block infers."""
+        return tuple(name for name in self.world.graph.parents(node) if name in self.block.missing)
+
+    def known_parents(self, node: str) -> dict[str, Tensor]:
+        """Values of a node's observed parents, (n, *event)."""
+        parents = self.world.graph.parents(node)
+        return {name: self.known[name] for name in parents if name in self.known}
+
+    def part(self, rows: slice) -> Problem:
+        """The same for some of the rows."""
+        known = {name: value[rows] for name, value in self.known.items()}
+        return Problem(self.world, self.block, known, self.rows[rows], self.seed)
+
+
+@dataclass(frozen=True, eq=False)
+class Pattern:
+    """Rows of evidence that lack the same nodes.
+
+    Attributes:
+        rows: (n,) their numbers.
+        missing: what they lack.
+        blocks: the block of each missing node that is in one.
+    """
+
+    rows: Tensor
+    missing: frozenset[str]
+    blocks: Mapping[str, Block]
+
+
+def find_patterns(graph: CausalGraph, missing: Mapping[str, Tensor]) -> list[Pattern]:
+    """The patterns of evidence; complete rows are in none.
+
+    Args:
+        graph: the causal graph.
+        missing: rows without a value, (B,) bool, of nodes that have some.
+    """
+    if not missing:
+        return []
+    kinds, which = torch.stack(list(missing.values()), 1).unique(dim=0, return_inverse=True)
+    found: list[Pattern] = []
+    for number, kind in enumerate(kinds.tolist()):
+        lacking = frozenset(name for name, lacks in zip(missing, kind, strict=True) if lacks)
+        if lacking:
+            blocks = {node: block for block in find_blocks(graph, lacking) for node in block.missing}
+            found.append(Pattern((which == number).nonzero()[:, 0], lacking, blocks))
+    return found
+
+
+def find_blocks(graph: CausalGraph, missing: Collection[str], keep: Collection[str] = ()) -> list[Block]:
+    """The blocks of missing nodes.
+
+    Args:
+        graph: the causal graph.
+        missing: nodes without a value.
+        keep: missing nodes to put in a block even without observed descendants, with their missing ancestors.
+    """
+    informed: set[str] = set()
+    for node in reversed(graph.nodes):
+        children = graph.children(node)
+        if node in missing and (
+            node in keep or any(child not in missing or child in informed for child in children)
+        ):
+            informed.add(node)
+    leader = {node: node for node in informed}
+
+    def find(node: str) -> str:
+        while leader[node] != node:
+            leader[node] = node = leader[leader[node]]
+        return node
+
+    groups: dict[str, list[str]] = {}
+    for node in graph.nodes:
+        together = [name for name in graph.parents(node) if name in informed]
+        together += [node] if node in informed else []
+        # A missing node outside tells nothing of its parents.
+        if node not in missing or node in informed:
+            for one, other in pairwise(together):
+                leader[find(one)] = find(other)
+    for node in graph.nodes:
+        if node in informed:
+            groups.setdefault(find(node), []).append(node)
+    return [Block(tuple(group), _observed_children(graph, group, missing)) for group in groups.values()]
+
+
+def _observed_children(
+    graph: CausalGraph, group: Collection[str], missing: Collection[str]
+) -> tuple[str, ...]:
+    children = {child for node in group for child in graph.children(node) if child not in missing}
+    return tuple(node for node in graph.nodes if node in children)

@@ -1,0 +1,173 @@
+"""How well a node's value fits its parents' proposed values: one term of a block's log weight.
+
+    a table    log p(x | pa)
+    an image   log q(pa | x) - log p(pa)  =  log p(x | pa) - log p(x)
+
+q is the image mechanism's anticausal predictor. p(pa) is the joint law of all parents that it was trained
+under; the model's own mechanisms, fitted on the same rows, say what that is. Where the parents have further
+ancestors, these are summed over if they have few values.
+
+A number may have an atom, a value of positive probability, for some values of its parents and a density for
+others. An atom outweighs any density: of proposals for one row, those with the fewest densities remain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from itertools import product
+from math import prod
+
+import torch
+from torch import Tensor
+
+from causalgen.counterfactuals.mutilated_model import World, ready
+from causalgen.counterfactuals.row_blocks import blame
+from causalgen.counterfactuals.rows import level_rows
+from graphs.errors import EvidenceError, PartialEvidenceError
+
+__all__ = ["dominant", "exact_densities", "has_density", "log_factor", "refuse_impossible"]
+
+_MOST_ANCESTORS = 4096
+_REMEDY = "Give the missing parents, or leave the image out."
+
+
+def has_density(world: World, node: str, values: Mapping[str, Tensor], n: int) -> bool:
+    """Whether ``log_prob`` tells p(x | pa) for a node; judged at the first proposal."""
+    row = {name: values[name][:1] for name in (node, *world.graph.parents(node))}
+    with blame(node), torch.no_grad():
+        return (
+            ready(world, node).log_prob(row[node], {name: row[name] for name in world.graph.parents(node)})
+            is not None
+        )
+
+
+def exact_densities(world: World, nodes: Iterable[str]) -> bool:
+    """Whether no node's density is an estimate, whose error a sum over few proposals would keep."""
+    return not any(ready(world, node).estimated for node in nodes)
+
+
+def log_factor(
+    world: World,
+    node: str,
+    values: Mapping[str, Tensor],
+    rows: int,
+    proposals: int,
+    generator: torch.Generator | None = None,
+) -> tuple[Tensor, Tensor | int]:
+    """log p(x | pa) of a node, up to a term that is the same for all proposals of a row, and of which kind.
+
+    Args:
+        world: the factual world.
+        node: which.
+        values: of the node and all parents, (n, *event) where observed, else (R * n, *event).
+        rows: n.
+        proposals: R.
+        generator: for an estimate of the density that differs by row; without one it is ``log_prob``.
+
+    Returns:
+        (R * n,) logs; and (R * n,) 1 where it is a density and 0 where a probability, or 0 where all
+        proposals are of one kind.
+
+    Raises:
+        PartialEvidenceError: the mechanism has neither a density nor a predictor of its parents.
+    """
+    mechanism, n = ready(world, node), rows * proposals
+    parents = {name: level_rows(values[name], n, rows) for name in world.graph.parents(node)}
+    with blame(node), torch.no_grad():
+        value = level_rows(values[node], n, rows)
+        if generator is not None:
+            told = mechanism.likelihood(value, parents, generator=generator)
+        else:
+            density = mechanism.log_prob(value, parents)
+            told = None if density is None else (density, mechanism.atomic(value, parents))
+        if told is not None:
+            logs, atomic = told
+            return logs, 0 if atomic is None else (~atomic).long()
+        found = mechanism.log_prob_of_parents(values[node], parents) if len(values[node]) == rows else None
+    if found is None:
+        raise PartialEvidenceError(_no_density(world, node))
+    prior = _log_law_of_parents(world, node, parents)
+    return torch.where(prior > -torch.inf, found - prior, -torch.inf), 0
+
+
+def dominant(logs: Tensor, densities: Tensor | int) -> Tensor:
+    """Log weights of proposals, -inf where another proposal for the row has fewer densities.
+
+    Args:
+        logs: (R, n).
+        densities: (R, n), or 0 where all have as many.
+    """
+    if isinstance(densities, int):
+        return logs
+    most = torch.iinfo(torch.int64).max
+    least = densities.masked_fill(logs == -torch.inf, most).amin(0)
+    return logs.masked_fill(densities > least, -torch.inf)
+
+
+def refuse_impossible(total: Tensor, numbers: Tensor, missing: tuple[str, ...]) -> None:
+    """Refuse rows whose evidence no value of the missing nodes explains.
+
+    Args:
+        total: (n,) log probability of the evidence.
+        numbers: (n,) of the rows.
+        missing: nodes.
+    """
+    bad = ~(total > -torch.inf)
+    if bool(bad.any()):
+        row = int(numbers[bad][0])
+        raise EvidenceError(
+            f"Row {row}: the evidence has probability zero whatever {', '.join(map(repr, missing))} may be. "
+            "Correct the row, or leave out what contradicts; where categories met that never did in fitting, "
+            "fit their node with smoothing > 0."
+        )
+
+
+def _log_law_of_parents(world: World, image: str, parents: Mapping[str, Tensor]) -> Tensor:
+    """(N,) log p(pa), jointly, of all parents of an image node."""
+    hidden = [
+        node
+        for node in world.graph.nodes
+        if node in world.graph.ancestors(parents.keys()) and node not in parents
+    ]
+    supports = [ready(world, node).support() for node in hidden]
+    counts = [0 if support is None else len(support) for support in supports]
+    if hidden and not 0 < prod(counts) <= _MOST_ANCESTORS:
+        raise PartialEvidenceError(
+            f"Image {image!r} informs its missing parents by their joint law in the model, which takes "
+            f"summing over {', '.join(map(repr, hidden))}: too many values. {_REMEDY}"
+        )
+    first = next(iter(parents.values()))
+    terms: list[Tensor] = []
+    for combination in product(*[support.unbind() for support in supports if support is not None]):
+        values = dict(parents)
+        for node, value in zip(hidden, combination, strict=True):
+            values[node] = value.to(first.device).expand(len(first))
+        logs = [_log_prob(world, node, values, image) for node in (*hidden, *parents)]
+        terms.append(torch.stack(logs).sum(0))
+    return torch.stack(terms).logsumexp(0)
+
+
+def _log_prob(world: World, node: str, values: Mapping[str, Tensor], image: str) -> Tensor:
+    mechanism = ready(world, node)
+    with blame(node), torch.no_grad():
+        found = mechanism.log_prob(values[node], {name: values[name] for name in world.graph.parents(node)})
+    if found is None:
+        kind = mechanism.spec.kind
+        raise PartialEvidenceError(
+            f"Image {image!r} informs its missing parents by their joint law in the model, "
+            f"but the mechanism of {node!r} ({kind}) has no density. {_REMEDY}"
+        )
+    return found
+
+
+def _no_density(world: World, node: str) -> str:
+    mechanism = ready(world, node)
+    generator = torch.Generator(mechanism.device).manual_seed(0)
+    if not mechanism.sample_noise(1, generator=generator).leaves:
+        why = "is a deterministic function of its parents, which almost no proposal for them would meet"
+    else:
+        why = f"has a mechanism ({mechanism.spec.kind}) without a density to weigh proposals for them by"
+    return (
+        f"Node {node!r} is observed and some of its parents are not, but it {why}. "
+        f"Give its parents {', '.join(world.graph.parents(node))}, or leave {node!r} out of the evidence."
+    )

@@ -1,0 +1,202 @@
+"""A block of few values and of numbers that are affine and normal given these: a mixture, exactly.
+
+With d the values of the discrete nodes, z the missing numbers and y the evidence,
+
+    p(d | y) ~ p(d) * prod p(other children | d) * N(y; nu_d, S_d),    p(z | d, y) = N(z; m_d, C_d),
+
+the conditional Gaussian model (Lauritzen 1992, "Propagation of probabilities, means and variances in mixed
+graphical association models"). No discrete node may depend on a missing number. Every combination d is a row
+of its own for ``causalgen.counterfactuals.missing_evidence.linear_gaussian``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from torch import Tensor
+
+from causalgen.counterfactuals.missing_evidence.blocks import Block, Problem
+from causalgen.counterfactuals.missing_evidence.distributions import (
+    CategoryPosterior,
+    GaussianPosterior,
+    MixturePosterior,
+)
+from causalgen.counterfactuals.missing_evidence.factors import (
+    dominant,
+    exact_densities,
+    has_density,
+    log_factor,
+    refuse_impossible,
+)
+from causalgen.counterfactuals.missing_evidence.linear_gaussian import Gaussian, matrix_root, solve_gaussian
+from causalgen.counterfactuals.mutilated_model import ready
+from causalgen.counterfactuals.rows import repeat_rows
+
+__all__ = ["Mixed", "draw_mixed", "joined", "mixture_of", "solve_mixed"]
+
+_MOST_COMBINATIONS = 256
+_AT_ONCE = 2**22
+"""Numbers of all covariances in one go."""
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """The joint posterior of some rows of a block, with K combinations of its discrete nodes.
+
+    Attributes:
+        supports: the values of each discrete node.
+        places: (K,) by discrete node: which of these it has in each combination.
+        weights: (K, n) probability of each combination.
+        gaussian: of the numbers, with K * n rows, combination-major.
+    """
+
+    supports: Mapping[str, Tensor]
+    places: Mapping[str, Tensor]
+    weights: Tensor
+    gaussian: Gaussian
+
+    def draw(self, uniform: Tensor, standard: Tensor) -> dict[str, Tensor]:
+        """Uniforms (S, n) and standard normals (S, n, width) -> values by node, (S, n, *event)."""
+        combinations, n = self.weights.shape
+        edges = self.weights.T.cumsum(1).contiguous()
+        # Below the last edge, which rounding may leave under 1: what is impossible is never drawn.
+        points = (uniform.T * edges[:, -1:]).contiguous()
+        chosen = torch.searchsorted(edges, points, right=True).clamp(max=combinations - 1).T
+        rows = chosen * n + torch.arange(n, device=chosen.device)
+        root = matrix_root(self.gaussian.covariance)
+        root = root[rows] if len(root) > 1 else root
+        numbers = self.gaussian.mean[rows] + (root @ standard[..., None])[..., 0]
+        values = {node: self.supports[node][place[chosen]] for node, place in self.places.items()}
+        for node, (part, shape) in self.gaussian.parts.items():
+            values[node] = numbers[..., part].reshape(*chosen.shape, *shape)
+        return values
+
+    def marginal(self, node: str) -> CategoryPosterior | MixturePosterior:
+        """Of one node, n rows."""
+        combinations, n = self.weights.shape
+        if node in self.places:
+            support = self.supports[node]
+            probabilities = self.weights.new_zeros(n, len(support))
+            return CategoryPosterior(probabilities.index_add(1, self.places[node], self.weights.T), support)
+        found = self.gaussian.marginal(node)
+        return MixturePosterior(
+            self.weights,
+            found.mean.reshape(combinations, n, *found.mean.shape[1:]),
+            found.covariance.reshape(combinations, n, *found.covariance.shape[1:]),
+        )
+
+
+def solve_mixed(problem: Problem, samples: int = 1) -> list[tuple[slice, Mixed]] | None:
+    """The posterior, some rows at a time; None where the block is not of this form, or has too many values.
+
+    Args:
+        problem: the block and its evidence.
+        samples: S, of the draws to come, which take memory too.
+
+    Raises:
+        EvidenceError: a row's evidence has probability zero.
+        PartialEvidenceError: observed children depend on each other linearly, without any noise.
+    """
+    world, missing = problem.world, problem.block.missing
+    found = {node: ready(world, node).support() for node in missing}
+    supports = {node: each.to(problem.rows.device) for node, each in found.items() if each is not None}
+    numbers = [node for node in missing if node not in supports]
+    if not exact_densities(world, problem.block.factors):
+        return None
+    if not supports or not numbers or prod(map(len, supports.values())) > _MOST_COMBINATIONS:
+        return None
+    reads_numbers = {
+        node for node in problem.block.factors if set(problem.unknown_parents(node)) & set(numbers)
+    }
+    if reads_numbers & supports.keys():
+        return None
+    inner = Block(tuple(numbers), tuple(node for node in problem.block.children if node in reads_numbers))
+    grid = torch.cartesian_prod(*[torch.arange(len(each)) for each in supports.values()])
+    grid = grid.reshape(-1, len(supports)).to(problem.rows.device)
+    places = {node: grid[:, k] for k, node in enumerate(supports)}
+    width = sum(prod(world.mechanisms[node].variable.event_shape) for node in numbers)
+    size = max(1, _AT_ONCE // (max(len(grid), samples) * width**2))
+    parts: list[tuple[slice, Mixed]] = []
+    for start in range(0, len(problem.rows), size):
+        rows = slice(start, min(start + size, len(problem.rows)))
+        part = _solve(problem.part(rows), inner, supports, places)
+        if part is None:
+            return None
+        parts.append((rows, part))
+    return parts
+
+
+def _solve(
+    problem: Problem, inner: Block, supports: Mapping[str, Tensor], places: Mapping[str, Tensor]
+) -> Mixed | None:
+    n, combinations = len(problem.rows), len(next(iter(places.values())))
+    chosen = {node: support[places[node]].repeat_interleave(n) for node, support in supports.items()}
+    known = dict(problem.known) | chosen
+    others = [node for node in problem.block.factors if node not in inner.factors]
+    if not all(has_density(problem.world, node, known, 1) for node in supports):
+        return None
+    repeated = {node: repeat_rows(value, combinations) for node, value in problem.known.items()} | chosen
+    rows = problem.rows.repeat(combinations)
+    gaussian = solve_gaussian(Problem(problem.world, inner, repeated, rows, problem.seed))
+    if gaussian is None:
+        return None
+    logs, densities = gaussian.log_evidence, gaussian.densities
+    for node in others:
+        found, kind = log_factor(problem.world, node, known, n, combinations)
+        logs, densities = logs + found, densities + kind
+    logs = dominant(logs.reshape(combinations, n), densities.reshape(combinations, n))
+    refuse_impossible(logs.amax(0), problem.rows, problem.block.missing)
+    return Mixed(supports, places, logs.softmax(0), gaussian)
+
+
+def draw_mixed(parts: Sequence[tuple[slice, Mixed]], uniform: Tensor, standard: Tensor) -> dict[str, Tensor]:
+    """The draws of all parts, (S * n, *event) by node; see ``Mixed.draw``."""
+    drawn = [part.draw(uniform[:, rows], standard[:, rows]) for rows, part in parts]
+    return {node: torch.cat([each[node] for each in drawn], 1).flatten(0, 1) for node in drawn[0]}
+
+
+def joined(parts: Sequence[CategoryPosterior | MixturePosterior]) -> CategoryPosterior | MixturePosterior:
+    """The same node's distribution in all parts, one after the other."""
+    first = parts[0]
+    if isinstance(first, CategoryPosterior):
+        columns = [each.probabilities for each in parts if isinstance(each, CategoryPosterior)]
+        return CategoryPosterior(torch.cat(columns), first.values)
+    mixtures = [each for each in parts if isinstance(each, MixturePosterior)]
+    return MixturePosterior(
+        torch.cat([each.weights for each in mixtures], 1),
+        torch.cat([each.means for each in mixtures], 1),
+        torch.cat([each.covariances for each in mixtures], 1),
+    )
+
+
+def mixture_of(
+    observed: Tensor, parts: Sequence[tuple[Tensor, GaussianPosterior | MixturePosterior]]
+) -> MixturePosterior:
+    """One mixture of all rows.
+
+    Args:
+        observed: (B, *event) the value of rows that are in no part.
+        parts: which rows, and their distribution.
+    """
+    mixtures = [(rows, _as_mixture(each)) for rows, each in parts]
+    most, width = max(len(each.weights) for _, each in mixtures), observed[0].numel()
+    weights = observed.new_zeros(most, len(observed))
+    weights[0] = 1.0
+    means = repeat_rows(observed[None], most).clone()
+    covariances = observed.new_zeros(most, len(observed), width, width)
+    for rows, each in mixtures:
+        size = len(each.weights)
+        weights[0, rows] = 0.0
+        weights[:size, rows], means[:size, rows] = each.weights, each.means
+        covariances[:size, rows] = each.covariances
+    return MixturePosterior(weights, means, covariances)
+
+
+def _as_mixture(found: GaussianPosterior | MixturePosterior) -> MixturePosterior:
+    if isinstance(found, MixturePosterior):
+        return found
+    alone = found.mean.new_ones(1, len(found.mean))
+    return MixturePosterior(alone, found.mean[None], found.covariance[None])

@@ -1,0 +1,225 @@
+"""Nested counterfactuals: a node set to the value it, or another one, takes in another world.
+
+    does = {"x0": {"x": 0}, "nested": {"x": 1, "m": World("x0")["m"]}}
+
+reads Y(x = 1, M(x = 0)): x is 1, and yet the mediator m is what it would have been at x = 0. All worlds share
+their noise row by row and sample by sample, which is what gives the expression a meaning (Pearl 2001,
+"Direct and indirect effects"). Worlds may feed each other in any order that closes no circle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from copy import copy
+from graphlib import CycleError as CircleError
+from graphlib import TopologicalSorter
+from typing import Any, TypeVar, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from causalgen.counterfactuals.interventions import Intervention
+from causalgen.counterfactuals.results import Draws
+from causalgen.counterfactuals.world_ref import World as NamedWorld
+from causalgen.counterfactuals.world_ref import WorldValue
+from graphs.errors import InterventionError, UnknownNameError
+from graphs.variables import Variable
+from mechanisms.base import Abducted, Mechanism, Noise, Parents
+from mechanisms.constant import Constant
+
+__all__ = ["Fed", "answer_worlds", "check_fed", "fed_provenance", "named_worlds", "own_values", "shared_rows"]
+
+Answer = TypeVar("Answer", bound=Draws)
+
+
+@final
+class Fed(Mechanism):
+    """``x := rows`` of another world, (B or S * B, *event): a node without parents and without noise.
+
+    Attributes:
+        provenance: how those rows were obtained, (B,).
+    """
+
+    rows: Tensor
+    chunk_rows = None  # its rows are all there already, and there are as many as the world has
+
+    def __init__(self, variable: Variable, rows: Tensor, provenance: NDArray[np.object_]) -> None:
+        super().__init__(Constant(), variable, {})
+        self.register_buffer("rows", rows, persistent=False)
+        self.provenance = provenance
+
+    def sample_noise(self, n: int, *, generator: torch.Generator) -> Noise:
+        """No leaves: there is no noise."""
+        return Noise(n)
+
+    def generate(self, parents: Parents, noise: Noise) -> Tensor:
+        """The rows, all of them: they may differ by sample where an ordinary constant does not."""
+        return self.rows
+
+    def abduct(self, value: Tensor, parents: Parents, *, generator: torch.Generator) -> Abducted:
+        """No noise."""
+        return Abducted(Noise(len(value)))
+
+
+def answer_worlds(
+    does: Mapping[str, Mapping[str, Any]],
+    targets: Iterable[str],
+    variables: Mapping[str, Variable],
+    answer: Callable[[str, Mapping[str, Intervention], tuple[str, ...]], Answer],
+    only: Collection[str] | None = None,
+) -> dict[str, Answer]:
+    """Answer several worlds, those that feed others first.
+
+    Args:
+        does: interventions by name of the world.
+        targets: nodes wanted of each.
+        variables: of all nodes.
+        answer: name of a world, its interventions that other worlds feed, and nodes -> the result.
+        only: worlds wanted, all where None; others are answered for what they feed alone.
+
+    Raises:
+        InterventionError: not a mapping, worlds that feed each other in a circle, or a value that does not
+            fit.
+        UnknownNameError: a world or a node that nobody named.
+    """
+    wanted = tuple(targets)
+    feeds = {name: _references(name, do) for name, do in _checked(does).items()}
+    shown = [name for name in does if only is None or name in only]
+    asked: dict[str, set[str]] = {name: set(wanted) if name in shown else set() for name in does}
+    for name, references in feeds.items():
+        for node, value in references.items():
+            if value.world not in does:
+                raise UnknownNameError.of("world", value.world, does, where=f"do of world {name!r}")
+            for each in (node, value.node):
+                if each not in variables:
+                    raise UnknownNameError.of("node", each, variables, where=f"do of world {name!r}")
+            asked[value.world].add(value.node)
+    found: dict[str, Answer] = {}
+    for name in _order(feeds):
+        if not asked[name]:
+            continue
+        fed = {node: _feed(node, value, found[value.world], variables) for node, value in feeds[name].items()}
+        found[name] = answer(name, fed, tuple(node for node in variables if node in asked[name]))
+    return {name: _only(found[name], wanted) for name in shown}
+
+
+def own_values(does: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """What each world sets without another world's help, by name.
+
+    Raises:
+        InterventionError: not a mapping of mappings, or a node set to a whole world.
+    """
+    feeds = {name: _references(name, do) for name, do in _checked(does).items()}
+    return {
+        name: {node: value for node, value in do.items() if node not in feeds[name]}
+        for name, do in does.items()
+    }
+
+
+def shared_rows(worlds: Iterable[Mapping[str, Intervention]]) -> int:
+    """How many values the worlds have that have several, 1 where none has or they do not agree."""
+    counts = {each.rows for asked in worlds for each in asked.values()} - {1}
+    return counts.pop() if len(counts) == 1 else 1
+
+
+def named_worlds(
+    do: Mapping[str, Any],
+    versus: Mapping[str, Any] | None,
+    worlds: Mapping[str, Mapping[str, Any]] | None = None,
+) -> dict[str, Mapping[str, Any]]:
+    """The worlds of a comparison: "do", "versus", "factual" without intervention, and further ones.
+
+    Raises:
+        InterventionError: nothing is set in "do", or a further world has one of these names.
+    """
+    if not isinstance(do, Mapping) or not do:
+        raise InterventionError(f"do sets nothing: got {do!r}. Say which nodes to set, as in do={{'x': 1}}.")
+    if versus is not None and not isinstance(versus, Mapping):
+        raise InterventionError(
+            f"versus maps nodes to values, as in versus={{'x': 0}}; got a {type(versus).__name__}."
+        )
+    if worlds is not None and not isinstance(worlds, Mapping):
+        raise InterventionError(
+            "worlds maps names to interventions, as in worlds={'treated': {'x': 1}}; "
+            f"got a {type(worlds).__name__}."
+        )
+    found: dict[str, Mapping[str, Any]] = {"do": do, "versus": versus or {}, "factual": {}}
+    for name, each in (worlds or {}).items():
+        if name in found:
+            raise InterventionError(f"A world is called {name!r} already. Give yours another name.")
+        found[name] = each
+    return found
+
+
+def check_fed(asked: Mapping[str, Intervention], rows: int) -> None:
+    """Refuse a world that is fed by one of another number of rows.
+
+    Raises:
+        InterventionError: as said.
+    """
+    for node, each in asked.items():
+        if isinstance(each.mechanism, Fed) and each.rows != rows:
+            raise InterventionError(
+                f"Intervention on {node!r}: {each.text} has {each.rows} rows, and the world it is to feed "
+                f"has {rows}. Give both worlds the same number of values."
+            )
+
+
+def fed_provenance(asked: Mapping[str, Intervention]) -> dict[str, NDArray[np.object_]]:
+    """Provenance of the nodes that other worlds feed, (B,) strings by node."""
+    return {
+        node: each.mechanism.provenance for node, each in asked.items() if isinstance(each.mechanism, Fed)
+    }
+
+
+def _checked(does: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Mapping[str, Any]]:
+    if not isinstance(does, Mapping):
+        raise InterventionError(
+            f"Worlds have names, as in {{'x0': {{'x': 0}}, 'x1': {{'x': 1}}}}; got a {type(does).__name__}."
+        )
+    for name, do in does.items():
+        if not isinstance(do, Mapping):
+            raise InterventionError(
+                f"World {name!r} maps nodes to values, as in {{'x': 1}}; got a {type(do).__name__}."
+            )
+    return does
+
+
+def _references(world: str, do: Mapping[str, Any]) -> dict[str, WorldValue]:
+    for node, value in do.items():
+        if isinstance(value, NamedWorld):
+            raise InterventionError(
+                f"World {world!r} sets {node!r} to a whole world. Take a node of it: "
+                f"World({value.name!r})[{node!r}]."
+            )
+    return {node: value for node, value in do.items() if isinstance(value, WorldValue)}
+
+
+def _order(feeds: Mapping[str, Mapping[str, WorldValue]]) -> list[str]:
+    before = {name: [value.world for value in references.values()] for name, references in feeds.items()}
+    try:
+        return list(TopologicalSorter(before).static_order())
+    except CircleError as error:
+        path = " -> ".join(error.args[1])
+        raise InterventionError(
+            f"Worlds feed each other in a circle: {path}. One of them must do without."
+        ) from error
+
+
+def _feed(node: str, value: WorldValue, source: Draws, variables: Mapping[str, Variable]) -> Intervention:
+    rows, variable = source.canonical(value.node), variables[node]
+    if variables[value.node] != variable:
+        checked = variable.encode(variables[value.node].decode(rows), where=f"Intervention on {node!r}")
+        rows = torch.as_tensor(checked, device=rows.device)
+    made = Fed(variable, rows, source.provenance[value.node])
+    return Intervention(made, repr(value), rows=source.rows)
+
+
+def _only(result: Answer, nodes: tuple[str, ...]) -> Answer:
+    """The result without the nodes that only other worlds asked for."""
+    narrow = copy(result)
+    narrow.variables = {node: each for node, each in result.variables.items() if node in nodes}
+    narrow.provenance = {node: each for node, each in result.provenance.items() if node in nodes}
+    return narrow

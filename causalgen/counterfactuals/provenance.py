@@ -1,0 +1,222 @@
+"""How each value of a result was obtained, by node and row; of all that went into it, the weakest wins.
+
+copied          the factual value itself: nothing upstream changed
+exact           recomputed from noise recovered exactly
+posterior       recomputed from a draw of the noise's exact posterior
+approximate     recomputed from noise recovered approximately, as by inverting a diffusion model
+inferred        drawn from its posterior, being missing in the evidence; or recomputed from such values
+prior           drawn from the model: no evidence bears on it
+interventional  set by the intervention
+
+A value is *determined* where no other seed would give another one: no noise behind it was drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from causalgen.counterfactuals.engine import Prediction
+from causalgen.counterfactuals.mutilated_model import World
+from causalgen.counterfactuals.rows import Mask
+
+__all__ = ["Provenance", "ProvenanceTable", "trace_provenance"]
+
+Provenance = Literal["copied", "exact", "posterior", "approximate", "inferred", "prior", "interventional"]
+
+_ORDER = ("copied", "exact", "posterior", "approximate", "inferred", "prior", "interventional")
+_Code = Tensor | int
+"""Place in the order: (B,) uint8, or one for all rows."""
+_NAMES = np.array(_ORDER, dtype=object)
+_SET = _ORDER.index("interventional")
+
+
+_DRAWN = ("posterior", "inferred", "prior")
+
+_Trace = Callable[[], tuple[Mapping[str, _Code], Mapping[str, _Code]]]
+"""Gives the places in the order, by node, and 1 where a value depends on a draw."""
+
+
+class ProvenanceTable(Mapping[str, NDArray[np.object_]]):
+    """Provenance by node, (B,) strings; traced, and spelled out, when asked for."""
+
+    def __init__(self, trace: _Trace, nodes: Iterable[str], rows: int) -> None:
+        """Made by ``trace_provenance``; codes count in the order of the module's list."""
+        self._trace, self._nodes, self._rows = trace, tuple(nodes), rows
+
+    @cached_property
+    def _traced(self) -> tuple[Mapping[str, _Code], Mapping[str, _Code]]:
+        return self._trace()
+
+    @property
+    def _codes(self) -> Mapping[str, _Code]:
+        return self._traced[0]
+
+    def determined(self, node: str) -> NDArray[np.bool_]:
+        """(B,) whether no other seed would give the row another value."""
+        return _spread(self._traced[1][node], self._rows).numpy() == 0
+
+    def __getitem__(self, node: str) -> NDArray[np.object_]:
+        """How each row of the node was obtained."""
+        return _NAMES[_spread(self._codes[node], self._rows).numpy()]
+
+    def __iter__(self) -> Iterator[str]:
+        """Nodes in topological order."""
+        return iter(self._nodes)
+
+    def __len__(self) -> int:
+        """How many nodes there are."""
+        return len(self._nodes)
+
+    def __repr__(self) -> str:
+        """As a dict of arrays."""
+        return repr(dict(self))
+
+    def only(self, nodes: Iterable[str]) -> ProvenanceTable:
+        """That of some nodes."""
+        return ProvenanceTable(lambda: self._traced, nodes, self._rows)
+
+
+def trace_provenance(
+    world: World,
+    prediction: Prediction,
+    abducted: Collection[str],
+    rows: int,
+    samples: int,
+    fed: Mapping[str, NDArray[np.object_]] | None = None,
+    drawn: Mapping[str, Mapping[str, Tensor]] | None = None,
+) -> ProvenanceTable:
+    """Provenance of each predicted node and row, (B,) strings; over samples the weakest.
+
+    Args:
+        world: after surgery.
+        prediction: in that world.
+        abducted: nodes whose noise was abducted; others drew from their prior.
+        rows: B.
+        samples: S.
+        fed: provenance of nodes set to what they are in another world, (B,): there it was obtained.
+        drawn: of nodes missing in the evidence, in which rows, (B,) bool, the value was "inferred" or drawn
+            from its "prior".
+    """
+
+    def trace() -> tuple[Mapping[str, _Code], Mapping[str, _Code]]:
+        codes = _traced(world, prediction, abducted, rows, samples, fed or {}, drawn or {})
+        return codes, _undetermined(world, prediction, abducted, rows, samples, fed or {}, drawn or {})
+
+    return ProvenanceTable(trace, prediction.values, rows)
+
+
+def _traced(
+    world: World,
+    prediction: Prediction,
+    abducted: Collection[str],
+    rows: int,
+    samples: int,
+    fed: Mapping[str, NDArray[np.object_]],
+    drawn: Mapping[str, Mapping[str, Tensor]],
+) -> dict[str, _Code]:
+    codes: dict[str, _Code] = {}
+    given = {node: _code_of(sources, rows) for node, sources in drawn.items()}
+    for node in prediction.values:
+        if node in fed:
+            codes[node] = torch.tensor([_ORDER.index(name) for name in fed[node]], dtype=torch.uint8)
+            continue
+        if node in world.touched:
+            codes[node] = _SET
+            continue
+        parents = world.graph.parents(node)
+        origin = world.origin(node)
+        own = world.mechanisms[node].abduction if origin in abducted else "prior"
+        # An intervened parent is known for certain: it weakens nothing.
+        inherited = [_unless_set(codes[name]) for name in parents]
+        # Noise recovered from an inferred value, or given an inferred parent, is no better than these.
+        origins = {origin, *map(world.origin, parents)}
+        evidence = [given[name] for name in origins & given.keys()]
+        weakest = _weakest([_ORDER.index(own), *inherited, *evidence])
+        again = _any_sample(prediction.recomputed[node], rows, samples)
+        codes[node] = _choose(again, weakest, given.get(origin, 0), rows)
+    return codes
+
+
+def _undetermined(
+    world: World,
+    prediction: Prediction,
+    abducted: Collection[str],
+    rows: int,
+    samples: int,
+    fed: Mapping[str, NDArray[np.object_]],
+    drawn: Mapping[str, Mapping[str, Tensor]],
+) -> dict[str, _Code]:
+    """1 where a draw went into the value; as certain for what was set as for anything else."""
+    codes: dict[str, _Code] = {}
+    missing = {node: _code_of(sources, rows).clamp(max=1) for node, sources in drawn.items()}
+    for node in prediction.values:
+        if node in fed:
+            codes[node] = torch.from_numpy(np.isin(fed[node], _DRAWN)).to(torch.uint8)
+            continue
+        origins = {world.origin(node), *map(world.origin, world.graph.parents(node))}
+        evidence = [missing[name] for name in origins & missing.keys() if node not in world.touched]
+        above = [codes[name] for name in world.graph.parents(node)]
+        anew = _weakest([int(_draws_noise(world, node, abducted)), *above, *evidence])
+        again = _any_sample(prediction.recomputed[node], rows, samples)
+        codes[node] = _choose(again, anew, missing.get(world.origin(node), 0), rows)
+    return codes
+
+
+def _draws_noise(world: World, node: str, abducted: Collection[str]) -> bool:
+    """Whether a recomputed node's noise is a draw: of its posterior, or of its prior."""
+    mechanism = world.mechanisms[node]
+    if world.keeps_noise(node) and world.origin(node) in abducted:
+        return not mechanism.deterministic
+    generator = torch.Generator(mechanism.device).manual_seed(0)
+    return bool(mechanism.sample_noise(1, generator=generator).leaves)
+
+
+def _code_of(sources: Mapping[str, Tensor], rows: int) -> Tensor:
+    code = torch.zeros(rows, dtype=torch.uint8)
+    for name, where in sources.items():
+        code = torch.where(where.expand(rows), _ORDER.index(name), code)
+    return code
+
+
+def _weakest(codes: Iterable[_Code]) -> _Code:
+    """The weakest of several in each row."""
+    found: _Code = 0
+    for code in codes:
+        if isinstance(found, int) and isinstance(code, int):
+            found = max(found, code)
+        elif isinstance(found, int):
+            assert isinstance(code, Tensor)
+            found = code.clamp(min=found)
+        else:
+            found = found.clamp(min=code) if isinstance(code, int) else torch.maximum(found, code)
+    return found
+
+
+def _choose(where: Mask, one: _Code, other: _Code, rows: int) -> _Code:
+    if isinstance(where, bool):
+        return one if where else other
+    return torch.where(where, _spread(one, rows), _spread(other, rows))
+
+
+def _spread(code: _Code, rows: int) -> Tensor:
+    return torch.full((rows,), code, dtype=torch.uint8) if isinstance(code, int) else code
+
+
+def _any_sample(mask: Mask, rows: int, samples: int) -> Mask:
+    if isinstance(mask, bool):
+        return mask
+    return mask.cpu() if len(mask) == rows else mask.cpu().view(samples, rows).any(0)
+
+
+def _unless_set(code: _Code) -> _Code:
+    """The code, "copied" where the value was set."""
+    if isinstance(code, int):
+        return 0 if code == _SET else code
+    return torch.where(code == _SET, 0, code)

@@ -1,0 +1,265 @@
+"""Results: mappings from node to values, with where each value came from.
+
+A node gives a tensor (B, *event), or (S, B, *event) where S samples were asked for, in the user's form: data
+units, codes, images in [0, 1]; labelled categories give an array of labels. Where the evidence was a
+DataFrame, scalar nodes give a Series with its index.
+
+A counterfactual keeps apart what was observed (``factual``) and what was drawn in its place (``inferred``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from causalgen.counterfactuals.provenance import ProvenanceTable
+from causalgen.counterfactuals.rows import level_rows
+from graphs.errors import UnknownNameError
+from graphs.variables import Image, Variable
+from mechanisms.base import Noise
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+__all__ = ["Counterfactual", "Draws"]
+
+
+class Draws(Mapping[str, Any]):
+    """Rows drawn from a model, by node.
+
+    Attributes:
+        variables: of the nodes it holds, in topological order.
+        provenance: how each row of each node was obtained, (B,) strings; see
+            ``causalgen.counterfactuals.provenance``.
+        rows: B.
+        samples: S, or None where one draw was asked for.
+        seed: gives the same result again.
+    """
+
+    def __init__(
+        self,
+        variables: Mapping[str, Variable],
+        canonical: Mapping[str, Tensor],
+        *,
+        rows: int,
+        samples: int | None,
+        provenance: Mapping[str, NDArray[np.object_]],
+        seed: int,
+        index: pd.Index | None = None,
+    ) -> None:
+        """Made by ``SCM``; ``canonical`` holds B or S * B rows a node."""
+        self.variables, self.provenance = variables, provenance
+        self.rows, self.samples, self.seed, self.index = rows, samples, seed, index
+        self._canonical = canonical
+
+    def __getitem__(self, node: str) -> Any:
+        """Values of a node in the user's form."""
+        if node not in self.variables:
+            raise UnknownNameError.of("node", node, self.variables, where="the result")
+        return self._decode(node, self._canonical[node], samples=self.samples)
+
+    def __iter__(self) -> Iterator[str]:
+        """Nodes in topological order."""
+        return iter(self.variables)
+
+    def __len__(self) -> int:
+        """How many nodes there are."""
+        return len(self.variables)
+
+    def canonical(self, node: str) -> Tensor:
+        """Values of a node in canonical encoding: (B, *event) where no sample differs, or (S * B, *event)."""
+        return self._canonical[node]
+
+    def draws(self, node: str) -> Tensor:
+        """Values of a node in canonical encoding, (S, B, *event); S is 1 where one draw was asked for."""
+        return self._by_sample(self._canonical[node])
+
+    def to_frame(self) -> pd.DataFrame:
+        """The nodes that are no images as a table; index (sample, row) where there are samples."""
+        from causalgen.counterfactuals.export import to_frame
+
+        return to_frame(self)
+
+    def plot(self, rows: int = 8) -> Figure:
+        """A picture of at most ``rows`` rows."""
+        from causalgen.plotting.plots import plot_draws
+
+        return plot_draws(self, rows)
+
+    def save(self, folder: Path | str) -> Path:
+        """Write a folder, all or nothing: a table, PNGs and JSON; see
+        ``causalgen.counterfactuals.export``."""
+        from causalgen.counterfactuals.export import save_draws
+
+        return save_draws(self, folder)
+
+    def __repr__(self) -> str:
+        """Counts and nodes."""
+        draws = "" if self.samples is None else f"{self.samples} samples x "
+        return f"{type(self).__name__}({draws}{self.rows} rows: {', '.join(self.variables)})"
+
+    def _repr_html_(self) -> str:
+        """The picture and the table, for notebooks."""
+        from causalgen.counterfactuals.export import draws_html
+
+        return draws_html(self)
+
+    def _by_sample(self, values: Tensor) -> Tensor:
+        samples = self.samples or 1
+        return level_rows(values, samples * self.rows, self.rows).view(samples, self.rows, *values.shape[1:])
+
+    def _decode(self, node: str, values: Tensor, *, samples: int | None) -> Any:
+        if samples is not None:
+            values = self._by_sample(values)
+        decoded = self.variables[node].decode(values)
+        return decoded if samples is not None else self._with_index(node, decoded)
+
+    def _with_index(self, node: str, decoded: Any) -> Any:
+        """A Series of a scalar node where the evidence was a DataFrame."""
+        if self.index is None or self.variables[node].event_shape:
+            return decoded
+        import pandas as pd
+
+        return pd.Series(np.asarray(decoded), index=self.index, name=node)
+
+
+class Counterfactual(Draws):
+    """What rows of evidence would have been under an intervention.
+
+    Attributes:
+        do: what was set, as text, by node.
+        noise: of the nodes that were recomputed.
+        weights: (S, B) of the samples, summing to 1 over S: all equal, since weighted draws are resampled.
+        lineages: (S, B) each: draws of one number in a row are copies of one weighted draw, and no
+            independent draws; see ``causalgen.counterfactuals.missing_evidence.resampling``.
+    """
+
+    def __init__(
+        self,
+        variables: Mapping[str, Variable],
+        canonical: Mapping[str, Tensor],
+        *,
+        factual: Mapping[str, Tensor],
+        missing: Mapping[str, Mapping[str, Tensor]],
+        do: Mapping[str, str],
+        noise: Mapping[str, Noise],
+        weights: Tensor,
+        lineages: Sequence[Tensor] = (),
+        rows: int,
+        samples: int | None,
+        provenance: ProvenanceTable,
+        seed: int,
+        index: pd.Index | None = None,
+    ) -> None:
+        """Made by ``SCM``.
+
+        ``factual`` holds values drawn where evidence is missing; ``missing`` says, of nodes with gaps, which
+        rows, (B,) or (1,) bool, were "inferred" and which drawn from their "prior".
+        """
+        super().__init__(
+            variables, canonical, rows=rows, samples=samples, provenance=provenance, seed=seed, index=index
+        )
+        self.do, self.noise, self.weights, self._factual = do, noise, weights, factual
+        self.lineages, self._missing = tuple(lineages), missing
+        self._traced = provenance
+
+    @property
+    def factual(self) -> dict[str, Any]:
+        """What was observed, (B, *event) by node in the form of the result, with gaps where nothing was.
+
+        A gap is NaN in numbers and in codes, None among labels. Of an image with gaps there is a list, with
+        None in these. It is evidence again: abduction reads gaps the same way.
+        """
+        found: dict[str, Any] = {}
+        for node, variable in self.variables.items():
+            values: Any = variable.decode(self._factual[node][: self.rows])
+            if (gaps := self._gaps(node)).any():
+                values = _with_gaps(variable, values, gaps)
+            found[node] = values if isinstance(values, list) else self._with_index(node, values)
+        return found
+
+    @property
+    def inferred(self) -> dict[str, Any]:
+        """Draws of the nodes that evidence lacks in some row, in the form of the result.
+
+        (B, *event), or (S, B, *event) with samples. Rows that were observed hold what was observed;
+        ``sources`` tells which.
+        """
+        return {
+            node: self._decode(node, self._factual[node], samples=self.samples)
+            for node in self.variables
+            if self._gaps(node).any()
+        }
+
+    @property
+    def sources(self) -> dict[str, NDArray[np.object_]]:
+        """Where the evidence of each node and row comes from, (B,) strings.
+
+        "observed", as is what an earlier ``scm.do`` set; "inferred", drawn from its posterior; or "prior",
+        drawn from the model, as no observation bears on it.
+        """
+        found: dict[str, NDArray[np.object_]] = {}
+        for node in self.variables:
+            found[node] = np.full(self.rows, "observed", dtype=object)
+            for source, where in self._missing.get(node, {}).items():
+                found[node][where.expand(self.rows).numpy()] = source
+        return found
+
+    @property
+    def determined(self) -> dict[str, NDArray[np.bool_]]:
+        """Whether the evidence determines a value, (B,) by node; where not, another seed may give another.
+
+        One draw of what is not determined says nothing of its spread: ask ``num_samples``.
+        """
+        return {node: self._traced.determined(node) for node in self.variables}
+
+    def factual_canonical(self, node: str) -> Tensor:
+        """The evidence of a node in canonical encoding, (B, *event); (S * B, *event) where it was drawn."""
+        return self._factual[node]
+
+    def inferred_draws(self, node: str) -> Tensor:
+        """The evidence of a node in canonical encoding, with its draws where it lacks, (S, B, *event)."""
+        return self._by_sample(self._factual[node])
+
+    def summary(self) -> pd.DataFrame:
+        """Mean, standard deviation and quantiles of each number, the probability of each category.
+
+        A line for each node, row and, of a categorical node, category that occurs; see
+        ``causalgen.counterfactuals.summaries``.
+        """
+        from causalgen.counterfactuals.summaries import summarise
+
+        return summarise(self)
+
+    def __repr__(self) -> str:
+        """Counts and nodes; then mean and spread of each node's first rows."""
+        from causalgen.counterfactuals.summaries import summary_text
+
+        return f"{super().__repr__()}\n{summary_text(self)}"
+
+    def _gaps(self, node: str) -> NDArray[np.bool_]:
+        """(B,) the rows in which a node was not observed."""
+        gaps = np.zeros(self.rows, dtype=np.bool_)
+        for where in self._missing.get(node, {}).values():
+            gaps |= where.expand(self.rows).numpy()
+        return gaps
+
+
+def _with_gaps(variable: Variable, values: Any, gaps: NDArray[np.bool_]) -> Any:
+    """Decoded rows without what stands in their gaps."""
+    if isinstance(variable, Image):
+        return [None if gap else value for gap, value in zip(gaps, values, strict=True)]
+    if isinstance(values, np.ndarray):  # labels
+        values = values.copy()
+        values[gaps] = None
+        return values
+    values = values.double().clone()  # whole numbers have no NaN
+    values[torch.from_numpy(gaps)] = torch.nan
+    return values

@@ -1,0 +1,176 @@
+"""What is asked of one node's mechanism: in blocks of rows, with keyed draws, and errors that name the node.
+
+Noise is keyed by seed, purpose, node and block of rows: targets and the order of queries do not matter, and
+what an intervention draws is independent of the node's own noise. Callers switch gradients off, once for all
+nodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from typing import Literal, NoReturn
+
+import torch
+from torch import Tensor
+
+from graphs.errors import CausalgenError
+from mechanisms.base import Abducted, Mechanism, Noise
+from mechanisms.seeds import keyed_generator
+from mechanisms.tables.slabs import column_like
+
+__all__ = ["abduct_rows", "blame", "generate_rows", "prior_noise"]
+
+_BLOCK = 65_536
+"""Rows whose noise comes from one generator, for mechanisms without a limit of their own."""
+
+
+def abduct_rows(
+    mechanism: Mechanism,
+    node: str,
+    value: Tensor,
+    parents: Mapping[str, Tensor],
+    seed: int,
+) -> Abducted:
+    """A node's noise by its values, (N, *event), and its parents', in blocks of rows."""
+    n = value.shape[0]
+    size = mechanism.chunk_rows or (n if mechanism.deterministic else _BLOCK)
+    try:
+        if n <= size:
+            return mechanism.abduct(value, parents, generator=_generator(mechanism, seed, node, 0))
+        return _join(
+            n,
+            (
+                mechanism.abduct(
+                    value[part],
+                    {name: each[part] for name, each in parents.items()},
+                    generator=_generator(mechanism, seed, node, block),
+                )
+                for block, part in enumerate(_parts(n, size))
+            ),
+        )
+    except CausalgenError as error:
+        _raise_named(node, error)
+
+
+def generate_rows(
+    mechanism: Mechanism,
+    node: str,
+    parents: Mapping[str, Tensor],
+    noise: Noise,
+) -> Tensor:
+    """Values (N, *event) by a node's mechanism, in chunks of the rows it takes at once."""
+    n, size = noise.n, mechanism.chunk_rows
+    try:
+        if size is None or n <= size:
+            return mechanism.generate(parents, noise)
+        values = (
+            mechanism.generate({name: each[part] for name, each in parents.items()}, noise.rows(part))
+            for part in _parts(n, size)
+        )
+        return _join_columns(n, ({"": value} for value in values))[""]
+    except CausalgenError as error:
+        _raise_named(node, error)
+
+
+def prior_noise(
+    mechanism: Mechanism,
+    node: str,
+    n: int,
+    seed: int,
+    purpose: Literal["prior", "intervention"] = "prior",
+) -> Noise:
+    """n rows of a node's noise, keyed by seed, purpose, node and block of rows.
+
+    Args:
+        mechanism: of the node.
+        node: its name.
+        n: rows.
+        seed: of all draws.
+        purpose: "prior" for the node's own noise, "intervention" for what takes its place: the two are
+            independent.
+    """
+    size = mechanism.chunk_rows or _BLOCK
+    parts = (
+        mechanism.sample_noise(
+            min(size, n - start),
+            generator=keyed_generator(seed, purpose, node, start // size, device=mechanism.device),
+        )
+        for start in range(0, n, size)
+    )
+    return next(parts) if n <= size else Noise(n, _join_columns(n, parts))
+
+
+def _parts(n: int, size: int) -> list[slice]:
+    """Blocks of n rows, one after the other."""
+    return [slice(start, start + size) for start in range(0, n, size)]
+
+
+def _generator(mechanism: Mechanism, seed: int, node: str, block: int) -> torch.Generator:
+    """Of an abduction; where nothing is drawn any will do, and a keyed one costs much time."""
+    if mechanism.deterministic:
+        return _idle(mechanism.device)
+    return keyed_generator(seed, "abduct", node, block, device=mechanism.device)
+
+
+@cache
+def _idle(device: torch.device) -> torch.Generator:
+    """One from which nobody draws."""
+    return torch.Generator(device)
+
+
+def _join(n: int, parts: Iterator[Abducted]) -> Abducted:
+    weights: list[Tensor] = []
+    diagnostics: dict[str, list[Tensor]] = {}
+
+    def noise() -> Iterator[Noise]:
+        for part in parts:
+            if part.log_weight is not None:
+                weights.append(part.log_weight)
+            for name, figures in part.diagnostics.items():
+                diagnostics.setdefault(name, []).append(figures)
+            yield part.noise
+
+    leaves = _join_columns(n, noise())
+    figures = {name: torch.cat(each) for name, each in diagnostics.items()}
+    return Abducted(Noise(n, leaves), torch.cat(weights) if weights else None, figures)
+
+
+def _join_columns(n: int, parts: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The n rows of each name, from parts that hold some of them, one after the other.
+
+    A part is copied as soon as it is there, while it is in the processor's cache; its memory the next one
+    takes.
+    """
+    columns: dict[str, Tensor] = {}
+    start = 0
+    for part in parts:
+        end = start
+        for name, rows in part.items():
+            if not start:
+                columns[name] = column_like(rows, n)
+            end = start + len(rows)
+            columns[name][start:end] = rows
+        start = end
+    return columns
+
+
+def _raise_named(node: str, error: CausalgenError) -> NoReturn:
+    """The error again, saying which node it comes from."""
+    if f"{node!r}" in str(error):
+        raise error
+    raise type(error)(f"Node {node!r}: {error}") from error
+
+
+class blame:
+    """Say which node an error comes from, where a mechanism cannot know its own name."""
+
+    def __init__(self, node: str) -> None:
+        self.node = node
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, CausalgenError) and f"{self.node!r}" not in str(error):
+            _raise_named(self.node, error)

@@ -1,0 +1,266 @@
+"""Summary statistics of draws: mean, spread and quantiles of numbers, probabilities of categories.
+
+Over S draws of a row; standard deviations divide by S - 1. Where evidence determines a value its spread is 0.
+One draw of a value that is not determined has an unknown spread, NaN, and tells no probability.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING, Any, TypeGuard
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from graphs.variables import Categorical, Image, Variable
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from causalgen.counterfactuals.contrasts import Contrast
+    from causalgen.counterfactuals.results import Counterfactual, Draws
+
+__all__ = [
+    "contrast_text",
+    "inferred_texts",
+    "is_counterfactual",
+    "node_texts",
+    "summarise",
+    "summarise_contrast",
+    "summarise_inferred",
+    "summary_text",
+    "undetermined_nodes",
+]
+
+_QUANTILES = {"5%": 0.05, "50%": 0.5, "95%": 0.95}
+_SHOWN_ROWS, _SHOWN_CATEGORIES = 4, 3
+
+
+@dataclass(frozen=True)
+class _Column:
+    """A number or a category of each row: its draws, (S, B), and which rows evidence determines, (B,)."""
+
+    node: str
+    name: str
+    draws: NDArray[Any]
+    determined: NDArray[np.bool_]
+    labels: Sequence[object] | None
+
+    @property
+    def known(self) -> NDArray[np.bool_]:
+        """(B,) whether the draws tell their spread."""
+        return self.determined | (len(self.draws) > 1)
+
+    def statistics(self) -> dict[str, NDArray[np.floating[Any]]]:
+        """Mean, standard deviation and quantiles of a number, (B,) each."""
+        values = self.draws.astype(float)
+        spread = values.std(0, ddof=1) if len(values) > 1 else np.zeros(values.shape[1])
+        spread[np.ptp(values, 0) <= 1e-12 * np.abs(values).max(0)] = 0.0  # rounding is no spread
+        quantiles = np.quantile(values, list(_QUANTILES.values()), axis=0)
+        found = {"sd": spread, **dict(zip(_QUANTILES, quantiles, strict=True))}
+        unless = {name: np.where(self.known, each, np.nan) for name, each in found.items()}
+        return {"mean": values.mean(0)} | unless
+
+    def shares(self) -> NDArray[np.floating[Any]]:
+        """(K, B) how often each category occurs."""
+        return np.stack([(self.draws == code).mean(0) for code in range(len(self.labels or ()))])
+
+
+def is_counterfactual(draws: Draws) -> TypeGuard[Counterfactual]:
+    """Whether there is evidence behind a result."""
+    return hasattr(draws, "factual")
+
+
+def summarise(cf: Counterfactual) -> pd.DataFrame:
+    """The draws of a counterfactual: a line for each node, row and, of a categorical node, category.
+
+    Index (node, row, category), with the index of the evidence in the place of row where it has one, and the
+    category "" of numbers; categories that no draw took are left out, and so
+    are images; a vector has a line for each of its numbers. Columns ``mean``, ``sd``, ``5%``, ``50%``,
+    ``95%`` of numbers, ``probability`` of categories, and ``provenance``.
+    """
+    return _table(_columns(cf, slice(None)), cf, cf.provenance)
+
+
+def summarise_inferred(cf: Counterfactual) -> pd.DataFrame:
+    """The same of the values drawn in the place of missing evidence, "inferred" or of the "prior"."""
+    unsure = np.zeros(cf.rows, dtype=np.bool_)
+    sources = cf.sources
+    columns = [
+        column
+        for node in cf.inferred
+        for column in _parts(node, cf.variables[node], cf.inferred_draws(node), unsure)
+    ]
+    table = _table(columns, cf, sources)
+    return table.loc[table["provenance"] != "observed"]
+
+
+def summarise_contrast(contrast: Contrast) -> pd.DataFrame:
+    """The same of differences; of a categorical node the probability of the category "differs"."""
+    return _table(_differences(contrast, slice(None)), contrast.one, None)
+
+
+def summary_text(cf: Counterfactual) -> str:
+    """A line for each node: mean and spread of its first rows, and how they were obtained."""
+    lines = [
+        (name, text, ", ".join(dict.fromkeys(cf.provenance[node].tolist())))
+        for node, name, text in node_texts(cf)
+    ]
+    return "\n".join([*_aligned(lines), *_one_draw(cf)])
+
+
+def node_texts(cf: Counterfactual, *, images: bool = True) -> list[tuple[str, str, str]]:
+    """Node, name and "mean +- sd" of the first rows, for each number, category and image of a row."""
+    texts = [(column.node, column.name, _text(column, cf.rows)) for column in _columns(cf, _FIRST)]
+    if images:
+        pictures = (node for node, variable in cf.variables.items() if isinstance(variable, Image))
+        texts += [(node, node, cf.variables[node].describe()) for node in pictures]
+    order = list(cf.variables)
+    return sorted(texts, key=lambda line: order.index(line[0]))
+
+
+def inferred_texts(cf: Counterfactual, rows: int = _SHOWN_ROWS) -> dict[str, dict[str, list[str]]]:
+    """What was drawn for the first rows of each node with gaps, by the names of its numbers, "mean +- sd"."""
+    unsure = np.zeros(cf.rows, dtype=np.bool_)[:rows]
+    return {
+        node: {
+            column.name: _cells(column)
+            for column in _parts(node, cf.variables[node], cf.inferred_draws(node)[:, :rows], unsure)
+        }
+        for node in cf.inferred
+    }
+
+
+def contrast_text(contrast: Contrast) -> str:
+    """A line for each node: mean and spread of the difference in the first rows."""
+    rows = contrast.one.rows
+    lines = [(column.name, _text(column, rows)) for column in _differences(contrast, _FIRST)]
+    return "\n".join([*_aligned(lines), *_one_draw(contrast.one, contrast.other)])
+
+
+def _one_draw(*answers: Counterfactual) -> list[str]:
+    """A line that says so where what is shown is one draw of a distribution."""
+    nodes = undetermined_nodes(*answers)
+    if not nodes or (answers[0].samples or 1) > 1:
+        return []
+    return [f"  one draw of a distribution of {', '.join(nodes)}: num_samples=... gives mean and spread"]
+
+
+def undetermined_nodes(*answers: Counterfactual) -> list[str]:
+    """The nodes of which another seed may give another value in some row."""
+    unsure = {node for each in answers for node, known in each.determined.items() if not known.all()}
+    return [node for node in answers[0].variables if node in unsure]
+
+
+_FIRST = slice(_SHOWN_ROWS)
+
+
+def _columns(cf: Counterfactual, rows: slice) -> Iterator[_Column]:
+    known = cf.determined
+    for node, variable in cf.variables.items():
+        yield from _parts(node, variable, cf.draws(node)[:, rows], known[node][rows])
+
+
+def _differences(contrast: Contrast, rows: slice) -> Iterator[_Column]:
+    one, other = contrast.one, contrast.other
+    known = {node: one.determined[node] & other.determined[node] for node in contrast}
+    for node in contrast:
+        variable = one.variables[node]
+        pair = one.draws(node)[:, rows], other.draws(node)[:, rows]
+        if isinstance(variable, Categorical):
+            differ = (pair[0] != pair[1]).cpu().numpy()
+            yield _Column(node, node, differ, known[node][rows], ("same", "differs"))
+        else:
+            yield from _parts(node, variable, pair[0] - pair[1], known[node][rows])
+
+
+def _parts(node: str, variable: Variable, draws: Tensor, determined: NDArray[np.bool_]) -> Iterator[_Column]:
+    """The numbers of a node's rows, from draws (S, B, *event) in canonical encoding; none of an image."""
+    if isinstance(variable, Image):
+        return
+    values = draws.reshape(*draws.shape[:2], prod(variable.event_shape)).cpu().numpy()
+    labels = None
+    if isinstance(variable, Categorical):
+        labels = variable.labels or range(variable.size)
+    for part in range(values.shape[-1]):
+        name = f"{node}_{part}" if variable.event_shape else node
+        yield _Column(node, name, values[..., part], determined, labels)
+
+
+def _table(
+    columns: Iterable[_Column], draws: Draws, told: Mapping[str, NDArray[np.object_]] | None
+) -> pd.DataFrame:
+    """The columns below each other, with what is ``told`` of each row as provenance."""
+    import pandas as pd
+
+    rows, levels = np.arange(draws.rows), _row_levels(draws)
+    keys = ["node", *levels, "category"]
+    order = [*keys, "mean", "sd", *_QUANTILES, "probability"] + ["provenance"] * (told is not None)
+    frames: list[pd.DataFrame] = []
+    for column in columns:
+        found: dict[str, Any] = {"node": column.name, "category": ""}
+        place = rows
+        if column.labels is None:
+            found |= column.statistics()
+        else:
+            shares = column.shares()
+            place, codes = (shares.T > 0).nonzero()
+            labels = np.array([str(label) for label in column.labels], dtype=object)
+            probability = np.where(column.known, shares, np.nan)[codes, place]
+            found |= {"category": labels[codes], "probability": probability}
+        found |= {name: level[place] for name, level in levels.items()}
+        if told is not None:
+            found["provenance"] = told[column.node][place]
+        frames.append(pd.DataFrame(found))
+    table = pd.concat(frames) if frames else pd.DataFrame(columns=order)
+    return table.reindex(columns=order).set_index(keys)
+
+
+def _row_levels(draws: Draws) -> dict[str, Any]:
+    """What tells rows apart: their number, or the levels of the evidence's index, by name."""
+    import pandas as pd
+
+    if draws.index is None:
+        return {"row": np.arange(draws.rows)}
+    taken = {"node", "category", "mean", "sd", *_QUANTILES, "probability", "provenance", None}
+    names = [
+        f"row_{level}" * (level > 0) or "row" if name in taken else str(name)
+        for level, name in enumerate(draws.index.names)
+    ]
+    if isinstance(draws.index, pd.MultiIndex):
+        return {name: draws.index.get_level_values(level) for level, name in enumerate(names)}
+    return {names[0]: draws.index}
+
+
+def _text(column: _Column, rows: int) -> str:
+    cells = _cells(column)
+    return ", ".join(cells) + (", ..." if rows > len(cells) else "")
+
+
+def _cells(column: _Column) -> list[str]:
+    """Each row: a number as "mean +- sd", a category by its shares; a value alone where it has no spread."""
+    if column.labels is not None:
+        return [_shares(share, column.labels) for share in column.shares().T]
+    found = column.statistics()
+    pairs = zip(found["mean"].tolist(), found["sd"].tolist(), strict=True)
+    return [f"{mean:.4g} +- {sd:.2g}" if sd > 0 else f"{mean:.4g}" for mean, sd in pairs]
+
+
+def _shares(shares: NDArray[np.floating[Any]], labels: Sequence[object]) -> str:
+    """The most probable categories, "a 0.70 | b 0.30"; a label alone where there is no other."""
+    likely = [code for code in np.argsort(-shares, kind="stable") if shares[code] > 0]
+    if len(likely) == 1:
+        return str(labels[likely[0]])
+    shown = [f"{labels[code]} {shares[code]:.2f}" for code in likely[:_SHOWN_CATEGORIES]]
+    return " | ".join([*shown, "..."] if len(likely) > _SHOWN_CATEGORIES else shown)
+
+
+def _aligned(lines: Sequence[tuple[str, ...]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return [
+        "  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    ]

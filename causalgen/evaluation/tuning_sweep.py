@@ -1,0 +1,198 @@
+"""Every strength asked of the same rows: abducted once, decoded once a strength, scored by the same judges.
+
+The image's category is set to another one, uniform over the others; everything else is as the model makes it.
+Where what abduction finds does not depend on the strength, each strength is a replaced mechanism that keeps
+the noise. Against hidden parents it does, and each strength abducts anew.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from causalgen.counterfactuals.assignments import Replace
+from causalgen.data.table import Table
+from causalgen.evaluation.evaluation import held_rows
+from causalgen.evaluation.progress import EvaluationProgress
+from causalgen.evaluation.questions import Columns, other_values
+from causalgen.evaluation.tuning import Tuned, Tuning
+from causalgen.evaluation.tuning_strength import (
+    current_strength,
+    strength_option,
+    strength_options,
+    strength_steers_abduction,
+)
+from causalgen.metrics.controls import real_images
+from causalgen.metrics.distances import distance
+from causalgen.metrics.interpretability import im1, im2
+from causalgen.metrics.latent_divergence import ClassDistances, class_distances, cld, cld_floor
+from causalgen.metrics.node_passes import batches
+from causalgen.metrics.scores import Score, mean_score, share_score
+from graphs.errors import DataError, DomainError, MechanismError, UnknownNameError
+from graphs.variables import Image
+from mechanisms.seeds import keyed_generator, keyed_seed
+
+if TYPE_CHECKING:
+    from causalgen.metrics.evaluators.judges import Judges
+    from causalgen.scm import SCM
+
+__all__ = ["tune_model"]
+
+_POOL = 10_000
+
+
+def tune_model(
+    scm: SCM,
+    table: Table,
+    judges: Judges,
+    *,
+    node: str | None,
+    strengths: Iterable[float],
+    rows: int,
+    min_effectiveness: float,
+    seed: int,
+    progress: bool,
+) -> Tuning:
+    """What ``scm.tune`` does, on a checked table."""
+    if not 0 <= min_effectiveness <= 1:
+        raise DomainError(f"min_effectiveness is a share, 0 to 1, got {min_effectiveness:g}.")
+    asked = _checked_strengths(strengths)
+    node = _image_node(scm, node, judges)
+    option = strength_option(scm, node)
+    if not 2 <= rows <= table.rows:
+        raise DataError(f"The data have {table.rows:,} rows: tuning takes 2 to all of them, got {rows}.")
+    order = torch.randperm(table.rows, generator=keyed_generator(seed, "tune", "rows")).numpy()
+    chosen = np.sort(order[:rows])
+    columns = held_rows(table, scm.variables, chosen)
+    label = judges.roles.label
+    wanted = other_values(scm.variables[label], columns[label], keyed_seed(seed, "tune", label))
+    names = {label: scm.variables[label], node: scm.variables[node]}
+    pool = held_rows(table, names, np.union1d(chosen, order[: max(_POOL, rows)]))
+    scoring = _Scoring(scm, node, label, columns, wanted, pool, judges)
+    with EvaluationProgress(rows * len(asked), enabled=progress) as bar:
+        bar.begin(f"guidance of {node}")
+        images = _sweep(scm, node, label, option, asked, columns, wanted, seed, bar)
+    tuning = Tuning(
+        node=node,
+        option=option,
+        label=label,
+        judges=judges.name,
+        rows=rows,
+        seed=seed,
+        points=tuple(Tuned(s, scoring.scores(each)) for s, each in zip(asked, images, strict=True)),
+        controls=scoring.controls(seed),
+        floor=cld_floor(scoring.distances),
+        min_effectiveness=min_effectiveness,
+        current=current_strength(scm, node, label),
+    )
+    if not tuning.choice.effective:
+        warnings.warn(
+            f"do({label}) reaches an effectiveness of {min_effectiveness:g} at no {option} that was tried; "
+            f"{tuning.best.strength:g} is the most effective, at {tuning.best.scores['effectiveness']}. Try "
+            "larger strengths, or fit the model for longer.",
+            stacklevel=3,
+        )
+    return tuning
+
+
+def _sweep(
+    scm: SCM,
+    node: str,
+    label: str,
+    option: str,
+    strengths: Sequence[float],
+    columns: Columns,
+    wanted: NDArray[np.generic],
+    seed: int,
+    bar: EvaluationProgress,
+) -> list[NDArray[np.float32]]:
+    """Images of every strength, (N, C, H, W) each."""
+    models = [scm.with_options(node, **strength_options(scm, node, label, each)) for each in strengths]
+    found: list[list[NDArray[np.float32]]] = [[] for _ in models]
+    for block, rows in batches(len(wanted)):
+        evidence = {name: values[rows] for name, values in columns.items()}
+        key = keyed_seed(seed, "tune", block)
+        once = None if strength_steers_abduction(scm, node) else scm.abduct(evidence, seed=key)
+        for place, model in enumerate(models):
+            abduction = model.abduct(evidence, seed=key) if once is None else once
+            do = {label: wanted[rows], node: Replace(model.mechanisms[node], noise="keep")}
+            found[place].append(abduction.counterfactual(do, targets=[node])[node].cpu().numpy())
+            bar.advance(abduction.rows)
+    return [np.concatenate(parts) for parts in found]
+
+
+class _Scoring:
+    """Scores images made from the same rows."""
+
+    def __init__(
+        self,
+        scm: SCM,
+        node: str,
+        label: str,
+        columns: Columns,
+        wanted: NDArray[np.generic],
+        pool: Columns,
+        judges: Judges,
+    ) -> None:
+        self.category, self.picture = scm.variables[label], scm.variables[node]
+        self.factual, self.wanted, self.judges = columns[node], wanted, judges
+        self.pool = pool[node], pool[label]
+        self.old, self.new, real = (
+            self.category.encode(each, where=label) for each in (columns[label], wanted, pool[label])
+        )
+        self.distances: ClassDistances = class_distances(
+            judges.latents, self.factual, self.old, self.new, pool[node], real
+        )
+
+    def scores(self, images: NDArray[np.float32]) -> dict[str, Score]:
+        judges = self.judges
+        before, after = judges.class_autoencoder(self.old), judges.class_autoencoder(self.new)
+        assert isinstance(self.picture, Image)
+        apart = distance(self.picture, images, self.factual)
+        return {
+            "CLD": cld(images, self.distances),
+            "effectiveness": share_score(judges.classes(images) == self.new),
+            "IM1": im1(images, before, after),
+            "IM2": im2(images, after, judges.autoencoder),
+            "distance": mean_score(apart, "L1 on 0..255", better="neither"),
+        }
+
+    def controls(self, seed: int) -> dict[str, dict[str, Score]]:
+        """The same scores of images that no model made."""
+        found = {"do nothing": self.scores(self.factual)}
+        real = real_images(self.factual, self.wanted, *self.pool, self.category, seed=seed)
+        found["random real"] = self.scores(self.pool[0][real.random])
+        return found | {"nearest real": self.scores(self.pool[0][real.nearest])}
+
+
+def _checked_strengths(strengths: Iterable[float]) -> tuple[float, ...]:
+    asked = tuple(sorted({float(each) for each in strengths}))
+    if len(asked) < 2 or not 0 <= asked[0] <= asked[-1] <= 100:
+        raise DomainError(f"Tuning compares at least two strengths from 0 to 100, got {list(asked)}.")
+    return asked
+
+
+def _image_node(scm: SCM, node: str | None, judges: Judges) -> str:
+    images = [name for name, each in scm.mechanisms.items() if each.spec.kind == "diffusion"]
+    if node is None and len(images) == 1:
+        node = images[0]
+    if node is None:
+        raise MechanismError(
+            f"Tuning is for a diffusion node; this model has {', '.join(images) or 'none'}. "
+            "Name one: node=..."
+        )
+    if node not in images:
+        raise UnknownNameError.of("diffusion node", node, images, where="tune")
+    roles, parents = judges.roles, scm.mechanisms[node].parents
+    if roles.picture != scm.variables[node] or parents.get(roles.label) != roles.category:
+        raise DomainError(
+            f"The judges of {judges.name} know {roles.describe()}; node {node!r} is "
+            f"{scm.variables[node].describe()} of {', '.join(parents) or 'no parents'}. "
+            "Train judges for this model: causalgen judges."
+        )
+    return node

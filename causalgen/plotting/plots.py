@@ -1,0 +1,264 @@
+"""Pictures of results, as matplotlib figures; pyplot and its global state stay out of it.
+
+Images stand in labelled rows, what was observed above what would have been; tables are in ``value_plots``.
+Where the evidence lacks an image its place is empty, and the images drawn for it stand in rows of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from textwrap import wrap
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
+
+from causalgen.counterfactuals.summaries import inferred_texts, is_counterfactual
+from causalgen.plotting.graph_plots import plot_graph
+from causalgen.plotting.plot_style import ACCENT, FAINT, INK, SOFT, text_width
+from causalgen.plotting.value_plots import plot_values
+from graphs.variables import Image
+from graphs.variables.arrays import as_array
+
+if TYPE_CHECKING:
+    from causalgen.counterfactuals.results import Counterfactual, Draws
+
+__all__ = ["plot_draws", "plot_graph", "plot_image_rows", "plot_worlds"]
+
+_GAP, _LINE, _BREAK = 0.08, 0.13, 0.2
+"""Inches: between images, a line of a caption, and between the observed rows and the others."""
+
+_MOST_SAMPLES = 8
+
+_LABEL_LETTERS, _LABEL_SIZE, _CAPTION_SIZE = 30, 9, 6.5
+
+Images = NDArray[np.floating[Any]]
+"""(N, C, H, W) in [0, 1]."""
+
+
+def plot_draws(draws: Draws, rows: int = 8) -> Figure:
+    """A picture of a result: of the images of at most ``rows`` rows, else of the values."""
+    if any(isinstance(variable, Image) for variable in draws.variables.values()):
+        return plot_worlds({_label(draws, rows): draws}, rows)
+    return plot_values(draws, rows)
+
+
+def plot_image_rows(
+    rows: Mapping[str, Images],
+    marks: Mapping[str, Sequence[bool]] | None = None,
+    title: str = "",
+    size: float | None = None,
+    *,
+    captions: Mapping[str, Sequence[str]] | None = None,
+    observed: int = 1,
+    absent: Mapping[str, str] | None = None,
+) -> Figure:
+    """Images in labelled rows; the first ones stand apart, as what was observed.
+
+    Args:
+        rows: label -> images (N, C, H, W) in [0, 1].
+        marks: label -> which images of the row are framed.
+        title: above the picture.
+        size: width of an image in inches; by the number of its pixels where None.
+        captions: label -> small print below each image, perhaps of several lines.
+        observed: how many rows stand apart.
+        absent: label -> what stands in the place of an image that is all NaN; by default nothing.
+    """
+    marks, captions, absent = marks or {}, captions or {}, absent or {}
+    widest = max(images.shape[-1] for images in rows.values())
+    size = size if size is not None else min(max(0.6, widest / 110), 1.8)
+    labels = {label: "\n".join(wrap(label, _LABEL_LETTERS)) for label in rows}
+    left = 0.25 + max(text_width(line, _LABEL_SIZE) for text in labels.values() for line in text.split("\n"))
+    tops, height = _tops(rows, captions, size, observed, top=0.34 if title else 0.1)
+    width = left + max(map(len, rows.values())) * (size + _GAP) + 0.02
+    figure = Figure(figsize=(width, height))
+    axes = figure.add_axes((0, 0, 1, 1))
+    for (label, images), top in zip(rows.items(), tops, strict=True):
+        tall = size * images.shape[-2] / images.shape[-1]
+        axes.text(
+            left - 0.12, top + tall / 2, labels[label],
+            ha="right", va="center", fontsize=_LABEL_SIZE, color=INK,
+        )  # fmt: skip
+        for column, image in enumerate(images):
+            x = left + column * (size + _GAP)
+            if np.isnan(image).all():
+                _draw_absence(axes, absent.get(label, ""), x, top, size, tall)
+            else:
+                marked = column < len(m := marks.get(label, ())) and m[column]
+                _draw_image(axes, image, x, top, size, tall, marked=marked)
+            if column < len(said := captions.get(label, ())) and said[column]:
+                axes.text(
+                    x + size / 2, top + tall + 0.04, said[column],
+                    ha="center", va="top", fontsize=_CAPTION_SIZE, color=FAINT, linespacing=1.15,
+                )  # fmt: skip
+    if 0 < observed < len(rows):
+        y = tops[observed] - (_BREAK + _GAP) / 2
+        axes.plot([left, width - _GAP - 0.02], [y, y], color=SOFT, linewidth=0.8)
+    if title:
+        axes.text(0.1, 0.1, title, fontsize=10, va="top", color=INK)
+    # Last, since every imshow sets them: inches from the upper left corner.
+    axes.set_xlim(0, width)
+    axes.set_ylim(height, 0)
+    axes.set_axis_off()
+    return figure
+
+
+def _tops(
+    rows: Mapping[str, Images], captions: Mapping[str, Sequence[str]], size: float, observed: int, top: float
+) -> tuple[list[float], float]:
+    """Upper edge of each row, and the height of the picture."""
+    tops: list[float] = []
+    for number, (label, images) in enumerate(rows.items()):
+        top += _BREAK if number == observed and number else 0.0
+        tops.append(top)
+        lines = max((text.count("\n") + 1 for text in captions.get(label, ()) if text), default=0)
+        top += size * images.shape[-2] / images.shape[-1] + _GAP + lines * _LINE
+    return tops, top + 0.02
+
+
+def _draw_image(
+    axes: Axes, image: Images, x: float, top: float, size: float, tall: float, *, marked: bool
+) -> None:
+    # Channels that are no colours stand side by side.
+    pixels = np.moveaxis(image, 0, -1) if len(image) in (3, 4) else np.hstack(list(image))
+    axes.imshow(
+        pixels,
+        extent=(x, x + size, top + tall, top),
+        cmap="gray",
+        vmin=0,
+        vmax=1,
+        interpolation="auto",
+        aspect="auto",
+    )
+    if marked:
+        axes.add_patch(
+            Rectangle(
+                (x - 0.015, top - 0.015),
+                size + 0.03,
+                tall + 0.03,
+                fill=False,
+                edgecolor=ACCENT,
+                linewidth=1.1,
+            )
+        )
+
+
+def _draw_absence(axes: Axes, text: str, x: float, top: float, size: float, tall: float) -> None:
+    """An empty frame that says why; nothing where there is nothing to say."""
+    if text:
+        axes.add_patch(Rectangle((x, top), size, tall, fill=False, edgecolor=SOFT, linestyle=":"))
+        axes.text(
+            x + size / 2, top + tall / 2, text, ha="center", va="center", fontsize=_CAPTION_SIZE, color=FAINT
+        )
+
+
+def plot_worlds(worlds: Mapping[str, Draws], rows: int = 8) -> Figure:
+    """The images of several results about the same rows; of counterfactuals the evidence stands above.
+
+    Args:
+        worlds: label -> result; at least one, all with image nodes.
+        rows: at most so many rows are shown, as columns.
+    """
+    first = next(iter(worlds.values()))
+    shown = min(rows, first.rows)
+    nodes = [node for node, variable in first.variables.items() if isinstance(variable, Image)]
+    scalars = [node for node, variable in first.variables.items() if not variable.event_shape][:4]
+    pictures: dict[str, Images] = {}
+    captions: dict[str, Sequence[str]] = {}
+    if is_counterfactual(first):
+        pictures, captions = _evidence_rows(first, nodes, scalars, shown)
+    observed = len(pictures)
+    for name, draws in worlds.items():
+        told = [
+            node for node in scalars if node not in getattr(draws, "do", {}) or node in _varied(draws, shown)
+        ]
+        for sample in _shown_samples(draws):
+            number = None if draws.samples is None else sample
+            for node in nodes:
+                label = _row_label(name, node, nodes, sample, draws)
+                values = as_array(draws[node], where=node)
+                pictures[label] = (values if number is None else values[number])[:shown]
+                captions[label] = _captions(draws, told, shown, number)
+    absent = dict.fromkeys(list(pictures)[: len(nodes) if observed else 0], "not\nobserved")
+    return plot_image_rows(pictures, captions=captions, observed=observed, absent=absent)
+
+
+def _evidence_rows(
+    cf: Counterfactual, nodes: Sequence[str], scalars: Sequence[str], shown: int
+) -> tuple[dict[str, Images], dict[str, Sequence[str]]]:
+    """What was observed, then the images that were drawn where nothing was."""
+    pictures: dict[str, Images] = {}
+    captions: dict[str, Sequence[str]] = {}
+    factual, inferred = cf.factual, cf.inferred
+    for node in nodes:
+        label = f"factual {node}" if len(nodes) > 1 else "factual"
+        empty = np.full(cf.variables[node].event_shape, np.nan)
+        images = [empty if image is None else as_array(image, where=node) for image in factual[node][:shown]]
+        pictures[label], captions[label] = np.stack(images), _evidence_captions(cf, scalars, shown)
+    for node in (node for node in nodes if node in inferred):
+        gaps = np.array([image is None for image in factual[node][:shown]])
+        if gaps.any():
+            for sample in _shown_samples(cf):
+                values = as_array(inferred[node], where=node)
+                images = (values if cf.samples is None else values[sample])[:shown]
+                label = _row_label("inferred", node, nodes, sample, cf)
+                pictures[label] = np.where(gaps[:, None, None, None], images, np.nan)
+    return pictures, captions
+
+
+def _evidence_captions(cf: Counterfactual, scalars: Sequence[str], shown: int) -> list[str]:
+    """Observed values, and of the others mean and spread of what was inferred."""
+    columns = {node: _column(cf.factual[node], shown, None) for node in scalars}
+    drawn, sources = inferred_texts(cf, shown), cf.sources
+    return [
+        "\n".join(
+            f"{node} {_short(columns[node][row])}"[:16]
+            if sources[node][row] == "observed"
+            else f"{node} {drawn[node][node][row]}"[:20] + f"\n({sources[node][row]})"
+            for node in scalars
+        )
+        for row in range(shown)
+    ]
+
+
+def _shown_samples(draws: Draws) -> range:
+    return range(min(draws.samples or 1, _MOST_SAMPLES))
+
+
+def _row_label(name: str, node: str, nodes: Sequence[str], sample: int, draws: Draws) -> str:
+    parts = [name, *[node] * (len(nodes) > 1)]
+    if draws.samples is not None:
+        parts.append(f"#{sample + 1}" + f" of {draws.samples}" * (draws.samples > _MOST_SAMPLES))
+    return " ".join(parts)
+
+
+def _label(draws: Draws, shown: int) -> str:
+    """What a result is of; values that differ from row to row are in the captions."""
+    do: Mapping[str, str] = getattr(draws, "do", {})
+    varied = _varied(draws, shown)
+    asked = ", ".join(node if node in varied else f"{node} = {value}" for node, value in do.items())
+    return f"do({asked})" if do else "counterfactual" if hasattr(draws, "factual") else "sample"
+
+
+def _varied(draws: Draws, shown: int) -> list[str]:
+    """Nodes that were set to values that are not all the same."""
+    asked = [node for node in getattr(draws, "do", {}) if node in draws.variables]
+    scalar = [node for node in asked if not draws.variables[node].event_shape]
+    return [node for node in scalar if len(set(_column(draws[node], shown, 0))) > 1]
+
+
+def _captions(values: Mapping[str, Any], nodes: Sequence[str], shown: int, sample: int | None) -> list[str]:
+    columns = {node: _column(values[node], shown, sample) for node in nodes}
+    return ["\n".join(f"{node} {_short(columns[node][row])}"[:16] for node in nodes) for row in range(shown)]
+
+
+def _column(values: Any, shown: int, sample: int | None) -> list[Any]:
+    array = as_array(values, where="Values")
+    return (array[sample] if sample is not None and array.ndim > 1 else array)[:shown].tolist()
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

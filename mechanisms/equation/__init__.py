@@ -1,0 +1,1 @@
+"""Structural equations written as expressions, inverted to recover their noise."""

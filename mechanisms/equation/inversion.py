@@ -1,0 +1,170 @@
+"""The noise behind a value, for an equation with one noise: x = f(u, pa), solved for u row by row.
+
+    affine      u = (x - intercept) / slope, where the slope is not 0
+    by formula  f unwound from the outside in, where u occurs once
+    by search   where f is strictly monotone in u: the least float64 u whose f(u) reaches x, in 64 halvings
+
+A solution is a candidate: the caller checks that f takes it to x, as sqrt(u) = -1 has none. In rows where f
+does not depend on u, as a * exp(u) where a = 0, there is nothing to solve.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from graphs.expressions import Expression, Range
+from graphs.expressions.tree import Binary, Call, Name, Negative, Tree, names
+from mechanisms.equation.tensor_functions import TORCH
+from mechanisms.tables.noise_families import NoiseLaw
+
+__all__ = ["Inversion", "find_inversion"]
+
+Values = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Inversion:
+    """How to solve one equation for its noise.
+
+    Attributes:
+        solve: x (N,) and the parents to candidates for u, (N,); nan or inf where there is none.
+        derivative: the parents and u, (N,), to df/du, (N,).
+        free: the parents to the rows, (N,) or (), whose value does not depend on the noise; None where there
+            is no such row, so that every value determines its noise.
+    """
+
+    solve: Callable[[Tensor, Values], Tensor]
+    derivative: Callable[[Values, Tensor], Tensor]
+    free: Callable[[Values], Tensor] | None = None
+
+
+def find_inversion(
+    expression: Expression, noise: str, law: NoiseLaw, ranges: Mapping[str, Range]
+) -> Inversion | None:
+    """The first way that works, or None.
+
+    Args:
+        expression: f, in ``noise`` and the parents.
+        noise: name of u.
+        law: of u.
+        ranges: of all names.
+    """
+    form = expression.affine(noise)
+    if form is not None:
+        slope, intercept = (part.compile(TORCH) for part in form)
+        return Inversion(
+            solve=lambda x, values: (x - intercept(values)) / slope(values),
+            derivative=lambda values, u: slope(values).to(u.device).expand_as(u),
+            free=None if form[0].range(ranges).nonzero else lambda values: slope(values) == 0,
+        )
+    solve = _by_formula(expression, noise) or _by_search(expression, noise, law.bounds(), ranges)
+    if solve is None:
+        return None
+    function = expression.compile(TORCH)
+    strict = expression.direction(noise, ranges) != "unknown" or _one_to_one(expression.tree, noise, ranges)
+    return Inversion(
+        solve,
+        derivative=lambda values, u: _derivative(lambda u: function({**values, noise: u}), u),
+        free=None if strict else _constant_rows(expression, noise, law),
+    )
+
+
+def _one_to_one(tree: Tree, noise: str, ranges: Mapping[str, Range]) -> bool:
+    """Whether a tree with an inverse never multiplies what holds the noise by 0."""
+    match tree:
+        case Name():
+            return True
+        case Negative(operand) | Call(_, (operand,)):
+            return _one_to_one(operand, noise, ranges)
+        case Binary(operator, left, right):
+            inner, other = (left, right) if noise in names(left) else (right, left)
+            divides = operator == "/" and inner is right
+            factor = operator == "*" or divides
+            nonzero = not factor or Expression(other).range(ranges).nonzero
+            return nonzero and _one_to_one(inner, noise, ranges)
+        case _:
+            return False
+
+
+def _constant_rows(expression: Expression, noise: str, law: NoiseLaw) -> Callable[[Values], Tensor]:
+    """Rows where several draws of the noise give one value; what has an inverse is then constant in it."""
+    function = expression.compile(TORCH)
+    # Three that differ.
+    draws = torch.arange(3.0).double() if law.discrete else law.sample(3, torch.Generator().manual_seed(0))
+
+    def free(values: Values) -> Tensor:
+        first, *others = (function({**values, noise: draw}) for draw in draws)
+        return torch.stack([other == first for other in others]).all(0)
+
+    return free
+
+
+def _by_formula(expression: Expression, noise: str) -> Callable[[Tensor, Values], Tensor] | None:
+    """The equation unwound, where it can be."""
+    value = "value"
+    while value in expression.names:
+        value += "_"
+    inverse = expression.inverse(noise, value)
+    if inverse is None:
+        return None
+    formula = inverse.compile(TORCH)
+    return lambda x, values: formula({**values, value: x})
+
+
+def _by_search(
+    expression: Expression, noise: str, bounds: tuple[float, float], ranges: Mapping[str, Range]
+) -> Callable[[Tensor, Values], Tensor] | None:
+    """Bisection, where the equation is monotone."""
+    direction = expression.direction(noise, ranges)
+    if direction not in ("increasing", "decreasing"):
+        return None
+    sign = 1 if direction == "increasing" else -1
+    compiled = expression.compile(TORCH)
+
+    def solve(x: Tensor, values: Values) -> Tensor:
+        def function(u: Tensor) -> Tensor:
+            return sign * compiled({**values, noise: u})
+
+        u = _search(function, sign * x, bounds)
+        if torch.is_grad_enabled():
+            # Newton's step, 0 here, carries the gradient (the implicit function theorem).
+            step = (sign * x - function(u)) / _derivative(function, u)
+            u = u + (step - step.detach()).nan_to_num(0.0)
+        return u
+
+    return solve
+
+
+def _derivative(function: Callable[[Tensor], Tensor], u: Tensor) -> Tensor:
+    """(N,) the derivative of an elementwise function, itself differentiable where gradients are wanted."""
+    graph = torch.is_grad_enabled() and u.requires_grad
+    with torch.enable_grad():
+        u = u if u.requires_grad else u.detach().requires_grad_()
+        return torch.autograd.grad(function(u).sum(), u, create_graph=graph)[0]
+
+
+@torch.no_grad()
+def _search(function: Callable[[Tensor], Tensor], target: Tensor, bounds: tuple[float, float]) -> Tensor:
+    """The least u in ``bounds`` with function(u) >= target, or the upper bound; function increases."""
+    low, high = (_order(torch.full_like(target, bound)) for bound in bounds)
+    for _ in range(64):
+        middle = (low & high) + ((low ^ high) >> 1)  # the mean, without overflow
+        below = function(_number(middle)) < target
+        low = torch.minimum(torch.where(below, middle + 1, low), high)
+        high = torch.where(below, high, middle)
+    return _number(high)
+
+
+def _order(number: Tensor) -> Tensor:
+    """float64 to int64 of the same order, one apart from one number to the next."""
+    bits = number.view(torch.int64)
+    return torch.where(bits < 0, torch.iinfo(torch.int64).min - bits, bits)
+
+
+def _number(order: Tensor) -> Tensor:
+    """The inverse of ``_order``."""
+    return torch.where(order < 0, torch.iinfo(torch.int64).min - order, order).view(torch.float64)

@@ -1,0 +1,1 @@
+"""Any Pyro program as a mechanism."""

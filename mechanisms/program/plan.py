@@ -1,0 +1,229 @@
+"""How a program's noise is recovered, found by running it on many parents (``mechanisms.program.probes``).
+
+solve   the value is the last site, or affine in it, at all these parents and noises; and whole where it is
+match   otherwise, the value is a category or a whole number, or all sites are discrete
+none    neither: many noises give a value, and none of those drawn ever gives exactly that one
+
+Parents between the probed ones stay unseen: ``mechanisms.program.solver`` looks again in each row, at the
+solution, at a prior draw and far to both sides of them, and refuses a row where these are not on a line. What
+bends elsewhere, and is straight at all of these points, is not found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pyro
+import torch
+from torch import Tensor
+
+from graphs.errors import CausalgenError, MechanismError
+from graphs.variables import Categorical, Variable
+from mechanisms.program.probes import probe_parents
+from mechanisms.program.run import ProgramRun, Site, run_program
+from mechanisms.program.values import canonical_value, placeholders
+
+__all__ = ["Plan", "on_line", "plan_program"]
+
+_ROWS = 8
+_CPU = torch.device("cpu")
+_FAILURES = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+_POINTS = (-1000.0, -100.0, -10.0, -1.0, -0.3, 0.0, 0.5, 1.0, 2.0, 10.0, 100.0, 1000.0)
+"""Values of the last site to try, where its law has them."""
+_SWALLOWS = 1e9
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What was found.
+
+    Attributes:
+        how: the noise is recovered.
+        last: name of the last site.
+        identity: whether the value is the last site itself.
+        determined: whether a value has one noise: the last site is the only one, and no value of the parents
+            was seen at which it does not matter.
+        surjective: whether each number has some noise, as far as seen.
+        sites: how many there are.
+        tolerance: how far a value may be from what noise gives, in parts of the size of its terms.
+        reason: why it cannot be recovered, and the remedy.
+    """
+
+    how: Literal["solve", "match", "none"]
+    last: str
+    identity: bool = False
+    determined: bool = False
+    surjective: bool = False
+    sites: int = 0
+    tolerance: float = 1e-9
+    reason: str = ""
+
+    @staticmethod
+    def hidden(name: str) -> str:
+        """Why a value that is not affine in its last site does not tell its noise."""
+        return (
+            f"The program's value is not affine in its last site, {name!r}, so drawn sites hardly ever give "
+            "an observed value exactly. To ask for counterfactuals, sample additive noise last and return "
+            "f(...) + noise, return the last site itself, or intervene on this node. Sampling and "
+            "interventions work as it is."
+        )
+
+    @staticmethod
+    def unseen(name: str) -> str:
+        """Why a row is refused whose value does not depend on the last site, though no probe said so."""
+        return (
+            f"The program's value does not depend on its last site, {name!r}, at these parents, although it "
+            "did at all that were tried when the model was declared. Give the parents bounds that leave "
+            "these values out, or intervene on this node."
+        )
+
+    @staticmethod
+    def check_exogenous(name: str, site: Site, other: Site) -> None:
+        """Refuse a site whose noise has another law with other parents; both have the same noise.
+
+        Raises:
+            MechanismError: it has.
+        """
+        with torch.no_grad(), pyro.validation_enabled(False):
+            one, two = site.form.base.log_prob(site.noise), other.form.base.log_prob(site.noise)
+        if not torch.allclose(one.double(), two.double(), rtol=1e-4, atol=1e-6, equal_nan=False):
+            raise MechanismError(_dependent(name, type(site.form.base).__name__))
+
+
+def plan_program(program: Callable[..., Any], variable: Variable, parents: Mapping[str, Variable]) -> Plan:
+    """Look at a program; draws from the global random state.
+
+    Raises:
+        MechanismError: it has no sites, re-samples its value, draws outside of its sites, or fails.
+    """
+    given = placeholders(parents, _ROWS, torch.device("cpu"))
+
+    def run(noise: Mapping[str, Tensor] | None = None, **values: Any) -> ProgramRun:
+        return run_program(program, given, _ROWS, noise=noise, **values)
+
+    with torch.no_grad(), pyro.validation_enabled(False):
+        try:
+            first = run()
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            raise MechanismError(
+                f"The program fails on {_ROWS} rows of placeholder parents, "
+                f"{ {name: value[0].tolist() for name, value in given.items()} }: {error}"
+            ) from error
+        if not first.sites:
+            raise MechanismError("The program has no sample site, so no noise. Use mechanism 'equation'.")
+        noise = {name: site.noise for name, site in first.sites.items()}
+        _check_repeatable(lambda: run(noise), first)
+        name, last = first.last
+        if first.returned is last.value and not last.fn.has_rsample:
+            raise MechanismError(_resampled(name, type(last.fn).__name__))
+        canonical_value(variable, first.returned, _ROWS)
+        # A whole number is solved for where its last site is one too, a real number where that is real.
+        alike = variable.type != "categorical" and last.discrete == (variable.type == "integer")
+        gated = _gated(program, variable, parents) if alike else None
+        every = all(site.discrete for site in first.sites.values())
+        if gated is None and (variable.type in ("categorical", "integer") or every):
+            return Plan("match", name)
+        if gated is not None:
+            ends = [last.fn.support.check(torch.full_like(last.value, end)).all() for end in (-1e30, 1e30)]
+            return Plan(
+                "solve",
+                name,
+                identity=first.returned is last.value,
+                determined=len(noise) == 1 and not gated,
+                sites=len(noise),
+                surjective=not gated and not last.discrete and all(ends),
+                tolerance=1e-9 if variable.dtype == "float64" else 1e-5,
+            )
+    return Plan("none", name, reason=Plan.hidden(name))
+
+
+def _check_repeatable(run: Callable[[], ProgramRun], first: ProgramRun) -> None:
+    before = torch.get_rng_state()
+    again = run().returned
+    same = isinstance(again, Tensor) and torch.equal(again.nan_to_num(), first.returned.nan_to_num())
+    if not same or not torch.equal(before, torch.get_rng_state()):
+        raise MechanismError(
+            "The program draws outside of its sample sites, or keeps something between runs: with the same "
+            "noise it must give the same value. Draw by pyro.sample alone."
+        )
+
+
+def _gated(program: Callable[..., Any], variable: Variable, parents: Mapping[str, Variable]) -> bool | None:
+    """Whether the last site does not matter at some of many parents; None if the value is not affine in it.
+
+    Where the program fails on some of them, categories alone are tried, and numbers at one placeholder.
+    """
+    rows, probes = probe_parents(parents)
+    common = {
+        name: probes[name] if isinstance(each, Categorical) else placeholders({name: each}, rows, _CPU)[name]
+        for name, each in parents.items()
+    }
+    for given in (probes, common):
+        try:
+            return _line(program, variable, given, rows)
+        except _FAILURES as error:
+            if isinstance(error, CausalgenError):
+                raise
+    return _line(program, variable, placeholders(parents, rows, _CPU), rows)
+
+
+def _line(
+    program: Callable[..., Any], variable: Variable, given: Mapping[str, Tensor], rows: int
+) -> bool | None:
+    """``_gated``, at given parents."""
+    first = run_program(program, given, rows)
+    noise = {name: site.noise for name, site in first.sites.items()}
+    name, site = first.last
+    if not isinstance(first.returned, Tensor) or site.value.shape != first.returned.shape:
+        return None
+    if first.returned is site.value:
+        return False
+
+    def at(last: Tensor) -> Tensor:
+        run = run_program(program, given, rows, noise=noise, values={name: last})
+        return canonical_value(variable, run.returned, rows).double()
+
+    drawn = site.value.double()
+    zero, one = at(torch.zeros_like(drawn)), at(torch.ones_like(drawn))
+    slope = one - zero
+    draws = [drawn, *(site.fn.sample().double() for _ in range(4))]
+    far = [draws[0] + times * (draws[1] - draws[0]) for times in (-30, -3, 3, 30)]
+    for point in (*draws, *far, *(torch.full_like(drawn, point) for point in _POINTS)):
+        last = point.round() if site.discrete else point
+        if not bool((on_line(at(last), zero, slope, last, variable) | ~site.fn.support.check(last)).all()):
+            return None
+    # Where a large value swallows the last site, its slope is not seen.
+    flat = (slope == 0).reshape(rows, -1)
+    seen = ((slope != 0) | (zero.abs() < _SWALLOWS)).reshape(rows, -1).all(1) & flat.isfinite().all(1)
+    mixed = flat.any(1) & ~flat.all(1)
+    if not bool((seen & ~flat.any(1)).any()) or bool((seen & mixed).any()):
+        return None
+    return bool((seen & flat.all(1)).any())
+
+
+def on_line(got: Tensor, zero: Tensor, slope: Tensor, last: Tensor, variable: Variable) -> Tensor:
+    """(N,) whether got = zero + slope * last, up to rounding; True where the line is not finite."""
+    tolerance = 1e-6 if variable.dtype == "float64" else 1e-4
+    # The slope's own rounding, in parts of zero, counts as often as it is taken.
+    terms = (zero.abs() + slope.abs()) * last.abs().clamp(min=1.0)
+    near = (got - (zero + slope * last)).abs() <= tolerance * terms
+    return (near | ~terms.isfinite() | ~got.isfinite()).reshape(len(got), -1).all(1)
+
+
+def _resampled(name: str, law: str) -> str:
+    return (
+        f"The program's value is its last site, {name!r}, of law {law}, which cannot be written as a "
+        "function of noise: it would be drawn again in every world, and even an intervention that changes "
+        "nothing would change it. Return a function of the sites instead, such as a comparison with a "
+        "uniform site, or use mechanism 'categorical'."
+    )
+
+
+def _dependent(name: str, law: str) -> str:
+    return (
+        f"Site {name!r} of the program has a law ({law}) that depends on the node's parents, and cannot be "
+        "written as a function of noise that does not. Noise is independent of the parents: draw the site "
+        "from a fixed law and compute with it, or make it a node of its own."
+    )

@@ -1,0 +1,1 @@
+"""Tables: additive noise models, normalizing flows, categorical and empirical mechanisms."""

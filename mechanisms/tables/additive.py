@@ -1,0 +1,256 @@
+"""``x := f(pa) + u``: a continuous node with additive noise, linear in closed form or a network.
+
+    abduct:    u = x - f(pa), exact
+    log_prob:  log p_u(x - f(pa)), with normal noise
+
+Linear: least squares on the training rows; a categorical parent shifts x by a constant for each category.
+Noise is normal, independent for each component with a fitted deviation; or of any law, by a spline flow
+that no parent enters; or empirical: a training row's residual drawn at random. The last two take whole rows,
+so that components keep their dependence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from math import log, pi, prod
+from typing import Any, Literal, final
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+from torch.distributions import Transform
+
+from graphs.errors import MechanismError, NotFittedError
+from graphs.variables import Categorical, Continuous, Variable
+from mechanisms.base import Abducted, Mechanism, Noise, Parents
+from mechanisms.conditioning import standardisation
+from mechanisms.linear_form import LinearForm
+from mechanisms.options import Hidden, TrainedSpec
+from mechanisms.tables.columns import ConditionalColumns, value_of
+from mechanisms.tables.regression import LinearRegression, NetworkRegression
+from mechanisms.training import LEAST_TRAINED_ROWS, Training
+
+__all__ = ["Additive", "AdditiveMechanism"]
+
+
+_LAW_HIDDEN = (32, 32)
+"""Of spline noise: how one component's law depends on those before it."""
+
+
+class Additive(TrainedSpec, frozen=True):
+    """A continuous node with additive noise. Its values may leave the variable's bounds: a flow's do not.
+
+    Attributes:
+        function: "linear", fitted in closed form, or "network". A root is a constant plus noise.
+        noise: "normal" with a fitted deviation for each component; "spline", of any law, by a flow fitted to
+            the residuals; or "empirical": the residuals of the training rows (saved with the model; no
+            density).
+        hidden: widths of the network's hidden layers.
+        training: of the network, and of spline noise.
+    """
+
+    kind: Literal["additive"] = "additive"
+    training: Training | None = Training(epochs=100, batch_size=256, learning_rate=3e-3)
+    function: Literal["linear", "network"] = "linear"
+    noise: Literal["normal", "spline", "empirical"] = "normal"
+    hidden: Hidden = (64, 64)
+
+    def make(self, variable: Variable, parents: Mapping[str, Variable]) -> AdditiveMechanism:
+        """The mechanism for one continuous variable and its parents.
+
+        Raises:
+            MechanismError: the variable is not continuous, or a parent is an image.
+        """
+        if not isinstance(variable, Continuous):
+            raise MechanismError(
+                f"Mechanism 'additive' needs a continuous variable, got {variable.describe()}."
+            )
+        return AdditiveMechanism(self, variable, parents)
+
+
+@final
+class AdditiveMechanism(Mechanism):
+    """``x = f(pa) + u``. Noise: ``residual`` (N, *event), in data units."""
+
+    scale: Tensor
+    residuals: Tensor
+    spec: Additive
+
+    def __init__(self, spec: Additive, variable: Continuous, parents: Mapping[str, Variable]) -> None:
+        super().__init__(spec, variable, parents)
+        width = prod(variable.event_shape)
+        linear = spec.function == "linear" or not parents
+        spline = spec.noise == "spline"
+        self.function = (
+            LinearRegression(parents, width)
+            if linear
+            else NetworkRegression(parents, width, spec.hidden, from_linear=spline)
+        )
+        self.law = ConditionalColumns(width, 0, _LAW_HIDDEN, bins=8, bound=4.0) if spline else None
+        self.least_rows = 2 if linear and not spline else LEAST_TRAINED_ROWS
+        if linear:
+            self.chunk_rows = None
+        self.register_buffer("scale", torch.ones(width, dtype=torch.float64))
+        # The network's deviation is learned with it, as exp(log_factor) times that of x itself.
+        learned = spec.noise == "normal" and not linear
+        self.log_factor = nn.Parameter(torch.zeros(width, dtype=torch.float64)) if learned else None
+        if spec.noise == "empirical":
+            self.register_buffer("residuals", torch.zeros(0, width, dtype=torch.float64))
+        self._training_rows: tuple[Tensor, Parents] | None = None
+
+    def sample_noise(self, n: int, *, generator: torch.Generator) -> Noise:
+        """Residuals of ``n`` rows, on the generator's device."""
+        if self.spec.noise != "empirical":
+            standard = torch.randn(
+                n, len(self.scale), generator=generator, dtype=torch.float64, device=generator.device
+            )
+            if self.law is not None:
+                with torch.no_grad():
+                    standard = value_of(self._law(n)(standard))
+            return Noise(n, {"residual": self._event(standard.mul(self._deviation().detach()))})
+        if not len(self.residuals):
+            raise NotFittedError("Empirical noise needs a fitted mechanism: it draws training residuals.")
+        rows = torch.randint(len(self.residuals), (n,), generator=generator, device=generator.device)
+        return Noise(n, {"residual": self._event(self.residuals.index_select(0, rows).double())})
+
+    def generate(self, parents: Parents, noise: Noise) -> Tensor:
+        """(N, *event) float64."""
+        return self.function.add_to(noise["residual"], parents)
+
+    def abduct(self, value: Tensor, parents: Parents, *, generator: torch.Generator) -> Abducted:
+        """The residual of each row."""
+        return Abducted(Noise(len(value), {"residual": self.function.add_to(value, parents, sign=-1)}))
+
+    def distribution(self, parents: Parents, rows: int) -> dist.TorchDistribution | None:
+        """p(x | pa) as a Pyro distribution, batch shape (N,); None with noise that is not normal."""
+        if self.spec.noise != "normal":
+            return None
+        shape = self.variable.event_shape
+        mean = self.function.add_to(self.scale.new_zeros(rows, len(self.scale)), parents)
+        normal: Any = dist.Normal(self._event(mean), self._deviation().reshape(shape))
+        return normal.to_event(len(shape))
+
+    def log_prob(self, value: Tensor, parents: Parents) -> Tensor | None:
+        """(N,) log p(x | pa); None with empirical noise, which has no density."""
+        if self.spec.noise == "empirical":
+            return None
+        deviation = self._deviation()
+        standard = self._flat(self.function.add_to(value, parents, sign=-1)) / deviation
+        if self.law is not None:
+            law, z = self._law(len(value)), standard
+            standard = value_of(law.inv(z))
+            return (
+                standard.square().sum(-1).mul(-0.5)
+                - law.log_abs_det_jacobian(standard, z)
+                - (deviation.log() + 0.5 * log(2 * pi)).sum()
+            )
+        return standard.square().sum(-1).mul(-0.5) - (deviation.log() + 0.5 * log(2 * pi)).sum()
+
+    @torch.no_grad()
+    def linear_form(self, unknown: Collection[str], known: Parents, rows: int) -> LinearForm | None:
+        """Affine in every parent that is no category, with normal noise; a network in none."""
+        categories = any(isinstance(self.parents[name], Categorical) for name in unknown)
+        if self.spec.noise != "normal" or categories:
+            return None
+        weights = self.function.weights(unknown) if isinstance(self.function, LinearRegression) else {}
+        if unknown and not weights:
+            return None
+        start = self.scale.new_zeros(rows, len(self.scale))
+        zeros = {name: start.new_zeros(rows, *self.parents[name].event_shape) for name in unknown}
+        offset = self.function.add_to(start, {**known, **zeros})
+        return LinearForm(weights, offset, torch.diag(self._deviation() ** 2)[None])
+
+    def prepare(self, value: Tensor, parents: Parents) -> None:
+        """Standardise the network, start spline noise at least squares; keep the rows for empirical noise."""
+        flat = self._flat(value)
+        if self.law is not None:
+            if isinstance(self.function, LinearRegression):
+                self.function.solve(flat, parents)
+            else:
+                self.function.prepare(flat, parents)
+            self._standardise(flat, self.function.add_to(flat, parents, sign=-1).detach())
+            standard = self.function.add_to(flat, parents, sign=-1).detach() / self.scale
+            self.law.prepare(flat.new_zeros(len(flat), 0), standard)
+            return
+        if isinstance(self.function, NetworkRegression):
+            self.function.prepare(flat, parents)
+            self.scale.copy_(standardisation(flat)[1])
+            if self.spec.noise == "empirical":
+                self._training_rows = (flat, dict(parents))
+
+    def solve(self, value: Tensor, parents: Parents) -> bool:
+        """Least squares; False for a network, or spline noise."""
+        if isinstance(self.function, NetworkRegression) or self.law is not None:
+            return False
+        flat = self._flat(value)
+        self.function.solve(flat, parents)
+        residual = self._flat(self.function.add_to(value, parents, sign=-1))
+        if self.spec.noise == "empirical":
+            self.residuals = residual
+            return True
+        self._standardise(flat, residual)
+        return True
+
+    def _standardise(self, flat: Tensor, residual: Tensor) -> None:
+        """Take the noise's deviation from residuals, (N, width) as ``flat``."""
+        # x that its parents determine leaves rounding errors alone; the deviation stays positive.
+        size = flat.square().mean(0).sqrt().clamp(min=1e-280)
+        self.scale.copy_(torch.maximum(residual.square().mean(0).sqrt(), 1e-12 * size))
+
+    def finish(self, value: Tensor, parents: Parents) -> None:
+        """Least squares on all rows under spline noise, whose law is fitted already."""
+        if self.law is not None and isinstance(self.function, LinearRegression):
+            self.function.solve(self._flat(value), parents)
+
+    def _law(self, rows: int) -> Transform:
+        """From standard normals to residuals in deviations, (N, width) both."""
+        assert self.law is not None
+        return self.law.condition(self.scale.new_zeros(rows, 0))
+
+    def loss(self, value: Tensor, parents: Parents, *, generator: torch.Generator) -> Tensor:
+        """(N,) -log p(x | pa); with empirical noise, half the squared error in deviations of x."""
+        log_prob = self.log_prob(value, parents)
+        if log_prob is not None:
+            return -log_prob
+        residual = self.function.add_to(self._flat(value), parents, sign=-1)
+        return 0.5 * (residual / self.scale).square().sum(-1)
+
+    @torch.no_grad()
+    def mark_fitted(self) -> None:
+        """Take the training rows' residuals, now that the function is fitted (empirical noise)."""
+        if self._training_rows is not None:
+            flat, parents = self._training_rows
+            parts = [slice(start, start + 65536) for start in range(0, len(flat), 65536)]
+            self.residuals = torch.cat(
+                [
+                    self.function.add_to(
+                        flat[part], {name: rows[part] for name, rows in parents.items()}, sign=-1
+                    )
+                    for part in parts
+                ]
+            )
+            self._training_rows = None
+        super().mark_fitted()
+
+    def _deviation(self) -> Tensor:
+        """(event,) standard deviation of normal noise, in data units."""
+        return self.scale if self.log_factor is None else self.scale * self.log_factor.exp()
+
+    def _flat(self, value: Tensor) -> Tensor:
+        """(N, *event) -> (N, width)."""
+        return value.reshape(len(value), len(self.scale))
+
+    def _event(self, flat: Tensor) -> Tensor:
+        """(N, width) -> (N, *event)."""
+        return flat.reshape(len(flat), *self.variable.event_shape)
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        # As many residuals as there were training rows, which a fresh mechanism does not know.
+        saved = state_dict.get(f"{prefix}residuals")
+        if saved is not None and self.spec.noise == "empirical":
+            self.residuals = self.residuals.new_zeros(len(saved), len(self.scale))
+            if len(saved):
+                self._training_rows = None  # fitted already
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

@@ -1,0 +1,104 @@
+"""``auto``: a continuous node whose mechanism is chosen when it is fitted, by held-out log-likelihood.
+
+    additive                                     x = a + B pa + u, u normal (additive noise model)
+    additive(noise: spline)                      the same, u of any law
+    additive(function: network, noise: spline)   x = f(pa) + u
+    flow                                         x = T_pa(u): how u acts may depend on pa
+
+From the least to the most flexible; of those that are as good as the best within two standard errors, the
+first is taken (``causalgen.fitting.choosing``). The fitted node *is* the chosen mechanism, also where it is
+saved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import prod
+from typing import Literal, NoReturn, final
+
+import torch
+from torch import Tensor
+
+from graphs.errors import MechanismError, NotFittedError
+from graphs.variables import Continuous, Variable
+from mechanisms.base import Abducted, Mechanism, MechanismSpec, Noise, Parents
+from mechanisms.conditioning import Conditioning
+from mechanisms.options import TrainedSpec
+from mechanisms.support import Support
+from mechanisms.tables.additive import Additive
+from mechanisms.tables.flow import Flow
+from mechanisms.training import Training
+
+__all__ = ["Auto", "AutoMechanism"]
+
+_TRAINING = Training()
+
+
+class Auto(TrainedSpec, frozen=True):
+    """A continuous node by whichever mechanism the data favour: additive noise, or a flow.
+
+    Attributes:
+        training: of the candidates; what differs from the defaults of ``Training`` holds for all of them.
+    """
+
+    kind: Literal["auto"] = "auto"
+    training: Training | None = _TRAINING
+
+    def candidates(self, parents: Mapping[str, Variable]) -> tuple[MechanismSpec, ...]:
+        """The specs to choose among, the least flexible first."""
+        said = {} if self.training is None else self.training.model_dump()
+        said = {name: value for name, value in said.items() if value != getattr(_TRAINING, name)}
+        if not parents:
+            return Additive(training=said), Flow(training=said)  # pyright: ignore[reportArgumentType]
+        faster = {"learning_rate": 3e-2} | said  # the noise alone is trained
+        written = (
+            {"training": said},
+            {"noise": "spline", "training": faster},
+            {"function": "network", "noise": "spline", "training": {"learning_rate": 1e-2} | said},
+        )
+        additive = map(Additive.model_validate, written)
+        return *additive, Flow.model_validate({"training": said})
+
+    def make(self, variable: Variable, parents: Mapping[str, Variable]) -> AutoMechanism:
+        """What stands for the mechanism until it is fitted.
+
+        Raises:
+            MechanismError: the variable is not continuous, or a parent is an image.
+        """
+        if not isinstance(variable, Continuous):
+            raise MechanismError(f"Mechanism 'auto' needs a continuous variable, got {variable.describe()}.")
+        return AutoMechanism(self, variable, parents)
+
+
+@final
+class AutoMechanism(Mechanism):
+    """A mechanism that is still to be chosen: it can be fitted, and nothing else."""
+
+    abduction = "none"
+    least_rows = 2
+    spec: Auto
+    variable: Continuous
+
+    def __init__(self, spec: Auto, variable: Continuous, parents: Mapping[str, Variable]) -> None:
+        super().__init__(spec, variable, parents)
+        Conditioning(parents)  # refuses image parents where the model is declared
+        self.bounds = Support(variable.lower, variable.upper, prod(variable.event_shape))
+
+    def unfittable(self, value: Tensor, parents: Parents) -> tuple[Tensor, str] | None:
+        """Rows on a bound: a flow gives none, and additive noise would give values beyond it too."""
+        return self.bounds.unfittable(value.reshape(len(value), -1))
+
+    def sample_noise(self, n: int, *, generator: torch.Generator) -> Noise:
+        """Refused."""
+        self._refuse()
+
+    def generate(self, parents: Parents, noise: Noise) -> Tensor:
+        """Refused."""
+        self._refuse()
+
+    def abduct(self, value: Tensor, parents: Parents, *, generator: torch.Generator) -> Abducted:
+        """Refused."""
+        self._refuse()
+
+    def _refuse(self) -> NoReturn:
+        raise NotFittedError("Mechanism 'auto' is chosen when it is fitted. Call scm.fit(data) first.")

@@ -1,0 +1,238 @@
+"""``x := T_pa(u)``, u standard normal, T invertible: a continuous node whose law may have any shape.
+
+    T_pa = support . standardise . columns(pa)      (mechanisms.support, mechanisms.tables.columns)
+    abduct:    u = T_pa^{-1}(x), exact
+    log_prob:  log N(u; 0, 1) - log |det dT_pa/du|
+
+Bounds of the variable are open: a value on one is refused. ``dequantize: step`` takes values on a grid
+instead, bounds included: x is the rounding of T_pa(u), log_prob its exact log probability (a discretised
+likelihood, as in Salimans et al. 2017, PixelCNN++, eq. 2), and abduct a draw of p(u | x, pa), a normal
+truncated to x's cell. Whole numbers (an integer variable) are such a grid, of step 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import prod
+from typing import Any, Literal, final
+
+import pyro.distributions as dist
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.distributions import Transform
+from torch.distributions.transforms import AffineTransform, ReshapeTransform
+
+from graphs.errors import EvidenceError, MechanismError
+from graphs.variables import Continuous, Integer, Variable
+from mechanisms.base import Abducted, Mechanism, Noise, Parents
+from mechanisms.conditioning import Conditioning, standardisation
+from mechanisms.options import Hidden, TrainedSpec
+from mechanisms.support import Support
+from mechanisms.tables.columns import ConditionalColumns, value_of
+from mechanisms.tables.grid import Grid, cell_log_probability, middle, truncated_normal
+from mechanisms.training import LEAST_TRAINED_ROWS, Training
+
+__all__ = ["Flow", "FlowMechanism"]
+
+
+class Flow(TrainedSpec, frozen=True):
+    """A node of numbers by a conditional normalising flow.
+
+    Attributes:
+        transform: "spline", an affine map after a monotonic spline, or "affine", whose noise is normal.
+        bins: of each spline.
+        bound: the splines bend within so many deviations of the noise; beyond, tails are normal.
+        hidden: widths of the hidden layers of each component's network; a scalar root has none.
+        dequantize: step of the grid that the values lie on, in data units (1 for whole numbers); None
+            for values without a grid. Scalars only; an integer node has a grid of step 1 by itself.
+        training: of the flow.
+    """
+
+    kind: Literal["flow"] = "flow"
+    training: Training | None = Training(epochs=100, batch_size=256, learning_rate=1e-2)
+    transform: Literal["affine", "spline"] = "spline"
+    bins: int = Field(default=8, ge=2, le=128)
+    bound: float = Field(default=4.0, gt=0)
+    hidden: Hidden = (32, 32)
+    dequantize: float | None = Field(default=None, gt=0)
+
+    def make(self, variable: Variable, parents: Mapping[str, Variable]) -> FlowMechanism:
+        """The mechanism for one continuous or integer variable and its parents.
+
+        Raises:
+            MechanismError: the variable is neither, not a scalar though dequantized, or a parent is an image.
+        """
+        if not isinstance(variable, Continuous | Integer):
+            raise MechanismError(
+                f"Mechanism 'flow' needs a continuous or integer variable, got {variable.describe()}."
+            )
+        if isinstance(variable, Integer) and self.dequantize not in (None, 1):
+            raise MechanismError(
+                f"Option 'dequantize' of a flow is {self.dequantize:g}, but a variable that is "
+                f"{variable.describe()} lies on the grid of whole numbers already. Remove the option."
+            )
+        if self.dequantize is not None and variable.event_shape != ():
+            raise MechanismError(f"Option 'dequantize' of a flow needs a scalar, got {variable.describe()}.")
+        return FlowMechanism(self, variable, parents)
+
+
+@final
+class FlowMechanism(Mechanism):
+    """``x = T_pa(u)``. Noise: ``normal`` (N, *event), float64."""
+
+    least_rows = LEAST_TRAINED_ROWS
+    mean: Tensor
+    std: Tensor
+    spec: Flow
+
+    def __init__(self, spec: Flow, variable: Continuous | Integer, parents: Mapping[str, Variable]) -> None:
+        super().__init__(spec, variable, parents)
+        self.shape, self.width = variable.event_shape, prod(variable.event_shape)
+        step = 1.0 if isinstance(variable, Integer) else spec.dequantize
+        self.grid = None if step is None else Grid.of(variable, step)
+        if self.grid is not None:
+            self.abduction, self.deterministic = "posterior", False
+        lower, upper = self.grid.support if self.grid else (variable.lower, variable.upper)
+        self.bounds = Support(lower, upper, self.width)
+        self.conditioning = Conditioning(parents)
+        bins = spec.bins if spec.transform == "spline" else 0
+        self.columns = ConditionalColumns(self.width, self.conditioning.width, spec.hidden, bins, spec.bound)
+        self.register_buffer("mean", torch.zeros(self.width, dtype=torch.float64))
+        self.register_buffer("std", torch.ones(self.width, dtype=torch.float64))
+
+    def distribution(self, parents: Parents, rows: int) -> dist.TransformedDistribution | None:
+        """p(x | pa) as a Pyro distribution, batch shape (N,); None where values lie on a grid."""
+        return self._unrounded(parents, rows) if self.grid is None else None
+
+    def _unrounded(self, parents: Parents, rows: int) -> dist.TransformedDistribution:
+        """The law of T_pa(u), batch shape (N,)."""
+        base: Any = dist.Normal(self.mean.new_zeros(rows, self.width), 1.0, validate_args=False)
+        transforms = self._transforms(parents, rows)
+        return dist.TransformedDistribution(base.to_event(1), transforms, validate_args=False)
+
+    def sample_noise(self, n: int, *, generator: torch.Generator) -> Noise:
+        """Standard normals for ``n`` rows, on the generator's device."""
+        normal = torch.randn(
+            n, *self.shape, generator=generator, dtype=torch.float64, device=generator.device
+        )
+        return Noise(n, {"normal": normal})
+
+    def generate(self, parents: Parents, noise: Noise) -> Tensor:
+        """(N, *event) float64, strictly inside the bounds, or on the grid."""
+        value = noise["normal"].reshape(noise.n, self.width)
+        for transform in self._transforms(parents, noise.n):
+            value = value_of(transform(value))
+        return self.bounds.inside(value) if self.grid is None else self.grid.round(value)
+
+    def abduct(self, value: Tensor, parents: Parents, *, generator: torch.Generator) -> Abducted:
+        """The normal of each row; with a grid, one drawn given the row's cell.
+
+        Raises:
+            DomainError: a value is on a bound, or off the grid.
+            EvidenceError: a value lies so far out that rounding hides its noise.
+        """
+        self._check(value)
+        if self.grid is None:
+            return Abducted(Noise(len(value), {"normal": self._invert(value, parents, polish=True)}))
+        uniform = torch.rand(len(value), generator=generator, dtype=torch.float64, device=generator.device)
+        low, high = self._cell(value, parents, polish=True)
+        # Off the very ends, which rounding could put into the next cell; where it does so still, the middle.
+        drawn = truncated_normal(low, high, 1e-6 + (1 - 2e-6) * uniform)
+        for safer in (truncated_normal(low, high, torch.full_like(uniform, 0.5)), middle(low, high)):
+            wrong = self.generate(parents, Noise(len(value), {"normal": drawn})) != self.grid.round(value)
+            if not bool(wrong.any()):
+                break
+            drawn = torch.where(wrong, safer, drawn)
+        else:
+            self._refuse_unreachable(value, parents, drawn)
+        return Abducted(Noise(len(value), {"normal": drawn}))
+
+    def prepare(self, value: Tensor, parents: Parents) -> None:
+        """Standardise parents and values, the latter on the line.
+
+        Raises:
+            DomainError: a value is on a bound, or off the grid.
+        """
+        self._check(value)
+        self.conditioning.prepare(parents)
+        line = self._flat(value)
+        self.bounds.prepare(line)
+        for transform in reversed(self.bounds.transforms()):
+            line = value_of(transform.inv(line))
+        for buffer, figure in zip((self.mean, self.std), standardisation(line), strict=True):
+            buffer.copy_(figure)
+        self.columns.prepare(self.conditioning(parents, len(line)), (line - self.mean) / self.std)
+
+    def unfittable(self, value: Tensor, parents: Parents) -> tuple[Tensor, str] | None:
+        """Rows on a bound, or off the grid."""
+        flat = self._flat(value)
+        if self.grid is None:
+            return self.bounds.unfittable(flat)
+        wrong = self.grid.off(flat).any(1)
+        if not bool(wrong.any()):
+            return None
+        told = f"{int(wrong.sum()):,} of {len(wrong):,} rows are off the grid {self.grid.start:g} + k * "
+        return wrong, told + f"{self.grid.step:g} that dequantize declares. Round them, or change dequantize."
+
+    def log_prob(self, value: Tensor, parents: Parents) -> Tensor:
+        """(N,) log density of x, or log probability where x is on a grid.
+
+        Raises:
+            DomainError: a value is on a bound, or off the grid.
+        """
+        self._check(value)
+        if self.grid is not None:
+            return cell_log_probability(*self._cell(value, parents))
+        return self._unrounded(parents, len(value)).log_prob(value)
+
+    def _transforms(self, parents: Parents, rows: int, *, polish: bool = False) -> list[Transform]:
+        """From u (N, width) to x (N, *event), in order; made afresh, since Pyro's transforms cache."""
+        columns = self.columns.condition(self.conditioning(parents, rows), polish)
+        standard = AffineTransform(self.mean, self.std)
+        reshape = ReshapeTransform(torch.Size((self.width,)), torch.Size(self.shape))
+        return [columns, standard, *self.bounds.transforms(), reshape]
+
+    def _invert(self, value: Tensor, parents: Parents, *, polish: bool = False) -> Tensor:
+        """x (N, *event) -> u (N, *event)."""
+        for transform in reversed(self._transforms(parents, len(value), polish=polish)):
+            value = value_of(transform.inv(value))
+        return value.reshape(len(value), *self.shape)
+
+    def _refuse_unreachable(self, value: Tensor, parents: Parents, drawn: Tensor) -> None:
+        """Refuse values that their noise does not give back."""
+        assert self.grid is not None
+        wrong = self.generate(parents, Noise(len(value), {"normal": drawn})) != self.grid.round(value)
+        if bool(wrong.any()):
+            row = int(wrong.nonzero()[0])
+            raise EvidenceError(
+                f"Row {row}: no noise that its numbers can hold makes the flow give {value[row].item()!r}, "
+                "too far from what the flow was fitted on. Correct the evidence, or fit on rows like it."
+            )
+
+    def _cell(self, value: Tensor, parents: Parents, *, polish: bool = False) -> tuple[Tensor, Tensor]:
+        """The ends of each row's cell in u, (N,) both; infinite at the bounds."""
+        assert self.grid is not None
+        low, high = self.grid.cell(self.grid.round(value))
+        ends = [self._invert(self.bounds.inside(end), parents, polish=polish) for end in (low, high)]
+        if self.bounds.lower is not None:
+            ends[0] = torch.where(low <= self.bounds.lower, self._infinite(-1), ends[0])
+        if self.bounds.upper is not None:
+            ends[1] = torch.where(high >= self.bounds.upper, self._infinite(1), ends[1])
+        return (ends[0], ends[1]) if self.bounds.increasing else (ends[1], ends[0])
+
+    def _infinite(self, side: int) -> Tensor:
+        """u at the lower (-1) or upper (1) bound."""
+        return self.mean.new_tensor((side if self.bounds.increasing else -side) * torch.inf)
+
+    def _check(self, value: Tensor) -> None:
+        """Refuse values that no noise gives."""
+        flat = self._flat(value)
+        if self.grid is None:
+            self.bounds.check(flat)
+        else:
+            self.grid.check(flat)
+
+    def _flat(self, value: Tensor) -> Tensor:
+        """(N, *event) -> (N, width)."""
+        return value.reshape(len(value), self.width)

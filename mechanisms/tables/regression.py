@@ -1,0 +1,161 @@
+"""f(pa), the deterministic part of an additive mechanism, always added to something: x = f(pa) + u.
+
+    add_to(start, parents, sign) = start + sign * f(parents)
+
+Linear: f(pa) = bias + sum over parents of their columns times weights, in data units. Columns are never
+stacked: each scalar parent is one in-place multiply-add over the rows, a categorical parent a lookup.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from graphs.errors import MechanismError
+from graphs.variables import Categorical, Variable
+from mechanisms.base import Parents
+from mechanisms.conditioning import Conditioning, standardisation
+from mechanisms.networks import DenseNetwork
+from mechanisms.tables.least_squares import solve_moments
+from mechanisms.tables.slabs import column_like
+
+__all__ = ["LinearRegression", "NetworkRegression"]
+
+_AT_ONCE = 65_536
+"""Rows for which the sum stays in a processor's cache."""
+_FEW = 8192
+"""Rows below which fresh memory costs nothing."""
+
+
+class LinearRegression(nn.Module):
+    """Weights for each parent's columns, (columns, width), and a bias, (width,)."""
+
+    bias: Tensor
+    weight: Tensor
+
+    def __init__(self, parents: Mapping[str, Variable], width: int) -> None:
+        super().__init__()
+        layout = Conditioning(parents)
+        self.parents, self.slices = dict(parents), layout.slices
+        self.register_buffer("bias", torch.zeros(width, dtype=torch.float64))
+        self.register_buffer("weight", torch.zeros(layout.width, width, dtype=torch.float64))
+        self._read: tuple[Tensor, int, list[tuple[str, float, slice]]] | None = None
+
+    def add_to(self, start: Tensor, parents: Parents, sign: int = 1) -> Tensor:
+        """``start + sign * f(parents)``: (N, *event) -> (N, *event)."""
+        try:
+            return (self._add_scalar if start.ndim == 1 else self._add_vector)(start, parents, sign)
+        except KeyError:
+            missing = sorted(self.slices.keys() - parents.keys())
+            raise MechanismError(
+                f"The values of parents {missing} are missing; got {sorted(parents)}."
+            ) from None
+
+    def _add_vector(self, start: Tensor, parents: Parents, sign: int) -> Tensor:
+        total = torch.add(start.reshape(len(start), -1), self.bias, alpha=sign)
+        weight = self.weight.to(start.dtype)
+        for name, columns in self.slices.items():
+            value = parents[name]
+            if isinstance(self.parents[name], Categorical):
+                total = total.add_(weight[columns].index_select(0, value), alpha=sign)
+            else:
+                total = total.addmm_(value.reshape(len(value), -1), weight[columns], alpha=sign)
+        return total.reshape(start.shape)
+
+    def _add_scalar(self, start: Tensor, parents: Parents, sign: int) -> Tensor:
+        # Not by attribute: with one row, torch's look-up of a buffer takes half as long as the arithmetic.
+        bias, weight = self._buffers["bias"], self._buffers["weight"]
+        assert bias is not None and weight is not None
+        n = start.shape[0]
+        if n < _FEW or torch.is_grad_enabled():
+            return self._add_terms(torch.add(start, bias, alpha=sign), parents, weight, sign)
+        total = column_like(start, n)
+        for first in range(0, n, _AT_ONCE):
+            rows = slice(first, first + _AT_ONCE)
+            block = torch.add(start[rows], bias, alpha=sign, out=total[rows])
+            self._add_terms(block, {name: parents[name][rows] for name in self.slices}, weight, sign)
+        return total
+
+    def _add_terms(self, total: Tensor, parents: Parents, weight: Tensor, sign: int) -> Tensor:
+        for name, number, columns in self._terms(weight):
+            value = parents[name]
+            if value.ndim > 1:
+                total.addmv_(value.reshape(len(value), -1), weight[columns, 0].to(total.dtype), alpha=sign)
+            elif value.is_floating_point():
+                # In place, by a number: 15 times faster at 100,000 rows than into fresh memory.
+                total.add_(value, alpha=sign * number)
+            else:
+                total.add_(weight[columns, 0].to(total.dtype).index_select(0, value), alpha=sign)
+        return total
+
+    def _terms(self, weight: Tensor) -> list[tuple[str, float, slice]]:
+        """Of each parent its name, its first weight as a plain number, and its columns."""
+        known = self._read
+        if known is None or known[0] is not weight or known[1] != weight._version:
+            column: list[float] = weight[:, 0].tolist()
+            terms = [(name, column[columns.start], columns) for name, columns in self.slices.items()]
+            self._read = known = (weight, weight._version, terms)
+        return known[2]
+
+    def weights(self, names: Collection[str]) -> dict[str, Tensor]:
+        """What some parents are multiplied by, (1, width, columns) by name."""
+        return {name: self.weight[self.slices[name]].T[None] for name in names}
+
+    def solve(self, value: Tensor, parents: Parents) -> None:
+        """Least squares on the rows ``value`` (N, width), of least norm where columns are dependent.
+
+        One-hot columns always are (they sum to 1); a category never seen gets the mean effect of the others.
+        """
+        if self.parents and not any(isinstance(each, Categorical) for each in self.parents.values()):
+            columns = [parents[name].reshape(len(value), -1) for name in self.slices]
+            if (solved := solve_moments(columns, value)) is not None:
+                self.weight.copy_(solved[0])
+                self.bias.copy_(solved[1])
+                return
+        conditioning = Conditioning(self.parents).to(value.device)
+        conditioning.prepare(parents)
+        columns = conditioning(parents, len(value)).to(value.dtype)
+        centre, target = columns.mean(0), value.mean(0)
+        if columns.shape[1]:
+            # On the CPU, whose driver 'gelsd' handles dependent columns.
+            system = (columns - centre).cpu(), (value - target).cpu()
+            solution = torch.linalg.lstsq(*system, driver="gelsd").solution.to(value)
+        else:
+            solution = self.weight.new_zeros(0, value.shape[1])
+        self.weight.copy_(solution / conditioning.std[:, None])
+        self.bias.copy_(target - (centre + conditioning.mean / conditioning.std) @ solution)
+
+
+class NetworkRegression(nn.Module):
+    """A dense network of the standardised parents, in deviations of x; ``from_linear``: of its residual."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self, parents: Mapping[str, Variable], width: int, hidden: Sequence[int], *, from_linear: bool = False
+    ) -> None:
+        super().__init__()
+        self.linear = LinearRegression(parents, width) if from_linear else None
+        self.conditioning = Conditioning(parents)
+        self.network = DenseNetwork(self.conditioning.width, hidden, torch.zeros(width))
+        self.register_buffer("mean", torch.zeros(width, dtype=torch.float64))
+        self.register_buffer("std", torch.ones(width, dtype=torch.float64))
+
+    def prepare(self, value: Tensor, parents: Parents) -> None:
+        """Take means and deviations from the training rows, ``value`` (N, width)."""
+        self.conditioning.prepare(parents)
+        if self.linear is not None:
+            self.linear.solve(value, parents)
+            value = self.linear.add_to(value, parents, sign=-1)
+        for buffer, figure in zip((self.mean, self.std), standardisation(value), strict=True):
+            buffer.copy_(figure)
+
+    def add_to(self, start: Tensor, parents: Parents, sign: int = 1) -> Tensor:
+        """``start + sign * f(parents)``: (N, *event) -> (N, *event)."""
+        if self.linear is not None:
+            start = self.linear.add_to(start, parents, sign)
+        mean = self.network(self.conditioning(parents)) * self.std + self.mean
+        return torch.add(start, mean.reshape(start.shape), alpha=sign)
