@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from causalgen.counterfactuals.assignments import Policy, Replace, Scale, Shift, Stochastic
     from causalgen.counterfactuals.contrasts import Contrast
     from causalgen.counterfactuals.results import Counterfactual, Draws
-    from causalgen.counterfactuals.world_ref import World
+    from causalgen.counterfactuals.world_ref import WorldRef
     from causalgen.data.sample_rows import sample_rows
     from causalgen.effects.couplings import CouplingSensitivity
     from causalgen.effects.effect import Effect
@@ -86,7 +86,7 @@ __all__ = [
     "SpecError",
     "Stochastic",
     "UnknownNameError",
-    "World",
+    "WorldRef",
     "datasets",
     "mechanisms",
     "metrics",
@@ -106,7 +106,7 @@ _HOMES = {
     "EvaluationReport": "causalgen.evaluation.evaluation_report",
     "NaturalEffects": "causalgen.effects.mediation",
     "PyroModel": "causalgen.pyro",
-    "World": "causalgen.counterfactuals.world_ref",
+    "WorldRef": "causalgen.counterfactuals.world_ref",
     "Policy": "causalgen.counterfactuals.assignments",
     "Replace": "causalgen.counterfactuals.assignments",
     "Scale": "causalgen.counterfactuals.assignments",

@@ -19,8 +19,8 @@ from causalgen.counterfactuals.abduction import Abduction
 from causalgen.counterfactuals.engine import act, predict
 from causalgen.counterfactuals.evidence import Evidence, encode_evidence, encode_partial, warn_far
 from causalgen.counterfactuals.interventions import interventions
-from causalgen.counterfactuals.missing_evidence.posterior import Completion
-from causalgen.counterfactuals.mutilated_model import World
+from causalgen.counterfactuals.missing_evidence.posterior import EvidencePosterior
+from causalgen.counterfactuals.mutilated_model import MutilatedModel
 from causalgen.counterfactuals.provenance import trace_provenance
 from causalgen.counterfactuals.results import Counterfactual, Draws
 from causalgen.model import Model
@@ -118,8 +118,8 @@ class Ladder(Model):
                 "show. Abduct in the model before the intervention."
             )
         # What was set before is how this model works: it is no intervention on this evidence.
-        world = World(self.graph, self._world.mechanisms)
-        completion = Completion(
+        world = MutilatedModel(self.graph, self._world.mechanisms)
+        completion = EvidencePosterior(
             world, values, missing, rows=rows, samples=num_samples or 1, seed=seed, particles=particles
         )
         return Abduction(

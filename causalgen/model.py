@@ -12,7 +12,7 @@ import networkx as nx
 import torch
 
 from causalgen.arguments import as_path, check_targets, whole_number
-from causalgen.counterfactuals.mutilated_model import World
+from causalgen.counterfactuals.mutilated_model import MutilatedModel
 from causalgen.data.reading import read_data
 from causalgen.fitting.fit_report import FitReport
 from causalgen.fitting.fit_table import fit_table
@@ -80,14 +80,14 @@ class Model:
         self.name = name
         self._variables = {node: variables[node] for node in causal.nodes}
         given = mechanisms or {}
-        self._world = World(
+        self._world = MutilatedModel(
             causal,
             {node: _bind(node, given.get(node), causal, self._variables) for node in causal.nodes},
         )
         self.fit_report: FitReport | None = None
 
     @classmethod
-    def _of(cls, world: World, variables: Mapping[str, Variable], name: str | None) -> Self:
+    def _of(cls, world: MutilatedModel, variables: Mapping[str, Variable], name: str | None) -> Self:
         made = cls.__new__(cls)
         made.name, made._variables, made._world, made.fit_report = name, dict(variables), world, None
         return made

@@ -23,7 +23,7 @@ from pyro.poutine.runtime import _PYRO_STACK
 from torch import Tensor
 from torch.distributions import constraints
 
-from causalgen.counterfactuals.mutilated_model import World
+from causalgen.counterfactuals.mutilated_model import MutilatedModel
 from graphs.errors import MechanismError, NotFittedError, ShapeError
 from graphs.variables import Image, Variable
 from mechanisms.base import Mechanism, Noise
@@ -39,7 +39,7 @@ class PyroModel:
     alone. It has one batch dimension, the rows, and none for enumeration or parallel samples.
     """
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: MutilatedModel) -> None:
         """Take the mechanisms as they are.
 
         Raises:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, final
 from causalgen.arguments import names_of, share, whole_number
 from causalgen.counterfactuals.abduction import Abduction
 from causalgen.counterfactuals.evidence import Evidence
-from causalgen.counterfactuals.mutilated_model import World
+from causalgen.counterfactuals.mutilated_model import MutilatedModel
 from causalgen.data.reading import read_data
 from causalgen.effects.effect import Effect, Question, find_effect
 from causalgen.effects.groups import Given
@@ -93,7 +93,7 @@ class SCM(Ladder):
             seed: of all draws; None draws one, which the result names.
             confidence: of the intervals.
             worlds: further interventions by name, whose values ``do`` and ``versus`` may take:
-                ``World("name")["m"]``.
+                ``WorldRef("name")["m"]``.
             clip: as for ``counterfactual``.
             refits: how often to fit the model anew, to training rows drawn with replacement, so that errors
                 and intervals include the error of the fit; 200 are usual. See ``causalgen.effects.refits``.
@@ -111,7 +111,7 @@ class SCM(Ladder):
         question.check(self.graph, self._variables)
         seed = chosen_seed(seed)
 
-        def ask(world: World) -> tuple[Effect, ...]:
+        def ask(world: MutilatedModel) -> tuple[Effect, ...]:
             model = self._of(world, self._variables, self.name)
             return (find_effect(question, model._sources(evidence, n, seed), self._variables),)
 
@@ -163,7 +163,7 @@ class SCM(Ladder):
         total.check(self.graph, self._variables)
         seed = chosen_seed(seed)
 
-        def ask(world: World) -> tuple[Effect, ...]:
+        def ask(world: MutilatedModel) -> tuple[Effect, ...]:
             source = self._of(world, self._variables, self.name)._sources(evidence, n, seed)
             return find_natural_effects(total, nodes, source, self.graph, self._variables)
 
@@ -171,7 +171,7 @@ class SCM(Ladder):
 
     def _with_refits(
         self,
-        ask: Callable[[World], tuple[Effect, ...]],
+        ask: Callable[[MutilatedModel], tuple[Effect, ...]],
         target: str,
         count: int,
         data: Any,

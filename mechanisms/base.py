@@ -33,12 +33,12 @@ from mechanisms.training import Training
 if TYPE_CHECKING:
     from pyro.distributions import TorchDistribution
 
-__all__ = ["Abducted", "Abduction", "Mechanism", "MechanismSpec", "Noise", "Parents"]
+__all__ = ["Abducted", "Fidelity", "Mechanism", "MechanismSpec", "Noise", "Parents"]
 
 Parents = Mapping[str, Tensor]
 """Values of a node's parents by name, each (N, *event of that parent)."""
 
-Abduction = Literal["exact", "posterior", "approximate", "none"]
+Fidelity = Literal["exact", "posterior", "approximate", "none"]
 """How faithfully a mechanism recovers its noise: the weakest ancestor names a result's provenance."""
 
 
@@ -170,7 +170,7 @@ class Mechanism(nn.Module, ABC):
             others are finite.
     """
 
-    abduction: Abduction = "exact"
+    abduction: Fidelity = "exact"
     deterministic: bool = True
     estimated: bool = False
     restricts: bool = False

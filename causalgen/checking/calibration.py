@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from causalgen.arguments import check_targets
-from causalgen.counterfactuals.mutilated_model import World, ready
+from causalgen.counterfactuals.mutilated_model import MutilatedModel, ready
 from causalgen.counterfactuals.row_blocks import generate_rows
 from graphs.errors import EvidenceError, InterventionError
 from mechanisms.base import Noise
@@ -113,7 +113,7 @@ def calibrate(
         raise EvidenceError("hidden leaves no evidence. Name some of the nodes.")
     if set(scm.graph.nodes) != set(scm.variables):
         raise InterventionError("The model was intervened on by a function. Test the model before.")
-    world = World(scm.graph, scm.mechanisms)
+    world = MutilatedModel(scm.graph, scm.mechanisms)
     noise, values = _simulate(world, rows, seed)
     evidence = {
         node: scm.variables[node].decode(value) for node, value in values.items() if node not in lacking
@@ -146,7 +146,7 @@ def calibrate(
 
 
 @torch.no_grad()
-def _simulate(world: World, rows: int, seed: int) -> tuple[dict[str, Noise], dict[str, Tensor]]:
+def _simulate(world: MutilatedModel, rows: int, seed: int) -> tuple[dict[str, Noise], dict[str, Tensor]]:
     """Noise and values of every node, drawn from the model."""
     noise: dict[str, Noise] = {}
     values: dict[str, Tensor] = {}
@@ -160,7 +160,7 @@ def _simulate(world: World, rows: int, seed: int) -> tuple[dict[str, Noise], dic
 
 
 def _noises(
-    world: World, noise: Mapping[str, Noise], abduction: Any, lacking: set[str]
+    world: MutilatedModel, noise: Mapping[str, Noise], abduction: Any, lacking: set[str]
 ) -> Iterator[tuple[str, Tensor, Tensor]]:
     """Every noise leaf that evidence leaves open: its name, the true values, and the draws."""
     for node in world.graph.nodes:

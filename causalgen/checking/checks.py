@@ -30,7 +30,7 @@ from causalgen.checking.independence import (
 )
 from causalgen.checking.row_columns import noise_columns, value_columns
 from causalgen.counterfactuals.engine import abduct
-from causalgen.counterfactuals.mutilated_model import World
+from causalgen.counterfactuals.mutilated_model import MutilatedModel
 from causalgen.data.table import Table
 from graphs.errors import CausalgenError, DataError, NotFittedError
 from graphs.variables import Image, Variable
@@ -59,7 +59,7 @@ _UNTESTED = {
 
 
 def check_model(
-    world: World, variables: Mapping[str, Variable], table: Table, *, seed: int, level: float
+    world: MutilatedModel, variables: Mapping[str, Variable], table: Table, *, seed: int, level: float
 ) -> CheckReport:
     """Hold a fitted model to rows.
 
@@ -115,7 +115,9 @@ class _Noise:
 class _Check:
     """The rows of one check and what has been computed on them."""
 
-    def __init__(self, world: World, variables: Mapping[str, Variable], table: Table, seed: int) -> None:
+    def __init__(
+        self, world: MutilatedModel, variables: Mapping[str, Variable], table: Table, seed: int
+    ) -> None:
         self.world, self.variables, self.seed = world, variables, seed
         order = torch.randperm(table.rows, generator=keyed_generator(seed, "check", "rows"))[:_ROWS]
         self.rows = len(order)

@@ -14,19 +14,19 @@ from causalgen.counterfactuals.contrasts import Contrast
 from causalgen.counterfactuals.engine import abduct, act, predict
 from causalgen.counterfactuals.interventions import Intervention, interventions
 from causalgen.counterfactuals.missing_evidence.distributions import Posterior
-from causalgen.counterfactuals.missing_evidence.posterior import Completion
+from causalgen.counterfactuals.missing_evidence.posterior import EvidencePosterior
 from causalgen.counterfactuals.missing_evidence.resampling import (
     pooled_effective_sample_size,
     systematic,
     warn_of_few,
 )
-from causalgen.counterfactuals.mutilated_model import World
+from causalgen.counterfactuals.mutilated_model import MutilatedModel
 from causalgen.counterfactuals.nested import (
     answer_worlds,
-    check_fed,
-    fed_provenance,
+    check_from_worlds,
     named_worlds,
     own_values,
+    provenance_from_worlds,
     shared_rows,
 )
 from causalgen.counterfactuals.provenance import trace_provenance
@@ -55,9 +55,9 @@ class Abduction:
 
     def __init__(
         self,
-        world: World,
+        world: MutilatedModel,
         variables: Mapping[str, Variable],
-        evidence: Completion,
+        evidence: EvidencePosterior,
         *,
         rows: int,
         samples: int | None,
@@ -151,15 +151,15 @@ class Abduction:
     ) -> Counterfactual:
         self._refuse_contradictions(asked)
         world = act(self._world, asked)
-        rows = max(least_rows, self._meet({node: each.rows for node, each in asked.items()}))
-        check_fed(asked, rows)
+        rows = max(least_rows, self._broadcast_rows({node: each.rows for node, each in asked.items()}))
+        check_from_worlds(asked, rows)
         samples = self._samples or 1
         needed = self._needed(world, wanted, copy_unaffected)
-        noise = {node: self._widen(each, rows) for node, each in self._noise(needed).items()}
+        noise = {node: self._expand_noise(each, rows) for node, each in self._noise(needed).items()}
         used = {*wanted, *(world.origin(node) for node in world.graph.ancestors(wanted))}
         used = [node for node in self._variables if node in used]
         factual = {
-            node: self._widen_value(value, rows) for node, value in self._evidence.values(used).items()
+            node: self._expand_value(value, rows) for node, value in self._evidence.values(used).items()
         }
         prediction = predict(
             world,
@@ -172,7 +172,7 @@ class Abduction:
         )
         drawn = {node: self._evidence.sources(node) for node in used if node in self._evidence.missing}
         provenance = trace_provenance(
-            world, prediction, noise.keys(), rows, samples, fed_provenance(asked), drawn
+            world, prediction, noise.keys(), rows, samples, provenance_from_worlds(asked), drawn
         )
         return Counterfactual(
             {node: self._variables[node] for node in wanted},
@@ -202,7 +202,7 @@ class Abduction:
 
         Args:
             does: interventions by name. One world may take a value from another, as in
-                ``{"m": World("x0")["m"]}``; see ``causalgen.counterfactuals.nested``.
+                ``{"m": WorldRef("x0")["m"]}``; see ``causalgen.counterfactuals.nested``.
             targets: nodes wanted, all where None.
             only: worlds to be compared, all where None; others are asked just for what they feed. Where one
                 row of evidence meets several values in one of them, all have that many rows.
@@ -236,7 +236,7 @@ class Abduction:
             do: intervention of the one world.
             versus: of the other; none where None, so that the evidence itself is the other.
             targets: nodes wanted, all where None.
-            worlds: further interventions by name, for ``World(name)[node]`` in these.
+            worlds: further interventions by name, for ``WorldRef(name)[node]`` in these.
             clip: as for ``counterfactual``.
         """
         does = named_worlds(do, versus, worlds)
@@ -355,13 +355,13 @@ class Abduction:
         samples = self._samples or 1
         return [each if each.shape[1] == rows else each.expand(samples, rows) for each in distinct]
 
-    def _widen_value(self, value: Tensor, rows: int) -> Tensor:
+    def _expand_value(self, value: Tensor, rows: int) -> Tensor:
         """One row's value, or S draws of it, for each of ``rows`` values in ``do``."""
         if rows == self._rows:
             return value
         return value.expand(rows, *value.shape[1:]) if len(value) == 1 else value.repeat_interleave(rows, 0)
 
-    def _needed(self, world: World, wanted: Iterable[str], copy_unaffected: bool) -> list[str]:
+    def _needed(self, world: MutilatedModel, wanted: Iterable[str], copy_unaffected: bool) -> list[str]:
         """Nodes whose noise the prediction will use."""
         computed = world.graph.ancestors(wanted)
         if copy_unaffected:
@@ -370,7 +370,7 @@ class Abduction:
         needed = {world.origin(node) for node in computed if world.keeps_noise(node)}
         return [node for node in self._variables if node in needed]
 
-    def _meet(self, counts: Mapping[str, int]) -> int:
+    def _broadcast_rows(self, counts: Mapping[str, int]) -> int:
         asked = max(counts.values(), default=1)
         if asked not in (1, self._rows) and self._rows != 1:
             node = next(node for node, count in counts.items() if count == asked)
@@ -380,7 +380,7 @@ class Abduction:
             )
         return max(asked, self._rows)
 
-    def _widen(self, noise: Noise, rows: int) -> Noise:
+    def _expand_noise(self, noise: Noise, rows: int) -> Noise:
         """One row's noise for each of ``rows`` values in ``do``."""
         if rows == self._rows:
             return noise

@@ -22,9 +22,9 @@ import torch
 from torch import Tensor
 
 from causalgen.counterfactuals.interventions import Intervention, refuse_circle
-from causalgen.counterfactuals.mutilated_model import World, ready
+from causalgen.counterfactuals.mutilated_model import MutilatedModel, ready
 from causalgen.counterfactuals.row_blocks import abduct_rows, generate_rows, prior_noise
-from causalgen.counterfactuals.rows import Mask, differs, either, level_rows, refuse_nonfinite
+from causalgen.counterfactuals.rows import Mask, broadcast_rows, differs, either, refuse_nonfinite
 from graphs.errors import InterventionError
 from mechanisms.base import Abducted, Noise
 from mechanisms.extrapolation import has_bounds, warn_out_of_bounds
@@ -50,7 +50,7 @@ class Prediction:
 
 @torch.no_grad()
 def abduct(
-    world: World,
+    world: MutilatedModel,
     evidence: Mapping[str, Tensor],
     nodes: Iterable[str],
     *,
@@ -84,13 +84,13 @@ def abduct(
         if samples > 1 and (
             not mechanism.deterministic or any(each.shape[0] > count for each in (value, *parents.values()))
         ):
-            value = level_rows(value, samples * count, count)
-            parents = {name: level_rows(each, samples * count, count) for name, each in parents.items()}
+            value = broadcast_rows(value, samples * count, count)
+            parents = {name: broadcast_rows(each, samples * count, count) for name, each in parents.items()}
         found[node] = abduct_rows(mechanism, node, value, parents, seed)
     return found
 
 
-def act(world: World, do: Mapping[str, Intervention]) -> World:
+def act(world: MutilatedModel, do: Mapping[str, Intervention]) -> MutilatedModel:
     """The world after surgery on every intervened node.
 
     Raises:
@@ -115,12 +115,12 @@ def act(world: World, do: Mapping[str, Intervention]) -> World:
             refuse_circle(node, intervention.parents, graph)
             graph = graph.replace(node, intervention.parents)
     kept = world.kept | {node for node, intervention in do.items() if intervention.keeps_noise}
-    return World(graph, mechanisms, world.touched | do.keys(), natural, kept)
+    return MutilatedModel(graph, mechanisms, world.touched | do.keys(), natural, kept)
 
 
 @torch.no_grad()
 def predict(
-    world: World,
+    world: MutilatedModel,
     noise: Mapping[str, Noise],
     targets: Iterable[str],
     *,
@@ -175,7 +175,7 @@ def predict(
     return Prediction(values, recomputed)
 
 
-def _check(world: World, computed: Mapping[str, Tensor]) -> None:
+def _check(world: MutilatedModel, computed: Mapping[str, Tensor]) -> None:
     """Refuse computed values that are not finite, and tell of those that leave their bounds."""
     few = [value for value in computed.values() if value.ndim == 1 and value.shape[0] <= _FEW]
     # One sum over all short columns, instead of one for each, which a question of one row would notice.
@@ -191,12 +191,15 @@ def _check(world: World, computed: Mapping[str, Tensor]) -> None:
 def _differs(value: Tensor, before: Tensor, rows: int) -> Mask:
     n, other = value.shape[0], before.shape[0]
     if n != other:
-        value, before = level_rows(value, max(n, other), rows), level_rows(before, max(n, other), rows)
+        value, before = (
+            broadcast_rows(value, max(n, other), rows),
+            broadcast_rows(before, max(n, other), rows),
+        )
     return differs(value, before)
 
 
 def _generate(
-    world: World,
+    world: MutilatedModel,
     node: str,
     parents: dict[str, Tensor],
     noise: Noise,
@@ -212,13 +215,13 @@ def _generate(
     if not isinstance(stale, bool) and before is not None:
         n = max(n, len(stale), len(before))
     if n > rows:
-        parents = {name: level_rows(value, n, rows) for name, value in parents.items()}
+        parents = {name: broadcast_rows(value, n, rows) for name, value in parents.items()}
     if noise.n != n:
         noise = noise.repeat(n // noise.n)
     if isinstance(stale, bool):
         return generate_rows(mechanism, node, parents, noise), stale
     assert before is not None
-    stale, before = level_rows(stale, n, rows), level_rows(before, n, rows)
+    stale, before = broadcast_rows(stale, n, rows), broadcast_rows(before, n, rows)
     index = stale.nonzero()[:, 0]
     fresh = generate_rows(
         mechanism, node, {name: value[index] for name, value in parents.items()}, noise.rows(index)

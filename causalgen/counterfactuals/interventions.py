@@ -20,8 +20,7 @@ from torch.distributions import Distribution
 from causalgen.counterfactuals.assignments import Policy, Replace, Stochastic
 from causalgen.counterfactuals.evidence import read_pictures
 from causalgen.counterfactuals.formulas import Formula, parse_assignment
-from causalgen.counterfactuals.world_ref import World as NamedWorld
-from causalgen.counterfactuals.world_ref import WorldValue
+from causalgen.counterfactuals.world_ref import WorldRef, WorldValue
 from graphs.causal_graph import CausalGraph
 from graphs.errors import CycleError, InterventionError, UnknownNameError
 from graphs.variables import Image, Variable
@@ -153,7 +152,7 @@ class _Reader:
             return self._replaced(value)
         if isinstance(value, Policy):
             return self._function(value.function, value.reads, str(value))
-        if isinstance(value, NamedWorld | WorldValue):
+        if isinstance(value, WorldRef | WorldValue):
             raise InterventionError(
                 f"{self.where}: {value!r} names another world, and here there is only one. "
                 "Ask abduction.worlds({name: do, ...}), contrast or effect."

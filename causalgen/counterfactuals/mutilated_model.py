@@ -1,4 +1,4 @@
-"""A causal graph with the mechanisms of its nodes, perhaps after surgery: what the engine works on."""
+"""The mutilated model: a graph with its mechanisms after surgery by the do-operator (Pearl 2009)."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from graphs.causal_graph import CausalGraph
 from graphs.errors import NotFittedError
 from mechanisms.base import Mechanism
 
-__all__ = ["World", "ready"]
+__all__ = ["MutilatedModel", "ready"]
 
 
 @dataclass(frozen=True)
-class World:
+class MutilatedModel:
     """A graph with its mechanisms, perhaps after surgery.
 
     Attributes:
@@ -43,7 +43,7 @@ class World:
         return self.graph.descendants(self.touched)
 
 
-def ready(world: World, node: str) -> Mechanism:
+def ready(world: MutilatedModel, node: str) -> Mechanism:
     """A node's mechanism, which must be fitted."""
     mechanism = world.mechanisms[node]
     if not mechanism.fitted:

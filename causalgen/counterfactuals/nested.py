@@ -1,6 +1,6 @@
 """Nested counterfactuals: a node set to the value it, or another one, takes in another world.
 
-    does = {"x0": {"x": 0}, "nested": {"x": 1, "m": World("x0")["m"]}}
+    does = {"x0": {"x": 0}, "nested": {"x": 1, "m": WorldRef("x0")["m"]}}
 
 reads Y(x = 1, M(x = 0)): x is 1, and yet the mediator m is what it would have been at x = 0. All worlds share
 their noise row by row and sample by sample, which is what gives the expression a meaning (Pearl 2001,
@@ -22,20 +22,27 @@ from torch import Tensor
 
 from causalgen.counterfactuals.interventions import Intervention
 from causalgen.counterfactuals.results import Draws
-from causalgen.counterfactuals.world_ref import World as NamedWorld
-from causalgen.counterfactuals.world_ref import WorldValue
+from causalgen.counterfactuals.world_ref import WorldRef, WorldValue
 from graphs.errors import InterventionError, UnknownNameError
 from graphs.variables import Variable
 from mechanisms.base import Abducted, Mechanism, Noise, Parents
 from mechanisms.constant import Constant
 
-__all__ = ["Fed", "answer_worlds", "check_fed", "fed_provenance", "named_worlds", "own_values", "shared_rows"]
+__all__ = [
+    "FromWorld",
+    "answer_worlds",
+    "check_from_worlds",
+    "provenance_from_worlds",
+    "named_worlds",
+    "own_values",
+    "shared_rows",
+]
 
 Answer = TypeVar("Answer", bound=Draws)
 
 
 @final
-class Fed(Mechanism):
+class FromWorld(Mechanism):
     """``x := rows`` of another world, (B or S * B, *event): a node without parents and without noise.
 
     Attributes:
@@ -153,24 +160,26 @@ def named_worlds(
     return found
 
 
-def check_fed(asked: Mapping[str, Intervention], rows: int) -> None:
+def check_from_worlds(asked: Mapping[str, Intervention], rows: int) -> None:
     """Refuse a world that is fed by one of another number of rows.
 
     Raises:
         InterventionError: as said.
     """
     for node, each in asked.items():
-        if isinstance(each.mechanism, Fed) and each.rows != rows:
+        if isinstance(each.mechanism, FromWorld) and each.rows != rows:
             raise InterventionError(
                 f"Intervention on {node!r}: {each.text} has {each.rows} rows, and the world it is to feed "
                 f"has {rows}. Give both worlds the same number of values."
             )
 
 
-def fed_provenance(asked: Mapping[str, Intervention]) -> dict[str, NDArray[np.object_]]:
+def provenance_from_worlds(asked: Mapping[str, Intervention]) -> dict[str, NDArray[np.object_]]:
     """Provenance of the nodes that other worlds feed, (B,) strings by node."""
     return {
-        node: each.mechanism.provenance for node, each in asked.items() if isinstance(each.mechanism, Fed)
+        node: each.mechanism.provenance
+        for node, each in asked.items()
+        if isinstance(each.mechanism, FromWorld)
     }
 
 
@@ -189,10 +198,10 @@ def _checked(does: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Mapping[str,
 
 def _references(world: str, do: Mapping[str, Any]) -> dict[str, WorldValue]:
     for node, value in do.items():
-        if isinstance(value, NamedWorld):
+        if isinstance(value, WorldRef):
             raise InterventionError(
                 f"World {world!r} sets {node!r} to a whole world. Take a node of it: "
-                f"World({value.name!r})[{node!r}]."
+                f"WorldRef({value.name!r})[{node!r}]."
             )
     return {node: value for node, value in do.items() if isinstance(value, WorldValue)}
 
@@ -213,7 +222,7 @@ def _feed(node: str, value: WorldValue, source: Draws, variables: Mapping[str, V
     if variables[value.node] != variable:
         checked = variable.encode(variables[value.node].decode(rows), where=f"Intervention on {node!r}")
         rows = torch.as_tensor(checked, device=rows.device)
-    made = Fed(variable, rows, source.provenance[value.node])
+    made = FromWorld(variable, rows, source.provenance[value.node])
     return Intervention(made, repr(value), rows=source.rows)
 
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from causalgen.counterfactuals.engine import Prediction
-from causalgen.counterfactuals.mutilated_model import World
+from causalgen.counterfactuals.mutilated_model import MutilatedModel
 from causalgen.counterfactuals.rows import Mask
 
 __all__ = ["Provenance", "ProvenanceTable", "trace_provenance"]
@@ -84,7 +84,7 @@ class ProvenanceTable(Mapping[str, NDArray[np.object_]]):
 
 
 def trace_provenance(
-    world: World,
+    world: MutilatedModel,
     prediction: Prediction,
     abducted: Collection[str],
     rows: int,
@@ -113,7 +113,7 @@ def trace_provenance(
 
 
 def _traced(
-    world: World,
+    world: MutilatedModel,
     prediction: Prediction,
     abducted: Collection[str],
     rows: int,
@@ -145,7 +145,7 @@ def _traced(
 
 
 def _undetermined(
-    world: World,
+    world: MutilatedModel,
     prediction: Prediction,
     abducted: Collection[str],
     rows: int,
@@ -169,7 +169,7 @@ def _undetermined(
     return codes
 
 
-def _draws_noise(world: World, node: str, abducted: Collection[str]) -> bool:
+def _draws_noise(world: MutilatedModel, node: str, abducted: Collection[str]) -> bool:
     """Whether a recomputed node's noise is a draw: of its posterior, or of its prior."""
     mechanism = world.mechanisms[node]
     if world.keeps_noise(node) and world.origin(node) in abducted:

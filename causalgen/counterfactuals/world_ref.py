@@ -1,8 +1,7 @@
-"""Names for worlds: ``World("x0")["m"]`` is the value of node m in the world called x0.
+"""References between worlds: ``WorldRef("x0")["m"]`` is the value of node m in the world called x0.
 
-It stands as a value in ``do`` wherever the worlds of a question have names; see
-``causalgen.counterfactuals.nested``. The package imports it as ``NamedWorld``, since
-``causalgen.counterfactuals.engine.World`` is something else: a graph with its mechanisms.
+It stands as a value in ``do`` wherever the worlds of a question have names, as nested counterfactuals need;
+see ``causalgen.counterfactuals.nested``.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 
 from graphs.errors import InterventionError
 
-__all__ = ["World", "WorldValue"]
+__all__ = ["WorldRef", "WorldValue"]
 
 
 @dataclass(frozen=True)
@@ -27,12 +26,12 @@ class WorldValue:
     node: str
 
     def __repr__(self) -> str:
-        return f"World({self.world!r})[{self.node!r}]"
+        return f"WorldRef({self.world!r})[{self.node!r}]"
 
 
 @dataclass(frozen=True)
-class World:
-    """Another world of the same question, by name; ``World("x0")["m"]`` is the value of node m there.
+class WorldRef:
+    """Another world of the same question, by name; ``WorldRef("x0")["m"]`` is the value of node m there.
 
     It stands as a value in ``do`` wherever worlds have names: in ``Abduction.worlds``, ``Abduction.contrast``
     and ``SCM.effect``. In the last two, "do" and "versus" are the two worlds compared, and "factual" is the
@@ -49,7 +48,9 @@ class World:
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str):
-            raise InterventionError(f"World takes the name of a world, as in World('x0'); got {self.name!r}.")
+            raise InterventionError(
+                f"WorldRef takes the name of a world, as in WorldRef('x0'); got {self.name!r}."
+            )
 
     def __getitem__(self, node: str) -> WorldValue:
         """The value of a node in that world."""
@@ -58,4 +59,4 @@ class World:
         return WorldValue(self.name, node)
 
     def __repr__(self) -> str:
-        return f"World({self.name!r})"
+        return f"WorldRef({self.name!r})"

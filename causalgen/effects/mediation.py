@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from causalgen.counterfactuals.world_ref import World as NamedWorld
+from causalgen.counterfactuals.world_ref import WorldRef
 from causalgen.effects.effect import Effect, Question, find_effect
 from graphs.causal_graph import CausalGraph
 from graphs.errors import InterventionError, UnknownNameError
@@ -70,8 +70,8 @@ def find_natural_effects(
     """
     versus = total.versus or {}
     _check_mediators(through, total.target, {*total.do, *versus}, graph)
-    direct = {**total.do, **{node: NamedWorld("versus")[node] for node in through}}
-    indirect = {**versus, **{node: NamedWorld("treated")[node] for node in through}}
+    direct = {**total.do, **{node: WorldRef("versus")[node] for node in through}}
+    indirect = {**versus, **{node: WorldRef("treated")[node] for node in through}}
     questions = (
         total,
         replace(total, do=direct),

@@ -15,8 +15,13 @@ from torch import Tensor
 from causalgen.arguments import check_targets
 from causalgen.counterfactuals.engine import act, predict
 from causalgen.counterfactuals.interventions import Intervention, interventions
-from causalgen.counterfactuals.mutilated_model import World
-from causalgen.counterfactuals.nested import answer_worlds, check_fed, fed_provenance, own_values
+from causalgen.counterfactuals.mutilated_model import MutilatedModel
+from causalgen.counterfactuals.nested import (
+    answer_worlds,
+    check_from_worlds,
+    own_values,
+    provenance_from_worlds,
+)
 from causalgen.counterfactuals.provenance import trace_provenance
 from causalgen.counterfactuals.results import Draws
 from graphs.errors import InterventionError
@@ -33,7 +38,9 @@ class Population:
         seed: of the draws.
     """
 
-    def __init__(self, world: World, variables: Mapping[str, Variable], rows: int, seed: int) -> None:
+    def __init__(
+        self, world: MutilatedModel, variables: Mapping[str, Variable], rows: int, seed: int
+    ) -> None:
         """Nothing is drawn until a world is asked for."""
         self._world, self._variables, self.rows, self.seed = world, variables, rows, seed
         self._shared: dict[str, Tensor] = {}
@@ -65,7 +72,7 @@ class Population:
         prediction = predict(
             world, {}, wanted, rows=self.rows, factual=self._unreached(world, asked, wanted), seed=self.seed
         )
-        provenance = trace_provenance(world, prediction, (), self.rows, 1, fed_provenance(asked))
+        provenance = trace_provenance(world, prediction, (), self.rows, 1, provenance_from_worlds(asked))
         return Draws(
             {node: self._variables[node] for node in wanted},
             {node: prediction.values[node] for node in wanted},
@@ -79,7 +86,7 @@ class Population:
         )
 
     def _unreached(
-        self, world: World, asked: Mapping[str, Intervention], wanted: tuple[str, ...]
+        self, world: MutilatedModel, asked: Mapping[str, Intervention], wanted: tuple[str, ...]
     ) -> dict[str, Tensor]:
         """Values of what these interventions do not reach, by node."""
         if self._world.natural:
@@ -100,4 +107,4 @@ class Population:
                     f"Intervention on {node!r} has {each.rows} values, but the population {self.rows} draws. "
                     "Give one value, or ask about rows of evidence."
                 )
-        check_fed(asked, self.rows)
+        check_from_worlds(asked, self.rows)

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from causalgen.counterfactuals.mutilated_model import World
+from causalgen.counterfactuals.mutilated_model import MutilatedModel
 from causalgen.data.table import Table
 from causalgen.effects.effect import Effect
 from causalgen.effects.estimates import Estimate
@@ -34,7 +34,7 @@ from mechanisms.seeds import keyed_seed
 
 __all__ = ["Refits", "include_fitting_error", "refit_answers", "refitted_columns"]
 
-Ask = Callable[[World], Sequence[Effect]]
+Ask = Callable[[MutilatedModel], Sequence[Effect]]
 """The effects that a question gets from a refitted world."""
 
 
@@ -56,7 +56,7 @@ class Refits:
     workers: int = 1
     progress: bool = True
 
-    def check(self, world: World, target: str) -> None:
+    def check(self, world: MutilatedModel, target: str) -> None:
         """Refuse what cannot be refitted.
 
         Raises:
@@ -80,13 +80,13 @@ class Refits:
                 )
 
 
-def refitted_columns(world: World) -> list[str]:
+def refitted_columns(world: MutilatedModel) -> list[str]:
     """The nodes whose rows refitting reads."""
     fitted = [(node, *world.graph.parents(node)) for node in _refitted_nodes(world)]
     return [node for node in world.graph.nodes if any(node in family for family in fitted)]
 
 
-def refit_answers(refits: Refits, world: World, ask: Ask) -> list[Sequence[Effect]]:
+def refit_answers(refits: Refits, world: MutilatedModel, ask: Ask) -> list[Sequence[Effect]]:
     """The answers of R refitted worlds, in order; the same whatever the number of workers."""
 
     def answer(number: int) -> Sequence[Effect]:
@@ -122,7 +122,7 @@ def include_fitting_error(effect: Effect, refitted: Sequence[Effect]) -> Effect:
     return replace(effect, overall=overall, groups=groups, refits=len(refitted))
 
 
-def _refitted(refits: Refits, world: World, number: int) -> World:
+def _refitted(refits: Refits, world: MutilatedModel, number: int) -> MutilatedModel:
     generator = np.random.default_rng(keyed_seed(refits.seed, "refit", number))
     rows = generator.integers(0, refits.table.rows, refits.table.rows)
     table = Table(
@@ -139,7 +139,7 @@ def _refitted(refits: Refits, world: World, number: int) -> World:
     )
 
 
-def _refitted_nodes(world: World) -> list[str]:
+def _refitted_nodes(world: MutilatedModel) -> list[str]:
     return [
         node
         for node, mechanism in world.mechanisms.items()

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from causalgen.counterfactuals.engine import abduct
-from causalgen.counterfactuals.mutilated_model import World, ready
+from causalgen.counterfactuals.mutilated_model import MutilatedModel, ready
 from causalgen.counterfactuals.row_blocks import generate_rows
 from graphs.errors import DataError, MechanismError, UnknownNameError
 from graphs.variables.clipping import encode_clipped
@@ -63,7 +63,7 @@ class NodePasses:
             scm = scm.with_options(node, solver={"residuals": residuals})
         self.node, self.variable = node, scm.variables[node]
         self.parents = {name: scm.variables[name] for name in scm.graph.parents(node)}
-        self._world = World(scm.graph, scm.mechanisms)
+        self._world = MutilatedModel(scm.graph, scm.mechanisms)
         self._mechanism, self._device, self._seed = ready(self._world, node), scm.device, seed
 
     def read(self, evidence: Mapping[str, Any], *, where: str = "Evidence") -> dict[str, Tensor]:

@@ -133,7 +133,7 @@ def composition(case: Case, samples: int | None) -> None:
     x, w = (case.random.permutation(nodes)[:2]).tolist()
     ab = case.scm.abduct(case.evidence, num_samples=samples, seed=0)
     set_x = {x: case.others[x]}
-    worlds = ab.worlds({"x": set_x, "xw": {**set_x, w: cg.World("x")[w]}})
+    worlds = ab.worlds({"x": set_x, "xw": {**set_x, w: cg.WorldRef("x")[w]}})
     all_same(worlds["xw"], worlds["x"], case.nodes, f"do({x}, {w})")
     if samples is None:
         for copy in (True, False):
@@ -227,7 +227,7 @@ def substitution(case: Case, samples: int | None) -> None:
     middle = case.evidence[x][0]
     do = {y: case.others[y], x: lambda natural: (natural + middle) / 2}  # which stays within bounds
     ab = case.scm.abduct(case.evidence, num_samples=samples, seed=0)
-    worlds = ab.worlds({"function": do, "values": {**do, x: cg.World("function")[x]}})
+    worlds = ab.worlds({"function": do, "values": {**do, x: cg.WorldRef("function")[x]}})
     all_same(worlds["values"], worlds["function"], case.nodes, f"do({x}, {y})")
 
 

@@ -146,7 +146,7 @@ def test_bad_groups_are_one_clear_error(uneven, given, error, words):
         ({"versus": {"dos": 1}}, cg.UnknownNameError, "Did you mean 'dose'"),
         ({"do": {"sex": "X"}}, cg.DomainError, "Intervention on 'sex'"),
         ({"do": {"dose": [1, 2, 3]}}, cg.InterventionError, "3 values, but the population 10000"),
-        ({"do": {"dose": cg.World("w")["dose"]}}, cg.UnknownNameError, "Unknown world 'w'"),
+        ({"do": {"dose": cg.WorldRef("w")["dose"]}}, cg.UnknownNameError, "Unknown world 'w'"),
         ({"worlds": {"do": {}}}, cg.InterventionError, "'do' already"),
         ({"target": "sex"}, cg.EvidenceError, "no mean.*statistic=lambda sex: sex == 'F'"),
         ({"statistic": 3}, cg.EvidenceError, "statistic is a function"),
@@ -407,6 +407,10 @@ def test_rows_meet_one_value_in_versus(bounded):
 
 def test_a_world_of_one_value_feeds_one_of_several(bounded):
     row = {"dose": 1.0, "pain": 2.5}
-    does = {"do": {"dose": [2.0, 3.0]}, "versus": {"dose": cg.World("base")["dose"]}, "base": {"dose": 7.0}}
+    does = {
+        "do": {"dose": [2.0, 3.0]},
+        "versus": {"dose": cg.WorldRef("base")["dose"]},
+        "base": {"dose": 7.0},
+    }
     found = bounded.abduct(row).worlds(does, only=("do", "versus"))
     np.testing.assert_allclose(found["versus"]["pain"], [14.5, 14.5])

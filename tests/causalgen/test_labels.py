@@ -106,7 +106,7 @@ def test_a_value_fed_from_another_world_is_a_label_or_refused():
     )
     rows = {"left": ["yes", "no", "no"], "right": ["yes", "yes", "no"], "code": [0, 1, 1]}
     abduction = scm.fit(rows, progress=False).abduct(rows)
-    fed = abduction.worlds({"one": {}, "two": {"right": cg.World("one")["left"]}})["two"]
+    fed = abduction.worlds({"one": {}, "two": {"right": cg.WorldRef("one")["left"]}})["two"]
     assert fed["right"].tolist() == ["yes", "no", "no"]
     with pytest.raises(cg.DomainError, match="'yes'. A number is no code here"):
-        abduction.worlds({"one": {}, "two": {"right": cg.World("one")["code"]}})
+        abduction.worlds({"one": {}, "two": {"right": cg.WorldRef("one")["code"]}})

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 import causalgen as cg
 from causalgen.counterfactuals.engine import act, predict
 from causalgen.counterfactuals.interventions import interventions
-from causalgen.counterfactuals.mutilated_model import World
+from causalgen.counterfactuals.mutilated_model import MutilatedModel
 from tests.causalgen.models.linear import random_linear
 
 seeds = st.integers(0, 2**32 - 1)
@@ -86,7 +86,7 @@ def test_samples_have_the_closed_form_moments(seed, nodes):
     rows = 2 * len(model.plain.variance)
     noise = whitened(random, rows, model.plain.variance)
     do, after = some_interventions(random, model, 1)
-    world, names = World(model.scm.graph, model.scm.mechanisms), model.scm.graph.nodes
+    world, names = MutilatedModel(model.scm.graph, model.scm.mechanisms), model.scm.graph.nodes
     asked = interventions(do, world.graph, model.scm.variables, world.mechanisms)
     for each, truth in ((world, model.plain), (act(world, asked), after)):
         found = predict(each, as_noise(model, noise), names, rows=rows, seed=0).values

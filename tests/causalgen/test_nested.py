@@ -87,7 +87,7 @@ def test_natural_effects_of_a_discrete_mediator_are_the_mediation_formula():
 
 def test_a_value_of_another_world_is_that_world_s(interacting, rows):
     ab = interacting.abduct(rows, seed=0)
-    does = {"nested": {"x": 3.0, "m": cg.World("x0")["m"]}, "x0": {"x": 1.0}}
+    does = {"nested": {"x": 3.0, "m": cg.WorldRef("x0")["m"]}, "x0": {"x": 1.0}}
     found = ab.worlds(does)
     torch.testing.assert_close(found["nested"]["m"], found["x0"]["m"], rtol=0, atol=0)
     by_hand = ab.counterfactual({"x": 3.0, "m": found["x0"]["m"]})
@@ -100,8 +100,8 @@ def test_a_value_of_another_world_is_that_world_s(interacting, rows):
 
 def test_worlds_may_be_nested_deeper(interacting, rows):
     does = {
-        "c": {"x": 0.0, "m": cg.World("b")["m"]},
-        "b": {"x": 2.0, "m": cg.World("a")["m"]},
+        "c": {"x": 0.0, "m": cg.WorldRef("b")["m"]},
+        "b": {"x": 2.0, "m": cg.WorldRef("a")["m"]},
         "a": {"x": 1.0},
     }
     found = interacting.abduct(rows).worlds(does)
@@ -113,7 +113,7 @@ def test_composition_holds_by_sample_for_drawn_noise(categories):
     scm, data = categories
     evidence = {node: values[:10] for node, values in data.items()}
     ab = scm.abduct(evidence, num_samples=7, seed=1)
-    found = ab.worlds({"high": {"a": "high"}, "nested": {"a": "high", "b": cg.World("high")["b"]}})
+    found = ab.worlds({"high": {"a": "high"}, "nested": {"a": "high", "b": cg.WorldRef("high")["b"]}})
     assert found["high"]["b"].shape == (7, 10)
     assert torch.equal(found["high"]["b"], found["nested"]["b"])
     assert torch.equal(found["high"]["c"], found["nested"]["c"])
@@ -122,31 +122,35 @@ def test_composition_holds_by_sample_for_drawn_noise(categories):
 
 def test_provenance_follows_the_value_into_the_other_world(interacting, rows):
     # y is exact there, copied where nothing changed, and so is what is computed from it.
-    found = interacting.abduct(rows).worlds({"a": {"x": 1.0}, "b": {"m": cg.World("a")["m"]}, "f": {}})
+    found = interacting.abduct(rows).worlds({"a": {"x": 1.0}, "b": {"m": cg.WorldRef("a")["m"]}, "f": {}})
     assert set(found["b"].provenance["m"]) == {"exact"}
     assert set(found["b"].provenance["y"]) == {"exact"}
-    still = interacting.abduct(rows).worlds({"f": {}, "b": {"m": cg.World("f")["m"]}})
+    still = interacting.abduct(rows).worlds({"f": {}, "b": {"m": cg.WorldRef("f")["m"]}})
     assert set(still["b"].provenance["m"]) == {"copied"}
     assert torch.equal(still["b"]["y"], rows["y"])
 
 
 def test_one_row_meets_several_values_in_both_worlds(interacting, rows):
     ab = interacting.abduct({node: value[:1] for node, value in rows.items()})
-    found = ab.worlds({"a": {"x": [1.0, 2.0]}, "b": {"x": [0.0, 0.0], "m": cg.World("a")["m"]}})
+    found = ab.worlds({"a": {"x": [1.0, 2.0]}, "b": {"x": [0.0, 0.0], "m": cg.WorldRef("a")["m"]}})
     torch.testing.assert_close(found["b"]["m"], found["a"]["m"])
     with pytest.raises(cg.InterventionError, match="has 1 rows.*2"):
-        ab.worlds({"a": {"x": 1.0}, "b": {"x": [0.0, 0.0], "m": cg.World("a")["m"]}})
+        ab.worlds({"a": {"x": 1.0}, "b": {"x": [0.0, 0.0], "m": cg.WorldRef("a")["m"]}})
 
 
 @pytest.mark.parametrize(
     ("does", "error", "words"),
     [
-        ({"a": {"m": cg.World("b")["m"]}, "b": {"x": cg.World("a")["x"]}}, cg.InterventionError, "circle: "),
-        ({"a": {"m": cg.World("a")["m"]}}, cg.InterventionError, "circle: a -> a"),
-        ({"a": {"m": cg.World("aa")["m"]}}, cg.UnknownNameError, "Unknown world 'aa'.*Did you mean 'a'"),
-        ({"a": {"m": cg.World("b")["n"]}, "b": {}}, cg.UnknownNameError, "Unknown node 'n'"),
-        ({"a": {"n": cg.World("b")["m"]}, "b": {}}, cg.UnknownNameError, "Unknown node 'n'"),
-        ({"a": {"m": cg.World("b")}, "b": {}}, cg.InterventionError, r"World\('b'\)\['m'\]"),
+        (
+            {"a": {"m": cg.WorldRef("b")["m"]}, "b": {"x": cg.WorldRef("a")["x"]}},
+            cg.InterventionError,
+            "circle: ",
+        ),
+        ({"a": {"m": cg.WorldRef("a")["m"]}}, cg.InterventionError, "circle: a -> a"),
+        ({"a": {"m": cg.WorldRef("aa")["m"]}}, cg.UnknownNameError, "Unknown world 'aa'.*Did you mean 'a'"),
+        ({"a": {"m": cg.WorldRef("b")["n"]}, "b": {}}, cg.UnknownNameError, "Unknown node 'n'"),
+        ({"a": {"n": cg.WorldRef("b")["m"]}, "b": {}}, cg.UnknownNameError, "Unknown node 'n'"),
+        ({"a": {"m": cg.WorldRef("b")}, "b": {}}, cg.InterventionError, r"World\('b'\)\['m'\]"),
         ({"a": 3}, cg.InterventionError, "World 'a'.*int"),
         ([{"x": 3}], cg.InterventionError, "Worlds have names.*list"),
     ],
@@ -159,14 +163,14 @@ def test_bad_worlds_are_one_clear_error(interacting, rows, does, error, words):
 def test_a_world_without_others_takes_no_value_from_them(interacting, rows):
     for ask in (interacting.abduct(rows).counterfactual, interacting.do):
         with pytest.raises(cg.InterventionError, match="only one"):
-            ask({"m": cg.World("a")["m"]})
+            ask({"m": cg.WorldRef("a")["m"]})
 
 
 def test_a_value_outside_the_other_variable_is_refused(categories):
     scm, data = categories
     ab = scm.abduct({node: values[:5] for node, values in data.items()})
     with pytest.raises(cg.DomainError, match="Intervention on 'b'"):
-        ab.worlds({"a": {"b": cg.World("f")["c"]}, "f": {}})
+        ab.worlds({"a": {"b": cg.WorldRef("f")["c"]}, "f": {}})
 
 
 @pytest.mark.parametrize(

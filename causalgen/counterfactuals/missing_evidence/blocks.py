@@ -15,7 +15,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from causalgen.counterfactuals.mutilated_model import World
+from causalgen.counterfactuals.mutilated_model import MutilatedModel
 from graphs.causal_graph import CausalGraph
 
 __all__ = ["Block", "Pattern", "Problem", "find_blocks", "find_patterns"]
@@ -51,7 +51,7 @@ class Problem:
         seed: of the draws.
     """
 
-    world: World
+    world: MutilatedModel
     block: Block
     known: Mapping[str, Tensor]
     rows: Tensor

@@ -20,9 +20,9 @@ from math import prod
 import torch
 from torch import Tensor
 
-from causalgen.counterfactuals.mutilated_model import World, ready
+from causalgen.counterfactuals.mutilated_model import MutilatedModel, ready
 from causalgen.counterfactuals.row_blocks import blame
-from causalgen.counterfactuals.rows import level_rows
+from causalgen.counterfactuals.rows import broadcast_rows
 from graphs.errors import EvidenceError, PartialEvidenceError
 
 __all__ = ["dominant", "exact_densities", "has_density", "log_factor", "refuse_impossible"]
@@ -31,7 +31,7 @@ _MOST_ANCESTORS = 4096
 _REMEDY = "Give the missing parents, or leave the image out."
 
 
-def has_density(world: World, node: str, values: Mapping[str, Tensor], n: int) -> bool:
+def has_density(world: MutilatedModel, node: str, values: Mapping[str, Tensor], n: int) -> bool:
     """Whether ``log_prob`` tells p(x | pa) for a node; judged at the first proposal."""
     row = {name: values[name][:1] for name in (node, *world.graph.parents(node))}
     with blame(node), torch.no_grad():
@@ -41,13 +41,13 @@ def has_density(world: World, node: str, values: Mapping[str, Tensor], n: int) -
         )
 
 
-def exact_densities(world: World, nodes: Iterable[str]) -> bool:
+def exact_densities(world: MutilatedModel, nodes: Iterable[str]) -> bool:
     """Whether no node's density is an estimate, whose error a sum over few proposals would keep."""
     return not any(ready(world, node).estimated for node in nodes)
 
 
 def log_factor(
-    world: World,
+    world: MutilatedModel,
     node: str,
     values: Mapping[str, Tensor],
     rows: int,
@@ -72,9 +72,9 @@ def log_factor(
         PartialEvidenceError: the mechanism has neither a density nor a predictor of its parents.
     """
     mechanism, n = ready(world, node), rows * proposals
-    parents = {name: level_rows(values[name], n, rows) for name in world.graph.parents(node)}
+    parents = {name: broadcast_rows(values[name], n, rows) for name in world.graph.parents(node)}
     with blame(node), torch.no_grad():
-        value = level_rows(values[node], n, rows)
+        value = broadcast_rows(values[node], n, rows)
         if generator is not None:
             told = mechanism.likelihood(value, parents, generator=generator)
         else:
@@ -122,7 +122,7 @@ def refuse_impossible(total: Tensor, numbers: Tensor, missing: tuple[str, ...]) 
         )
 
 
-def _log_law_of_parents(world: World, image: str, parents: Mapping[str, Tensor]) -> Tensor:
+def _log_law_of_parents(world: MutilatedModel, image: str, parents: Mapping[str, Tensor]) -> Tensor:
     """(N,) log p(pa), jointly, of all parents of an image node."""
     hidden = [
         node
@@ -147,7 +147,7 @@ def _log_law_of_parents(world: World, image: str, parents: Mapping[str, Tensor])
     return torch.stack(terms).logsumexp(0)
 
 
-def _log_prob(world: World, node: str, values: Mapping[str, Tensor], image: str) -> Tensor:
+def _log_prob(world: MutilatedModel, node: str, values: Mapping[str, Tensor], image: str) -> Tensor:
     mechanism = ready(world, node)
     with blame(node), torch.no_grad():
         found = mechanism.log_prob(values[node], {name: values[name] for name in world.graph.parents(node)})
@@ -160,7 +160,7 @@ def _log_prob(world: World, node: str, values: Mapping[str, Tensor], image: str)
     return found
 
 
-def _no_density(world: World, node: str) -> str:
+def _no_density(world: MutilatedModel, node: str) -> str:
     mechanism = ready(world, node)
     generator = torch.Generator(mechanism.device).manual_seed(0)
     if not mechanism.sample_noise(1, generator=generator).leaves:

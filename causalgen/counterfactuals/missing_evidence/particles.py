@@ -18,7 +18,7 @@ from causalgen.counterfactuals.missing_evidence.factors import dominant, log_fac
 from causalgen.counterfactuals.missing_evidence.resampling import systematic, warn_of_few
 from causalgen.counterfactuals.mutilated_model import ready
 from causalgen.counterfactuals.row_blocks import generate_rows
-from causalgen.counterfactuals.rows import level_rows
+from causalgen.counterfactuals.rows import broadcast_rows
 from graphs.errors import PartialEvidenceError
 from graphs.variables import Image
 from mechanisms.base import Noise
@@ -148,7 +148,7 @@ def _cloud(problem: Problem, particles: int) -> Cloud:
             problem.seed, "particles", node, int(problem.rows[0]), device=problem.rows.device
         )
         noises[node] = mechanism.sample_noise(particles * n, generator=generator)
-        parents = {name: level_rows(values[name], particles * n, n) for name in world.graph.parents(node)}
+        parents = {name: broadcast_rows(values[name], particles * n, n) for name in world.graph.parents(node)}
         values[node] = generate_rows(mechanism, node, parents, noises[node])
     logs = torch.zeros(particles * n, dtype=torch.float64, device=problem.rows.device)
     densities: Tensor | int = 0

@@ -39,14 +39,14 @@ from causalgen.counterfactuals.missing_evidence.factors import refuse_impossible
 from causalgen.counterfactuals.missing_evidence.linear_gaussian import Gaussian, solve_gaussian
 from causalgen.counterfactuals.missing_evidence.mixed import draw_mixed, joined, mixture_of, solve_mixed
 from causalgen.counterfactuals.missing_evidence.particles import clouds, resample
-from causalgen.counterfactuals.mutilated_model import World, ready
+from causalgen.counterfactuals.mutilated_model import MutilatedModel, ready
 from causalgen.counterfactuals.row_blocks import generate_rows, prior_noise
-from causalgen.counterfactuals.rows import level_rows, repeat_rows
+from causalgen.counterfactuals.rows import broadcast_rows, repeat_rows
 from graphs.variables import Continuous, Image
 from mechanisms.base import Noise
 from mechanisms.seeds import keyed_generator
 
-__all__ = ["Completion"]
+__all__ = ["EvidencePosterior"]
 
 
 @dataclass
@@ -57,7 +57,7 @@ class _Drawn:
     noise: Mapping[str, Noise] = field(default_factory=dict)
 
 
-class Completion:
+class EvidencePosterior:
     """Evidence, completed.
 
     Attributes:
@@ -66,7 +66,7 @@ class Completion:
 
     def __init__(
         self,
-        world: World,
+        world: MutilatedModel,
         values: Mapping[str, Tensor],
         missing: Mapping[str, Tensor],
         *,
@@ -166,7 +166,7 @@ class Completion:
                 one_hot[pattern.rows] = each.probabilities
             return CategoryPosterior(one_hot, support)
         if any(exact) or isinstance(variable, Image):
-            draws = level_rows(self.values([node])[node], self._samples * self._rows, self._rows)
+            draws = broadcast_rows(self.values([node])[node], self._samples * self._rows, self._rows)
             draws = draws.reshape(self._samples, self._rows, *draws.shape[1:])
             return SamplePosterior(draws, torch.full(draws.shape[:2], 1 / self._samples).double())
         return self._weighted(patterns, node)
@@ -223,7 +223,7 @@ class Completion:
         """A node of no block, from its mechanism: (rows, *event) for some of the S * B rows."""
         n, mechanism = self._samples * self._rows, ready(self._world, node)
         parents = {
-            name: level_rows(self._values[name], n, self._rows)[index]
+            name: broadcast_rows(self._values[name], n, self._rows)[index]
             for name in self._world.graph.parents(node)
         }
         noise = prior_noise(mechanism, node, n, self._seed).rows(index)
