@@ -67,7 +67,7 @@ class PyroModel:
         """
         values: dict[str, Tensor] = {}
         canonical: dict[str, Tensor] = {}
-        with pyro.plate("causalgen.counterfactuals.rows", n, dim=-1):
+        with pyro.plate("causalgen.rows", n, dim=-1):
             for node, mechanism in self._mechanisms.items():
                 parents = {parent: canonical[parent] for parent in self._graph.parents(node)}
                 law = _law(mechanism, parents, n)

@@ -54,6 +54,8 @@ class Constant(MechanismSpec, frozen=True):
 class ConstantMechanism(Mechanism):
     """``x := rows``: one value for every row, or row r for row r."""
 
+    abduction = "exact"
+    deterministic = True
     chunk_rows = None
     restricts = True
     rows: Tensor

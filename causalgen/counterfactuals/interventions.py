@@ -69,7 +69,7 @@ def interventions(
     """Check what ``do`` says against the model.
 
     Args:
-        do: node -> what it is set to.
+        do: node -> what it is set to, or an intervention that was read before.
         graph: of the model.
         variables: of its nodes.
         mechanisms: of its nodes.
@@ -88,6 +88,9 @@ def interventions(
     for node, value in do.items():
         if node not in variables:
             raise UnknownNameError.of("node", node, variables, where="do")
+        if isinstance(value, Intervention):  # read before
+            found[node] = value
+            continue
         _refuse_other_index(node, value, index)
         found[node] = _Reader(node, graph, variables, mechanisms[node], clip).read(value)
     counts = {node: each.rows for node, each in found.items() if each.rows != 1}

@@ -32,9 +32,9 @@ __all__ = [
     "FromWorld",
     "answer_worlds",
     "check_from_worlds",
-    "provenance_from_worlds",
     "named_worlds",
     "own_values",
+    "provenance_from_worlds",
     "shared_rows",
 ]
 
@@ -49,6 +49,8 @@ class FromWorld(Mechanism):
         provenance: how those rows were obtained, (B,).
     """
 
+    abduction = "exact"
+    deterministic = True
     rows: Tensor
     chunk_rows = None  # its rows are all there already, and there are as many as the world has
 

@@ -14,7 +14,7 @@ Errors and intervals are of finitely many draws and rows, particles included, ne
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -22,10 +22,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalgen.arguments import check_targets, share
+from causalgen.counterfactuals.abduction import Abduction
 from causalgen.counterfactuals.nested import named_worlds
 from causalgen.counterfactuals.results import Counterfactual, Draws
 from causalgen.effects.estimates import Estimate, Floats, estimate, individual_means
 from causalgen.effects.groups import Given, group_edges, group_labels, refuse_reached
+from causalgen.effects.population import Population
 from causalgen.effects.statistic import Statistic, check_statistic, measure
 from graphs.causal_graph import CausalGraph
 from graphs.errors import EvidenceError, UnknownNameError
@@ -34,9 +36,6 @@ from mechanisms.seeds import keyed_seed
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from causalgen.counterfactuals.abduction import Abduction
-    from causalgen.effects.population import Population
 
 __all__ = ["Effect", "Question", "find_effect"]
 
@@ -142,16 +141,21 @@ def find_effect(
     levels, certain = _measured(question, pair, variables[target])
     lineages = _lineages(pair)
     generator = np.random.default_rng(keyed_seed(source.seed, "bootstrap"))
+    # One row of evidence that meets several values in do is one row still: all values share its draws.
+    one_row = source.rows == 1 and pair[0].rows > 1
 
     def over(mask: NDArray[np.bool_] | None = None) -> Estimate:
-        return estimate(
-            *levels,
-            mask,
+        one, other = (each.mean(1, keepdims=True) if one_row else each for each in levels)
+        found = estimate(
+            one,
+            other,
+            mask[:, :1] if one_row and mask is not None else mask,
             certain=certain,
             confidence=question.confidence,
             generator=generator,
-            lineages=lineages,
+            lineages=[each[:, :1] for each in lineages] if one_row else lineages,
         )
+        return replace(found, rows=pair[0].rows) if one_row else found
 
     edges = {} if question.given is None else group_edges(question.given, variables)
     individual, error = individual_means(levels[0] - levels[1], certain, lineages)

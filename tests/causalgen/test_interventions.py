@@ -516,6 +516,9 @@ class Unregistered(MechanismSpec, frozen=True):
 
 
 class Half(Mechanism):
+    abduction = "exact"
+    deterministic = True
+
     def sample_noise(self, n, *, generator):
         return cg.mechanisms.Noise(n)
 
