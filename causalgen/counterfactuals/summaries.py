@@ -54,12 +54,15 @@ class DrawsLike(Protocol):
     def __iter__(self) -> Iterator[str]: ...
     def keys(self) -> Iterable[str]:
         """The nodes."""
+        ...
 
     def draws(self, node: str) -> Tensor:
         """Values of a node, (S, B, *event)."""
+        ...
 
     def plot(self) -> Figure:
         """A picture of the rows."""
+        ...
 
 
 class CounterfactualLike(DrawsLike, Protocol):
@@ -70,21 +73,26 @@ class CounterfactualLike(DrawsLike, Protocol):
     @property
     def factual(self) -> Mapping[str, Any]:
         """What was observed."""
+        ...
 
     @property
     def inferred(self) -> Mapping[str, Any]:
         """What was drawn where nothing was observed."""
+        ...
 
     @property
     def sources(self) -> Mapping[str, NDArray[np.object_]]:
         """Where evidence comes from."""
+        ...
 
     @property
     def determined(self) -> Mapping[str, NDArray[np.bool_]]:
         """Whether evidence determines a value."""
+        ...
 
     def inferred_draws(self, node: str) -> Tensor:
         """The evidence of a node, (S, B, *event)."""
+        ...
 
 
 @dataclass(frozen=True)
