@@ -90,6 +90,7 @@ class Effect:
         seed: gives the same result again.
         index: of the evidence, where it was a DataFrame.
         refits: how many refits the errors and intervals include; 0 where they are of draws and rows alone.
+        fitted: whether any mechanism was fitted to data, so that there is an error of the fit.
     """
 
     target: str
@@ -105,6 +106,7 @@ class Effect:
     seed: int
     index: pd.Index | None = None
     refits: int = 0
+    fitted: bool = True
 
     @property
     def value(self) -> Any:
@@ -307,6 +309,8 @@ def _included(effect: Effect) -> str:
     """What the interval is of, and what it leaves out."""
     if effect.refits:
         return f"{effect.refits} refits and finite draws, given the graph and the forms of the mechanisms"
+    if not effect.fitted:
+        return "finite draws and rows, given the equations"
     return "finite draws and rows; without the error of the fit (refits=...)"
 
 

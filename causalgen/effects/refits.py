@@ -99,7 +99,8 @@ def effects_with_refits(
         DataError: the training rows are wrong.
     """
     if not count:
-        return ask(world)
+        fitted = any(mechanism.spec.training is not None for mechanism in world.mechanisms.values())
+        return [replace(effect, fitted=fitted) for effect in ask(world)]
     if data is None:
         raise EvidenceError("refits draw from the training rows: give them, as data=....")
     nodes = _refitted_nodes(world)
