@@ -33,7 +33,10 @@ from mechanisms.training import Training
 if TYPE_CHECKING:
     from pyro.distributions import TorchDistribution
 
-__all__ = ["Abducted", "Fidelity", "Mechanism", "MechanismSpec", "Noise", "Parents"]
+__all__ = ["Abducted", "Fidelity", "INTERVENED", "Mechanism", "MechanismSpec", "Noise", "Parents"]
+
+INTERVENED = "it was intervened on, which no file can say. Write the model before the intervention."
+"""Why the mechanism of an intervention is not written."""
 
 Parents = Mapping[str, Tensor]
 """Values of a node's parents by name, each (N, *event of that parent)."""

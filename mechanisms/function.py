@@ -20,7 +20,7 @@ from graphs.errors import DomainError, MechanismError
 from graphs.variables import Categorical, Variable
 from graphs.variables.arrays import as_array
 from graphs.variables.clipping import encode_clipped
-from mechanisms.base import Abducted, Mechanism, MechanismSpec, Noise, Parents
+from mechanisms.base import INTERVENED, Abducted, Mechanism, MechanismSpec, Noise, Parents
 from mechanisms.extrapolation import warn_unseen
 
 __all__ = ["Function", "FunctionMechanism"]
@@ -31,6 +31,10 @@ class Function(MechanismSpec, frozen=True):
 
     kind: Literal["function"] = "function"
     training: None = None
+
+    def why_unwritable(self) -> str | None:
+        """An intervention made it."""
+        return INTERVENED
 
     def make(self, variable: Variable, parents: Mapping[str, Variable]) -> Mechanism:
         """Refused: an intervention makes this mechanism."""

@@ -18,7 +18,7 @@ from torch.distributions import Distribution
 from graphs.errors import MechanismError, ShapeError
 from graphs.variables import Categorical, Variable
 from graphs.variables.clipping import encode_clipped
-from mechanisms.base import Abducted, Mechanism, MechanismSpec, Noise, Parents
+from mechanisms.base import INTERVENED, Abducted, Mechanism, MechanismSpec, Noise, Parents
 from mechanisms.extrapolation import warn_unseen
 from mechanisms.tables.noise_families import NoiseLaw
 
@@ -30,6 +30,10 @@ class Drawn(MechanismSpec, frozen=True):
 
     kind: Literal["drawn"] = "drawn"
     training: None = None
+
+    def why_unwritable(self) -> str | None:
+        """An intervention made it."""
+        return INTERVENED
 
     def make(self, variable: Variable, parents: Mapping[str, Variable]) -> Mechanism:
         """Refused: an intervention makes this mechanism."""

@@ -1,4 +1,4 @@
-"""Evidence as users give it -> checked tensors, one a node, all with the same number of rows."""
+"""Reading evidence: what users give -> checked tensors, one a node, all with the same number of rows."""
 
 from __future__ import annotations
 

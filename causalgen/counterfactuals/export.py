@@ -1,4 +1,4 @@
-"""Results as tables, as folders and as HTML.
+"""Saving results: as tables (CSV, DataFrame), as folders with pictures, as JSON and as HTML.
 
 A saved result is a folder (``result_folder``):
 
