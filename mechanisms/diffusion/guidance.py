@@ -14,9 +14,9 @@ image even when no parent changes. ``delta`` at s = 1 on eps(F) is exact by Baye
 base it is a heuristic. ``classifier_free`` is negative-prompt inversion (Miyake et al. 2023), F the negative.
 
 Against the unconditional reference (``against: hidden``, Ho & Salimans 2022), h_0 hides all parents of
-weights other than 1 and h_g shows the first g groups of them. Abduction integrates the same field under F: the scores
-of sharpened laws, p(x_bar) p(pa | x_bar)^w, whose flow is invertible for every pa. What there and back again
-misses is the solver's, and what clipping takes.
+weights other than 1 and h_g shows the first g groups of them. Abduction integrates the same field under F:
+the scores of sharpened laws, p(x_bar) p(pa | x_bar)^w, whose flow is invertible for every pa. What there and
+back again misses is the solver's, and what clipping takes.
 
 Weights above 1 sharpen a category but multiply a continuous effect, so a plain number applies to categorical
 parents and continuous ones keep 1. Prior samples are of p(x | pa) as it was learned: they follow the
