@@ -12,7 +12,7 @@ from torch import Tensor
 from graphs.errors import DomainError, InterventionError, SpecError, UnknownNameError
 from graphs.expressions import Expression, parse_expression
 from graphs.variables import Variable
-from mechanisms.equation.tensor_functions import TORCH
+from mechanisms.equation.values import TORCH
 
 __all__ = ["Formula", "parse_assignment"]
 
