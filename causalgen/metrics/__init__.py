@@ -17,7 +17,7 @@ from causalgen.metrics.axioms import composition, effectiveness, reversibility
 from causalgen.metrics.consistency import attribute_distance, variance_ratio
 from causalgen.metrics.controls import RealImages, real_images
 from causalgen.metrics.distances import distance
-from causalgen.metrics.evaluators import Judges, load_judges, save_judges, train_judges
+from causalgen.metrics.evaluators import Evaluators, load_evaluators, save_evaluators, train_evaluators
 from causalgen.metrics.feature_distance import (
     FeatureDistance,
     Features,
