@@ -49,9 +49,9 @@ def run_evaluate(
     scm = use_preset(load_model(model), preset)
     found = None
     if judges is not None:
-        from causalgen.metrics.evaluators.storage import load_judges
+        from causalgen.metrics.evaluators.storage import load_evaluators
 
-        found = load_judges(judges)
+        found = load_evaluators(judges)
     known = None
     if truth is not None:
         from causalgen.evaluation.morphomnist_truth import read_morphomnist_truth

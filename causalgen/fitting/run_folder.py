@@ -4,8 +4,8 @@
     log.jsonl              one event a line
     <node>.safetensors     the latest state of a node: tensors, and a small JSON in its metadata
 
-A state is one file, so that tensors and counters never come from two moments. Manifest and tensors are read and
-written by the codec of ``saving.manifest``.
+A state is one file, so that tensors and counters never come from two moments. Manifest and tensors are read
+and written by the codec of ``saving.manifest``.
 """
 
 from __future__ import annotations

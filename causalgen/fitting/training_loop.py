@@ -40,14 +40,14 @@ class Objective:
 
     Attributes:
         module: whose parameters are trained and whose state is kept.
-        inputs: of some rows (their numbers, on the CPU), the arguments of ``loss``, on the module's device.
+        inputs: the arguments of ``loss`` for some rows, given by number, on the module's device.
         loss: (*inputs, generator) -> loss of each row, (B,), or their mean.
         rows: numbers of the training rows.
         keys: name the streams of random numbers, as in ("fit", "x").
         label: in messages, as in "node 'x'".
         images: whether rows hold images, which decides precision and patience.
-        noise: a generator that goes on from step to step. By default every step seeds its own, so that what it
-            draws depends on its number alone: a run of several processes, or a resumed one, needs that.
+        noise: a generator that goes on from step to step. By default each step seeds its own, so that what
+            it draws depends on its number alone: a run of several processes, or a resumed one, needs that.
     """
 
     module: nn.Module
@@ -136,9 +136,7 @@ class TrainingLoop:
         exact = torch.float32 if runtime.device.type == "mps" else torch.float64
         self._epoch_loss = torch.zeros((), dtype=exact, device=runtime.device)
 
-    def run(
-        self, bar: Progress, folder: RunFolder | None = None, checkpoint_seconds: float = 60.0
-    ) -> float:
+    def run(self, bar: Progress, folder: RunFolder | None = None, checkpoint_seconds: float = 60.0) -> float:
         """Take the steps that are left; keep the averaged or the best weights; the last epoch's mean loss."""
         clock = _Clock(self, bar, folder, checkpoint_seconds)
         if folder is not None and self.step == 0:

@@ -50,7 +50,7 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
-    """A temporary folder beside ``target`` that takes its place when the block ends, and none where it raises.
+    """A temporary folder beside ``target``, put in its place when the block ends without an error.
 
     Raises:
         OSError: the folder cannot be made or put there; ``target`` is unchanged.

@@ -1,12 +1,13 @@
 """Saved folders: plain files and a JSON manifest with format version, library versions and SHA-256 checksums.
 
-The one codec of models, evaluators and results; run folders share its parts. No pickle: tensors are safetensors.
+The one codec of models, evaluators and results; run folders share its parts. No pickle: tensors are
+safetensors.
 
-    save    every file, then the manifest, in a temporary folder beside the target; fsync; rename over the target
+    save    every file, then the manifest, in a temporary folder beside the target; fsync; rename
     load    the manifest, at most so large, of a known format; then each file, by size and checksum
 
-A crash leaves the folder before the save or after it. A folder that holds files of others is never replaced, and
-no name in a manifest leads out of its folder.
+A crash leaves the folder before the save or after it. A folder that holds files of others is never replaced,
+and no name in a manifest leads out of its folder.
 """
 
 from __future__ import annotations
@@ -122,7 +123,9 @@ class FolderFormat:
         source = Path(folder)
         with self._os_errors(f"Cannot load the {self.what} in {source}"):
             manifest = self.read_manifest(source)
-            return manifest, {name: self._read(source, name, said) for name, said in manifest["files"].items()}
+            return manifest, {
+                name: self._read(source, name, said) for name, said in manifest["files"].items()
+            }
 
     def read_manifest(self, folder: Path) -> dict[str, Any]:
         """The manifest of a folder, checked as far as the codec knows it; raises as ``load`` does."""
@@ -200,7 +203,7 @@ class FolderFormat:
         """Only names of this format's files: nothing that leads out of the folder."""
         path = PurePosixPath(name)
         inside = bool(path.parts) and not path.is_absolute() and ".." not in path.parts
-        named = not re.search(r'[\\:\0]', name) if self.names is None else self.names.fullmatch(name)
+        named = not re.search(r"[\\:\0]", name) if self.names is None else self.names.fullmatch(name)
         if not (inside and named):
             raise CheckpointError(
                 f"{name!r} is no file of a saved {self.what}, in {where}: expected {self.expected}."
@@ -213,9 +216,7 @@ class FolderFormat:
             raise CheckpointError(f"The {self.what} in {folder} is incomplete: {name} is missing.")
         size = path.stat().st_size  # before reading: a wrong file may be of any size
         if size != said["size"]:
-            raise ChecksumError(
-                f"{path} is damaged: expected {said['size']:,} bytes, got {size:,}. {again}"
-            )
+            raise ChecksumError(f"{path} is damaged: expected {said['size']:,} bytes, got {size:,}. {again}")
         data = path.read_bytes()
         if sha256(data).hexdigest() != said["sha256"]:
             raise ChecksumError(f"{path} is damaged: its sha256 is not the one in {self.manifest}. {again}")

@@ -41,6 +41,9 @@ class Line(MechanismSpec, frozen=True):
     kind: Literal["line"] = "line"
     training: Training | None = Training(epochs=3, batch_size=16)
 
+    def make(self, variable, parents):
+        return LineMechanism(self, variable, parents)
+
 
 class _Fitted(Mechanism):
     """Only what fitting needs; counts and remembers what the loop passes."""

@@ -71,7 +71,7 @@ class CodedRecipe(NetworkRecipe):
 
 
 class Recipe(BaseModel):
-    """Sizes and training of all evaluators of a data set: what a manifest needs to build them again.
+    """Sizes and training of a data set's evaluators: what a manifest needs to build them again.
 
     Attributes:
         class_autoencoder: one for each class, on the rows of that class.
@@ -88,7 +88,6 @@ class Recipe(BaseModel):
     variational: CodedRecipe = CodedRecipe(width=24, latent=16, training=_training(8, 3e-3))
     classifier: NetworkRecipe = NetworkRecipe(width=32, training=_training(6, 4e-3))
     regressor: NetworkRecipe = NetworkRecipe(width=24, training=_training(5, 4e-3))
-
 
 
 class Evaluators:
@@ -153,8 +152,8 @@ class Evaluators:
         """
         if "regressor" not in self.networks:
             raise MechanismError(
-                f"The evaluators of {self.name} read no continuous variable from an image: they were trained on "
-                f"{self.roles.describe()}."
+                f"The evaluators of {self.name} read no continuous variable from an image: they were trained "
+                f"on {self.roles.describe()}."
             )
         values = self._apply(self.networks["regressor"], images).double().numpy()
         return self.roles.by_name(values)

@@ -4,8 +4,8 @@
     decoder   (B, latent) -> (B, C, H, W)     the same in reverse; logits of the pixels
     trunk     (B, C, H, W) -> (B, 2 * width)  four convolutions on pixels folded 2 x 2, then averaged
 
-Pixels lie in [0, 1]; H and W are multiples of 4. None of these networks ever guides a counterfactual: a score by
-the network that made the image would prove nothing.
+Pixels lie in [0, 1]; H and W are multiples of 4. None of these networks ever guides a counterfactual: a
+score by the network that made the image would prove nothing.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ _BEND = 0.1
 
 _ANGLE, _SHEAR, _STRETCH, _SHIFT = 10 * pi / 180, 0.15, 0.1, 0.1
 """Largest turn in radians, shear, stretch, and shift as a share of the image's half width."""
+
 
 def check_size(image: Image) -> None:
     """Refuse images that cannot be halved twice.

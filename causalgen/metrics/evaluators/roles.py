@@ -1,4 +1,4 @@
-"""Roles of variables in evaluation: an image, the class that it shows, and continuous causes that it shows."""
+"""Roles of variables in evaluation: an image, the class that it shows, continuous causes that it shows."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Saved evaluators: the weights of each network as safetensors, a manifest that says how to build them, a card.
+"""Saved evaluators: weights of each network as safetensors, a manifest that says how to build them, a card.
 
     classifier.safetensors ...   the weights of each network
     README.md                    the card, which may be edited
-    manifest.json                format, version, variables, recipe, metadata (under ``told``), and size and sha256
-                                 of each file of weights; written last
+    manifest.json                format, version, variables, recipe, metadata (under ``told``), and size and
+                                 sha256 of each file of weights; written last
 
 The codec is that of ``causalgen.saving.manifest``.
 """

@@ -1,4 +1,4 @@
-"""Train the evaluators of a data set, one network after the other, by the training loop of ``causalgen.fitting``.
+"""Train the evaluators of a data set, one network after the other, by the loop of ``causalgen.fitting``.
 
 Each class's autoencoder sees the rows of its class alone. The classifier sees its images moved about (data
 augmentation), which no other network does: the others must take an image as it is.
@@ -113,7 +113,13 @@ def _train_all(
     codes = torch.from_numpy(np.asarray(table[roles.label]))
 
     def train(
-        net: nn.Module, settings: Training, name: str, *, rows: Tensor = every, targets: Tensor = codes, **how: Any
+        net: nn.Module,
+        settings: Training,
+        name: str,
+        *,
+        rows: Tensor = every,
+        targets: Tensor = codes,
+        **how: Any,
     ) -> None:
         _train(net, settings, name, images, targets, rows, seed, progress, **how)
 
