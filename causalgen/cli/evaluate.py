@@ -78,6 +78,6 @@ def _rows(model: str, data: str | None) -> object:
     """The rows named, or the sample rows beside the model."""
     if data is not None:
         return data
-    from causalgen.data.sample_rows import sample_rows
+    from causalgen.data.reading import sample_rows
 
     return sample_rows(model)
