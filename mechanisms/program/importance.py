@@ -25,9 +25,8 @@ from torch import Tensor
 
 from graphs.errors import MechanismError
 from mechanisms.base import Noise, Parents
-from mechanisms.program.guide import Guide
-from mechanisms.program.latents import Latents
-from mechanisms.program.solver import ProgramSolver, Weighed
+from mechanisms.program.inference import Guide
+from mechanisms.program.posterior import Latents, ProgramSolver, Weighed
 from mechanisms.seeds import fork_rng_from
 
 __all__ = ["ImportanceSampler", "Reservoir"]

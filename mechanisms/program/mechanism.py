@@ -1,6 +1,6 @@
 """``x := f(pa)``, f a Pyro program: its sample sites are the noise.
 
-A site's noise is what ``mechanisms.tables.standard_form`` says: a normal site is loc + scale * e with e the
+A site's noise is what ``mechanisms.program.run`` says: a normal site is loc + scale * e with e the
 noise, so its law may depend on the parents. A site without such a form is its own noise, and then its law
 must not. The value is a function of the sites, or the last site itself.
 
@@ -18,6 +18,7 @@ so that an average over draws is consistent whatever K is (Andrieu, Doucet & Hol
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from importlib.metadata import entry_points
 from typing import Any, Literal, final
 
 import pyro
@@ -25,29 +26,56 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
-from graphs.errors import CannotAbductError, EvidenceError, MechanismError
+from graphs.errors import CannotAbductError, EvidenceError, MechanismError, UnknownNameError
 from graphs.variables import Variable
 from mechanisms.base import Abducted, Mechanism, MechanismSpec, Noise, Parents
 from mechanisms.distinct_rows import distinct_rows
-from mechanisms.program.chains import run_chains
-from mechanisms.program.guide import fit_guide
 from mechanisms.program.importance import ImportanceSampler
-from mechanisms.program.inference import NUTS, SVI, Importance, Inference
-from mechanisms.program.latents import Latents
-from mechanisms.program.names import load_program, program_name
+from mechanisms.program.inference import NUTS, SVI, Importance, Inference, fit_guide, run_chains
 from mechanisms.program.plan import Plan, plan_program
-from mechanisms.program.run import run_program
-from mechanisms.program.solver import ProgramSolver
-from mechanisms.program.values import canonical_value, placeholders
+from mechanisms.program.posterior import Latents, ProgramSolver
+from mechanisms.program.run import canonical_value, placeholders, run_program
 from mechanisms.seeds import fork_rng_from
 
-__all__ = ["Program", "ProgramMechanism"]
+__all__ = ["GROUP", "Program", "ProgramMechanism", "load_program", "program_name"]
+
+GROUP = "causalgen.programs"
+"""The entry-point group of programs: a file can name one of these, never an import path."""
 
 _PILOTS = 256
 """Prior draws that a guide or chains start from."""
 
 _EACH = 64
 """Draws behind the likelihood of one proposal of parents."""
+
+
+def program_name(program: Callable[..., Any]) -> str | None:
+    """The name that a function is registered under; None where it is not. Imports nothing."""
+    place = f"{getattr(program, '__module__', None)}:{getattr(program, '__qualname__', None)}"
+    return next((point.name for point in entry_points(group=GROUP) if point.value == place), None)
+
+
+def load_program(name: str) -> Callable[..., Any]:
+    """The function of a name.
+
+    Raises:
+        UnknownNameError: nobody registered it.
+        MechanismError: several did, or it does not import, or it cannot be called.
+    """
+    points = tuple(entry_points(group=GROUP, name=name))
+    if not points:
+        known = {point.name for point in entry_points(group=GROUP)}
+        raise UnknownNameError.of("program", name, known, where=f"entry points {GROUP!r}")
+    if len({point.value for point in points}) > 1:
+        claims = ", ".join(sorted(point.value for point in points))
+        raise MechanismError(f"Several packages register the program {name!r}: {claims}. Keep one.")
+    try:
+        loaded = points[0].load()
+    except Exception as error:
+        raise MechanismError(f"Program {name!r} ({points[0].value}) does not import: {error}") from error
+    if not callable(loaded):
+        raise MechanismError(f"Program {name!r} ({points[0].value}) must be a function of the parents.")
+    return loaded
 
 
 class Program(MechanismSpec, frozen=True):
