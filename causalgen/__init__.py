@@ -4,7 +4,11 @@ Public names load on first use (PEP 562), so that ``import causalgen`` is cheap:
 name that needs it.
 """
 
+import sys
+import warnings
 from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -120,8 +124,16 @@ _HOMES = {
 }
 
 
+_RENAMED = {"World": "WorldRef"}
+"""Former names, which still work."""
+
+
 def __getattr__(name: str) -> object:
     """Import a public name from its home."""
+    if name in _RENAMED:
+        new = _RENAMED[name]
+        warnings.warn(f"cg.{name} is now cg.{new}.", DeprecationWarning, stacklevel=2)
+        return globals().get(new) or __getattr__(new)
     if name == "mechanisms":
         return import_module("mechanisms")
     if name in ("datasets", "metrics"):
@@ -136,3 +148,18 @@ def __getattr__(name: str) -> object:
 def __dir__() -> list[str]:
     """Public names, loaded or not."""
     return sorted({*globals(), *__all__})
+
+
+def _refuse_shadows() -> None:
+    """Refuse a user's module that Python finds in the place of a package that this one is built on."""
+    for name in ("graphs", "mechanisms"):
+        loaded = sys.modules.get(name)
+        origin = getattr(loaded, "__file__", None) or getattr(find_spec(name), "origin", None)
+        if origin is not None and Path(origin).parent.parent != Path(__file__).parent.parent:
+            raise ImportError(
+                f"{origin} has the name of causalgen's own package {name!r} and is found before it. "
+                f"Rename that file, or take its folder off the Python path."
+            )
+
+
+_refuse_shadows()

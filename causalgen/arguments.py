@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import os
+import secrets
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from graphs.errors import CausalgenError, CheckpointError, EvidenceError, UnknownNameError
 from graphs.variables import Variable
 
-__all__ = ["as_path", "check_targets", "names_of", "share", "whole_number"]
+__all__ = ["as_path", "check_targets", "chosen_seed", "names_of", "share", "whole_number"]
 
 
 def whole_number(value: Any, what: str, least: int | None = None) -> int:
@@ -86,6 +87,15 @@ def check_targets(targets: Iterable[str] | None, variables: Mapping[str, Variabl
         if node not in variables:
             raise UnknownNameError.of("node", node, variables, where="targets")
     return tuple(node for node in variables if node in asked)
+
+
+def chosen_seed(seed: int | None) -> int:
+    """The seed given, or a fresh one, which results name.
+
+    Raises:
+        EvidenceError: it is no whole number.
+    """
+    return secrets.randbits(31) if seed is None else whole_number(seed, "seed")
 
 
 def _told(value: Any) -> str:

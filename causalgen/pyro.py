@@ -18,8 +18,8 @@ from typing import Any, final
 import pyro
 import torch
 from pyro.distributions import TorchDistribution
-from pyro.poutine.condition_messenger import ConditionMessenger
-from pyro.poutine.runtime import _PYRO_STACK
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.runtime import Message
 from torch import Tensor
 from torch.distributions import constraints
 
@@ -67,7 +67,7 @@ class PyroModel:
         """
         values: dict[str, Tensor] = {}
         canonical: dict[str, Tensor] = {}
-        with pyro.plate("causalgen.counterfactuals.rows", n, dim=-1):
+        with pyro.plate("causalgen.rows", n, dim=-1):
             for node, mechanism in self._mechanisms.items():
                 parents = {parent: canonical[parent] for parent in self._graph.parents(node)}
                 law = _law(mechanism, parents, n)
@@ -77,7 +77,8 @@ class PyroModel:
                 else:
                     computed = _compute(node, mechanism, parents, n)
                     shown = _shown(mechanism.variable, computed)
-                    value = pyro.deterministic(node, shown, event_dim=len(mechanism.variable.event_shape))
+                    with _RefuseConditioning(node, mechanism.spec.kind, shown):
+                        value = pyro.deterministic(node, shown, event_dim=len(mechanism.variable.event_shape))
                     # Children see an image's own pixels unclamped, and what was set from outside encoded.
                     untouched = value is shown
                     canonical[node] = (
@@ -106,18 +107,23 @@ def _one_value(mechanism: Mechanism, parents: Mapping[str, Tensor]) -> Tensor:
     return mechanism.generate(parents, mechanism.sample_noise(1, generator=generator))
 
 
-def _compute(node: str, mechanism: Mechanism, parents: Mapping[str, Tensor], n: int) -> Tensor:
-    """x from its noise sites, (n, *event) in canonical encoding.
+class _RefuseConditioning(Messenger):
+    """Refuses a handler that conditions on a computed node; ``poutine.do`` renames the site, and may."""
 
-    Raises:
-        MechanismError: a handler conditions on x.
-    """
-    for frame in _PYRO_STACK:
-        if isinstance(frame, ConditionMessenger) and node in frame.data:
+    def __init__(self, node: str, kind: str, computed: Tensor) -> None:
+        super().__init__()
+        self.node, self.kind, self.computed = node, kind, computed
+
+    def _pyro_post_sample(self, msg: Message) -> None:
+        if msg.get("name") == self.node and msg.get("value") is not self.computed:
             raise MechanismError(
-                f"Node {node!r} ({mechanism.spec.kind}) has no density, so it cannot be conditioned on. Ask "
+                f"Node {self.node!r} ({self.kind}) has no density, so it cannot be conditioned on. Ask "
                 "scm.counterfactual, which recovers its noise, intervene by poutine.do, or leave it out."
             )
+
+
+def _compute(node: str, mechanism: Mechanism, parents: Mapping[str, Tensor], n: int) -> Tensor:
+    """x from its noise sites, (n, *event) in canonical encoding."""
     noise = mechanism.sample_noise(n, generator=_generator(mechanism))
     leaves = {name: pyro.sample(f"{node}.{name}", _DrawnNoise(leaf)) for name, leaf in noise.items()}
     size = mechanism.chunk_rows or n

@@ -1,45 +1,61 @@
-"""``SCM``: the face. Declare a model, fit it, ask all three rungs of Pearl's ladder, and hold it to data.
+"""``SCM``: a structural causal model. Declare it, fit it, save it, and ask all three rungs of Pearl's ladder.
 
-Declared, fitted, saved: ``causalgen.model``. The three rungs: ``causalgen.ladder``. Here: what is averaged
-over rows or draws, and how good the model is.
+sample(n)                           association: what does the model see?          p(x)
+sample(n, do={...})                 intervention: what if we set ...?              p(x | do(...))
+counterfactual(evidence, do={...})  counterfactual: what would have been?          p(x_do | evidence)
+
+Each method hands over to the package of its name: ``counterfactuals``, ``effects``, ``fitting``, ``saving``,
+``checking``. Evaluation is functions of an SCM: ``cg.evaluate(scm, ...)`` and ``cg.tune(scm, ...)``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, final
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, final
 
-from causalgen.arguments import names_of, share, whole_number
+import networkx as nx
+import torch
+from torch import Tensor
+
+from causalgen.arguments import as_path, check_targets, chosen_seed, share, whole_number
 from causalgen.counterfactuals.abduction import Abduction
-from causalgen.counterfactuals.evidence import Evidence
+from causalgen.counterfactuals.engine import act, log_prob, predict
+from causalgen.counterfactuals.evidence import Evidence, encode_evidence
+from causalgen.counterfactuals.interventions import interventions
 from causalgen.counterfactuals.mutilated_model import MutilatedModel
+from causalgen.counterfactuals.provenance import trace_provenance
+from causalgen.counterfactuals.results import Counterfactual, Draws
 from causalgen.data.reading import read_data
-from causalgen.effects.effect import Effect, Question, find_effect
-from causalgen.effects.groups import Given
-from causalgen.effects.mediation import NaturalEffects, find_natural_effects
-from causalgen.effects.population import Population
-from causalgen.effects.refits import Refits, include_fitting_error, refit_answers, refitted_columns
-from causalgen.effects.statistic import Statistic
-from causalgen.ladder import Ladder, chosen_seed
-from graphs.errors import EvidenceError, InterventionError
+from causalgen.effects import queries
+from causalgen.fitting.fit_report import FitReport
+from causalgen.fitting.fit_table import fit_table
+from causalgen.saving.declaration import Declaration
+from causalgen.saving.pretrained import load_pretrained, save_pretrained
+from graphs.causal_graph import CausalGraph
+from graphs.errors import (
+    DataError,
+    InterventionError,
+    MechanismError,
+    PartialEvidenceError,
+    SpecError,
+    UnknownNameError,
+)
+from graphs.variables import Variable
+from mechanisms.base import Mechanism, MechanismSpec
+from mechanisms.changed_options import with_options
 
 if TYPE_CHECKING:
     from causalgen.checking.check_report import CheckReport
-    from causalgen.effects.couplings import CouplingSensitivity
-    from causalgen.evaluation.evaluation_report import EvaluationReport
-    from causalgen.evaluation.judging import Measures
-    from causalgen.evaluation.questions import Truth
-    from causalgen.evaluation.tuning import Tuning
-    from causalgen.metrics.axioms import Judge
-    from causalgen.metrics.evaluators.judges import Judges
     from causalgen.pyro import PyroModel
 
 __all__ = ["SCM"]
 
 
 @final
-class SCM(Ladder):
+class SCM:
     """A structural causal model: a graph, a variable for each node, and a mechanism for each.
 
     >>> import networkx as nx
@@ -52,191 +68,315 @@ class SCM(Ladder):
     >>> scm = scm.fit({"x": [0.0, 1.0, 2.0, 3.0], "y": [0.1, 1.9, 4.1, 5.9]}, seed=0)
     >>> scm.counterfactual({"x": 1.0, "y": 2.5}, do={"x": 2.0})["y"]
     tensor([4.4600], dtype=torch.float64)
+
+    Attributes:
+        name: of the model.
+        fit_report: how well the last fit went, by node; None where it was not fitted here.
     """
 
-    def effect(
+    def __init__(
         self,
-        target: str,
-        *,
-        do: Mapping[str, Any],
-        versus: Mapping[str, Any] | None = None,
-        given: Given | None = None,
-        evidence: Evidence | None = None,
-        n: int = 10_000,
-        statistic: Statistic | None = None,
-        seed: int | None = None,
-        confidence: float = 0.95,
-        worlds: Mapping[str, Mapping[str, Any]] | None = None,
-        clip: bool = False,
-        refits: int = 0,
-        data: Any = None,
-        workers: int = 1,
-        progress: bool = True,
-    ) -> Effect:
-        """How much an intervention changes a target on average, against another.
-
-        Both worlds share their noise, draw by draw. Errors and intervals are of finitely many draws and rows,
-        and of the fit only with ``refits``: a bootstrap over the training rows.
+        graph: nx.DiGraph[Any] | CausalGraph,
+        variables: Mapping[str, Variable],
+        mechanisms: Mapping[str, MechanismSpec | Mechanism] | None = None,
+        name: str | None = None,
+    ) -> None:
+        """Declare a model.
 
         Args:
-            target: the node.
-            do: intervention, as for ``counterfactual``.
-            versus: the one to compare with; none where None.
-            given: nodes to group by, for conditional effects: a name, several, or a mapping from names to the
-                edges that cut a continuous one, as in ``{"age": [18, 65]}``. A node that is set groups by its
-                natural value.
-            evidence: rows to ask about, for individual effects; the whole population where None.
-            n: draws, at least 2: of the population, or of what evidence leaves open, shared by its B rows
-                (max(2, n // B) each).
-            statistic: values of N rows -> N numbers, whose mean is compared; needed for categories
-                and images, as in ``lambda digit: digit == 3``.
-            seed: of all draws; None draws one, which the result names.
-            confidence: of the intervals.
-            worlds: further interventions by name, whose values ``do`` and ``versus`` may take:
-                ``WorldRef("name")["m"]``.
-            clip: as for ``counterfactual``.
-            refits: how often to fit the model anew, to training rows drawn with replacement, so that errors
-                and intervals include the error of the fit; 200 are usual. See ``causalgen.effects.refits``.
-            data: the training rows, as for ``fit``; needed for ``refits``.
-            workers: processes that share the refits.
-            progress: show progress of the refits.
+            graph: the causal graph; parents are in the order their edges were added.
+            variables: what each node's values are.
+            mechanisms: how nodes behave, as specs or as bound mechanisms; other nodes get ``categorical``,
+                ``auto`` (continuous), ``flow`` (integer) or ``diffusion`` by their variable.
+            name: of the model.
 
         Raises:
-            UnknownNameError: no such node or world.
-            EvidenceError: a category or an image without ``statistic``, a group that ``do`` changes, or
-                ``refits`` that cannot be had.
-            InterventionError: ``do`` sets nothing, or an intervention that does not fit the model.
+            CycleError, GraphError: the graph is no causal graph, a node has no variable, or one that is none.
+            UnknownNameError: a variable or a mechanism for a node that the graph lacks.
+            MechanismError: a mechanism does not fit its node.
         """
-        question = Question(target, do, versus, given, worlds, statistic, confidence, clip)
-        question.check(self.graph, self._variables)
-        seed = chosen_seed(seed)
+        self._take(Declaration.of(graph, variables, mechanisms, name))
 
-        def ask(world: MutilatedModel) -> tuple[Effect, ...]:
-            model = self._of(world, self._variables, self.name)
-            return (find_effect(question, model._sources(evidence, n, seed), self._variables),)
+    def _take(self, declared: Declaration) -> Self:
+        self.name, self._variables = declared.name, dict(declared.variables)
+        self._world = MutilatedModel(declared.graph, declared.mechanisms)
+        self.fit_report: FitReport | None = None
+        return self
 
-        (found,) = self._with_refits(ask, target, refits, data, seed, workers, progress)
-        return found
+    def _with(self, world: MutilatedModel) -> Self:
+        """The same variables and name with other mechanisms or another graph."""
+        made = type(self).__new__(type(self))
+        made.name, made._variables, made._world, made.fit_report = self.name, self._variables, world, None
+        return made
 
-    def natural_effects(
+    def _declaration(self) -> Declaration:
+        return Declaration(self.graph, self._variables, self._world.mechanisms, self.name)
+
+    @property
+    def graph(self) -> CausalGraph:
+        """The causal graph."""
+        return self._world.graph
+
+    @property
+    def variables(self) -> Mapping[str, Variable]:
+        """Variable of each node, in topological order."""
+        return MappingProxyType(self._variables)
+
+    @property
+    def mechanisms(self) -> Mapping[str, Mechanism]:
+        """Mechanism of each node."""
+        return MappingProxyType(dict(self._world.mechanisms))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the mechanisms live."""
+        return self._world.device
+
+    def fit(
         self,
-        target: str,
-        *,
-        do: Mapping[str, Any],
-        versus: Mapping[str, Any] | None = None,
-        through: str | Iterable[str],
-        evidence: Evidence | None = None,
-        n: int = 10_000,
-        statistic: Statistic | None = None,
-        seed: int | None = None,
-        confidence: float = 0.95,
-        clip: bool = False,
-        refits: int = 0,
-        data: Any = None,
-        workers: int = 1,
-        progress: bool = True,
-    ) -> NaturalEffects:
-        """How much of an effect passes through mediators, and how much goes past them.
-
-        Args:
-            target: the node.
-            do: intervention, as for ``effect``.
-            versus: the one to compare with; none where None.
-            through: the mediators, on paths from what is set to the target.
-            evidence: rows to ask about; the whole population where None.
-            n: draws, as for ``effect``.
-            statistic: as for ``effect``.
-            seed: of all draws.
-            confidence: of the intervals.
-            clip: as for ``counterfactual``.
-            refits: as for ``effect``, with ``data``, ``workers`` and ``progress``.
-            data: the training rows.
-            workers: processes that share the refits.
-            progress: show progress of the refits.
-
-        Raises:
-            InterventionError: a mediator that is none.
-            UnknownNameError, EvidenceError: as for ``effect``.
-        """
-        nodes = names_of(through, "through")
-        total = Question(target, do, versus, None, None, statistic, confidence, clip)
-        total.check(self.graph, self._variables)
-        seed = chosen_seed(seed)
-
-        def ask(world: MutilatedModel) -> tuple[Effect, ...]:
-            source = self._of(world, self._variables, self.name)._sources(evidence, n, seed)
-            return find_natural_effects(total, nodes, source, self.graph, self._variables)
-
-        return NaturalEffects(nodes, *self._with_refits(ask, target, refits, data, seed, workers, progress))
-
-    def _with_refits(
-        self,
-        ask: Callable[[MutilatedModel], tuple[Effect, ...]],
-        target: str,
-        count: int,
         data: Any,
-        seed: int,
-        workers: int,
-        progress: bool,
-    ) -> tuple[Effect, ...]:
-        """The effects, with the error of the fit where refits are asked for."""
-        if not count:
-            return ask(self._world)
-        if data is None:
-            raise EvidenceError("refits draw from the training rows: give them, as data=....")
-        columns = {node: self._variables[node] for node in refitted_columns(self._world)}
-        if not columns:
-            raise EvidenceError("refits: no mechanism of this model was fitted, so there is no such error.")
-        plan = Refits(count, read_data(data, columns, gaps=True), seed, workers, progress)
-        plan.check(self._world, target)
-        found = ask(self._world)
-        refitted = refit_answers(plan, self._world, ask)
-        return tuple(
-            include_fitting_error(effect, [each[place] for each in refitted])
-            for place, effect in enumerate(found)
+        *,
+        nodes: Iterable[str] | None = None,
+        seed: int = 0,
+        run_dir: Path | str | None = None,
+        resume: bool = False,
+        progress: bool = True,
+        missing: Literal["refuse", "drop"] = "refuse",
+    ) -> Self:
+        """Fit mechanisms to data, in place.
+
+        Args:
+            data: DataFrame, dict of arrays, path of a CSV or Parquet table whose image columns hold file
+                paths, a torchvision data set, or "mnist:DIR".
+            nodes: which to fit; all where None.
+            seed: decides the result, with the data and the settings.
+            run_dir: where to log and keep states, for ``resume``.
+            resume: go on with the run there.
+            progress: show progress.
+            missing: what to do about rows that lack a value: "refuse" them, or "drop", for each node, those
+                that lack it or one of its parents. That is unbiased where a gap depends on the parents
+                alone; ``fit_report[node].dropped`` counts them.
+
+        Returns:
+            The model itself; ``scm.fit_report`` says how well it went.
+
+        Raises:
+            DataError: the data are wrong; nothing has been fitted then.
+        """
+        if missing not in ("refuse", "drop"):
+            raise DataError(f"missing is 'refuse' or 'drop', got {missing!r}.")
+        asked, seed = check_targets(nodes, self._variables), whole_number(seed, "fit: seed")
+        run_dir = None if run_dir is None else as_path(run_dir, "fit: run_dir", DataError)
+        read = {name for node in asked for name in (node, *self.graph.parents(node))}
+        columns = {node: variable for node, variable in self._variables.items() if node in read}
+        table = read_data(data, columns, gaps=missing == "drop")
+        mechanisms = {node: self._mechanism(node) for node in asked}
+        self.fit_report, chosen = fit_table(
+            mechanisms, table, seed=seed, run_dir=run_dir, resume=resume, progress=progress
+        )
+        self._world = replace(self._world, mechanisms={**self._world.mechanisms, **chosen})
+        return self
+
+    @classmethod
+    def from_yaml(cls, path: Path | str) -> Self:
+        """A model, not fitted, from an SCM file.
+
+        Raises:
+            SpecError: the file does not declare a model; every message names file, line and column.
+        """
+        return cls.__new__(cls)._take(Declaration.read(as_path(path, "An SCM file", SpecError)))
+
+    def to_yaml(self, path: Path | str | None = None) -> str:
+        """The model as an SCM file's text; written to ``path`` where given, all or nothing.
+
+        Raises:
+            MechanismError: a mechanism that no file can say.
+            CheckpointError: the file cannot be written.
+        """
+        file = None if path is None else as_path(path, "to_yaml: path")
+        return self._declaration().write(file)
+
+    @classmethod
+    def from_pretrained(cls, name: Path | str) -> Self:
+        """A fitted model: a gallery name such as "mnist", or a folder that ``save_pretrained`` wrote.
+
+        Raises:
+            UnknownNameError: neither a folder nor a gallery model.
+            CheckpointError: no saved model, a damaged one, a newer format, or weights that do not fit.
+        """
+        as_path(name, "from_pretrained: name")
+        return cls.__new__(cls)._take(load_pretrained(name))
+
+    def save_pretrained(self, folder: Path | str, *, card: str | None = None) -> Path:
+        """Write the fitted model to a folder, all or nothing: its file, weights, card and manifest.
+
+        Raises:
+            NotFittedError: a mechanism has not been fitted.
+            CheckpointError: the folder cannot be written, or holds something else; or weights are not finite.
+            MechanismError: a mechanism that no file can say.
+        """
+        return save_pretrained(self._declaration(), as_path(folder, "save_pretrained: folder"), card)
+
+    def with_options(self, node: str, **options: Any) -> Self:
+        """The same model and weights, with other options for one node.
+
+        Args:
+            node: which.
+            options: of its mechanism, as in a file; a mapping changes what it names and keeps the rest,
+                unless it changes ``kind``.
+
+        Raises:
+            SpecError: an option is unknown or out of range.
+            MechanismError: the options would need other weights.
+        """
+        new = with_options(node, self._mechanism(node), options)
+        return self._with(replace(self._world, mechanisms={**self._world.mechanisms, node: new}))
+
+    def to(self, device: torch.device | str) -> Self:
+        """Move every mechanism to a device, in place.
+
+        Raises:
+            MechanismError: there is no such device.
+        """
+        try:
+            if not isinstance(device, str | torch.device):
+                raise TypeError(f"got {device!r}")
+            torch.zeros(0).to(device)
+        except (RuntimeError, TypeError, AssertionError) as error:  # torch without CUDA asserts
+            raise MechanismError(
+                f"Cannot move to the device {device!r}; expected one such as 'cpu' or 'cuda': {error}."
+            ) from error
+        for mechanism in self._world.mechanisms.values():
+            mechanism.to(device)
+        return self
+
+    def sample(
+        self,
+        n: int,
+        do: Mapping[str, Any] | None = None,
+        *,
+        targets: Iterable[str] | None = None,
+        seed: int | None = None,
+        clip: bool = False,
+    ) -> Draws:
+        """Draw rows from the model, or from the model under an intervention.
+
+        Args:
+            n: rows, at least 1.
+            do: node -> value, as for ``counterfactual``.
+            targets: nodes wanted; all where None.
+            seed: the same seed gives the same rows; None draws one, which the result names.
+            clip: move what ``do`` sets out of bounds onto the bound, instead of refusing it.
+        """
+        n = whole_number(n, "sample: n, the number of rows,", least=1)
+        if do is not None and (do or not isinstance(do, Mapping)):
+            return self.do(do, clip=clip).sample(n, targets=targets, seed=seed)
+        seed, wanted = chosen_seed(seed), check_targets(targets, self._variables)
+        prediction = predict(self._world, {}, wanted, rows=n, seed=seed)
+        return Draws(
+            {node: self._variables[node] for node in wanted},
+            {node: prediction.values[node] for node in wanted},
+            rows=n,
+            samples=None,
+            provenance=trace_provenance(self._world, prediction, (), n, 1).only(wanted),
+            seed=seed,
         )
 
-    def coupling_sensitivity(
+    def do(self, do: Mapping[str, Any], *, clip: bool = False) -> Self:
+        """The model after an intervention (the do-operator), as a new one that shares this one's mechanisms.
+
+        Args:
+            do: node -> value, as for ``counterfactual``.
+            clip: move what is out of bounds onto the bound, instead of refusing it.
+
+        Raises:
+            CycleError: an expression or a policy reads a node that the intervened one causes.
+            DomainError, InterventionError: as for ``counterfactual``.
+        """
+        world = self._world
+        asked = interventions(do, world.graph, self._variables, world.mechanisms, clip=clip)
+        return self._with(act(world, asked))
+
+    def abduct(
+        self,
+        evidence: Evidence,
+        *,
+        num_samples: int | None = None,
+        seed: int | None = None,
+        particles: int = 4096,
+    ) -> Abduction:
+        """Recover the noise behind evidence once, to ask about many worlds.
+
+        Args:
+            evidence: scalars or arrays of B rows by name, or a DataFrame. A node that is left out, or None or
+                NaN in a row, is inferred from the others; see ``counterfactuals.missing_evidence.posterior``.
+            num_samples: S draws of whatever evidence does not determine; None for one draw.
+            seed: of the draws.
+            particles: a row, for missing values that have no exact posterior.
+
+        Warns:
+            ExtrapolationWarning: a category that fitting never saw, or a number further outside the range
+                that it saw than that range is wide.
+
+        Raises:
+            PartialEvidenceError: a missing value cannot be inferred; the message says why.
+            EvidenceError: evidence of probability zero.
+            InterventionError: the model was intervened on by a function.
+        """
+        options: Any = {"num_samples": num_samples, "seed": seed, "particles": particles}
+        return Abduction.of_evidence(self._world, self._variables, evidence, **options)
+
+    def counterfactual(
         self,
         evidence: Evidence,
         do: Mapping[str, Any],
         *,
         targets: Iterable[str] | None = None,
-        num_samples: int = 1000,
+        num_samples: int | None = None,
         seed: int | None = None,
+        copy_unaffected: bool = True,
         clip: bool = False,
-    ) -> CouplingSensitivity:
-        """How a counterfactual depends on the coupling of its categories, which no data can tell.
-
-        The same question is asked with ``coupling: gumbel`` and ``coupling: monotone`` in every categorical
-        mechanism that is recomputed, with the same fitted law; see ``causalgen.effects.couplings``.
+    ) -> Counterfactual:
+        """What each row would have been under an intervention: abduction, action, prediction.
 
         Args:
-            evidence: as for ``counterfactual``.
-            do: intervention, as for ``counterfactual``.
-            targets: nodes to report, all where None: the categories, and the tabular nodes downstream.
-            num_samples: draws a row, at least 2.
+            evidence: B rows or one, by name or as a DataFrame; what is missing is inferred, as in ``abduct``.
+            do: node -> one value, B values, an expression such as "x + 2*a", ``Stochastic``, ``Policy``,
+                ``Replace``, or a function of the node's natural value (``Shift``, ``Scale`` or any callable
+                of one argument).
+            targets: nodes wanted, all where None; only what they depend on is computed.
+            num_samples: S draws, giving (S, B, *event); None for one draw, giving (B, *event).
             seed: of the draws.
-            clip: as for ``counterfactual``.
-
-        Returns:
-            Both answers side by side, with sharp bounds over all couplings where evidence gives them.
+            copy_unaffected: keep the factual value of rows that the intervention does not reach; with False
+                everything is recomputed from noise.
+            clip: move what ``do`` sets out of bounds onto the bound, instead of refusing it.
 
         Raises:
-            MechanismError: no categorical mechanism is recomputed, so that none bears on the answer.
-            UnknownNameError, InterventionError: as for ``counterfactual``.
+            PartialEvidenceError: a missing value cannot be inferred.
+            DomainError: evidence or an intervention outside a variable's domain.
+            InterventionError, UnknownNameError: an intervention that does not fit the model.
+            CycleError: an expression or a policy reads a node that the intervened one causes.
+            CannotAbductError: a mechanism cannot recover its noise.
         """
-        from causalgen.effects.couplings import find_coupling_sensitivity
+        abduction = self.abduct(evidence, num_samples=num_samples, seed=seed)
+        return abduction.counterfactual(do, targets=targets, copy_unaffected=copy_unaffected, clip=clip)
 
-        return find_coupling_sensitivity(self, evidence, do, targets, num_samples, seed, clip)
+    def log_prob(self, values: Evidence) -> Tensor:
+        """Joint log density of rows, (B,).
 
-    def _sources(self, evidence: Evidence | None, n: int, seed: int) -> Abduction | Population:
-        """What answers worlds with shared noise: a population, or the evidence with enough draws."""
-        n = whole_number(n, "An effect's number of draws, n,", least=2)
-        if evidence is None:
-            return Population(self._world, self._variables, n, seed)
-        rows = self.abduct(evidence, num_samples=2, seed=seed).rows
-        return self.abduct(evidence, num_samples=max(2, n // rows), seed=seed)
+        Raises:
+            PartialEvidenceError: a node has no value.
+            MechanismError: a mechanism has no tractable density; the message names it.
+        """
+        rows, _, _ = encode_evidence(values, self._variables, self.device)
+        if lacking := ", ".join(node for node in self._variables if node not in rows):
+            raise PartialEvidenceError(f"log_prob needs the value of every node; missing: {lacking}.")
+        return log_prob(self._world, rows)
+
+    # Documented in ``causalgen.effects.queries``.
+    effect = queries.effect
+    natural_effects = queries.natural_effects
+    coupling_sensitivity = queries.coupling_sensitivity
 
     def check(self, data: Any, *, seed: int = 0, level: float = 0.01) -> CheckReport:
         """Whether the model agrees with rows: how its mechanisms fit, and which independences hold.
@@ -264,111 +404,9 @@ class SCM(Ladder):
                 "Check the model before the intervention."
             )
         seed, level = whole_number(seed, "check: seed"), share(level, "check: level")
-        report = check_model(
-            self._world, self._variables, read_data(data, self._variables), seed=seed, level=level
-        )
+        table = read_data(data, self._variables)
+        report = check_model(self._world, self._variables, table, seed=seed, level=level)
         return report if self.fit_report is None else replace(report, advice=tuple(self.fit_report.advice))
-
-    def evaluate(
-        self,
-        data: Any,
-        *,
-        rows: int | None = None,
-        full: bool = False,
-        judges: Judges | Mapping[str, Judge] | None = None,
-        measures: Measures | None = None,
-        truth: Truth | None = None,
-        seed: int = 0,
-        progress: bool = True,
-    ) -> EvaluationReport:
-        """Hold the fitted model to held-out rows: every metric, with its controls beside it.
-
-        Args:
-            data: as for ``fit``; rows that it was not fitted on.
-            rows: how many to evaluate; 200 where None, or all of them with ``full``.
-            full: all rows, and composition of images on 1,000 of them: hours on a CPU, not minutes.
-            judges: what reads causes from images: trained ``Judges``, or cause -> predictor
-                (``metrics.effectiveness``) that guidance never saw.
-            measures: what is measured on images without a network: attribute -> function such as
-                ``metrics.thickness``, or "strokes" for Morpho-MNIST's thickness, slant, size and intensity.
-            truth: (row numbers of the data, what is set) -> values of nodes in the true counterfactual world,
-                where the data generator is known.
-            seed: of rows, new values and draws; the same one gives the same report.
-            progress: show progress.
-
-        Returns:
-            The report: print it, or ``report.save(folder)`` a page.
-
-        Raises:
-            DataError: the data are wrong, or have fewer rows than asked for.
-            NotFittedError: a mechanism has not been fitted.
-            DomainError, ShapeError: a judge of another variable.
-        """
-        from causalgen.evaluation.evaluation import evaluate_model
-
-        seed = whole_number(seed, "evaluate: seed")
-        rows = None if rows is None else whole_number(rows, "evaluate: rows", least=1)
-        table = read_data(data, self._variables)
-        return evaluate_model(
-            self,
-            table,
-            rows=rows,
-            full=full,
-            judges=judges,
-            measures=measures,
-            truth=truth,
-            seed=seed,
-            progress=progress,
-        )
-
-    def tune(
-        self,
-        data: Any,
-        judges: Judges,
-        *,
-        node: str | None = None,
-        strengths: Iterable[float] = (0, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 4, 6),
-        rows: int = 200,
-        min_effectiveness: float = 0.95,
-        seed: int = 0,
-        progress: bool = True,
-    ) -> Tuning:
-        """Choose the strength of a diffusion node's guidance: effective first, then of least CLD.
-
-        Args:
-            data: validation rows, as for ``fit``; neither training rows nor those to report on.
-            judges: networks that score, trained on the same variables; see ``metrics.load_judges``.
-            node: the image; needed where there are several.
-            strengths: to try, from 0 (do nothing) to 100.
-            rows: how many rows to try them on; the others are real images to compare with.
-            min_effectiveness: share of rows that must show the new category; where no strength gets there,
-                the most effective is chosen, with a warning.
-            seed: of rows and new categories.
-            progress: show progress.
-
-        Returns:
-            The scores of every strength: print it, plot it, and ``tuning.apply(scm)`` for the tuned model.
-
-        Raises:
-            MechanismError: no diffusion node, or several and none named.
-            DomainError: judges of other variables, or strengths out of range.
-            DataError: too few rows.
-        """
-        from causalgen.evaluation.tuning_sweep import tune_model
-
-        seed, rows = whole_number(seed, "tune: seed"), whole_number(rows, "tune: rows", least=1)
-        table = read_data(data, self._variables)
-        return tune_model(
-            self,
-            table,
-            judges,
-            node=node,
-            strengths=strengths,
-            rows=rows,
-            min_effectiveness=min_effectiveness,
-            seed=seed,
-            progress=progress,
-        )
 
     def to_pyro(self) -> PyroModel:
         """The model as a Pyro program ``model(n=1)``, a site for each node; see ``causalgen.pyro``.
@@ -382,3 +420,30 @@ class SCM(Ladder):
         from causalgen.pyro import PyroModel  # Pyro takes seconds to import
 
         return PyroModel(self._world)
+
+    def describe(self) -> str:
+        """The model as text: a line a node."""
+        width = max(map(len, self._variables))
+        lines = []
+        for node, variable in self._variables.items():
+            mechanism, parents = self._world.mechanisms[node], ", ".join(self.graph.parents(node))
+            state = "" if mechanism.fitted else "  (not fitted)"
+            lines.append(
+                f"{node:<{width}}  {variable.describe()}  <- {mechanism.spec.kind}({parents}){state}"
+            )
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        """Name and nodes."""
+        return f"SCM({self.name or 'unnamed'}: {', '.join(self.graph.nodes)})"
+
+    def __getattr__(self, name: str) -> NoReturn:
+        """Say where a method went."""
+        if name in ("evaluate", "tune"):
+            raise AttributeError(f"scm.{name}(...) is now a function of the model: cg.{name}(scm, ...).")
+        raise AttributeError(f"An SCM has no attribute {name!r}.", name=name, obj=self)
+
+    def _mechanism(self, node: str) -> Mechanism:
+        if not isinstance(node, str) or node not in self._variables:
+            raise UnknownNameError.of("node", node, self._variables)
+        return self._world.mechanisms[node]

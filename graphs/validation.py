@@ -16,7 +16,7 @@ from pydantic_core import ErrorDetails
 from graphs.errors import SpecError
 from graphs.strict_yaml import Locations, Path
 
-__all__ = ["declaration_error", "spec_error"]
+__all__ = ["declaration_error", "known_options", "spec_error"]
 
 
 def spec_error(
@@ -49,7 +49,7 @@ def declaration_error(error: ValidationError, name: str, model: type[BaseModel])
     for detail in error.errors():
         place = f"{name}: {'.'.join(map(str, detail['loc']))}" if detail["loc"] else name
         if detail["type"] == "extra_forbidden":
-            lines.append(f"{place}: unknown option." + _nearest(detail["loc"], model))
+            lines.append(f"{place}: unknown option." + _nearest(detail, model))
         else:
             lines.append(f"{place}: {_message(detail)}")
     return SpecError("\n".join(lines))
@@ -65,7 +65,7 @@ def _finding(detail: ErrorDetails, locations: Locations, prefix: Path, model: ty
     path = _existing((*prefix, *detail["loc"], *at), locations, keep_last=unknown or absent)
     place = locations.key(path) if unknown or detail["type"] == "graph" else locations[path]
     name = ".".join(map(str, path))
-    message = "unknown key." + _nearest(detail["loc"], model) if unknown else _message(detail)
+    message = "unknown key." + _nearest(detail, model) if unknown else _message(detail)
     return f"{place}: {name}: {message}" if name else f"{place}: {message}"
 
 
@@ -111,11 +111,15 @@ def _did_you_mean(name: str, known: list[str]) -> str:
     return (f" Did you mean {near[0]!r}?" if near else "") + f" Known: {', '.join(known)}."
 
 
-def _nearest(loc: Path, model: type[BaseModel] | None) -> str:
-    known = (
-        sorted({name for owner in _owners(loc[:-1], model) for name in owner.model_fields}) if model else []
-    )
-    return _did_you_mean(str(loc[-1]), known) if known else ""
+def known_options(loc: Path, model: type[BaseModel]) -> list[str]:
+    """The options that could stand at a place within what ``model`` describes, sorted."""
+    return sorted({name for owner in _owners(loc[:-1], model) for name in owner.model_fields})
+
+
+def _nearest(detail: ErrorDetails, model: type[BaseModel] | None) -> str:
+    context = cast(Mapping[str, list[str]], detail.get("ctx", {}))
+    known = context.get("known") or (known_options(detail["loc"], model) if model else [])
+    return _did_you_mean(str(detail["loc"][-1]), known) if known else ""
 
 
 def _owners(path: Path, model: object) -> list[type[BaseModel]]:

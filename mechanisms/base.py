@@ -33,7 +33,10 @@ from mechanisms.training import Training
 if TYPE_CHECKING:
     from pyro.distributions import TorchDistribution
 
-__all__ = ["Abducted", "Fidelity", "Mechanism", "MechanismSpec", "Noise", "Parents"]
+__all__ = ["Abducted", "Fidelity", "INTERVENED", "Mechanism", "MechanismSpec", "Noise", "Parents"]
+
+INTERVENED = "it was intervened on, which no file can say. Write the model before the intervention."
+"""Why the mechanism of an intervention is not written."""
 
 Parents = Mapping[str, Tensor]
 """Values of a node's parents by name, each (N, *event of that parent)."""
@@ -129,7 +132,14 @@ class MechanismSpec(Declared, frozen=True):  # pyright: ignore[reportGeneralType
             MechanismError: the options do not fit the variable or its parents.
         """
         with reproducible_initialisation():
-            return self.make(variable, parents)
+            made = self.make(variable, parents)
+        for name in ("abduction", "deterministic"):
+            if not hasattr(made, name):
+                raise MechanismError(
+                    f"{type(made).__name__} does not declare {name!r}: say how faithfully it abducts, as in "
+                    "abduction = 'exact' and deterministic = True, in the class or in its constructor."
+                )
+        return made
 
     def candidates(self, parents: Mapping[str, Variable]) -> tuple[MechanismSpec, ...]:
         """Specs of which fitting chooses one by held-out log-likelihood, the least flexible first.
@@ -142,23 +152,23 @@ class MechanismSpec(Declared, frozen=True):  # pyright: ignore[reportGeneralType
         """Why no file can say these options, or None where one can."""
         return None
 
+    @abstractmethod
     def make(self, variable: Variable, parents: Mapping[str, Variable]) -> Mechanism:
         """What ``bind`` returns; subclasses implement it and may build layers freely."""
-        raise NotImplementedError
 
 
 class Mechanism(nn.Module, ABC):
     """``x := f(pa, u)`` for one variable and its parents.
 
-    Subclasses are final: they compose parts and implement the three abstract methods. What only some
-    mechanisms can do has a default that returns None, "I cannot".
+    Subclasses are final: they compose parts, declare ``abduction`` and ``deterministic`` and implement the
+    three abstract methods. What only some mechanisms can do has a default that returns None, "I cannot".
 
     Attributes:
         spec: the options it was bound with.
         variable: the variable it generates.
         parents: its parents' variables, in declared order; empty for a root.
-        abduction: how faithfully ``abduct`` recovers the noise, with these options.
-        deterministic: True where abduction is one point, so that S draws are one.
+        abduction: how faithfully ``abduct`` recovers the noise, with these options; no default.
+        deterministic: True where abduction is one point, so that S draws are one; no default.
         seen_range: what fitting saw: (2, *event) the least and the largest number, or (K,) bool, which
             categories occurred; None before, for images, and in models saved without.
         estimated: whether ``log_prob`` is an estimate by simulation; see ``likelihood``.
@@ -170,8 +180,8 @@ class Mechanism(nn.Module, ABC):
             others are finite.
     """
 
-    abduction: Fidelity = "exact"
-    deterministic: bool = True
+    abduction: Fidelity
+    deterministic: bool
     estimated: bool = False
     restricts: bool = False
     least_rows: int = 1

@@ -5,10 +5,28 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from graphs.errors import SpecError, UnknownNameError
-from mechanisms.base import MechanismSpec
+from graphs.errors import MechanismError, SpecError, UnknownNameError
+from mechanisms.base import Mechanism, MechanismSpec
 
-__all__ = ["changed_spec", "merge_options"]
+__all__ = ["changed_spec", "merge_options", "with_options"]
+
+
+def with_options(node: str, mechanism: Mechanism, options: Mapping[str, Any]) -> Mechanism:
+    """A node's mechanism with the same weights and some options changed.
+
+    Raises:
+        UnknownNameError, SpecError: an option that it does not have, or out of range.
+        MechanismError: the options would need other weights.
+    """
+    new = changed_spec(node, mechanism.spec, options).bind(mechanism.variable, mechanism.parents)
+    try:
+        new.load_state_dict(mechanism.state_dict(), assign=True)
+    except RuntimeError as error:
+        raise MechanismError(
+            f"Node {node!r}: options {sorted(options)} need other weights than these. "
+            "Fit a new model instead."
+        ) from error
+    return new.eval()
 
 
 def changed_spec(node: str, spec: MechanismSpec, options: Mapping[str, Any]) -> MechanismSpec:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from graphs.errors import EvidenceError, MechanismError, ShapeError
 from graphs.variables import Variable
-from mechanisms.base import Abducted, Mechanism, MechanismSpec, Noise, Parents
+from mechanisms.base import INTERVENED, Abducted, Mechanism, MechanismSpec, Noise, Parents
 
 __all__ = ["Constant", "ConstantMechanism"]
 
@@ -35,6 +35,10 @@ class Constant(MechanismSpec, frozen=True):
         # Arrays and tensors become lists: a spec compares by value and can be written to a file.
         return value.tolist() if hasattr(value, "tolist") else value
 
+    def why_unwritable(self) -> str | None:
+        """An intervention gave it rows."""
+        return INTERVENED if self.value is None else None
+
     def make(self, variable: Variable, parents: Mapping[str, Variable]) -> ConstantMechanism:
         """The mechanism for one variable.
 
@@ -54,6 +58,8 @@ class Constant(MechanismSpec, frozen=True):
 class ConstantMechanism(Mechanism):
     """``x := rows``: one value for every row, or row r for row r."""
 
+    abduction = "exact"
+    deterministic = True
     chunk_rows = None
     restricts = True
     rows: Tensor

@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from graphs.errors import DomainError
+from graphs.errors import DomainError, MechanismError
 from graphs.variables import Categorical, Variable
 from graphs.variables.arrays import as_array
 from graphs.variables.clipping import encode_clipped
-from mechanisms.base import Abducted, Mechanism, MechanismSpec, Noise, Parents
+from mechanisms.base import INTERVENED, Abducted, Mechanism, MechanismSpec, Noise, Parents
 from mechanisms.extrapolation import warn_unseen
 
 __all__ = ["Function", "FunctionMechanism"]
@@ -32,11 +32,21 @@ class Function(MechanismSpec, frozen=True):
     kind: Literal["function"] = "function"
     training: None = None
 
+    def why_unwritable(self) -> str | None:
+        """An intervention made it."""
+        return INTERVENED
+
+    def make(self, variable: Variable, parents: Mapping[str, Variable]) -> Mechanism:
+        """Refused: an intervention makes this mechanism."""
+        raise MechanismError(f"A mechanism of kind {self.kind!r} comes from an intervention alone.")
+
 
 @final
 class FunctionMechanism(Mechanism):
     """``x := g(...)`` of the parents' values; where it reads x°, the node's natural half is one of them."""
 
+    abduction = "exact"
+    deterministic = True
     chunk_rows = None
 
     def __init__(

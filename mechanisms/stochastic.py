@@ -7,7 +7,7 @@ generator.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import prod
 from typing import Literal, final
 
@@ -15,10 +15,10 @@ import torch
 from torch import Generator, Tensor
 from torch.distributions import Distribution
 
-from graphs.errors import ShapeError
+from graphs.errors import MechanismError, ShapeError
 from graphs.variables import Categorical, Variable
 from graphs.variables.clipping import encode_clipped
-from mechanisms.base import Abducted, Mechanism, MechanismSpec, Noise, Parents
+from mechanisms.base import INTERVENED, Abducted, Mechanism, MechanismSpec, Noise, Parents
 from mechanisms.extrapolation import warn_unseen
 from mechanisms.tables.noise_families import NoiseLaw
 
@@ -31,11 +31,21 @@ class Drawn(MechanismSpec, frozen=True):
     kind: Literal["drawn"] = "drawn"
     training: None = None
 
+    def why_unwritable(self) -> str | None:
+        """An intervention made it."""
+        return INTERVENED
+
+    def make(self, variable: Variable, parents: Mapping[str, Variable]) -> Mechanism:
+        """Refused: an intervention makes this mechanism."""
+        raise MechanismError(f"A mechanism of kind {self.kind!r} comes from an intervention alone.")
+
 
 @final
 class StochasticMechanism(Mechanism):
     """``x := u``. Noise: leaf "value", (N, *event) float64 in the user's form, categories as codes."""
 
+    abduction = "exact"
+    deterministic = True
     chunk_rows = None
 
     def __init__(

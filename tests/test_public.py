@@ -51,8 +51,37 @@ def test_help_is_cheap():
 def test_unknown_public_name_is_an_attribute_error():
     import causalgen as cg
 
-    with pytest.raises(AttributeError, match="counterfactuals"):
-        _ = cg.counterfactuals
+    with pytest.raises(AttributeError, match="counterfactualz"):
+        _ = cg.counterfactualz
+
+
+def test_a_former_name_works_and_says_the_new_one():
+    import causalgen as cg
+
+    with pytest.warns(DeprecationWarning, match=r"cg\.World is now cg\.WorldRef"):
+        assert cg.World is cg.WorldRef
+
+
+@pytest.mark.parametrize("name", ["evaluate", "tune"])
+def test_a_method_that_became_a_function_says_so(name):
+    import causalgen as cg
+
+    scm = cg.SCM(nx.DiGraph({"x": []}), {"x": cg.Continuous()})
+    with pytest.raises(AttributeError, match=rf"cg\.{name}\(scm, \.\.\.\)"):
+        getattr(scm, name)
+
+
+@pytest.mark.parametrize("name", ["graphs", "mechanisms"])
+def test_a_file_that_shadows_a_package_is_named(tmp_path, name):
+    mine = tmp_path / f"{name}.py"
+    mine.write_text("raise RuntimeError('never run')\n")
+    script = tmp_path / "script.py"
+    script.write_text("import causalgen\n")
+    run = subprocess.run([sys.executable, str(script)], capture_output=True, text=True)
+    assert run.returncode == 1
+    error = run.stderr.splitlines()[-1]
+    assert error.startswith(f"ImportError: {mine}")
+    assert "Rename that file" in error
 
 
 def test_pyro_parameter_store_stays_as_it_was():

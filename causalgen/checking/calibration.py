@@ -18,20 +18,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from causalgen.arguments import check_targets
+from causalgen.counterfactuals.abduction import Abduction
 from causalgen.counterfactuals.mutilated_model import MutilatedModel, ready
 from causalgen.counterfactuals.row_blocks import generate_rows
 from graphs.errors import EvidenceError, InterventionError
+from graphs.variables import Variable
 from mechanisms.base import Noise
 from mechanisms.seeds import keyed_generator
-
-if TYPE_CHECKING:
-    from causalgen.scm import SCM
 
 __all__ = ["Calibration", "calibrate"]
 
@@ -82,7 +80,8 @@ class Calibration:
 
 
 def calibrate(
-    scm: SCM,
+    world: MutilatedModel,
+    variables: Mapping[str, Variable],
     hidden: Iterable[str] = (),
     *,
     rows: int = 640,
@@ -94,7 +93,8 @@ def calibrate(
     """Test a fitted model's abduction, and its inference of hidden nodes.
 
     Args:
-        scm: the model.
+        world: the model.
+        variables: of its nodes.
         hidden: nodes that the evidence lacks; none tests the mechanisms' abductions by themselves.
         rows: simulated.
         draws: S a row.
@@ -108,17 +108,14 @@ def calibrate(
         UnknownNameError: a hidden node that the model lacks.
         InterventionError: the model was intervened on by a function.
     """
-    lacking = set(check_targets(hidden, scm.variables))
-    if len(lacking) == len(scm.variables):
+    lacking = set(check_targets(hidden, variables))
+    if len(lacking) == len(variables):
         raise EvidenceError("hidden leaves no evidence. Name some of the nodes.")
-    if set(scm.graph.nodes) != set(scm.variables):
+    if set(world.graph.nodes) != set(variables):
         raise InterventionError("The model was intervened on by a function. Test the model before.")
-    world = MutilatedModel(scm.graph, scm.mechanisms)
     noise, values = _simulate(world, rows, seed)
-    evidence = {
-        node: scm.variables[node].decode(value) for node, value in values.items() if node not in lacking
-    }
-    ab = scm.abduct(evidence, num_samples=draws, seed=seed, particles=particles)
+    evidence = {node: variables[node].decode(value) for node, value in values.items() if node not in lacking}
+    ab = Abduction.of_evidence(world, variables, evidence, num_samples=draws, seed=seed, particles=particles)
     inferred = ab.counterfactual({}, targets=sorted(lacking)) if lacking else None
     drawn = {node: inferred.canonical(node) for node in sorted(lacking)} if inferred else {}
     counts: dict[str, tuple[int, ...]] = {}
@@ -128,7 +125,7 @@ def calibrate(
     above = {
         node: value > value.median()
         for node, value in values.items()
-        if node not in lacking and not scm.variables[node].event_shape
+        if node not in lacking and not variables[node].event_shape
     }
     for name, truth, found in unknown:
         if len(found) != draws * rows:
@@ -160,7 +157,7 @@ def _simulate(world: MutilatedModel, rows: int, seed: int) -> tuple[dict[str, No
 
 
 def _noises(
-    world: MutilatedModel, noise: Mapping[str, Noise], abduction: Any, lacking: set[str]
+    world: MutilatedModel, noise: Mapping[str, Noise], abduction: Abduction, lacking: set[str]
 ) -> Iterator[tuple[str, Tensor, Tensor]]:
     """Every noise leaf that evidence leaves open: its name, the true values, and the draws."""
     for node in world.graph.nodes:

@@ -1,25 +1,30 @@
-"""One abduction, many worlds: evidence with the noise behind it, recovered as questions need it."""
+"""Abduction: evidence with the exogenous noise behind it, to ask about any number of counterfactual worlds.
+
+    abduct     the posterior of the noise given the evidence: here, when a question first needs it
+    act        the intervention's surgery on the graph: ``engine.act``
+    predict    every node of the mutilated model from that noise: ``engine.predict``
+
+Evidence with missing values is completed by ``missing_evidence.posterior``; where every node was observed,
+nothing of that is computed.
+"""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from causalgen.arguments import check_targets
+from causalgen.arguments import check_targets, chosen_seed, whole_number
 from causalgen.counterfactuals.contrasts import Contrast
 from causalgen.counterfactuals.engine import abduct, act, predict
+from causalgen.counterfactuals.evidence import Evidence, encode_partial, refuse_contradiction, warn_far
 from causalgen.counterfactuals.interventions import Intervention, interventions
 from causalgen.counterfactuals.missing_evidence.distributions import Posterior
 from causalgen.counterfactuals.missing_evidence.posterior import EvidencePosterior
-from causalgen.counterfactuals.missing_evidence.resampling import (
-    pooled_effective_sample_size,
-    systematic,
-    warn_of_few,
-)
+from causalgen.counterfactuals.missing_evidence.resampling import resample_noise
 from causalgen.counterfactuals.mutilated_model import MutilatedModel
 from causalgen.counterfactuals.nested import (
     answer_worlds,
@@ -31,19 +36,15 @@ from causalgen.counterfactuals.nested import (
 )
 from causalgen.counterfactuals.provenance import trace_provenance
 from causalgen.counterfactuals.results import Counterfactual
-from causalgen.counterfactuals.row_blocks import blame
-from graphs.errors import EvidenceError, InterventionError
+from causalgen.counterfactuals.rows import common_rows, expand_noise, expand_value
+from graphs.errors import InterventionError
 from graphs.variables import Variable
-from mechanisms.base import Abducted, Mechanism, Noise
-from mechanisms.seeds import keyed_generator
+from mechanisms.base import Abducted, Noise
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["Abduction"]
-
-_FEW = 50
-"""Effective sample size below which a mechanism's own weighted draws are rough."""
 
 
 class Abduction:
@@ -57,16 +58,19 @@ class Abduction:
         self,
         world: MutilatedModel,
         variables: Mapping[str, Variable],
-        evidence: EvidencePosterior,
+        values: Mapping[str, Tensor],
+        missing: Mapping[str, Tensor],
         *,
         rows: int,
         samples: int | None,
         seed: int,
+        particles: int,
         index: pd.Index | None,
     ) -> None:
-        """Made by ``scm.abduct``."""
-        self._world, self._variables, self._evidence = world, variables, evidence
-        self._rows, self._samples, self._index = rows, samples, index
+        """Made by ``scm.abduct``; ``values`` and ``missing`` are as ``EvidencePosterior`` takes them."""
+        self._world, self._variables, self._values = world, variables, values
+        self._rows, self._samples, self._index, self._particles = rows, samples, index, particles
+        self._partial = missing
         self._abducted: dict[str, Abducted] = {}
         self._lineages: dict[str, Tensor] = {}
         self._effective: dict[str, Tensor] = {}
@@ -74,6 +78,71 @@ class Abduction:
             node: each for node, each in world.mechanisms.items() if each.restricts and each.fitted
         }
         self.seed = seed
+
+    @classmethod
+    def of_evidence(
+        cls,
+        world: MutilatedModel,
+        variables: Mapping[str, Variable],
+        evidence: Evidence,
+        *,
+        num_samples: int | None = None,
+        seed: int | None = None,
+        particles: int = 4096,
+    ) -> Abduction:
+        """Read evidence; see ``SCM.abduct``."""
+        if num_samples is not None:
+            num_samples = whole_number(num_samples, "num_samples, None for one draw,", least=1)
+        particles, seed = whole_number(particles, "particles", least=1), chosen_seed(seed)
+        values, missing, rows, index = encode_partial(evidence, variables, world.device)
+        warn_far(values, missing, world.mechanisms)
+        if world.natural:
+            raise InterventionError(
+                "This model was intervened on by a function of a natural value, which evidence does not "
+                "show. Abduct in the model before the intervention."
+            )
+        # What was set before is how this model works: it is no intervention on this evidence.
+        return cls(
+            MutilatedModel(world.graph, world.mechanisms),
+            variables,
+            values,
+            missing,
+            rows=rows,
+            samples=num_samples,
+            seed=seed,
+            particles=particles,
+            index=index,
+        )
+
+    @cached_property
+    def _posterior(self) -> EvidencePosterior | None:
+        """The posterior of missing values; None where every value was observed."""
+        if not self._partial and all(node in self._values for node in self._world.graph.nodes):
+            return None
+        return self._completed
+
+    @cached_property
+    def _completed(self) -> EvidencePosterior:
+        return EvidencePosterior(
+            self._world,
+            self._values,
+            self._partial,
+            rows=self._rows,
+            samples=self._samples or 1,
+            seed=self.seed,
+            particles=self._particles,
+        )
+
+    @property
+    def _missing(self) -> Mapping[str, Tensor]:
+        """Which rows lack a value, (B,) bool, of nodes where some do."""
+        return {} if self._posterior is None else self._posterior.missing
+
+    def _evidence(self, nodes: Iterable[str]) -> dict[str, Tensor]:
+        """Values of nodes, (B, *event) where all rows were observed, else drawn, (S * B, *event)."""
+        if self._posterior is None:
+            return {node: self._values[node] for node in nodes}
+        return self._posterior.values(nodes)
 
     @property
     def rows(self) -> int:
@@ -107,7 +176,9 @@ class Abduction:
             for node, mechanism in self._world.mechanisms.items()
             if not mechanism.deterministic and mechanism.abduction != "none"
         )
-        return torch.stack([self._evidence.effective_sample_size, *self._effective.values()]).amin(0)
+        drawn = [] if self._posterior is None else [self._posterior.effective_sample_size]
+        exact = torch.full((self._rows,), torch.inf, dtype=torch.float64, device=self._world.device)
+        return torch.stack([exact, *drawn, *self._effective.values()]).amin(0)
 
     def posterior(self, node: str) -> Posterior:
         """The distribution of a node given the evidence of each row.
@@ -121,8 +192,9 @@ class Abduction:
         """
         self._refuse_contradictions()
         (known,) = check_targets([node], self._variables)
-        return self._evidence.posterior(known)
+        return self._completed.posterior(known)
 
+    @torch.no_grad()
     def counterfactual(
         self,
         do: Mapping[str, Any],
@@ -130,37 +202,26 @@ class Abduction:
         targets: Iterable[str] | None = None,
         copy_unaffected: bool = True,
         clip: bool = False,
+        _least_rows: int = 1,
     ) -> Counterfactual:
         """What the evidence would have been under an intervention; see ``SCM.counterfactual``.
 
         One row of evidence may meet several values in ``do``: one world each, with the same noise.
         """
-        wanted = check_targets(targets, self._variables)
-        return self._answer(self._read(do, clip), wanted, copy_unaffected)
-
-    def _read(self, do: Mapping[str, Any], clip: bool) -> dict[str, Intervention]:
-        world = self._world
-        return interventions(do, world.graph, self._variables, world.mechanisms, clip=clip, index=self._index)
-
-    def _answer(
-        self,
-        asked: Mapping[str, Intervention],
-        wanted: tuple[str, ...],
-        copy_unaffected: bool,
-        least_rows: int = 1,
-    ) -> Counterfactual:
+        wanted, asked = check_targets(targets, self._variables), self._read(do, clip)
         self._refuse_contradictions(asked)
         world = act(self._world, asked)
-        rows = max(least_rows, self._broadcast_rows({node: each.rows for node, each in asked.items()}))
+        rows = max(_least_rows, common_rows(self._rows, {node: each.rows for node, each in asked.items()}))
         check_from_worlds(asked, rows)
         samples = self._samples or 1
         needed = self._needed(world, wanted, copy_unaffected)
-        noise = {node: self._expand_noise(each, rows) for node, each in self._noise(needed).items()}
+        noise = self._noise(needed)
         used = {*wanted, *(world.origin(node) for node in world.graph.ancestors(wanted))}
         used = [node for node in self._variables if node in used]
-        factual = {
-            node: self._expand_value(value, rows) for node, value in self._evidence.values(used).items()
-        }
+        factual = self._evidence(used)
+        if rows != self._rows:  # one row of evidence meets several values in do
+            noise = {node: expand_noise(each, self._rows, rows) for node, each in noise.items()}
+            factual = {node: expand_value(value, rows) for node, value in factual.items()}
         prediction = predict(
             world,
             noise,
@@ -170,7 +231,9 @@ class Abduction:
             factual=factual if copy_unaffected else None,
             seed=self.seed,
         )
-        drawn = {node: self._evidence.sources(node) for node in used if node in self._evidence.missing}
+        drawn = {}
+        if self._posterior is not None:
+            drawn = {node: self._posterior.sources(node) for node in used if node in self._missing}
         provenance = trace_provenance(
             world, prediction, noise.keys(), rows, samples, provenance_from_worlds(asked), drawn
         )
@@ -216,7 +279,7 @@ class Abduction:
         least_rows = 1 if only is None else shared_rows(plain.values())
 
         def answer(name: str, fed: Mapping[str, Intervention], wanted: tuple[str, ...]) -> Counterfactual:
-            return self._answer({**plain[name], **fed}, wanted, True, least_rows)
+            return self.counterfactual({**plain[name], **fed}, targets=wanted, _least_rows=least_rows)
 
         wanted = check_targets(targets, self._variables)
         return answer_worlds(does, wanted, self._variables, answer, only)
@@ -243,50 +306,45 @@ class Abduction:
         found = self.worlds(does, targets=targets, only=("do", "versus"), clip=clip)
         return Contrast(found["do"], found["versus"])
 
-    @torch.no_grad()
+    def _read(self, do: Mapping[str, Any], clip: bool) -> dict[str, Intervention]:
+        world = self._world
+        return interventions(do, world.graph, self._variables, world.mechanisms, clip=clip, index=self._index)
+
     def _refuse_contradictions(self, but: Collection[str] = ()) -> None:
         """Refuse rows whose value no noise gives, whether or not a question needs that noise.
 
-        Rows that lack the node or a parent are left to inference. A node that the question sets may have any
-        value: it may have been set before, as in a counterfactual that is asked about again.
+        A node that the question sets may have any value: it may have been set before, as in a counterfactual
+        that is asked about again.
         """
-        missing = self._evidence.missing
         for node in [node for node in self._unchecked if node not in but]:
             mechanism = self._unchecked.pop(node)
-            family = (node, *self._world.graph.parents(node))
-            gaps = [missing[name] for name in family if name in missing]
-            values = self._evidence.observed(family)
-            if not gaps:
-                with blame(node):
-                    mechanism.check(values.pop(node), values)
-                continue
-            rows = (~torch.stack(gaps).any(0)).nonzero()[:, 0]
-            some = {name: value[rows] for name, value in values.items()}
-            if len(rows):
-                with blame(node):
-                    _check_some(mechanism, some.pop(node), some, rows)
+            values = self._observed([node, *self._world.graph.parents(node)])
+            refuse_contradiction(node, mechanism, values, self._missing)
+
+    def _observed(self, nodes: Iterable[str]) -> dict[str, Tensor]:
+        """Values of nodes as they were observed, (B, *event); anything in rows that lack them."""
+        return self._evidence(nodes) if self._posterior is None else self._posterior.observed(nodes)
 
     def _noise(self, nodes: Iterable[str]) -> dict[str, Noise]:
+        """Noise of nodes, recovered from their values and their parents' where it was not before."""
         wanted = list(nodes)
         fresh = [node for node in wanted if node not in self._abducted]
-        self._abducted |= self._recover([node for node in fresh if node not in self._evidence.missing])
+        observed = [node for node in fresh if node not in self._missing]
+        if observed:
+            read = {name for node in observed for name in (node, *self._world.graph.parents(node))}
+            found = abduct(
+                self._world,
+                self._evidence(read),
+                observed,
+                samples=self._samples or 1,
+                seed=self.seed,
+                rows=self._rows,
+            )
+            self._abducted |= {node: self._equalised(node, each) for node, each in found.items()}
         for node in fresh:
-            if node in self._evidence.missing:
+            if node in self._missing:
                 self._abducted[node] = self._drawn(node)
         return {node: self._abducted[node].noise for node in wanted}
-
-    def _recover(self, nodes: Collection[str]) -> dict[str, Abducted]:
-        """Nodes' noise from their values and their parents'."""
-        read = {name for node in nodes for name in (node, *self._world.graph.parents(node))}
-        found = abduct(
-            self._world,
-            self._evidence.values(read),
-            nodes,
-            samples=self._samples or 1,
-            seed=self.seed,
-            rows=self._rows,
-        )
-        return {node: self._equalised(node, each) for node, each in found.items()}
 
     def _equalised(self, node: str, found: Abducted) -> Abducted:
         """A node's weighted draws as draws of equal weight.
@@ -296,45 +354,31 @@ class Abduction:
         likelihood once more, does not count again.
         """
         samples, rows = self._samples or 1, self._rows
-        if found.log_weight is None or len(found.log_weight) != samples * rows:
+        if found.log_weight is None or found.noise.n != samples * rows:
             return found
-        log_weights = found.log_weight.double().view(samples, rows)
-        counted = torch.zeros(rows, dtype=torch.bool, device=log_weights.device)
+        counted = torch.zeros(rows, dtype=torch.bool, device=found.log_weight.device)
         for name in (node, *self._world.graph.parents(node)):
-            if (missing := self._evidence.missing.get(name)) is not None:
-                counted = counted | missing
-        log_weights = log_weights.masked_fill(counted, 0.0)
-        within = found.diagnostics.get("effective_sample_size")
-        effective = pooled_effective_sample_size(
-            log_weights, None if within is None else within.view(samples, rows)
-        )
-        self._effective[node] = effective
+            if name in self._missing:
+                counted = counted | self._missing[name]
         kind = self._world.mechanisms[node].spec.kind
-        warn_of_few(
-            effective,
-            _FEW,
-            f"Abduction of {node!r} ({kind})",
-            "give the mechanism more particles, or another inference, such as svi.",
-        )
-        if samples == 1:
-            return Abducted(found.noise, None, found.diagnostics)
-        generator = keyed_generator(self.seed, "resample", node, device=log_weights.device)
-        uniform = torch.rand(rows, generator=generator, dtype=torch.float64, device=log_weights.device)
-        chosen = systematic(log_weights.softmax(0), uniform, samples)
-        own = torch.arange(samples, device=chosen.device)[:, None]
-        chosen = torch.where(counted, own, chosen)
-        self._lineages[node] = chosen
-        places = (chosen * rows + torch.arange(rows, device=chosen.device)).flatten()
-        figures = {name: each[places] for name, each in found.diagnostics.items()}
-        return Abducted(found.noise.rows(places), None, figures)
+        drawn = resample_noise(found, counted, samples, self.seed, node, kind)
+        self._effective[node] = drawn.effective
+        if drawn.lineage is not None:
+            self._lineages[node] = drawn.lineage
+        return drawn.abducted
 
     def _drawn(self, node: str) -> Abducted:
         """The noise by which a node's missing values were drawn; recovered in the other rows."""
-        drawn = self._evidence.noise(node)
+        assert self._posterior is not None
+        drawn = self._posterior.noise(node)
         if sum(len(index) for index, _ in drawn) == (self._samples or 1) * self._rows:
             order = torch.cat([index for index, _ in drawn]).argsort()
             return Abducted(Noise.concat([noise for _, noise in drawn]).rows(order))
-        found = self._recover([node])[node]
+        values = self._evidence([node, *self._world.graph.parents(node)])
+        found = abduct(
+            self._world, values, [node], samples=self._samples or 1, seed=self.seed, rows=self._rows
+        )
+        found = self._equalised(node, found[node])
         leaves = dict(found.noise)
         for index, noise in drawn:
             leaves = {name: leaf.index_copy(0, index, noise[name].to(leaf)) for name, leaf in leaves.items()}
@@ -347,19 +391,15 @@ class Abduction:
     def _used_lineages(self, needed: Iterable[str], used: Iterable[str], rows: int) -> list[Tensor]:
         """Distinct lineages, (S, rows), of the noise and of the missing values that an answer used."""
         found = [self._lineages[node] for node in needed if node in self._lineages]
-        drawn = [self._evidence.lineage(node) for node in used if node in self._evidence.missing]
+        drawn = []
+        if self._posterior is not None:
+            drawn = [self._posterior.lineage(node) for node in used if node in self._missing]
         distinct: list[Tensor] = []
         for lineage in [*found, *(each for each in drawn if each is not None)]:
             if not any(torch.equal(lineage, each) for each in distinct):
                 distinct.append(lineage)
         samples = self._samples or 1
         return [each if each.shape[1] == rows else each.expand(samples, rows) for each in distinct]
-
-    def _expand_value(self, value: Tensor, rows: int) -> Tensor:
-        """One row's value, or S draws of it, for each of ``rows`` values in ``do``."""
-        if rows == self._rows:
-            return value
-        return value.expand(rows, *value.shape[1:]) if len(value) == 1 else value.repeat_interleave(rows, 0)
 
     def _needed(self, world: MutilatedModel, wanted: Iterable[str], copy_unaffected: bool) -> list[str]:
         """Nodes whose noise the prediction will use."""
@@ -369,29 +409,3 @@ class Abduction:
             computed = computed & world.affected()
         needed = {world.origin(node) for node in computed if world.keeps_noise(node)}
         return [node for node in self._variables if node in needed]
-
-    def _broadcast_rows(self, counts: Mapping[str, int]) -> int:
-        asked = max(counts.values(), default=1)
-        if asked not in (1, self._rows) and self._rows != 1:
-            node = next(node for node, count in counts.items() if count == asked)
-            raise InterventionError(
-                f"Intervention on {node!r} has {asked} rows, but the evidence has {self._rows}. "
-                "Give one value, or one a row."
-            )
-        return max(asked, self._rows)
-
-    def _expand_noise(self, noise: Noise, rows: int) -> Noise:
-        """One row's noise for each of ``rows`` values in ``do``."""
-        if rows == self._rows:
-            return noise
-        draws = noise.n // self._rows
-        return noise.rows(torch.arange(draws).repeat_interleave(rows))
-
-
-def _check_some(mechanism: Mechanism, value: Tensor, parents: dict[str, Tensor], rows: Tensor) -> None:
-    """``mechanism.check`` for some rows, which an error numbers as the evidence does."""
-    try:
-        mechanism.check(value, parents)
-    except EvidenceError as error:
-        told = re.sub(r"^Row (\d+)", lambda found: f"Row {int(rows[int(found[1])])}", str(error))
-        raise EvidenceError(told) from error

@@ -1,4 +1,4 @@
-"""The difference between two worlds that share evidence, noise and sample index, row by row."""
+"""Contrasts: the difference between two counterfactual worlds that share evidence, noise and sample index."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from causalgen.counterfactuals.results import Counterfactual
+from causalgen.counterfactuals.summaries import contrast_text, summarise_contrast
 from graphs.errors import EvidenceError, UnknownNameError
 from graphs.variables import Categorical
 
@@ -78,18 +79,14 @@ class Contrast(Mapping[str, Any]):
 
         Of a categorical node: the probability that the worlds differ.
         """
-        from causalgen.counterfactuals.summaries import summarise_contrast
-
-        return summarise_contrast(self)
+        return summarise_contrast(self.one, self.other, self._nodes)
 
     def __repr__(self) -> str:
         """Both interventions, counts and nodes; then mean and spread of each node's first rows."""
-        from causalgen.counterfactuals.summaries import contrast_text
-
         draws = "" if self.one.samples is None else f"{self.one.samples} samples x "
         return (
             f"Contrast({_say(self.one)} against {_say(self.other)}, {draws}{self.one.rows} rows: "
-            f"{', '.join(self._nodes)})\n{contrast_text(self)}"
+            f"{', '.join(self._nodes)})\n{contrast_text(self.one, self.other, self._nodes)}"
         )
 
 

@@ -1,4 +1,4 @@
-"""Pearl's three steps for any graph and any mechanisms (Pearl 2009, theorem 7.1.7), as pure functions.
+"""Abduction, action, prediction for any graph and any mechanisms (Pearl 2009, theorem 7.1.7).
 
     abduct    each needed node's noise from its value and its parents' values
     act       surgery: an intervened node loses its parents and gets a constant; where the intervention is a
@@ -25,11 +25,11 @@ from causalgen.counterfactuals.interventions import Intervention, refuse_circle
 from causalgen.counterfactuals.mutilated_model import MutilatedModel, ready
 from causalgen.counterfactuals.row_blocks import abduct_rows, generate_rows, prior_noise
 from causalgen.counterfactuals.rows import Mask, broadcast_rows, differs, either, refuse_nonfinite
-from graphs.errors import InterventionError
+from graphs.errors import InterventionError, MechanismError
 from mechanisms.base import Abducted, Noise
 from mechanisms.extrapolation import has_bounds, warn_out_of_bounds
 
-__all__ = ["Prediction", "abduct", "act", "predict"]
+__all__ = ["Prediction", "abduct", "act", "log_prob", "predict"]
 
 _FEW = 1024
 """Rows of columns that are checked together."""
@@ -173,6 +173,29 @@ def predict(
             changed[node] = True if before is None else _differs(value, before, rows)
     _check(world, computed)
     return Prediction(values, recomputed)
+
+
+@torch.no_grad()
+def log_prob(world: MutilatedModel, values: Mapping[str, Tensor]) -> Tensor:
+    """Joint log density of rows, (B,): the sum over nodes of log p(x | pa).
+
+    Args:
+        world: the model.
+        values: of every node, (B, *event) in canonical encoding.
+
+    Raises:
+        MechanismError: a mechanism has no tractable density; the message names it.
+    """
+    terms: list[Tensor] = []
+    for node, mechanism in world.mechanisms.items():
+        parents = {parent: values[parent] for parent in world.graph.parents(node)}
+        term = mechanism.log_prob(values[node], parents)
+        if term is None:
+            raise MechanismError(
+                f"Node {node!r}: mechanism {mechanism.spec.kind!r} has no tractable density."
+            )
+        terms.append(term)
+    return torch.stack(terms).sum(0)
 
 
 def _check(world: MutilatedModel, computed: Mapping[str, Tensor]) -> None:

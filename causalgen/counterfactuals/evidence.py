@@ -1,8 +1,9 @@
-"""Evidence as users give it -> checked tensors, one a node, all with the same number of rows."""
+"""Reading evidence: what users give -> checked tensors, one a node, all with the same number of rows."""
 
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections import Counter
 from collections.abc import Mapping
@@ -14,21 +15,28 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from causalgen.counterfactuals.row_blocks import blame
 from causalgen.data.frames import vector_columns
 from causalgen.data.pictures import picture_column
 from graphs.errors import EvidenceError, PartialEvidenceError, ShapeError, UnknownNameError, near_misses
 from graphs.variables import Continuous, Image, Variable
 from graphs.variables.arrays import as_numbers
 from graphs.variables.gaps import encode_gaps, fill_gaps
+from mechanisms.base import Mechanism
 from mechanisms.extrapolation import warn_unseen
 from mechanisms.tables.slabs import copy_column
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from mechanisms.base import Mechanism
-
-__all__ = ["Evidence", "encode_evidence", "encode_partial", "read_pictures", "warn_far"]
+__all__ = [
+    "Evidence",
+    "encode_evidence",
+    "encode_partial",
+    "read_pictures",
+    "refuse_contradiction",
+    "warn_far",
+]
 
 Evidence = Mapping[str, Any]
 """Node -> scalar, array, tensor, Series, PIL image, path of a picture or list of them; also a DataFrame, or a
@@ -126,6 +134,37 @@ def warn_far(
         if (seen := mechanism.seen_range) is not None:
             rows = ~missing[node] if node in missing else None
             warn_unseen(value, seen, mechanism.variable, where=f"Evidence {node!r}", rows=rows, margin=1.0)
+
+
+@torch.no_grad()
+def refuse_contradiction(
+    node: str, mechanism: Mechanism, values: dict[str, Tensor], missing: Mapping[str, Tensor]
+) -> None:
+    """Refuse rows of a node whose value no noise gives; rows that lack it or a parent are left to inference.
+
+    Args:
+        node: which.
+        mechanism: of the node.
+        values: of the node and its parents, (B, *event).
+        missing: rows without a value, (B,) bool, of nodes that have some.
+
+    Raises:
+        EvidenceError: names the first such row.
+    """
+    gaps = [missing[name] for name in values if name in missing]
+    rows = (~torch.stack(gaps).any(0)).nonzero()[:, 0] if gaps else None
+    if rows is not None:
+        values = {name: value[rows] for name, value in values.items()}
+    if not len(values[node]):
+        return
+    with blame(node):
+        try:
+            mechanism.check(values.pop(node), values)
+        except EvidenceError as error:
+            if rows is None:
+                raise
+            numbered = re.sub(r"^Row (\d+)", lambda found: f"Row {int(rows[int(found[1])])}", str(error))
+            raise EvidenceError(numbered) from error
 
 
 def _all_within(values: Mapping[str, Tensor], mechanisms: Mapping[str, Mechanism]) -> bool:

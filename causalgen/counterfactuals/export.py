@@ -1,4 +1,4 @@
-"""Results as tables, as folders and as HTML.
+"""Saving results: as tables (CSV, DataFrame), as folders with pictures, as JSON and as HTML.
 
 A saved result is a folder (``result_folder``):
 
@@ -28,7 +28,13 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image as PILImage
 
-from causalgen.counterfactuals.summaries import is_counterfactual, summarise, summarise_inferred
+from causalgen.counterfactuals.summaries import (
+    CounterfactualLike,
+    DrawsLike,
+    is_counterfactual,
+    summarise,
+    summarise_inferred,
+)
 from causalgen.data.frames import part_names
 from causalgen.saving.result_folder import check_result_folder, write_result
 from graphs.variables import Categorical, Image, Integer, Variable
@@ -36,8 +42,6 @@ from graphs.variables.arrays import as_array
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-    from causalgen.counterfactuals.results import Counterfactual, Draws
 
 __all__ = [
     "describe_draws",
@@ -52,14 +56,14 @@ __all__ = [
 ]
 
 
-def to_frame(draws: Draws) -> pd.DataFrame:
+def to_frame(draws: DrawsLike) -> pd.DataFrame:
     """The nodes that are no images as a table, with the index of the evidence.
 
     Categories stand as their labels, a node of shape (k,) as columns ``node_0`` .. ``node_{k-1}``, or
     ``node[0]`` .. where another node has such a name; with S samples the index is (sample, row), or
     ``row_index`` and the like where a node has that name.
     """
-    return _frames(draws, draws.variables, draws, draws.samples)
+    return _frames(dict(draws), draws.variables, draws, draws.samples)
 
 
 def to_png(image: NDArray[np.floating[Any]]) -> bytes:
@@ -78,7 +82,7 @@ def figure_png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def save_draws(draws: Draws, folder: Path | str) -> Path:
+def save_draws(draws: DrawsLike, folder: Path | str) -> Path:
     """Write a result to a folder that is new, empty, or holds an earlier result, all or nothing.
 
     Raises:
@@ -88,7 +92,7 @@ def save_draws(draws: Draws, folder: Path | str) -> Path:
     return write_result(folder, _files(draws), describe_draws(draws))
 
 
-def draws_html(draws: Draws) -> str:
+def draws_html(draws: DrawsLike) -> str:
     """The picture and the first rows of the table; of several samples, of their summary."""
     picture = base64.b64encode(figure_png(draws.plot())).decode()
     frame = summarise(draws) if is_counterfactual(draws) and draws.samples is not None else to_frame(draws)
@@ -97,7 +101,7 @@ def draws_html(draws: Draws) -> str:
     return f'<pre>{title}</pre><img src="data:image/png;base64,{picture}"/>{table}'
 
 
-def describe_draws(draws: Draws) -> dict[str, Any]:
+def describe_draws(draws: DrawsLike) -> dict[str, Any]:
     """What ``result.json`` says, as plain values."""
     told: dict[str, Any] = {
         "nodes": {node: variable.describe() for node, variable in draws.variables.items()},
@@ -114,20 +118,20 @@ def describe_draws(draws: Draws) -> dict[str, Any]:
         told["factual"] = _plain(draws.factual, draws.variables)
         told["inferred"] = _plain_inferred(draws)
         told["sources"] = {node: list(values) for node, values in draws.sources.items()}
-    told["values"] = _plain(draws, draws.variables)
+    told["values"] = _plain(dict(draws), draws.variables)
     told["provenance"] = {node: list(values) for node, values in draws.provenance.items()}
     return told
 
 
 def table_files(
-    draws: Draws, part: Literal["values", "factual", "inferred"] = "values"
+    draws: DrawsLike, part: Literal["values", "factual", "inferred"] = "values"
 ) -> Iterator[tuple[str, bytes]]:
     """``values.csv`` and the images it names: of the result, or of the evidence behind it.
 
     Of ``factual`` a gap is an empty cell; of ``inferred`` only rows with a gap are told, and what was
     observed in them is an empty cell.
     """
-    values: Mapping[str, Any] = draws if part == "values" else getattr(draws, part)
+    values: Mapping[str, Any] = dict(draws) if part == "values" else getattr(draws, part)
     samples = None if part == "factual" else draws.samples
     variables = {node: variable for node, variable in draws.variables.items() if node in values}
     table = _frames(values, variables, draws, samples)
@@ -156,7 +160,7 @@ def table_files(
     yield "values.csv", table.to_csv().encode()
 
 
-def _files(draws: Draws) -> Iterator[tuple[str, bytes]]:
+def _files(draws: DrawsLike) -> Iterator[tuple[str, bytes]]:
     yield from table_files(draws)
     if is_counterfactual(draws):
         yield from summary_files(draws)
@@ -164,13 +168,13 @@ def _files(draws: Draws) -> Iterator[tuple[str, bytes]]:
     yield "picture.png", figure_png(draws.plot())
 
 
-def summary_files(cf: Counterfactual) -> Iterator[tuple[str, bytes]]:
+def summary_files(cf: CounterfactualLike) -> Iterator[tuple[str, bytes]]:
     """``summary.csv`` of several samples; nothing where there is one, or no table."""
     if cf.samples is not None and _tabular(cf.variables):
         yield "summary.csv", summarise(cf).to_csv().encode()
 
 
-def evidence_files(cf: Counterfactual) -> Iterator[tuple[str, bytes]]:
+def evidence_files(cf: CounterfactualLike) -> Iterator[tuple[str, bytes]]:
     """``factual/`` and, where the evidence has gaps, ``inferred/``."""
     yield from ((f"factual/{name}", data) for name, data in table_files(cf, "factual"))
     if inferred := cf.inferred:
@@ -180,7 +184,7 @@ def evidence_files(cf: Counterfactual) -> Iterator[tuple[str, bytes]]:
 
 
 def _frames(
-    values: Mapping[str, Any], variables: Mapping[str, Variable], draws: Draws, samples: int | None
+    values: Mapping[str, Any], variables: Mapping[str, Variable], draws: DrawsLike, samples: int | None
 ) -> pd.DataFrame:
     """The nodes that are no images; below each other, sample by sample, where there are samples."""
     if samples is None:
@@ -243,7 +247,7 @@ def _plain(values: Mapping[str, Any], variables: Mapping[str, Variable]) -> dict
     return {node: _listed(_array(values[node]), variables[node]) for node in _tabular(variables)}
 
 
-def _plain_inferred(cf: Counterfactual) -> dict[str, Any]:
+def _plain_inferred(cf: CounterfactualLike) -> dict[str, Any]:
     """Lists of what was drawn, None where a row was observed."""
     inferred, sources = cf.inferred, cf.sources
     found: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""What ``do`` says about a node, turned into the mechanism that takes the node's place.
+"""The do-operator's arguments: what ``do`` says about a node, as the mechanism that takes the node's place.
 
 do={"x": 5}                    one value for every row
 do={"x": [5, 6, 7]}            one value a row
@@ -13,13 +13,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from networkx import shortest_path
+from numpy.typing import NDArray
 from torch.distributions import Distribution
 
-from causalgen.counterfactuals.assignments import Policy, Replace, Stochastic
+from causalgen.counterfactuals.assignments import (
+    Formula,
+    Policy,
+    Replace,
+    Stochastic,
+    parse_assignment,
+)
 from causalgen.counterfactuals.evidence import read_pictures
-from causalgen.counterfactuals.formulas import Formula, parse_assignment
 from causalgen.counterfactuals.world_ref import WorldRef, WorldValue
 from graphs.causal_graph import CausalGraph
 from graphs.errors import CycleError, InterventionError, UnknownNameError
@@ -47,6 +54,7 @@ class Intervention:
         natural: name of the node's natural half, where the mechanism reads it.
         keeps_noise: whether the mechanism takes the noise that was abducted for the node.
         rows: number of rows it has values for; 1 serves any number.
+        provenance: where the values are another world's, how they were obtained there, (B,).
     """
 
     mechanism: Mechanism
@@ -55,6 +63,7 @@ class Intervention:
     natural: str | None = None
     keeps_noise: bool = False
     rows: int = 1
+    provenance: NDArray[np.object_] | None = None
 
 
 def interventions(
@@ -69,7 +78,7 @@ def interventions(
     """Check what ``do`` says against the model.
 
     Args:
-        do: node -> what it is set to.
+        do: node -> what it is set to, or an intervention that was read before.
         graph: of the model.
         variables: of its nodes.
         mechanisms: of its nodes.
@@ -88,6 +97,9 @@ def interventions(
     for node, value in do.items():
         if node not in variables:
             raise UnknownNameError.of("node", node, variables, where="do")
+        if isinstance(value, Intervention):  # read before
+            found[node] = value
+            continue
         _refuse_other_index(node, value, index)
         found[node] = _Reader(node, graph, variables, mechanisms[node], clip).read(value)
     counts = {node: each.rows for node, each in found.items() if each.rows != 1}

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
 
 from graphs.causal_graph import CausalGraph
 from graphs.errors import NotFittedError
+from graphs.variables import Variable
 from mechanisms.base import Mechanism
 
-__all__ = ["MutilatedModel", "ready"]
+__all__ = ["CausalModel", "MutilatedModel", "ready"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,11 @@ class MutilatedModel:
     natural: Mapping[str, str] = field(default_factory=dict)
     kept: frozenset[str] = frozenset()
 
+    @property
+    def device(self) -> torch.device:
+        """Where the mechanisms live."""
+        return next(iter(self.mechanisms.values())).device
+
     def origin(self, node: str) -> str:
         """The node whose factual value and noise this one has: itself, or what it is the natural half of."""
         return self.natural.get(node, node)
@@ -41,6 +50,13 @@ class MutilatedModel:
     def affected(self) -> frozenset[str]:
         """The nodes whose value may differ from the factual."""
         return self.graph.descendants(self.touched)
+
+
+class CausalModel(Protocol):
+    """What queries read of an ``SCM``."""
+
+    _world: MutilatedModel
+    _variables: Mapping[str, Variable]
 
 
 def ready(world: MutilatedModel, node: str) -> Mechanism:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from causalgen.counterfactuals.provenance import ProvenanceTable
 from causalgen.counterfactuals.rows import broadcast_rows
+from causalgen.counterfactuals.summaries import summarise, summary_text
 from graphs.errors import UnknownNameError
 from graphs.variables import Image, Variable
 from mechanisms.base import Noise
@@ -235,14 +236,10 @@ class Counterfactual(Draws):
         A line for each node, row and, of a categorical node, category that occurs; see
         ``causalgen.counterfactuals.summaries``.
         """
-        from causalgen.counterfactuals.summaries import summarise
-
         return summarise(self)
 
     def __repr__(self) -> str:
         """Counts and nodes; then mean and spread of each node's first rows."""
-        from causalgen.counterfactuals.summaries import summary_text
-
         return f"{super().__repr__()}\n{summary_text(self)}"
 
     def _gaps(self, node: str) -> NDArray[np.bool_]:

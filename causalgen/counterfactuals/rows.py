@@ -5,16 +5,27 @@ Masks say which rows something holds for: a tensor of either length, or True or 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from math import isfinite
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from graphs.errors import DomainError
+from graphs.errors import DomainError, InterventionError
+from mechanisms.base import Noise
 
-__all__ = ["Mask", "differs", "either", "broadcast_rows", "refuse_nonfinite", "repeat_rows"]
+__all__ = [
+    "Mask",
+    "broadcast_rows",
+    "common_rows",
+    "differs",
+    "either",
+    "expand_noise",
+    "expand_value",
+    "refuse_nonfinite",
+    "repeat_rows",
+]
 
 Mask = Tensor | bool
 """Which rows: (n,) bool, or True or False for all."""
@@ -28,6 +39,32 @@ def repeat_rows(value: Tensor, times: int) -> Tensor:
 def broadcast_rows(value: Tensor, n: int, rows: int) -> Tensor:
     """A tensor of B rows as one of n = S * B rows."""
     return value if value.shape[0] == n else repeat_rows(value, n // rows)
+
+
+def common_rows(rows: int, counts: Mapping[str, int]) -> int:
+    """How many rows a question has, by those of the evidence and of each intervention.
+
+    Raises:
+        InterventionError: several values in ``do`` meet another number of rows of evidence.
+    """
+    asked = max(counts.values(), default=1)
+    if asked not in (1, rows) and rows != 1:
+        node = next(node for node, count in counts.items() if count == asked)
+        raise InterventionError(
+            f"Intervention on {node!r} has {asked} rows, but the evidence has {rows}. "
+            "Give one value, or one a row."
+        )
+    return max(asked, rows)
+
+
+def expand_value(value: Tensor, rows: int) -> Tensor:
+    """One row's value, or S draws of it, for each of ``rows`` values in ``do``."""
+    return value.expand(rows, *value.shape[1:]) if len(value) == 1 else value.repeat_interleave(rows, 0)
+
+
+def expand_noise(noise: Noise, before: int, rows: int) -> Noise:
+    """Noise of ``before`` rows, one of them, for each of ``rows`` values in ``do``."""
+    return noise.rows(torch.arange(noise.n // before).repeat_interleave(rows))
 
 
 def refuse_nonfinite(node: str, value: Tensor) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any, Protocol, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +19,12 @@ from graphs.variables import Categorical, Image, Variable
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
-    from causalgen.counterfactuals.contrasts import Contrast
-    from causalgen.counterfactuals.results import Counterfactual, Draws
 
 __all__ = [
+    "CounterfactualLike",
+    "DrawsLike",
     "contrast_text",
     "inferred_texts",
     "is_counterfactual",
@@ -37,6 +38,61 @@ __all__ = [
 
 _QUANTILES = {"5%": 0.05, "50%": 0.5, "95%": 0.95}
 _SHOWN_ROWS, _SHOWN_CATEGORIES = 4, 3
+
+
+class DrawsLike(Protocol):
+    """What is shown and saved of ``results.Draws``."""
+
+    variables: Mapping[str, Variable]
+    provenance: Mapping[str, NDArray[np.object_]]
+    rows: int
+    samples: int | None
+    seed: int
+    index: pd.Index | None
+
+    def __getitem__(self, node: str) -> Any: ...
+    def __iter__(self) -> Iterator[str]: ...
+    def keys(self) -> Iterable[str]:
+        """The nodes."""
+        ...
+
+    def draws(self, node: str) -> Tensor:
+        """Values of a node, (S, B, *event)."""
+        ...
+
+    def plot(self) -> Figure:
+        """A picture of the rows."""
+        ...
+
+
+class CounterfactualLike(DrawsLike, Protocol):
+    """What is shown and saved of ``results.Counterfactual``."""
+
+    do: Mapping[str, str]
+
+    @property
+    def factual(self) -> Mapping[str, Any]:
+        """What was observed."""
+        ...
+
+    @property
+    def inferred(self) -> Mapping[str, Any]:
+        """What was drawn where nothing was observed."""
+        ...
+
+    @property
+    def sources(self) -> Mapping[str, NDArray[np.object_]]:
+        """Where evidence comes from."""
+        ...
+
+    @property
+    def determined(self) -> Mapping[str, NDArray[np.bool_]]:
+        """Whether evidence determines a value."""
+        ...
+
+    def inferred_draws(self, node: str) -> Tensor:
+        """The evidence of a node, (S, B, *event)."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -69,12 +125,12 @@ class _Column:
         return np.stack([(self.draws == code).mean(0) for code in range(len(self.labels or ()))])
 
 
-def is_counterfactual(draws: Draws) -> TypeGuard[Counterfactual]:
+def is_counterfactual(draws: DrawsLike) -> TypeGuard[CounterfactualLike]:
     """Whether there is evidence behind a result."""
     return hasattr(draws, "factual")
 
 
-def summarise(cf: Counterfactual) -> pd.DataFrame:
+def summarise(cf: CounterfactualLike) -> pd.DataFrame:
     """The draws of a counterfactual: a line for each node, row and, of a categorical node, category.
 
     Index (node, row, category), with the index of the evidence in the place of row where it has one, and the
@@ -85,7 +141,7 @@ def summarise(cf: Counterfactual) -> pd.DataFrame:
     return _table(_columns(cf, slice(None)), cf, cf.provenance)
 
 
-def summarise_inferred(cf: Counterfactual) -> pd.DataFrame:
+def summarise_inferred(cf: CounterfactualLike) -> pd.DataFrame:
     """The same of the values drawn in the place of missing evidence, "inferred" or of the "prior"."""
     unsure = np.zeros(cf.rows, dtype=np.bool_)
     sources = cf.sources
@@ -98,12 +154,14 @@ def summarise_inferred(cf: Counterfactual) -> pd.DataFrame:
     return table.loc[table["provenance"] != "observed"]
 
 
-def summarise_contrast(contrast: Contrast) -> pd.DataFrame:
+def summarise_contrast(
+    one: CounterfactualLike, other: CounterfactualLike, nodes: Iterable[str]
+) -> pd.DataFrame:
     """The same of differences; of a categorical node the probability of the category "differs"."""
-    return _table(_differences(contrast, slice(None)), contrast.one, None)
+    return _table(_differences(one, other, nodes, slice(None)), one, None)
 
 
-def summary_text(cf: Counterfactual) -> str:
+def summary_text(cf: CounterfactualLike) -> str:
     """A line for each node: mean and spread of its first rows, and how they were obtained."""
     lines = [
         (name, text, ", ".join(dict.fromkeys(cf.provenance[node].tolist())))
@@ -112,7 +170,7 @@ def summary_text(cf: Counterfactual) -> str:
     return "\n".join([*_aligned(lines), *_one_draw(cf)])
 
 
-def node_texts(cf: Counterfactual, *, images: bool = True) -> list[tuple[str, str, str]]:
+def node_texts(cf: CounterfactualLike, *, images: bool = True) -> list[tuple[str, str, str]]:
     """Node, name and "mean +- sd" of the first rows, for each number, category and image of a row."""
     texts = [(column.node, column.name, _text(column, cf.rows)) for column in _columns(cf, _FIRST)]
     if images:
@@ -122,7 +180,7 @@ def node_texts(cf: Counterfactual, *, images: bool = True) -> list[tuple[str, st
     return sorted(texts, key=lambda line: order.index(line[0]))
 
 
-def inferred_texts(cf: Counterfactual, rows: int = _SHOWN_ROWS) -> dict[str, dict[str, list[str]]]:
+def inferred_texts(cf: CounterfactualLike, rows: int = _SHOWN_ROWS) -> dict[str, dict[str, list[str]]]:
     """What was drawn for the first rows of each node with gaps, by the names of its numbers, "mean +- sd"."""
     unsure = np.zeros(cf.rows, dtype=np.bool_)[:rows]
     return {
@@ -134,14 +192,14 @@ def inferred_texts(cf: Counterfactual, rows: int = _SHOWN_ROWS) -> dict[str, dic
     }
 
 
-def contrast_text(contrast: Contrast) -> str:
+def contrast_text(one: CounterfactualLike, other: CounterfactualLike, nodes: Iterable[str]) -> str:
     """A line for each node: mean and spread of the difference in the first rows."""
-    rows = contrast.one.rows
-    lines = [(column.name, _text(column, rows)) for column in _differences(contrast, _FIRST)]
-    return "\n".join([*_aligned(lines), *_one_draw(contrast.one, contrast.other)])
+    columns = _differences(one, other, nodes, _FIRST)
+    lines = [(column.name, _text(column, one.rows)) for column in columns]
+    return "\n".join([*_aligned(lines), *_one_draw(one, other)])
 
 
-def _one_draw(*answers: Counterfactual) -> list[str]:
+def _one_draw(*answers: CounterfactualLike) -> list[str]:
     """A line that says so where what is shown is one draw of a distribution."""
     nodes = undetermined_nodes(*answers)
     if not nodes or (answers[0].samples or 1) > 1:
@@ -149,7 +207,7 @@ def _one_draw(*answers: Counterfactual) -> list[str]:
     return [f"  one draw of a distribution of {', '.join(nodes)}: num_samples=... gives mean and spread"]
 
 
-def undetermined_nodes(*answers: Counterfactual) -> list[str]:
+def undetermined_nodes(*answers: CounterfactualLike) -> list[str]:
     """The nodes of which another seed may give another value in some row."""
     unsure = {node for each in answers for node, known in each.determined.items() if not known.all()}
     return [node for node in answers[0].variables if node in unsure]
@@ -158,23 +216,24 @@ def undetermined_nodes(*answers: Counterfactual) -> list[str]:
 _FIRST = slice(_SHOWN_ROWS)
 
 
-def _columns(cf: Counterfactual, rows: slice) -> Iterator[_Column]:
+def _columns(cf: CounterfactualLike, rows: slice) -> Iterator[_Column]:
     known = cf.determined
     for node, variable in cf.variables.items():
         yield from _parts(node, variable, cf.draws(node)[:, rows], known[node][rows])
 
 
-def _differences(contrast: Contrast, rows: slice) -> Iterator[_Column]:
-    one, other = contrast.one, contrast.other
-    known = {node: one.determined[node] & other.determined[node] for node in contrast}
-    for node in contrast:
+def _differences(
+    one: CounterfactualLike, other: CounterfactualLike, nodes: Iterable[str], rows: slice
+) -> Iterator[_Column]:
+    known, also = one.determined, other.determined
+    for node in nodes:
         variable = one.variables[node]
         pair = one.draws(node)[:, rows], other.draws(node)[:, rows]
         if isinstance(variable, Categorical):
             differ = (pair[0] != pair[1]).cpu().numpy()
-            yield _Column(node, node, differ, known[node][rows], ("same", "differs"))
+            yield _Column(node, node, differ, (known[node] & also[node])[rows], ("same", "differs"))
         else:
-            yield from _parts(node, variable, pair[0] - pair[1], known[node][rows])
+            yield from _parts(node, variable, pair[0] - pair[1], (known[node] & also[node])[rows])
 
 
 def _parts(node: str, variable: Variable, draws: Tensor, determined: NDArray[np.bool_]) -> Iterator[_Column]:
@@ -191,7 +250,7 @@ def _parts(node: str, variable: Variable, draws: Tensor, determined: NDArray[np.
 
 
 def _table(
-    columns: Iterable[_Column], draws: Draws, told: Mapping[str, NDArray[np.object_]] | None
+    columns: Iterable[_Column], draws: DrawsLike, told: Mapping[str, NDArray[np.object_]] | None
 ) -> pd.DataFrame:
     """The columns below each other, with what is ``told`` of each row as provenance."""
     import pandas as pd
@@ -219,7 +278,7 @@ def _table(
     return table.reindex(columns=order).set_index(keys)
 
 
-def _row_levels(draws: Draws) -> dict[str, Any]:
+def _row_levels(draws: DrawsLike) -> dict[str, Any]:
     """What tells rows apart: their number, or the levels of the evidence's index, by name."""
     import pandas as pd
 

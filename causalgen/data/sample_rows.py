@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from causalgen.data.reading import read_data
-from causalgen.saving.declaration import Declaration
 from causalgen.saving.pretrained import model_folder
+from graphs.scm_file import read_spec
 
 if TYPE_CHECKING:
     from causalgen.data.table import Table
@@ -26,4 +26,6 @@ def sample_rows(name: str | Path) -> Table:
         DataError: the model has no sample rows.
     """
     folder = model_folder(name)
-    return read_data(folder / SAMPLES, Declaration.read(folder / "scm.yaml").variables)
+    spec, _ = read_spec(folder / "scm.yaml")
+    variables = {node: each.variable for node, each in spec.nodes.items()}
+    return read_data(folder / SAMPLES, variables)

@@ -1,4 +1,4 @@
-"""How much a counterfactual category depends on the coupling, which no data can tell.
+"""Identifiability of a categorical counterfactual: how much it depends on the coupling, which no data tell.
 
 Rows of p(y | do(x)) say nothing of which noise makes y under one x and another under the next: every coupling
 of the laws p(y | pa) over pa has the same observations and the same experiments (Pearl 2009, section 1.4.4).
@@ -17,7 +17,7 @@ pa' the parents under do; they are sharp for each k (Pearl 1999; Tian & Pearl 20
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,18 +25,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from causalgen.arguments import check_targets
-from causalgen.ladder import chosen_seed
+from causalgen.arguments import check_targets, chosen_seed
+from causalgen.counterfactuals.abduction import Abduction
+from causalgen.counterfactuals.evidence import Evidence
+from causalgen.counterfactuals.mutilated_model import MutilatedModel
+from causalgen.counterfactuals.results import Counterfactual
 from graphs.errors import EvidenceError, MechanismError
 from graphs.variables import Categorical, Image, Variable
 from mechanisms.base import Mechanism
+from mechanisms.changed_options import with_options
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from causalgen.counterfactuals.evidence import Evidence
-    from causalgen.counterfactuals.results import Counterfactual
-    from causalgen.scm import SCM
 
 __all__ = ["CouplingSensitivity", "find_coupling_sensitivity"]
 
@@ -136,7 +136,8 @@ class CouplingSensitivity:
 
 
 def find_coupling_sensitivity(
-    scm: SCM,
+    world: MutilatedModel,
+    variables: Mapping[str, Variable],
     evidence: Evidence,
     do: Mapping[str, Any],
     targets: Iterable[str] | None,
@@ -147,12 +148,12 @@ def find_coupling_sensitivity(
     """Ask one question under each coupling; see ``SCM.coupling_sensitivity``."""
     if num_samples < 2:
         raise EvidenceError(f"coupling_sensitivity takes at least 2 draws a row, got {num_samples}.")
-    check_targets(do, scm.variables)
-    reached = scm.graph.descendants(do) - set(do)
-    coupled = [node for node in scm.variables if node in reached and _is_categorical(scm.mechanisms[node])]
-    wanted = check_targets(targets, scm.variables)
-    tables = [node for node in wanted if not isinstance(scm.variables[node], Image)]
-    affected = scm.graph.descendants(coupled) if coupled else frozenset()
+    check_targets(do, variables)
+    reached = world.graph.descendants(do) - set(do)
+    coupled = [node for node in variables if node in reached and _is_categorical(world.mechanisms[node])]
+    wanted = check_targets(targets, variables)
+    tables = [node for node in wanted if not isinstance(variables[node], Image)]
+    affected = world.graph.descendants(coupled) if coupled else frozenset()
     shown = tuple(node for node in tables if node in affected - set(do))
     if not shown:
         among = "" if targets is None else f" at or above {', '.join(map(repr, wanted))}"
@@ -160,21 +161,22 @@ def find_coupling_sensitivity(
             f"do({', '.join(do)}) recomputes no node of mechanism 'categorical'{among}, so no coupling of "
             "categories bears on the answer: ask counterfactual."
         )
-    coupled = [node for node in coupled if node in scm.graph.ancestors(shown)]
-    asked = {*shown, *coupled, *(name for node in coupled for name in scm.graph.parents(node))}
+    coupled = [node for node in coupled if node in world.graph.ancestors(shown)]
+    asked = {*shown, *coupled, *(name for node in coupled for name in world.graph.parents(node))}
     seed = chosen_seed(seed)
 
     def answer(coupling: str) -> Counterfactual:
-        other = scm
-        for node in coupled:
-            other = other.with_options(node, coupling=coupling)
-        abduction = other.abduct(evidence, num_samples=num_samples, seed=seed)
+        changed = {
+            node: with_options(node, world.mechanisms[node], {"coupling": coupling}) for node in coupled
+        }
+        other = replace(world, mechanisms={**world.mechanisms, **changed})
+        abduction = Abduction.of_evidence(other, variables, evidence, num_samples=num_samples, seed=seed)
         return abduction.counterfactual(do, targets=asked, clip=clip)
 
     gumbel, monotone = map(answer, _COUPLINGS)
-    bounds = {node: frechet_bounds(scm.mechanisms[node], node, gumbel) for node in coupled}
-    told = ", ".join(f"{node} = {text}" for node, text in gumbel.do.items())
-    return CouplingSensitivity(f"do({told})", tuple(coupled), gumbel, monotone, bounds, shown)
+    bounds = {node: frechet_bounds(world.mechanisms[node], node, gumbel) for node in coupled}
+    said = ", ".join(f"{node} = {text}" for node, text in gumbel.do.items())
+    return CouplingSensitivity(f"do({said})", tuple(coupled), gumbel, monotone, bounds, shown)
 
 
 @torch.no_grad()
@@ -220,4 +222,4 @@ def _shares(draws: Tensor, variable: Variable) -> NDArray[np.float64]:
 
 
 def _is_categorical(mechanism: Mechanism) -> bool:
-    return mechanism.spec.kind == "categorical"
+    return "coupling" in type(mechanism.spec).model_fields

@@ -1,4 +1,4 @@
-"""How much an intervention changes a target on average, against another: for a population, groups, or rows.
+"""Average (ATE), conditional (CATE) and individual treatment effects of an intervention against another.
 
     effect = E[s(Y(do)) - s(Y(versus))],   s the statistic, the identity for numbers
 
@@ -14,18 +14,21 @@ Errors and intervals are of finitely many draws and rows, particles included, ne
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from causalgen.arguments import check_targets, share
+from causalgen.counterfactuals.abduction import Abduction
 from causalgen.counterfactuals.nested import named_worlds
 from causalgen.counterfactuals.results import Counterfactual, Draws
 from causalgen.effects.estimates import Estimate, Floats, estimate, individual_means
 from causalgen.effects.groups import Given, group_edges, group_labels, refuse_reached
+from causalgen.effects.population import Population
 from causalgen.effects.statistic import Statistic, check_statistic, measure
 from graphs.causal_graph import CausalGraph
 from graphs.errors import EvidenceError, UnknownNameError
@@ -35,10 +38,9 @@ from mechanisms.seeds import keyed_seed
 if TYPE_CHECKING:
     import pandas as pd
 
-    from causalgen.counterfactuals.abduction import Abduction
-    from causalgen.effects.population import Population
-
 __all__ = ["Effect", "Question", "find_effect"]
+
+_COLUMNS = ("value", "standard_error", "low", "high", "under_do", "under_versus")
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,7 @@ class Effect:
         seed: gives the same result again.
         index: of the evidence, where it was a DataFrame.
         refits: how many refits the errors and intervals include; 0 where they are of draws and rows alone.
+        fitted: whether any mechanism was fitted to data, so that there is an error of the fit.
     """
 
     target: str
@@ -103,6 +106,7 @@ class Effect:
     seed: int
     index: pd.Index | None = None
     refits: int = 0
+    fitted: bool = True
 
     @property
     def value(self) -> Any:
@@ -121,15 +125,11 @@ class Effect:
 
     def to_frame(self, *, individual: bool = False) -> pd.DataFrame:
         """The effect as a table: one line, or one a group; with ``individual`` one a row."""
-        from causalgen.effects.tables import effect_frame, individual_frame
-
-        return individual_frame(self) if individual else effect_frame(self)
+        return _individual_frame(self) if individual else _frame(self)
 
     def __repr__(self) -> str:
         """A few lines for people."""
-        from causalgen.effects.tables import effect_text
-
-        return effect_text(self)
+        return _text(self)
 
 
 def find_effect(
@@ -142,16 +142,21 @@ def find_effect(
     levels, certain = _measured(question, pair, variables[target])
     lineages = _lineages(pair)
     generator = np.random.default_rng(keyed_seed(source.seed, "bootstrap"))
+    # One row of evidence that meets several values in do is one row still: all values share its draws.
+    one_row = source.rows == 1 and pair[0].rows > 1
 
     def over(mask: NDArray[np.bool_] | None = None) -> Estimate:
-        return estimate(
-            *levels,
-            mask,
+        one, other = (each.mean(1, keepdims=True) if one_row else each for each in levels)
+        found = estimate(
+            one,
+            other,
+            mask[:, :1] if one_row and mask is not None else mask,
             certain=certain,
             confidence=question.confidence,
             generator=generator,
-            lineages=lineages,
+            lineages=[each[:, :1] for each in lineages] if one_row else lineages,
         )
+        return replace(found, rows=pair[0].rows) if one_row else found
 
     edges = {} if question.given is None else group_edges(question.given, variables)
     individual, error = individual_means(levels[0] - levels[1], certain, lineages)
@@ -240,3 +245,103 @@ def _say(do: Mapping[str, Any]) -> str:
 def _value(value: Any) -> str:
     text = value if isinstance(value, str) else getattr(value, "__name__", repr(value))
     return text if len(text) <= 40 and "\n" not in text else f"a {type(value).__name__}"
+
+
+def _frame(effect: Effect) -> pd.DataFrame:
+    """A line a group, or a single one; a line for each component where the statistic has a shape.
+
+    Columns: the nodes grouped by, ``component`` where there are several, then those of ``Estimate``.
+    """
+    import pandas as pd
+
+    if not effect.groups:
+        return pd.DataFrame(_estimate_lines(effect.overall))
+    lines: list[dict[str, Any]] = []
+    for label, each in effect.groups.items():
+        labels = label if len(effect.given) > 1 else (label,)
+        where = dict(zip(effect.given, labels, strict=True))
+        lines += [{**where, **line} for line in _estimate_lines(each)]
+    return pd.DataFrame(lines)
+
+
+def _individual_frame(effect: Effect) -> pd.DataFrame:
+    """A line a row: its effect, and the standard error where rows are evidence; components side by side."""
+    import pandas as pd
+
+    found = {"effect": effect.individual}
+    if effect.individual_error is not None:
+        found["standard_error"] = effect.individual_error
+    columns: dict[str, Any] = {}
+    for name, values in found.items():
+        if values.ndim == 1:
+            columns[name] = values
+            continue
+        flat = values.reshape(len(values), -1)
+        columns |= {f"{name}_{number}": flat[:, number] for number in range(flat.shape[1])}
+    index = effect.index
+    return pd.DataFrame(
+        columns, index=pd.RangeIndex(len(effect.individual), name="row") if index is None else index
+    )
+
+
+def _text(effect: Effect) -> str:
+    """The question, the mean effect, and a line for each group."""
+    rows = effect.overall.rows
+    what = (
+        "draws" if effect.individual_error is None else "row of evidence" if rows == 1 else "rows of evidence"
+    )
+    lines = [
+        f"Effect on {effect.target} of {effect.do} against {_other(effect.versus)}",
+        f"  {_estimate_line(effect.overall)}",
+        f"  over {rows:,} {what} ({', '.join(effect.provenance)}); {100 * effect.confidence:g} % interval of "
+        + _included(effect),
+    ]
+    if effect.groups:
+        lines.append(f"by {', '.join(effect.given)}:")
+        names = [", ".join(map(str, k if isinstance(k, tuple) else (k,))) for k in effect.groups]
+        width = max(map(len, names))
+        for name, each in zip(names, effect.groups.values(), strict=True):
+            lines.append(f"  {name:<{width}}  {_estimate_line(each)}, {each.rows:,} rows")
+    return "\n".join(lines)
+
+
+def _included(effect: Effect) -> str:
+    """What the interval is of, and what it leaves out."""
+    if effect.refits:
+        return f"{effect.refits} refits and finite draws, given the graph and the forms of the mechanisms"
+    if not effect.fitted:
+        return "finite draws and rows, given the equations"
+    return "finite draws and rows; without the error of the fit (refits=...)"
+
+
+def _estimate_lines(each: Estimate) -> list[dict[str, Any]]:
+    shape = np.shape(each.value)
+    if shape == ():
+        return [{name: getattr(each, name) for name in _COLUMNS} | {"rows": each.rows}]
+    flat = {name: np.reshape(getattr(each, name), -1) for name in _COLUMNS}
+    return [
+        {"component": tuple(map(int, np.unravel_index(number, shape)))}
+        | {name: float(values[number]) for name, values in flat.items()}
+        | {"rows": each.rows}
+        for number in range(prod(shape))
+    ]
+
+
+def _estimate_line(each: Estimate) -> str:
+    if np.shape(each.value) != ():
+        return f"{_show(each.value)} +- {_show(each.standard_error)}"
+    # What is left of shared noise after subtracting is rounding, and no error to speak of.
+    scale = max(abs(each.under_do), abs(each.under_versus))
+    error = 0.0 if each.standard_error <= 1e-13 * scale else each.standard_error
+    return (
+        f"{each.value:.4g} +- {error:.2g}  [{each.low:.4g}, {each.high:.4g}]  "
+        f"({each.under_do:.4g} against {each.under_versus:.4g})"
+    )
+
+
+def _show(values: Any) -> str:
+    return np.array2string(np.asarray(values), precision=4, threshold=8, edgeitems=2).replace("\n", "")
+
+
+def _other(versus: str) -> str:
+    return "no intervention" if versus == "do()" else versus

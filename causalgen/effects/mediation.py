@@ -1,4 +1,4 @@
-"""Natural effects: how much of an effect passes through mediators, and how much goes past them.
+"""Mediation: natural direct effect and natural indirect effect of an intervention.
 
     total      E[Y(x1)        - Y(x0)]
     direct     E[Y(x1, M(x0)) - Y(x0, M(x0))]     the mediators stay as they would have been at x0
@@ -12,17 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from causalgen.counterfactuals.abduction import Abduction
 from causalgen.counterfactuals.world_ref import WorldRef
 from causalgen.effects.effect import Effect, Question, find_effect
+from causalgen.effects.population import Population
 from graphs.causal_graph import CausalGraph
 from graphs.errors import InterventionError, UnknownNameError
 from graphs.variables import Variable
-
-if TYPE_CHECKING:
-    from causalgen.counterfactuals.abduction import Abduction
-    from causalgen.effects.population import Population
 
 __all__ = ["NaturalEffects", "find_natural_effects"]
 

@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from causalgen.arguments import check_targets
+from causalgen.arguments import check_targets, whole_number
+from causalgen.counterfactuals.abduction import Abduction
 from causalgen.counterfactuals.engine import act, predict
+from causalgen.counterfactuals.evidence import Evidence
 from causalgen.counterfactuals.interventions import Intervention, interventions
 from causalgen.counterfactuals.mutilated_model import MutilatedModel
 from causalgen.counterfactuals.nested import (
@@ -27,7 +29,7 @@ from causalgen.counterfactuals.results import Draws
 from graphs.errors import InterventionError
 from graphs.variables import Variable
 
-__all__ = ["Population"]
+__all__ = ["Population", "source_of_worlds"]
 
 
 class Population:
@@ -108,3 +110,18 @@ class Population:
                     "Give one value, or ask about rows of evidence."
                 )
         check_from_worlds(asked, self.rows)
+
+
+def source_of_worlds(
+    world: MutilatedModel,
+    variables: Mapping[str, Variable],
+    evidence: Evidence | None,
+    n: int,
+    seed: int,
+) -> Abduction | Population:
+    """What answers worlds with shared noise: a population, or evidence with max(2, n // B) draws a row."""
+    n = whole_number(n, "An effect's number of draws, n,", least=2)
+    if evidence is None:
+        return Population(world, variables, n, seed)
+    rows = Abduction.of_evidence(world, variables, evidence, num_samples=2, seed=seed).rows
+    return Abduction.of_evidence(world, variables, evidence, num_samples=max(2, n // rows), seed=seed)

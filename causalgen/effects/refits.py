@@ -1,4 +1,4 @@
-"""Fitting error of effects by the bootstrap over training rows (Efron 1979): resample, refit, ask again.
+"""Bootstrap over training rows (Efron 1979), for the fitting error of effects: resample, refit, ask again.
 
 For r = 1..R the training rows are drawn with replacement, every trained mechanism is fitted to them anew, and
 the same question is asked with the same seed, so that refits differ by their rows alone:
@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 from causalgen.counterfactuals.mutilated_model import MutilatedModel
+from causalgen.data.reading import read_data
 from causalgen.data.table import Table
 from causalgen.effects.effect import Effect
 from causalgen.effects.estimates import Estimate
@@ -32,7 +33,7 @@ from graphs.variables import Image
 from mechanisms.base import Mechanism
 from mechanisms.seeds import keyed_seed
 
-__all__ = ["Refits", "include_fitting_error", "refit_answers", "refitted_columns"]
+__all__ = ["Refits", "effects_with_refits", "include_fitting_error", "refit_answers"]
 
 Ask = Callable[[MutilatedModel], Sequence[Effect]]
 """The effects that a question gets from a refitted world."""
@@ -80,10 +81,41 @@ class Refits:
                 )
 
 
-def refitted_columns(world: MutilatedModel) -> list[str]:
-    """The nodes whose rows refitting reads."""
-    fitted = [(node, *world.graph.parents(node)) for node in _refitted_nodes(world)]
-    return [node for node in world.graph.nodes if any(node in family for family in fitted)]
+def effects_with_refits(
+    ask: Ask,
+    world: MutilatedModel,
+    target: str,
+    *,
+    count: int,
+    data: Any,
+    seed: int,
+    workers: int,
+    progress: bool,
+) -> Sequence[Effect]:
+    """The effects that a question gets, with the error of the fit where ``count`` refits are asked for.
+
+    Raises:
+        EvidenceError: the refits cannot be had.
+        DataError: the training rows are wrong.
+    """
+    if not count:
+        fitted = any(mechanism.spec.training is not None for mechanism in world.mechanisms.values())
+        return [replace(effect, fitted=fitted) for effect in ask(world)]
+    if data is None:
+        raise EvidenceError("refits draw from the training rows: give them, as data=....")
+    nodes = _refitted_nodes(world)
+    if not nodes:
+        raise EvidenceError("refits: no mechanism of this model was fitted, so there is no such error.")
+    read = {name for node in nodes for name in (node, *world.graph.parents(node))}
+    columns = {node: world.mechanisms[node].variable for node in world.graph.nodes if node in read}
+    refits = Refits(count, read_data(data, columns, gaps=True), seed, workers, progress)
+    refits.check(world, target)
+    found = ask(world)
+    refitted = refit_answers(refits, world, ask)
+    return [
+        include_fitting_error(effect, [each[place] for each in refitted])
+        for place, effect in enumerate(found)
+    ]
 
 
 def refit_answers(refits: Refits, world: MutilatedModel, ask: Ask) -> list[Sequence[Effect]]:

@@ -30,7 +30,7 @@ from graphs.variables import Categorical, Variable
 from graphs.variables.arrays import as_array
 
 if TYPE_CHECKING:
-    from causalgen.model import Model
+    from causalgen.scm import SCM
 
 __all__ = ["Judge", "composition", "effectiveness", "read_attribute", "reversibility"]
 
@@ -42,7 +42,7 @@ Advance = Callable[[int], None]
 
 
 def composition(
-    scm: Model,
+    scm: SCM,
     evidence: Mapping[str, Any],
     node: str,
     cycles: Iterable[int] = (1, 10),
@@ -94,7 +94,7 @@ def composition(
 
 
 def reversibility(
-    scm: Model,
+    scm: SCM,
     evidence: Mapping[str, Any],
     node: str,
     do: Mapping[str, Any],

@@ -22,7 +22,7 @@ from mechanisms.base import Noise
 from mechanisms.seeds import keyed_seed
 
 if TYPE_CHECKING:
-    from causalgen.model import Model
+    from causalgen.scm import SCM
 
 __all__ = ["BATCH_ROWS", "NodePasses", "batches", "has_residuals"]
 
@@ -30,7 +30,7 @@ BATCH_ROWS = 256
 """Rows whose noise is held at once: with step residuals an image's noise is many images."""
 
 
-def has_residuals(scm: Model, node: str) -> bool:
+def has_residuals(scm: SCM, node: str) -> bool:
     """Whether a node's noise carries step residuals, which make its null intervention exact."""
     solver = getattr(_mechanism_spec(scm, node), "solver", None)
     return bool(getattr(solver, "residuals", False))
@@ -52,7 +52,7 @@ class NodePasses:
         NotFittedError: the mechanism has not been fitted.
     """
 
-    def __init__(self, scm: Model, node: str, *, residuals: bool | None = None, seed: int = 0) -> None:
+    def __init__(self, scm: SCM, node: str, *, residuals: bool | None = None, seed: int = 0) -> None:
         spec = _mechanism_spec(scm, node)
         if residuals is not None:
             if not hasattr(getattr(spec, "solver", None), "residuals"):
@@ -141,7 +141,7 @@ def batches(rows: int) -> Iterator[tuple[int, slice]]:
     return ((start // size, slice(start, min(start + size, rows))) for start in range(0, rows, size))
 
 
-def _mechanism_spec(scm: Model, node: str) -> Any:
+def _mechanism_spec(scm: SCM, node: str) -> Any:
     if node not in scm.variables:
         raise UnknownNameError.of("node", node, scm.variables)
     return scm.mechanisms[node].spec

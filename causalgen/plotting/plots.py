@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from textwrap import wrap
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -16,15 +16,13 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from causalgen.counterfactuals.summaries import inferred_texts, is_counterfactual
+from causalgen.counterfactuals.results import Counterfactual, Draws
+from causalgen.counterfactuals.summaries import inferred_texts
 from causalgen.plotting.graph_plots import plot_graph
 from causalgen.plotting.plot_style import ACCENT, FAINT, INK, SOFT, text_width
 from causalgen.plotting.value_plots import plot_values
 from graphs.variables import Image
 from graphs.variables.arrays import as_array
-
-if TYPE_CHECKING:
-    from causalgen.counterfactuals.results import Counterfactual, Draws
 
 __all__ = ["plot_draws", "plot_graph", "plot_image_rows", "plot_worlds"]
 
@@ -168,7 +166,7 @@ def plot_worlds(worlds: Mapping[str, Draws], rows: int = 8) -> Figure:
     scalars = [node for node, variable in first.variables.items() if not variable.event_shape][:4]
     pictures: dict[str, Images] = {}
     captions: dict[str, Sequence[str]] = {}
-    if is_counterfactual(first):
+    if isinstance(first, Counterfactual):
         pictures, captions = _evidence_rows(first, nodes, scalars, shown)
     observed = len(pictures)
     for name, draws in worlds.items():

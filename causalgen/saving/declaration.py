@@ -1,4 +1,4 @@
-"""What declares a model, between an SCM file's text and the model itself."""
+"""A declared model: its graph, its variables and bound mechanisms, from Python or from an SCM file's text."""
 
 from __future__ import annotations
 
@@ -7,33 +7,65 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import networkx as nx
 from pydantic import ValidationError
 
+from causalgen.saving.atomic import write_atomic
 from graphs.causal_graph import CausalGraph
-from graphs.errors import CausalgenError, MechanismError, SpecError, UnknownNameError
+from graphs.errors import (
+    CausalgenError,
+    CheckpointError,
+    GraphError,
+    MechanismError,
+    SpecError,
+    UnknownNameError,
+)
 from graphs.scm_file import Locations, NodeSpec, SCMSpec, parse_spec, read_spec, spec_error, write_spec
 from graphs.variables import Variable
-from mechanisms.base import MechanismSpec
-from mechanisms.registry import dump_mechanism, mechanism_spec, parse_mechanism
+from graphs.variables.base import VariableBase
+from mechanisms.base import Mechanism, MechanismSpec
+from mechanisms.registry import default_mechanism, dump_mechanism, mechanism_spec, parse_mechanism
 
 __all__ = ["Declaration"]
 
 
 @dataclass(frozen=True)
 class Declaration:
-    """A model before its mechanisms are bound.
+    """A model before it is fitted.
 
     Attributes:
         graph: the causal graph.
-        variables: one a node.
-        mechanisms: specs of the nodes that name one.
+        variables: one a node, in topological order.
+        mechanisms: one a node, bound to its variable and its parents.
         name: of the model.
     """
 
     graph: CausalGraph
     variables: Mapping[str, Variable]
-    mechanisms: Mapping[str, MechanismSpec]
+    mechanisms: Mapping[str, Mechanism]
     name: str | None
+
+    @classmethod
+    def of(
+        cls,
+        graph: nx.DiGraph[Any] | CausalGraph,
+        variables: Mapping[str, Variable],
+        mechanisms: Mapping[str, MechanismSpec | Mechanism] | None,
+        name: str | None,
+    ) -> Declaration:
+        """What Python declares; see ``SCM``."""
+        causal = graph if isinstance(graph, CausalGraph) else CausalGraph.from_networkx(graph)
+        _check_declared(variables, mechanisms, name)
+        for what, names in (("variables", variables), ("mechanisms", mechanisms or {})):
+            for node in names:
+                if node not in causal:
+                    raise UnknownNameError.of("node", node, causal.nodes, where=what)
+        for node in causal.nodes:
+            if node not in variables:
+                raise GraphError(f"Node {node!r} has no variable. Add variables={{{node!r}: ...}}.")
+        own, given = {node: variables[node] for node in causal.nodes}, mechanisms or {}
+        bound = {node: _bind(node, given.get(node), causal, own) for node in causal.nodes}
+        return cls(causal, own, bound, name)
 
     @classmethod
     def read(cls, path: Path | str) -> Declaration:
@@ -55,47 +87,98 @@ class Declaration:
         Raises:
             MechanismError: a mechanism that no file can say, such as a function of the running program.
         """
-        for node, spec in self.mechanisms.items():
-            if spec.kind in ("drawn", "function") or (
-                spec.kind == "constant" and getattr(spec, "value", None) is None
-            ):
-                raise MechanismError(
-                    f"Node {node!r} was intervened on, which no file can say. "
-                    "Write the model before the intervention."
-                )
-            if not _registered(spec):
-                raise MechanismError(
-                    f"Node {node!r}: its mechanism, {type(spec).__name__} of kind {spec.kind!r}, is not "
-                    "registered, so no file can say it. Register it by an entry point."
-                )
-            if (why := spec.why_unwritable()) is not None:
-                raise MechanismError(f"Node {node!r}: {why}")
+        options = {node: _dumped(node, mechanism.spec) for node, mechanism in self.mechanisms.items()}
         nodes = {
             node: NodeSpec(
-                variable=self.variables[node],
-                parents=self.graph.parents(node),
-                mechanism=dump_mechanism(self.mechanisms[node]),
+                variable=self.variables[node], parents=self.graph.parents(node), mechanism=options[node]
             )
             for node in self.graph.nodes
         }
         return write_spec(SCMSpec(causalgen=1, name=self.name, nodes=nodes))
 
+    def write(self, path: Path | None) -> str:
+        """The file's text, written to ``path`` where given, all or nothing.
+
+        Raises:
+            MechanismError: as for ``text``.
+            CheckpointError: the file cannot be written.
+        """
+        text = self.text()
+        if path is not None:
+            try:
+                write_atomic(path, text.encode())
+            except OSError as error:
+                raise CheckpointError(f"Cannot write the SCM file {path}: {error.strerror}.") from error
+        return text
+
     @classmethod
     def _of(cls, spec: SCMSpec, locations: Locations) -> Declaration:
         variables = {node: each.variable for node, each in spec.nodes.items()}
-        mechanisms: dict[str, MechanismSpec] = {}
+        mechanisms: dict[str, Mechanism] = {}
         for node, each in spec.nodes.items():
-            if each.mechanism is None:
-                continue
-            mechanisms[node] = _mechanism(node, each.mechanism, locations)
-            # Bound once here, so that an option that does not fit its node is reported where it stands.
+            given = None if each.mechanism is None else _mechanism(node, each.mechanism, locations)
             try:
-                mechanisms[node].bind(variables[node], {parent: variables[parent] for parent in each.parents})
-            except (CausalgenError, ValueError) as error:
-                raise SpecError(
-                    f"{locations[('nodes', node, 'mechanism')]}: node {node!r}: {error}"
-                ) from error
-        return cls(spec.graph, variables, mechanisms, spec.name)
+                mechanisms[node] = _bind(node, given, spec.graph, variables)
+            except CausalgenError as error:  # an option that does not fit its node, told where it stands
+                place = ("nodes", node) if given is None else ("nodes", node, "mechanism")
+                found = str(error).removeprefix(f"Node {node!r}: ")
+                raise SpecError(f"{locations[place]}: node {node!r}: {found}") from error
+        return cls(spec.graph, {node: variables[node] for node in spec.graph.nodes}, mechanisms, spec.name)
+
+
+def _check_declared(variables: Any, mechanisms: Any, name: Any) -> None:
+    """Refuse what is no variable or no mapping; mechanisms are checked where they are bound."""
+    for what, given, example in (
+        ("variables", variables, "cg.Continuous()"),
+        ("mechanisms", {} if mechanisms is None else mechanisms, "cg.mechanisms.Additive()"),
+    ):
+        if not isinstance(given, Mapping):
+            raise GraphError(
+                f"{what} maps nodes to {what}, as in {{'x': {example}}}; got a {type(given).__name__}."
+            )
+    for node, variable in variables.items():
+        if not isinstance(variable, VariableBase):
+            got = f"the class {variable.__name__}" if isinstance(variable, type) else repr(variable)
+            raise GraphError(
+                f"Node {node!r}: a variable is a cg.Categorical, cg.Continuous, cg.Integer or cg.Image, "
+                f"as in cg.Continuous(lower=0); got {got}."
+            )
+    if not isinstance(name, str | None):
+        raise GraphError(f"The name of a model is a string, got {name!r}.")
+
+
+def _bind(
+    node: str, given: MechanismSpec | Mechanism | None, graph: CausalGraph, variables: Mapping[str, Variable]
+) -> Mechanism:
+    parents = {parent: variables[parent] for parent in graph.parents(node)}
+    if isinstance(given, Mechanism):
+        if given.variable != variables[node] or list(given.parents.items()) != list(parents.items()):
+            raise MechanismError(
+                f"Node {node!r}: its mechanism is bound to another variable or other parents."
+            )
+        return given
+    spec = default_mechanism(variables[node]) if given is None else given
+    if not isinstance(spec, MechanismSpec):
+        raise MechanismError(
+            f"Node {node!r}: a mechanism is a spec such as causalgen.mechanisms.Additive(), "
+            f"got {f'the class {spec.__name__}' if isinstance(spec, type) else repr(spec)}."
+        )
+    try:
+        return spec.bind(variables[node], parents).eval()
+    except (MechanismError, ValueError) as error:
+        raise MechanismError(f"Node {node!r}: {error}") from error
+
+
+def _dumped(node: str, spec: MechanismSpec) -> dict[str, Any]:
+    """A mechanism as a file says it."""
+    if (why := spec.why_unwritable()) is not None:
+        raise MechanismError(f"Node {node!r}: {why}")
+    if not _registered(spec):
+        raise MechanismError(
+            f"Node {node!r}: its mechanism, {type(spec).__name__} of kind {spec.kind!r}, is not "
+            "registered, so no file can say it. Register it by an entry point."
+        )
+    return dump_mechanism(spec)
 
 
 def _registered(spec: MechanismSpec) -> bool:

@@ -1,21 +1,18 @@
-"""Saved models by name: gallery models and folders.
+"""Pretrained models, loaded by name and saved to a folder.
 
 Gallery models ship with the package, in the same format as any saved model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
-from torch import Tensor
-
 import graphs
-from causalgen.saving.checkpoint import load_folder
+from causalgen.saving.checkpoint import load_folder, save_folder
 from causalgen.saving.declaration import Declaration
-from graphs.errors import CheckpointError, UnknownNameError
+from graphs.errors import CheckpointError, NotFittedError, UnknownNameError
 
-__all__ = ["gallery_folder", "gallery_names", "load_pretrained", "model_folder"]
+__all__ = ["gallery_folder", "gallery_names", "load_pretrained", "model_folder", "save_pretrained"]
 
 _GALLERY = Path(graphs.__file__).parent / "gallery"
 
@@ -52,13 +49,40 @@ def model_folder(name: Path | str) -> Path:
     return gallery_folder(str(name))
 
 
-def load_pretrained(name: Path | str) -> tuple[Declaration, Mapping[str, Mapping[str, Tensor]]]:
-    """What a saved model holds, every byte checked: its declaration, and weights by node.
+def load_pretrained(name: Path | str) -> Declaration:
+    """A saved model, every byte checked, with its weights.
 
     Raises:
         UnknownNameError: neither a folder nor a gallery model.
-        CheckpointError: the folder is no saved model, is damaged, or of a newer format.
+        CheckpointError: the folder is no saved model, is damaged, of a newer format, or its weights do not
+            fit.
     """
     folder = model_folder(name)
     text, states, _ = load_folder(folder)
-    return Declaration.parse(text, str(folder / "scm.yaml")), states
+    declared = Declaration.parse(text, str(folder / "scm.yaml"))
+    for node, mechanism in declared.mechanisms.items():
+        try:
+            mechanism.load_state_dict(dict(states.get(node, {})))
+        except RuntimeError as error:
+            raise CheckpointError(f"Weights of node {node!r} in {name} do not fit it: {error}") from error
+        if bad := mechanism.non_finite():
+            raise CheckpointError(
+                f"Weights of node {node!r} in {name} are no numbers: {bad}. Fit the node again."
+            )
+    return declared
+
+
+def save_pretrained(declared: Declaration, folder: Path, card: str | None) -> Path:
+    """Write a fitted model to a folder, all or nothing; see ``SCM.save_pretrained``."""
+    if not isinstance(card, str | None):
+        raise CheckpointError(f"save_pretrained: card is Markdown text, got {card!r}.")
+    for node, mechanism in declared.mechanisms.items():
+        if not mechanism.fitted:
+            raise NotFittedError(f"Node {node!r} has not been fitted: nothing to save. Call scm.fit(data).")
+        if bad := mechanism.non_finite():
+            raise CheckpointError(
+                f"Weights of node {node!r} are no numbers: {bad}. Nothing was saved; fit the node again."
+            )
+    states = {node: mechanism.state_dict() for node, mechanism in declared.mechanisms.items()}
+    save_folder(folder, declared.text(), states, card)
+    return folder

@@ -1,1 +1,3 @@
 """Any Pyro program as a mechanism."""
+
+__all__: list[str] = []

@@ -72,6 +72,8 @@ class Additive(TrainedSpec, frozen=True):
 class AdditiveMechanism(Mechanism):
     """``x = f(pa) + u``. Noise: ``residual`` (N, *event), in data units."""
 
+    abduction = "exact"
+    deterministic = True
     scale: Tensor
     residuals: Tensor
     spec: Additive

@@ -75,6 +75,7 @@ class AutoMechanism(Mechanism):
     """A mechanism that is still to be chosen: it can be fitted, and nothing else."""
 
     abduction = "none"
+    deterministic = True
     least_rows = 2
     spec: Auto
     variable: Continuous

@@ -55,7 +55,7 @@ class Categorical(TrainedSpec, frozen=True):
     coupling: Literal["gumbel", "monotone"] = "gumbel"
     hidden: Hidden = (64, 64)
 
-    def bind(
+    def make(
         self, variable: variables.Variable, parents: Mapping[str, variables.Variable]
     ) -> CategoricalMechanism:
         """The mechanism for one categorical variable and its parents.

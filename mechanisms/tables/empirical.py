@@ -59,6 +59,8 @@ class EmpiricalMechanism(Mechanism):
         values: (rows, *event) of the training rows, in canonical encoding.
     """
 
+    abduction = "exact"
+    deterministic = True
     values: Tensor
 
     def __init__(self, spec: Empirical, variable: Variable, parents: Mapping[str, Variable]) -> None:

@@ -91,8 +91,8 @@ class FlowMechanism(Mechanism):
         self.shape, self.width = variable.event_shape, prod(variable.event_shape)
         step = 1.0 if isinstance(variable, Integer) else spec.dequantize
         self.grid = None if step is None else Grid.of(variable, step)
-        if self.grid is not None:
-            self.abduction, self.deterministic = "posterior", False
+        self.abduction = "exact" if self.grid is None else "posterior"
+        self.deterministic = self.grid is None
         lower, upper = self.grid.support if self.grid else (variable.lower, variable.upper)
         self.bounds = Support(lower, upper, self.width)
         self.conditioning = Conditioning(parents)

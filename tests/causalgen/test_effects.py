@@ -316,8 +316,7 @@ def test_an_effect_reads_well(effect):
     assert lines[0] == "Effect on pain of do(dose = 2) against do(dose = 1)"
     assert lines[1].startswith("  6.7")
     assert lines[2] == (
-        "  over 10,000 draws (prior); 95 % interval of finite draws and rows; "
-        "without the error of the fit (refits=...)"
+        "  over 10,000 draws (prior); 95 % interval of finite draws and rows, given the equations"
     )
     assert lines[3] == "by sex:"
     assert lines[4].startswith("  F  6.0") or lines[4].startswith("  F  5.9")
@@ -414,3 +413,29 @@ def test_a_world_of_one_value_feeds_one_of_several(bounded):
     }
     found = bounded.abduct(row).worlds(does, only=("do", "versus"))
     np.testing.assert_allclose(found["versus"]["pain"], [14.5, 14.5])
+
+
+def test_one_row_under_several_values_is_one_row(bounded):
+    """Its draws serve all values of do, so the error is that of S draws, not of S draws a value."""
+    found = [
+        bounded.effect(
+            "pain",
+            do={"dose": np.linspace(2.0, 6.0, 30)},
+            evidence={"dose": 1.0},
+            n=100,
+            statistic=lambda pain: (pain > 8.0).double(),
+            seed=seed,
+        )
+        for seed in range(60)
+    ]
+    spread = np.std([each.value for each in found], ddof=1)
+    assert np.mean([each.standard_error for each in found]) == pytest.approx(spread, rel=0.3)
+    known = bounded.effect("pain", do={"dose": [2.0, 3.0]}, evidence={"dose": 1.0, "pain": 2.5})
+    assert known.standard_error == 0.0
+    assert known.overall.rows == 2
+
+
+def test_an_interval_says_what_it_leaves_out(bounded, linear):
+    assert "given the equations" in repr(bounded.effect("pain", do={"dose": 2.0}, n=50, seed=0))
+    scm, _ = linear
+    assert "without the error of the fit" in repr(scm.effect("y", do={"x": 1.0}, n=50, seed=0))

@@ -45,6 +45,9 @@ class Line(MechanismSpec, frozen=True):
 class _Fitted(Mechanism):
     """Only what fitting needs; counts and remembers what the loop passes."""
 
+    abduction = "exact"
+    deterministic = True
+
     def __init__(self, spec, variable, parents):
         super().__init__(spec, variable, parents)
         self.seen: list[Tensor] = []

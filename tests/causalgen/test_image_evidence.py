@@ -22,6 +22,9 @@ SPREAD, PIXEL = 0.3, 0.1
 class Brightness(Mechanism):
     """A 4 x 4 image whose pixels are PIXEL * t + SPREAD * u; its predictor is exact where t ~ N(0, 1) ."""
 
+    abduction = "exact"
+    deterministic = True
+
     def sample_noise(self, n, *, generator):
         return Noise(n, {"u": torch.randn(n, 1, 4, 4, generator=generator)})
 

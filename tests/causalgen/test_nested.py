@@ -150,7 +150,7 @@ def test_one_row_meets_several_values_in_both_worlds(interacting, rows):
         ({"a": {"m": cg.WorldRef("aa")["m"]}}, cg.UnknownNameError, "Unknown world 'aa'.*Did you mean 'a'"),
         ({"a": {"m": cg.WorldRef("b")["n"]}, "b": {}}, cg.UnknownNameError, "Unknown node 'n'"),
         ({"a": {"n": cg.WorldRef("b")["m"]}, "b": {}}, cg.UnknownNameError, "Unknown node 'n'"),
-        ({"a": {"m": cg.WorldRef("b")}, "b": {}}, cg.InterventionError, r"World\('b'\)\['m'\]"),
+        ({"a": {"m": cg.WorldRef("b")}, "b": {}}, cg.InterventionError, r"WorldRef\('b'\)\['m'\]"),
         ({"a": 3}, cg.InterventionError, "World 'a'.*int"),
         ([{"x": 3}], cg.InterventionError, "Worlds have names.*list"),
     ],

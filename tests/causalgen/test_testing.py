@@ -31,6 +31,9 @@ class Plugged(MechanismSpec, frozen=True):
 
 @final
 class PluggedMechanism(Mechanism):
+    abduction = "exact"
+    deterministic = True
+
     def __init__(self, spec, variable, parents):
         super().__init__(spec, variable, parents)
         self.register_buffer(

@@ -1,4 +1,4 @@
-"""How well a node's value fits its parents' proposed values: one term of a block's log weight.
+"""Log weights: the likelihood of a node's value given its parents' proposed values, one term a node.
 
     a table    log p(x | pa)
     an image   log q(pa | x) - log p(pa)  =  log p(x | pa) - log p(x)

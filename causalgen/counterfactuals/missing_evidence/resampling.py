@@ -1,4 +1,4 @@
-"""Weighted draws as draws of equal weight: systematic resampling, and the effective sample size.
+"""Systematic resampling of weighted draws to draws of equal weight, and the effective sample size.
 
     systematic resampling    P weighted draws become S equal ones with one uniform (Kitagawa 1996)
     effective sample size    (sum w)^2 / sum w^2, the equal draws that would say as much (Kong 1992)
@@ -10,11 +10,71 @@ errors take draws of one lineage as one cluster.
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-__all__ = ["pooled_effective_sample_size", "systematic", "warn_of_few"]
+from mechanisms.base import Abducted
+from mechanisms.seeds import keyed_generator
+
+__all__ = ["ResampledNoise", "pooled_effective_sample_size", "resample_noise", "systematic", "warn_of_few"]
+
+_FEW = 50
+"""Effective sample size below which a mechanism's own weighted draws are rough."""
+
+
+@dataclass(frozen=True)
+class ResampledNoise:
+    """Draws of a node's noise, of equal weight.
+
+    Attributes:
+        abducted: the draws, without weights.
+        effective: (B,) effective sample size of the weighted draws.
+        lineage: (S, B) which weighted draw each one is; None of single draws.
+    """
+
+    abducted: Abducted
+    effective: Tensor
+    lineage: Tensor | None
+
+
+def resample_noise(
+    found: Abducted, counted: Tensor, samples: int, seed: int, node: str, kind: str
+) -> ResampledNoise:
+    """A node's weighted draws, resampled row by row; warns where few of them matter.
+
+    Args:
+        found: S * B draws, sample-major, with ``log_weight``.
+        counted: (B,) bool, rows in which all weights are equal, since they have been used already.
+        samples: S.
+        seed: of the resampling.
+        node: whose noise.
+        kind: of its mechanism, for the warning.
+    """
+    assert found.log_weight is not None
+    log_weights = found.log_weight.double().view(samples, -1).masked_fill(counted, 0.0)
+    rows = log_weights.shape[1]
+    within = found.diagnostics.get("effective_sample_size")
+    effective = pooled_effective_sample_size(
+        log_weights, None if within is None else within.view(samples, rows)
+    )
+    warn_of_few(
+        effective,
+        _FEW,
+        f"Abduction of {node!r} ({kind})",
+        "give the mechanism more particles, or another inference, such as svi.",
+    )
+    if samples == 1:
+        return ResampledNoise(Abducted(found.noise, None, found.diagnostics), effective, None)
+    generator = keyed_generator(seed, "resample", node, device=log_weights.device)
+    uniform = torch.rand(rows, generator=generator, dtype=torch.float64, device=log_weights.device)
+    chosen = systematic(log_weights.softmax(0), uniform, samples)
+    own = torch.arange(samples, device=chosen.device)[:, None]
+    chosen = torch.where(counted, own, chosen)
+    places = (chosen * rows + torch.arange(rows, device=chosen.device)).flatten()
+    figures = {name: each[places] for name, each in found.diagnostics.items()}
+    return ResampledNoise(Abducted(found.noise.rows(places), None, figures), effective, chosen)
 
 
 def systematic(weights: Tensor, uniform: Tensor, samples: int) -> Tensor:

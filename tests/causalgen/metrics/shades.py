@@ -26,6 +26,8 @@ class Tinted(MechanismSpec, frozen=True):
 
 
 class TintedMechanism(Mechanism):
+    abduction = "exact"
+    deterministic = True
     spec: Tinted
 
     def sample_noise(self, n, *, generator):

@@ -47,6 +47,8 @@ class LaplaceAdditive(mechanisms.TrainedSpec, frozen=True):
 class LaplaceAdditiveMechanism(mechanisms.Mechanism):
     """``x = f(pa) + u``. Noise: ``residual`` (N,), in data units."""
 
+    abduction = "exact"
+    deterministic = True
     centre: Tensor
     unit: Tensor
 

@@ -1,0 +1,177 @@
+"""Causal effects of an ``SCM``: average, conditional and individual, natural direct and indirect; couplings.
+
+These functions are methods of ``SCM``: ``scm.effect(...)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from causalgen.arguments import chosen_seed, names_of
+from causalgen.counterfactuals.evidence import Evidence
+from causalgen.counterfactuals.mutilated_model import CausalModel, MutilatedModel
+from causalgen.effects.couplings import CouplingSensitivity, find_coupling_sensitivity
+from causalgen.effects.effect import Effect, Question, find_effect
+from causalgen.effects.groups import Given
+from causalgen.effects.mediation import NaturalEffects, find_natural_effects
+from causalgen.effects.population import source_of_worlds
+from causalgen.effects.refits import effects_with_refits
+from causalgen.effects.statistic import Statistic
+
+__all__ = ["coupling_sensitivity", "effect", "natural_effects"]
+
+
+def effect(
+    scm: CausalModel,
+    target: str,
+    *,
+    do: Mapping[str, Any],
+    versus: Mapping[str, Any] | None = None,
+    given: Given | None = None,
+    evidence: Evidence | None = None,
+    n: int = 10_000,
+    statistic: Statistic | None = None,
+    seed: int | None = None,
+    confidence: float = 0.95,
+    worlds: Mapping[str, Mapping[str, Any]] | None = None,
+    clip: bool = False,
+    refits: int = 0,
+    data: Any = None,
+    workers: int = 1,
+    progress: bool = True,
+) -> Effect:
+    """How much an intervention changes a target on average, against another.
+
+    Both worlds share their noise, draw by draw. Errors and intervals are of finitely many draws and rows,
+    and of the fit only with ``refits``: a bootstrap over the training rows.
+
+    Args:
+        scm: the fitted model.
+        target: the node.
+        do: intervention, as for ``counterfactual``.
+        versus: the one to compare with; none where None.
+        given: nodes to group by, for conditional effects: a name, several, or a mapping from names to the
+            edges that cut a continuous one, as in ``{"age": [18, 65]}``. A node that is set groups by its
+            natural value.
+        evidence: rows to ask about, for individual effects; the whole population where None.
+        n: draws, at least 2: of the population, or of what evidence leaves open, shared by its B rows
+            (max(2, n // B) each).
+        statistic: values of N rows -> N numbers, whose mean is compared; needed for categories
+            and images, as in ``lambda digit: digit == 3``.
+        seed: of all draws; None draws one, which the result names.
+        confidence: of the intervals.
+        worlds: further interventions by name, whose values ``do`` and ``versus`` may take:
+            ``WorldRef("name")["m"]``.
+        clip: as for ``counterfactual``.
+        refits: how often to fit the model anew, to training rows drawn with replacement, so that errors
+            and intervals include the error of the fit; 200 are usual. See ``causalgen.effects.refits``.
+        data: the training rows, as for ``fit``; needed for ``refits``.
+        workers: processes that share the refits.
+        progress: show progress of the refits.
+
+    Raises:
+        UnknownNameError: no such node or world.
+        EvidenceError: a category or an image without ``statistic``, a group that ``do`` changes, or
+            ``refits`` that cannot be had.
+        InterventionError: ``do`` sets nothing, or an intervention that does not fit the model.
+    """
+    question = Question(target, do, versus, given, worlds, statistic, confidence, clip)
+    question.check(scm._world.graph, scm._variables)
+    seed, variables = chosen_seed(seed), scm._variables
+
+    def ask(world: MutilatedModel) -> Sequence[Effect]:
+        source = source_of_worlds(world, variables, evidence, n, seed)
+        return (find_effect(question, source, variables),)
+
+    options: Any = {"count": refits, "data": data, "workers": workers, "progress": progress}
+    return effects_with_refits(ask, scm._world, target, seed=seed, **options)[0]
+
+
+def natural_effects(
+    scm: CausalModel,
+    target: str,
+    *,
+    do: Mapping[str, Any],
+    versus: Mapping[str, Any] | None = None,
+    through: str | Iterable[str],
+    evidence: Evidence | None = None,
+    n: int = 10_000,
+    statistic: Statistic | None = None,
+    seed: int | None = None,
+    confidence: float = 0.95,
+    clip: bool = False,
+    refits: int = 0,
+    data: Any = None,
+    workers: int = 1,
+    progress: bool = True,
+) -> NaturalEffects:
+    """Natural direct and indirect effects: how much of an effect passes through mediators.
+
+    Args:
+        scm: the fitted model.
+        target: the node.
+        do: intervention, as for ``effect``.
+        versus: the one to compare with; none where None.
+        through: the mediators, on paths from what is set to the target.
+        evidence: rows to ask about; the whole population where None.
+        n: draws, as for ``effect``.
+        statistic: as for ``effect``.
+        seed: of all draws.
+        confidence: of the intervals.
+        clip: as for ``counterfactual``.
+        refits: as for ``effect``, with ``data``, ``workers`` and ``progress``.
+        data: the training rows.
+        workers: processes that share the refits.
+        progress: show progress of the refits.
+
+    Raises:
+        InterventionError: a mediator that is none.
+        UnknownNameError, EvidenceError: as for ``effect``.
+    """
+    nodes = names_of(through, "through")
+    total = Question(target, do, versus, None, None, statistic, confidence, clip)
+    total.check(scm._world.graph, scm._variables)
+    seed, variables = chosen_seed(seed), scm._variables
+
+    def ask(world: MutilatedModel) -> Sequence[Effect]:
+        source = source_of_worlds(world, variables, evidence, n, seed)
+        return find_natural_effects(total, nodes, source, scm._world.graph, variables)
+
+    options: Any = {"count": refits, "data": data, "workers": workers, "progress": progress}
+    return NaturalEffects(nodes, *effects_with_refits(ask, scm._world, target, seed=seed, **options))
+
+
+def coupling_sensitivity(
+    scm: CausalModel,
+    evidence: Evidence,
+    do: Mapping[str, Any],
+    *,
+    targets: Iterable[str] | None = None,
+    num_samples: int = 1000,
+    seed: int | None = None,
+    clip: bool = False,
+) -> CouplingSensitivity:
+    """How a counterfactual depends on the coupling of its categories, which no data can tell.
+
+    The same question is asked with ``coupling: gumbel`` and ``coupling: monotone`` in every categorical
+    mechanism that is recomputed, with the same fitted law; see ``causalgen.effects.couplings``.
+
+    Args:
+        scm: the fitted model.
+        evidence: as for ``counterfactual``.
+        do: intervention, as for ``counterfactual``.
+        targets: nodes to report, all where None: the categories, and the tabular nodes downstream.
+        num_samples: draws a row, at least 2.
+        seed: of the draws.
+        clip: as for ``counterfactual``.
+
+    Returns:
+        Both answers side by side, with sharp bounds over all couplings where evidence gives them.
+
+    Raises:
+        MechanismError: no categorical mechanism is recomputed, so that none bears on the answer.
+        UnknownNameError, InterventionError: as for ``counterfactual``.
+    """
+    asked = (evidence, do, targets, num_samples, seed, clip)
+    return find_coupling_sensitivity(scm._world, scm._variables, *asked)
