@@ -1,4 +1,4 @@
-"""``x := g(a, b, x°)``: a node set to a function of other nodes, and of its own natural value x°.
+"""Conditional intervention ``x := g(a, b, x°)``: a function of other nodes and of the natural value x°.
 
 The natural value is what the node would have been. A function that reads it splits the node (Richardson &
 Robins 2013, single-world intervention graphs): the natural half keeps the node's mechanism and noise, the

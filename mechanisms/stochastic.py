@@ -1,4 +1,4 @@
-"""``x := u``, u ~ a given law: a node drawn afresh for every row and sample, whatever it would have been.
+"""Stochastic intervention ``x := u``, u ~ a given law: a node drawn afresh for every row and sample.
 
 Draws come from the given generator alone: directly for the families of ``mechanisms.tables.noise_families``;
 for a Pyro or torch distribution, which draws from the global state, under a lent state seeded by the

@@ -39,8 +39,8 @@ from mechanisms.diffusion.recovery import recovery
 from mechanisms.diffusion.solvers import DDPM, Anchored, NoiseEstimate, Solver
 from mechanisms.diffusion.strength_search import accepted, smallest_strengths
 from mechanisms.diffusion.strengths import Factual
-from mechanisms.distinct_rows import distinct_rows
 from mechanisms.options import TrainedSpec
+from mechanisms.rows import distinct_rows
 from mechanisms.training import Training
 
 __all__ = ["Diffusion", "DiffusionMechanism"]

@@ -1,4 +1,4 @@
-"""``x := f(pa, u)``: a known equation, with noise of known laws. Nothing is fitted.
+"""Structural equation ``x := f(pa, u)``, a known formula with noise of known laws. Nothing is fitted.
 
     no noise           the value is checked: |x - f(pa)| <= tolerance * scale
     one noise          f solved for it where it is affine, invertible or strictly monotone, checked likewise;

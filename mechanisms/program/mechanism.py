@@ -1,4 +1,4 @@
-"""``x := f(pa)``, f a Pyro program: its sample sites are the noise.
+"""Probabilistic program ``x := f(pa)``, f written in Pyro: its sample sites are the noise.
 
 A site's noise is what ``mechanisms.program.run`` says: a normal site is loc + scale * e with e the
 noise, so its law may depend on the parents. A site without such a form is its own noise, and then its law
@@ -29,12 +29,12 @@ from torch import Tensor
 from graphs.errors import CannotAbductError, EvidenceError, MechanismError, UnknownNameError
 from graphs.variables import Variable
 from mechanisms.base import Abducted, Mechanism, MechanismSpec, Noise, Parents
-from mechanisms.distinct_rows import distinct_rows
 from mechanisms.program.importance import ImportanceSampler
 from mechanisms.program.inference import NUTS, SVI, Importance, Inference, fit_guide, run_chains
 from mechanisms.program.plan import Plan, plan_program
 from mechanisms.program.posterior import Latents, ProgramSolver
 from mechanisms.program.run import canonical_value, placeholders, run_program
+from mechanisms.rows import distinct_rows
 from mechanisms.seeds import fork_rng_from
 
 __all__ = ["GROUP", "Program", "ProgramMechanism", "load_program", "program_name"]

@@ -31,7 +31,7 @@ from causalgen.saving.atomic import swap_folder, sync_folder, write_synced
 from causalgen.saving.libraries import library_versions
 from graphs.errors import CausalgenError, CheckpointError, ChecksumError, FormatVersionError, UnknownNameError
 from graphs.variables import Variable
-from mechanisms.finite_state import first_non_finite
+from mechanisms.networks import first_non_finite
 
 __all__ = ["judge_names", "load_judges", "save_judges"]
 
