@@ -1,4 +1,4 @@
-"""Dense network (multi-layer perceptron) of the table mechanisms, initial weights, and weights that are NaN."""
+"""Dense network (multi-layer perceptron) of the table mechanisms, its first weights, and a check for NaN."""
 
 from __future__ import annotations
 
