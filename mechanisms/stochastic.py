@@ -17,7 +17,6 @@ from torch.distributions import Distribution
 
 from graphs.errors import MechanismError, ShapeError
 from graphs.variables import Categorical, Variable
-from graphs.variables.clipping import encode_clipped
 from mechanisms.base import INTERVENED, Abducted, Mechanism, MechanismSpec, Noise, Parents
 from mechanisms.extrapolation import warn_unseen
 from mechanisms.tables.noise_families import NoiseLaw
@@ -80,7 +79,7 @@ class StochasticMechanism(Mechanism):
         """
         drawn = noise["value"]
         encoded = (
-            encode_clipped(self.form, drawn, where=self.where)
+            self.form.encode_clipped(drawn, where=self.where)
             if self.clip
             else self.form.encode(drawn, where=self.where)
         )

@@ -35,7 +35,7 @@ from graphs.errors import (
 from graphs.expressions import Expression, Range, parse_expression
 from graphs.variables import Categorical, Continuous, Integer, Variable
 from graphs.variables.base import Bound
-from graphs.variables.integer import LARGEST
+from graphs.variables.numeric import LARGEST
 from mechanisms.base import Abducted, Mechanism, MechanismSpec, Noise, Parents
 from mechanisms.equation.inversion import Combinations, Inversion, find_combinations, find_inversion
 from mechanisms.equation.messages import fractions, not_whole, why_no_abduction, why_unexplained
