@@ -23,9 +23,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from causalgen.fitting.fit import fit_mechanism, run_folder
+from causalgen.fitting.fit import Rows, fit_mechanism, run_folder
 from causalgen.fitting.fit_report import NodeReport
-from causalgen.fitting.training_loop import Rows
 from graphs.variables import Continuous
 from mechanisms.base import Mechanism, MechanismSpec
 from mechanisms.registry import dump_mechanism, parse_mechanism

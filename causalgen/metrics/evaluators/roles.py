@@ -1,4 +1,4 @@
-"""Which variables the judges judge: an image, the class that it shows, and numbers that it shows."""
+"""Roles of variables in evaluation: an image, the class that it shows, continuous causes that it shows."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def _only(variables: Mapping[str, Variable], kind: type, role: str, name: str | 
     what = f"{kind.__name__.lower()} variable"
     if name is None:
         told = f"several: {', '.join(found)}. Name one by {role}=" if found else "none"
-        raise SpecError(f"Judges need one {what}, and the variables hold {told}.")
+        raise SpecError(f"Evaluators need one {what}, and the variables hold {told}.")
     if name not in variables:
         raise UnknownNameError.of("variable", name, variables, where=f"{role}=")
     if name not in found:
