@@ -19,6 +19,7 @@ from graphs.errors import MechanismError, ShapeError
 from graphs.variables import Categorical, Variable
 from mechanisms.base import INTERVENED, Abducted, Mechanism, MechanismSpec, Noise, Parents
 from mechanisms.extrapolation import warn_unseen
+from mechanisms.seeds import fork_rng_from
 from mechanisms.tables.noise_families import NoiseLaw
 
 __all__ = ["Drawn", "StochasticMechanism"]
@@ -106,12 +107,7 @@ def _draws(distribution: Distribution, variable: Variable, node: str) -> Callabl
         )
 
     def draw(n: int, generator: Generator) -> Tensor:
-        seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
-        devices = [generator.device] if generator.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices), torch.no_grad():
-            torch.default_generator.manual_seed(seed)
-            if devices:
-                torch.cuda.manual_seed(seed)
+        with fork_rng_from(generator), torch.no_grad():
             return distribution.sample(torch.Size((n,))).to(generator.device, torch.float64)
 
     return draw
