@@ -1,4 +1,4 @@
-"""The shape of the tree: few rooms on few floors, no circles, files of a readable length, a short way down."""
+"""The shape of the tree: few rooms on few floors, no circles, files of readable length, a short way down."""
 
 import traceback
 

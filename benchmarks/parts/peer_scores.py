@@ -15,7 +15,7 @@ from causalgen.evaluation.evaluate import chosen_rows, held_rows, image_evaluati
 from causalgen.evaluation.metric import MECHANISM, Entry, chosen_metrics
 from causalgen.evaluation.questions import Answer, Columns, Question, Truth, questions
 from causalgen.metrics.distances import distance
-from causalgen.metrics.evaluators import Judges
+from causalgen.metrics.evaluators import Evaluators
 from causalgen.metrics.scores import mean_score
 
 __all__ = ["Setting", "plain"]
@@ -51,7 +51,7 @@ class Setting:
     data: str
     rows: int
     seed: int
-    judges: Judges
+    judges: Evaluators
     truth: Truth | None = None
     columns: Columns = field(init=False)
     asked: list[Question] = field(init=False)

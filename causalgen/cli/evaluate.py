@@ -18,7 +18,7 @@ from causalgen.cli.common import (
     use_preset,
     use_threads,
 )
-from causalgen.data.named_sets import split_source
+from causalgen.data.sources import split_source
 from causalgen.datasets import mnist, morphomnist, morphomnist_truth
 from causalgen.evaluation.evaluate import evaluate
 from causalgen.evaluation.report import REPORT
@@ -53,9 +53,9 @@ def run_evaluate(
     scm = use_preset(load_model(model), preset)
     found = None
     if evaluators is not None:
-        from causalgen.metrics.evaluators.storage import load_judges
+        from causalgen.metrics.evaluators.storage import load_evaluators
 
-        found = load_judges(evaluators)
+        found = load_evaluators(evaluators)
     known = None
     if truth is not None:
         images = list(image_variables(scm))
@@ -81,7 +81,7 @@ def _rows(model: str, data: str | None) -> object:
     """The rows named, or the sample rows beside the model."""
     if data is not None:
         return data
-    from causalgen.data.sample_rows import sample_rows
+    from causalgen.data.reading import sample_rows
 
     return sample_rows(model)
 

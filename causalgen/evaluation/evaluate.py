@@ -21,17 +21,17 @@ from causalgen.data.table import Table
 from causalgen.evaluation.metric import Metric, NodeEvaluation, Pool, chosen_metrics
 from causalgen.evaluation.node_metrics import composition_passes
 from causalgen.evaluation.pictures import node_pictures
-from causalgen.evaluation.progress import EvaluationProgress
 from causalgen.evaluation.questions import Columns, Truth, answer_questions, passes_of, questions
 from causalgen.evaluation.readings import Measures, find_readings
 from causalgen.evaluation.report import EvaluatedModel, EvaluationReport
+from causalgen.fitting.progress import Progress
 from graphs.errors import DataError, NotFittedError
 from graphs.variables import Image, Variable
 from mechanisms.seeds import keyed_generator
 
 if TYPE_CHECKING:
     from causalgen.metrics.axioms import Reader
-    from causalgen.metrics.evaluators.judges import Judges
+    from causalgen.metrics.evaluators.evaluators import Evaluators
     from causalgen.scm import SCM
 
 __all__ = ["chosen_rows", "evaluate", "held_rows", "image_evaluation"]
@@ -50,7 +50,7 @@ def evaluate(
     *,
     rows: int | None = None,
     full: bool = False,
-    evaluators: Judges | Mapping[str, Reader] | None = None,
+    evaluators: Evaluators | Mapping[str, Reader] | None = None,
     measures: Measures | None = None,
     truth: Truth | None = None,
     metrics: Iterable[str | Metric] | None = None,
@@ -64,7 +64,7 @@ def evaluate(
         data: as for ``scm.fit``; rows that it was not fitted on.
         rows: how many to evaluate; 200 where None, or all of them with ``full``.
         full: all rows, and composition of images on 1,000 of them: hours on a CPU, not minutes.
-        evaluators: what reads causes from images: trained networks (``metrics.load_judges``), or cause ->
+        evaluators: what reads causes from images: trained networks (``metrics.load_evaluators``), or cause ->
             predictor (``metrics.effectiveness``) that guidance never saw.
         measures: what is measured on images without a network: attribute -> function such as
             ``metrics.thickness``, or "strokes" for Morpho-MNIST's thickness, slant, size and intensity.
@@ -110,7 +110,7 @@ def evaluate(
     total = composition_passes(scm, len(chosen), few)
     total += sum(passes_of(len(chosen), each) for each in asked.values())
     entries, pictures, speed = [], {}, {}
-    with EvaluationProgress(total, enabled=progress) as bar:
+    with Progress("evaluate", total, enabled=progress) as bar:
         for node, case in cases.items():
             case.advance = bar.advance
             if each := asked.get(node):
@@ -152,7 +152,7 @@ def image_evaluation(
     table: Table,
     chosen: NDArray[np.int64],
     columns: Columns,
-    evaluators: Judges | Mapping[str, Reader] | None,
+    evaluators: Evaluators | Mapping[str, Reader] | None,
     measures: Measures | None,
     seed: int,
     few: int,

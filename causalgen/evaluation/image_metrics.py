@@ -25,7 +25,7 @@ from graphs.variables import Categorical
 
 if TYPE_CHECKING:
     from causalgen.evaluation.questions import Answer, Columns
-    from causalgen.metrics.evaluators.judges import Judges
+    from causalgen.metrics.evaluators.evaluators import Evaluators
 
 __all__ = [
     "Consistency",
@@ -254,7 +254,7 @@ class TrueError(Metric):
                         yield Entry("true error", case.node, "do nothing", nothing, question.node, of)
 
 
-def _of_label(case: NodeEvaluation) -> Iterator[tuple[Answer, Judges]]:
+def _of_label(case: NodeEvaluation) -> Iterator[tuple[Answer, Evaluators]]:
     """The answers in which the category was set that trained evaluators know, and these evaluators."""
     networks, label = case.readings.networks, case.readings.label
     if networks is not None and label is not None:

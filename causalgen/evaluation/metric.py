@@ -210,9 +210,9 @@ _BUILT_IN = {
         "distance": "image_metrics:Distance",
         "reversibility": "image_metrics:Reversibility",
         "minimality": "image_metrics:Minimality",
-        "feature_distance": "image_metrics:FeatureDistance",
-        "interpretability": "image_metrics:Interpretability",
         "latent_divergence": "image_metrics:LatentDivergence",
+        "interpretability": "image_metrics:Interpretability",
+        "feature_distance": "image_metrics:FeatureDistance",
         "consistency": "image_metrics:Consistency",
         "true_error": "image_metrics:TrueError",
         "composition": "node_metrics:Composition",
@@ -220,7 +220,7 @@ _BUILT_IN = {
     }.items()
 }
 
-METRICS: Registry[Metric] = Registry("metric", "causalgen.metrics", Metric, _BUILT_IN)
+METRICS: Registry[type[Metric]] = Registry("metric", "causalgen.metrics", Metric, _BUILT_IN)
 """Every metric by its kind: built-in, or from an entry point of the group ``causalgen.metrics``."""
 
 

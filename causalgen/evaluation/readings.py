@@ -15,7 +15,7 @@ from graphs.errors import DataError, DomainError
 from graphs.variables import Categorical, Image, Variable
 
 if TYPE_CHECKING:
-    from causalgen.metrics.evaluators.judges import Judges
+    from causalgen.metrics.evaluators.evaluators import Evaluators
 
 __all__ = ["Measures", "Readings", "find_readings"]
 
@@ -38,7 +38,7 @@ class Readings:
     """
 
     by: Mapping[str, Mapping[str, Reader]] = field(default_factory=dict)
-    networks: Judges | None = None
+    networks: Evaluators | None = None
     label: str | None = None
     attributes: Mapping[str, Reader] = field(default_factory=dict)
 
@@ -64,7 +64,7 @@ class Readings:
 def find_readings(
     image: Image,
     causes: Mapping[str, Variable],
-    given: Judges | Mapping[str, Reader] | None,
+    given: Evaluators | Mapping[str, Reader] | None,
     measures: Measures | None,
 ) -> Readings:
     """What reads attributes from an image node.
@@ -115,7 +115,7 @@ def _attributes(image: Image, measures: Measures | None) -> dict[str, Reader]:
     return dict(_STROKES)
 
 
-def _trained(image: Image, causes: Mapping[str, Variable], given: Judges) -> dict[str, Reader]:
+def _trained(image: Image, causes: Mapping[str, Variable], given: Evaluators) -> dict[str, Reader]:
     """Trained evaluators by cause, where they were trained on these variables."""
     roles = given.roles
     if roles.picture != image:

@@ -12,7 +12,7 @@ from causalgen.evaluation.metric import CONTROLS, FLOOR, MECHANISM, MODEL, Entry
 from causalgen.evaluation.readings import Readings
 from causalgen.metrics.distances import distance_unit
 from causalgen.metrics.scores import Score, figure
-from causalgen.saving.libraries import library_versions
+from causalgen.saving.manifest import library_versions
 from causalgen.saving.result_folder import check_result_folder, write_result
 from graphs.variables import Variable
 

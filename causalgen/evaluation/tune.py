@@ -21,7 +21,6 @@ from causalgen.counterfactuals.assignments import Replace
 from causalgen.data.reading import read_data
 from causalgen.evaluation import STRENGTHS
 from causalgen.evaluation.evaluate import held_rows
-from causalgen.evaluation.progress import EvaluationProgress
 from causalgen.evaluation.questions import Columns, other_values
 from causalgen.evaluation.tuning import (
     Tuned,
@@ -31,6 +30,7 @@ from causalgen.evaluation.tuning import (
     strength_options,
     strength_steers_abduction,
 )
+from causalgen.fitting.progress import Progress
 from causalgen.metrics.controls import real_images
 from causalgen.metrics.distances import distance
 from causalgen.metrics.interpretability import im1, im2
@@ -42,7 +42,7 @@ from graphs.variables import Image
 from mechanisms.seeds import keyed_generator, keyed_seed
 
 if TYPE_CHECKING:
-    from causalgen.metrics.evaluators.judges import Judges
+    from causalgen.metrics.evaluators.evaluators import Evaluators
     from causalgen.scm import SCM
 
 __all__ = ["tune"]
@@ -54,7 +54,7 @@ _POOL = 10_000
 def tune(
     scm: SCM,
     data: Any,
-    evaluators: Judges,
+    evaluators: Evaluators,
     *,
     node: str | None = None,
     strengths: Iterable[float] = STRENGTHS,
@@ -68,7 +68,7 @@ def tune(
     Args:
         scm: the model.
         data: validation rows, as for ``scm.fit``; neither training rows nor those to report on.
-        evaluators: networks that score, trained on the same variables; see ``metrics.load_judges``.
+        evaluators: networks that score, trained on the same variables; see ``metrics.load_evaluators``.
         node: the image; needed where there are several.
         strengths: to try, from 0 (do nothing) to 100.
         rows: how many rows to try them on; the others are real images to compare with.
@@ -102,7 +102,7 @@ def tune(
     names = {label: scm.variables[label], node: scm.variables[node]}
     pool = held_rows(table, names, np.union1d(chosen, order[: max(_POOL, rows)]))
     scoring = _Scoring(scm, node, label, columns, wanted, pool, evaluators)
-    with EvaluationProgress(rows * len(asked), enabled=progress) as bar:
+    with Progress("tune", rows * len(asked), enabled=progress) as bar:
         bar.begin(f"guidance of {node}")
         images = _sweep(scm, node, label, option, asked, columns, wanted, seed, bar)
     tuning = Tuning(
@@ -137,7 +137,7 @@ def _sweep(
     columns: Columns,
     wanted: NDArray[np.generic],
     seed: int,
-    bar: EvaluationProgress,
+    bar: Progress,
 ) -> list[NDArray[np.float32]]:
     """Images of every strength, (N, C, H, W) each."""
     models = [scm.with_options(node, **strength_options(scm, node, label, each)) for each in strengths]
@@ -165,7 +165,7 @@ class _Scoring:
         columns: Columns,
         wanted: NDArray[np.generic],
         pool: Columns,
-        evaluators: Judges,
+        evaluators: Evaluators,
     ) -> None:
         self.category, self.picture = scm.variables[label], scm.variables[node]
         self.factual, self.wanted, self.evaluators = columns[node], wanted, evaluators
@@ -205,7 +205,7 @@ def _checked_strengths(strengths: Iterable[float]) -> tuple[float, ...]:
     return asked
 
 
-def _image_node(scm: SCM, node: str | None, evaluators: Judges) -> str:
+def _image_node(scm: SCM, node: str | None, evaluators: Evaluators) -> str:
     images = [name for name, each in scm.mechanisms.items() if each.spec.kind == "diffusion"]
     if node is None and len(images) == 1:
         node = images[0]
@@ -221,6 +221,6 @@ def _image_node(scm: SCM, node: str | None, evaluators: Judges) -> str:
         raise DomainError(
             f"The evaluators of {evaluators.name} know {roles.describe()}; node {node!r} is "
             f"{scm.variables[node].describe()} of {', '.join(parents) or 'no parents'}. "
-            "Train evaluators for this model: causalgen judges."
+            "Train evaluators for this model: causalgen evaluators."
         )
     return node

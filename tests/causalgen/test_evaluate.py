@@ -15,8 +15,7 @@ from causalgen.cli import main as cli
 from causalgen.counterfactuals.export import to_png
 from causalgen.evaluation.metric import FLOOR, MECHANISM, METRICS, MODEL
 from causalgen.evaluation.questions import other_values
-from causalgen.metrics.evaluators.judges import Judges
-from causalgen.metrics.evaluators.recipe import Recipe
+from causalgen.metrics.evaluators.evaluators import Evaluators, Recipe
 from causalgen.metrics.evaluators.roles import find_roles
 from graphs.errors import CheckpointError, DataError, DomainError, NotFittedError, UnknownNameError
 from tests.causalgen.metrics import shades
@@ -194,20 +193,26 @@ def test_step_residuals_are_told_apart(pictures):
 def test_trained_networks_score_the_category_they_know(pictures):
     """Networks with whatever weights: what is scored, and what is said where it cannot be."""
     scm, data = pictures
-    networks = Judges("bars", find_roles(scm.variables), Recipe())
+    networks = Evaluators("bars", find_roles(scm.variables), Recipe())
     report = cg.evaluate(scm, data, rows=8, evaluators=networks, progress=False)
     for metric in ("IM1", "IM2", "CLD"):
         assert score(report, metric, subject=MECHANISM, do="kind").rows == 8
     assert score(report, "CLD", subject=FLOOR).value <= score(report, "CLD", subject="do nothing").value
     assert score(report, "CLD", subject="do nothing").value == pytest.approx(np.log(1 + np.e))
     assert any("no FD" in note and "checksum" in note for note in report.notes)
-    other = Judges("bars", find_roles({"kind": cg.Categorical(3), "picture": cg.Image(1, 8, 8)}), Recipe())
+    other = Evaluators(
+        "bars", find_roles({"kind": cg.Categorical(3), "picture": cg.Image(1, 8, 8)}), Recipe()
+    )
     with pytest.raises(DomainError, match="another variable 'kind': categorical, 3"):
         cg.evaluate(scm, data, rows=8, evaluators=other, progress=False)
-    other = Judges("bars", find_roles({"kind": cg.Categorical(2), "picture": cg.Image(1, 4, 8)}), Recipe())
+    other = Evaluators(
+        "bars", find_roles({"kind": cg.Categorical(2), "picture": cg.Image(1, 4, 8)}), Recipe()
+    )
     with pytest.raises(DomainError, match="read image 1x4x8"):
         cg.evaluate(scm, data, rows=8, evaluators=other, progress=False)
-    other = Judges("bars", find_roles({"sort": cg.Categorical(2), "picture": cg.Image(1, 8, 8)}), Recipe())
+    other = Evaluators(
+        "bars", find_roles({"sort": cg.Categorical(2), "picture": cg.Image(1, 8, 8)}), Recipe()
+    )
     with pytest.raises(DomainError, match="know none of the causes kind"):
         cg.evaluate(scm, data, rows=8, evaluators=other, progress=False)
 
