@@ -14,10 +14,9 @@ from uuid import uuid4
 import numpy as np
 from numpy.typing import NDArray
 
-from causalgen.datasets.generating import morphomnist_images
-from causalgen.datasets.idx import idx_bytes
-from causalgen.datasets.mnist import Split, file_prefix, mnist
+from causalgen.datasets.mnist import Split, file_prefix, idx_bytes, mnist
 from causalgen.datasets.morphomnist import ATTRIBUTES, draw_attributes, read_attributes
+from causalgen.datasets.redrawing import morphomnist_images
 from causalgen.saving.atomic import swap_folder, sync_folder, write_synced
 from graphs.errors import DataError
 

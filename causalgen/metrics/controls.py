@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from causalgen.metrics.distances import image_tensor
+from causalgen.metrics.image_rows import image_rows
 from graphs.errors import DataError, ShapeError
 from graphs.variables import Categorical, Variable
 
@@ -72,7 +72,7 @@ def real_images(
         DataError: no rows, or a class with fewer than ``least`` images.
         ShapeError: numbers of rows that disagree.
     """
-    images, reals = image_tensor(factual), image_tensor(pool, where="Pool of real images")
+    images, reals = image_rows(factual), image_rows(pool, where="Pool of real images")
     target, values = _values(variable, wanted, "Wanted"), _values(variable, pool_values, "Pool")
     for one, other, what in ((images, target, "factual"), (reals, values, "pool")):
         if len(one) != len(other):

@@ -18,7 +18,7 @@ from graphs.variables.arrays import as_array, as_numbers
 __all__ = ["check_same_rows", "class_codes", "image_rows", "rows_of_class"]
 
 
-def image_rows(images: object, *, where: str, image: Image | None = None) -> Tensor:
+def image_rows(images: object, *, where: str = "Images", image: Image | None = None) -> Tensor:
     """Checked images as (N, C, H, W) float32 in [0, 1]; the argument may lend its memory.
 
     Args:
