@@ -1,4 +1,4 @@
-"""A digit redrawn at another thickness and brightness: the image that Morpho-MNIST's equations make of it.
+"""The Morpho-MNIST generator: a digit redrawn at a stroke thickness and an intensity.
 
     enlarge 16 times, cut at half the range   ->  strokes
     r = int(16 |thickness - their thickness| / 2);  dilate, or erode, by a disk of radius r  ->  strokes

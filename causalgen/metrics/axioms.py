@@ -1,4 +1,4 @@
-"""What must hold of any counterfactual, measured on one node's mechanism f with its noise u.
+"""Axiomatic soundness of counterfactuals: composition, effectiveness, reversibility (Monteiro et al. 2023).
 
     composition     f(pa, u(x, pa)) = x                        doing nothing changes nothing
     reversibility   f(pa, u(x', pa')) = x, x' = f(pa', u)      there and back: u anew from x' and pa' alone

@@ -1,4 +1,4 @@
-"""What a counterfactual is compared with: real images that have the wanted value without any model.
+"""Controls for counterfactual images: a random and the nearest real image of the wanted class.
 
     random real    any real image of the target class: as effective as images are, and nobody's counterfactual
     nearest real   the one nearest to the factual in L1: the best that looking it up can do

@@ -1,4 +1,4 @@
-"""How far two values of a variable are apart, row by row, on one stated scale.
+"""Distance of two values of a variable, row by row: L1 on 0..255, absolute error, or whether they differ.
 
 image        mean |a - b| over channels and pixels, on 0..255     "L1 on 0..255"
 continuous   mean |a - b| over components, in the variable's unit

@@ -1,4 +1,4 @@
-"""How little a counterfactual changes beyond what it was asked to, and how far it is from the true one.
+"""Minimality of a counterfactual (Melistas et al. 2024), and its error against the true counterfactual.
 
     minimality    log(a exp P(S_cf <= d) + b exp P(S_F >= d)), lower is better
                   d: distance of the counterfactual to its factual; S_c: of real images of class c to it

@@ -1,4 +1,4 @@
-"""What metrics take: images at the border, with classes beside them, all checked before anything is scored.
+"""Validation of metrics' arguments: images (N, C, H, W), codes of classes, equal numbers of rows.
 
 Images are (N, C, H, W), or (N, H, W) for one channel: uint8 in 0..255 or floats in [0, 1], as numpy arrays or
 tensors, N at least 1. Classes are codes, (N,).
