@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 import causalgen as cg
 from causalgen.metrics.evaluators.storage import load_evaluators, save_evaluators
-from mechanisms.finite_state import first_non_finite
+from mechanisms.networks import first_non_finite
 
 
 @pytest.fixture(scope="module")

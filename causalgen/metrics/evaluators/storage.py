@@ -22,7 +22,7 @@ from causalgen.metrics.evaluators.roles import Roles
 from causalgen.saving.manifest import CODEC_KEYS, FolderFormat, read_tensors, tensor_bytes
 from graphs.errors import CausalgenError, CheckpointError, UnknownNameError
 from graphs.variables import Variable
-from mechanisms.finite_state import first_non_finite
+from mechanisms.networks import first_non_finite
 
 __all__ = ["EVALUATORS", "SHIPPED", "card_text", "evaluator_names", "load_evaluators", "save_evaluators"]
 
