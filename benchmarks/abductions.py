@@ -29,7 +29,7 @@ import causalgen as cg
 from causalgen.data.reading import read_data
 from causalgen.evaluation.evaluation import held_rows
 from causalgen.evaluation.questions import other_values
-from causalgen.metrics import attribute_distance, class_distances, cld, load_judges, variance_ratio
+from causalgen.metrics import attribute_distance, class_distances, cld, load_evaluators, variance_ratio
 from causalgen.metrics.consistency import variance_within
 from causalgen.metrics.controls import real_images
 from causalgen.metrics.feature_distance import feature_distance
@@ -82,7 +82,7 @@ class Run:
 
     def __init__(self, name: str, data: str, rows: int, console: Console) -> None:
         self.name, self.console = name, console
-        self.scm, self.judges = cg.SCM.from_pretrained(name), load_judges(name)
+        self.scm, self.judges = cg.SCM.from_pretrained(name), load_evaluators(name)
         table = read_data(data, self.scm.variables)
         self.pool: Columns = held_rows(table, self.scm.variables, np.arange(min(table.rows, 5000)))
         self.evidence = {node: values[:rows] for node, values in self.pool.items()}

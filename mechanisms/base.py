@@ -25,9 +25,8 @@ from torch import Tensor, nn
 from graphs.declared import Declared
 from graphs.errors import MechanismError
 from graphs.variables import Categorical, Integer, Variable
-from mechanisms.finite_state import first_non_finite
 from mechanisms.linear_form import LinearForm
-from mechanisms.networks import reproducible_initialisation
+from mechanisms.networks import first_non_finite, reproducible_initialisation
 from mechanisms.training import Training
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""``x := value``, whatever the parents: what an intervention puts in a node's place. No noise."""
+"""The do-operator's ``x := value``, whatever the parents: a constant takes a node's place. No noise."""
 
 from __future__ import annotations
 

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, cast
 from pydantic import BaseModel, GetCoreSchemaHandler, TypeAdapter, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError, PydanticKnownError, core_schema
 
+from graphs.declared import known_options
 from graphs.errors import MechanismError, SpecError, UnknownNameError
-from graphs.validation import known_options
 from graphs.variables import Categorical, Continuous, Image, Integer, Variable
 
 if TYPE_CHECKING:

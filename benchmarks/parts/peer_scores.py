@@ -20,7 +20,7 @@ from causalgen.evaluation.judging import find_judging
 from causalgen.evaluation.questions import Columns, Question, Truth, attributes, questions
 from causalgen.evaluation.worlds import Answer
 from causalgen.metrics.distances import distance
-from causalgen.metrics.evaluators import Judges
+from causalgen.metrics.evaluators import Evaluators
 from causalgen.metrics.scores import mean_score
 from mechanisms.seeds import keyed_generator
 
@@ -48,7 +48,7 @@ class Setting:
     data: str
     rows: int
     seed: int
-    judges: Judges
+    judges: Evaluators
     truth: Truth | None = None
     columns: Columns = field(init=False)
     asked: list[Question] = field(init=False)

@@ -7,11 +7,12 @@ are new to both. The other digits come from a fixed seed and do not depend on ho
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from causalgen.data.datasets import open_mnist
+from causalgen.datasets.mnist import mnist
 
 __all__ = ["EVALUATED", "Rows", "evaluated_rows", "mnist_arrays"]
 
@@ -52,15 +53,14 @@ class Rows:
         return self.images / 255.0
 
 
-def mnist_arrays(folder: str, part: str) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def mnist_arrays(folder: str, part: Literal["train", "test"]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Images (N, 28, 28) and digits (N,) of the "train" or "test" part, from torchvision's layout.
 
     Raises:
         DataError: the files are not there; nothing is downloaded.
     """
-    dataset = open_mnist(f"mnist:{folder}:{part}")
-    images, digits = getattr(dataset, "data"), getattr(dataset, "targets")  # noqa: B009 - torchvision has no types
-    return images.numpy(), digits.numpy().astype(np.int64)
+    columns = mnist(folder, part)
+    return columns["image"], columns["digit"]
 
 
 def evaluated_rows(folder: str, count: int = EVALUATED) -> Rows:

@@ -31,7 +31,6 @@ from causalgen.counterfactuals.world_ref import WorldRef, WorldValue
 from graphs.causal_graph import CausalGraph
 from graphs.errors import CycleError, InterventionError, UnknownNameError
 from graphs.variables import Image, Variable
-from graphs.variables.clipping import encode_clipped
 from mechanisms.base import Mechanism, MechanismSpec
 from mechanisms.constant import ConstantMechanism
 from mechanisms.extrapolation import warn_unseen
@@ -182,7 +181,7 @@ class _Reader:
         if isinstance(self.variable, Image):
             value = read_pictures(value, self.variable, where=self.where)
         encoded = (
-            encode_clipped(self.variable, value, where=self.where)
+            self.variable.encode_clipped(value, where=self.where)
             if self.clip
             else self.variable.encode(value, where=self.where)
         )

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from graphs.errors import CausalgenError
 from mechanisms.base import Abducted, Mechanism, Noise
+from mechanisms.rows import column_like
 from mechanisms.seeds import keyed_generator
-from mechanisms.tables.slabs import column_like
 
 __all__ = ["abduct_rows", "blame", "generate_rows", "prior_noise"]
 

@@ -33,7 +33,7 @@ from causalgen.counterfactuals.results import Counterfactual
 from graphs.errors import EvidenceError, MechanismError
 from graphs.variables import Categorical, Image, Variable
 from mechanisms.base import Mechanism
-from mechanisms.changed_options import with_options
+from mechanisms.options import with_options
 
 if TYPE_CHECKING:
     import pandas as pd

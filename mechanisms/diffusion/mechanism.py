@@ -37,8 +37,8 @@ from mechanisms.diffusion.guidance import GUIDANCE, AnyGuidance, Factual, Guidan
 from mechanisms.diffusion.predictor import ENCODERS, AnticausalPredictor, AnyEncoder, ResNet, recovery
 from mechanisms.diffusion.schedule import GRIDS
 from mechanisms.diffusion.solvers import SOLVERS, Anchored, AnySolver, NoiseEstimate
-from mechanisms.distinct_rows import distinct_rows
 from mechanisms.options import TrainedSpec
+from mechanisms.rows import distinct_rows
 from mechanisms.training import Training
 
 __all__ = ["Diffusion", "DiffusionMechanism"]

@@ -1,4 +1,4 @@
-"""``x := f(pa, u)``: a known equation, with noise of known laws. Nothing is fitted.
+"""Structural equation ``x := f(pa, u)``, a known formula with noise of known laws. Nothing is fitted.
 
     no noise           the value is checked: |x - f(pa)| <= tolerance * scale
     one noise          f solved for it where it is affine, invertible or strictly monotone, checked likewise;
@@ -35,12 +35,13 @@ from graphs.errors import (
 from graphs.expressions import Expression, Range, parse_expression
 from graphs.variables import Categorical, Continuous, Integer, Variable
 from graphs.variables.base import Bound
-from graphs.variables.integer import LARGEST
+from graphs.variables.numeric import LARGEST
 from mechanisms.base import Abducted, Mechanism, MechanismSpec, Noise, Parents
 from mechanisms.equation.inversion import Combinations, Inversion, find_combinations, find_inversion
 from mechanisms.equation.messages import fractions, not_whole, why_no_abduction, why_unexplained
 from mechanisms.equation.values import TORCH, scale_of
 from mechanisms.linear_form import LinearForm
+from mechanisms.seeds import gumbels
 from mechanisms.tables.noise_families import NoiseLaw, noise_law
 
 __all__ = ["Equation", "EquationMechanism"]
@@ -333,9 +334,7 @@ class EquationMechanism(Mechanism):
             scores = self._log_probabilities(self.combinations, x, parents)
             fits = scores.amax(1) > -torch.inf
             if not self.deterministic and generator is not None:
-                # The largest of log probability plus Gumbel is a draw.
-                exponential = torch.empty_like(scores).exponential_(generator=generator)
-                scores = scores - exponential.clamp(min=torch.finfo(torch.float64).tiny).log()
+                scores = scores + gumbels(tuple(scores.shape), generator)
             return self.combinations.chosen(scores.argmax(1)), fits
         if self.inversion is not None:
             prior = None

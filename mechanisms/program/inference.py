@@ -24,8 +24,8 @@ from pyro.ops.stats import effective_sample_size, split_gelman_rubin
 from torch import Tensor
 
 from graphs.declared import Declared
-from mechanisms.distinct_rows import rank_among_equals
 from mechanisms.program.posterior import ProgramPosterior
+from mechanisms.rows import rank_among_equals
 
 __all__ = ["Chains", "Guide", "Importance", "Inference", "NUTS", "SVI", "fit_guide", "run_chains"]
 

@@ -1,4 +1,4 @@
-"""``x := f(pa)``, f a Pyro program: its sample sites are the noise.
+"""Probabilistic program ``x := f(pa)``, f written in Pyro: its sample sites are the noise.
 
 A site's noise is what ``mechanisms.program.run`` says: a normal site is loc + scale * e with e the
 noise, so its law may depend on the parents. A site without such a form is its own noise, and then its law
@@ -29,12 +29,12 @@ from torch import Tensor
 from graphs.errors import CannotAbductError, EvidenceError, MechanismError, UnknownNameError
 from graphs.variables import Variable
 from mechanisms.base import Abducted, Mechanism, MechanismSpec, Noise, Parents
-from mechanisms.distinct_rows import distinct_rows
-from mechanisms.program.importance import ImportanceSampler
+from mechanisms.program.importance import ImportanceSampler, Reservoir
 from mechanisms.program.inference import NUTS, SVI, Importance, Inference, fit_guide, run_chains
 from mechanisms.program.plan import Plan, plan_program
-from mechanisms.program.posterior import Latents, ProgramSolver
+from mechanisms.program.posterior import Latents, ProgramSolver, Weighed
 from mechanisms.program.run import canonical_value, placeholders, run_program
+from mechanisms.rows import distinct_rows
 from mechanisms.seeds import fork_rng_from
 
 __all__ = ["GROUP", "Program", "ProgramMechanism", "load_program", "program_name"]
@@ -195,8 +195,7 @@ class ProgramMechanism(Mechanism):
             return Abducted(Noise(len(value), self._solved(value, parents, generator)))
         found = self._sampler(generator).run(value, parents)
         self._refuse_unexplained(value, found.explained, int(found.draws.amax()))
-        noise = Noise(len(value), found.leaves)
-        return Abducted(noise, found.log_weight, {"effective_sample_size": found.effective})
+        return found.abducted()
 
     def check(self, value: Tensor, parents: Parents) -> None:
         """Whether some prior draw gives the value, where not every value has noise.
@@ -262,7 +261,12 @@ class ProgramMechanism(Mechanism):
             guide = fit_guide(posterior, inference).rows(inverse)
             z = guide.propose(guided, whole.pilot)
         joint, log_prior = whole.log_joint(z)
-        return _chosen(whole.explained(z), joint - guide.log_mixture(z, log_prior, guided), generator)
+        weights = joint - guide.log_mixture(z, log_prior, guided)
+        found = Reservoir(len(value), generator)
+        found.offer(
+            torch.arange(len(value), device=value.device), Weighed(whole.explained(z), weights.flatten())
+        )
+        return found.abducted()
 
     def _check_continuous(self, kind: str) -> None:
         """Refuse inference by gradients where there are none."""
@@ -344,18 +348,4 @@ def _unexplained(row: int, value: Tensor, draws: int, remedy: str) -> str:
     return (
         f"Row {row}: none of {draws} prior draws of the program's sites gives {x}: it is impossible, or "
         f"nearly so, given the parents. Correct the evidence, or {remedy}."
-    )
-
-
-def _chosen(leaves: Mapping[str, Tensor], weights: Tensor, generator: torch.Generator) -> Abducted:
-    """One of the K draws of each row, K * N rows of noise, in proportion to its weight; its log is (K, N)."""
-    draws, rows = weights.shape
-    exponential = torch.empty_like(weights).exponential_(generator=generator)
-    # The largest of log weight plus Gumbel is a draw.
-    gumbel = -exponential.clamp(min=torch.finfo(torch.float64).tiny).log()
-    chosen = (weights + gumbel).argmax(0) * rows + torch.arange(rows, device=weights.device)
-    return Abducted(
-        Noise(draws * rows, leaves).rows(chosen),
-        weights.logsumexp(0) - torch.tensor(float(draws)).log(),
-        {"effective_sample_size": 1 / weights.softmax(0).square().sum(0)},
     )

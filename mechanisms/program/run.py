@@ -30,7 +30,7 @@ from torch import Tensor
 
 from graphs.errors import DomainError, MechanismError, ShapeError
 from graphs.variables import Categorical, Continuous, Image, Integer, Variable
-from graphs.variables.integer import LARGEST
+from graphs.variables.numeric import LARGEST
 
 __all__ = [
     "ProgramRun",

@@ -1,4 +1,4 @@
-"""The networks that score counterfactual images of one data set, trained apart from every model they score.
+"""Evaluators: networks that score counterfactual images, trained apart from every model that they score.
 
     classifier      p(class | x): effectiveness; its last hidden layer: the features of FD
     autoencoders    one for each class, and one for all: IM1, IM2
@@ -12,42 +12,97 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from causalgen.metrics.evaluators.autoencoder import Autoencoder
-from causalgen.metrics.evaluators.classifier import Classifier
-from causalgen.metrics.evaluators.layers import check_size
-from causalgen.metrics.evaluators.recipe import Recipe
-from causalgen.metrics.evaluators.regressor import Regressor
+from causalgen.metrics.evaluators.networks import (
+    Autoencoder,
+    Classifier,
+    Regressor,
+    VariationalAutoencoder,
+    check_size,
+)
 from causalgen.metrics.evaluators.roles import Roles
-from causalgen.metrics.evaluators.variational import VariationalAutoencoder
 from causalgen.metrics.feature_distance import Features
 from causalgen.metrics.image_rows import check_same_rows, class_codes, image_rows
 from graphs.errors import MechanismError
+from mechanisms.training import Training
 
-__all__ = ["Judges"]
+__all__ = ["CodedRecipe", "Evaluators", "NetworkRecipe", "Recipe"]
 
 _CHUNK = 1000
 
+Positive = Annotated[int, Field(ge=1)]
 
-class Judges:
-    """The judges of one data set; ``load_judges`` and ``train_judges`` make them.
+
+def _training(epochs: int, learning_rate: float, batch_size: int = 128) -> Training:
+    return Training(
+        epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, weight_decay=0.01, ema=0.0
+    )
+
+
+class NetworkRecipe(BaseModel):
+    """The size of a network and how it is trained.
+
+    Attributes:
+        width: channels of the convolutions.
+        training: settings of the loop.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    width: Positive
+    training: Training
+
+
+class CodedRecipe(NetworkRecipe):
+    """A network with a latent code.
+
+    Attributes:
+        latent: numbers in the code.
+    """
+
+    latent: Positive
+
+
+class Recipe(BaseModel):
+    """Sizes and training of a data set's evaluators: what a manifest needs to build them again.
+
+    Attributes:
+        class_autoencoder: one for each class, on the rows of that class.
+        autoencoder: on all rows; the same size as those of the classes, so that IM2 compares like with like.
+        variational: on all rows; measures latent distances.
+        classifier: reads the class, and gives the features of FD.
+        regressor: reads the continuous causes, where there are any.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    class_autoencoder: CodedRecipe = CodedRecipe(width=16, latent=16, training=_training(10, 4e-3, 64))
+    autoencoder: CodedRecipe = CodedRecipe(width=16, latent=16, training=_training(4, 4e-3))
+    variational: CodedRecipe = CodedRecipe(width=24, latent=16, training=_training(8, 3e-3))
+    classifier: NetworkRecipe = NetworkRecipe(width=32, training=_training(6, 4e-3))
+    regressor: NetworkRecipe = NetworkRecipe(width=24, training=_training(5, 4e-3))
+
+
+class Evaluators:
+    """The evaluators of one data set; ``load_evaluators`` and ``train_evaluators`` make them.
 
     Args:
         name: of the data set, for reports.
-        roles: the variables they judge.
+        roles: the variables they read.
         recipe: their sizes.
         build: makes a network by its name; by default as it is, with whatever weights torch draws.
 
     Attributes:
         networks: ``classifier``, ``autoencoders`` (a list: the classes in order, then all), ``variational``
             and perhaps ``regressor``, in evaluation mode.
-        told: what is known of them: seed, training data, figures on rows they were not trained on.
+        metadata: what is known of them: seed, training data, figures on rows they were not trained on.
         sha256: of each network's weights; empty until saved or loaded.
     """
 
@@ -61,7 +116,7 @@ class Judges:
         image, classes = roles.picture, roles.category.size
         check_size(image)
         self.name, self.roles, self.recipe = name, roles, recipe
-        self.told: dict[str, object] = {}
+        self.metadata: dict[str, object] = {}
         self.sha256: dict[str, str] = {}
         each, whole, coded = recipe.class_autoencoder, recipe.autoencoder, recipe.variational
         makers: dict[str, Callable[[], nn.Module]] = {
@@ -83,7 +138,7 @@ class Judges:
 
     def __repr__(self) -> str:
         parameters = sum(each.numel() for net in self.networks.values() for each in net.parameters())
-        return f"Judges({self.name}: {self.roles.describe()}; {parameters:,} parameters)"
+        return f"Evaluators({self.name}: {self.roles.describe()}; {parameters:,} parameters)"
 
     def classes(self, images: object) -> NDArray[np.int64]:
         """The class seen in each image, (N,) codes."""
@@ -93,12 +148,12 @@ class Judges:
         """The continuous causes seen in each image, (N, *event) each, in their units.
 
         Raises:
-            MechanismError: these judges have no regressor.
+            MechanismError: these evaluators have no regressor.
         """
         if "regressor" not in self.networks:
             raise MechanismError(
-                f"The judges of {self.name} read no continuous variable from an image: they were trained on "
-                f"{self.roles.describe()}."
+                f"The evaluators of {self.name} read no continuous variable from an image: they were trained "
+                f"on {self.roles.describe()}."
             )
         values = self._apply(self.networks["regressor"], images).double().numpy()
         return self.roles.by_name(values)
@@ -122,12 +177,12 @@ class Judges:
         """The classifier's features, with its name and checksum, for ``feature_distance``.
 
         Raises:
-            MechanismError: the judges have not been saved, so that their weights have no checksum yet.
+            MechanismError: the evaluators have not been saved, so that their weights have no checksum yet.
         """
         if not self.sha256:
             raise MechanismError(
-                f"The judges of {self.name} have no checksum yet, and a distance in their features must "
-                "name it. Save them first: save_judges(judges, folder)."
+                f"The evaluators of {self.name} have no checksum yet, and a distance in their features must "
+                "name it. Save them first: save_evaluators(evaluators, folder)."
             )
         classifier = cast(Classifier, self.networks["classifier"])
 
@@ -171,7 +226,7 @@ class Judges:
         return cast(nn.ModuleList, self.networks["autoencoders"])
 
     def _checked(self, images: object) -> Tensor:
-        return image_rows(images, where=f"Images for the judges of {self.name}", image=self.roles.picture)
+        return image_rows(images, where=f"Images for the evaluators of {self.name}", image=self.roles.picture)
 
     @torch.no_grad()
     def _apply(self, network: Callable[[Tensor], Tensor], images: object) -> Tensor:

@@ -1,4 +1,4 @@
-"""Data sets in torchvision's style: ``len(d)`` items ``(image, label)``.
+"""torchvision-style data sets (``torch.utils.data.Dataset``): ``len(d)`` items ``(image, label)`` as columns.
 
 The image goes to the only image variable, the label to the only categorical one. Where the data set
 holds plain arrays and transforms nothing (MNIST, CIFAR), they are taken whole, not an item at a time.
@@ -18,7 +18,7 @@ from graphs.errors import DataError
 from graphs.variables import Image, Variable
 from graphs.variables.arrays import as_array, is_picture
 
-__all__ = ["Dataset", "dataset_columns", "is_dataset", "open_mnist"]
+__all__ = ["Dataset", "dataset_columns", "is_dataset"]
 
 
 class Dataset(Protocol):
@@ -34,30 +34,6 @@ def is_dataset(source: object) -> TypeGuard[Dataset]:
         isinstance(source, Mapping) or hasattr(source, "columns") or isinstance(source, (str, bytes, Path))
     )
     return not named and hasattr(source, "__len__") and hasattr(source, "__getitem__")
-
-
-def open_mnist(text: str) -> Dataset:
-    """The data set that ``mnist:DIR``, ``mnist:DIR:train`` or ``mnist:DIR:test`` means; never downloads.
-
-    Raises:
-        DataError: it is not there.
-    """
-    root = text.removeprefix("mnist:")
-    train = not root.endswith(":test")
-    root = root.removesuffix(":test").removesuffix(":train")
-    if not root:
-        raise DataError(
-            f"{text!r} names no folder. Write mnist:DIR, where DIR/MNIST/raw holds MNIST's files."
-        )
-    from torchvision.datasets import MNIST  # slow to import
-
-    try:
-        return MNIST(root, train=train, download=False)
-    except (RuntimeError, OSError, ValueError) as error:
-        raise DataError(
-            f"No MNIST in {root!r}: expected its idx files, such as t10k-images-idx3-ubyte, in "
-            f"{Path(root) / 'MNIST' / 'raw'} ({error}). Download them first; nothing is downloaded here."
-        ) from error
 
 
 def dataset_columns(source: Dataset, variables: Mapping[str, Variable]) -> dict[str, object]:
@@ -78,10 +54,10 @@ def _names(variables: Mapping[str, Variable]) -> tuple[str, str | None]:
     images = [name for name, variable in variables.items() if variable.type == "image"]
     labels = [name for name, variable in variables.items() if variable.type == "categorical"]
     if len(images) != 1 or len(labels) > 1 or len(images) + len(labels) < len(variables):
-        told = ", ".join(f"{name} ({variable.describe()})" for name, variable in variables.items())
+        found = ", ".join(f"{name} ({variable.describe()})" for name, variable in variables.items())
         raise DataError(
             "A data set of (image, label) items fits one image variable and at most one categorical "
-            f"variable; the model has {told}. Give a table or a dict of arrays, with a column for each."
+            f"variable; the model has {found}. Give a table or a dict of arrays, with a column for each."
         )
     return images[0], labels[0] if labels else None
 

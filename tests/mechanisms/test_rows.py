@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mechanisms.tables.slabs import column_like, copy_column
+from mechanisms.rows import column_like, copy_column
 
 
 def filled(number, size=20_000):

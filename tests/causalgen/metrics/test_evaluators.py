@@ -1,4 +1,4 @@
-"""Judges of a tiny data set: what they learn, that they are the same again, saving and loading."""
+"""Evaluators of a tiny data set: what they learn, that they are the same again, saving and loading."""
 
 import json
 
@@ -11,8 +11,14 @@ from typer.testing import CliRunner
 
 import causalgen as cg
 from causalgen.cli import main as cli
-from causalgen.metrics.evaluators import Judges, Recipe, load_judges, save_judges, train_judges
-from causalgen.metrics.evaluators.recipe import CodedRecipe, NetworkRecipe
+from causalgen.metrics.evaluators import (
+    Evaluators,
+    Recipe,
+    load_evaluators,
+    save_evaluators,
+    train_evaluators,
+)
+from causalgen.metrics.evaluators.evaluators import CodedRecipe, NetworkRecipe
 from causalgen.metrics.evaluators.roles import find_roles
 from causalgen.metrics.interpretability import im1
 from graphs.errors import (
@@ -51,63 +57,63 @@ def make_rows(rows=240, seed=0):
 
 
 @pytest.fixture(scope="module")
-def judges():
+def evaluators():
     test = make_rows(60, seed=1)
-    return train_judges(make_rows(), VARIABLES, test=test, name="bars", recipe=RECIPE, progress=False)
+    return train_evaluators(make_rows(), VARIABLES, test=test, name="bars", recipe=RECIPE, progress=False)
 
 
 @pytest.fixture(scope="module")
-def folder(judges, tmp_path_factory):
-    place = tmp_path_factory.mktemp("judges") / "bars"
-    save_judges(judges, place)
+def folder(evaluators, tmp_path_factory):
+    place = tmp_path_factory.mktemp("evaluators") / "bars"
+    save_evaluators(evaluators, place)
     return place
 
 
-def weights(judges):
+def weights(evaluators):
     return {
         f"{name}.{key}": value
-        for name, net in judges.networks.items()
+        for name, net in evaluators.networks.items()
         for key, value in net.state_dict().items()
     }
 
 
-def test_judges_see_what_is_there(judges):
+def test_evaluators_see_what_is_there(evaluators):
     rows = make_rows(60, seed=2)
-    assert (judges.classes(rows["picture"]) == rows["kind"]).mean() > 0.9
-    light = judges.numbers(rows["picture"])["light"]
+    assert (evaluators.classes(rows["picture"]) == rows["kind"]).mean() > 0.9
+    light = evaluators.numbers(rows["picture"])["light"]
     assert light.shape == (60,)
     chance = np.abs(rows["light"] - rows["light"].mean()).mean()
     assert np.abs(light - rows["light"]).mean() < 0.5 * chance
-    assert judges.told["figures"]["accuracy"] > 0.9
-    assert judges.told["training_rows"] == 240
+    assert evaluators.metadata["figures"]["accuracy"] > 0.9
+    assert evaluators.metadata["training_rows"] == 240
 
 
-def test_readers_serve_effectiveness(judges):
+def test_readers_serve_effectiveness(evaluators):
     rows = make_rows(60, seed=2)
     wanted = {"kind": rows["kind"], "light": rows["light"]}
-    scores = cg.metrics.effectiveness(rows["picture"], wanted, VARIABLES, judges.readers)
+    scores = cg.metrics.effectiveness(rows["picture"], wanted, VARIABLES, evaluators.readers)
     assert scores["kind"].value > 0.9
     assert scores["light"].value == pytest.approx(
-        np.abs(judges.numbers(rows["picture"])["light"] - rows["light"]).mean(), rel=1e-5
+        np.abs(evaluators.numbers(rows["picture"])["light"] - rows["light"]).mean(), rel=1e-5
     )
 
 
-def test_class_autoencoders_know_their_class(judges):
+def test_class_autoencoders_know_their_class(evaluators):
     rows = make_rows(60, seed=2)
-    own = judges.class_autoencoder(rows["kind"])
-    other = judges.class_autoencoder((rows["kind"] + 1) % 3)
+    own = evaluators.class_autoencoder(rows["kind"])
+    other = evaluators.class_autoencoder((rows["kind"] + 1) % 3)
     assert im1(rows["picture"], factual_autoencoder=other, counterfactual_autoencoder=own).value < 1
 
 
-def test_each_row_goes_to_the_autoencoder_of_its_class(judges):
+def test_each_row_goes_to_the_autoencoder_of_its_class(evaluators):
     images = torch.from_numpy(make_rows(6)["picture"] / 255).float()
-    together = judges.class_autoencoder([2, 0, 1, 0, 2, 1])(images)
+    together = evaluators.class_autoencoder([2, 0, 1, 0, 2, 1])(images)
     for row, code in enumerate([2, 0, 1, 0, 2, 1]):
-        alone = judges.class_autoencoder([code])(images[row : row + 1])
+        alone = evaluators.class_autoencoder([code])(images[row : row + 1])
         assert torch.allclose(together[row], alone[0], atol=1e-5)
 
 
-def test_the_same_seed_gives_the_same_judges():
+def test_the_same_seed_gives_the_same_evaluators():
     once = cg.mechanisms.Training(epochs=1, batch_size=32)
     coded, plain = (each.model_copy(update={"training": once}) for each in (CODED, PLAIN))
     quick = Recipe(
@@ -115,7 +121,7 @@ def test_the_same_seed_gives_the_same_judges():
     )
     before = torch.random.get_rng_state()
     first, again, other = (
-        weights(train_judges(make_rows(72), VARIABLES, recipe=quick, seed=seed, progress=False))
+        weights(train_evaluators(make_rows(72), VARIABLES, recipe=quick, seed=seed, progress=False))
         for seed in (0, 0, 1)
     )
     assert torch.equal(torch.random.get_rng_state(), before)
@@ -123,31 +129,31 @@ def test_the_same_seed_gives_the_same_judges():
     assert not torch.equal(first["classifier.head.weight"], other["classifier.head.weight"])
 
 
-def test_saved_judges_come_back(judges, folder):
-    back = load_judges(folder)
+def test_saved_evaluators_come_back(evaluators, folder):
+    back = load_evaluators(folder)
     images = make_rows(20, seed=3)["picture"]
-    assert repr(back) == repr(judges)
-    assert back.told == judges.told
-    assert np.array_equal(back.classes(images), judges.classes(images))
-    assert torch.equal(back.autoencoder(images), judges.autoencoder(images))
-    for one, other in zip(back.latents(images), judges.latents(images), strict=True):
+    assert repr(back) == repr(evaluators)
+    assert back.metadata == evaluators.metadata
+    assert np.array_equal(back.classes(images), evaluators.classes(images))
+    assert torch.equal(back.autoencoder(images), evaluators.autoencoder(images))
+    for one, other in zip(back.latents(images), evaluators.latents(images), strict=True):
         assert torch.equal(one, other)
     assert back.features.sha256 == back.sha256["classifier"]
     assert "Say here what the data are" in (folder / "README.md").read_text()
 
 
-def test_saving_again_replaces_and_spares_other_folders(judges, folder, tmp_path):
-    save_judges(judges, folder)
-    assert load_judges(folder).sha256 == judges.sha256
+def test_saving_again_replaces_and_spares_other_folders(evaluators, folder, tmp_path):
+    save_evaluators(evaluators, folder)
+    assert load_evaluators(folder).sha256 == evaluators.sha256
     (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(CheckpointError, match=r"holds other things \(mine.txt\)"):
-        save_judges(judges, tmp_path)
+    with pytest.raises(CheckpointError, match=r"holds other things, and no set of evaluators \(mine.txt\)"):
+        save_evaluators(evaluators, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
 @pytest.fixture
-def copy(judges, tmp_path):
-    save_judges(judges, tmp_path / "copy")
+def copy(evaluators, tmp_path):
+    save_evaluators(evaluators, tmp_path / "copy")
     return tmp_path / "copy"
 
 
@@ -157,22 +163,22 @@ def test_a_changed_byte_is_noticed(copy):
     data[-1] ^= 1
     path.write_bytes(data)
     with pytest.raises(ChecksumError, match="sha256"):
-        load_judges(copy)
+        load_evaluators(copy)
     path.write_bytes(data[:-1])
     with pytest.raises(ChecksumError, match="bytes"):
-        load_judges(copy)
+        load_evaluators(copy)
     path.unlink()
     with pytest.raises(CheckpointError, match=r"classifier.safetensors is missing"):
-        load_judges(copy)
+        load_evaluators(copy)
 
 
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
         ({"version": 99}, FormatVersionError, "Update causalgen"),
-        ({"format": "causalgen-model"}, CheckpointError, "no manifest of judges"),
+        ({"format": "causalgen-model"}, CheckpointError, "no manifest of a set of evaluators"),
         ({"pixels": "[-1, 1]"}, CheckpointError, "damaged"),
-        ({"label": "kin"}, CheckpointError, "describes no judges"),
+        ({"label": "kin"}, CheckpointError, "describes no evaluators"),
         ({"files": {}}, CheckpointError, "expected a .safetensors"),
     ],
 )
@@ -180,31 +186,31 @@ def test_a_changed_manifest_is_noticed(copy, change, error, message):
     path = copy / "manifest.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(error, match=message):
-        load_judges(copy)
+        load_evaluators(copy)
 
 
-def test_what_is_no_judges_is_told(tmp_path):
+def test_what_is_no_evaluators_is_told(tmp_path):
     with pytest.raises(UnknownNameError, match="mnits"):
-        load_judges("mnits")
+        load_evaluators("mnits")
     with pytest.raises(CheckpointError, match="no manifest.json"):
-        load_judges(tmp_path)
+        load_evaluators(tmp_path)
     (tmp_path / "manifest.json").write_text("{")
     with pytest.raises(CheckpointError, match="damaged"):
-        load_judges(tmp_path)
+        load_evaluators(tmp_path)
 
 
-def test_wrong_questions_are_refused(judges):
+def test_wrong_questions_are_refused(evaluators):
     images = make_rows(6)["picture"]
-    with pytest.raises(ShapeError, match="judges of bars"):
-        judges.classes(np.zeros((2, 1, 28, 28)))
+    with pytest.raises(ShapeError, match="evaluators of bars"):
+        evaluators.classes(np.zeros((2, 1, 28, 28)))
     with pytest.raises(DomainError, match="divide by 255"):
-        judges.classes(images.astype(float))
+        evaluators.classes(images.astype(float))
     with pytest.raises(ShapeError, match="images 6, classes 5"):
-        judges.class_autoencoder([0] * 5)(images)
+        evaluators.class_autoencoder([0] * 5)(images)
     with pytest.raises(DomainError, match=r"0\.\.2"):
-        judges.class_autoencoder([3] * 6)
+        evaluators.class_autoencoder([3] * 6)
     plain = {name: VARIABLES[name] for name in ("kind", "picture")}
-    unsaved = Judges("bars", find_roles(plain), RECIPE)
+    unsaved = Evaluators("bars", find_roles(plain), RECIPE)
     with pytest.raises(MechanismError, match="no continuous variable"):
         unsaved.numbers(images)
     with pytest.raises(MechanismError, match="Save them first"):
@@ -216,12 +222,12 @@ def test_wrong_training_data_are_refused():
     keep = (rows["kind"] != 2) | (np.arange(120) < 30)
     few = {name: column[keep] for name, column in rows.items()}
     with pytest.raises(DataError, match=r"'kind': class 2 has 10 images, expected at least 20"):
-        train_judges(few, VARIABLES, recipe=RECIPE, progress=False)
+        train_evaluators(few, VARIABLES, recipe=RECIPE, progress=False)
     with pytest.raises(DataError, match="light"):
-        train_judges({"kind": rows["kind"], "picture": rows["picture"]}, VARIABLES, progress=False)
+        train_evaluators({"kind": rows["kind"], "picture": rows["picture"]}, VARIABLES, progress=False)
     odd = VARIABLES | {"picture": cg.Image(1, 10, 8)}
     with pytest.raises(ShapeError, match="multiples of 4"):
-        train_judges(rows | {"picture": np.zeros((120, 1, 10, 8), np.uint8)}, odd, progress=False)
+        train_evaluators(rows | {"picture": np.zeros((120, 1, 10, 8), np.uint8)}, odd, progress=False)
 
 
 def test_roles_are_found_or_asked_for():
@@ -251,7 +257,7 @@ def test_command_line(tmp_path, monkeypatch):
     scm.to_yaml(tmp_path / "scm.yaml")
     monkeypatch.chdir(tmp_path)
     told = [
-        "judges",
+        "evaluators",
         "scm.yaml",
         "--data",
         "rows.csv",
@@ -265,10 +271,49 @@ def test_command_line(tmp_path, monkeypatch):
     done = CliRunner().invoke(cli.app, told)
     assert done.exit_code == 0, done.output
     assert "accuracy: " in done.stdout
-    judges = load_judges(tmp_path / "bars")
-    assert judges.name == "bars"
-    assert judges.told["test_rows"] == 90
+    evaluators = load_evaluators(tmp_path / "bars")
+    assert evaluators.name == "bars"
+    assert evaluators.metadata["test_rows"] == 90
     card = (tmp_path / "bars" / "README.md").read_text()
     assert "Bars." in card
-    assert "causalgen judges scm.yaml --data rows.csv" in card and "--test rows.csv" in card
+    assert "causalgen evaluators scm.yaml --data rows.csv" in card and "--test rows.csv" in card
     assert str(tmp_path) not in card
+
+
+@pytest.mark.parametrize("name", ["Judges", "load_judges", "save_judges", "train_judges"])
+def test_former_names_are_refused_with_the_new_one(name):
+    new = {"Judges": "Evaluators"}.get(name, name.replace("judges", "evaluators"))
+    with pytest.raises(ImportError, match=rf"cg\.metrics\.{name} is now cg\.metrics\.{new}"):
+        getattr(cg.metrics, name)
+    with pytest.raises(ImportError, match=f"is now .*{new}"):
+        exec(f"from causalgen.metrics import {name}", {})
+    with pytest.raises(ImportError, match=f"is now .*{new}"):
+        exec(f"from causalgen.metrics.evaluators import {name}", {})
+    with pytest.raises(AttributeError, match="jugdes"):
+        _ = cg.metrics.jugdes
+
+
+def test_the_former_command_is_refused_with_the_new_one():
+    done = CliRunner().invoke(cli.app, ["judges", "mnist", "--data", "mnist:DIR", "--out", "x"])
+    assert done.exit_code == 1
+    assert "causalgen judges is now causalgen evaluators" in str(done.exception)
+    assert "judges " not in CliRunner().invoke(cli.app, ["--help"]).stdout
+
+
+def test_the_format_on_the_disk_is_the_first_one(copy):
+    manifest = json.loads((copy / "manifest.json").read_text())
+    assert (manifest["format"], manifest["version"]) == ("causalgen-judges", 1)
+    assert {"name", "image", "label", "numbers", "pixels", "variables", "recipe", "told", "files"} < set(
+        manifest
+    )
+    (copy / "README.md").write_text("edited")
+    assert load_evaluators(copy).metadata == manifest["told"]
+
+
+def test_no_name_in_a_manifest_leads_out_of_the_folder(copy):
+    path = copy / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["files"]["../classifier.safetensors"] = manifest["files"]["classifier.safetensors"]
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(CheckpointError, match="is no file of a saved set of evaluators"):
+        load_evaluators(copy)
