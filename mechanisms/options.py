@@ -13,7 +13,6 @@ from mechanisms.training import Training
 
 __all__ = ["Hidden", "TrainedSpec", "changed_spec", "merge_options", "with_options"]
 
-
 Hidden = Annotated[tuple[Annotated[int, Field(ge=1, le=16384)], ...], Field(min_length=1, max_length=16)]
 """Widths of the hidden layers of a network; at least one."""
 
@@ -59,8 +58,11 @@ def changed_spec(node: str, spec: MechanismSpec, options: Mapping[str, Any]) -> 
     for name in options:
         if name not in fields:
             raise UnknownNameError.of("option", name, fields, where=f"node {node!r} ({spec.kind})")
+    dumped = spec.model_dump(include=set(options))
+    # Others stay as they are: a part from Python may have a kind that no registry knows.
+    kept = {name: getattr(spec, name) for name in fields if name not in options}
     try:
-        return type(spec).model_validate(merge_options(spec.model_dump(), options))
+        return type(spec).model_validate(kept | merge_options(dumped, options))
     except ValidationError as error:
         findings = [
             f"Node {node!r}: option {'.'.join(map(str, each['loc'])) or spec.kind}: {each['msg']}, "

@@ -46,7 +46,7 @@ Part = TypeVar("Part")
 
 
 class Registry(Generic[Part]):
-    """The classes of one kind of part, by name; in a pydantic model, also the annotation that parses one.
+    """What there is of one kind of part, by name; in a pydantic model, also the annotation that parses one.
 
         built_in = {"ddim": "mechanisms.diffusion.solvers:DDIM"}
         SOLVERS = Registry("solver", "causalgen.solvers", Solver, built_in)
@@ -54,8 +54,9 @@ class Registry(Generic[Part]):
         class Options(Declared):
             solver: Annotated[Solver, SOLVERS]        # {"kind": "ddim", "steps": 8}, or an instance
 
-    A class says its kind itself: by the default of its field ``kind`` where it is a pydantic model, else by a
-    class attribute ``kind``.
+    Registered are classes that derive from an abstract base, or, where the base is final, instances of it; so
+    this one is a ``Registry[type[Solver]]``. Each says its kind itself: by the default of its field ``kind``
+    where it is a pydantic model, else by an attribute ``kind``.
 
     Attributes:
         what: the part in words, for messages.
@@ -67,8 +68,8 @@ class Registry(Generic[Part]):
         self,
         what: str,
         group: str,
-        base: type[Part] | str,
-        built_in: Mapping[str, str],
+        base: type | str,
+        built_in: Mapping[str, str | Part],
         *,
         default: str | None = None,
     ) -> None:
@@ -78,25 +79,25 @@ class Registry(Generic[Part]):
             what: the part in words.
             group: the entry-point group.
             base: the class that every kind's class derives from, or "module:name" to import it when needed.
-            built_in: "module:name" of the class of each built-in kind.
+            built_in: each built-in kind, or "module:name" to import it when needed.
             default: the kind of a mapping that names none.
         """
         self.what, self.group, self.default = what, group, default
         self._base, self._built_in = base, dict(built_in)
 
     @property
-    def base(self) -> type[Part]:
-        """The class that every kind's class derives from."""
+    def base(self) -> type:
+        """The class that every kind's class derives from, or that every kind is an instance of."""
         if isinstance(self._base, str):
-            self._base = cast(type[Part], _imported(self._base))
+            self._base = cast(type, _imported(self._base))
         return self._base
 
     def kinds(self) -> tuple[str, ...]:
         """Every kind that can be named, sorted: built-in and installed."""
         return tuple(sorted({*self._built_in, *(point.name for point in self._points())}))
 
-    def get(self, kind: object) -> type[Part]:
-        """The class of a kind.
+    def get(self, kind: object) -> Part:
+        """What a kind names.
 
         Raises:
             UnknownNameError: nobody provides the kind; the message lists those known and the nearest.
@@ -109,7 +110,8 @@ class Registry(Generic[Part]):
                     f"Plug-in {points[0].value!r} claims the built-in {self.what} {kind!r}. "
                     "Uninstall it, or have its author choose another kind."
                 )
-            return _imported(self._built_in[kind])
+            built_in = self._built_in[kind]
+            return cast(Part, _imported(built_in) if isinstance(built_in, str) else built_in)
         if not points:
             raise UnknownNameError.of(self.what, kind, self.kinds())
         if len({point.value for point in points}) > 1:
@@ -119,7 +121,7 @@ class Registry(Generic[Part]):
 
     def provides(self, part: object) -> bool:
         """Whether the kind of this object names its class here, so that a file can say it."""
-        kind = kind_of(type(part))
+        kind = _kind_of(type(part))
         return kind in self.kinds() and self.get(kind) is type(part)
 
     def why_unwritable(self, part: object) -> str | None:
@@ -131,7 +133,7 @@ class Registry(Generic[Part]):
             f"by an entry point of the group {self.group!r}."
         )
 
-    def parse(self, options: object) -> Part:
+    def parse(self, options: object) -> Any:
         """The part that a mapping describes: its ``kind``, and that kind's options.
 
         Raises:
@@ -151,7 +153,7 @@ class Registry(Generic[Part]):
             ),
         )
 
-    def _validate(self, value: object) -> Part:
+    def _validate(self, value: object) -> Any:
         if isinstance(value, self.base):
             return value
         if not isinstance(value, Mapping):
@@ -169,7 +171,7 @@ class Registry(Generic[Part]):
             raise PydanticKnownError("union_tag_invalid", context) from None
         except MechanismError as error:  # of a plug-in: pydantic adds its place
             raise ValueError(str(error).removesuffix(".")) from error
-        assert issubclass(model, BaseModel)
+        assert isinstance(model, type) and issubclass(model, BaseModel)
         try:
             return model.model_validate({"kind": kind, **value})
         except ValidationError as error:
@@ -178,28 +180,30 @@ class Registry(Generic[Part]):
     def _points(self) -> tuple[EntryPoint, ...]:
         return _installed(tuple(sys.path)).get(self.group, ())
 
-    def _load(self, point: EntryPoint) -> type[Part]:
-        """Import a plug-in's class and check that it is one."""
+    def _load(self, point: EntryPoint) -> Part:
+        """Import what a plug-in provides and check that it is a part."""
         plug_in = f"Plug-in {point.value!r} of {self.what} {point.name!r}"
         try:
             loaded = point.load()
         except Exception as error:
             raise MechanismError(f"{plug_in} does not import: {error}") from error
-        if not (isinstance(loaded, type) and issubclass(loaded, self.base)):
+        if getattr(self.base, "__final__", False):
+            if not isinstance(loaded, self.base):
+                raise MechanismError(f"{plug_in} must be an instance of {self.base.__name__}.")
+        elif not (isinstance(loaded, type) and issubclass(loaded, self.base)):
             raise MechanismError(f"{plug_in} must be a {self.base.__name__} subclass.")
         if inspect.isabstract(loaded):
             lacking = ", ".join(sorted(getattr(loaded, "__abstractmethods__")))  # noqa: B009
             raise MechanismError(f"{plug_in} is abstract: it lacks {lacking}.")
-        if (kind := kind_of(loaded)) != point.name:
+        if (kind := _kind_of(loaded)) != point.name:
             raise MechanismError(f"{plug_in} is registered as {point.name!r}, but its kind is {kind!r}.")
-        return loaded
+        return cast(Part, loaded)
 
 
-def kind_of(part: type) -> Any:
-    """The kind that a class says it is."""
-    if issubclass(part, BaseModel) and "kind" in part.model_fields:
-        return part.model_fields["kind"].default
-    return getattr(part, "kind", None)
+def _kind_of(part: Any) -> Any:
+    """The kind that a part says it is."""
+    fields = part.model_fields if isinstance(part, type) and issubclass(part, BaseModel) else {}
+    return fields["kind"].default if "kind" in fields else getattr(part, "kind", None)
 
 
 def dump_options(part: BaseModel) -> dict[str, Any]:
@@ -207,7 +211,7 @@ def dump_options(part: BaseModel) -> dict[str, Any]:
     dumped = _differences(part)
     if type(part).model_validate(dumped) != part:
         # A validator that depends on what was written: then say everything.
-        return {"kind": kind_of(type(part)), **part.model_dump(mode="json", exclude={"kind"})}
+        return {"kind": _kind_of(type(part)), **part.model_dump(mode="json", exclude={"kind"})}
     return dumped
 
 
@@ -258,7 +262,7 @@ def _differences(model: BaseModel, reference: BaseModel | None = None) -> dict[s
     return dumped
 
 
-MECHANISMS: Registry[MechanismSpec] = Registry(
+MECHANISMS: Registry[type[MechanismSpec]] = Registry(
     "mechanism kind",
     GROUP,
     "mechanisms.base:MechanismSpec",

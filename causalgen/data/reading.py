@@ -1,4 +1,4 @@
-"""Read training data of any common kind into one checked ``Table``; errors are told before training starts.
+"""Read training data of any common kind into one checked ``Table``; errors are raised before training starts.
 
     DataFrame                       a column for each variable
     dict of arrays                  the same; images as arrays, PIL images or paths
@@ -80,14 +80,14 @@ def read_data(
         masks = {node: source.gaps[name] for node, name in names.items() if name in source.gaps}
         _refuse_gaps(masks, names, " of the table", allowed=gaps)
         return Table({node: source[name] for node, name in names.items()}, masks)
-    raw, told, folder = _open(source, variables, names)
+    raw, origin, folder = _open(source, variables, names)
     if any(map(_is_empty, raw.values())):
-        raise DataError(f"The data have no rows{told}.")
-    wheres = {node: f"Column {names[node]!r}{told}" for node in variables}
+        raise DataError(f"The data have no rows{origin}.")
+    wheres = {node: f"Column {names[node]!r}{origin}" for node in variables}
     tidy = {node: _fill(raw[node], variable, wheres[node], partial) for node, variable in variables.items()}
     masks = {node: mask for node, (_, mask) in tidy.items() if mask is not None}
     # Before the pictures are read, which may take minutes.
-    _refuse_gaps(masks, names, told, allowed=gaps)
+    _refuse_gaps(masks, names, origin, allowed=gaps)
     return Table(
         {node: _check(tidy[node][0], variable, wheres[node], folder) for node, variable in variables.items()},
         masks,
@@ -134,14 +134,14 @@ def _open(
 
 
 def _refuse_gaps(
-    gaps: Mapping[str, NDArray[np.bool_]], names: Mapping[str, str], told: str, *, allowed: bool
+    gaps: Mapping[str, NDArray[np.bool_]], names: Mapping[str, str], origin: str, *, allowed: bool
 ) -> None:
     """Refuse rows that lack a value, unless they are allowed.
 
     Args:
         gaps: which rows, (N,) bool, by node.
         names: of the columns, by node.
-        told: what the columns are of, as in " of train.csv".
+        origin: what the columns are of, as in " of train.csv".
         allowed: whether to let them pass.
 
     Raises:
@@ -153,7 +153,7 @@ def _refuse_gaps(
     empty = next((node for node, mask in found.items() if mask.all()), None)
     if empty is not None:
         raise DataError(
-            f"Column {names[empty]!r}{told}: none of the {len(found[empty]):,} rows has a value. "
+            f"Column {names[empty]!r}{origin}: none of the {len(found[empty]):,} rows has a value. "
             "Give it values, or leave the node out."
         )
     lacking = np.logical_or.reduce(list(found.values()))
@@ -163,7 +163,7 @@ def _refuse_gaps(
     ]
     more = f", and {len(each) - _SHOWN} more columns" if len(each) > _SHOWN else ""
     raise DataError(
-        f"Values are missing in {int(lacking.sum()):,} of the {len(lacking):,} rows{told}: "
+        f"Values are missing in {int(lacking.sum()):,} of the {len(lacking):,} rows{origin}: "
         f"{', '.join(each[:_SHOWN])}{more}; expected a value in every row. "
         "Fill them, drop those rows, or fit with missing='drop' (--missing drop), which leaves out, for each "
         "node, the rows that lack it or one of its parents."

@@ -54,10 +54,10 @@ def _names(variables: Mapping[str, Variable]) -> tuple[str, str | None]:
     images = [name for name, variable in variables.items() if variable.type == "image"]
     labels = [name for name, variable in variables.items() if variable.type == "categorical"]
     if len(images) != 1 or len(labels) > 1 or len(images) + len(labels) < len(variables):
-        told = ", ".join(f"{name} ({variable.describe()})" for name, variable in variables.items())
+        found = ", ".join(f"{name} ({variable.describe()})" for name, variable in variables.items())
         raise DataError(
             "A data set of (image, label) items fits one image variable and at most one categorical "
-            f"variable; the model has {told}. Give a table or a dict of arrays, with a column for each."
+            f"variable; the model has {found}. Give a table or a dict of arrays, with a column for each."
         )
     return images[0], labels[0] if labels else None
 

@@ -96,8 +96,8 @@ class _Candidate:
         """Its kind and options, without those of training."""
         options = {key: value for key, value in dump_mechanism(self.spec).items() if key != "training"}
         kind = options.pop("kind")
-        told = ", ".join(f"{key}: {value}" for key, value in options.items())
-        return f"{kind}({told})" if told else kind
+        listed = ", ".join(f"{key}: {value}" for key, value in options.items())
+        return f"{kind}({listed})" if listed else kind
 
     def rows(self) -> Tensor:
         """(N,) log-likelihood of the held-out rows."""

@@ -61,11 +61,11 @@ class Progress:
                 TextColumn("{task.description}"),
                 BarColumn(),
                 MofNCompleteColumn(),
-                TextColumn("{task.fields[told]}"),
+                TextColumn("{task.fields[details]}"),
                 console=self._console,
                 refresh_per_second=4,
             )
-            self._task = self._bar.add_task(self._name, total=self._total, completed=self._done, told="")
+            self._task = self._bar.add_task(self._name, total=self._total, completed=self._done, details="")
             self._bar.start()
         return self
 
@@ -90,7 +90,7 @@ class Progress:
         self._done = done
         now = time.perf_counter()
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=done, told=" ".join([*details, self._left(now)]))
+            self._bar.update(self._task, completed=done, details=" ".join([*details, self._left(now)]))
         elif self._console is not None and now >= self._next_line:
             self._next_line = now + LINE_SECONDS
             count = f"{self._unit} {done}/{self._total}".strip()

@@ -190,8 +190,8 @@ def _digest(tensors: Mapping[str, Tensor]) -> str:
 def _differences(old: object, new: object) -> str:
     before, after = _flat(old), _flat(new)
     keys = [key for key in before | after if before.get(key) != after.get(key)]
-    told = [f"{key} was {before.get(key, 'absent')}, now {after.get(key, 'absent')}" for key in keys[:5]]
-    return "; ".join(told) + ("; ..." if len(keys) > 5 else "")
+    changes = [f"{key} was {before.get(key, 'absent')}, now {after.get(key, 'absent')}" for key in keys[:5]]
+    return "; ".join(changes) + ("; ..." if len(keys) > 5 else "")
 
 
 def _flat(value: object, prefix: str = "") -> dict[str, object]:

@@ -162,12 +162,12 @@ class FolderFormat:
             self._others(target)
 
     def _manifest(self, entries: Mapping[str, dict[str, Any]], metadata: Mapping[str, Any]) -> dict[str, Any]:
-        told = {"format": self.format, "version": self.version}
-        told |= {"libraries": library_versions(self.libraries), **metadata}
+        manifest = {"format": self.format, "version": self.version}
+        manifest |= {"libraries": library_versions(self.libraries), **metadata}
         if not self.lists_names:
-            return {**told, "files": entries}
+            return {**manifest, "files": entries}
         sums = {name: entry["sha256"] for name, entry in entries.items()}
-        return {**told, "files": [self.manifest, *entries], "sha256": sums}
+        return {**manifest, "files": [self.manifest, *entries], "sha256": sums}
 
     def _others(self, target: Path) -> list[Path]:
         """What a save has to keep; refuses a folder that it may not replace."""

@@ -21,14 +21,14 @@ _FORMAT = FolderFormat("causalgen-result", "result", RESULT, lists_names=True, m
 
 
 def write_result(
-    folder: Path | str, files: Iterable[tuple[str, bytes]], told: Mapping[str, Any], name: str = RESULT
+    folder: Path | str, files: Iterable[tuple[str, bytes]], metadata: Mapping[str, Any], name: str = RESULT
 ) -> Path:
     """Write a result, all or nothing.
 
     Args:
         folder: where to; its parents are made when missing.
         files: path in the folder and content of each file.
-        told: what ``result.json`` says beside the list of files.
+        metadata: what ``result.json`` says beside the list of files.
         name: of that file, where it is another one.
 
     Returns:
@@ -37,7 +37,7 @@ def write_result(
     Raises:
         CheckpointError: the folder holds something else, or cannot be written; it is unchanged then.
     """
-    replace(_FORMAT, manifest=name).save(folder, files, told)
+    replace(_FORMAT, manifest=name).save(folder, files, metadata)
     return Path(folder)
 
 

@@ -56,7 +56,7 @@ class Backbone(Declared, ABC, frozen=True):  # pyright: ignore[reportGeneralType
         """
 
 
-BACKBONES: Registry[Backbone] = Registry(
+BACKBONES: Registry[type[Backbone]] = Registry(
     "backbone",
     "causalgen.backbones",
     Backbone,

@@ -181,7 +181,7 @@ class Guidance(Declared, ABC, frozen=True):  # pyright: ignore[reportGeneralType
         return tuple(self.strength) if isinstance(self.strength, Mapping) else ()
 
 
-GUIDANCE: Registry[Guidance] = Registry(
+GUIDANCE: Registry[type[Guidance]] = Registry(
     "guidance",
     "causalgen.guidance",
     Guidance,

@@ -55,7 +55,7 @@ class Encoder(Declared, ABC, frozen=True):  # pyright: ignore[reportGeneralTypeI
         """The network, whose call with scaled images (N, C, H, W) and sigma (N,) gives (N, features)."""
 
 
-ENCODERS: Registry[Encoder] = Registry(
+ENCODERS: Registry[type[Encoder]] = Registry(
     "encoder",
     "causalgen.encoders",
     Encoder,

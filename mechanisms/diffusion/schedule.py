@@ -64,7 +64,7 @@ class Grid(Declared, ABC, frozen=True):  # pyright: ignore[reportGeneralTypeIssu
         """
 
 
-GRIDS: Registry[Grid] = Registry(
+GRIDS: Registry[type[Grid]] = Registry(
     "level grid",
     "causalgen.grids",
     Grid,

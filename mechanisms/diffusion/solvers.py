@@ -133,7 +133,7 @@ class Solver(Declared, ABC, frozen=True):  # pyright: ignore[reportGeneralTypeIs
         return x_T * (1 + self.levels()[-1] ** 2) ** 0.5
 
 
-SOLVERS: Registry[Solver] = Registry(
+SOLVERS: Registry[type[Solver]] = Registry(
     "solver",
     "causalgen.solvers",
     Solver,

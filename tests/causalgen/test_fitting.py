@@ -502,6 +502,8 @@ def test_a_damaged_state_is_refused(line_table, tmp_path):
         ("{", CheckpointError),
         ('{"format": 1}', CheckpointError),
         ('{"format": 2, "nodes": {}}', FormatVersionError),
+        ('{"format": "1", "nodes": {}}', CheckpointError),
+        ("[" * 100_000, CheckpointError),
     ],
 )
 def test_a_run_file_that_cannot_be_read_is_refused(line_table, tmp_path, text, error):

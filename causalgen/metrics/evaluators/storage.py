@@ -135,12 +135,12 @@ def save_evaluators(evaluators: Evaluators, folder: Path | str, card: str | None
 def _described(manifest: Mapping[str, Any], path: Path) -> Evaluators:
     """Evaluators as a manifest describes them, without their weights."""
     try:
-        told = _Described.model_validate({key: manifest[key] for key in manifest.keys() - CODEC_KEYS})
+        described = _Described.model_validate({key: manifest[key] for key in manifest.keys() - CODEC_KEYS})
     except ValidationError as error:
         raise CheckpointError(f"{path} is damaged: {error}.") from error
-    roles = Roles(told.image, told.label, told.numbers, told.variables)
+    roles = Roles(described.image, described.label, described.numbers, described.variables)
     try:
-        evaluators = Evaluators(told.name, roles, told.recipe)
+        evaluators = Evaluators(described.name, roles, described.recipe)
     except (CausalgenError, KeyError, AssertionError) as error:
         raise CheckpointError(f"{path} describes no evaluators: {error}.") from error
     if set(manifest["files"]) != {f"{key}.safetensors" for key in evaluators.networks}:
@@ -148,7 +148,7 @@ def _described(manifest: Mapping[str, Any], path: Path) -> Evaluators:
             f"{path} lists the files {sorted(manifest['files'])}, "
             f"expected a .safetensors for each of {sorted(evaluators.networks)}."
         )
-    evaluators.metadata = told.told
+    evaluators.metadata = described.told
     return evaluators
 
 
@@ -172,8 +172,8 @@ def card_text(evaluators: Evaluators, data: str | None = None, command: str | No
     lines += ["## Training", ""]
     if command is not None:
         lines += [f"    {command}", ""]
-    told = evaluators.metadata.items()
-    lines += [f"- {what.replace('_', ' ')}: {value}" for what, value in told if what != "figures"]
+    metadata = evaluators.metadata.items()
+    lines += [f"- {what.replace('_', ' ')}: {value}" for what, value in metadata if what != "figures"]
     figures = evaluators.metadata.get("figures")
     if isinstance(figures, Mapping):
         lines += ["", "## Figures", "", "On rows that none of them was trained on.", ""]

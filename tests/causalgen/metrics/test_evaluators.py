@@ -298,3 +298,22 @@ def test_the_former_command_is_refused_with_the_new_one():
     assert done.exit_code == 1
     assert "causalgen judges is now causalgen evaluators" in str(done.exception)
     assert "judges " not in CliRunner().invoke(cli.app, ["--help"]).stdout
+
+
+def test_the_format_on_the_disk_is_the_first_one(copy):
+    manifest = json.loads((copy / "manifest.json").read_text())
+    assert (manifest["format"], manifest["version"]) == ("causalgen-judges", 1)
+    assert {"name", "image", "label", "numbers", "pixels", "variables", "recipe", "told", "files"} < set(
+        manifest
+    )
+    (copy / "README.md").write_text("edited")
+    assert load_evaluators(copy).metadata == manifest["told"]
+
+
+def test_no_name_in_a_manifest_leads_out_of_the_folder(copy):
+    path = copy / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["files"]["../classifier.safetensors"] = manifest["files"]["classifier.safetensors"]
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(CheckpointError, match="is no file of a saved set of evaluators"):
+        load_evaluators(copy)
