@@ -21,7 +21,7 @@ from parts.record import Section, add_common, command, show
 from rich.console import Console
 
 import causalgen as cg
-from causalgen.metrics import attribute_distance, class_distances, cld, load_judges, variance_ratio
+from causalgen.metrics import attribute_distance, class_distances, cld, load_evaluators, variance_ratio
 from causalgen.metrics.consistency import variance_within
 from causalgen.metrics.controls import real_images
 from causalgen.metrics.feature_distance import feature_distance
@@ -70,15 +70,18 @@ class Run:
     """One model on its rows."""
 
     def __init__(self, name: str, data: str, rows: int) -> None:
-        self.scm, self.judges = cg.SCM.from_pretrained(name), load_judges(name)
+        self.scm, self.judges = cg.SCM.from_pretrained(name), load_evaluators(name)
         self.rows, self.pool = Rows.read(self.scm, data, rows)
         self.evidence, self.targets = self.rows.evidence, self.rows.targets
         digit = self.scm.variables["digit"]
         self.factual = self.evidence["image"]
-        codes = [digit.encode(each, where="digit") for each in (self.evidence["digit"], self.targets)]
-        self.wanted = codes[1]
+        seen, self.wanted = (
+            digit.encode(each, where="digit") for each in (self.evidence["digit"], self.targets)
+        )
         real = digit.encode(self.pool["digit"], where="digit")
-        self.distances = class_distances(self.judges.latents, self.factual, *codes, self.pool["image"], real)
+        self.distances = class_distances(
+            self.judges.latents, self.factual, seen, self.wanted, self.pool["image"], real
+        )
         causes = {node: values for node, values in self.evidence.items() if node not in ("image", "digit")}
         self.causes = causes | {"digit": self.targets}
         # The interventional law: prior noise under the very parents of the counterfactuals.

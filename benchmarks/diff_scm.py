@@ -26,7 +26,7 @@ from parts.record import Section, add_common, command
 
 import causalgen as cg
 from causalgen.cli.presets import preset_options
-from causalgen.metrics.evaluators import Judges, load_judges
+from causalgen.metrics.evaluators import Evaluators, load_evaluators
 
 VARIANTS = ("published", "aligned", "repaired", "repaired_predictor")
 BY_ROW = {"weight": "auto", "target": 0.5, "against": "factual", "interval": None}
@@ -44,7 +44,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 PRESET_STRENGTHS = (0.0, 0.5, 0.7, 1.0, 2.0, 4.0)
 
 
-def ours(options: argparse.Namespace, judges: Judges) -> None:
+def ours(options: argparse.Namespace, judges: Evaluators) -> None:
     """Our settings on the same rows, a section each; composition on the first 32."""
     for name in options.settings:
         section = Section(options.out, f"ours, {name}")
@@ -54,7 +54,7 @@ def ours(options: argparse.Namespace, judges: Judges) -> None:
         section.finish(report.to_dict())
 
 
-def many(options: argparse.Namespace, judges: Judges) -> None:
+def many(options: argparse.Namespace, judges: Evaluators) -> None:
     """The default on more rows than peers were asked for; composition on the first 32."""
     scm = cg.SCM.from_pretrained(options.model)
     for seed in options.seeds:
@@ -64,7 +64,7 @@ def many(options: argparse.Namespace, judges: Judges) -> None:
         section.finish(report.to_dict())
 
 
-def peer(options: argparse.Namespace, judges: Judges) -> None:
+def peer(options: argparse.Namespace, judges: Evaluators) -> None:
     """The peer's variants on the same rows."""
     if not (options.diff_scm_repo and options.weights and options.python):
         print("peer: not measured (give --diff-scm-repo, --weights and --python)")
@@ -94,7 +94,7 @@ def peer(options: argparse.Namespace, judges: Judges) -> None:
     section.finish()
 
 
-def curve(options: argparse.Namespace, judges: Judges) -> None:
+def curve(options: argparse.Namespace, judges: Evaluators) -> None:
     """``scm.tune`` on other rows than those above."""
     section, found = Section(options.out, "curve"), dict[str, Any]()
     scm = cg.SCM.from_pretrained(options.model)
@@ -119,7 +119,7 @@ def main() -> None:
     """Run the chosen sections and save their results one by one."""
     options = _parser().parse_args()
     torch.set_num_threads(options.threads)
-    judges = load_judges(options.judges)
+    judges = load_evaluators(options.judges)
     for name in options.only or list(SECTIONS):
         SECTIONS[name](options, judges)
 

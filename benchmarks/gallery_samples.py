@@ -11,8 +11,7 @@ from pathlib import Path
 
 import causalgen as cg
 from causalgen.counterfactuals.export import to_png
-from causalgen.data.reading import read_data
-from causalgen.data.sample_rows import SAMPLES
+from causalgen.data.reading import SAMPLES, read_data
 
 
 def main() -> None:

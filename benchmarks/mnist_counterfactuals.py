@@ -59,7 +59,7 @@ import causalgen as cg
 from causalgen.data.reading import read_data
 from causalgen.evaluation.evaluation import held_rows
 from causalgen.metrics.controls import real_images
-from causalgen.metrics.evaluators import Judges, load_judges
+from causalgen.metrics.evaluators import Evaluators, load_evaluators
 from graphs.errors import MechanismError
 
 _BLOCKS, _DECODED_AT_ONCE, _SIDE, _REPEATS = 8, 100, 2048, 9
@@ -78,9 +78,9 @@ class Run:
         return cg.SCM.from_pretrained(self.options.model)
 
     @cached_property
-    def judges(self) -> Judges:
+    def judges(self) -> Evaluators:
         """The judges, as they were saved."""
-        return load_judges(self.options.judges)
+        return load_evaluators(self.options.judges)
 
     @property
     def fast(self) -> cg.SCM:

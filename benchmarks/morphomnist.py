@@ -33,7 +33,7 @@ from causalgen.evaluation.entries import MECHANISM, Entry
 from causalgen.evaluation.evaluation_report import EvaluationReport
 from causalgen.evaluation.morphomnist_truth import read_morphomnist_truth
 from causalgen.evaluation.questions import Truth
-from causalgen.metrics.evaluators import Judges, load_judges
+from causalgen.metrics.evaluators import Evaluators, load_evaluators
 
 
 class Run:
@@ -48,9 +48,9 @@ class Run:
         return cg.SCM.from_pretrained(self.options.model)
 
     @cached_property
-    def judges(self) -> Judges:
+    def judges(self) -> Evaluators:
         """The judges, as they were saved."""
-        return load_judges(self.options.judges)
+        return load_evaluators(self.options.judges)
 
     @cached_property
     def truth(self) -> Truth:

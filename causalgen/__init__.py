@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from causalgen.counterfactuals.contrasts import Contrast
     from causalgen.counterfactuals.results import Counterfactual, Draws
     from causalgen.counterfactuals.world_ref import WorldRef
-    from causalgen.data.sample_rows import sample_rows
+    from causalgen.data.reading import sample_rows
     from causalgen.effects.couplings import CouplingSensitivity
     from causalgen.effects.effect import Effect
     from causalgen.effects.mediation import NaturalEffects
@@ -120,7 +120,7 @@ _HOMES = {
     "Continuous": "graphs.variables",
     "Image": "graphs.variables",
     "Integer": "graphs.variables",
-    "sample_rows": "causalgen.data.sample_rows",
+    "sample_rows": "causalgen.data.reading",
 }
 
 

@@ -32,7 +32,7 @@ def whole_number(value: Any, what: str, least: int | None = None) -> int:
     except TypeError:
         number = None
     if number is None or (least is not None and number < least):
-        raise EvidenceError(f"{what} is {expected}, got {_told(value)}.")
+        raise EvidenceError(f"{what} is {expected}, got {_shortened(value)}.")
     return number
 
 
@@ -43,7 +43,7 @@ def share(value: Any, what: str) -> float:
         EvidenceError: it is none.
     """
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
-        raise EvidenceError(f"{what} is between 0 and 1, as 0.95 is; got {_told(value)}.")
+        raise EvidenceError(f"{what} is between 0 and 1, as 0.95 is; got {_shortened(value)}.")
     return float(value)
 
 
@@ -54,7 +54,7 @@ def as_path(value: Any, what: str, error: type[CausalgenError] = CheckpointError
         CausalgenError: of the type given, where it is no path of a file system.
     """
     if not isinstance(value, str | os.PathLike):
-        raise error(f"{what} is a path, as in 'folder/name'; got {_told(value)}.")
+        raise error(f"{what} is a path, as in 'folder/name'; got {_shortened(value)}.")
     path = os.fspath(value)
     if not isinstance(path, str) or not path or "\0" in path:
         raise error(f"{what} is a path, as in 'folder/name'; got {path!r}.")
@@ -69,7 +69,7 @@ def names_of(value: Any, what: str) -> tuple[str, ...]:
     """
     names = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, Iterable) else None
     if names is None or not all(isinstance(name, str) for name in names):
-        raise EvidenceError(f"{what} names nodes, as in ['x', 'y']; got {_told(value)}.")
+        raise EvidenceError(f"{what} names nodes, as in ['x', 'y']; got {_shortened(value)}.")
     return names
 
 
@@ -98,6 +98,6 @@ def chosen_seed(seed: int | None) -> int:
     return secrets.randbits(31) if seed is None else whole_number(seed, "seed")
 
 
-def _told(value: Any) -> str:
+def _shortened(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

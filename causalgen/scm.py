@@ -45,7 +45,7 @@ from graphs.errors import (
 )
 from graphs.variables import Variable
 from mechanisms.base import Mechanism, MechanismSpec
-from mechanisms.changed_options import with_options
+from mechanisms.options import with_options
 
 if TYPE_CHECKING:
     from causalgen.checking.check_report import CheckReport

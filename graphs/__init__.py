@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from graphs.causal_graph import CausalGraph
+    from graphs.declared import spec_error
     from graphs.scm_file import NodeSpec, SCMSpec, parse_spec, read_spec, write_spec
     from graphs.strict_yaml import Locations
-    from graphs.validation import spec_error
     from graphs.variables import Categorical, Continuous, Image, Integer, Variable
 
 __all__ = [
@@ -35,7 +35,7 @@ _HOMES = {
     "graphs.causal_graph": ("CausalGraph",),
     "graphs.scm_file": ("NodeSpec", "SCMSpec", "parse_spec", "read_spec", "write_spec"),
     "graphs.strict_yaml": ("Locations",),
-    "graphs.validation": ("spec_error",),
+    "graphs.declared": ("spec_error",),
     "graphs.variables": ("Categorical", "Continuous", "Image", "Integer", "Variable"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

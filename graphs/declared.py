@@ -1,18 +1,24 @@
-"""Immutable options that name what is wrong with them: one ``SpecError``, from Python as from a file.
+"""Immutable options (pydantic) that name what is wrong with them, from Python or with a file's place.
 
 Additive: noize: unknown option. Did you mean 'noise'? Known: function, hidden, kind, noise, training.
+scm.yaml:9:18: nodes.x.mechanism.steps: must be greater than or equal to 1, got 0.
+scm.yaml:9:30: nodes.x.mechanism.stpes: unknown key. Did you mean 'steps'? Known: kind, steps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from typing import Any, Literal, TypeVar, cast, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
 
-from graphs.validation import declaration_error
+from graphs.errors import SpecError
+from graphs.strict_yaml import Locations, Path
 
-__all__ = ["Declared", "python_only"]
+__all__ = ["Declared", "known_options", "python_only", "spec_error"]
+
 
 _Init = TypeVar("_Init", bound=Callable[..., None])
 
@@ -48,3 +54,145 @@ class Declared(BaseModel):
             super().__init__(**options)
         except ValidationError as error:
             raise declaration_error(error, name, type(self)) from error
+
+
+def spec_error(
+    error: ValidationError,
+    locations: Locations,
+    prefix: Path = (),
+    *,
+    model: type[BaseModel] | None = None,
+) -> SpecError:
+    """All findings of a pydantic error as one ``SpecError``.
+
+    Args:
+        error: what pydantic raised.
+        locations: of the file that held the data.
+        prefix: path of the validated data in the file, as ("nodes", "x", "mechanism").
+        model: what the data was validated against; with it, an unknown key is told its nearest match.
+    """
+    return SpecError("\n".join(_finding(detail, locations, prefix, model) for detail in error.errors()))
+
+
+def declaration_error(error: ValidationError, name: str, model: type[BaseModel]) -> SpecError:
+    """All findings about options given in Python as one ``SpecError``.
+
+    Args:
+        error: what pydantic raised.
+        name: of what was to be made.
+        model: what the options were validated against.
+    """
+    lines: list[str] = []
+    for detail in error.errors():
+        place = f"{name}: {'.'.join(map(str, detail['loc']))}" if detail["loc"] else name
+        if detail["type"] == "extra_forbidden":
+            lines.append(f"{place}: unknown option." + _nearest(detail, model))
+        else:
+            lines.append(f"{place}: {_message(detail)}")
+    return SpecError("\n".join(lines))
+
+
+def _finding(detail: ErrorDetails, locations: Locations, prefix: Path, model: type[BaseModel] | None) -> str:
+    context = cast(Mapping[str, object], detail.get("ctx", {}))
+    at = cast(Path, context.get("path", ()))  # a validator may say where below its own place
+    if detail["type"] == "union_tag_invalid":
+        at = (str(context["discriminator"]).strip("'"),)
+    unknown = detail["type"] == "extra_forbidden"
+    absent = detail["type"] == "missing"
+    path = _existing((*prefix, *detail["loc"], *at), locations, keep_last=unknown or absent)
+    place = locations.key(path) if unknown or detail["type"] == "graph" else locations[path]
+    name = ".".join(map(str, path))
+    message = "unknown key." + _nearest(detail, model) if unknown else _message(detail)
+    return f"{place}: {name}: {message}" if name else f"{place}: {message}"
+
+
+def _existing(path: Path, locations: Locations, *, keep_last: bool) -> Path:
+    """``path`` without the names of union members, which pydantic puts in and the file does not have."""
+    found: Path = ()
+    for index, step in enumerate(path):
+        if (*found, step) in locations or (keep_last and index == len(path) - 1):
+            found = (*found, step)
+    return found
+
+
+def _message(detail: ErrorDetails) -> str:
+    if detail["type"] == "missing":
+        return (
+            "missing; this item is required."
+            if isinstance(detail["loc"][-1], int)
+            else "missing; this key is required."
+        )
+    if detail["type"] == "graph":  # complete sentences already
+        return detail["msg"]
+    if detail["type"] == "value_error":
+        return detail["msg"].removeprefix("Value error, ") + "."
+    if detail["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        return _tag_message(cast(Mapping[str, str], detail.get("ctx", {})))
+    text = detail["msg"].replace("Input should be ", "must be ").partition(" or instance of ")[0]
+    for pythonic, plain in (("tuple", "list"), ("dictionary", "mapping")):
+        text = text.replace(pythonic, plain)
+    given = repr(detail["input"])
+    return f"{text}, got {given if len(given) <= 60 else given[:57] + '...'}."
+
+
+def _tag_message(context: Mapping[str, str]) -> str:
+    key = context["discriminator"].strip("'")
+    if "tag" not in context:
+        return f"missing the key {key!r}, which tells what kind it is."
+    known = sorted(tag.strip(" '") for tag in context["expected_tags"].split(","))
+    return f"unknown {key} {context['tag']!r}." + _did_you_mean(context["tag"], known)
+
+
+def _did_you_mean(name: str, known: list[str]) -> str:
+    near = get_close_matches(name, known, n=1)
+    return (f" Did you mean {near[0]!r}?" if near else "") + f" Known: {', '.join(known)}."
+
+
+def known_options(loc: Path, model: type[BaseModel]) -> list[str]:
+    """The options that could stand at a place within what ``model`` describes, sorted."""
+    return sorted({name for owner in _owners(loc[:-1], model) for name in owner.model_fields})
+
+
+def _nearest(detail: ErrorDetails, model: type[BaseModel] | None) -> str:
+    context = cast(Mapping[str, list[str]], detail.get("ctx", {}))
+    known = context.get("known") or (known_options(detail["loc"], model) if model else [])
+    return _did_you_mean(str(detail["loc"][-1]), known) if known else ""
+
+
+def _owners(path: Path, model: object) -> list[type[BaseModel]]:
+    """The models that the data at ``path`` may be of, when the data at () is of ``model``."""
+    types = _members(model)
+    for step in path:
+        named = [kind for kind in types if _is_called(kind, step)]
+        types = named or [inner for kind in types for inner in _inside(kind, step)]
+    return [kind for kind in types if isinstance(kind, type) and issubclass(kind, BaseModel)]
+
+
+def _members(annotation: object) -> list[Any]:
+    """The models and containers of a union, through Annotated and Optional."""
+    if isinstance(annotation, type) and not get_args(annotation):
+        return [annotation]
+    if get_origin(annotation) in (dict, list, tuple, Mapping):
+        return [annotation]
+    return [member for argument in get_args(annotation) for member in _members(argument)]
+
+
+def _is_called(kind: Any, step: str | int) -> bool:
+    """Whether ``step`` of a pydantic path is the name of a union member rather than a key."""
+    if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+        return False
+    tags = [
+        argument
+        for field in kind.model_fields.values()
+        if get_origin(field.annotation) is Literal
+        for argument in get_args(field.annotation)
+    ]
+    return step not in kind.model_fields and (step in tags or step == kind.__name__)
+
+
+def _inside(kind: Any, step: str | int) -> list[Any]:
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        field = kind.model_fields.get(str(step))
+        return _members(field.annotation) if field else []
+    arguments = [argument for argument in get_args(kind) if argument is not ...]
+    return _members(arguments[-1]) if arguments else []

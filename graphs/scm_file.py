@@ -25,11 +25,11 @@ from typing import Annotated, Any, Literal, cast
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from graphs import strict_yaml, yaml_writer
+from graphs import strict_yaml
 from graphs.causal_graph import CausalGraph, find_problem
+from graphs.declared import spec_error
 from graphs.errors import SpecError
 from graphs.strict_yaml import Data, Locations
-from graphs.validation import spec_error
 from graphs.variables import Variable
 
 __all__ = ["NodeSpec", "SCMSpec", "parse_spec", "read_spec", "write_spec"]
@@ -192,7 +192,7 @@ def write_spec(spec: SCMSpec) -> str:
     if spec.name is not None:
         data["name"] = spec.name
     data["nodes"] = {name: _node_data(node) for name, node in spec.nodes.items()}
-    return yaml_writer.dump(data, block=3)
+    return strict_yaml.dump(data, block=3)
 
 
 def _node_data(node: NodeSpec) -> dict[str, Data]:

@@ -25,15 +25,17 @@ from torch import Tensor, nn
 from graphs.declared import Declared
 from graphs.errors import MechanismError
 from graphs.variables import Categorical, Integer, Variable
-from mechanisms.finite_state import first_non_finite
 from mechanisms.linear_form import LinearForm
-from mechanisms.networks import reproducible_initialisation
+from mechanisms.networks import first_non_finite, reproducible_initialisation
 from mechanisms.training import Training
 
 if TYPE_CHECKING:
     from pyro.distributions import TorchDistribution
 
-__all__ = ["Abducted", "Fidelity", "Mechanism", "MechanismSpec", "Noise", "Parents"]
+__all__ = ["Abducted", "Fidelity", "INTERVENED", "Mechanism", "MechanismSpec", "Noise", "Parents"]
+
+INTERVENED = "it was intervened on, which no file can say. Write the model before the intervention."
+"""Why the mechanism of an intervention is not written."""
 
 Parents = Mapping[str, Tensor]
 """Values of a node's parents by name, each (N, *event of that parent)."""

@@ -1,4 +1,4 @@
-"""``x := value``, whatever the parents: what an intervention puts in a node's place. No noise."""
+"""The do-operator's ``x := value``, whatever the parents: a constant takes a node's place. No noise."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from graphs.errors import EvidenceError, MechanismError, ShapeError
 from graphs.variables import Variable
-from mechanisms.base import Abducted, Mechanism, MechanismSpec, Noise, Parents
+from mechanisms.base import INTERVENED, Abducted, Mechanism, MechanismSpec, Noise, Parents
 
 __all__ = ["Constant", "ConstantMechanism"]
 
@@ -34,6 +34,10 @@ class Constant(MechanismSpec, frozen=True):
     def _plain(cls, value: Any) -> Any:
         # Arrays and tensors become lists: a spec compares by value and can be written to a file.
         return value.tolist() if hasattr(value, "tolist") else value
+
+    def why_unwritable(self) -> str | None:
+        """An intervention gave it rows."""
+        return INTERVENED if self.value is None else None
 
     def make(self, variable: Variable, parents: Mapping[str, Variable]) -> ConstantMechanism:
         """The mechanism for one variable.

@@ -1,4 +1,4 @@
-"""``x := g(a, b, x°)``: a node set to a function of other nodes, and of its own natural value x°.
+"""Conditional intervention ``x := g(a, b, x°)``: a function of other nodes and of the natural value x°.
 
 The natural value is what the node would have been. A function that reads it splits the node (Richardson &
 Robins 2013, single-world intervention graphs): the natural half keeps the node's mechanism and noise, the
@@ -19,8 +19,7 @@ from torch import Tensor
 from graphs.errors import DomainError, MechanismError
 from graphs.variables import Categorical, Variable
 from graphs.variables.arrays import as_array
-from graphs.variables.clipping import encode_clipped
-from mechanisms.base import Abducted, Mechanism, MechanismSpec, Noise, Parents
+from mechanisms.base import INTERVENED, Abducted, Mechanism, MechanismSpec, Noise, Parents
 from mechanisms.extrapolation import warn_unseen
 
 __all__ = ["Function", "FunctionMechanism"]
@@ -31,6 +30,10 @@ class Function(MechanismSpec, frozen=True):
 
     kind: Literal["function"] = "function"
     training: None = None
+
+    def why_unwritable(self) -> str | None:
+        """An intervention made it."""
+        return INTERVENED
 
     def make(self, variable: Variable, parents: Mapping[str, Variable]) -> Mechanism:
         """Refused: an intervention makes this mechanism."""
@@ -110,9 +113,7 @@ class FunctionMechanism(Mechanism):
 
     def _encode(self, returned: Any, where: str) -> Any:
         form = self._form(self.variable)
-        return (
-            encode_clipped(form, returned, where=where) if self.clip else form.encode(returned, where=where)
-        )
+        return form.encode_clipped(returned, where=where) if self.clip else form.encode(returned, where=where)
 
     def _form(self, variable: Variable) -> Variable:
         """How the function sees a variable."""

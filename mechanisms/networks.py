@@ -1,15 +1,15 @@
-"""The small dense network of the table mechanisms, and initial weights that depend on nothing global."""
+"""Dense network (multi-layer perceptron) of the table mechanisms, its first weights, and a check for NaN."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["DenseNetwork", "reproducible_initialisation"]
+__all__ = ["DenseNetwork", "first_non_finite", "reproducible_initialisation"]
 
 
 @contextmanager
@@ -59,3 +59,28 @@ class DenseNetwork(nn.Module):
         if self.body is None:
             return self.bias.expand(len(context), -1)
         return self.body(context.to(self.bias.dtype)) + self.bias
+
+
+def first_non_finite(
+    state: Mapping[str, Tensor], impossible: Collection[str] = (), unknown: Collection[str] = ()
+) -> str | None:
+    """The first tensor that holds a value which no fit gives, and how many it holds; None where all are good.
+
+    >>> first_non_finite({"a.scale": torch.ones(3), "a.bias": torch.tensor([0.0, torch.nan])})
+    "'a.bias' holds 1 NaN or infinite values among its 2"
+
+    Args:
+        state: tensors by name.
+        impossible: names of log probabilities, -inf where something cannot happen.
+        unknown: names of tensors that are NaN where something is not known.
+    """
+    for name, tensor in state.items():
+        if not tensor.is_floating_point() or name in unknown:
+            continue
+        good = tensor.isfinite()
+        if name in impossible:
+            good |= tensor == -torch.inf
+        if not bool(good.all()):
+            bad = int((~good).sum())
+            return f"{name!r} holds {bad:,} NaN or infinite values among its {tensor.numel():,}"
+    return None

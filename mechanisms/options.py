@@ -1,16 +1,17 @@
-"""Options shared by mechanism specs: ``training`` written in part keeps the rest of the mechanism's own."""
+"""Options of mechanisms: ``training`` written in part; the same weights under other options."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationError, field_validator
 
-from mechanisms.base import MechanismSpec
+from graphs.errors import MechanismError, SpecError, UnknownNameError
+from mechanisms.base import Mechanism, MechanismSpec
 from mechanisms.training import Training
 
-__all__ = ["Hidden", "TrainedSpec"]
+__all__ = ["Hidden", "TrainedSpec", "changed_spec", "merge_options", "with_options"]
 
 Hidden = Annotated[tuple[Annotated[int, Field(ge=1, le=16384)], ...], Field(min_length=1, max_length=16)]
 """Widths of the hidden layers of a network; at least one."""
@@ -26,3 +27,59 @@ class TrainedSpec(MechanismSpec, frozen=True):
         if isinstance(value, Mapping) and isinstance(default, Training):
             return {**default.model_dump(), **value}
         return value
+
+
+def with_options(node: str, mechanism: Mechanism, options: Mapping[str, Any]) -> Mechanism:
+    """A node's mechanism with the same weights and some options changed.
+
+    Raises:
+        UnknownNameError, SpecError: an option that it does not have, or out of range.
+        MechanismError: the options would need other weights.
+    """
+    new = changed_spec(node, mechanism.spec, options).bind(mechanism.variable, mechanism.parents)
+    try:
+        new.load_state_dict(mechanism.state_dict(), assign=True)
+    except RuntimeError as error:
+        raise MechanismError(
+            f"Node {node!r}: options {sorted(options)} need other weights than these. "
+            "Fit a new model instead."
+        ) from error
+    return new.eval()
+
+
+def changed_spec(node: str, spec: MechanismSpec, options: Mapping[str, Any]) -> MechanismSpec:
+    """A node's spec with some options changed.
+
+    Raises:
+        UnknownNameError: the mechanism has no such option.
+        SpecError: an option is out of range; every finding is a line.
+    """
+    fields = type(spec).model_fields.keys() - {"kind"}
+    for name in options:
+        if name not in fields:
+            raise UnknownNameError.of("option", name, fields, where=f"node {node!r} ({spec.kind})")
+    dumped = spec.model_dump(include=set(options))
+    # Others stay as they are: a part from Python may have a kind that no registry knows.
+    kept = {name: getattr(spec, name) for name in fields if name not in options}
+    try:
+        return type(spec).model_validate(kept | merge_options(dumped, options))
+    except ValidationError as error:
+        findings = [
+            f"Node {node!r}: option {'.'.join(map(str, each['loc'])) or spec.kind}: {each['msg']}, "
+            f"got {each['input']!r}."
+            for each in error.errors()
+        ]
+        raise SpecError("\n".join(findings)) from error
+
+
+def merge_options(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """Options with some changed; a part with another ``kind`` starts from that kind's defaults."""
+    merged = dict(old)
+    for name, value in new.items():
+        before = merged.get(name)
+        if isinstance(before, Mapping) and isinstance(value, Mapping):
+            same = value.get("kind", before.get("kind")) == before.get("kind")
+            merged[name] = merge_options(before, value) if same else dict(value)
+        else:
+            merged[name] = value
+    return merged

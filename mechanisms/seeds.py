@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from hashlib import blake2b
 
 import torch
-from torch import Generator
+from torch import Generator, Tensor
 
-__all__ = ["fork_rng_from", "keyed_generator", "keyed_seed", "seed_layers"]
+__all__ = ["fork_rng_from", "gumbels", "keyed_generator", "keyed_seed", "seed_layers"]
 
 
 def keyed_seed(seed: int, *keys: str | int) -> int:
@@ -47,3 +47,12 @@ def fork_rng_from(generator: Generator) -> Iterator[None]:
         if devices:
             torch.cuda.manual_seed(seed)
         yield
+
+
+def gumbels(shape: tuple[int, ...], generator: Generator) -> Tensor:
+    """Standard Gumbels, float64: the argmax of log weights plus Gumbels is a draw (Gumbel-max).
+
+    They are -log of exponentials, which unlike a uniform's double log keeps both tails.
+    """
+    exponential = torch.empty(shape, dtype=torch.float64, device=generator.device)
+    return -exponential.exponential_(generator=generator).clamp(min=torch.finfo(torch.float64).tiny).log()

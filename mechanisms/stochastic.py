@@ -1,4 +1,4 @@
-"""``x := u``, u ~ a given law: a node drawn afresh for every row and sample, whatever it would have been.
+"""Stochastic intervention ``x := u``, u ~ a given law: a node drawn afresh for every row and sample.
 
 Draws come from the given generator alone: directly for the families of ``mechanisms.tables.noise_families``;
 for a Pyro or torch distribution, which draws from the global state, under a lent state seeded by the
@@ -17,9 +17,9 @@ from torch.distributions import Distribution
 
 from graphs.errors import MechanismError, ShapeError
 from graphs.variables import Categorical, Variable
-from graphs.variables.clipping import encode_clipped
-from mechanisms.base import Abducted, Mechanism, MechanismSpec, Noise, Parents
+from mechanisms.base import INTERVENED, Abducted, Mechanism, MechanismSpec, Noise, Parents
 from mechanisms.extrapolation import warn_unseen
+from mechanisms.seeds import fork_rng_from
 from mechanisms.tables.noise_families import NoiseLaw
 
 __all__ = ["Drawn", "StochasticMechanism"]
@@ -30,6 +30,10 @@ class Drawn(MechanismSpec, frozen=True):
 
     kind: Literal["drawn"] = "drawn"
     training: None = None
+
+    def why_unwritable(self) -> str | None:
+        """An intervention made it."""
+        return INTERVENED
 
     def make(self, variable: Variable, parents: Mapping[str, Variable]) -> Mechanism:
         """Refused: an intervention makes this mechanism."""
@@ -76,7 +80,7 @@ class StochasticMechanism(Mechanism):
         """
         drawn = noise["value"]
         encoded = (
-            encode_clipped(self.form, drawn, where=self.where)
+            self.form.encode_clipped(drawn, where=self.where)
             if self.clip
             else self.form.encode(drawn, where=self.where)
         )
@@ -103,12 +107,7 @@ def _draws(distribution: Distribution, variable: Variable, node: str) -> Callabl
         )
 
     def draw(n: int, generator: Generator) -> Tensor:
-        seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
-        devices = [generator.device] if generator.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices), torch.no_grad():
-            torch.default_generator.manual_seed(seed)
-            if devices:
-                torch.cuda.manual_seed(seed)
+        with fork_rng_from(generator), torch.no_grad():
             return distribution.sample(torch.Size((n,))).to(generator.device, torch.float64)
 
     return draw

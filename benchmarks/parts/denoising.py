@@ -24,7 +24,7 @@ from causalgen.data.reading import read_data
 from causalgen.evaluation.evaluation import held_rows
 from causalgen.evaluation.questions import Columns, other_values
 from causalgen.metrics import intensity, size, slant, thickness
-from causalgen.metrics.evaluators import Judges
+from causalgen.metrics.evaluators import Evaluators
 from causalgen.metrics.scores import wilson_interval
 from mechanisms.base import Noise
 from mechanisms.diffusion import DiffusionMechanism
@@ -220,7 +220,7 @@ def correlations(images: Pixels, others: Pixels) -> dict[str, float]:
     return found
 
 
-def merits(images: Pixels, rows: Rows, judges: Judges, *, measured: bool = True) -> dict[str, Any]:
+def merits(images: Pixels, rows: Rows, judges: Evaluators, *, measured: bool = True) -> dict[str, Any]:
     """Effectiveness of images (N, 28, 28) in [0, 1] for ``rows``, L1 to the factual, correlations with it."""
     hits = int((judges.classes(images[:, None].astype(np.float32)) == rows.targets).sum())
     figures = {

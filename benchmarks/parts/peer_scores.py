@@ -27,7 +27,7 @@ from causalgen.evaluation.judging import find_judging
 from causalgen.evaluation.questions import Columns, Question, Truth, attributes, questions
 from causalgen.evaluation.worlds import Answer
 from causalgen.metrics.distances import distance
-from causalgen.metrics.evaluators import Judges
+from causalgen.metrics.evaluators import Evaluators
 from causalgen.metrics.scores import mean_score
 from mechanisms.seeds import keyed_generator
 
@@ -55,7 +55,7 @@ class Setting:
     data: str
     rows: int
     seed: int
-    judges: Judges
+    judges: Evaluators
     truth: Truth | None = None
     columns: Columns = field(init=False)
     asked: list[Question] = field(init=False)
@@ -86,7 +86,10 @@ class Setting:
         """
         home = distance(self.scm.variables[self.node], back[:, None].clip(0, 1), self.columns[self.node])
         made = images[:, None].clip(0, 1).astype(np.float32)
-        return list(self._scores.score(Answer(question, made, home, None, dict(question.shown), seconds)))
+        shown = dict(question.shown)
+        # A peer gives no samples under the intervention, so that its consistency with them is not scored.
+        answer = Answer(question, made, home, None, shown, {self.node: made, **shown}, None, seconds)
+        return [entry for entry in self._scores.score(answer) if entry.metric != "consistency"]
 
     def composition(self, images: Mapping[int, NDArray[Any]]) -> list[Entry]:
         """Distance to the factual after null interventions, by their number; images (N, H, W) in [0, 1]."""
@@ -136,7 +139,7 @@ def peer_answers(
     limits = {"OMP_NUM_THREADS": str(threads), "CUDA_VISIBLE_DEVICES": "", "TQDM_DISABLE": "1"}
     with tempfile.TemporaryDirectory() as folder:
         asked, out = Path(folder) / "rows.npz", Path(folder) / "answers.npz"
-        np.savez(asked, **rows)
+        np.savez(asked, **rows)  # pyright: ignore[reportArgumentType]
         script = Path(__file__).parents[1] / "peers" / worker
         given = [*arguments, "--rows", asked, "--out", out, "--threads", threads]
         command = [str(python), str(script), *map(str, given)]

@@ -143,8 +143,8 @@ class CheckReport:
         rows = [("node", "measure", "mechanism", "marginal", "")]
         for node, fit in self.fits.items():
             verdict = "-" if fit.measure == "none" else _verdict(fit.holds)
-            told = f"{verdict}  ({fit.note})" if fit.note and fit.holds else verdict
-            rows.append((node, fit.measure, _figure(fit.mechanism), _figure(fit.baseline), told))
+            outcome = f"{verdict}  ({fit.note})" if fit.note and fit.holds else verdict
+            rows.append((node, fit.measure, _figure(fit.mechanism), _figure(fit.baseline), outcome))
         return _aligned(rows, right=(2, 3))
 
 

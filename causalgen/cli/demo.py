@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from causalgen.cli.common import check_preset, console, save_figure, use_preset, use_threads
-from causalgen.data.sample_rows import sample_rows
+from causalgen.data.reading import sample_rows
 from causalgen.plotting.plots import plot_image_rows
 from causalgen.scm import SCM
 

@@ -49,9 +49,9 @@ def run_evaluate(
     scm = use_preset(load_model(model), preset)
     found = None
     if judges is not None:
-        from causalgen.metrics.evaluators.storage import load_judges
+        from causalgen.metrics.evaluators.storage import load_evaluators
 
-        found = load_judges(judges)
+        found = load_evaluators(judges)
     known = None
     if truth is not None:
         from causalgen.evaluation.morphomnist_truth import read_morphomnist_truth
@@ -78,6 +78,6 @@ def _rows(model: str, data: str | None) -> object:
     """The rows named, or the sample rows beside the model."""
     if data is not None:
         return data
-    from causalgen.data.sample_rows import sample_rows
+    from causalgen.data.reading import sample_rows
 
     return sample_rows(model)

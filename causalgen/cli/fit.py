@@ -14,6 +14,7 @@ import torch
 from causalgen.cli.common import card_source, console, tell_unused, use_threads
 from causalgen.data.frames import present_columns
 from causalgen.fitting.fit_report import FitReport, NodeReport
+from causalgen.saving.checkpoint import MODEL
 from causalgen.scm import SCM
 from graphs.errors import CheckpointError, DataError
 
@@ -57,10 +58,10 @@ def run_fit(
         say(f"Not fitted yet: {', '.join(left)}. --resume without --node does the rest.")
         say(str(run.resolve()))
         return
-    told = card_source(data)
-    command = ["causalgen", "fit", file.name, "--data", told, "--out", out.name, "--seed", str(seed)]
+    source = card_source(data)
+    command = ["causalgen", "fit", file.name, "--data", source, "--out", out.name, "--seed", str(seed)]
     command += ["--missing", missing] if missing != "refuse" else []
-    scm.save_pretrained(out, card=_card(scm, scm.fit_report, told, shlex.join(command)))
+    scm.save_pretrained(out, card=_card(scm, scm.fit_report, source, shlex.join(command)))
     say(str(out.resolve()))
 
 
@@ -72,15 +73,12 @@ def _choice(missing: str) -> Literal["refuse", "drop"]:
 
 def _check_place(out: Path) -> None:
     """Refuse before the training what saving would refuse after it."""
-    if out.exists() and not out.is_dir():
-        raise CheckpointError(f"Cannot save a model in {out}: it is no folder. Choose another place.")
-    if out.is_dir() and any(out.iterdir()) and not (out / "manifest.json").is_file():
-        raise CheckpointError(
-            f"Cannot save a model in {out}: the folder holds other things. Choose another place."
-        )
+    MODEL.check_place(out)
     parent = next(each for each in out.resolve().parents if each.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise CheckpointError(f"Cannot save a model in {out}: {parent} is not a folder that can be written.")
+        raise CheckpointError(
+            f"Cannot save the model in {out}: {parent} is not a folder that can be written."
+        )
 
 
 def _recovery(report: FitReport) -> Iterator[str]:

@@ -113,11 +113,11 @@ def fit(
 
 
 @app.command()
-def judges(
+def evaluators(
     model: ModelName,
     data: Annotated[str, typer.Option(help="Training rows: a CSV or Parquet table, or mnist:DIR.")],
     out: Out,
-    test: Annotated[str | None, typer.Option(help="Rows to measure the judges on.")] = None,
+    test: Annotated[str | None, typer.Option(help="Rows to measure the evaluators on.")] = None,
     image: Annotated[str | None, typer.Option(help="The image node, where there are several.")] = None,
     label: Annotated[
         str | None, typer.Option(help="Its categorical parent, where there are several.")
@@ -129,9 +129,9 @@ def judges(
     threads: Threads = None,
 ) -> None:
     """Train the networks that score counterfactual images of a data set."""
-    from causalgen.cli.judges import run_judges
+    from causalgen.cli.evaluators import run_evaluators
 
-    run_judges(
+    run_evaluators(
         model,
         data,
         out,
@@ -142,6 +142,16 @@ def judges(
         seed=seed,
         threads=threads,
     )
+
+
+@app.command(
+    "judges", hidden=True, context_settings={"allow_extra_args": True, "ignore_unknown_options": True}
+)
+def _judges() -> None:
+    """The former name of ``evaluators``."""
+    from graphs.errors import CausalgenError
+
+    raise CausalgenError("causalgen judges is now causalgen evaluators.")
 
 
 @app.command()

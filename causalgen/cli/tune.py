@@ -13,7 +13,7 @@ from typing import Any
 
 from causalgen.cli.common import check_preset, console, load_model, use_preset, use_threads
 from causalgen.evaluation.tuning import RESULT
-from causalgen.metrics.evaluators.storage import load_judges
+from causalgen.metrics.evaluators.storage import load_evaluators
 from causalgen.saving.result_folder import check_result_folder
 from graphs.errors import CheckpointError
 
@@ -45,7 +45,7 @@ def run_tune(
         )
     use_threads(threads)
     scm = use_preset(load_model(model), preset)
-    found = load_judges(judges)
+    found = load_evaluators(judges)
     given: dict[str, Any] = {"strengths": strengths} if strengths else {}
     tuning = scm.tune(
         data, found, node=node, rows=rows, min_effectiveness=min_effectiveness, seed=seed, **given

@@ -1,4 +1,4 @@
-"""The difference between two worlds that share evidence, noise and sample index, row by row."""
+"""Contrasts: the difference between two counterfactual worlds that share evidence, noise and sample index."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pearl's three steps for any graph and any mechanisms (Pearl 2009, theorem 7.1.7), as pure functions.
+"""Abduction, action, prediction for any graph and any mechanisms (Pearl 2009, theorem 7.1.7).
 
     abduct    each needed node's noise from its value and its parents' values
     act       surgery: an intervened node loses its parents and gets a constant; where the intervention is a

@@ -1,4 +1,4 @@
-"""Evidence as users give it -> checked tensors, one a node, all with the same number of rows."""
+"""Reading evidence: what users give -> checked tensors, one a node, all with the same number of rows."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from graphs.variables.arrays import as_numbers
 from graphs.variables.gaps import encode_gaps, fill_gaps
 from mechanisms.base import Mechanism
 from mechanisms.extrapolation import warn_unseen
-from mechanisms.tables.slabs import copy_column
+from mechanisms.rows import copy_column
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -1,4 +1,4 @@
-"""Results as tables, as folders and as HTML.
+"""Saving results: as tables (CSV, DataFrame), as folders with pictures, as JSON and as HTML.
 
 A saved result is a folder (``result_folder``):
 
@@ -103,24 +103,24 @@ def draws_html(draws: DrawsLike) -> str:
 
 def describe_draws(draws: DrawsLike) -> dict[str, Any]:
     """What ``result.json`` says, as plain values."""
-    told: dict[str, Any] = {
+    metadata: dict[str, Any] = {
         "nodes": {node: variable.describe() for node, variable in draws.variables.items()},
         "rows": draws.rows,
         "samples": draws.samples,
         "seed": draws.seed,
     }
     if draws.index is not None:
-        told["index"] = [str(name) for name in draws.index]
+        metadata["index"] = [str(name) for name in draws.index]
     if is_counterfactual(draws):
-        told["do"] = dict(draws.do)
-        told["draws"] = draws.samples or 1
-        told["determined"] = all(bool(known.all()) for known in draws.determined.values())
-        told["factual"] = _plain(draws.factual, draws.variables)
-        told["inferred"] = _plain_inferred(draws)
-        told["sources"] = {node: list(values) for node, values in draws.sources.items()}
-    told["values"] = _plain(dict(draws), draws.variables)
-    told["provenance"] = {node: list(values) for node, values in draws.provenance.items()}
-    return told
+        metadata["do"] = dict(draws.do)
+        metadata["draws"] = draws.samples or 1
+        metadata["determined"] = all(bool(known.all()) for known in draws.determined.values())
+        metadata["factual"] = _plain(draws.factual, draws.variables)
+        metadata["inferred"] = _plain_inferred(draws)
+        metadata["sources"] = {node: list(values) for node, values in draws.sources.items()}
+    metadata["values"] = _plain(dict(draws), draws.variables)
+    metadata["provenance"] = {node: list(values) for node, values in draws.provenance.items()}
+    return metadata
 
 
 def table_files(
@@ -128,7 +128,7 @@ def table_files(
 ) -> Iterator[tuple[str, bytes]]:
     """``values.csv`` and the images it names: of the result, or of the evidence behind it.
 
-    Of ``factual`` a gap is an empty cell; of ``inferred`` only rows with a gap are told, and what was
+    Of ``factual`` a gap is an empty cell; of ``inferred`` only rows with a gap are written, and what was
     observed in them is an empty cell.
     """
     values: Mapping[str, Any] = dict(draws) if part == "values" else getattr(draws, part)

@@ -1,4 +1,4 @@
-"""What ``do`` says about a node, turned into the mechanism that takes the node's place.
+"""The do-operator's arguments: what ``do`` says about a node, as the mechanism that takes the node's place.
 
 do={"x": 5}                    one value for every row
 do={"x": [5, 6, 7]}            one value a row
@@ -13,18 +13,24 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from networkx import shortest_path
+from numpy.typing import NDArray
 from torch.distributions import Distribution
 
-from causalgen.counterfactuals.assignments import Policy, Replace, Stochastic
+from causalgen.counterfactuals.assignments import (
+    Formula,
+    Policy,
+    Replace,
+    Stochastic,
+    parse_assignment,
+)
 from causalgen.counterfactuals.evidence import read_pictures
-from causalgen.counterfactuals.formulas import Formula, parse_assignment
 from causalgen.counterfactuals.world_ref import WorldRef, WorldValue
 from graphs.causal_graph import CausalGraph
 from graphs.errors import CycleError, InterventionError, UnknownNameError
 from graphs.variables import Image, Variable
-from graphs.variables.clipping import encode_clipped
 from mechanisms.base import Mechanism, MechanismSpec
 from mechanisms.constant import ConstantMechanism
 from mechanisms.extrapolation import warn_unseen
@@ -47,6 +53,7 @@ class Intervention:
         natural: name of the node's natural half, where the mechanism reads it.
         keeps_noise: whether the mechanism takes the noise that was abducted for the node.
         rows: number of rows it has values for; 1 serves any number.
+        provenance: where the values are another world's, how they were obtained there, (B,).
     """
 
     mechanism: Mechanism
@@ -55,6 +62,7 @@ class Intervention:
     natural: str | None = None
     keeps_noise: bool = False
     rows: int = 1
+    provenance: NDArray[np.object_] | None = None
 
 
 def interventions(
@@ -173,7 +181,7 @@ class _Reader:
         if isinstance(self.variable, Image):
             value = read_pictures(value, self.variable, where=self.where)
         encoded = (
-            encode_clipped(self.variable, value, where=self.where)
+            self.variable.encode_clipped(value, where=self.where)
             if self.clip
             else self.variable.encode(value, where=self.where)
         )

@@ -1,4 +1,4 @@
-"""Nested counterfactuals: a node set to the value it, or another one, takes in another world.
+"""Nested counterfactuals, Y(x, M(x')): a node set to the value that a node takes in another world.
 
     does = {"x0": {"x": 0}, "nested": {"x": 1, "m": WorldRef("x0")["m"]}}
 
@@ -43,21 +43,16 @@ Answer = TypeVar("Answer", bound=Draws)
 
 @final
 class FromWorld(Mechanism):
-    """``x := rows`` of another world, (B or S * B, *event): a node without parents and without noise.
-
-    Attributes:
-        provenance: how those rows were obtained, (B,).
-    """
+    """``x := rows`` of another world, (B or S * B, *event): a node without parents and without noise."""
 
     abduction = "exact"
     deterministic = True
     rows: Tensor
     chunk_rows = None  # its rows are all there already, and there are as many as the world has
 
-    def __init__(self, variable: Variable, rows: Tensor, provenance: NDArray[np.object_]) -> None:
+    def __init__(self, variable: Variable, rows: Tensor) -> None:
         super().__init__(Constant(), variable, {})
         self.register_buffer("rows", rows, persistent=False)
-        self.provenance = provenance
 
     def sample_noise(self, n: int, *, generator: torch.Generator) -> Noise:
         """No leaves: there is no noise."""
@@ -169,7 +164,7 @@ def check_from_worlds(asked: Mapping[str, Intervention], rows: int) -> None:
         InterventionError: as said.
     """
     for node, each in asked.items():
-        if isinstance(each.mechanism, FromWorld) and each.rows != rows:
+        if each.provenance is not None and each.rows != rows:
             raise InterventionError(
                 f"Intervention on {node!r}: {each.text} has {each.rows} rows, and the world it is to feed "
                 f"has {rows}. Give both worlds the same number of values."
@@ -178,11 +173,7 @@ def check_from_worlds(asked: Mapping[str, Intervention], rows: int) -> None:
 
 def provenance_from_worlds(asked: Mapping[str, Intervention]) -> dict[str, NDArray[np.object_]]:
     """Provenance of the nodes that other worlds feed, (B,) strings by node."""
-    return {
-        node: each.mechanism.provenance
-        for node, each in asked.items()
-        if isinstance(each.mechanism, FromWorld)
-    }
+    return {node: each.provenance for node, each in asked.items() if each.provenance is not None}
 
 
 def _checked(does: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Mapping[str, Any]]:
@@ -224,8 +215,8 @@ def _feed(node: str, value: WorldValue, source: Draws, variables: Mapping[str, V
     if variables[value.node] != variable:
         checked = variable.encode(variables[value.node].decode(rows), where=f"Intervention on {node!r}")
         rows = torch.as_tensor(checked, device=rows.device)
-    made = FromWorld(variable, rows, source.provenance[value.node])
-    return Intervention(made, repr(value), rows=source.rows)
+    provenance = source.provenance[value.node]
+    return Intervention(FromWorld(variable, rows), repr(value), rows=source.rows, provenance=provenance)
 
 
 def _only(result: Answer, nodes: tuple[str, ...]) -> Answer:

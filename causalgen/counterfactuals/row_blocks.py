@@ -1,4 +1,4 @@
-"""What is asked of one node's mechanism: in blocks of rows, with keyed draws, and errors that name the node.
+"""Calls of one node's mechanism in blocks of rows, with keyed random draws and errors that name the node.
 
 Noise is keyed by seed, purpose, node and block of rows: targets and the order of queries do not matter, and
 what an intervention draws is independent of the node's own noise. Callers switch gradients off, once for all
@@ -16,8 +16,8 @@ from torch import Tensor
 
 from graphs.errors import CausalgenError
 from mechanisms.base import Abducted, Mechanism, Noise
+from mechanisms.rows import column_like
 from mechanisms.seeds import keyed_generator
-from mechanisms.tables.slabs import column_like
 
 __all__ = ["abduct_rows", "blame", "generate_rows", "prior_noise"]
 

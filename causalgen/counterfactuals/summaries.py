@@ -250,14 +250,14 @@ def _parts(node: str, variable: Variable, draws: Tensor, determined: NDArray[np.
 
 
 def _table(
-    columns: Iterable[_Column], draws: DrawsLike, told: Mapping[str, NDArray[np.object_]] | None
+    columns: Iterable[_Column], draws: DrawsLike, sources: Mapping[str, NDArray[np.object_]] | None
 ) -> pd.DataFrame:
-    """The columns below each other, with what is ``told`` of each row as provenance."""
+    """The columns below each other, with the source of each row as provenance."""
     import pandas as pd
 
     rows, levels = np.arange(draws.rows), _row_levels(draws)
     keys = ["node", *levels, "category"]
-    order = [*keys, "mean", "sd", *_QUANTILES, "probability"] + ["provenance"] * (told is not None)
+    order = [*keys, "mean", "sd", *_QUANTILES, "probability"] + ["provenance"] * (sources is not None)
     frames: list[pd.DataFrame] = []
     for column in columns:
         found: dict[str, Any] = {"node": column.name, "category": ""}
@@ -271,8 +271,8 @@ def _table(
             probability = np.where(column.known, shares, np.nan)[codes, place]
             found |= {"category": labels[codes], "probability": probability}
         found |= {name: level[place] for name, level in levels.items()}
-        if told is not None:
-            found["provenance"] = told[column.node][place]
+        if sources is not None:
+            found["provenance"] = sources[column.node][place]
         frames.append(pd.DataFrame(found))
     table = pd.concat(frames) if frames else pd.DataFrame(columns=order)
     return table.reindex(columns=order).set_index(keys)

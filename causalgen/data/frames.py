@@ -39,13 +39,13 @@ def file_columns(
     Raises:
         DataError: no such file, another ending, a missing column, or a file that is no such table.
     """
-    told = f" of {path.name}"
-    needed = _needed(_header(path), variables, names, told)
+    origin = f" of {path.name}"
+    needed = _needed(_header(path), variables, names, origin)
     with _reading(path):
         if _is_csv(path):
             return read_csv(path, needed, variables)
         frame = read_parquet(path, needed, variables)
-    return frame_columns(frame, variables, names, told)
+    return frame_columns(frame, variables, names, origin)
 
 
 def _is_csv(path: Path) -> bool:
@@ -110,23 +110,23 @@ def present_columns(
 
 
 def frame_columns(
-    frame: DataFrame, variables: Mapping[str, Variable], names: Mapping[str, str], told: str
+    frame: DataFrame, variables: Mapping[str, Variable], names: Mapping[str, str], origin: str
 ) -> dict[str, object]:
     """Columns by node: arrays, or lists of pictures and paths.
 
     Raises:
         DataError: a column that is missing or there twice.
     """
-    needed = _needed(list(frame.columns), variables, names, told)
+    needed = _needed(list(frame.columns), variables, names, origin)
     return {
-        node: _column(frame, variable, needed[node], names[node], told)
+        node: _column(frame, variable, needed[node], names[node], origin)
         for node, variable in variables.items()
     }
 
 
-def _column(frame: DataFrame, variable: Variable, columns: Sequence[str], name: str, told: str) -> object:
+def _column(frame: DataFrame, variable: Variable, columns: Sequence[str], name: str, origin: str) -> object:
     if columns != [name]:
-        parts = [as_numbers(_cells(frame, part), where=f"Column {part!r}{told}") for part in columns]
+        parts = [as_numbers(_cells(frame, part), where=f"Column {part!r}{origin}") for part in columns]
         return np.stack(parts, axis=-1)
     values = _cells(frame, name)
     if values.dtype == object or isinstance(variable, Image):
@@ -173,7 +173,7 @@ def vector_columns(
 
 
 def _needed(
-    header: Sequence[object], variables: Mapping[str, Variable], names: Mapping[str, str], told: str
+    header: Sequence[object], variables: Mapping[str, Variable], names: Mapping[str, str], origin: str
 ) -> dict[str, list[str]]:
     """The columns to read by node; a missing one is an error that names the nearest."""
     needed: dict[str, list[str]] = {}
@@ -191,8 +191,10 @@ def _needed(
             near += [given for given, _ in near_misses(texts, [name])]
             hint = f" Did you mean {near[0]!r}?" if near else ""
             others = f", nor {parts[0]} .. {parts[-1]}" if parts else ""
-            raise DataError(f"There is no column {name!r}{told}{others}.{hint} Columns: {', '.join(texts)}.")
+            raise DataError(
+                f"There is no column {name!r}{origin}{others}.{hint} Columns: {', '.join(texts)}."
+            )
     for name in (name for parts in needed.values() for name in parts):
         if counts[name] > 1:
-            raise DataError(f"Column {name!r}{told} is there {counts[name]} times. Rename all but one.")
+            raise DataError(f"Column {name!r}{origin} is there {counts[name]} times. Rename all but one.")
     return needed

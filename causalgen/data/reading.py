@@ -1,11 +1,10 @@
-"""Data of any common kind into one checked ``Table``: everything wrong is told before training starts.
+"""Read training data of any common kind into one checked ``Table``; errors are raised before training starts.
 
     DataFrame                       a column for each variable
     dict of arrays                  the same; images as arrays, PIL images or paths
     "train.csv", "train.parquet"    the same; image columns hold paths, relative to the table's folder
     a torchvision-style data set    (image, label) items
-    "mnist:DIR", "mnist:DIR:test"   MNIST as torchvision keeps it
-    "morphomnist:DIR" (":test")     Morpho-MNIST, as published or as `causalgen data morphomnist` writes it
+    "mnist:DIR", "mnist:DIR:test"   a named data set; morphomnist, and those of plug-ins: ``data.sources``
 
 A variable of shape (k,) is one column of k numbers each, or the k columns ``name_0`` .. ``name_{k-1}``,
 or ``name[0]`` .. where another variable has such a name.
@@ -23,13 +22,14 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from causalgen.data.datasets import dataset_columns, is_dataset, open_mnist
 from causalgen.data.frames import file_columns, frame_columns
-from causalgen.data.gaps import refuse_gaps
-from causalgen.data.named_sets import morphomnist_columns
 from causalgen.data.pictures import picture_column
+from causalgen.data.sources import SOURCES, is_named, named_columns
 from causalgen.data.table import Table
+from causalgen.data.torchvision_style import dataset_columns, is_dataset
+from causalgen.saving.pretrained import model_folder
 from graphs.errors import DataError, DomainError, UnknownNameError
+from graphs.scm_file import read_spec
 from graphs.variables import Image, Variable
 from graphs.variables.arrays import is_picture
 from graphs.variables.gaps import fill_gaps
@@ -37,7 +37,13 @@ from graphs.variables.gaps import fill_gaps
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-__all__ = ["Table", "read_data"]
+__all__ = ["SAMPLES", "Table", "read_data", "sample_rows"]
+
+SAMPLES = Path("samples") / "rows.csv"
+"""Where a model's folder keeps its sample rows."""
+
+_SHOWN = 5
+"""Columns with gaps that an error names."""
 
 
 def read_data(
@@ -72,30 +78,42 @@ def read_data(
     if isinstance(source, Table):
         _need(names.values(), source, "The table")
         masks = {node: source.gaps[name] for node, name in names.items() if name in source.gaps}
-        refuse_gaps(masks, names, " of the table", allowed=gaps)
+        _refuse_gaps(masks, names, " of the table", allowed=gaps)
         return Table({node: source[name] for node, name in names.items()}, masks)
-    raw, told, folder = _open(source, variables, names)
+    raw, origin, folder = _open(source, variables, names)
     if any(map(_is_empty, raw.values())):
-        raise DataError(f"The data have no rows{told}.")
-    wheres = {node: f"Column {names[node]!r}{told}" for node in variables}
+        raise DataError(f"The data have no rows{origin}.")
+    wheres = {node: f"Column {names[node]!r}{origin}" for node in variables}
     tidy = {node: _fill(raw[node], variable, wheres[node], partial) for node, variable in variables.items()}
     masks = {node: mask for node, (_, mask) in tidy.items() if mask is not None}
     # Before the pictures are read, which may take minutes.
-    refuse_gaps(masks, names, told, allowed=gaps)
+    _refuse_gaps(masks, names, origin, allowed=gaps)
     return Table(
         {node: _check(tidy[node][0], variable, wheres[node], folder) for node, variable in variables.items()},
         masks,
     )
 
 
+def sample_rows(name: str | Path) -> Table:
+    """Sample rows of a gallery model or of a saved model's folder, by node; evidence as it stands.
+
+    The model was not fitted on them: a table and PNGs beside its weights.
+
+    Raises:
+        UnknownNameError: no such model.
+        DataError: the model has no sample rows.
+    """
+    folder = model_folder(name)
+    spec, _ = read_spec(folder / "scm.yaml")
+    return read_data(folder / SAMPLES, {node: each.variable for node, each in spec.nodes.items()})
+
+
 def _open(
     source: object, variables: Mapping[str, Variable], names: Mapping[str, str]
 ) -> tuple[Mapping[str, object], str, Path | None]:
     """Unchecked columns by node, what they are of (for messages), and the folder of their paths."""
-    if isinstance(source, str) and source.startswith("mnist:"):
-        return dataset_columns(open_mnist(source), variables), f" of {source}", None
-    if isinstance(source, str) and source.startswith("morphomnist:"):
-        return morphomnist_columns(source, variables, names), f" of {source}", None
+    if isinstance(source, str) and is_named(source):
+        return named_columns(source, variables, names), f" of {source}", None
     if isinstance(source, (str, os.PathLike)):
         path = Path(source)
         return file_columns(path, variables, names), f" of {path.name}", path.parent
@@ -107,10 +125,48 @@ def _open(
         return {node: source[name] for node, name in names.items()}, "", None
     if is_dataset(source):
         return dataset_columns(source, variables), " of the data set", None
+    named = ", ".join(f"'{kind}:DIR'" for kind in SOURCES.kinds())
     raise DataError(
         f"Cannot read data from a {type(source).__name__}: expected a DataFrame, a dict of arrays, the path "
-        "of a CSV or Parquet table, a data set of (image, label) items, 'mnist:DIR' or "
-        "'morphomnist:DIR'."
+        "of a CSV or Parquet table, a data set of (image, label) items, or "
+        f"a named one: {named}."
+    )
+
+
+def _refuse_gaps(
+    gaps: Mapping[str, NDArray[np.bool_]], names: Mapping[str, str], origin: str, *, allowed: bool
+) -> None:
+    """Refuse rows that lack a value, unless they are allowed.
+
+    Args:
+        gaps: which rows, (N,) bool, by node.
+        names: of the columns, by node.
+        origin: what the columns are of, as in " of train.csv".
+        allowed: whether to let them pass.
+
+    Raises:
+        DataError: how many rows lack a value, in which columns, where first, and what to do about it.
+    """
+    found = {node: mask for node, mask in gaps.items() if mask.any()}
+    if allowed or not found:
+        return
+    empty = next((node for node, mask in found.items() if mask.all()), None)
+    if empty is not None:
+        raise DataError(
+            f"Column {names[empty]!r}{origin}: none of the {len(found[empty]):,} rows has a value. "
+            "Give it values, or leave the node out."
+        )
+    lacking = np.logical_or.reduce(list(found.values()))
+    each = [
+        f"column {names[node]!r} in {int(mask.sum()):,} (first in row {int(mask.argmax())})"
+        for node, mask in found.items()
+    ]
+    more = f", and {len(each) - _SHOWN} more columns" if len(each) > _SHOWN else ""
+    raise DataError(
+        f"Values are missing in {int(lacking.sum()):,} of the {len(lacking):,} rows{origin}: "
+        f"{', '.join(each[:_SHOWN])}{more}; expected a value in every row. "
+        "Fill them, drop those rows, or fit with missing='drop' (--missing drop), which leaves out, for each "
+        "node, the rows that lack it or one of its parents."
     )
 
 

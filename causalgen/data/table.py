@@ -42,8 +42,8 @@ class Table(Mapping[str, NDArray[Any]]):
             raise DataError("The data have no columns.")
         lengths = {name: len(column) for name, column in columns.items()}
         if len(set(lengths.values())) > 1:
-            told = ", ".join(f"{name!r} has {length:,}" for name, length in lengths.items())
-            raise DataError(f"All columns must have the same number of rows: {told}.")
+            sizes = ", ".join(f"{name!r} has {length:,}" for name, length in lengths.items())
+            raise DataError(f"All columns must have the same number of rows: {sizes}.")
         self.rows: int = next(iter(lengths.values()))
         # torch wants writable, contiguous memory; frames hand out read-only views.
         self._columns = {

@@ -1,20 +1,38 @@
-"""MNIST as columns, from its files on this machine; nothing is downloaded."""
+"""MNIST as columns, from its idx files on this machine; nothing is downloaded. ``mnist:DIR`` names it."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from causalgen.data.sources import DataSource, Split
 from causalgen.datasets.idx import find_idx, read_idx
 from graphs.errors import DataError
 
-__all__ = ["Split", "file_prefix", "mnist", "read_digits"]
+__all__ = ["MNISTSource", "Split", "file_prefix", "mnist", "read_digits"]
 
-Split = Literal["train", "test"]
+
+@final
+class MNISTSource(DataSource):
+    """``mnist:DIR``."""
+
+    kind: ClassVar[str] = "mnist"
+    defaults: ClassVar[Mapping[str, str]] = {"image": "image", "categorical": "digit"}
+
+    def read(self, folder: str, split: Split) -> dict[str, NDArray[Any]]:
+        """As ``mnist``."""
+        try:
+            return mnist(folder, split)
+        except DataError as error:
+            raise DataError(
+                f"No MNIST in {folder!r}: {error} Its files are expected there or in "
+                f"{Path(folder) / 'MNIST' / 'raw'}; nothing is downloaded."
+            ) from error
 
 
 def mnist(folder: str | os.PathLike[str], split: Split = "train") -> dict[str, NDArray[Any]]:

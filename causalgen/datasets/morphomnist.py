@@ -15,21 +15,41 @@ and ``t10k-...`` for the test rows, in MNIST's own order.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from causalgen.datasets.mnist import Split, file_prefix, read_digits
+from causalgen.data.sources import DataSource, Split
+from causalgen.datasets.mnist import file_prefix, read_digits
 from graphs.errors import DataError
 
-__all__ = ["ATTRIBUTES", "draw_attributes", "intensity_of", "morphomnist", "read_attributes"]
+__all__ = [
+    "ATTRIBUTES",
+    "MorphoMNISTSource",
+    "draw_attributes",
+    "intensity_of",
+    "morphomnist",
+    "read_attributes",
+]
 
 ATTRIBUTES = ("thickness", "intensity")
 
 Floats = NDArray[np.float64]
+
+
+@final
+class MorphoMNISTSource(DataSource):
+    """``morphomnist:DIR``."""
+
+    kind: ClassVar[str] = "morphomnist"
+    defaults: ClassVar[Mapping[str, str]] = {"image": "image", "categorical": "digit"}
+
+    def read(self, folder: str, split: Split) -> dict[str, NDArray[Any]]:
+        """As ``morphomnist``."""
+        return morphomnist(folder, split)
 
 
 def morphomnist(folder: str | os.PathLike[str], split: Split = "train") -> dict[str, NDArray[Any]]:

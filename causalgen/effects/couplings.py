@@ -1,4 +1,4 @@
-"""How much a counterfactual category depends on the coupling, which no data can tell.
+"""Identifiability of a categorical counterfactual: how much it depends on the coupling, which no data tell.
 
 Rows of p(y | do(x)) say nothing of which noise makes y under one x and another under the next: every coupling
 of the laws p(y | pa) over pa has the same observations and the same experiments (Pearl 2009, section 1.4.4).
@@ -33,7 +33,7 @@ from causalgen.counterfactuals.results import Counterfactual
 from graphs.errors import EvidenceError, MechanismError
 from graphs.variables import Categorical, Image, Variable
 from mechanisms.base import Mechanism
-from mechanisms.changed_options import with_options
+from mechanisms.options import with_options
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -222,4 +222,4 @@ def _shares(draws: Tensor, variable: Variable) -> NDArray[np.float64]:
 
 
 def _is_categorical(mechanism: Mechanism) -> bool:
-    return mechanism.spec.kind == "categorical"
+    return "coupling" in type(mechanism.spec).model_fields

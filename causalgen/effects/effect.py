@@ -1,4 +1,4 @@
-"""How much an intervention changes a target on average, against another: for a population, groups, or rows.
+"""Average (ATE), conditional (CATE) and individual treatment effects of an intervention against another.
 
     effect = E[s(Y(do)) - s(Y(versus))],   s the statistic, the identity for numbers
 

@@ -1,4 +1,4 @@
-"""A mean difference between two worlds, with the error that comes of having finitely many draws.
+"""Standard errors and bootstrap intervals of a mean difference between two worlds of finitely many draws.
 
 Units u = 1..U are independent: draws of the population, rows of evidence, or the draws of a single row. Each
 brings the sum n_u of its differences and their number d_u. Then

@@ -1,4 +1,4 @@
-"""Natural effects: how much of an effect passes through mediators, and how much goes past them.
+"""Mediation: natural direct effect and natural indirect effect of an intervention.
 
     total      E[Y(x1)        - Y(x0)]
     direct     E[Y(x1, M(x0)) - Y(x0, M(x0))]     the mediators stay as they would have been at x0

@@ -1,4 +1,4 @@
-"""Fitting error of effects by the bootstrap over training rows (Efron 1979): resample, refit, ask again.
+"""Bootstrap over training rows (Efron 1979), for the fitting error of effects: resample, refit, ask again.
 
 For r = 1..R the training rows are drawn with replacement, every trained mechanism is fitted to them anew, and
 the same question is asked with the same seed, so that refits differ by their rows alone:

@@ -21,10 +21,10 @@ from causalgen.evaluation.evaluation_report import EvaluatedModel, EvaluationRep
 from causalgen.evaluation.image_scores import ImageScores, Pool
 from causalgen.evaluation.judging import Measures, find_judging
 from causalgen.evaluation.pictures import drift_picture, grid_picture, image_pictures
-from causalgen.evaluation.progress import EvaluationProgress
 from causalgen.evaluation.questions import Columns, Truth, attributes, questions
 from causalgen.evaluation.table_scores import composition_entries, composition_passes, likelihood_entries
 from causalgen.evaluation.worlds import Answer, answer_questions, passes_of
+from causalgen.fitting.progress import Progress
 from causalgen.metrics.distances import distance_unit
 from graphs.errors import DataError, NotFittedError
 from graphs.variables import Image, Variable
@@ -32,7 +32,7 @@ from mechanisms.seeds import keyed_generator
 
 if TYPE_CHECKING:
     from causalgen.metrics.axioms import Judge
-    from causalgen.metrics.evaluators.judges import Judges
+    from causalgen.metrics.evaluators.evaluators import Evaluators
     from causalgen.scm import SCM
 
 __all__ = ["chosen_rows", "evaluate_model", "held_rows"]
@@ -50,7 +50,7 @@ def evaluate_model(
     *,
     rows: int | None,
     full: bool,
-    judges: Judges | Mapping[str, Judge] | None,
+    judges: Evaluators | Mapping[str, Judge] | None,
     measures: Measures | None,
     truth: Truth | None,
     seed: int,
@@ -97,7 +97,7 @@ class _Evaluation:
         table: Table,
         chosen: NDArray[np.int64],
         full: bool,
-        judges: Judges | Mapping[str, Judge] | None,
+        judges: Evaluators | Mapping[str, Judge] | None,
         measures: Measures | None,
         truth: Truth | None,
         seed: int,
@@ -129,7 +129,7 @@ class _Evaluation:
         }
         total = composition_passes(self.scm, len(self.chosen), self.composed)
         total += sum(passes_of(len(self.chosen), each) for each in asked.values())
-        with EvaluationProgress(total, enabled=progress) as bar:
+        with Progress("evaluate", total, enabled=progress) as bar:
             for node, each in asked.items():
                 bar.begin(f"counterfactuals of {node}")
                 answers = answer_questions(self.scm, node, self.columns, each, seed=self.seed, progress=bar)
@@ -158,7 +158,7 @@ class _Evaluation:
             pictures=self.pictures,
         )
 
-    def _compose(self, bar: EvaluationProgress) -> None:
+    def _compose(self, bar: Progress) -> None:
         found = list(
             composition_entries(
                 self.scm, self.columns, self.composed, seed=self.seed, progress=bar, notes=self.notes

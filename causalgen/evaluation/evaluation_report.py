@@ -12,7 +12,7 @@ from causalgen.evaluation.judging import Judging
 from causalgen.evaluation.page import evaluation_page
 from causalgen.evaluation.report_tables import report_tables, table_text
 from causalgen.metrics.distances import distance_unit
-from causalgen.saving.libraries import library_versions
+from causalgen.saving.manifest import library_versions
 from causalgen.saving.result_folder import check_result_folder, write_result
 from graphs.variables import Variable
 

@@ -27,7 +27,7 @@ from graphs.errors import DataError, DomainError, MechanismError
 from graphs.variables import Categorical, Image, Variable
 
 if TYPE_CHECKING:
-    from causalgen.metrics.evaluators.judges import Judges
+    from causalgen.metrics.evaluators.evaluators import Evaluators
 
 __all__ = ["ImageScores", "Pool"]
 
@@ -162,7 +162,7 @@ class ImageScores:
                 self._note(f"do({question.node}): no {name}. {error}")
 
     def _feature_distances(
-        self, question: Question, subjects: Mapping[str, NDArray[Any]], judges: Judges
+        self, question: Question, subjects: Mapping[str, NDArray[Any]], judges: Evaluators
     ) -> Iterator[Entry]:
         unit = f"of features of {judges.features.name}, {judges.features.sha256[:8]}"
         for subject, images in subjects.items():
@@ -171,7 +171,7 @@ class ImageScores:
             yield self._entry("FD", subject, score, question)
 
     def _interpretability(
-        self, question: Question, subjects: Mapping[str, NDArray[Any]], judges: Judges
+        self, question: Question, subjects: Mapping[str, NDArray[Any]], judges: Evaluators
     ) -> Iterator[Entry]:
         old, new = self._codes(question)
         before, after = judges.class_autoencoder(old), judges.class_autoencoder(new)
@@ -180,7 +180,7 @@ class ImageScores:
             yield self._entry("IM2", subject, im2(images, after, judges.autoencoder), question)
 
     def _latent_divergence(
-        self, question: Question, subjects: Mapping[str, NDArray[Any]], judges: Judges
+        self, question: Question, subjects: Mapping[str, NDArray[Any]], judges: Evaluators
     ) -> Iterator[Entry]:
         pool = self.pool.columns
         real = self.causes[question.node].encode(pool[question.node], where=question.node)

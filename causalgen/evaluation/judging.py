@@ -15,7 +15,7 @@ from graphs.errors import DataError, DomainError
 from graphs.variables import Categorical, Image, Variable
 
 if TYPE_CHECKING:
-    from causalgen.metrics.evaluators.judges import Judges
+    from causalgen.metrics.evaluators.evaluators import Evaluators
 
 __all__ = ["Judging", "Measures", "find_judging"]
 
@@ -39,7 +39,7 @@ class Judging:
     """
 
     by: Mapping[str, Mapping[str, Judge]]
-    networks: Judges | None = None
+    networks: Evaluators | None = None
     label: str | None = None
     names: Mapping[str, str] = field(default_factory=dict)
     attributes: Mapping[str, Judge] = field(default_factory=dict)
@@ -57,7 +57,7 @@ class Judging:
 def find_judging(
     image: Image,
     causes: Mapping[str, Variable],
-    given: Judges | Mapping[str, Judge] | None,
+    given: Evaluators | Mapping[str, Judge] | None,
     measures: Measures | None,
 ) -> Judging:
     """The judges for an image node.
@@ -103,7 +103,7 @@ def _attributes(image: Image, measures: Measures | None) -> dict[str, Judge]:
 
 
 def _trained(
-    image: Image, causes: Mapping[str, Variable], judges: Judges, measured: Mapping[str, Judge]
+    image: Image, causes: Mapping[str, Variable], judges: Evaluators, measured: Mapping[str, Judge]
 ) -> Judging:
     roles = judges.roles
     if roles.picture != image:
@@ -130,7 +130,7 @@ def _trained(
     )
 
 
-def _number(judges: Judges, name: str) -> Judge:
+def _number(judges: Evaluators, name: str) -> Judge:
     return lambda images: judges.numbers(images)[name]
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from causalgen.data.named_sets import split_source
+from causalgen.data.sources import split_source
 from causalgen.datasets.generating import morphomnist_images
 from causalgen.datasets.mnist import mnist
 from causalgen.datasets.morphomnist import intensity_of, morphomnist

@@ -9,8 +9,8 @@ import torch
 
 from causalgen.data.table import Table
 from causalgen.evaluation.entries import MECHANISM, Entry
-from causalgen.evaluation.progress import EvaluationProgress
 from causalgen.evaluation.questions import Columns
+from causalgen.fitting.progress import Progress
 from causalgen.metrics.axioms import composition
 from causalgen.metrics.node_passes import has_residuals
 from causalgen.metrics.scores import mean_score
@@ -42,7 +42,7 @@ def likelihood_entries(scm: SCM, table: Table) -> Iterator[Entry]:
 
 
 def composition_entries(
-    scm: SCM, columns: Columns, image_rows: int, *, seed: int, progress: EvaluationProgress, notes: list[str]
+    scm: SCM, columns: Columns, image_rows: int, *, seed: int, progress: Progress, notes: list[str]
 ) -> Iterator[Entry]:
     """Drift of each node over 1 to 10 null interventions; of image nodes on the first ``image_rows`` rows.
 

@@ -16,7 +16,7 @@ __all__ = ["current_strength", "strength_option", "strength_options", "strength_
 
 def strength_option(scm: SCM, node: str) -> str:
     """The name of a diffusion node's strength: "weight" (classifier-free) or "scale" (anticausal)."""
-    return "weight" if _guidance(scm, node).kind == "classifier_free" else "scale"
+    return _guidance(scm, node).strength_option
 
 
 def strength_options(scm: SCM, node: str, label: str, strength: float) -> dict[str, dict[str, object]]:
@@ -36,7 +36,8 @@ def current_strength(scm: SCM, node: str, label: str) -> float | None:
 
 def strength_steers_abduction(scm: SCM, node: str) -> bool:
     """Whether what abduction finds of a diffusion node depends on its strength."""
-    return _guidance(scm, node).steers_abduction
+    guidance, parents = _guidance(scm, node), scm.mechanisms[node].parents
+    return guidance.at(1.0).abduction_weights(parents) != guidance.at(2.0).abduction_weights(parents)
 
 
 def _guidance(scm: SCM, node: str) -> Guidance:

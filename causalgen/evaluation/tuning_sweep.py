@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from causalgen.counterfactuals.assignments import Replace
 from causalgen.data.table import Table
 from causalgen.evaluation.evaluation import held_rows
-from causalgen.evaluation.progress import EvaluationProgress
 from causalgen.evaluation.questions import Columns, other_values
 from causalgen.evaluation.tuning import Tuned, Tuning
 from causalgen.evaluation.tuning_strength import (
@@ -27,6 +26,7 @@ from causalgen.evaluation.tuning_strength import (
     strength_options,
     strength_steers_abduction,
 )
+from causalgen.fitting.progress import Progress
 from causalgen.metrics.controls import real_images
 from causalgen.metrics.distances import distance
 from causalgen.metrics.interpretability import im1, im2
@@ -38,7 +38,7 @@ from graphs.variables import Image
 from mechanisms.seeds import keyed_generator, keyed_seed
 
 if TYPE_CHECKING:
-    from causalgen.metrics.evaluators.judges import Judges
+    from causalgen.metrics.evaluators.evaluators import Evaluators
     from causalgen.scm import SCM
 
 __all__ = ["tune_model"]
@@ -49,7 +49,7 @@ _POOL = 10_000
 def tune_model(
     scm: SCM,
     table: Table,
-    judges: Judges,
+    judges: Evaluators,
     *,
     node: str | None,
     strengths: Iterable[float],
@@ -74,7 +74,7 @@ def tune_model(
     names = {label: scm.variables[label], node: scm.variables[node]}
     pool = held_rows(table, names, np.union1d(chosen, order[: max(_POOL, rows)]))
     scoring = _Scoring(scm, node, label, columns, wanted, pool, judges)
-    with EvaluationProgress(rows * len(asked), enabled=progress) as bar:
+    with Progress("tune", rows * len(asked), enabled=progress) as bar:
         bar.begin(f"guidance of {node}")
         images = _sweep(scm, node, label, option, asked, columns, wanted, seed, bar)
     tuning = Tuning(
@@ -109,7 +109,7 @@ def _sweep(
     columns: Columns,
     wanted: NDArray[np.generic],
     seed: int,
-    bar: EvaluationProgress,
+    bar: Progress,
 ) -> list[NDArray[np.float32]]:
     """Images of every strength, (N, C, H, W) each."""
     models = [scm.with_options(node, **strength_options(scm, node, label, each)) for each in strengths]
@@ -137,7 +137,7 @@ class _Scoring:
         columns: Columns,
         wanted: NDArray[np.generic],
         pool: Columns,
-        judges: Judges,
+        judges: Evaluators,
     ) -> None:
         self.category, self.picture = scm.variables[label], scm.variables[node]
         self.factual, self.wanted, self.judges = columns[node], wanted, judges
@@ -177,7 +177,7 @@ def _checked_strengths(strengths: Iterable[float]) -> tuple[float, ...]:
     return asked
 
 
-def _image_node(scm: SCM, node: str | None, judges: Judges) -> str:
+def _image_node(scm: SCM, node: str | None, judges: Evaluators) -> str:
     images = [name for name, each in scm.mechanisms.items() if each.spec.kind == "diffusion"]
     if node is None and len(images) == 1:
         node = images[0]

@@ -21,8 +21,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from causalgen.evaluation.progress import EvaluationProgress
 from causalgen.evaluation.questions import Columns, Question
+from causalgen.fitting.progress import Progress
 from causalgen.metrics.distances import distance
 from causalgen.metrics.node_passes import NodePasses, batches
 from graphs.errors import ExtrapolationWarning
@@ -74,7 +74,7 @@ def answer_questions(
     asked: Sequence[Question],
     *,
     seed: int,
-    progress: EvaluationProgress,
+    progress: Progress,
 ) -> list[Answer]:
     """Answer every question about an image node.
 

@@ -23,9 +23,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from causalgen.fitting.fit import fit_mechanism, run_folder
+from causalgen.fitting.fit import Rows, fit_mechanism, run_folder
 from causalgen.fitting.fit_report import NodeReport
-from causalgen.fitting.training_loop import Rows
 from graphs.variables import Continuous
 from mechanisms.base import Mechanism, MechanismSpec
 from mechanisms.registry import dump_mechanism, parse_mechanism
@@ -97,8 +96,8 @@ class _Candidate:
         """Its kind and options, without those of training."""
         options = {key: value for key, value in dump_mechanism(self.spec).items() if key != "training"}
         kind = options.pop("kind")
-        told = ", ".join(f"{key}: {value}" for key, value in options.items())
-        return f"{kind}({told})" if told else kind
+        listed = ", ".join(f"{key}: {value}" for key, value in options.items())
+        return f"{kind}({listed})" if listed else kind
 
     def rows(self) -> Tensor:
         """(N,) log-likelihood of the held-out rows."""

@@ -1,10 +1,7 @@
-"""The one training loop: minimise the mean of ``mechanism.loss`` over a node's rows.
+"""Fit a node: in closed form where there is one, else by minimising its mean loss (maximum likelihood).
 
-    theta_{k+1} = AdamW(theta_k, clip(grad mean_n loss_n)),  learning rate: linear warm-up, cosine to 0
-    average_{k+1} = d average_k + (1 - d) theta_{k+1},  d = min(ema, (1 + k) / (10 + k));  kept at the end
-
-A closed form is fitted to every row; the loop never sees the held-out rows, which the seed draws.
-Everything random is keyed by seed, node and step
+A closed form is fitted to every row; the training loop never sees the held-out rows, which
+the seed draws, and stops early by them. Everything random is keyed by seed, node and step
 (``mechanisms.seeds``), the rest of a fit's state is in its run folder: a fit killed at any moment and resumed
 ends in the same weights, bit for bit, as one left alone. The global random state is left untouched.
 """
@@ -17,22 +14,22 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from causalgen.fitting.early_stopping import patience_of
 from causalgen.fitting.fit_report import FitReport, NodeReport
-from causalgen.fitting.progress import FitProgress
+from causalgen.fitting.progress import Progress
 from causalgen.fitting.run_folder import RunFolder, State
 from causalgen.fitting.runtime import AcceleratedRuntime, LocalRuntime, Runtime
-from causalgen.fitting.training_loop import Rows, TrainingLoop
+from causalgen.fitting.training_loop import Objective, TrainingLoop
 from graphs.errors import DataError, MechanismError
 from mechanisms.base import Mechanism
 from mechanisms.seeds import keyed_generator, keyed_seed, seed_layers
 
-__all__ = ["FitReport", "NodeReport", "fit_mechanism", "run_folder"]
+__all__ = ["FitReport", "NodeReport", "Rows", "fit_mechanism", "run_folder"]
 
 WHOLE_BYTES = 4 * 2**30
 """Canonical values of all rows larger than this are not made at once: a random part of the rows stands in."""
@@ -41,6 +38,23 @@ _LEAST_HELD_OUT = 100
 
 TABLE_ROWS = 65536
 """Rows of a table node that are evaluated at once; image nodes take their training batch size."""
+
+
+class Rows(Protocol):
+    """What is fitted on: a ``causalgen.data.table.Table``, or anything that has these three."""
+
+    @property
+    def rows(self) -> int:
+        """How many rows."""
+        ...
+
+    def tensor(self, node: str, index: Tensor | None = None, *, device: torch.device | str = "cpu") -> Tensor:
+        """(N, *event) canonical values of one node, in the rows asked."""
+        ...
+
+    def fingerprint(self, nodes: list[str]) -> str:
+        """A digest of some columns."""
+        ...
 
 
 def fit_mechanism(
@@ -193,13 +207,11 @@ class _NodeFit:
     def _trained(self, state: State | None, progress: bool, checkpoint_seconds: float) -> NodeReport:
         """Minimise the loss on the training rows, by gradient steps."""
         loss = (lambda: self._mean_loss(self.held_out)[0]) if len(self.held_out) else None
-        loop = TrainingLoop(
-            self.name, self.mechanism, self.table, self.training, self.seed, self.runtime, loss
-        )
+        loop = TrainingLoop(self._objective(), self.settings, self.seed, self.runtime, loss)
         if state is not None:
             loop.restore(state)
         shown = progress and self.runtime.is_main
-        with FitProgress(self.name, loop.total, done=loop.step, enabled=shown) as bar:
+        with Progress(self.name, loop.total, done=loop.step, unit="step", enabled=shown) as bar:
             train_loss = loop.run(bar, self.folder, checkpoint_seconds)
         if not self.images:
             self.mechanism.finish(*self._whole(torch.arange(self.table.rows)))
@@ -220,6 +232,19 @@ class _NodeFit:
             figures=figures,
             parameters=_count(self.mechanism),
         )
+
+    def _objective(self) -> Objective:
+        if not _count(self.mechanism):
+            raise MechanismError(
+                f"Mechanism {self.mechanism.spec.kind!r} of node {self.name!r} has no trainable parameter, "
+                "and no closed form."
+            )
+
+        def loss(value: Tensor, parents: dict[str, Tensor], generator: torch.Generator) -> Tensor:
+            return self.mechanism.loss(value, parents, generator=generator)
+
+        keys, label = ("fit", self.name), f"node {self.name!r}"
+        return Objective(self.mechanism, self._values, loss, self.training, keys, label, self.images)
 
     def _held_out_figures(self) -> tuple[float | None, float | None, dict[str, float]]:
         """Mean loss on the held-out rows, its standard error, and further figures; none without any."""

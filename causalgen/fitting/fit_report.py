@@ -99,7 +99,7 @@ class NodeReport:
             parts.append(f"held-out loss {self.validation_loss:.4g}{without}")
         parts += [f"{name} {value:.4g}" for name, value in self.figures.items()]
         if self.choice is not None:
-            parts.append(_told(self.choice))
+            parts.append(_choice_text(self.choice))
         return f"{self.node}: " + ", ".join(parts)
 
 
@@ -136,12 +136,12 @@ class FitReport(Mapping[str, NodeReport]):
         return f"FitReport({', '.join(self._nodes)})"
 
 
-def _told(choice: Mapping[str, Any]) -> str:
+def _choice_text(choice: Mapping[str, Any]) -> str:
     """A choice in a line: what, why, and the figures of each candidate."""
     figures = [
         f"{label} {each['log_likelihood']:.4f}" if "log_likelihood" in each else f"{label} {each['excluded']}"
         for label, each in choice["candidates"].items()
         if "log_likelihood" in each or each["excluded"]
     ]
-    told = f" (held-out log-likelihood: {'; '.join(figures)})" if figures else ""
-    return f"chosen: {choice['label']}, {choice['reason']}{told}"
+    likelihoods = f" (held-out log-likelihood: {'; '.join(figures)})" if figures else ""
+    return f"chosen: {choice['label']}, {choice['reason']}{likelihoods}"

@@ -1,4 +1,4 @@
-"""How a fit shows that it is alive: a bar on a terminal, a line now and then anywhere else."""
+"""Progress of fits and evaluations: a bar on a terminal, a line now and then anywhere else."""
 
 from __future__ import annotations
 
@@ -9,46 +9,63 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.progress import Progress, TaskID
+    from rich.progress import Progress as Bar
+    from rich.progress import TaskID
 
-__all__ = ["FitProgress"]
+__all__ = ["Progress"]
 
 LINE_SECONDS = 30.0
 """Without a terminal, one line this often: logs stay readable, and nobody thinks it hangs."""
 
 
-class FitProgress:
-    """Progress of one node's fit, a context manager.
+class Progress:
+    """Progress through a known number of steps, a context manager.
 
     Args:
-        node: its name.
+        name: of what is done, as in the node's name.
         total: steps in all.
         done: steps done before, by a run that this one resumes.
+        unit: what is counted, for lines, as in "step".
         enabled: False shows nothing at all.
         console: where to; standard error unless given.
     """
 
     def __init__(
-        self, node: str, total: int, *, done: int = 0, enabled: bool = True, console: Console | None = None
+        self,
+        name: str,
+        total: int,
+        *,
+        done: int = 0,
+        unit: str = "",
+        enabled: bool = True,
+        console: Console | None = None,
     ) -> None:
-        self._node = node
-        self._total = total
-        self._done = done
-        self._bar: Progress | None = None
+        self._name, self._total, self._unit = name, max(1, total), unit
+        self._first = self._done = done
+        self._bar: Bar | None = None
         self._task: TaskID | None = None
         self._console: Console | None = None
-        self._next_line = time.perf_counter() + LINE_SECONDS
+        self._began = time.perf_counter()
+        self._next_line = self._began + LINE_SECONDS
         if enabled:
             from rich.console import Console
 
             self._console = console or Console(stderr=True)
 
-    def __enter__(self) -> FitProgress:
+    def __enter__(self) -> Progress:
         if self._console is not None and self._console.is_terminal and not self._console.is_jupyter:
-            self._bar = self._make_bar(self._console)
-            self._task = self._bar.add_task(
-                self._node, total=self._total, completed=self._done, loss="", rate="", left=""
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+            from rich.progress import Progress as Bar
+
+            self._bar = Bar(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[details]}"),
+                console=self._console,
+                refresh_per_second=4,
             )
+            self._task = self._bar.add_task(self._name, total=self._total, completed=self._done, details="")
             self._bar.start()
         return self
 
@@ -58,37 +75,35 @@ class FitProgress:
         if self._bar is not None:
             self._bar.stop()
 
-    def update(self, step: int, loss: float, rows_per_second: float, seconds_left: float) -> None:
-        """Show where the fit is: the mean loss since the last update, and the pace."""
+    def begin(self, name: str) -> None:
+        """Say what comes now."""
+        self._name = name
         if self._bar is not None and self._task is not None:
-            self._bar.update(
-                self._task,
-                completed=step,
-                loss=f"loss {loss:.4g}",
-                rate=f"{rows_per_second:,.0f} rows/s",
-                left=f"{duration(seconds_left)} left",
-            )
-        elif self._console is not None and time.perf_counter() >= self._next_line:
-            self._next_line = time.perf_counter() + LINE_SECONDS
+            self._bar.update(self._task, description=name)
+
+    def advance(self, steps: int) -> None:
+        """So many more steps are done."""
+        self.update(self._done + steps)
+
+    def update(self, done: int, *details: str) -> None:
+        """So many steps are done; ``details`` are shown with the time that is left at this pace."""
+        self._done = done
+        now = time.perf_counter()
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=done, details=" ".join([*details, self._left(now)]))
+        elif self._console is not None and now >= self._next_line:
+            self._next_line = now + LINE_SECONDS
+            count = f"{self._unit} {done}/{self._total}".strip()
             self._console.print(
-                f"{self._node}: step {step}/{self._total}, loss {loss:.4g}, {rows_per_second:,.0f} rows/s, "
-                f"{duration(seconds_left)} left",
+                f"{self._name}: {', '.join([count, *details, self._left(now)])}",
                 markup=False,
                 highlight=False,
                 soft_wrap=True,
             )
 
-    def _make_bar(self, console: Console) -> Progress:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-        return Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            *(TextColumn("{task.fields[" + field + "]}") for field in ("loss", "rate", "left")),
-            console=console,
-            refresh_per_second=4,
-        )
+    def _left(self, now: float) -> str:
+        pace = (now - self._began) / max(1, self._done - self._first)
+        return f"{duration(pace * max(0, self._total - self._done))} left"
 
 
 def duration(seconds: float) -> str:

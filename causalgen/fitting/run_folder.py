@@ -1,10 +1,11 @@
-"""A run folder holds what an interrupted fit needs to go on, and what it wrote on the way.
+"""Run folders: training checkpoints from which an interrupted fit resumes bit for bit, and its log.
 
     run.json               what is fitted, a node at a time: settings, seed, fingerprint of the data
     log.jsonl              one event a line
     <node>.safetensors     the latest state of a node: tensors, and a small JSON in its metadata
 
-A state is one file, so that tensors and counters never come from two moments. No pickle anywhere.
+A state is one file, so that tensors and counters never come from two moments. Manifest and tensors are read
+and written by the codec of ``saving.manifest``.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from causalgen.saving.atomic import write_atomic
-from graphs.errors import CheckpointError, ChecksumError, FormatVersionError
+from causalgen.saving.manifest import check_version, read_json, tensor_bytes
+from graphs.errors import CheckpointError, ChecksumError
 
 __all__ = ["RunFolder", "State"]
 
@@ -63,9 +64,9 @@ class RunFolder:
         self._resume = resume
         try:
             self._open(json.loads(json.dumps(identity)))
+        except CheckpointError:
+            raise
         except OSError as error:
-            if isinstance(error, CheckpointError):
-                raise
             raise CheckpointError(
                 f"Cannot use the run folder {self.folder}: {error.strerror or error}. Choose another one."
             ) from error
@@ -91,10 +92,9 @@ class RunFolder:
         """Replace this node's state, atomically."""
         if not self.writes:
             return
-        tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.tensors.items()}
-        metadata = {"values": json.dumps(state.values), "sha256": _digest(tensors)}
+        metadata = {"values": json.dumps(state.values), "sha256": _digest(state.tensors)}
         try:
-            write_atomic(self.state_path, save(tensors, metadata))
+            write_atomic(self.state_path, tensor_bytes(state.tensors, metadata))
         except (OSError, SafetensorError) as error:
             raise CheckpointError(f"Cannot write {self.state_path}: {error}.") from error
 
@@ -155,15 +155,10 @@ class RunFolder:
                     f"Nothing to resume in {self.folder}: it has no run.json. Fit without resume."
                 )
             return {"format": FORMAT, "nodes": {}}
-        try:
-            run = json.loads(path.read_text(encoding="utf-8"))
-            version, _ = int(run["format"]), run["nodes"].items()
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CheckpointError(f"{path} is damaged: {error}. Begin in another folder.") from error
-        if version > FORMAT:
-            raise FormatVersionError(
-                f"{path} has format {version}, this version of causalgen reads {FORMAT}. Update causalgen."
-            )
+        run = read_json(path)
+        if not isinstance(run, dict) or not isinstance(run.get("nodes"), dict):
+            raise CheckpointError(f"{path} is damaged: it lists no nodes. Begin in another folder.")
+        check_version(path, run.get("format"), FORMAT)
         return run
 
 
@@ -188,15 +183,15 @@ def _digest(tensors: Mapping[str, Tensor]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(save({"": tensor}))
+        digest.update(tensor_bytes({"": tensor}))
     return digest.hexdigest()
 
 
 def _differences(old: object, new: object) -> str:
     before, after = _flat(old), _flat(new)
     keys = [key for key in before | after if before.get(key) != after.get(key)]
-    told = [f"{key} was {before.get(key, 'absent')}, now {after.get(key, 'absent')}" for key in keys[:5]]
-    return "; ".join(told) + ("; ..." if len(keys) > 5 else "")
+    changes = [f"{key} was {before.get(key, 'absent')}, now {after.get(key, 'absent')}" for key in keys[:5]]
+    return "; ".join(changes) + ("; ..." if len(keys) > 5 else "")
 
 
 def _flat(value: object, prefix: str = "") -> dict[str, object]:

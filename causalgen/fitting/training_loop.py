@@ -1,4 +1,7 @@
-"""Gradient steps over shuffled rows, resumable between any two of them.
+"""The training loop: AdamW steps over shuffled rows, of mechanisms and evaluators, resumable between any two.
+
+    theta_{k+1} = AdamW(theta_k, clip(grad mean_n loss_n)),  learning rate: linear warm-up, cosine to 0
+    average_{k+1} = d average_k + (1 - d) theta_{k+1},  d = min(ema, (1 + k) / (10 + k));  kept at the end
 
 Lean on purpose: a step of a table node takes well under a millisecond, so whatever happens in each step
 is a few tensor operations; showing, logging and saving are looked after a few times a second.
@@ -9,54 +12,63 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from causalgen.fitting.early_stopping import EarlyStopping, patience_of
-from causalgen.fitting.progress import FitProgress
+from causalgen.fitting.progress import Progress
 from causalgen.fitting.run_folder import RunFolder, State
 from causalgen.fitting.runtime import Runtime, autocast, resolve_precision
 from graphs.errors import CheckpointError, MechanismError
-from mechanisms.base import Mechanism
 from mechanisms.seeds import keyed_generator, keyed_seed, seed_layers
 from mechanisms.training import Training
 
-__all__ = ["Rows", "TrainingLoop", "learning_rate"]
+__all__ = ["Objective", "TrainingLoop", "learning_rate"]
 
 SHOW_SECONDS = 0.5
 LOG_SECONDS = 5.0
 
 
-class Rows(Protocol):
-    """What is fitted on: a ``causalgen.data.reading.Table``, or anything that has these three."""
+@dataclass(frozen=True)
+class Objective:
+    """What is minimised: the mean loss of a module over rows.
 
-    @property
-    def rows(self) -> int:
-        """How many rows."""
-        ...
+    Attributes:
+        module: whose parameters are trained and whose state is kept.
+        inputs: the arguments of ``loss`` for some rows, given by number, on the module's device.
+        loss: (*inputs, generator) -> loss of each row, (B,), or their mean.
+        rows: numbers of the training rows.
+        keys: name the streams of random numbers, as in ("fit", "x").
+        label: in messages, as in "node 'x'".
+        images: whether rows hold images, which decides precision and patience.
+        noise: a generator that goes on from step to step. By default each step seeds its own, so that what
+            it draws depends on its number alone: a run of several processes, or a resumed one, needs that.
+    """
 
-    def tensor(self, node: str, index: Tensor | None = None, *, device: torch.device | str = "cpu") -> Tensor:
-        """(N, *event) canonical values of one node, in the rows asked."""
-        ...
+    module: nn.Module
+    inputs: Callable[[Tensor], tuple[Any, ...]]
+    loss: Callable[..., Tensor]
+    rows: Tensor
+    keys: tuple[str, ...]
+    label: str
+    images: bool
+    noise: torch.Generator | None = None
 
-    def fingerprint(self, nodes: list[str]) -> str:
-        """A digest of some columns."""
-        ...
 
-
-class _Objective(nn.Module):
+class _MeanLoss(nn.Module):
     """The mean loss of a batch as a module's forward, which is what accelerate can wrap."""
 
-    def __init__(self, mechanism: Mechanism) -> None:
+    def __init__(self, objective: Objective) -> None:
         super().__init__()
-        self.mechanism = mechanism
+        self.module, self._loss = objective.module, objective.loss
 
-    def forward(self, value: Tensor, parents: dict[str, Tensor], generator: torch.Generator) -> Tensor:
-        return self.mechanism.loss(value, parents, generator=generator).mean()
+    def forward(self, *inputs: Any) -> Tensor:
+        return self._loss(*inputs).mean()
 
 
 def learning_rate(step: int, total: int, settings: Training) -> float:
@@ -68,7 +80,14 @@ def learning_rate(step: int, total: int, settings: Training) -> float:
 
 
 class TrainingLoop:
-    """The fit of one mechanism by gradient steps.
+    """The fit of one module by gradient steps.
+
+    Args:
+        objective: what to minimise.
+        settings: of the loop; ``validation`` and ``patience`` matter with ``held_out_loss`` alone.
+        seed: keys every random number.
+        runtime: device, processes.
+        held_out_loss: of the weights as they are, for early stopping.
 
     Attributes:
         step: steps taken.
@@ -79,23 +98,17 @@ class TrainingLoop:
 
     def __init__(
         self,
-        name: str,
-        mechanism: Mechanism,
-        table: Rows,
-        rows: Tensor,
+        objective: Objective,
+        settings: Training,
         seed: int,
         runtime: Runtime,
         held_out_loss: Callable[[], float] | None = None,
     ) -> None:
-        assert mechanism.spec.training is not None
-        self.name, self.mechanism, self.table, self.rows = name, mechanism, table, rows
-        self.seed, self.runtime, self.settings = seed, runtime, mechanism.spec.training
-        named = [(key, value) for key, value in mechanism.named_parameters() if value.requires_grad]
+        self.objective, self.settings, self.seed, self.runtime = objective, settings, seed, runtime
+        self.module, self.rows = objective.module, objective.rows
+        named = [(key, value) for key, value in self.module.named_parameters() if value.requires_grad]
         if not named:
-            raise MechanismError(
-                f"Mechanism {mechanism.spec.kind!r} of node {name!r} has no trainable parameter, "
-                "and no closed form."
-            )
+            raise MechanismError(f"There is nothing to train: {objective.label} has no trainable parameter.")
         self._names = [key for key, _ in named]
         self._parameters = [value for _, value in named]
         # Without gradient history: the average must not remember the steps.
@@ -108,14 +121,13 @@ class TrainingLoop:
             fused=True,
         )
         # Batches of nearly equal size: no short last one with a noisy gradient, and no row left out.
-        self._batches = math.ceil(len(rows) / self.settings.batch_size)
+        self._batches = math.ceil(len(self.rows) / self.settings.batch_size)
         self.step, self.total = 0, self._batches * self.settings.epochs
         self.seconds, self.rate = 0.0, 0.0
-        images = any(v.type == "image" for v in (mechanism.variable, *mechanism.parents.values()))
         self._precision: Literal["float32", "bfloat16"] = resolve_precision(
-            self.settings.precision, runtime.device, images=images
+            settings.precision, runtime.device, images=objective.images
         )
-        patience = patience_of(self.settings, images=images)
+        patience = patience_of(settings, images=objective.images)
         self.stopping: EarlyStopping | None = None
         if patience is not None and held_out_loss is not None:
             agreed = partial(_agreed, runtime, held_out_loss)
@@ -124,26 +136,27 @@ class TrainingLoop:
         exact = torch.float32 if runtime.device.type == "mps" else torch.float64
         self._epoch_loss = torch.zeros((), dtype=exact, device=runtime.device)
 
-    def run(self, bar: FitProgress, folder: RunFolder | None, checkpoint_seconds: float) -> float:
+    def run(self, bar: Progress, folder: RunFolder | None = None, checkpoint_seconds: float = 60.0) -> float:
         """Take the steps that are left; keep the averaged or the best weights; the last epoch's mean loss."""
         clock = _Clock(self, bar, folder, checkpoint_seconds)
         if folder is not None and self.step == 0:
             folder.save(self.state())  # the weights it began with, which a new process may not have
-        objective, optimizer = self.runtime.prepare(_Objective(self.mechanism), self._optimizer)
+        mean_loss, optimizer = self.runtime.prepare(_MeanLoss(self.objective), self._optimizer)
         if self.step == 0:
             # With several processes all have just got the weights of the first one.
             for average, weight in zip(self._average, self._weights, strict=False):
                 average.copy_(weight)
-        self.mechanism.train()
+        self.module.train()
         context = autocast(self._precision, self.runtime.device)
-        noise = torch.Generator(self.runtime.device)
-        base = keyed_seed(self.seed, "fit", self.name, "noise", self.runtime.rank)
+        noise = self.objective.noise or torch.Generator(self.runtime.device)
+        base = keyed_seed(self.seed, *self.objective.keys, "noise", self.runtime.rank)
         while self.step < self.total and not self._stops():
             for batch in self._rest_of_epoch():
-                self._seed_step((base + self.step) % 2**63, noise)
-                value, parents = self._values(batch)
+                if self.objective.noise is None:
+                    self._seed_step((base + self.step) % 2**63, noise)
+                inputs = self.objective.inputs(batch)
                 with context:
-                    loss = objective(value, parents, noise)
+                    loss = mean_loss(*inputs, noise)
                 self._update(loss, optimizer)
                 clock.tick(loss, len(batch))
         clock.stop()
@@ -154,7 +167,7 @@ class TrainingLoop:
 
     def state(self) -> State:
         """Everything that the steps to come depend on."""
-        tensors = {f"model.{key}": value for key, value in self.mechanism.state_dict().items()}
+        tensors = {f"model.{key}": value for key, value in self.module.state_dict().items()}
         tensors |= {f"average.{key}": value for key, value in zip(self._names, self._average, strict=False)}
         for key, parameter in zip(self._names, self._parameters, strict=True):
             moments = self._optimizer.state.get(parameter, {})
@@ -169,7 +182,7 @@ class TrainingLoop:
     def restore(self, state: State) -> None:
         """Go on from a state; the mechanism and the settings must be those it was taken of."""
         try:
-            self.mechanism.load_state_dict(_below("model.", state.tensors))
+            self.module.load_state_dict(_below("model.", state.tensors))
             for key, average in zip(self._names, self._average, strict=False):
                 average.copy_(state.tensors[f"average.{key}"])
             moments = {
@@ -185,7 +198,7 @@ class TrainingLoop:
                 self.stopping.restore(state.values, _below("kept.", state.tensors))
         except (KeyError, RuntimeError, ValueError) as error:
             raise CheckpointError(
-                f"The saved state of node {self.name!r} does not fit it: {error}"
+                f"The saved state of {self.objective.label} does not fit it: {error}"
             ) from error
 
     def _stops(self) -> bool:
@@ -198,7 +211,7 @@ class TrainingLoop:
             self.stopping.look(self.step, self._tensors)
             for weight, before in zip(self._weights, weights, strict=False):
                 weight.copy_(before)
-            self.mechanism.train()
+            self.module.train()
         return self.stopping.done
 
     def _keep(self) -> None:
@@ -215,7 +228,7 @@ class TrainingLoop:
 
     def _tensors(self) -> dict[str, Tensor]:
         """All that training may change, by name: parameters, and buffers such as running averages."""
-        named = (*self.mechanism.named_parameters(), *self.mechanism.named_buffers())
+        named = (*self.module.named_parameters(), *self.module.named_buffers())
         return {key: value.detach() for key, value in named}
 
     def _rest_of_epoch(self) -> tuple[Tensor, ...]:
@@ -223,7 +236,7 @@ class TrainingLoop:
         epoch, done = divmod(self.step, self._batches)
         if done == 0:
             self._epoch_loss.zero_()
-        generator = keyed_generator(self.seed, "fit", self.name, "order", epoch)
+        generator = keyed_generator(self.seed, *self.objective.keys, "order", epoch)
         order = self.rows[torch.randperm(len(self.rows), generator=generator)]
         batches = order.tensor_split(self._batches)[done:]
         if self.runtime.processes == 1:
@@ -231,11 +244,6 @@ class TrainingLoop:
         # A batch with fewer rows than processes is given to all of them whole.
         rank, processes = self.runtime.rank, self.runtime.processes
         return tuple(batch[rank::processes] if len(batch) >= processes else batch for batch in batches)
-
-    def _values(self, rows: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        table, device = self.table, self.runtime.device
-        parents = {parent: table.tensor(parent, rows, device=device) for parent in self.mechanism.parents}
-        return table.tensor(self.name, rows, device=device), parents
 
     def _seed_step(self, seed: int, noise: torch.Generator) -> None:
         """The loss's own noise, and the global state that dropout layers draw from (lent to this fit)."""
@@ -261,11 +269,11 @@ class _Clock:
     """Looks after showing, logging and saving, as time passes."""
 
     def __init__(
-        self, loop: TrainingLoop, bar: FitProgress, folder: RunFolder | None, checkpoint_seconds: float
+        self, loop: TrainingLoop, bar: Progress, folder: RunFolder | None, checkpoint_seconds: float
     ) -> None:
         self._loop, self._bar, self._folder, self._every = loop, bar, folder, checkpoint_seconds
         now = time.perf_counter()
-        self._last, self._first_step, self._began = now, loop.step, now
+        self._last = now
         self._next_show = now + SHOW_SECONDS
         self._next_log, self._next_save = now + LOG_SECONDS, now + checkpoint_seconds
         self._loss = torch.zeros((), device=loop.runtime.device)
@@ -295,14 +303,13 @@ class _Clock:
         if not math.isfinite(loss):
             # Before saving: the state on the disk stays the last good one.
             raise MechanismError(
-                f"The loss of node {loop.name!r} became {loss} by step {loop.step}. "
+                f"The loss of {loop.objective.label} became {loss} by step {loop.step}. "
                 f"Lower training.learning_rate (now {loop.settings.learning_rate:g}), or look for outliers."
             )
         loop.seconds += now - self._last
         self._last = now
         rate = self._rows * loop.runtime.processes / max(now - self._since, 1e-9)
-        pace = (now - self._began) / (loop.step - self._first_step)
-        self._bar.update(loop.step, loss, rate, pace * (loop.total - loop.step))
+        self._bar.update(loop.step, f"loss {loss:.4g}", f"{rate:,.0f} rows/s")
         self._log_loss += loss * self._steps
         self._log_steps += self._steps
         self._rate = rate

@@ -6,8 +6,8 @@ consistency    do counterfactuals, averaged over factuals, have the intervention
 controls       real images of the target class, random and nearest, to compare with
 scores         a figure with its interval: Wilson's for shares, bootstrap for means
 interpretability, latent_divergence, feature_distance
-               IM1 and IM2; CLD; FD: by networks that know the data, see judges
-judges         these networks: shipped for some data sets, trained by ``causalgen judges`` for others
+               IM1 and IM2; CLD; FD: by networks that know the data, see evaluators
+evaluators     these networks: shipped for some data sets, trained by ``causalgen evaluators`` for others
 published_networks
                FID and LPIPS, where their published weights are given as files
 measurement    stroke thickness, slant, size and intensity, measured on the image itself
@@ -17,7 +17,13 @@ from causalgen.metrics.axioms import composition, effectiveness, reversibility
 from causalgen.metrics.consistency import attribute_distance, variance_ratio
 from causalgen.metrics.controls import RealImages, real_images
 from causalgen.metrics.distances import distance
-from causalgen.metrics.evaluators import Judges, load_judges, save_judges, train_judges
+from causalgen.metrics.evaluators import (
+    Evaluators,
+    load_evaluators,
+    refuse_former_name,
+    save_evaluators,
+    train_evaluators,
+)
 from causalgen.metrics.feature_distance import (
     FeatureDistance,
     Features,
@@ -39,9 +45,9 @@ from causalgen.metrics.scores import Score, bootstrap_interval, mean_score, shar
 
 __all__ = [
     "ClassDistances",
+    "Evaluators",
     "FeatureDistance",
     "Features",
-    "Judges",
     "RealImages",
     "Score",
     "attribute_distance",
@@ -59,19 +65,24 @@ __all__ = [
     "im1",
     "im2",
     "intensity",
-    "load_judges",
+    "load_evaluators",
     "lpips",
     "mean_score",
     "minimality",
     "real_images",
     "reversibility",
-    "save_judges",
+    "save_evaluators",
     "share_score",
     "size",
     "slant",
     "thickness",
-    "train_judges",
+    "train_evaluators",
     "true_counterfactual_error",
     "variance_ratio",
     "wilson_interval",
 ]
+
+
+def __getattr__(name: str) -> object:
+    refuse_former_name("cg.metrics", name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

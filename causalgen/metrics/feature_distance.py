@@ -81,7 +81,7 @@ def feature_distance(images: object, real: object, features: Features) -> Featur
     Args:
         images: (N, C, H, W), uint8 or floats in [0, 1].
         real: (M, C, H, W).
-        features: of which network; ``Judges.features`` is one.
+        features: of which network; ``Evaluators.features`` is one.
 
     Raises:
         DataError: no more images than features, in either set: their covariance would be singular.

@@ -17,7 +17,6 @@ from causalgen.counterfactuals.engine import abduct
 from causalgen.counterfactuals.mutilated_model import MutilatedModel, ready
 from causalgen.counterfactuals.row_blocks import generate_rows
 from graphs.errors import DataError, MechanismError, UnknownNameError
-from graphs.variables.clipping import encode_clipped
 from mechanisms.base import Noise
 from mechanisms.seeds import keyed_seed
 
@@ -104,7 +103,7 @@ class NodePasses:
     def settle(self, value: Tensor) -> Tensor:
         """A generated value as evidence: decoded, moved into its domain, encoded."""
         held = self.variable.decode(value)
-        encoded = encode_clipped(self.variable, held, where=f"Node {self.node!r}")
+        encoded = self.variable.encode_clipped(held, where=f"Node {self.node!r}")
         return torch.as_tensor(encoded, device=self._device)
 
     def held(self, value: Tensor) -> Any:

@@ -1,14 +1,16 @@
-"""Files that are either the old one or the new one, never half of one, whenever the power goes.
+"""Atomic writes of files and folders: after a crash there is the old one or the new one, never half of one.
 
 Write beside the target, fsync the file, rename over the target, fsync the folder.
 """
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
-__all__ = ["swap_folder", "sync_folder", "write_atomic", "write_synced"]
+__all__ = ["new_folder", "swap_folder", "sync_folder", "write_atomic", "write_synced"]
 
 
 def write_synced(path: Path, data: bytes) -> None:
@@ -44,6 +46,25 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+@contextmanager
+def new_folder(target: Path) -> Iterator[Path]:
+    """A temporary folder beside ``target``, put in its place when the block ends without an error.
+
+    Raises:
+        OSError: the folder cannot be made or put there; ``target`` is unchanged.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{uuid4().hex}.tmp")
+    temporary.mkdir()
+    try:
+        yield temporary
+        for folder, _, _ in os.walk(temporary):
+            sync_folder(Path(folder))
+        swap_folder(temporary, target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def swap_folder(temporary: Path, target: Path) -> None:

@@ -171,20 +171,13 @@ def _bind(
 
 def _dumped(node: str, spec: MechanismSpec) -> dict[str, Any]:
     """A mechanism as a file says it."""
-    if spec.kind in ("drawn", "function") or (
-        spec.kind == "constant" and getattr(spec, "value", None) is None
-    ):
-        raise MechanismError(
-            f"Node {node!r} was intervened on, which no file can say. "
-            "Write the model before the intervention."
-        )
+    if (why := spec.why_unwritable()) is not None:
+        raise MechanismError(f"Node {node!r}: {why}")
     if not _registered(spec):
         raise MechanismError(
             f"Node {node!r}: its mechanism, {type(spec).__name__} of kind {spec.kind!r}, is not "
             "registered, so no file can say it. Register it by an entry point."
         )
-    if (why := spec.why_unwritable()) is not None:
-        raise MechanismError(f"Node {node!r}: {why}")
     return dump_mechanism(spec)
 
 

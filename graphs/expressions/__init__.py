@@ -7,9 +7,16 @@
 array([ 1., -1.])
 """
 
-from graphs.expressions.evaluation import NUMPY, Functions
-from graphs.expressions.expression import Expression, parse_expression
-from graphs.expressions.ranges import Direction, Range
-from graphs.expressions.tree import ARITIES
+from graphs.expressions.expression import Direction, Expression, parse_expression
+from graphs.expressions.functions import ARITIES, NUMPY, Functions, Range, namespace_functions
 
-__all__ = ["ARITIES", "Direction", "Expression", "Functions", "NUMPY", "Range", "parse_expression"]
+__all__ = [
+    "ARITIES",
+    "Direction",
+    "Expression",
+    "Functions",
+    "NUMPY",
+    "Range",
+    "namespace_functions",
+    "parse_expression",
+]

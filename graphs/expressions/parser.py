@@ -1,11 +1,11 @@
-"""Text to tree, by an allowlist: what is not named here is refused, and nothing of the text ever runs.
+"""Parser of the expression language, by an allowlist over Python's ``ast``: nothing of the text ever runs.
 
     characters   letters, digits, _ . + - * / % ( ) , < > = ! and white space
     size         1,024 characters, 200 nodes, 30 levels
     numbers      finite, no wider than float64; exponents are numbers in [-8, 8]
     forms        + - * / // % **, comparisons, and/or/not, x if c else y, calls of what ``ARITIES`` lists
 
-Python's own ``ast.parse`` reads the text; it neither compiles nor runs it.
+``ast.parse`` reads the text; it neither compiles nor runs it. What is not named here is refused.
 """
 
 from __future__ import annotations
@@ -13,25 +13,15 @@ from __future__ import annotations
 import ast
 import math
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from difflib import get_close_matches
 from string import ascii_letters, digits
 
+import numpy as np
+
 from graphs.errors import SpecError
-from graphs.expressions.evaluation import NUMPY, compile_tree
-from graphs.expressions.tree import (
-    ARITIES,
-    Binary,
-    Call,
-    Comparison,
-    Constant,
-    Logical,
-    Name,
-    Not,
-    Tree,
-    names,
-    negate,
-)
+from graphs.expressions.functions import ARITIES, NUMPY, operation
+from graphs.expressions.tree import Call, Constant, Name, Tree, build
 
 __all__ = ["parse_tree"]
 
@@ -41,22 +31,23 @@ _DEEPEST = 30
 _LARGEST_EXPONENT = 8
 
 _CHARACTERS = frozenset(ascii_letters + digits + "_.+-*/%(),<>=! \t\n")
-_BINARY: dict[type[ast.operator], str] = {
+_OPERATORS: dict[type[ast.AST], str] = {
     ast.Add: "+",
     ast.Sub: "-",
     ast.Mult: "*",
     ast.Div: "/",
     ast.FloorDiv: "//",
     ast.Mod: "%",
-    ast.Pow: "**",
-}
-_COMPARISONS: dict[type[ast.cmpop], str] = {
     ast.Lt: "<",
     ast.LtE: "<=",
     ast.Gt: ">",
     ast.GtE: ">=",
     ast.Eq: "==",
     ast.NotEq: "!=",
+    ast.And: "and",
+    ast.Or: "or",
+    ast.USub: "neg",
+    ast.Not: "not",
 }
 
 
@@ -82,7 +73,7 @@ class _Parser:
     def parse(self) -> Tree:
         self._check_characters()
         # One line: where it is broken says nothing, and Python would stop at the break.
-        flat = " ".join(self.written.replace("\t", " ").split("\n"))
+        flat = self.written.replace("\t", " ").replace("\n", " ")
         self.indent = len(flat) - len(flat.lstrip())
         try:
             with warnings.catch_warnings():
@@ -128,35 +119,44 @@ class _Parser:
         if depth > _DEEPEST:
             raise self._refuse(node, f"nested too deep, at most {_DEEPEST} levels are allowed")
         match node:
-            case ast.Constant():
-                return self._number(node)
+            case ast.Constant(value):
+                return self._number(node, value)
             case ast.Name(name):
                 return self._name(node, name)
-            case ast.UnaryOp(operator, operand):
-                return self._unary(node, operator, self._tree(operand, depth + 1))
+            case ast.UnaryOp(ast.UAdd(), operand):
+                return self._tree(operand, depth + 1)
+            case ast.UnaryOp(ast.USub(), operand):
+                return build("neg", self._tree(operand, depth + 1))
+            case ast.UnaryOp(ast.Not(), operand):
+                return self._call("not", [operand], depth)
             case ast.BinOp(left, ast.Pow(), right):
-                base = self._tree(left, depth + 1)
-                return Binary("**", base, self._exponent(right, depth + 1))
-            case ast.BinOp(left, operator, right) if type(operator) in _BINARY:
+                return Call("**", (self._tree(left, depth + 1), self._exponent(right, depth + 1)))
+            case ast.BinOp(left, operator, right) if type(operator) in _OPERATORS:
                 # A sum of many terms is a long chain to the left, but not deep to a reader.
-                chain = depth if isinstance(left, ast.BinOp) else depth + 1
-                parts = self._tree(left, chain), self._tree(right, depth + 1)
-                return Binary(_BINARY[type(operator)], *parts)
+                first = self._tree(left, depth if isinstance(left, ast.BinOp) else depth + 1)
+                return Call(_OPERATORS[type(operator)], (first, self._tree(right, depth + 1)))
             case ast.BoolOp(operator, values):
-                operands = tuple(self._tree(value, depth + 1) for value in values)
-                return Logical("and" if isinstance(operator, ast.And) else "or", operands)
+                return self._call(_OPERATORS[type(operator)], values, depth)
             case ast.Compare(first, operators, rest):
-                return self._comparison(node, operators, [first, *rest], depth)
+                if not all(type(operator) in _OPERATORS for operator in operators):
+                    what = "of comparisons, only < <= > >= == != are part of the language"
+                    raise self._refuse(node, what)
+                symbols = " ".join(_OPERATORS[type(operator)] for operator in operators)
+                return self._call(symbols, [first, *rest], depth)
             case ast.IfExp(test, then, otherwise):
-                parts = tuple(self._tree(part, depth + 1) for part in (test, then, otherwise))
-                return Call("where", parts)
-            case ast.Call():
-                return self._call(node, depth)
+                return self._call("where", [test, then, otherwise], depth)
+            case ast.Call(ast.Name(name), arguments, keywords):
+                self._check_call(node, name, arguments, keywords)
+                return self._call(name, arguments, depth)
+            case ast.Call(called):
+                raise self._refuse(node, f"only functions are called, not {_described(called)}")
             case _:
                 raise self._refuse(node, f"{_described(node)} is not part of the language")
 
-    def _number(self, node: ast.Constant) -> Tree:
-        value = node.value
+    def _call(self, function: str, arguments: Sequence[ast.expr], depth: int) -> Tree:
+        return Call(function, tuple(self._tree(argument, depth + 1) for argument in arguments))
+
+    def _number(self, node: ast.Constant, value: object) -> Tree:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             advice = "; write 1 or 0" if isinstance(value, bool) else ""
             raise self._refuse(node, f"{value!r} is not a real number{advice}")
@@ -175,51 +175,43 @@ class _Parser:
             raise self._refuse(node, _unknown("name", name, self.known))
         return Name(name)
 
-    def _unary(self, node: ast.expr, operator: ast.unaryop, operand: Tree) -> Tree:
-        match operator:
-            case ast.UAdd():
-                return operand
-            case ast.USub():
-                return negate(operand)
-            case ast.Not():
-                return Not(operand)
-            case _:
-                raise self._refuse(node, "the operator ~ is not part of the language")
-
     def _exponent(self, node: ast.expr, depth: int) -> Constant:
-        tree = self._tree(node, depth)
-        if any(True for _ in names(tree)):
+        value = _number_of(self._tree(node, depth))
+        if value is None:
             raise self._refuse(
                 node, "an exponent is a number; for x ** y with a name in y, write exp(y * log(x))"
             )
-        value = float(compile_tree(tree, NUMPY)({}))
         if not abs(value) <= _LARGEST_EXPONENT:
             raise self._refuse(node, f"an exponent lies in [-8, 8], got {value:g}")
         return Constant(value)
 
-    def _comparison(
-        self, node: ast.expr, operators: list[ast.cmpop], operands: list[ast.expr], depth: int
-    ) -> Tree:
-        for operator in operators:
-            if type(operator) not in _COMPARISONS:
-                raise self._refuse(node, "of comparisons, only < <= > >= == != are part of the language")
-        written = tuple(_COMPARISONS[type(operator)] for operator in operators)
-        return Comparison(written, tuple(self._tree(operand, depth + 1) for operand in operands))
-
-    def _call(self, node: ast.Call, depth: int) -> Tree:
-        if not isinstance(node.func, ast.Name):
-            raise self._refuse(node, f"only functions are called, not {_described(node.func)}")
-        name = node.func.id
+    def _check_call(
+        self, node: ast.expr, name: str, arguments: list[ast.expr], keywords: list[ast.keyword]
+    ) -> None:
         if name not in ARITIES:
             raise self._refuse(node, _unknown("function", name, ARITIES))
-        if node.keywords:
-            raise self._refuse(node.keywords[0], f"{name} takes its arguments by position, not by keyword")
-        for argument in node.args:
+        if keywords:
+            raise self._refuse(keywords[0], f"{name} takes its arguments by position, not by keyword")
+        for argument in arguments:
             if isinstance(argument, ast.Starred):
                 raise self._refuse(argument, "a starred argument is not part of the language")
-        if len(node.args) != ARITIES[name]:
-            raise self._refuse(node, f"{name} takes {ARITIES[name]} argument(s), got {len(node.args)}")
-        return Call(name, tuple(self._tree(argument, depth + 1) for argument in node.args))
+        if len(arguments) != ARITIES[name]:
+            raise self._refuse(node, f"{name} takes {ARITIES[name]} argument(s), got {len(arguments)}")
+
+
+def _number_of(tree: Tree) -> float | None:
+    """The value of a formula without names; None where it has one."""
+    match tree:
+        case Constant(value):
+            return value
+        case Name():
+            return None
+        case Call(function, arguments):
+            parts = [_number_of(argument) for argument in arguments]
+            if None in parts:
+                return None
+            with np.errstate(all="ignore"):
+                return float(operation(function, NUMPY)(*map(NUMPY.array, parts)))
 
 
 def _unknown(what: str, name: str, known: Collection[str]) -> str:
@@ -230,17 +222,11 @@ def _unknown(what: str, name: str, known: Collection[str]) -> str:
 
 _DESCRIPTIONS: dict[type[ast.expr], str] = {
     ast.Attribute: "an attribute (a dot after a name)",
-    ast.Await: "await",
     ast.BinOp: "this operator",
     ast.Call: "the result of a call",
-    ast.Dict: "a dictionary",
     ast.GeneratorExp: "a generator",
-    ast.Lambda: "a lambda",
     ast.Starred: "a star",
-    ast.Subscript: "a subscript",
     ast.Tuple: "a comma outside a call",
-    ast.Yield: "yield",
-    ast.YieldFrom: "yield",
 }
 
 

@@ -1,59 +1,37 @@
-"""The tree of an expression: immutable nodes, compared by value, and their text.
+"""The abstract syntax tree of an expression: immutable, compared by value; its simplification and its text.
 
-Law: parsing a parsed tree's text gives an equal tree. Nodes are built by ``add`` and its like where a
-formula is derived from another, so that 0 and 1 do not pile up.
+Every operation is a ``Call``: "+", "neg" (unary minus), "**" (the exponent is a constant), "and", "not",
+functions of ``ARITIES``, and comparisons, their operators joined: ``0 < a <= 1`` is ``Call("< <=", ...)``.
+
+Law: parsing a parsed tree's text gives an equal tree.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from math import isfinite
+from typing import Any
 
-__all__ = [
-    "ARITIES",
-    "Binary",
-    "Call",
-    "Comparison",
-    "Constant",
-    "Logical",
-    "Name",
-    "Negative",
-    "Not",
-    "Tree",
-    "add",
-    "call",
-    "children",
-    "divide",
-    "multiply",
-    "names",
-    "negate",
-    "power",
-    "subtract",
-    "text",
-]
+__all__ = ["ARITHMETIC", "COMPARISONS", "Call", "Constant", "Name", "Tree", "build", "names", "reads", "text"]
 
-ARITIES = {
-    "abs": 1,
-    "atanh": 1,
-    "ceil": 1,
-    "clip": 3,
-    "cos": 1,
-    "exp": 1,
-    "floor": 1,
-    "log": 1,
-    "logit": 1,
-    "maximum": 2,
-    "minimum": 2,
-    "round": 1,
-    "sigmoid": 1,
-    "sign": 1,
-    "sin": 1,
-    "sqrt": 1,
-    "tanh": 1,
-    "where": 3,
+ARITHMETIC: Mapping[str, Callable[[Any, Any], Any]] = {
+    "+": lambda x, y: x + y,
+    "-": lambda x, y: x - y,
+    "*": lambda x, y: x * y,
+    "/": lambda x, y: x / y,
+    "//": lambda x, y: x // y,
+    "%": lambda x, y: x % y,
+    "**": lambda x, y: x**y,
 }
-"""Every function, and how many arguments it takes: ``clip(x, lower, upper)``, ``where(test, then, else)``."""
+COMPARISONS: Mapping[str, Callable[[Any, Any], Any]] = {
+    "<": lambda x, y: x < y,
+    "<=": lambda x, y: x <= y,
+    ">": lambda x, y: x > y,
+    ">=": lambda x, y: x >= y,
+    "==": lambda x, y: x == y,
+    "!=": lambda x, y: x != y,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,154 +49,66 @@ class Name:
 
 
 @dataclass(frozen=True, slots=True)
-class Negative:
-    """``-x``."""
-
-    operand: Tree
-
-
-@dataclass(frozen=True, slots=True)
-class Binary:
-    """``x + y``, and so on for ``- * / // % **``; the exponent is a constant."""
-
-    operator: str
-    left: Tree
-    right: Tree
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """``x < y <= z``: 1 where every comparison holds, else 0; one more operand than operators."""
-
-    operators: tuple[str, ...]
-    operands: tuple[Tree, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Logical:
-    """``x and y``, ``x or y``: 1 or 0; what is not 0 is true."""
-
-    operator: str
-    operands: tuple[Tree, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Not:
-    """``not x``: 1 where x is 0, else 0."""
-
-    operand: Tree
-
-
-@dataclass(frozen=True, slots=True)
 class Call:
-    """A function of ``ARITIES`` with its arguments."""
+    """An operator or a function, and what it is applied to."""
 
     function: str
     arguments: tuple[Tree, ...]
 
 
-Tree = Constant | Name | Negative | Binary | Comparison | Logical | Not | Call
-
-
-def children(tree: Tree) -> tuple[Tree, ...]:
-    """The subtrees of a node, from left to right."""
-    match tree:
-        case Constant() | Name():
-            return ()
-        case Negative(operand) | Not(operand):
-            return (operand,)
-        case Binary(_, left, right):
-            return left, right
-        case Comparison(_, operands) | Logical(_, operands):
-            return operands
-        case Call(_, arguments):
-            return arguments
+Tree = Constant | Name | Call
 
 
 def names(tree: Tree) -> Iterator[str]:
     """Every occurrence of a name, from left to right."""
     if isinstance(tree, Name):
         yield tree.name
-    for child in children(tree):
-        yield from names(child)
+    elif isinstance(tree, Call):
+        for argument in tree.arguments:
+            yield from names(argument)
 
 
-def add(left: Tree, right: Tree) -> Tree:
-    """``left + right``."""
-    if isinstance(right, Negative):
-        return subtract(left, right.operand)
-    return _fold("+", left, right, lambda x, y: x + y, left_neutral=0, right_neutral=0)
+def reads(tree: Tree, name: str) -> bool:
+    """Whether ``name`` occurs in the tree."""
+    return any(each == name for each in names(tree))
 
 
-def subtract(left: Tree, right: Tree) -> Tree:
-    """``left - right``."""
-    if left == Constant(0.0):
-        return negate(right)
-    return _fold("-", left, right, lambda x, y: x - y, right_neutral=0)
-
-
-def multiply(left: Tree, right: Tree) -> Tree:
-    """``left * right``; 0 where one of them is the constant 0."""
-    if Constant(0.0) in (left, right):
-        return Constant(0.0)
-    return _fold("*", left, right, lambda x, y: x * y, left_neutral=1, right_neutral=1)
-
-
-def divide(left: Tree, right: Tree) -> Tree:
-    """``left / right``."""
-    if Constant(0.0) in (left, right):
-        return left if right != Constant(0.0) else Binary("/", left, right)
-    return _fold("/", left, right, lambda x, y: x / y, right_neutral=1)
-
-
-def power(base: Tree, exponent: float) -> Tree:
-    """``base ** exponent``."""
-    return base if exponent == 1 else Binary("**", base, Constant(exponent))
-
-
-def negate(tree: Tree) -> Tree:
-    """``-tree``."""
-    if isinstance(tree, Constant):
-        return Constant(-tree.value)
-    return tree.operand if isinstance(tree, Negative) else Negative(tree)
-
-
-def call(function: str, *arguments: Tree) -> Tree:
-    """A function's call."""
+def build(function: str, *arguments: Tree) -> Tree:
+    """A call, simplified where a 0, a 1 or constants allow it: for formulas that are derived from others."""
+    match function, arguments:
+        case "neg", (Constant(value),):
+            return Constant(-value)
+        case "neg", (Call("neg", (operand,)),):
+            return operand
+        case "+", (left, Call("neg", (right,))):
+            return build("-", left, right)
+        case "-", (Constant(0), right):
+            return build("neg", right)
+        case "*", (Constant(0), _) | (_, Constant(0)):
+            return Constant(0.0)
+        case ("+", (Constant(0), kept) | (kept, Constant(0))) | ("-", (kept, Constant(0))):
+            return kept
+        case ("*", (Constant(1), kept) | (kept, Constant(1))) | ("/" | "**", (kept, Constant(1))):
+            return kept
+        case "/", (Constant(0), right) if right != Constant(0.0):
+            return Constant(0.0)
+        case "where", (_, then, otherwise) if then == otherwise:
+            return then
+        case "+" | "-" | "*" | "/", (Constant(x), Constant(y)) if function != "/" or y:
+            if isfinite(value := ARITHMETIC[function](x, y)):
+                return Constant(value)
+        case _:
+            pass
     return Call(function, arguments)
-
-
-def _fold(
-    operator: str,
-    left: Tree,
-    right: Tree,
-    compute: Callable[[float, float], float],
-    *,
-    left_neutral: float | None = None,
-    right_neutral: float | None = None,
-) -> Tree:
-    if isinstance(left, Constant):
-        if left.value == left_neutral:
-            return right
-        if isinstance(right, Constant) and isfinite(value := compute(left.value, right.value)):
-            return Constant(value)
-    if isinstance(right, Constant) and right.value == right_neutral:
-        return left
-    return Binary(operator, left, right)
 
 
 # How tightly each form binds, as in Python.
 _OR, _AND, _NOT, _COMPARISON, _SUM, _PRODUCT, _UNARY, _POWER, _ATOM = range(9)
-_BINDING = {"+": _SUM, "-": _SUM, "*": _PRODUCT, "/": _PRODUCT, "//": _PRODUCT, "%": _PRODUCT, "**": _POWER}
+_BINDING = {"+": _SUM, "-": _SUM, "*": _PRODUCT, "/": _PRODUCT, "//": _PRODUCT, "%": _PRODUCT}
 
 
-def text(tree: Tree) -> str:
-    """The tree as an expression, with no more parentheses than it needs."""
-    return _text(tree, _OR)
-
-
-def _text(tree: Tree, binding: int) -> str:
-    """The text, in parentheses where it binds less tightly than ``binding``."""
+def text(tree: Tree, binding: int = _OR) -> str:
+    """The tree as an expression, in parentheses where it binds less tightly than ``binding``."""
     own, written = _written(tree)
     return f"({written})" if own < binding else written
 
@@ -232,21 +122,20 @@ def _written(tree: Tree) -> tuple[int, str]:
             return (_UNARY if written.startswith("-") else _ATOM), written
         case Name(name):
             return _ATOM, name
-        case Negative(operand):
-            return _UNARY, f"-{_text(operand, _UNARY)}"
-        case Binary("**", left, right):
-            return _POWER, f"{_text(left, _ATOM)} ** {_text(right, _UNARY)}"
-        case Binary(operator, left, right):
-            own = _BINDING[operator]
-            return own, f"{_text(left, own)} {operator} {_text(right, own + 1)}"
-        case Comparison(operators, operands):
-            first, *rest = (_text(operand, _SUM) for operand in operands)
-            pairs = zip(operators, rest, strict=True)
-            return _COMPARISON, " ".join([first, *(f"{operator} {operand}" for operator, operand in pairs)])
-        case Logical(operator, operands):
-            own = _AND if operator == "and" else _OR
-            return own, f" {operator} ".join(_text(operand, own + 1) for operand in operands)
-        case Not(operand):
-            return _NOT, f"not {_text(operand, _NOT)}"
+        case Call("neg", (operand,)):
+            return _UNARY, f"-{text(operand, _UNARY)}"
+        case Call("not", (operand,)):
+            return _NOT, f"not {text(operand, _NOT)}"
+        case Call("**", (base, exponent)):
+            return _POWER, f"{text(base, _ATOM)} ** {text(exponent, _UNARY)}"
+        case Call("and" | "or" as symbol, operands):
+            own = _AND if symbol == "and" else _OR
+            return own, f" {symbol} ".join(text(operand, own + 1) for operand in operands)
+        case Call(symbol, (left, right)) if symbol in _BINDING:
+            own = _BINDING[symbol]
+            return own, f"{text(left, own)} {symbol} {text(right, own + 1)}"
+        case Call(function, (first, *rest)) if (symbols := function.split())[0] in COMPARISONS:
+            pairs = (f" {symbol} {text(each, _SUM)}" for symbol, each in zip(symbols, rest, strict=True))
+            return _COMPARISON, text(first, _SUM) + "".join(pairs)
         case Call(function, arguments):
-            return _ATOM, f"{function}({', '.join(_text(argument, _OR) for argument in arguments)})"
+            return _ATOM, f"{function}({', '.join(map(text, arguments))})"

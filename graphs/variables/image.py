@@ -125,6 +125,14 @@ class Image(VariableBase):
             pixels = pixels.astype(np.float32) / np.float32(255)
         return cast(NDArray[np.float32], pixels * np.float32(2) - np.float32(1))
 
+    def encode_clipped(self, value: object, *, where: str) -> NDArray[np.float32]:
+        """As ``encode``, with float pixels moved into [0, 1]; never NaN or infinity."""
+        items = cast(Sequence[object], value) if isinstance(value, (list, tuple)) else [value]
+        if not any(map(is_picture, items)):
+            array = as_array(cast(object, value), where=where)
+            return self.encode(array.clip(0, 1) if array.dtype.kind == "f" else array, where=where)
+        return self.encode(cast(object, value), where=where)
+
     def pixels(self, value: object, *, where: str) -> Array:
         """``value`` checked, as (B, C, H, W): uint8 as given, or float32 in [0, 1]; it may share memory.
 

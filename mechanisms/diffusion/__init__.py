@@ -1,21 +1,34 @@
-"""Diffusion mechanisms: schedule <- denoiser <- predictor <- guidance, solvers <- mechanism."""
+"""Diffusion models of images: schedule <- denoiser <- predictor <- guidance, solvers <- mechanism."""
 
 from mechanisms.diffusion.anticausal import Anticausal
+from mechanisms.diffusion.backbones import Backbone, UNet
 from mechanisms.diffusion.classifier_free import ClassifierFree
+from mechanisms.diffusion.guidance import Factual, Guidance
 from mechanisms.diffusion.mechanism import Diffusion, DiffusionMechanism
-from mechanisms.diffusion.schedule import DDPMGrid, KarrasGrid, LogGrid
-from mechanisms.diffusion.solvers import BELM, DDIM, DDPM, Anchored
+from mechanisms.diffusion.predictor import Encoder, ResNet
+from mechanisms.diffusion.schedule import DDPMGrid, Grid, KarrasGrid, LogGrid
+from mechanisms.diffusion.solvers import BELM, DDIM, DDPM, Anchored, Leaves, NoiseEstimate, Solver
 
 __all__ = [
     "Anchored",
     "Anticausal",
     "BELM",
+    "Backbone",
     "ClassifierFree",
     "DDIM",
     "DDPM",
     "DDPMGrid",
     "Diffusion",
     "DiffusionMechanism",
+    "Encoder",
+    "Factual",
+    "Grid",
+    "Guidance",
     "KarrasGrid",
+    "Leaves",
     "LogGrid",
+    "NoiseEstimate",
+    "ResNet",
+    "Solver",
+    "UNet",
 ]

@@ -1,8 +1,8 @@
-"""Anticausal guidance: gradients of a predictor of the parents from the noised image; see ``guidance``."""
+"""Classifier guidance by anticausal predictors: gradients of log q(pa | x_t); formulas in ``guidance``."""
 
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Literal, Self
+from typing import Literal, final
 
 import torch
 from torch import Tensor
@@ -10,13 +10,14 @@ from torch import Tensor
 from graphs.variables import Image, Variable
 from mechanisms.base import Parents
 from mechanisms.diffusion.denoiser import Denoiser
+from mechanisms.diffusion.guidance import Factual, Guidance, Need, Strength, path_of
 from mechanisms.diffusion.predictor import AnticausalPredictor
-from mechanisms.diffusion.strengths import Factual, Strength, Strengths, path_of
 
 __all__ = ["Anticausal"]
 
 
-class Anticausal(Strengths):
+@final
+class Anticausal(Guidance, frozen=True):
     """Follow the gradient of an anticausal predictor; one evaluation and one predictor gradient a step.
 
     No predictor follows an image parent: the base takes its counterfactual value, and always sees it.
@@ -33,28 +34,24 @@ class Anticausal(Strengths):
     scale: Strength | dict[str, Strength] | Literal["auto"] = 2.0
     denoiser: Literal["conditional", "unconditional"] = "conditional"
 
-    def at(self, strength: float) -> Self:
-        """With s for all categorical parents."""
-        return self.model_copy(update={"scale": strength})
+    @property
+    def strength_option(self) -> str:
+        """The paper's s."""
+        return "scale"
 
     @property
-    def conditional(self) -> bool:
-        """Whether abduction sees the factual parents."""
-        return self.denoiser == "conditional"
+    def needs(self) -> frozenset[Need]:
+        """The base, and gradients of a predictor."""
+        return frozenset({self.denoiser, "predictor"})
 
-    def abducts_as_learned(self, variables: Mapping[str, Variable]) -> bool:
-        """Along the conditional base; an unconditional one forgets the parents."""
-        return self.conditional
+    def steerable(self, variables: Mapping[str, Variable]) -> tuple[str, ...]:
+        """The parents that are predicted: no images."""
+        return tuple(name for name, variable in variables.items() if not isinstance(variable, Image))
 
-    @property
-    def hides(self) -> bool:
-        """Whether the denoiser must know what to do without parents."""
-        return not self.conditional
-
-    @property
-    def needs_predictor(self) -> bool:
-        """Gradients come from a predictor."""
-        return True
+    def abduction_weights(self, variables: Mapping[str, Variable]) -> Mapping[str, float]:
+        """Along the base; an unconditional one forgets all parents but images."""
+        hidden = () if self.denoiser == "conditional" else self.steerable(variables)
+        return {name: 0.0 if name in hidden else 1.0 for name in variables}
 
     def abduction_eps(self, denoiser: Denoiser, x: Tensor, sigma: float, factual: Parents) -> Tensor:
         """The noise estimate of x_bar (N, C, H, W) that abduction follows: the base's."""
@@ -76,8 +73,8 @@ class Anticausal(Strengths):
         if predictor is None:  # only where there is no parent to predict
             return base
         path = path_of(factual, parents, self.strengths(predictor.variables))
-        steers = self.holds(sigma) and (self.form == "raw" or bool(path))
-        samples = not self.conditional and not bool(factual.known.all())
+        steers = self.active(sigma) and (self.form == "raw" or bool(path))
+        samples = self.denoiser == "unconditional" and not bool(factual.known.all())
         if not steers and not samples:
             return base
         with torch.enable_grad():
@@ -92,7 +89,7 @@ class Anticausal(Strengths):
     def _shown(self, variables: Mapping[str, Variable]) -> Tensor | bool:
         """All parents, or of an unconditional base the images alone."""
         images = [isinstance(variable, Image) for variable in variables.values()]
-        return self.conditional or (torch.tensor(images) if any(images) else False)
+        return self.denoiser == "conditional" or (torch.tensor(images) if any(images) else False)
 
     def _gain(
         self,
@@ -113,9 +110,6 @@ class Anticausal(Strengths):
             for (weight, _), (before, after) in zip(path, pairwise(joint), strict=True)
         ]
         return torch.stack(gains).sum(0)
-
-    def _given(self) -> float | Mapping[str, float] | Literal["auto"]:
-        return self.scale
 
 
 def _joint(predictor: AnticausalPredictor, features: Tensor, parents: Parents) -> Tensor:

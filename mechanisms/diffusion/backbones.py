@@ -1,26 +1,26 @@
-"""Networks from diffusers, seen as ``F(x, sigma, context)``: image in, image out, conditioned on a vector.
+"""Backbones: the denoising networks ``F(x, sigma, context)``, image in, image out; a U-Net from diffusers.
 
 Small images run pixel-unshuffled: an r x r block of pixels becomes r * r channels, which costs r * r times
 fewer operations at equal quality (28 x 28: 4 times).
 """
 
 import math
-from typing import Annotated, Literal
+from abc import ABC, abstractmethod
+from typing import Annotated, Literal, final
 
-import torch
 from diffusers.models.attention_processor import Attention, AttnProcessor, AttnProcessor2_0
-from diffusers.models.embeddings import TimestepEmbedding, Timesteps
-from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.unets.unet_2d import UNet2DModel
 from pydantic import Field
 from torch import Tensor, nn
 
 from graphs.declared import Declared
 from graphs.errors import MechanismError
+from mechanisms.registry import Registry
 
-__all__ = ["Encoder", "EncoderSpec", "UNet", "UNetBackbone", "network_time"]
+__all__ = ["BACKBONES", "AnyBackbone", "Backbone", "UNet", "UNetNetwork", "Width", "network_time"]
 
 Width = Annotated[int, Field(ge=8, multiple_of=8)]
+"""Channels of a convolution that is normalised in 8 groups."""
 
 # Up to here heads of 8 channels run faster on a CPU as plain products than in the fused kernel (1.2 times a
 # whole 28 x 28 evaluation), and what they hold between, tokens squared, is small.
@@ -36,7 +36,39 @@ def network_time(sigma: Tensor) -> Tensor:
     return (1000 * (sigma.log() - low) / (high - low)).float()
 
 
-class UNet(Declared):
+class Backbone(Declared, ABC, frozen=True):  # pyright: ignore[reportGeneralTypeIssues]
+    """The options of a denoising network; plug-ins come from entry points of ``causalgen.backbones``."""
+
+    kind: str
+
+    @abstractmethod
+    def check_size(self, height: int, width: int) -> None:
+        """Refuse images of a size that the network cannot take, by a MechanismError."""
+
+    @abstractmethod
+    def build(self, image_channels: int, extra_channels: int, context: int) -> nn.Module:
+        """The network F, whose call ``F(x, sigma, context)`` gives (N, image_channels, H, W).
+
+        Args:
+            image_channels: C of the image.
+            extra_channels: E, of image parents; x is (N, C + E, H, W), scaled to about unit variance.
+            context: width of the context, (N, width); 0 for none. ``sigma`` is (N,), the level of each row.
+        """
+
+
+BACKBONES: Registry[type[Backbone]] = Registry(
+    "backbone",
+    "causalgen.backbones",
+    Backbone,
+    {"unet": "mechanisms.diffusion.backbones:UNet"},
+    default="unet",
+)
+AnyBackbone = Annotated[Backbone, BACKBONES]
+"""A field that holds any backbone, told by its ``kind``; ``unet`` where it names none."""
+
+
+@final
+class UNet(Backbone, frozen=True):
     """A U-Net with scale-shift time conditioning and attention below the top resolution.
 
     Attributes:
@@ -60,9 +92,9 @@ class UNet(Declared):
                 "Give fewer channels entries, or unshuffle: 1."
             )
 
-    def build(self, image_channels: int, extra_channels: int, context: int) -> "UNetBackbone":
+    def build(self, image_channels: int, extra_channels: int, context: int) -> "UNetNetwork":
         """The network for images, with ``extra_channels`` beside their own and a context vector."""
-        return UNetBackbone(self, image_channels, extra_channels, context)
+        return UNetNetwork(self, image_channels, extra_channels, context)
 
 
 class _Attend(AttnProcessor2_0):
@@ -81,7 +113,7 @@ class _Attend(AttnProcessor2_0):
         return attend(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
 
 
-class UNetBackbone(nn.Module):
+class UNetNetwork(nn.Module):
     """diffusers' ``UNet2DModel`` on pixel-unshuffled images."""
 
     def __init__(self, spec: UNet, image_channels: int, extra_channels: int, context: int) -> None:
@@ -125,69 +157,3 @@ class UNetBackbone(nn.Module):
         labels = None if self.embed is None else self.embed(context)
         out = self.unet(folded, network_time(sigma), class_labels=labels, return_dict=False)[0]
         return nn.functional.pixel_shuffle(out, self.unshuffle)
-
-
-class EncoderSpec(Declared):
-    """A convolutional encoder conditioned on the level, for anticausal predictors.
-
-    Attributes:
-        channels: width at each resolution, from the top; multiples of 8.
-        layers: residual blocks a resolution.
-        unshuffle: side of the pixel block folded into channels.
-    """
-
-    channels: tuple[Width, ...] = Field(default=(48, 96, 128), min_length=1, max_length=8)
-    layers: int = Field(default=1, ge=1, le=8)
-    unshuffle: int = Field(default=2, ge=1, le=16)
-
-    def check_size(self, height: int, width: int) -> None:
-        """Refuse an image whose sides are no multiples of ``unshuffle``, by a MechanismError."""
-        if height % self.unshuffle or width % self.unshuffle:
-            raise MechanismError(
-                f"The anticausal predictor needs image sides that are multiples of {self.unshuffle} (its "
-                f"unshuffle), got {height}x{width}. Give predictor: {{unshuffle: 1}}, or predictor: null."
-            )
-
-    @property
-    def features(self) -> int:
-        """Width of the encoding."""
-        return 2 * self.channels[-1]
-
-
-class Encoder(nn.Module):
-    """Noised image and level -> feature vector, by diffusers' residual blocks, then mean and maximum.
-
-    Without the last normalisation of Dhariwal and Nichol (2021): so categories are told after fewer steps of
-    training.
-    """
-
-    def __init__(self, spec: EncoderSpec, image_channels: int) -> None:
-        super().__init__()
-        self.unshuffle = spec.unshuffle
-        embedding = 4 * spec.channels[0]
-        self.time = Timesteps(spec.channels[0], flip_sin_to_cos=True, downscale_freq_shift=0)
-        self.embed = TimestepEmbedding(spec.channels[0], embedding)
-        self.stem = nn.Conv2d(image_channels * spec.unshuffle**2, spec.channels[0], 3, padding=1)
-        self.blocks = nn.ModuleList()
-        width = spec.channels[0]
-        for depth, channels in enumerate(spec.channels):
-            for layer in range(spec.layers):
-                self.blocks.append(
-                    ResnetBlock2D(
-                        in_channels=width,
-                        out_channels=channels,
-                        temb_channels=embedding,
-                        groups=8,
-                        time_embedding_norm="scale_shift",
-                        down=depth > 0 and layer == 0,
-                    )
-                )
-                width = channels
-
-    def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """Features (N, width) of scaled images x (N, C, H, W) at levels sigma (N,)."""
-        time = self.embed(self.time(network_time(sigma)).to(x.dtype))
-        h = self.stem(nn.functional.pixel_unshuffle(x, self.unshuffle))
-        for block in self.blocks:
-            h = block(h, time)
-        return torch.cat([nn.functional.silu(h).mean((2, 3)), h.amax((2, 3))], 1)

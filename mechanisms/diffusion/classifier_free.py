@@ -1,8 +1,8 @@
-"""Classifier-free guidance: differences of the denoiser's own estimates; see ``guidance``."""
+"""Classifier-free guidance: differences of the denoiser's own estimates; formulas in ``guidance``."""
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Literal, Self
+from typing import Literal, Self, final
 
 import torch
 from pydantic import model_validator
@@ -11,23 +11,25 @@ from torch import Tensor
 from graphs.variables import Variable
 from mechanisms.base import Parents
 from mechanisms.diffusion.denoiser import Denoiser
+from mechanisms.diffusion.guidance import Factual, Guidance, Need, Strength, path_of
 from mechanisms.diffusion.predictor import AnticausalPredictor
-from mechanisms.diffusion.strengths import Factual, Strength, Strengths, path_of
 
 __all__ = ["ClassifierFree"]
 
 
-class ClassifierFree(Strengths):
-    """Extrapolate to the counterfactual noise estimate, from the factual one or from that of hidden parents.
+@final
+class ClassifierFree(Guidance, frozen=True):
+    """Extrapolate to the counterfactual noise estimate, from the factual or an unconditional reference.
 
     One evaluation a step where all weights are 1, two where all changed parents share another weight.
-    Against hidden parents abduction costs as much as prediction.
+    Against the unconditional reference abduction costs as much as prediction.
 
     Attributes:
         weight: w of categorical parents, or of each parent by name; "auto" is the smallest for each row that
             the predictor accepts.
-        against: where extrapolation starts: ``factual`` leaves abduction at weight 1, ``hidden`` gives it
-            the same weights. Strengths row by row are found after abduction, so they take ``factual``.
+        against: the reference that extrapolation starts from: the ``factual`` estimate, which leaves
+            abduction at weight 1, or the unconditional one, of ``hidden`` parents, which gives abduction the
+            same weights. Strengths row by row are found after abduction, so they take ``factual``.
     """
 
     kind: Literal["classifier_free"] = "classifier_free"
@@ -43,33 +45,23 @@ class ClassifierFree(Strengths):
             )
         return self
 
-    def at(self, strength: float) -> Self:
-        """With w for all categorical parents."""
-        return self.model_copy(update={"weight": strength})
+    @property
+    def strength_option(self) -> str:
+        """w."""
+        return "weight"
 
     @property
-    def conditional(self) -> bool:
-        """Abduction sees the factual parents."""
-        return True
+    def needs(self) -> frozenset[Need]:
+        """The denoiser is enough."""
+        return frozenset({"conditional", "unconditional"} if self.against == "hidden" else {"conditional"})
 
-    def abducts_as_learned(self, variables: Mapping[str, Variable]) -> bool:
-        """From the factual always; against hidden parents at weight 1 alone."""
-        return not self.steers_abduction or set(self.strengths(variables).values()) <= {1.0}
+    def steerable(self, variables: Mapping[str, Variable]) -> tuple[str, ...]:
+        """Every parent."""
+        return tuple(variables)
 
-    @property
-    def hides(self) -> bool:
-        """Whether the denoiser must know what to do without parents."""
-        return self.against == "hidden"
-
-    @property
-    def steers_abduction(self) -> bool:
-        """Against hidden parents, abduction takes the weights of prediction."""
-        return self.against == "hidden"
-
-    @property
-    def needs_predictor(self) -> bool:
-        """The denoiser is enough, unless weights are automatic or numbers are asked for anew."""
-        return self.automatic or self.corrections > 0
+    def abduction_weights(self, variables: Mapping[str, Variable]) -> Mapping[str, float]:
+        """1 from the factual; against the unconditional reference the weights of prediction."""
+        return self.strengths(variables) if self.against == "hidden" else dict.fromkeys(variables, 1.0)
 
     def abduction_eps(self, denoiser: Denoiser, x: Tensor, sigma: float, factual: Parents) -> Tensor:
         """The noise estimate of x_bar (N, C, H, W) that abduction follows."""
@@ -88,7 +80,7 @@ class ClassifierFree(Strengths):
     ) -> Tensor:
         """The guided noise estimate of x_bar (N, C, H, W) at one level."""
         if self.against == "factual":
-            path = path_of(factual, parents, self._held(denoiser, sigma))
+            path = path_of(factual, parents, self._weights(denoiser, sigma))
             shares = _shares([weight for weight, _ in path])
             stops = zip(shares, (factual, *(stop for _, stop in path)), strict=True)
             return _total([share * denoiser.eps(x, sigma, stop) for share, stop in stops if share])
@@ -102,7 +94,7 @@ class ClassifierFree(Strengths):
 
     def _sharpened(self, denoiser: Denoiser, x: Tensor, sigma: float, parents: Parents) -> Tensor:
         """Extrapolated from hidden parents, whatever the factual: (N, C, H, W)."""
-        strengths = self._held(denoiser, sigma)
+        strengths = self._weights(denoiser, sigma)
         weights = [weight for weight in dict.fromkeys(strengths.values()) if weight != 1]
         terms = []
         for groups, share in enumerate(_shares(weights)):
@@ -111,13 +103,10 @@ class ClassifierFree(Strengths):
                 terms.append(share * denoiser.eps(x, sigma, parents, shown=torch.tensor(shown)))
         return _total(terms)
 
-    def _held(self, denoiser: Denoiser, sigma: float) -> dict[str, float]:
+    def _weights(self, denoiser: Denoiser, sigma: float) -> dict[str, float]:
         """The weight of each parent at this level."""
         strengths = self.strengths(denoiser.variables)
-        return strengths if self.holds(sigma) else dict.fromkeys(strengths, 1.0)
-
-    def _given(self) -> float | Mapping[str, float] | Literal["auto"]:
-        return self.weight
+        return strengths if self.active(sigma) else dict.fromkeys(strengths, 1.0)
 
 
 def _shares(weights: Sequence[float]) -> list[float]:

@@ -1,4 +1,4 @@
-"""The denoiser: from a network F to the noise estimate eps(x_bar, sigma, pa), and the loss that trains it.
+"""The denoiser, by EDM preconditioning: from a network F to eps(x_bar, sigma, pa), and the training loss.
 
 With m and s the mean and standard deviation of all training pixels, EDM preconditioning (Karras et al. 2022,
 table 1, around m) predicts ``D = m + c_skip (x_bar - m) + c_out F(c_in (x_bar - m), sigma)``, whose noise is
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from graphs.variables import Image, Variable
 from mechanisms.base import Parents
 from mechanisms.conditioning import Conditioning
-from mechanisms.diffusion.backbones import UNet
+from mechanisms.diffusion.backbones import Backbone
 from mechanisms.diffusion.schedule import alpha_bar_of
 
 __all__ = ["Denoiser", "Prediction", "column", "log_normal_levels", "stratified"]
@@ -63,7 +63,7 @@ class Denoiser(nn.Module):
         self,
         image: Image,
         parents: Mapping[str, Variable],
-        backbone: UNet,
+        backbone: Backbone,
         prediction: Prediction,
         dropout: float,
     ) -> None:

@@ -1,9 +1,10 @@
-"""Guidance: from the factual parents F to the counterfactual parents, vanishing when they agree.
+"""Guidance from the factual to the counterfactual parents: base class, strengths by parent, and formulas.
 
+From the factual parents F on, it vanishes where nothing changes.
 Parents change one group after another, equal weights together, in declared order: F = v_0, v_1, ..., v_G.
 
     classifier_free      eps = eps(v_0) + sum_g w_g [eps(v_g) - eps(v_{g-1})]
-      against hidden     eps = eps(h_0) + sum_g w_g [eps(h_g) - eps(h_{g-1})],  h_g of cf (abduction: of F)
+      unconditional      eps = eps(h_0) + sum_g w_g [eps(h_g) - eps(h_{g-1})],  h_g of cf (abduction: of F)
     anticausal, delta    eps = eps_base - sigma sum_g s_g grad [log q(v_g | x_bar) - log q(v_{g-1} | x_bar)]
     anticausal, raw      eps = eps_base - sigma sum_k s_k grad log q(cf_k | x_bar, cf_<k)
 
@@ -12,24 +13,195 @@ with gradients in x_bar (sqrt(1 - a) grad_{x_t} = sigma grad_{x_bar}). ``raw`` i
 image even when no parent changes. ``delta`` at s = 1 on eps(F) is exact by Bayes' rule; on an unconditional
 base it is a heuristic. ``classifier_free`` is negative-prompt inversion (Miyake et al. 2023), F the negative.
 
-Against hidden parents (Ho & Salimans 2022), h_0 hides all parents of weights other than 1 and h_g shows the
-first g groups of them. Abduction integrates the same field under F: the scores of sharpened laws, p(x_bar)
-p(pa | x_bar)^w, whose flow is invertible for every pa. What there and back again misses is the solver's, and
-what clipping takes.
+Against the unconditional reference (``against: hidden``, Ho & Salimans 2022), h_0 hides all parents of
+weights other than 1 and h_g shows the first g groups of them. Abduction integrates the same field under F:
+the scores of sharpened laws, p(x_bar) p(pa | x_bar)^w, whose flow is invertible for every pa. What there and
+back again misses is the solver's, and what clipping takes.
 
 Weights above 1 sharpen a category but multiply a continuous effect, so a plain number applies to categorical
 parents and continuous ones keep 1. Prior samples are of p(x | pa) as it was learned: they follow the
 conditional denoiser alone, as if F were pa, and an unconditional base with ``raw`` at s = 1.
 """
 
-from typing import Annotated
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Annotated, Literal, Self, final
 
-from pydantic import Field
+import torch
+from pydantic import Field, field_validator
+from torch import Tensor
 
-from mechanisms.diffusion.anticausal import Anticausal
-from mechanisms.diffusion.classifier_free import ClassifierFree
+from graphs.declared import Declared
+from graphs.variables import Categorical, Variable
+from mechanisms.base import Parents
+from mechanisms.diffusion.denoiser import Denoiser
+from mechanisms.diffusion.predictor import AnticausalPredictor
+from mechanisms.registry import Registry
 
-__all__ = ["Guidance"]
+__all__ = ["GUIDANCE", "AnyGuidance", "Factual", "Guidance", "Need", "Strength", "path_of"]
 
-Guidance = Annotated[ClassifierFree | Anticausal, Field(discriminator="kind")]
-"""Any guidance, told apart by ``kind``."""
+Strength = Annotated[float, Field(ge=0, le=100)]
+
+Need = Literal["conditional", "unconditional", "predictor"]
+"""What guidance is computed from: eps given parents, eps with parents hidden, an anticausal predictor."""
+
+
+class Factual(dict[str, Tensor]):
+    """Factual parents by name, and ``known`` (N,): False for rows that are prior samples."""
+
+    def __init__(self, parents: Parents, known: Tensor) -> None:
+        super().__init__(parents)
+        self.known = known
+
+
+class Guidance(Declared, ABC, frozen=True):  # pyright: ignore[reportGeneralTypeIssues]
+    """The options of guidance; plug-ins come from entry points of the group ``causalgen.guidance``.
+
+    Attributes:
+        target: probability that the predictor must give the counterfactual categories, where strengths are
+            chosen row by row ("auto"); see ``feedback``.
+        candidates: strengths to try then, in rising order.
+        corrections: how often continuous parents are asked for anew by what the predictor finds missing; see
+            ``feedback``.
+        relaxation: by how much of what is missing each correction moves the request.
+        interval: levels sigma within which strengths hold (Kynkaanniemi et al. 2024), all where absent.
+            Outside it guidance is inactive: classifier-free weights are 1, which takes one evaluation a
+            step, and anticausal scales are 0.
+    """
+
+    kind: str
+    target: float = Field(default=0.9, gt=0, lt=1)
+    candidates: tuple[Strength, ...] = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
+    corrections: int = Field(default=0, ge=0, le=16)
+    relaxation: float = Field(default=1.0, gt=0, lt=2)
+    interval: tuple[float, float] | None = None
+
+    @field_validator("candidates")
+    @classmethod
+    def _rising(cls, candidates: tuple[float, ...]) -> tuple[float, ...]:
+        if not candidates or list(candidates) != sorted(set(candidates)):
+            raise ValueError(f"candidates are strengths in rising order, got {list(candidates)}")
+        return candidates
+
+    @field_validator("interval")
+    @classmethod
+    def _ordered(cls, interval: tuple[float, float] | None) -> tuple[float, float] | None:
+        if interval and not 0 <= interval[0] < interval[1]:
+            raise ValueError(f"interval holds two levels sigma, 0 <= low < high, got {list(interval)}")
+        return interval
+
+    @property
+    @abstractmethod
+    def strength_option(self) -> str:
+        """The name of the option that holds the strength.
+
+        The option is a number for all categorical parents, a mapping by parent, or "auto".
+        """
+
+    @property
+    @abstractmethod
+    def needs(self) -> frozenset[Need]:
+        """What it is computed from; abduction included, prior samples not."""
+
+    @abstractmethod
+    def steerable(self, variables: Mapping[str, Variable]) -> tuple[str, ...]:
+        """Which parents it can steer towards, in declared order."""
+
+    @abstractmethod
+    def abduction_weights(self, variables: Mapping[str, Variable]) -> Mapping[str, float]:
+        """The weight of each parent in the field that abduction follows: 1 as learned, 0 hidden."""
+
+    @abstractmethod
+    def abduction_eps(self, denoiser: Denoiser, x: Tensor, sigma: float, factual: Parents) -> Tensor:
+        """The noise estimate of x_bar (N, C, H, W) that abduction follows."""
+
+    @abstractmethod
+    def eps(
+        self,
+        denoiser: Denoiser,
+        predictor: AnticausalPredictor | None,
+        x: Tensor,
+        sigma: float,
+        factual: Factual,
+        parents: Parents,
+    ) -> Tensor:
+        """The guided noise estimate of x_bar (N, C, H, W) at one level.
+
+        Args:
+            denoiser: gives eps(x_bar, sigma, pa).
+            predictor: gives log q(pa | x_bar); None where no parent can be predicted, or none is asked for.
+            x: x_bar.
+            sigma: the level.
+            factual: where each row starts; of prior samples, the parents asked for.
+            parents: what is asked for.
+        """
+
+    @final
+    @property
+    def strength(self) -> float | Mapping[str, float] | Literal["auto"]:
+        """What the option of the strength says."""
+        return getattr(self, self.strength_option)
+
+    @final
+    def at(self, strength: float) -> Self:
+        """The same guidance with one strength for all categorical parents."""
+        return self.model_copy(update={self.strength_option: strength})
+
+    @final
+    @property
+    def automatic(self) -> bool:
+        """Whether each row gets a strength of its own."""
+        return self.strength == "auto"
+
+    @final
+    @property
+    def reads_back(self) -> bool:
+        """Whether counterfactuals are read by the predictor: for automatic strengths, or corrections."""
+        return self.automatic or self.corrections > 0
+
+    @final
+    def strengths(self, variables: Mapping[str, Variable]) -> dict[str, float]:
+        """The weight of each parent: the number for categorical ones, 1 for others, unless named."""
+        given = self.strength
+        named = given if isinstance(given, Mapping) else {}
+        common = given if isinstance(given, float) else 2.0
+        return {
+            name: named.get(name, common if isinstance(variable, Categorical) else 1.0)
+            for name, variable in variables.items()
+        }
+
+    @final
+    def active(self, sigma: float) -> bool:
+        """Whether strengths hold at this level."""
+        return self.interval is None or self.interval[0] <= sigma <= self.interval[1]
+
+    @final
+    def named(self) -> tuple[str, ...]:
+        """The parents that the options name."""
+        return tuple(self.strength) if isinstance(self.strength, Mapping) else ()
+
+
+GUIDANCE: Registry[type[Guidance]] = Registry(
+    "guidance",
+    "causalgen.guidance",
+    Guidance,
+    {
+        "anticausal": "mechanisms.diffusion.anticausal:Anticausal",
+        "classifier_free": "mechanisms.diffusion.classifier_free:ClassifierFree",
+    },
+)
+AnyGuidance = Annotated[Guidance, GUIDANCE]
+"""A field that holds any guidance, told by its ``kind``."""
+
+
+def path_of(
+    factual: Parents, parents: Parents, strengths: Mapping[str, float]
+) -> list[tuple[float, Parents]]:
+    """The stops v_1, ..., v_G with their weights; empty where none of these parents changes in any row."""
+    changed = [name for name in strengths if not torch.equal(factual[name], parents[name])]
+    path: list[tuple[float, Parents]] = []
+    current = dict(factual)
+    for weight in dict.fromkeys(strengths[name] for name in changed):
+        current = current | {name: parents[name] for name in changed if strengths[name] == weight}
+        path.append((weight, current))
+    return path

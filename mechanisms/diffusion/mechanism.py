@@ -1,4 +1,4 @@
-"""``diffusion``: an image node, ``x := decode(u; pa)``, with ``u = encode(x; pa)``.
+"""``diffusion``: an image node by a diffusion model, ``x := decode(u; pa)``, with ``u = encode(x; pa)``.
 
 Composes a denoiser, an anticausal predictor, a solver and guidance. Training fits the first two; the last two
 are options of the same weights.
@@ -29,18 +29,16 @@ from torch import Tensor
 from graphs.errors import MechanismError, UnknownNameError
 from graphs.variables import Categorical, Continuous, Image, Variable
 from mechanisms.base import Abducted, Mechanism, Noise, Parents
-from mechanisms.diffusion.backbones import EncoderSpec, UNet
+from mechanisms.diffusion.backbones import BACKBONES, AnyBackbone, UNet
 from mechanisms.diffusion.classifier_free import ClassifierFree
-from mechanisms.diffusion.corrections import corrected, readings
 from mechanisms.diffusion.denoiser import Denoiser, Prediction, log_normal_levels, stratified
-from mechanisms.diffusion.guidance import Guidance
-from mechanisms.diffusion.predictor import AnticausalPredictor
-from mechanisms.diffusion.recovery import recovery
-from mechanisms.diffusion.solvers import DDPM, Anchored, NoiseEstimate, Solver
-from mechanisms.diffusion.strength_search import accepted, smallest_strengths
-from mechanisms.diffusion.strengths import Factual
-from mechanisms.distinct_rows import distinct_rows
+from mechanisms.diffusion.feedback import accepted, corrected, readings, smallest_strengths
+from mechanisms.diffusion.guidance import GUIDANCE, AnyGuidance, Factual, Guidance
+from mechanisms.diffusion.predictor import ENCODERS, AnticausalPredictor, AnyEncoder, ResNet, recovery
+from mechanisms.diffusion.schedule import GRIDS
+from mechanisms.diffusion.solvers import SOLVERS, Anchored, AnySolver, NoiseEstimate
 from mechanisms.options import TrainedSpec
+from mechanisms.rows import distinct_rows
 from mechanisms.training import Training
 
 __all__ = ["Diffusion", "DiffusionMechanism"]
@@ -60,7 +58,7 @@ class Diffusion(TrainedSpec, frozen=True):
         backbone: the denoising network.
         prediction: what it predicts; ``edm`` for models trained here.
         dropout: share of training rows that hide parents, which makes the denoiser unconditional too.
-        predictor: the anticausal predictor; None trains none, which rules anticausal guidance out.
+        predictor: the anticausal predictor's encoder; None trains none, which rules anticausal guidance out.
         solver: how noise is recovered and images are generated.
         guidance: how counterfactual parents steer generation.
         abduction: ``point`` inverts the clean image, which gives one answer; ``posterior`` draws the noise
@@ -70,30 +68,43 @@ class Diffusion(TrainedSpec, frozen=True):
     """
 
     kind: Literal["diffusion"] = "diffusion"
-    backbone: UNet = UNet()
+    backbone: AnyBackbone = UNet()
     prediction: Prediction = "edm"
     dropout: float = Field(default=0.15, ge=0, lt=1)
-    predictor: EncoderSpec | None = EncoderSpec()
-    solver: Solver = Anchored()
-    guidance: Guidance = ClassifierFree()
+    predictor: AnyEncoder | None = ResNet()
+    solver: AnySolver = Anchored()
+    guidance: AnyGuidance = ClassifierFree()
     abduction: Literal["point", "posterior"] = "point"
     levels: tuple[float, Annotated[float, Field(gt=0)]] = (-0.7, 1.4)
     training: Training | None = Training(epochs=6, batch_size=64, validation=0.01)
 
     @model_validator(mode="after")
     def _parts_agree(self) -> "Diffusion":
-        if self.guidance.needs_predictor and self.predictor is None:
+        if self.predictor is None and (self.guidance.reads_back or "predictor" in self.guidance.needs):
             raise ValueError(
                 "this guidance needs a predictor (anticausal, automatic strengths or corrections): "
                 "leave `predictor` out for the default one"
             )
-        if self.dropout == 0 and self.guidance.hides:
+        if self.dropout == 0 and "unconditional" in self.guidance.needs:
             raise ValueError("an unconditional denoiser needs dropout above 0: it learns from hidden parents")
-        if self.solver.kind == "belm" and not self.guidance.conditional:
+        if self.solver.needs_conditional and "conditional" not in self.guidance.needs:
             raise ValueError(
-                "solver belm needs a conditional denoiser (it drifts on unconditional fields): use anchored"
+                f"solver {self.solver.kind} needs a conditional denoiser (it drifts on unconditional "
+                "fields): use anchored"
             )
         return self
+
+    def why_unwritable(self) -> str | None:
+        """A part from Python that is not registered."""
+        parts = (
+            (BACKBONES, self.backbone),
+            (ENCODERS, self.predictor),
+            (SOLVERS, self.solver),
+            (GRIDS, self.solver.grid),
+            (GUIDANCE, self.guidance),
+        )
+        reasons = (registry.why_unwritable(part) for registry, part in parts if part is not None)
+        return next((reason for reason in reasons if reason), None)
 
     def make(self, variable: Variable, parents: Mapping[str, Variable]) -> "DiffusionMechanism":
         """The mechanism for one image variable and its parents."""
@@ -116,7 +127,7 @@ class Diffusion(TrainedSpec, frozen=True):
                 f"guidance {self.guidance.kind!r}: corrections follow continuous parents, but there are none "
                 f"among {sorted(parents)}. Leave `corrections` out."
             )
-        known = tabular if self.guidance.kind == "anticausal" else list(parents)
+        known = self.guidance.steerable(parents)
         for name in self.guidance.named():
             if name not in known:
                 raise UnknownNameError.of("parent", name, known, where=f"guidance {self.guidance.kind!r}")
@@ -141,21 +152,16 @@ class DiffusionMechanism(Mechanism):
         self.chunk_rows = max(1, _PIXELS_A_CALL // (variable.height * variable.width))
         self._draws = spec.abduction == "posterior"
         self.deterministic = not self._draws
-        if isinstance(spec.solver, DDPM):
+        if not spec.solver.invertible:
             self.abduction = "none"
-        elif self._draws and spec.guidance.abducts_as_learned(parents):
-            self.abduction = "posterior"
+        elif self._draws and all(weight == 1 for weight in spec.guidance.abduction_weights(parents).values()):
+            self.abduction = "posterior"  # along the denoiser as it was learned
 
     def sample_noise(self, n: int, *, generator: torch.Generator) -> Noise:
-        """x_T and residuals from their prior, no factual parents."""
+        """The solver's noise from its prior, no factual parents."""
         solver, shape = self.spec.solver, self.variable.event_shape
         device = generator.device
-        leaves = {"x_T": torch.randn(n, *shape, generator=generator, device=device)}
-        if count := solver.residual_count():
-            residuals = torch.zeros(n, count, *shape, device=device)
-            if scale := solver.residual_scale():
-                residuals = scale * torch.randn(n, count, *shape, generator=generator, device=device)
-            leaves["residuals"] = residuals
+        leaves = dict(solver.sample_noise(n, shape, generator=generator))
         if self._draws:
             leaves["last_residual"] = torch.zeros(n, *shape, device=device)
         blank = {
@@ -218,12 +224,12 @@ class DiffusionMechanism(Mechanism):
             return guidance.eps(self.denoiser, self.predictor, x, sigma, factual, parents)
 
         solver = self.spec.solver
-        held = solver.held(eps)
-        x = solver.decode(noise, held)
+        followed = solver.thresholded(eps)
+        x = solver.decode(noise, followed)
         if self._draws:
-            return self._denoised(x, held) + noise["last_residual"]
+            return self._denoised(x, followed) + noise["last_residual"]
         # A prior sample still carries sigma_0 of noise; an image that entered clean never did.
-        return x if bool(known.all()) else _where(known, x, self._denoised(x, held))
+        return x if bool(known.all()) else _where(known, x, self._denoised(x, followed))
 
     def _denoised(self, x: Tensor, eps: NoiseEstimate) -> Tensor:
         """The estimate of x_0 at the lowest level."""
@@ -244,10 +250,10 @@ class DiffusionMechanism(Mechanism):
         def eps(x: Tensor, sigma: float) -> Tensor:
             return guidance.abduction_eps(self.denoiser, x, sigma, rows)
 
-        held = solver.held(eps)
-        leaves = dict(solver.encode(entered[first], held))
+        followed = solver.thresholded(eps)
+        leaves = dict(solver.encode(entered[first], followed))
         if self._draws:
-            leaves["last_residual"] = value[first] - self._denoised(entered[first], held)
+            leaves["last_residual"] = value[first] - self._denoised(entered[first], followed)
         _check_finite(leaves["x_T"], "noise", rows)
         if self._read() and self.predictor:
             read = readings(self.predictor, value[first], solver.levels()[0], rows)

@@ -1,5 +1,6 @@
-"""Anticausal predictors q(pa_k | x_t, pa_<k): from a noised image back to its causes, one a parent.
+"""Anticausal predictors q(pa_k | x_t, pa_<k): the noise-conditional classifiers of classifier guidance.
 
+They go from a noised image back to its causes, one a parent, by heads on one encoder of the image.
 The sum over parents of log q is log q(pa | x_t) by the chain rule, in declared order; treating parents as
 independent given x_t would be exact only by luck. Predictors train on noised images at log-uniform levels
 over the range they guide on, a third of the rows at the lowest one, where clean images are read; they share
@@ -11,19 +12,130 @@ likelihood by inflating its own uncertainty.
 """
 
 import math
+import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from typing import Annotated, Literal, final
 
 import torch
+from diffusers.models.embeddings import TimestepEmbedding, Timesteps
+from diffusers.models.resnet import ResnetBlock2D
+from pydantic import Field
 from torch import Tensor, nn
 
+from graphs.declared import Declared
+from graphs.errors import MechanismError
 from graphs.variables import Categorical, Image, Variable
 from mechanisms.base import Parents
 from mechanisms.conditioning import Conditioning
-from mechanisms.diffusion.backbones import Encoder, EncoderSpec
+from mechanisms.diffusion.backbones import Width, network_time
+from mechanisms.registry import Registry
 
-__all__ = ["AnticausalPredictor"]
+__all__ = ["ENCODERS", "AnticausalPredictor", "AnyEncoder", "Encoder", "ResNet", "ResNetNetwork", "recovery"]
 
 _HIDDEN = 128
+
+
+class Encoder(Declared, ABC, frozen=True):  # pyright: ignore[reportGeneralTypeIssues]
+    """The options of a predictor's network; plug-ins come from entry points of ``causalgen.encoders``."""
+
+    kind: str
+
+    @abstractmethod
+    def check_size(self, height: int, width: int) -> None:
+        """Refuse images of a size that the network cannot take, by a MechanismError."""
+
+    @property
+    @abstractmethod
+    def features(self) -> int:
+        """Width of the encoding."""
+
+    @abstractmethod
+    def build(self, image_channels: int) -> nn.Module:
+        """The network, whose call with scaled images (N, C, H, W) and sigma (N,) gives (N, features)."""
+
+
+ENCODERS: Registry[type[Encoder]] = Registry(
+    "encoder",
+    "causalgen.encoders",
+    Encoder,
+    {"resnet": "mechanisms.diffusion.predictor:ResNet"},
+    default="resnet",
+)
+AnyEncoder = Annotated[Encoder, ENCODERS]
+"""A field that holds any encoder, told by its ``kind``; ``resnet`` where it names none."""
+
+
+@final
+class ResNet(Encoder, frozen=True):
+    """Residual blocks conditioned on the level, from diffusers.
+
+    Attributes:
+        channels: width at each resolution, from the top; multiples of 8.
+        layers: residual blocks a resolution.
+        unshuffle: side of the pixel block folded into channels.
+    """
+
+    kind: Literal["resnet"] = "resnet"
+    channels: tuple[Width, ...] = Field(default=(48, 96, 128), min_length=1, max_length=8)
+    layers: int = Field(default=1, ge=1, le=8)
+    unshuffle: int = Field(default=2, ge=1, le=16)
+
+    def check_size(self, height: int, width: int) -> None:
+        """Refuse an image whose sides are no multiples of ``unshuffle``, by a MechanismError."""
+        if height % self.unshuffle or width % self.unshuffle:
+            raise MechanismError(
+                f"The anticausal predictor needs image sides that are multiples of {self.unshuffle} (its "
+                f"unshuffle), got {height}x{width}. Give predictor: {{unshuffle: 1}}, or predictor: null."
+            )
+
+    @property
+    def features(self) -> int:
+        """Width of the encoding."""
+        return 2 * self.channels[-1]
+
+    def build(self, image_channels: int) -> "ResNetNetwork":
+        """The network."""
+        return ResNetNetwork(self, image_channels)
+
+
+class ResNetNetwork(nn.Module):
+    """Noised image and level -> feature vector, by diffusers' residual blocks, then mean and maximum.
+
+    Without the last normalisation of Dhariwal and Nichol (2021): so categories are told after fewer steps of
+    training.
+    """
+
+    def __init__(self, spec: ResNet, image_channels: int) -> None:
+        super().__init__()
+        self.unshuffle = spec.unshuffle
+        embedding = 4 * spec.channels[0]
+        self.time = Timesteps(spec.channels[0], flip_sin_to_cos=True, downscale_freq_shift=0)
+        self.embed = TimestepEmbedding(spec.channels[0], embedding)
+        self.stem = nn.Conv2d(image_channels * spec.unshuffle**2, spec.channels[0], 3, padding=1)
+        self.blocks = nn.ModuleList()
+        width = spec.channels[0]
+        for depth, channels in enumerate(spec.channels):
+            for layer in range(spec.layers):
+                self.blocks.append(
+                    ResnetBlock2D(
+                        in_channels=width,
+                        out_channels=channels,
+                        temb_channels=embedding,
+                        groups=8,
+                        time_embedding_norm="scale_shift",
+                        down=depth > 0 and layer == 0,
+                    )
+                )
+                width = channels
+
+    def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """Features (N, width) of scaled images x (N, C, H, W) at levels sigma (N,)."""
+        time = self.embed(self.time(network_time(sigma)).to(x.dtype))
+        h = self.stem(nn.functional.pixel_unshuffle(x, self.unshuffle))
+        for block in self.blocks:
+            h = block(h, time)
+        return torch.cat([nn.functional.silu(h).mean((2, 3)), h.amax((2, 3))], 1)
 
 
 class AnticausalPredictor(nn.Module):
@@ -36,14 +148,14 @@ class AnticausalPredictor(nn.Module):
     pixel_mean: Tensor
     pixel_std: Tensor
 
-    def __init__(self, image: Image, parents: Mapping[str, Variable], spec: EncoderSpec) -> None:
+    def __init__(self, image: Image, parents: Mapping[str, Variable], spec: Encoder) -> None:
         super().__init__()
         self.variables = {
             name: variable for name, variable in parents.items() if not isinstance(variable, Image)
         }
         self.names = tuple(self.variables)
         self.conditioning = Conditioning(self.variables, dtype=torch.float32)
-        self.encoder = Encoder(spec, image.channels)
+        self.encoder = spec.build(image.channels)
         self.heads = nn.ModuleDict()
         for name, part in self.conditioning.slices.items():
             outputs = (part.stop - part.start) * (1 if isinstance(self.variables[name], Categorical) else 2)
@@ -107,3 +219,41 @@ class AnticausalPredictor(nn.Module):
         target = columns[:, self.conditioning.slices[name]]
         density = -0.5 * ((target - mean) ** 2 / log_variance.exp() + log_variance + math.log(2 * math.pi))
         return density.sum(1)
+
+
+_ENOUGH_ROWS = 100
+"""Fewer held-out rows than this tell nothing."""
+
+
+def recovery(name: str, guess: Tensor, truth: Tensor, *, categorical: bool) -> dict[str, float]:
+    """How well a cause is recovered from the image; warns where it is no better than guessing.
+
+    Diff-SCM's second assumption (Sanchez & Tsaftaris 2022, section 3), which guidance rests on: the image
+    holds enough to recover its causes. Held-out figures say whether it does, beside what guessing achieves.
+
+    Args:
+        name: of the parent.
+        guess: predicted from the image, (N, *event).
+        truth: what it was, (N, *event).
+        categorical: figures are accuracy and the share of the commonest category, else the mean absolute
+            error and that of guessing the median.
+
+    Returns:
+        "<name> accuracy" or "<name> error", and "<name> chance".
+    """
+    if categorical:
+        figure, chance = (guess == truth).double().mean().item(), truth.bincount().max().item() / len(truth)
+        # Within two standard errors of guessing.
+        useless = figure < chance + 2 * (chance * (1 - chance) / len(truth)) ** 0.5
+    else:
+        figure = (guess - truth).abs().mean().item()
+        chance = (truth - truth.median(0).values).abs().mean().item()
+        useless = figure > 0.95 * chance
+    what = "accuracy" if categorical else "error"
+    if useless and len(truth) >= _ENOUGH_ROWS:
+        warnings.warn(
+            f"Parent {name!r} is not recovered from the image: {what} {figure:.3g} on held-out rows, where "
+            f"guessing gives {chance:.3g}. Guidance towards it will do little: train longer, or doubt it.",
+            stacklevel=2,
+        )
+    return {f"{name} {what}": figure, f"{name} chance": chance}

@@ -1,4 +1,4 @@
-"""Noise levels: one object for discrete DDPM schedules and continuous (EDM) grids.
+"""Noise schedules: grids of levels, log-SNR, Karras (EDM) and respaced DDPM, and their base class ``Grid``.
 
 With a = alpha_bar, ``x_t = sqrt(a) x_0 + sqrt(1 - a) eps``. Every level is named by its noise-to-signal ratio
 
@@ -12,15 +12,27 @@ A grid is sigma_0 < ... < sigma_N. A clean image enters at sigma_0 > 0: no netwo
 """
 
 import math
-from typing import Annotated, Literal, TypeVar
+from abc import ABC, abstractmethod
+from typing import Annotated, Literal, TypeVar, final
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
 from graphs.declared import Declared
+from mechanisms.registry import Registry
 
-__all__ = ["DDPMGrid", "Grid", "KarrasGrid", "LogGrid", "alpha_bar_of", "linear_alpha_bars", "sigma_of"]
+__all__ = [
+    "GRIDS",
+    "AnyGrid",
+    "DDPMGrid",
+    "Grid",
+    "KarrasGrid",
+    "LogGrid",
+    "alpha_bar_of",
+    "linear_alpha_bars",
+    "sigma_of",
+]
 
 
 def sigma_of(alpha_bar: Tensor) -> Tensor:
@@ -38,7 +50,36 @@ def linear_alpha_bars(levels: int, first: float, last: float) -> Tensor:
     return torch.cumprod(1 - torch.linspace(first, last, levels, dtype=torch.float64), 0)
 
 
-class LogGrid(Declared):
+class Grid(Declared, ABC, frozen=True):  # pyright: ignore[reportGeneralTypeIssues]
+    """The options of a grid of levels; plug-ins come from entry points of the group ``causalgen.grids``."""
+
+    kind: str
+
+    @abstractmethod
+    def sigmas(self, steps: int) -> Tensor:
+        """The steps + 1 levels sigma_0 < ... < sigma_N, sigma_0 > 0: (steps + 1,) float64.
+
+        Raises:
+            ValueError: the grid has no such number of levels.
+        """
+
+
+GRIDS: Registry[type[Grid]] = Registry(
+    "level grid",
+    "causalgen.grids",
+    Grid,
+    {
+        "ddpm": "mechanisms.diffusion.schedule:DDPMGrid",
+        "karras": "mechanisms.diffusion.schedule:KarrasGrid",
+        "log": "mechanisms.diffusion.schedule:LogGrid",
+    },
+)
+AnyGrid = Annotated[Grid, GRIDS]
+"""A field that holds any grid, told by its ``kind``."""
+
+
+@final
+class LogGrid(Grid, frozen=True):
     """Levels evenly spaced in log sigma, hence in log-SNR: the ratio of neighbours is constant."""
 
     kind: Literal["log"] = "log"
@@ -55,7 +96,8 @@ class LogGrid(Declared):
         return torch.linspace(*ends, steps + 1, dtype=torch.float64).exp()
 
 
-class KarrasGrid(Declared):
+@final
+class KarrasGrid(Grid, frozen=True):
     """Levels evenly spaced in sigma ** (1/rho) (Karras et al. 2022, eq. 5)."""
 
     kind: Literal["karras"] = "karras"
@@ -73,7 +115,8 @@ class KarrasGrid(Declared):
         return torch.linspace(*ends, steps + 1, dtype=torch.float64) ** self.rho
 
 
-class DDPMGrid(Declared):
+@final
+class DDPMGrid(Grid, frozen=True):
     """The first levels of a respaced DDPM schedule with linear betas.
 
     The ``levels`` of the training schedule are respaced to ``respaced`` evenly chosen ones. With N steps
@@ -111,7 +154,3 @@ def _ordered(grid: _Range) -> _Range:
     if grid.sigma_min >= grid.sigma_max:
         raise ValueError(f"sigma_min ({grid.sigma_min:g}) must be below sigma_max ({grid.sigma_max:g})")
     return grid
-
-
-Grid = Annotated[LogGrid | KarrasGrid | DDPMGrid, Field(discriminator="kind")]
-"""Any of the grids, told apart by ``kind``."""

@@ -1,8 +1,8 @@
-"""Solvers: from an image to its noise and back, on one grid of levels sigma_0 < ... < sigma_N.
+"""Diffusion solvers: DDIM inversion, DPM-Solver++(2M) with step residuals, O-BELM, ancestral sampling.
 
-Everything moves in x_bar = x_t / sqrt(alpha_bar), where ``d x_bar / d sigma = eps`` (see ``schedule``).
-``encode`` walks up with the factual noise estimate, ``decode`` walks down with the counterfactual one; both
-take an estimate that ``held`` has seen.
+A solver goes from an image to its noise and back, on one grid of levels sigma_0 < ... < sigma_N. Everything
+moves in x_bar = x_t / sqrt(alpha_bar), where ``d x_bar / d sigma = eps`` (see ``schedule``). ``encode`` walks
+up with the factual noise estimate, ``decode`` walks down with the counterfactual one.
 
     ddim      Euler both ways (Song et al. 2020, eq. 13): Diff-SCM's Algorithms 1 and 2. First order.
     anchored  DPM-Solver++(2M) (Lu et al. 2022, Algorithm 2) plus what each step misses: encoding stores
@@ -16,53 +16,101 @@ Noise leaves: ``x_T`` (n, C, H, W), in the variance-preserving scale, so that it
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Literal, final
 
 import torch
 from pydantic import Field, model_validator
-from torch import Tensor
+from torch import Generator, Tensor
 
 from graphs.declared import Declared
 from graphs.errors import CannotAbductError, MechanismError
-from mechanisms.diffusion.schedule import DDPMGrid, Grid, LogGrid
+from mechanisms.diffusion.schedule import AnyGrid, DDPMGrid, LogGrid
+from mechanisms.registry import Registry
 
-__all__ = ["Anchored", "BELM", "DDIM", "DDPM", "NoiseEstimate", "Solver"]
+__all__ = [
+    "BELM",
+    "DDIM",
+    "DDPM",
+    "SOLVERS",
+    "Anchored",
+    "AnySolver",
+    "Leaves",
+    "NoiseEstimate",
+    "Solver",
+    "standard_normal",
+]
 
 NoiseEstimate = Callable[[Tensor, float], Tensor]
 """eps(x_bar, sigma): the estimated noise of x_bar (N, C, H, W) at level sigma."""
 
 Leaves = Mapping[str, Tensor]
+"""The noise of n images by name, (n, ...) each: ``x_T`` always, and what else the solver must remember."""
 
 
-class _Solver(Declared):
-    """What all solvers share: a number of steps on a grid of levels.
+def standard_normal(n: int, shape: tuple[int, ...], *, generator: Generator) -> Tensor:
+    """(n, *shape) draws of N(0, 1), float32, where the generator is."""
+    return torch.randn(n, *shape, generator=generator, device=generator.device)
+
+
+class Solver(Declared, ABC, frozen=True):  # pyright: ignore[reportGeneralTypeIssues]
+    """The options of a solver; plug-ins come from entry points of the group ``causalgen.solvers``.
 
     Attributes:
         steps: N.
         grid: the levels.
-        thresholding: hold every estimate of x_0 within the image's range, up as down (static thresholding,
+        thresholding: clip every estimate of x_0 to the image's range, up as down (static thresholding,
             Saharia et al. 2022, section 2.3). Guidance then weakens where it would only push pixels beyond
             black and white, so a larger weight belongs to it.
     """
 
+    kind: str
     steps: int = Field(default=16, ge=2, le=1000)
-    grid: Grid = LogGrid()
+    grid: AnyGrid = LogGrid()
     thresholding: bool = False
 
     @model_validator(mode="after")
-    def _levels_exist(self) -> "_Solver":
+    def _levels_exist(self) -> "Solver":
         sigma = self.grid.sigmas(self.steps)
         if not bool(sigma.isfinite().all()):
             raise ValueError(f"the levels must be finite, got sigma up to {sigma.max():g} from {self.grid!r}")
         return self
 
+    @property
+    @abstractmethod
+    def invertible(self) -> bool:
+        """Whether ``encode`` recovers noise; without, the mechanism samples and cannot abduct."""
+
+    @property
+    @abstractmethod
+    def needs_conditional(self) -> bool:
+        """Whether it takes estimates of a conditional denoiser alone, which do not change abruptly."""
+
+    @abstractmethod
+    def sample_noise(self, n: int, shape: tuple[int, ...], *, generator: Generator) -> Leaves:
+        """The noise of n prior samples of images of this shape, with the leaves that ``encode`` gives."""
+
+    @abstractmethod
+    def encode(self, image: Tensor, eps: NoiseEstimate) -> Leaves:
+        """The noise of images x_bar (N, C, H, W) at sigma_0.
+
+        Raises:
+            CannotAbductError: the solver is not invertible.
+        """
+
+    @abstractmethod
+    def decode(self, noise: Leaves, eps: NoiseEstimate) -> Tensor:
+        """Images x_bar (N, C, H, W) at sigma_0 of this noise."""
+
+    @final
     def levels(self) -> list[float]:
         """sigma_0 < ... < sigma_N."""
         return self.grid.sigmas(self.steps).tolist()
 
-    def held(self, eps: NoiseEstimate) -> NoiseEstimate:
-        """``eps`` as the solver follows it: with ``thresholding``, x_0 = x_bar - sigma eps is in [-1, 1]."""
+    @final
+    def thresholded(self, eps: NoiseEstimate) -> NoiseEstimate:
+        """``eps`` to follow: with ``thresholding``, its x_0 = x_bar - sigma eps is clipped to [-1, 1]."""
         if not self.thresholding:
             return eps
 
@@ -74,27 +122,51 @@ class _Solver(Declared):
 
         return within
 
-    def residual_count(self) -> int:
-        """How many images, beside x_T, the noise of one row holds."""
-        return 0
-
-    def residual_scale(self) -> float:
-        """Standard deviation of the residuals' prior."""
-        return 0.0
-
+    @final
     def to_noise(self, top: Tensor) -> Tensor:
         """x_T in the variance-preserving scale from x_bar at sigma_N."""
         return top / (1 + self.levels()[-1] ** 2) ** 0.5
 
+    @final
     def from_noise(self, x_T: Tensor) -> Tensor:
         """Inverse of ``to_noise``."""
         return x_T * (1 + self.levels()[-1] ** 2) ** 0.5
 
 
-class DDIM(_Solver):
+SOLVERS: Registry[type[Solver]] = Registry(
+    "solver",
+    "causalgen.solvers",
+    Solver,
+    {
+        "anchored": "mechanisms.diffusion.solvers:Anchored",
+        "belm": "mechanisms.diffusion.solvers:BELM",
+        "ddim": "mechanisms.diffusion.solvers:DDIM",
+        "ddpm": "mechanisms.diffusion.solvers:DDPM",
+    },
+)
+AnySolver = Annotated[Solver, SOLVERS]
+"""A field that holds any solver, told by its ``kind``."""
+
+
+@final
+class DDIM(Solver, frozen=True):
     """Deterministic DDIM, encode and decode on the same levels; 2 N evaluations."""
 
     kind: Literal["ddim"] = "ddim"
+
+    @property
+    def invertible(self) -> bool:
+        """Up to the steps' first-order errors."""
+        return True
+
+    @property
+    def needs_conditional(self) -> bool:
+        """It follows any field."""
+        return False
+
+    def sample_noise(self, n: int, shape: tuple[int, ...], *, generator: Generator) -> Leaves:
+        """x_T alone."""
+        return {"x_T": standard_normal(n, shape, generator=generator)}
 
     def encode(self, image: Tensor, eps: NoiseEstimate) -> Leaves:
         """Algorithm 2: x_T of a clean image."""
@@ -111,7 +183,8 @@ class DDIM(_Solver):
         return x
 
 
-class Anchored(_Solver):
+@final
+class Anchored(Solver, frozen=True):
     """Second-order multistep with step residuals; 2 N + 1 evaluations, 2 N without residuals.
 
     Attributes:
@@ -121,9 +194,22 @@ class Anchored(_Solver):
     kind: Literal["anchored"] = "anchored"
     residuals: bool = True
 
-    def residual_count(self) -> int:
-        """One residual a step."""
-        return self.steps if self.residuals else 0
+    @property
+    def invertible(self) -> bool:
+        """Exactly, by its residuals."""
+        return True
+
+    @property
+    def needs_conditional(self) -> bool:
+        """It follows any field."""
+        return False
+
+    def sample_noise(self, n: int, shape: tuple[int, ...], *, generator: Generator) -> Leaves:
+        """x_T, and residuals of zero."""
+        noise = {"x_T": standard_normal(n, shape, generator=generator)}
+        if self.residuals:
+            noise["residuals"] = torch.zeros(n, self.steps, *shape, device=generator.device)
+        return noise
 
     def encode(self, image: Tensor, eps: NoiseEstimate) -> Leaves:
         """Walk up, then look back down for what each step misses."""
@@ -173,7 +259,8 @@ def _multistep(x: Tensor, denoised: list[Tensor], sigma: list[float], target: fl
     return ratio * x + (1 - ratio) * best
 
 
-class BELM(_Solver):
+@final
+class BELM(Solver, frozen=True):
     """Variable-step leapfrog: exactly invertible, for conditional denoisers on geometric grids.
 
     The noise is the pair at the two top levels; it is kept as x_T and what the DDIM step from x_T misses of
@@ -189,13 +276,25 @@ class BELM(_Solver):
 
     @model_validator(mode="after")
     def _geometric(self) -> "BELM":
-        if not isinstance(self.grid, LogGrid):
+        ratios = self.grid.sigmas(self.steps).log().diff()
+        if not torch.allclose(ratios, ratios[:1].expand_as(ratios)):
             raise ValueError(f"belm needs a geometric grid (kind: log), got {self.grid.kind!r}")
         return self
 
-    def residual_count(self) -> int:
-        """The partner's residual."""
-        return 1
+    @property
+    def invertible(self) -> bool:
+        """Exactly, by algebra."""
+        return True
+
+    @property
+    def needs_conditional(self) -> bool:
+        """The leapfrog drifts on unconditional fields."""
+        return True
+
+    def sample_noise(self, n: int, shape: tuple[int, ...], *, generator: Generator) -> Leaves:
+        """x_T, and a partner that one DDIM step makes of it."""
+        partner = torch.zeros(n, 1, *shape, device=generator.device)
+        return {"x_T": standard_normal(n, shape, generator=generator), "residuals": partner}
 
     def encode(self, image: Tensor, eps: NoiseEstimate) -> Leaves:
         """Walk up by the leapfrog's own inverse."""
@@ -231,20 +330,28 @@ class BELM(_Solver):
             )
 
 
-class DDPM(_Solver):
+@final
+class DDPM(Solver, frozen=True):
     """Ancestral sampling, for prior samples; N evaluations."""
 
     kind: Literal["ddpm"] = "ddpm"
     steps: int = Field(default=99, ge=2, le=1000)
-    grid: Grid = DDPMGrid()
+    grid: AnyGrid = DDPMGrid()
 
-    def residual_count(self) -> int:
-        """Fresh noise at each step."""
-        return self.steps
+    @property
+    def invertible(self) -> bool:
+        """Ancestral sampling has no inverse."""
+        return False
 
-    def residual_scale(self) -> float:
-        """The steps' noise is standard normal."""
-        return 1.0
+    @property
+    def needs_conditional(self) -> bool:
+        """It follows any field."""
+        return False
+
+    def sample_noise(self, n: int, shape: tuple[int, ...], *, generator: Generator) -> Leaves:
+        """x_T, and the fresh noise of each step."""
+        x_T = standard_normal(n, shape, generator=generator)
+        return {"x_T": x_T, "residuals": standard_normal(n, (self.steps, *shape), generator=generator)}
 
     def encode(self, image: Tensor, eps: NoiseEstimate) -> Leaves:
         """Refused: ancestral sampling has no inverse."""
@@ -262,7 +369,3 @@ class DDPM(_Solver):
             spread = sigma[i - 1] * (1 - share) ** 0.5
             x = x + (share - 1) * sigma[i] * eps(x, sigma[i]) + spread * noise["residuals"][:, self.steps - i]
         return x
-
-
-Solver = Annotated[DDIM | Anchored | BELM | DDPM, Field(discriminator="kind")]
-"""Any of the solvers, told apart by ``kind``."""

@@ -1,4 +1,4 @@
-"""The noise behind a value, for an equation with one noise: x = f(u, pa), solved for u row by row.
+"""The noise behind a value: x = f(u, pa) inverted for one noise u, or enumerated over noises of few values.
 
     affine      u = (x - intercept) / slope, where the slope is not 0
     by formula  f unwound from the outside in, where u occurs once
@@ -6,22 +6,28 @@
 
 A solution is a candidate: the caller checks that f takes it to x, as sqrt(u) = -1 has none. In rows where f
 does not depend on u, as a * exp(u) where a = 0, there is nothing to solve.
+
+Noises of few values, 4,096 combinations at most, are enumerated instead: each combination that gives x has
+its probability.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import prod
 
 import torch
 from torch import Tensor
 
 from graphs.expressions import Expression, Range
-from graphs.expressions.tree import Binary, Call, Name, Negative, Tree, names
-from mechanisms.equation.tensor_functions import TORCH
+from graphs.expressions.tree import Call, Name, Tree, reads
+from mechanisms.equation.values import TORCH
 from mechanisms.tables.noise_families import NoiseLaw
 
-__all__ = ["Inversion", "find_inversion"]
+__all__ = ["Combinations", "Inversion", "find_combinations", "find_inversion"]
+
+_MOST_COMBINATIONS = 4096
 
 Values = Mapping[str, Tensor]
 
@@ -76,18 +82,14 @@ def find_inversion(
 def _one_to_one(tree: Tree, noise: str, ranges: Mapping[str, Range]) -> bool:
     """Whether a tree with an inverse never multiplies what holds the noise by 0."""
     match tree:
-        case Name():
-            return True
-        case Negative(operand) | Call(_, (operand,)):
-            return _one_to_one(operand, noise, ranges)
-        case Binary(operator, left, right):
-            inner, other = (left, right) if noise in names(left) else (right, left)
-            divides = operator == "/" and inner is right
-            factor = operator == "*" or divides
-            nonzero = not factor or Expression(other).range(ranges).nonzero
-            return nonzero and _one_to_one(inner, noise, ranges)
+        case Call("*" | "/" as operator, (left, right)):
+            inner, other = (left, right) if reads(left, noise) else (right, left)
+            safe = (operator == "/" and inner is left) or Expression(other).range(ranges).nonzero
+            return safe and _one_to_one(inner, noise, ranges)
+        case Call(_, arguments):
+            return all(_one_to_one(each, noise, ranges) for each in arguments if reads(each, noise))
         case _:
-            return False
+            return isinstance(tree, Name)
 
 
 def _constant_rows(expression: Expression, noise: str, law: NoiseLaw) -> Callable[[Values], Tensor]:
@@ -168,3 +170,47 @@ def _order(number: Tensor) -> Tensor:
 def _number(order: Tensor) -> Tensor:
     """The inverse of ``_order``."""
     return torch.where(order < 0, torch.iinfo(torch.int64).min - order, order).view(torch.float64)
+
+
+class Combinations:
+    """Every combination of the values of some independent noises.
+
+    Attributes:
+        values: (K, noises) float64.
+    """
+
+    def __init__(self, laws: Mapping[str, NoiseLaw], values: Tensor) -> None:
+        self.laws, self.values = dict(laws), values
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def log_probabilities(
+        self, fits: Callable[[Mapping[str, Tensor]], Tensor], device: torch.device
+    ) -> Tensor:
+        """(N, K) log probability of each combination that fits, -inf of the others.
+
+        Args:
+            fits: noises by name, (K,) each, to whether they give the value, (N, K).
+            device: of the noises.
+        """
+        noise = self._noise(self.values.to(device))
+        logs = torch.stack([law.log_prob(noise[name]) for name, law in self.laws.items()])
+        return torch.where(fits(noise), logs.sum(0), -torch.inf)
+
+    def chosen(self, index: Tensor) -> dict[str, Tensor]:
+        """The noises of the combinations of those numbers, (N,) each."""
+        return self._noise(self.values.to(index.device)[index])
+
+    def _noise(self, rows: Tensor) -> dict[str, Tensor]:
+        """(N, noises) -> noises by name, (N,) each."""
+        return dict(zip(self.laws, rows.unbind(1), strict=True))
+
+
+def find_combinations(laws: Mapping[str, NoiseLaw]) -> Combinations | None:
+    """All combinations; None where there is no noise, or too many of them."""
+    supports = [law.finite_support for law in laws.values()]
+    found = [support for support in supports if support is not None]
+    if not found or len(found) < len(supports) or prod(map(len, found)) > _MOST_COMBINATIONS:
+        return None
+    return Combinations(laws, torch.cartesian_prod(*found).reshape(-1, len(found)))

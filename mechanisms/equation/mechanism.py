@@ -1,4 +1,4 @@
-"""``x := f(pa, u)``: a known equation, with noise of known laws. Nothing is fitted.
+"""Structural equation ``x := f(pa, u)``, a known formula with noise of known laws. Nothing is fitted.
 
     no noise           the value is checked: |x - f(pa)| <= tolerance * scale
     one noise          f solved for it where it is affine, invertible or strictly monotone, checked likewise;
@@ -7,7 +7,7 @@
                        P(x | pa) is their sum. Of several within the tolerance, the nearest counts
     any other          the noise cannot be recovered: ``abduction`` is "none"
 
-The scale is that of the row's own terms (``mechanisms.equation.magnitude``), as |a| + |b| of a - b, so that
+The scale is that of the row's own terms (``mechanisms.equation.values``), as |a| + |b| of a - b, so that
 answers do not depend on the unit of the data. An integer's value must be whole, up to rounding. Where the
 value does not depend on the noise (its slope is 0 in that row), the noise keeps its prior, and the value has
 a probability.
@@ -32,18 +32,16 @@ from graphs.errors import (
     MechanismError,
     SpecError,
 )
-from graphs.expressions import Range, parse_expression
+from graphs.expressions import Expression, Range, parse_expression
 from graphs.variables import Categorical, Continuous, Integer, Variable
 from graphs.variables.base import Bound
-from graphs.variables.integer import LARGEST
+from graphs.variables.numeric import LARGEST
 from mechanisms.base import Abducted, Mechanism, MechanismSpec, Noise, Parents
-from mechanisms.equation.affine import affine_equation
-from mechanisms.equation.enumeration import Combinations, find_combinations
-from mechanisms.equation.inversion import Inversion, find_inversion
-from mechanisms.equation.magnitude import compile_scale
+from mechanisms.equation.inversion import Combinations, Inversion, find_combinations, find_inversion
 from mechanisms.equation.messages import fractions, not_whole, why_no_abduction, why_unexplained
-from mechanisms.equation.tensor_functions import TORCH
+from mechanisms.equation.values import TORCH, scale_of
 from mechanisms.linear_form import LinearForm
+from mechanisms.seeds import gumbels
 from mechanisms.tables.noise_families import NoiseLaw, noise_law
 
 __all__ = ["Equation", "EquationMechanism"]
@@ -78,7 +76,7 @@ class Equation(MechanismSpec, frozen=True):
         noise: each noise's family and parameters, as in {u: {normal: [0, 1]}}; see
             ``mechanisms.tables.noise_families``.
         tolerance: how far evidence may be from what the equation gives, in parts of the scale of its terms in
-            that row (``mechanisms.equation.magnitude``): the default takes six significant digits; whole
+            that row (``mechanisms.equation.values``): the default takes six significant digits; whole
             numbers must agree.
     """
 
@@ -138,7 +136,6 @@ class EquationMechanism(Mechanism):
         self.laws: dict[str, NoiseLaw] = {name: noise_law(law) for name, law in spec.noise.items()}
         self.expression = parse_expression(spec.value)
         self.function = self.expression.compile(TORCH)
-        self.scale = compile_scale(self.expression)
         ranges = {name: _range(parent) for name, parent in parents.items()}
         ranges |= {name: law.range for name, law in self.laws.items()}
         self.combinations = find_combinations(self.laws)
@@ -257,11 +254,33 @@ class EquationMechanism(Mechanism):
         return dist.TransformedDistribution(base, AffineTransform(intercept, slope), validate_args=False)
 
     def linear_form(self, unknown: Collection[str], known: Parents, rows: int) -> LinearForm | None:
-        """For a real number: affine in the unknown parents and in one normal noise, or without noise."""
+        """For a real number: affine in the unknown parents and in one normal noise, or without noise.
+
+        The equation is peeled name by name: f = slope * name + rest, and the rest again, until none is left.
+        Slopes may depend on known parents alone.
+        """
         categories = any(isinstance(self.parents[name], Categorical) for name in unknown)
-        if categories or not isinstance(self.variable, Continuous):
+        normal = len(self.laws) <= 1 and all(law.name == "normal" for law in self.laws.values())
+        if categories or not normal or not isinstance(self.variable, Continuous):
             return None
-        return affine_equation(self.expression, self.laws, unknown, known, rows, self.fitted_flag.device)
+
+        def evaluated(part: Expression) -> Tensor:
+            return part.evaluate(known, TORCH).to(self.fitted_flag.device).expand(rows)
+
+        slopes: dict[str, Tensor] = {}
+        rest = self.expression
+        for name in (*self.laws, *unknown):
+            form = rest.affine(name)
+            if form is None or not {*unknown, *self.laws}.isdisjoint(form[0].names):
+                return None
+            slopes[name], rest = evaluated(form[0]), form[1]
+        offset = evaluated(rest)
+        variance = torch.zeros_like(offset)
+        for name, law in self.laws.items():
+            mean, deviation = law.parameters
+            offset, variance = offset + slopes[name] * mean, (slopes[name] * deviation) ** 2
+        matrices = {name: _once(slopes[name].view(-1, 1, 1)) for name in unknown}
+        return LinearForm(matrices, offset[:, None], _once(variance.view(-1, 1, 1)))
 
     def _takes_every_value(self) -> bool:
         """Whether each number has some noise, whatever the parents."""
@@ -284,10 +303,8 @@ class EquationMechanism(Mechanism):
 
     def _scale(self, values: Mapping[str, Tensor]) -> Tensor:
         """Of the equation's value, (N,)."""
-        device = self.fitted_flag.device
-        return self.scale(values, {name: torch.tensor(law.scale) for name, law in self.laws.items()}).to(
-            device
-        )
+        scales = {name: torch.tensor(law.scale) for name, law in self.laws.items()}
+        return scale_of(self.expression, values, scales).to(self.fitted_flag.device)
 
     def _log_probabilities(self, combinations: Combinations, x: Tensor, parents: Parents) -> Tensor:
         """(N, K) log probability of each combination of noises, -inf where it does not give x.
@@ -317,9 +334,7 @@ class EquationMechanism(Mechanism):
             scores = self._log_probabilities(self.combinations, x, parents)
             fits = scores.amax(1) > -torch.inf
             if not self.deterministic and generator is not None:
-                # The largest of log probability plus Gumbel is a draw.
-                exponential = torch.empty_like(scores).exponential_(generator=generator)
-                scores = scores - exponential.clamp(min=torch.finfo(torch.float64).tiny).log()
+                scores = scores + gumbels(tuple(scores.shape), generator)
             return self.combinations.chosen(scores.argmax(1)), fits
         if self.inversion is not None:
             prior = None
@@ -395,6 +410,11 @@ class EquationMechanism(Mechanism):
 
 _ROUNDING = 64 * torch.finfo(torch.float64).eps
 """How far equal values may be apart for having been computed in another way, in parts of their scale."""
+
+
+def _once(matrix: Tensor) -> Tensor:
+    """One matrix for all rows, (1, 1, 1), where it does not depend on the row."""
+    return matrix[:1] if bool((matrix == matrix[:1]).all()) else matrix
 
 
 def _slack(value: Tensor) -> Tensor:

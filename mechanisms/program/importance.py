@@ -24,11 +24,10 @@ import torch
 from torch import Tensor
 
 from graphs.errors import MechanismError
-from mechanisms.base import Noise, Parents
-from mechanisms.program.guide import Guide
-from mechanisms.program.latents import Latents
-from mechanisms.program.solver import ProgramSolver, Weighed
-from mechanisms.seeds import fork_rng_from
+from mechanisms.base import Abducted, Noise, Parents
+from mechanisms.program.inference import Guide
+from mechanisms.program.posterior import Latents, ProgramSolver, Weighed
+from mechanisms.seeds import fork_rng_from, gumbels
 
 __all__ = ["ImportanceSampler", "Reservoir"]
 
@@ -77,6 +76,11 @@ class Reservoir:
         """(N,) effective sample size of all draws, 0 where none has a weight."""
         return (2 * self.total - self.squares).exp().nan_to_num(0.0)
 
+    def abducted(self) -> Abducted:
+        """The draws with the log mean weight of all that were offered."""
+        noise = Noise(len(self.total), self.leaves)
+        return Abducted(noise, self.log_weight, {"effective_sample_size": self.effective})
+
     def offer(self, rows: Tensor, weighed: Weighed) -> None:
         """K draws for each of some rows, whose numbers are (n,)."""
         weights, atomic = weighed.dominated(len(rows))
@@ -88,8 +92,7 @@ class Reservoir:
         self.squares[rows] = torch.logaddexp(self.squares[rows], (2 * weights).logsumexp(0))
         self.draws[rows] += len(weights)
         # The largest of log weight plus Gumbel is a draw, round after round.
-        exponential = torch.empty_like(weights).exponential_(generator=self.generator)
-        best, which = (weights - exponential.clamp(min=torch.finfo(torch.float64).tiny).log()).max(0)
+        best, which = (weights + gumbels(tuple(weights.shape), self.generator)).max(0)
         better = (best > self.best[rows]) | (self.draws[rows] == len(weights))
         self.best[rows] = torch.where(better, best, self.best[rows])
         chosen = which * len(rows) + torch.arange(len(rows), device=rows.device)

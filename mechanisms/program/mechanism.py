@@ -1,6 +1,6 @@
-"""``x := f(pa)``, f a Pyro program: its sample sites are the noise.
+"""Probabilistic program ``x := f(pa)``, f written in Pyro: its sample sites are the noise.
 
-A site's noise is what ``mechanisms.tables.standard_form`` says: a normal site is loc + scale * e with e the
+A site's noise is what ``mechanisms.program.run`` says: a normal site is loc + scale * e with e the
 noise, so its law may depend on the parents. A site without such a form is its own noise, and then its law
 must not. The value is a function of the sites, or the last site itself.
 
@@ -18,6 +18,7 @@ so that an average over draws is consistent whatever K is (Andrieu, Doucet & Hol
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from importlib.metadata import entry_points
 from typing import Any, Literal, final
 
 import pyro
@@ -25,29 +26,56 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
-from graphs.errors import CannotAbductError, EvidenceError, MechanismError
+from graphs.errors import CannotAbductError, EvidenceError, MechanismError, UnknownNameError
 from graphs.variables import Variable
 from mechanisms.base import Abducted, Mechanism, MechanismSpec, Noise, Parents
-from mechanisms.distinct_rows import distinct_rows
-from mechanisms.program.chains import run_chains
-from mechanisms.program.guide import fit_guide
-from mechanisms.program.importance import ImportanceSampler
-from mechanisms.program.inference import NUTS, SVI, Importance, Inference
-from mechanisms.program.latents import Latents
-from mechanisms.program.names import load_program, program_name
+from mechanisms.program.importance import ImportanceSampler, Reservoir
+from mechanisms.program.inference import NUTS, SVI, Importance, Inference, fit_guide, run_chains
 from mechanisms.program.plan import Plan, plan_program
-from mechanisms.program.run import run_program
-from mechanisms.program.solver import ProgramSolver
-from mechanisms.program.values import canonical_value, placeholders
+from mechanisms.program.posterior import Latents, ProgramSolver, Weighed
+from mechanisms.program.run import canonical_value, placeholders, run_program
+from mechanisms.rows import distinct_rows
 from mechanisms.seeds import fork_rng_from
 
-__all__ = ["Program", "ProgramMechanism"]
+__all__ = ["GROUP", "Program", "ProgramMechanism", "load_program", "program_name"]
+
+GROUP = "causalgen.programs"
+"""The entry-point group of programs: a file can name one of these, never an import path."""
 
 _PILOTS = 256
 """Prior draws that a guide or chains start from."""
 
 _EACH = 64
 """Draws behind the likelihood of one proposal of parents."""
+
+
+def program_name(program: Callable[..., Any]) -> str | None:
+    """The name that a function is registered under; None where it is not. Imports nothing."""
+    place = f"{getattr(program, '__module__', None)}:{getattr(program, '__qualname__', None)}"
+    return next((point.name for point in entry_points(group=GROUP) if point.value == place), None)
+
+
+def load_program(name: str) -> Callable[..., Any]:
+    """The function of a name.
+
+    Raises:
+        UnknownNameError: nobody registered it.
+        MechanismError: several did, or it does not import, or it cannot be called.
+    """
+    points = tuple(entry_points(group=GROUP, name=name))
+    if not points:
+        known = {point.name for point in entry_points(group=GROUP)}
+        raise UnknownNameError.of("program", name, known, where=f"entry points {GROUP!r}")
+    if len({point.value for point in points}) > 1:
+        claims = ", ".join(sorted(point.value for point in points))
+        raise MechanismError(f"Several packages register the program {name!r}: {claims}. Keep one.")
+    try:
+        loaded = points[0].load()
+    except Exception as error:
+        raise MechanismError(f"Program {name!r} ({points[0].value}) does not import: {error}") from error
+    if not callable(loaded):
+        raise MechanismError(f"Program {name!r} ({points[0].value}) must be a function of the parents.")
+    return loaded
 
 
 class Program(MechanismSpec, frozen=True):
@@ -167,8 +195,7 @@ class ProgramMechanism(Mechanism):
             return Abducted(Noise(len(value), self._solved(value, parents, generator)))
         found = self._sampler(generator).run(value, parents)
         self._refuse_unexplained(value, found.explained, int(found.draws.amax()))
-        noise = Noise(len(value), found.leaves)
-        return Abducted(noise, found.log_weight, {"effective_sample_size": found.effective})
+        return found.abducted()
 
     def check(self, value: Tensor, parents: Parents) -> None:
         """Whether some prior draw gives the value, where not every value has noise.
@@ -234,7 +261,12 @@ class ProgramMechanism(Mechanism):
             guide = fit_guide(posterior, inference).rows(inverse)
             z = guide.propose(guided, whole.pilot)
         joint, log_prior = whole.log_joint(z)
-        return _chosen(whole.explained(z), joint - guide.log_mixture(z, log_prior, guided), generator)
+        weights = joint - guide.log_mixture(z, log_prior, guided)
+        found = Reservoir(len(value), generator)
+        found.offer(
+            torch.arange(len(value), device=value.device), Weighed(whole.explained(z), weights.flatten())
+        )
+        return found.abducted()
 
     def _check_continuous(self, kind: str) -> None:
         """Refuse inference by gradients where there are none."""
@@ -316,18 +348,4 @@ def _unexplained(row: int, value: Tensor, draws: int, remedy: str) -> str:
     return (
         f"Row {row}: none of {draws} prior draws of the program's sites gives {x}: it is impossible, or "
         f"nearly so, given the parents. Correct the evidence, or {remedy}."
-    )
-
-
-def _chosen(leaves: Mapping[str, Tensor], weights: Tensor, generator: torch.Generator) -> Abducted:
-    """One of the K draws of each row, K * N rows of noise, in proportion to its weight; its log is (K, N)."""
-    draws, rows = weights.shape
-    exponential = torch.empty_like(weights).exponential_(generator=generator)
-    # The largest of log weight plus Gumbel is a draw.
-    gumbel = -exponential.clamp(min=torch.finfo(torch.float64).tiny).log()
-    chosen = (weights + gumbel).argmax(0) * rows + torch.arange(rows, device=weights.device)
-    return Abducted(
-        Noise(draws * rows, leaves).rows(chosen),
-        weights.logsumexp(0) - torch.tensor(float(draws)).log(),
-        {"effective_sample_size": 1 / weights.softmax(0).square().sum(0)},
     )

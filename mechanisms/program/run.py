@@ -1,23 +1,140 @@
-"""One run of a Pyro program for N rows, its sample sites written as functions of noise.
+"""A run of a probabilistic program (Pyro) for N rows, with every sample site a function of noise.
+
+A site's draw is ``v = g(e)``, e noise whose law has no parameters (``standard_form``): noise is independent
+of the parents also where the site's law depends on them.
+
+    Normal, Laplace, Cauchy, Gumbel, Logistic     v = loc + scale * e
+    Uniform, Exponential, HalfNormal, HalfCauchy  v = low + width * e
+    MultivariateNormal                            v = loc + L e
+    Gamma, StudentT                               likewise, but e keeps the shape parameter
+    a transformed distribution                    v = T(g(e)), T invertible
+    any other                                     v = e
 
 Every site is drawn for each row: its batch shape is (N,), or () and expanded. What a row has more of is the
-site's event (``.to_event``). The program is shut off from handlers around it and Pyro's parameter store.
+site's event (``.to_event``). The program is shut off from handlers around it and Pyro's parameter store. It
+sees categories as codes, numbers in data units, and images in [0, 1].
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+import torch.distributions as dist
+from pyro.distributions import Logistic
 from pyro.poutine import block
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
-from graphs.errors import MechanismError
-from mechanisms.tables.standard_form import StandardForm, standard_form
+from graphs.errors import DomainError, MechanismError, ShapeError
+from graphs.variables import Categorical, Continuous, Image, Integer, Variable
+from graphs.variables.numeric import LARGEST
 
-__all__ = ["ProgramRun", "Site", "run_program"]
+__all__ = [
+    "ProgramRun",
+    "Site",
+    "StandardForm",
+    "canonical_value",
+    "placeholders",
+    "run_program",
+    "shown_parents",
+    "standard_form",
+]
+
+
+@dataclass(frozen=True)
+class StandardForm:
+    """A distribution's draw as a function of noise.
+
+    Attributes:
+        base: law of the noise e; its shape is that of the draw.
+        forward: e -> v.
+        inverse: v -> e.
+        free: whether the base has no parameters.
+    """
+
+    base: Any
+    forward: Callable[[Tensor], Tensor]
+    inverse: Callable[[Tensor], Tensor]
+    free: bool
+
+    def draw(self) -> Tensor:
+        """Noise from the global random state, float64 unless it is of whole numbers."""
+        drawn = self.base.sample()
+        return drawn.double() if drawn.is_floating_point() else drawn
+
+
+_LOCATION_SCALE = (dist.Normal, dist.Laplace, dist.Cauchy, dist.Gumbel, Logistic)
+
+
+def standard_form(fn: Any) -> StandardForm:
+    """The form of one distribution, torch's or Pyro's."""
+    if isinstance(fn, dist.Independent):
+        return standard_form(fn.base_dist)
+    for family in _LOCATION_SCALE:
+        if isinstance(fn, family):
+            zero, one = _constants(fn.loc)
+            return _affine(family(zero, one, validate_args=False), fn.loc, fn.scale)
+    if isinstance(fn, dist.Uniform):
+        zero, one = _constants(fn.low)
+        return _affine(dist.Uniform(zero, one, validate_args=False), fn.low, fn.high - fn.low)
+    if isinstance(fn, dist.Exponential):
+        return _affine(dist.Exponential(_constants(fn.rate)[1]), 0, 1 / fn.rate)
+    for family in (dist.HalfNormal, dist.HalfCauchy):
+        if isinstance(fn, family):
+            return _affine(family(_constants(fn.scale)[1]), 0, fn.scale)
+    if isinstance(fn, dist.Gamma):
+        base = dist.Gamma(fn.concentration.double(), _constants(fn.rate)[1], validate_args=False)
+        return _affine(base, 0, 1 / fn.rate, free=False)
+    if isinstance(fn, dist.StudentT):
+        base = dist.StudentT(fn.df.double(), *_constants(fn.loc), validate_args=False)
+        return _affine(base, fn.loc, fn.scale, free=False)
+    if isinstance(fn, dist.MultivariateNormal):
+        return _linear(fn.loc, fn.scale_tril)
+    if isinstance(fn, dist.TransformedDistribution) and all(each.bijective for each in fn.transforms):
+        return _transformed(standard_form(fn.base_dist), fn.transforms)
+    return StandardForm(fn, lambda noise: noise, lambda value: value, free=False)
+
+
+def _constants(like: Tensor) -> tuple[Tensor, Tensor]:
+    zero = torch.zeros_like(like, dtype=torch.float64, requires_grad=False)
+    return zero, torch.ones_like(zero)
+
+
+def _affine(base: Any, shift: Tensor | float, scale: Tensor, *, free: bool = True) -> StandardForm:
+    return StandardForm(
+        base, lambda noise: shift + scale * noise, lambda value: (value - shift) / scale, free
+    )
+
+
+def _linear(loc: Tensor, lower: Tensor) -> StandardForm:
+    base = dist.Normal(*_constants(loc), validate_args=False)
+    lower = lower.double()
+
+    def forward(noise: Tensor) -> Tensor:
+        return loc + (lower @ noise[..., None])[..., 0]
+
+    def inverse(value: Tensor) -> Tensor:
+        return torch.linalg.solve_triangular(lower, (value - loc)[..., None], upper=False)[..., 0]
+
+    return StandardForm(base, forward, inverse, free=True)
+
+
+def _transformed(base: StandardForm, transforms: Sequence[Any]) -> StandardForm:
+    def forward(noise: Tensor) -> Tensor:
+        value = base.forward(noise)
+        for transform in transforms:
+            value = transform(value)
+        return value
+
+    def inverse(value: Tensor) -> Tensor:
+        for transform in reversed(transforms):
+            value = transform.inv(value)
+        return base.inverse(value)
+
+    return StandardForm(base.base, forward, inverse, base.free)
 
 
 @dataclass(frozen=True)
@@ -136,3 +253,88 @@ class _Sites(Messenger):
                 f"Site {name!r} of the program has batch shape {shape}, expected ({self.rows},), the rows. "
                 "Further dimensions belong to one row: declare them with .to_event(...), and use no plates."
             )
+
+
+def shown_parents(variables: Mapping[str, Variable], parents: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Canonical values of the parents in the program's form, as copies."""
+    return {
+        name: (parents[name] + 1) / 2 if isinstance(variable, Image) else parents[name].clone()
+        for name, variable in variables.items()
+    }
+
+
+def placeholders(variables: Mapping[str, Variable], rows: int, device: torch.device) -> dict[str, Tensor]:
+    """Some values of the parents, in the program's form: what the noise is drawn with."""
+    return {
+        name: torch.full(
+            (rows, *variable.event_shape),
+            _placeholder(variable),
+            dtype=getattr(torch, variable.dtype),
+            device=device,
+        )
+        for name, variable in variables.items()
+    }
+
+
+def _placeholder(variable: Variable) -> float:
+    if isinstance(variable, Categorical):
+        return variable.size - 1
+    if isinstance(variable, Image):
+        return 0.5
+    low, high = variable.lower, variable.upper
+    if low is not None and high is not None:
+        return (low + high) // 2 if isinstance(variable, Integer) else (low + high) / 2
+    # 1 rather than 0: it has a logarithm and a reciprocal.
+    return low + 1 if low is not None else high - 1 if high is not None else 1.0
+
+
+def canonical_value(variable: Variable, returned: Any, rows: int, *, check: bool = False) -> Tensor:
+    """What a program returned, (N, *event) in canonical encoding.
+
+    Args:
+        variable: the node's.
+        returned: by the program.
+        rows: N.
+        check: refuse what is outside the domain; otherwise codes are left as numbers.
+
+    Raises:
+        ShapeError: no tensor of the variable's shape.
+        DomainError: a value outside the domain; the message names the row.
+    """
+    shape = (rows, *variable.event_shape)
+    if not isinstance(returned, Tensor) or tuple(returned.shape) not in (shape, shape[1:]):
+        got = tuple(returned.shape) if isinstance(returned, Tensor) else type(returned).__name__
+        raise ShapeError(f"The program must return a tensor of shape {shape}, one value a row; got {got}.")
+    value = returned.expand(shape)
+    if check:
+        _check(variable, value)
+    if isinstance(variable, Image):
+        return (value * 2 - 1).float()
+    if isinstance(variable, Categorical) and check:
+        return value.round().long()
+    if isinstance(variable, Integer) and check:
+        return value.double().round()
+    return value.double()
+
+
+def _check(variable: Variable, value: Tensor) -> None:
+    good, wanted = value.isfinite(), "a finite number"
+    if isinstance(variable, Categorical):
+        codes = value.round()
+        good = good & (codes >= 0) & (codes < variable.size) & ((value - codes).abs() <= 1e-6)
+        wanted = f"a code, 0..{variable.size - 1}"
+    else:
+        numbers = isinstance(variable, Continuous | Integer)
+        bounds = (variable.lower, variable.upper) if numbers else (-1e-6, 1 + 1e-6)
+        for bound, sign in zip(bounds, (1, -1), strict=True):
+            if bound is not None:
+                good = good & (sign * value >= sign * bound)
+                wanted = f"within {bounds[0]} and {bounds[1]}"
+        if isinstance(variable, Integer):
+            good = good & ((value - value.round()).abs() <= 1e-6) & (value.abs() <= LARGEST)
+            wanted = f"a whole number ({variable.describe()})"
+    row_good = good.reshape(len(value), -1).all(1)
+    if not bool(row_good.all()):
+        row = int((~row_good).nonzero()[0])
+        bad = value[row].reshape(-1)[~good[row].reshape(-1)][0].item()
+        raise DomainError(f"Row {row}: the program gives {bad!r}, expected {wanted}.")

@@ -1,4 +1,4 @@
-"""``x := f(pa) + u``: a continuous node with additive noise, linear in closed form or a network.
+"""Additive noise model ``x := f(pa) + u`` of a continuous node: linear in closed form, or a network.
 
     abduct:    u = x - f(pa), exact
     log_prob:  log p_u(x - f(pa)), with normal noise
@@ -26,7 +26,7 @@ from mechanisms.base import Abducted, Mechanism, Noise, Parents
 from mechanisms.conditioning import standardisation
 from mechanisms.linear_form import LinearForm
 from mechanisms.options import Hidden, TrainedSpec
-from mechanisms.tables.columns import ConditionalColumns, value_of
+from mechanisms.tables.conditional_flow import ConditionalColumns, value_of
 from mechanisms.tables.regression import LinearRegression, NetworkRegression
 from mechanisms.training import LEAST_TRAINED_ROWS, Training
 

@@ -24,9 +24,9 @@ from graphs.variables import Continuous, Variable
 from mechanisms.base import Abducted, Mechanism, MechanismSpec, Noise, Parents
 from mechanisms.conditioning import Conditioning
 from mechanisms.options import TrainedSpec
-from mechanisms.support import Support
 from mechanisms.tables.additive import Additive
 from mechanisms.tables.flow import Flow
+from mechanisms.tables.support import Support
 from mechanisms.training import Training
 
 __all__ = ["Auto", "AutoMechanism"]

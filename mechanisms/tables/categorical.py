@@ -27,6 +27,7 @@ from mechanisms.base import Abducted, Mechanism, Noise, Parents
 from mechanisms.conditioning import Conditioning
 from mechanisms.networks import DenseNetwork
 from mechanisms.options import Hidden, TrainedSpec
+from mechanisms.seeds import gumbels
 from mechanisms.training import LEAST_TRAINED_ROWS, Training
 
 __all__ = ["Categorical", "CategoricalMechanism"]
@@ -115,7 +116,7 @@ class CategoricalMechanism(Mechanism):
     def sample_noise(self, n: int, *, generator: torch.Generator) -> Noise:
         """Gumbels or uniforms for ``n`` rows, on the generator's device."""
         if self.spec.coupling == "gumbel":
-            return Noise(n, {"gumbel": _gumbel((n, self.categories), generator)})
+            return Noise(n, {"gumbel": gumbels((n, self.categories), generator)})
         return Noise(n, {"uniform": _uniform(n, generator)})
 
     def generate(self, parents: Parents, noise: Noise) -> Tensor:
@@ -214,17 +215,10 @@ def _uniform(n: int, generator: torch.Generator) -> Tensor:
     return torch.rand(n, generator=generator, dtype=torch.float64, device=generator.device)
 
 
-def _gumbel(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """Standard Gumbels: -log of exponentials, which unlike a uniform's double log keeps both tails."""
-    exponential = torch.empty(shape, dtype=torch.float64, device=generator.device)
-    exponential.exponential_(generator=generator)
-    return -exponential.clamp(min=torch.finfo(torch.float64).tiny).log()
-
-
 def _posterior_gumbel(logits: Tensor, value: Tensor, generator: torch.Generator) -> Tensor:
     """(N, K) Gumbels given that ``value`` (N,) has the top score; logits (N, K) are normalised."""
     logits = logits.double()
-    fresh = _gumbel(tuple(logits.shape), generator)
+    fresh = gumbels(tuple(logits.shape), generator)
     chosen = value[:, None]
     # The top score is Gumbel(logsumexp) = Gumbel(0): any fresh Gumbel of the row serves, as the
     # chosen category's own is not needed otherwise.

@@ -1,6 +1,6 @@
-"""``x := T_pa(u)``, u standard normal, T invertible: a continuous node whose law may have any shape.
+"""Normalizing flow ``x := T_pa(u)``, u standard normal, T invertible: numbers whose law may have any shape.
 
-    T_pa = support . standardise . columns(pa)      (mechanisms.support, mechanisms.tables.columns)
+    T_pa = support . standardise . columns(pa)      (``support.py``, ``conditional_flow.py``)
     abduct:    u = T_pa^{-1}(x), exact
     log_prob:  log N(u; 0, 1) - log |det dT_pa/du|
 
@@ -28,9 +28,8 @@ from graphs.variables import Continuous, Integer, Variable
 from mechanisms.base import Abducted, Mechanism, Noise, Parents
 from mechanisms.conditioning import Conditioning, standardisation
 from mechanisms.options import Hidden, TrainedSpec
-from mechanisms.support import Support
-from mechanisms.tables.columns import ConditionalColumns, value_of
-from mechanisms.tables.grid import Grid, cell_log_probability, middle, truncated_normal
+from mechanisms.tables.conditional_flow import ConditionalColumns, value_of
+from mechanisms.tables.support import Grid, Support, cell_log_probability, middle, truncated_normal
 from mechanisms.training import LEAST_TRAINED_ROWS, Training
 
 __all__ = ["Flow", "FlowMechanism"]

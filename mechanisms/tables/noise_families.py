@@ -2,7 +2,8 @@
 
 Parameters are Pyro's, in its order: gamma takes a rate, log_normal the mean and deviation of the logarithm.
 Draws come from the given generator alone, where Pyro's own would come from the global one. All values are
-float64, whole numbers too.
+float64, whole numbers too. A ``Family`` is a value, not a base class: a plug-in makes one and names it by an
+entry point of the group ``causalgen.noise_families``.
 """
 
 from __future__ import annotations
@@ -10,18 +11,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import exp, inf, log1p, nextafter, pi
-from typing import Any, Literal
+from typing import Any, Literal, final
 
 import pyro.distributions as dist
 import torch
 from torch import Generator, Tensor
 
-from graphs.errors import SpecError, UnknownNameError
+from graphs.errors import SpecError
 from graphs.expressions import Range
+from mechanisms.registry import Registry
 
-__all__ = ["FAMILIES", "Family", "NoiseLaw", "noise_law"]
+__all__ = ["FAMILIES", "Family", "NoiseLaw", "Rule", "noise_law"]
 
 Rule = Literal["any", "positive", "probability", "share", "count", "above"]
+"""What a parameter may be. At a last ``probability`` of 0 the least value is certain, of 1 the greatest."""
 
 _RULES: Mapping[Rule, tuple[str, Callable[[float, float], bool]]] = {
     "any": ("a number", lambda value, _: True),
@@ -35,36 +38,47 @@ _SMALLEST = torch.finfo(torch.float64).tiny
 _LARGEST_SUPPORT = 4096
 
 
+def _last(*parameters: float) -> float:
+    return parameters[-1]
+
+
+@final
 @dataclass(frozen=True)
 class Family:
     """A family of distributions of one number.
 
     Attributes:
-        parameters: what each parameter may be, by name and in order.
-        distribution: Pyro's class.
+        kind: its name.
+        parameters: what each parameter may be, by name and in order; none where they are the probabilities of
+            0, 1, ..., which add up to 1.
+        distribution: Pyro's class, or a function of the same arguments: each parameter a float64 tensor ().
         draw: how many, from which generator, and the parameters, to a float64 tensor (n,).
         support: parameters to the range of the values; ``nonzero`` where 0 has no density.
         values: parameters to the number of values 0, 1, ..., inf if endless; None where continuous.
+        scale: parameters to the size of the values, in their unit; the last parameter where not given.
     """
 
+    kind: str
     parameters: Mapping[str, Rule]
     distribution: Callable[..., Any]
     draw: Callable[..., Tensor]
     support: Callable[..., Range] = lambda *_: Range()
     values: Callable[..., float] | None = None
+    scale: Callable[..., float] = _last
 
 
+@final
 @dataclass(frozen=True)
 class NoiseLaw:
     """The distribution of one noise: a family with its parameters, which have been checked."""
 
-    name: str
+    family: Family
     parameters: tuple[float, ...]
 
     @property
-    def family(self) -> Family:
-        """The family."""
-        return FAMILIES[self.name]
+    def name(self) -> str:
+        """The family's."""
+        return self.family.kind
 
     @property
     def discrete(self) -> bool:
@@ -81,15 +95,7 @@ class NoiseLaw:
     @property
     def scale(self) -> float:
         """The size of its values, in their unit; 0 where they are whole numbers, which have no unit."""
-        if self.discrete:
-            return 0.0
-        ends = (abs(self.range.low), abs(self.range.high))
-        if max(ends) < inf:
-            return max(ends)
-        named = dict(zip(self.family.parameters, self.parameters, strict=True))
-        if self.name == "log_normal":
-            return exp(min(named["loc"], 700.0))
-        return named["scale"] if "scale" in named else 1 / named["rate"]
+        return 0.0 if self.discrete else self.family.scale(*self.parameters)
 
     @property
     def finite_support(self) -> Tensor | None:
@@ -97,15 +103,17 @@ class NoiseLaw:
         if not self.discrete or self.range.high >= _LARGEST_SUPPORT:
             return None
         values = torch.arange(int(self.range.high) + 1, dtype=torch.float64)
-        if self.name == "categorical":
+        if not self.family.parameters:
             return values[torch.tensor(self.parameters) > 0]
+        if [*self.family.parameters.values()][-1] != "probability":
+            return values
         certain = {0.0: values[:1], 1.0: values[-1:]}  # Pyro gives what is impossible a little probability
         return certain.get(self.parameters[-1], values)
 
     def distribution(self, device: torch.device | None = None) -> Any:
         """Pyro's distribution, of batch shape (); it checks neither its parameters nor values."""
         parameters = torch.tensor(self.parameters, dtype=torch.float64, device=device)
-        arguments = (parameters,) if self.name == "categorical" else parameters.unbind()
+        arguments = parameters.unbind() if self.family.parameters else (parameters,)
         return self.family.distribution(*arguments, validate_args=False)
 
     def sample(self, n: int, generator: Generator) -> Tensor:
@@ -155,17 +163,17 @@ def noise_law(written: Mapping[str, Sequence[float]]) -> NoiseLaw:
 
     Raises:
         UnknownNameError: no such family.
+        MechanismError: a plug-in's family is broken; see ``Registry.get``.
         SpecError: not one family, too many or too few parameters, or one that the family cannot have.
     """
     if len(written) != 1:
         raise SpecError(f"A noise has one family, as in {{normal: [0, 1]}}; got {sorted(written) or 'none'}.")
     ((name, parameters),) = written.items()
-    if name not in FAMILIES:
-        raise UnknownNameError.of("noise family", name, FAMILIES)
-    if name == "categorical":
-        _check_probabilities(parameters)
-        return NoiseLaw(name, tuple(parameters))
-    rules = FAMILIES[name].parameters
+    family = FAMILIES.get(name)
+    if not family.parameters:
+        _check_probabilities(name, parameters)
+        return NoiseLaw(family, tuple(parameters))
+    rules = family.parameters
     if len(parameters) != len(rules):
         raise SpecError(
             f"Noise family {name} takes {len(rules)} parameter(s), {', '.join(rules)}; got {[*parameters]}."
@@ -176,14 +184,14 @@ def noise_law(written: Mapping[str, Sequence[float]]) -> NoiseLaw:
         if not holds(value, before):
             raise SpecError(f"Noise family {name}: {parameter} must be {wanted}, got {value:g}.")
         before = value
-    return NoiseLaw(name, tuple(parameters))
+    return NoiseLaw(family, tuple(parameters))
 
 
-def _check_probabilities(parameters: Sequence[float]) -> None:
+def _check_probabilities(name: str, parameters: Sequence[float]) -> None:
     total = sum(parameters)
     if not parameters or min(parameters) < 0 or abs(total - 1) > 1e-6:
         raise SpecError(
-            "Noise family categorical takes probabilities of 0, 1, ..., none negative, which add up to 1; "
+            f"Noise family {name} takes probabilities of 0, 1, ..., none negative, which add up to 1; "
             f"got {list(parameters)}, which add up to {total:g}."
         )
 
@@ -245,79 +253,102 @@ def _categorical(n: int, generator: Generator, *probabilities: float) -> Tensor:
 _LOCATION: Mapping[str, Rule] = {"loc": "any", "scale": "positive"}
 _POSITIVE = Range(0, inf, nonzero=True)
 
-FAMILIES: Mapping[str, Family] = {
-    "bernoulli": Family(
+_BUILT_IN = [
+    Family(
+        "bernoulli",
         {"probs": "probability"},
         dist.Bernoulli,
         lambda n, g, p: (_uniform(n, g) < p).double(),
         values=lambda _: 2,
     ),
-    "beta": Family(
+    Family(
+        "beta",
         {"concentration1": "positive", "concentration0": "positive"},
         dist.Beta,
         _beta,
         lambda *_: Range(0, 1, nonzero=True),
+        scale=lambda *_: 1.0,
     ),
-    "binomial": Family(
+    Family(
+        "binomial",
         {"total_count": "count", "probs": "probability"},
         dist.Binomial,
         _binomial,
         values=lambda count, _: count + 1,
     ),
-    "categorical": Family({}, dist.Categorical, _categorical, values=lambda *p: len(p)),
-    "cauchy": Family(
-        _LOCATION, dist.Cauchy, lambda n, g, loc, scale: loc + scale * (pi * (_uniform(n, g) - 0.5)).tan()
+    Family("categorical", {}, dist.Categorical, _categorical, values=lambda *p: len(p)),
+    Family(
+        "cauchy",
+        _LOCATION,
+        dist.Cauchy,
+        lambda n, g, loc, scale: loc + scale * (pi * (_uniform(n, g) - 0.5)).tan(),
     ),
-    "exponential": Family(
+    Family(
+        "exponential",
         {"rate": "positive"},
         dist.Exponential,
         lambda n, g, rate: _exponential(n, g) / rate,
         lambda _: _POSITIVE,
+        scale=lambda rate: 1 / rate,
     ),
-    "gamma": Family(
+    Family(
+        "gamma",
         {"concentration": "positive", "rate": "positive"},
         dist.Gamma,
         lambda n, g, concentration, rate: _gamma(n, g, concentration) / rate,
         lambda *_: _POSITIVE,
+        scale=lambda _, rate: 1 / rate,
     ),
-    "geometric": Family(
+    Family(
+        "geometric",
         {"probs": "share"},
         dist.Geometric,
         lambda n, g, p: (_exponential(n, g) / -log1p(-min(p, 1 - 2**-53))).floor(),
         values=lambda _: inf,
     ),
-    "gumbel": Family(_LOCATION, dist.Gumbel, lambda n, g, loc, scale: loc - scale * _exponential(n, g).log()),
-    "half_normal": Family(
+    Family("gumbel", _LOCATION, dist.Gumbel, lambda n, g, loc, scale: loc - scale * _exponential(n, g).log()),
+    Family(
+        "half_normal",
         {"scale": "positive"},
         dist.HalfNormal,
         lambda n, g, scale: scale * _normal(n, g).abs(),
         lambda _: Range(0),
     ),
-    "laplace": Family(_LOCATION, dist.Laplace, lambda n, g, loc, scale: loc + scale * _laplace(n, g)),
-    "log_normal": Family(
+    Family("laplace", _LOCATION, dist.Laplace, lambda n, g, loc, scale: loc + scale * _laplace(n, g)),
+    Family(
+        "log_normal",
         _LOCATION,
         dist.LogNormal,
         lambda n, g, loc, scale: (loc + scale * _normal(n, g)).exp(),
         lambda *_: _POSITIVE,
+        scale=lambda loc, _: exp(min(loc, 700.0)),
     ),
-    "logistic": Family(_LOCATION, dist.Logistic, lambda n, g, loc, scale: loc + scale * _logistic(n, g)),
-    "normal": Family(_LOCATION, dist.Normal, lambda n, g, loc, scale: loc + scale * _normal(n, g)),
-    "poisson": Family(
+    Family("logistic", _LOCATION, dist.Logistic, lambda n, g, loc, scale: loc + scale * _logistic(n, g)),
+    Family("normal", _LOCATION, dist.Normal, lambda n, g, loc, scale: loc + scale * _normal(n, g)),
+    Family(
+        "poisson",
         {"rate": "positive"},
         dist.Poisson,
         lambda n, g, rate: torch.poisson(_full(n, g, rate), generator=g),
         values=lambda _: inf,
     ),
-    "student_t": Family(
+    Family(
+        "student_t",
         {"df": "positive", **_LOCATION},
         dist.StudentT,
         lambda n, g, degrees, loc, scale: loc + scale * _student(n, g, degrees),
     ),
-    "uniform": Family(
+    Family(
+        "uniform",
         {"low": "any", "high": "above"},
         dist.Uniform,
         lambda n, g, low, high: low + (high - low) * _uniform(n, g),
         Range,
+        scale=lambda low, high: max(abs(low), abs(high)),
     ),
-}
+]
+
+FAMILIES: Registry[Family] = Registry(
+    "noise family", "causalgen.noise_families", Family, {family.kind: family for family in _BUILT_IN}
+)
 """The families by name."""

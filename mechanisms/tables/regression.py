@@ -1,9 +1,12 @@
-"""f(pa), the deterministic part of an additive mechanism, always added to something: x = f(pa) + u.
+"""Regression, the deterministic part f(pa) of an additive noise model x = f(pa) + u: linear or a network.
 
     add_to(start, parents, sign) = start + sign * f(parents)
 
 Linear: f(pa) = bias + sum over parents of their columns times weights, in data units. Columns are never
-stacked: each scalar parent is one in-place multiply-add over the rows, a categorical parent a lookup.
+stacked: each scalar parent is one in-place multiply-add over the rows, a categorical parent a lookup. It is
+fitted by least squares, from moments where these are accurate:
+
+    minimise |y - b - X w|^2:   C w = c  with C = cov(X), c = cov(X, y);   b = mean(y) - mean(X) w
 """
 
 from __future__ import annotations
@@ -18,10 +21,10 @@ from graphs.variables import Categorical, Variable
 from mechanisms.base import Parents
 from mechanisms.conditioning import Conditioning, standardisation
 from mechanisms.networks import DenseNetwork
-from mechanisms.tables.least_squares import solve_moments
-from mechanisms.tables.slabs import column_like
+from mechanisms.rows import column_like
 
-__all__ = ["LinearRegression", "NetworkRegression"]
+__all__ = ["LinearRegression", "NetworkRegression", "solve_moments"]
+
 
 _AT_ONCE = 65_536
 """Rows for which the sum stays in a processor's cache."""
@@ -159,3 +162,38 @@ class NetworkRegression(nn.Module):
             start = self.linear.add_to(start, parents, sign)
         mean = self.network(self.conditioning(parents)) * self.std + self.mean
         return torch.add(start, mean.reshape(start.shape), alpha=sign)
+
+
+_SMALLEST = 1e-4
+"""Least eigenvalue of the correlations: the weights lose at most 4 of 16 digits."""
+
+
+def solve_moments(columns: Sequence[Tensor], value: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Weights (p, width) and bias (width,) of the least squares fit, or None where moments are too coarse.
+
+    Columns are centred before they are multiplied, so a year near 2000 keeps its digits, and the system is
+    solved for columns of unit deviation. That squares their condition number (Bjorck, Numerical Methods for
+    Least Squares Problems, 1996, section 2.2), hence the limit: beyond it, as where columns depend on each
+    other, the caller has to decompose the columns themselves.
+
+    Args:
+        columns: of the regressors, each (N, any), p in all; N >= 1.
+        value: what is regressed, (N, width).
+    """
+    width = value.shape[1]
+    # A row for each column: the sums below run over contiguous memory.
+    rows = torch.cat([each.T for each in (*columns, value)]).to(value)
+    mean = rows.mean(1, keepdim=True)
+    moments = rows.sub_(mean).matmul(rows.T).div_(rows.shape[1]).cpu()
+    mean = mean[:, 0].cpu()
+    p = len(mean) - width
+    deviation = moments.diagonal()[:p].sqrt()
+    # Rounding in the mean gives a constant column a tiny deviation.
+    if not bool((deviation > 1e-12 * mean[:p].abs()).all()):
+        return None
+    scale = deviation[:, None]
+    values, vectors = torch.linalg.eigh(moments[:p, :p] / (scale * deviation))
+    if not bool(values[0] > _SMALLEST):
+        return None
+    weight = vectors @ (vectors.T @ (moments[:p, p:] / scale) / values[:, None]) / scale
+    return weight.to(value), (mean[p:] - mean[:p] @ weight).to(value)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-import causalgen.saving.checkpoint as checkpoint
+import causalgen.saving.manifest as manifest
 from causalgen.saving.checkpoint import load_folder, save_folder
 from graphs.errors import CheckpointError, ChecksumError, FormatVersionError
 
@@ -129,7 +129,7 @@ def test_a_failed_save_leaves_the_old_model(saved, monkeypatch):
     def full(path, data):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "write_synced", full)
+    monkeypatch.setattr(manifest, "write_synced", full)
     with pytest.raises(CheckpointError, match="No space left on device"):
         save_folder(saved, "other", {})
     assert load_folder(saved)[0] == SPEC and names(saved.parent) == ["model"]
@@ -137,15 +137,15 @@ def test_a_failed_save_leaves_the_old_model(saved, monkeypatch):
 
 KILLED = """
 import os, signal, sys, torch
-import causalgen.saving.checkpoint as checkpoint
-written, real = 0, checkpoint.write_synced
+import causalgen.saving.checkpoint as checkpoint, causalgen.saving.manifest as manifest
+written, real = 0, manifest.write_synced
 def write(path, data):
     global written
     if written == int(sys.argv[2]):
         os.kill(os.getpid(), signal.SIGKILL)
     written += 1
     real(path, data)
-checkpoint.write_synced = write
+manifest.write_synced = write
 checkpoint.save_folder(sys.argv[1], "new", {"x": {"a": torch.zeros(3)}})
 """
 

@@ -135,7 +135,7 @@ def test_fit_refuses_a_place_it_could_not_save_in_before_it_trains(folder, monke
     for place in (tmp_path, tmp_path / "notes.txt", tmp_path / "notes.txt" / "out"):
         code, said = run_main(monkeypatch, capsys, *words, "--out", place)
         assert code == 1
-        assert "Cannot save a model" in said
+        assert "Cannot save the model" in said
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 

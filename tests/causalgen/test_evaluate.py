@@ -16,8 +16,7 @@ from causalgen.counterfactuals.export import to_png
 from causalgen.evaluation.entries import FLOOR, MECHANISM, MODEL
 from causalgen.evaluation.morphomnist_truth import morphomnist_truth
 from causalgen.evaluation.questions import other_values
-from causalgen.metrics.evaluators.judges import Judges
-from causalgen.metrics.evaluators.recipe import Recipe
+from causalgen.metrics.evaluators import Evaluators, Recipe
 from causalgen.metrics.evaluators.roles import find_roles
 from graphs.errors import CheckpointError, DataError, DomainError, NotFittedError
 from tests.causalgen.metrics import shades
@@ -195,20 +194,26 @@ def test_step_residuals_are_told_apart(pictures):
 def test_trained_networks_score_the_category_they_know(pictures):
     """Networks with whatever weights: what is scored, and what is said where it cannot be."""
     scm, data = pictures
-    judges = Judges("bars", find_roles(scm.variables), Recipe())
+    judges = Evaluators("bars", find_roles(scm.variables), Recipe())
     report = scm.evaluate(data, rows=8, judges=judges, progress=False)
     for metric in ("IM1", "IM2", "CLD"):
         assert score(report, metric, subject=MECHANISM, do="kind").rows == 8
     assert score(report, "CLD", subject=FLOOR).value <= score(report, "CLD", subject="do nothing").value
     assert score(report, "CLD", subject="do nothing").value == pytest.approx(np.log(1 + np.e))
     assert any("no FD" in note and "checksum" in note for note in report.notes)
-    other = Judges("bars", find_roles({"kind": cg.Categorical(3), "picture": cg.Image(1, 8, 8)}), Recipe())
+    other = Evaluators(
+        "bars", find_roles({"kind": cg.Categorical(3), "picture": cg.Image(1, 8, 8)}), Recipe()
+    )
     with pytest.raises(DomainError, match="another variable 'kind': categorical, 3"):
         scm.evaluate(data, rows=8, judges=other, progress=False)
-    other = Judges("bars", find_roles({"kind": cg.Categorical(2), "picture": cg.Image(1, 4, 8)}), Recipe())
+    other = Evaluators(
+        "bars", find_roles({"kind": cg.Categorical(2), "picture": cg.Image(1, 4, 8)}), Recipe()
+    )
     with pytest.raises(DomainError, match="read image 1x4x8"):
         scm.evaluate(data, rows=8, judges=other, progress=False)
-    other = Judges("bars", find_roles({"sort": cg.Categorical(2), "picture": cg.Image(1, 8, 8)}), Recipe())
+    other = Evaluators(
+        "bars", find_roles({"sort": cg.Categorical(2), "picture": cg.Image(1, 8, 8)}), Recipe()
+    )
     with pytest.raises(DomainError, match="know none of the causes kind"):
         scm.evaluate(data, rows=8, judges=other, progress=False)
 

@@ -1,6 +1,7 @@
 """Saved results: they read back as data, replace only their own kind, and lose nothing."""
 
 import json
+from hashlib import sha256
 
 import networkx as nx
 import numpy as np
@@ -120,6 +121,34 @@ def test_a_result_replaces_a_result_and_nothing_else(linear, tmp_path):
     with pytest.raises(cg.CheckpointError, match=r"result\.json"):
         draws.save(other)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "file", "other"]
+
+
+def test_the_manifest_of_a_result_vouches_for_its_files(tmp_path):
+    write_result(tmp_path / "r", [("a.txt", b"a"), ("deep/b.txt", b"b")], {"values": [1, 2]})
+    manifest = json.loads((tmp_path / "r" / "result.json").read_text())
+    assert manifest["values"] == [1, 2] and manifest["version"] == 1 and manifest["libraries"]["torch"]
+    assert manifest["files"] == ["result.json", "a.txt", "deep/b.txt"]
+    assert manifest["sha256"] == {
+        name: sha256(data).hexdigest() for name, data in (("a.txt", b"a"), ("deep/b.txt", b"b"))
+    }
+
+
+def test_a_result_of_the_first_format_is_replaced_and_a_newer_one_is_not(tmp_path):
+    (tmp_path / "values.csv").write_text("x")
+    first = {"format": "causalgen-result", "version": 1, "files": ["result.json", "values.csv"]}
+    (tmp_path / "result.json").write_text(json.dumps(first))
+    write_result(tmp_path, [("a.txt", b"a")], {})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "result.json"]
+    (tmp_path / "result.json").write_text(json.dumps(first | {"version": 2}))
+    with pytest.raises(cg.FormatVersionError, match="format version 2"):
+        write_result(tmp_path, [("a.txt", b"a")], {})
+
+
+@pytest.mark.parametrize("name", ["../a", "/a", "a/../../b", "", "c:a", "a\\b"])
+def test_no_file_of_a_result_leads_out_of_its_folder(tmp_path, name):
+    with pytest.raises(cg.CheckpointError, match="is no file of a saved result"):
+        write_result(tmp_path / "r", [(name, b"")], {})
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_failure_halfway_leaves_the_old_result(tmp_path):

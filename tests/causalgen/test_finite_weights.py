@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import causalgen as cg
-from causalgen.metrics.evaluators.storage import load_judges, save_judges
-from mechanisms.finite_state import first_non_finite
+from causalgen.metrics.evaluators.storage import load_evaluators, save_evaluators
+from mechanisms.networks import first_non_finite
 
 
 @pytest.fixture(scope="module")
@@ -89,16 +89,16 @@ def test_a_fit_that_overflows_names_its_node(mechanism):
 
 
 def test_judges_are_held_to_the_same(tmp_path):
-    judges = load_judges("mnist")
-    save_judges(judges, tmp_path / "judges")
+    judges = load_evaluators("mnist")
+    save_evaluators(judges, tmp_path / "judges")
     path = sorted((tmp_path / "judges").glob("*.safetensors"))[0]
     name = next(name for name, tensor in load_file(path).items() if tensor.is_floating_point())
     seal(path, name, torch.inf)
     with pytest.raises(cg.CheckpointError, match=f"{path.name} holds no numbers: '{name}'"):
-        load_judges(tmp_path / "judges")
+        load_evaluators(tmp_path / "judges")
     next(judges.networks[path.stem].parameters()).data.fill_(torch.nan)
     with pytest.raises(cg.CheckpointError, match=f"network '{path.stem}'"):
-        save_judges(judges, tmp_path / "others")
+        save_evaluators(judges, tmp_path / "others")
     assert not (tmp_path / "others").exists()
 
 

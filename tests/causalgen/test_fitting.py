@@ -21,7 +21,7 @@ import causalgen.fitting.progress
 from causalgen.data.table import Table
 from causalgen.fitting.fit import fit_mechanism
 from causalgen.fitting.fit_report import FitReport, NodeReport
-from causalgen.fitting.progress import FitProgress, duration
+from causalgen.fitting.progress import Progress, duration
 from causalgen.fitting.runtime import resolve_precision
 from causalgen.fitting.training_loop import learning_rate
 from graphs.errors import CheckpointError, ChecksumError, FormatVersionError, MechanismError
@@ -40,6 +40,9 @@ class Stop(Exception):
 class Line(MechanismSpec, frozen=True):
     kind: Literal["line"] = "line"
     training: Training | None = Training(epochs=3, batch_size=16)
+
+    def make(self, variable, parents):
+        return LineMechanism(self, variable, parents)
 
 
 class _Fitted(Mechanism):
@@ -499,6 +502,8 @@ def test_a_damaged_state_is_refused(line_table, tmp_path):
         ("{", CheckpointError),
         ('{"format": 1}', CheckpointError),
         ('{"format": 2, "nodes": {}}', FormatVersionError),
+        ('{"format": "1", "nodes": {}}', CheckpointError),
+        ("[" * 100_000, CheckpointError),
     ],
 )
 def test_a_run_file_that_cannot_be_read_is_refused(line_table, tmp_path, text, error):
@@ -542,20 +547,22 @@ def test_progress_is_a_line_now_and_then_without_a_terminal(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(causalgen.fitting.progress.time, "perf_counter", lambda: now[0])
     console = Console(file=open(os.devnull, "w"), record=True, width=200)
-    with FitProgress("x", 100, console=console) as bar:
+    with Progress("x", 180, unit="step", console=console) as bar:
         for step in range(100):
             now[0] = float(step)
-            bar.update(step, 0.5, 1234.0, 75.0)
+            bar.update(2 * step, "loss 0.5", "1,234 rows/s")
     console.file.close()
     lines = console.export_text().splitlines()
-    assert lines[0] == "x: step 30/100, loss 0.5, 1,234 rows/s, 1m15s left"
+    assert lines[0] == "x: step 60/180, loss 0.5, 1,234 rows/s, 1m00s left"
     assert len(lines) == 3
 
 
 def test_progress_is_a_bar_on_a_terminal():
     console = Console(file=open(os.devnull, "w"), record=True, width=120, force_terminal=True)
-    with FitProgress("image", 10, done=4, console=console) as bar:
-        bar.update(10, 0.25, 2000.0, 0.0)
+    with Progress("picture", 10, done=4, console=console) as bar:
+        bar.begin("image")
+        bar.advance(5)
+        bar.update(10, "loss 0.25", "2,000 rows/s")
     console.file.close()
     text = console.export_text()
     assert all(each in text for each in ("image", "10/10", "loss 0.25", "2,000 rows/s", "0s left"))

@@ -503,7 +503,7 @@ def test_bad_assignments_are_refused_when_they_are_made(make, error, message):
 )
 def test_what_no_file_can_say_is_not_saved(linear, tmp_path, assignment):
     scm, _ = linear
-    with pytest.raises(cg.MechanismError, match="'y' was intervened on"):
+    with pytest.raises(cg.MechanismError, match="'y': it was intervened on"):
         scm.do({"y": assignment}).save_pretrained(tmp_path / "model")
     assert not (tmp_path / "model").exists()
 

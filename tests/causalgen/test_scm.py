@@ -265,7 +265,7 @@ def test_mechanism_errors_in_a_file_say_where(tmp_path, mechanism, place, words)
 
 def test_interventions_cannot_be_written(linear):
     scm, _ = linear
-    with pytest.raises(cg.MechanismError, match="'x' was intervened on"):
+    with pytest.raises(cg.MechanismError, match="'x': it was intervened on"):
         scm.do({"x": cg.Shift(1)}).to_yaml()
-    with pytest.raises(cg.MechanismError, match="'x' was intervened on"):
+    with pytest.raises(cg.MechanismError, match="'x': it was intervened on"):
         scm.do({"x": 1.0}).to_yaml()

@@ -12,8 +12,8 @@ import causalgen as cg
 from causalgen.cli import main as cli
 from causalgen.evaluation.tuning import Tuned
 from causalgen.evaluation.tuning_choice import choose
-from causalgen.metrics.evaluators import Judges, Recipe, save_judges
-from causalgen.metrics.evaluators.recipe import CodedRecipe, NetworkRecipe
+from causalgen.metrics.evaluators import Evaluators, Recipe, save_evaluators
+from causalgen.metrics.evaluators.evaluators import CodedRecipe, NetworkRecipe
 from causalgen.metrics.evaluators.roles import find_roles
 from causalgen.metrics.scores import Score
 from graphs.errors import CheckpointError, DataError, DomainError, MechanismError, UnknownNameError
@@ -29,10 +29,10 @@ RECIPE = Recipe(
 )
 
 
-def judges_of(variables) -> Judges:
+def judges_of(variables) -> Evaluators:
     """Random networks: whether the right thing is scored does not depend on what they have learned."""
     with reproducible_initialisation():
-        return Judges("bars", find_roles(variables), RECIPE)
+        return Evaluators("bars", find_roles(variables), RECIPE)
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +162,7 @@ def test_the_command_writes_the_curve_and_the_choice(pictures, tmp_path):
     scm, data = pictures
     model, judges, out = tmp_path / "model", tmp_path / "judges", tmp_path / "out"
     scm.save_pretrained(model, card="# Bars\n")
-    save_judges(judges_of(scm.variables), judges)
+    save_evaluators(judges_of(scm.variables), judges)
     frame = tmp_path / "rows.csv"
     lines = ["kind,picture"]
     from PIL import Image as Picture

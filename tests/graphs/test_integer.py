@@ -10,9 +10,8 @@ from pydantic import TypeAdapter
 
 from graphs.errors import DomainError, ShapeError, SpecError
 from graphs.variables import Variable
-from graphs.variables.clipping import encode_clipped
 from graphs.variables.gaps import encode_gaps
-from graphs.variables.integer import LARGEST, Integer
+from graphs.variables.numeric import LARGEST, Integer
 
 COUNT = Integer(lower=0, unit="visits")
 HERE = "Evidence 'n'"
@@ -100,6 +99,6 @@ def test_gaps_and_clipping() -> None:
     for value in ([1, None, 3], [1.0, float("nan"), 3.0], pd.Series([1, None, 3], dtype="Int64")):
         rows, gaps = encode_gaps(Integer(lower=1), value, where=HERE)
         assert gaps is not None and gaps.tolist() == [False, True, False] and rows[[0, 2]].tolist() == [1, 3]
-    assert encode_clipped(Integer(0, 4), [-7, 2, 9], where=HERE).tolist() == [0, 2, 4]
+    assert Integer(0, 4).encode_clipped([-7, 2, 9], where=HERE).tolist() == [0, 2, 4]
     with pytest.raises(DomainError, match="expected a whole number; round it first"):
-        encode_clipped(Integer(0, 4), 2.5, where=HERE)  # clipping moves to a bound, and never rounds
+        Integer(0, 4).encode_clipped(2.5, where=HERE)  # clipping moves to a bound, and never rounds

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from graphs.declared import spec_error
 from graphs.errors import SpecError
 from graphs.scm_file import NodeSpec, SCMSpec, parse_spec, read_spec, write_spec
-from graphs.validation import spec_error
 from graphs.variables import Categorical
 from tests.graphs.strategies import specs
 

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import example, given
 
 from graphs.errors import SpecError
-from graphs.strict_yaml import MAX_BYTES, MAX_DEPTH, MAX_VALUES, load, resolve
-from graphs.yaml_writer import WIDTH, dump
+from graphs.strict_yaml import MAX_BYTES, MAX_DEPTH, MAX_VALUES, WIDTH, dump, load, resolve
 from tests.graphs.strategies import options
 
 CORE_SCHEMA: dict[str, object] = {

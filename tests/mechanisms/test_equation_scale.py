@@ -12,9 +12,8 @@ import causalgen as cg
 from graphs.errors import DomainError, EvidenceError
 from graphs.expressions import ARITIES, NUMPY, parse_expression
 from graphs.variables import Categorical, Continuous, Integer
-from mechanisms.equation.magnitude import compile_scale
 from mechanisms.equation.mechanism import Equation
-from mechanisms.equation.tensor_functions import TORCH
+from mechanisms.equation.values import TORCH, scale_of
 from tests.mechanisms.fit import generator, normal
 
 N = 200
@@ -138,7 +137,7 @@ def test_six_significant_digits_are_enough(value, unit):
 )
 def test_the_scale_is_at_least_the_size(value):
     expression = parse_expression(value)
-    scale = compile_scale(expression)(ROWS, {})
+    scale = scale_of(expression, ROWS, {})
     size = torch.as_tensor(expression.evaluate(ROWS, TORCH)).abs()
     assert bool((scale >= size * (1 - 1e-12)).all())
 

@@ -9,7 +9,7 @@ from causalgen.testing import check_mechanism
 from graphs.errors import DomainError, MechanismError
 from graphs.variables import Categorical, Continuous, Image
 from mechanisms.base import Noise
-from mechanisms.tables.columns import ConditionalColumns
+from mechanisms.tables.conditional_flow import ConditionalColumns
 from mechanisms.tables.flow import Flow
 from tests.mechanisms.fit import codes, fit, generator, normal
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mechanisms.tables.least_squares import solve_moments
+from mechanisms.tables.regression import solve_moments
 
 WEIGHT = torch.tensor([[1.0, -0.5], [2.0, 0.0], [-0.003, 4.0]], dtype=torch.float64)
 

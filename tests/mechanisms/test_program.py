@@ -22,8 +22,8 @@ from graphs.errors import (
 from graphs.variables import Categorical, Continuous, Image
 from mechanisms.base import Noise
 from mechanisms.program.mechanism import Program
+from mechanisms.program.run import standard_form
 from mechanisms.registry import dump_mechanism
-from mechanisms.tables.standard_form import standard_form
 from tests.mechanisms.fit import codes, generator, normal
 
 N = 40

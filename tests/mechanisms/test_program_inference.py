@@ -11,9 +11,9 @@ import causalgen as cg
 from causalgen.testing import check_mechanism
 from graphs.errors import EvidenceError, MechanismError, SpecError
 from graphs.variables import Categorical, Continuous, Integer
-from mechanisms.distinct_rows import distinct_rows, rank_among_equals
 from mechanisms.program.mechanism import Program
 from mechanisms.registry import dump_mechanism, parse_mechanism
+from mechanisms.rows import distinct_rows, rank_among_equals
 from tests.mechanisms.fit import generator, normal
 
 PARENTS = {"a": Continuous()}

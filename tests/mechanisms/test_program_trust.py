@@ -12,7 +12,7 @@ from causalgen.testing import check_mechanism
 from graphs.errors import CannotAbductError, EvidenceError
 from graphs.variables import Categorical, Continuous, Image, Integer
 from mechanisms.program.mechanism import Program
-from mechanisms.program.probes import probe_parents
+from mechanisms.program.plan import probe_parents
 from tests.mechanisms.fit import generator, normal
 
 REAL = {"a": Continuous()}

@@ -40,6 +40,9 @@ PLUG_IN = """
     class Plugged(MechanismSpec, frozen=True):
         kind: Literal["plugged"] = "plugged"
         power: int = 1
+
+        def make(self, variable, parents):
+            raise ValueError("binds to nothing")
 """
 
 

@@ -1,4 +1,4 @@
-"""A block of few values: every combination of them, with its probability given the evidence, exactly."""
+"""Exact inference by enumeration: every combination of a block's few values, with its probability."""
 
 from __future__ import annotations
 

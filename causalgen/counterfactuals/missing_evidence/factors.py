@@ -1,4 +1,4 @@
-"""How well a node's value fits its parents' proposed values: one term of a block's log weight.
+"""Log weights: the likelihood of a node's value given its parents' proposed values, one term a node.
 
     a table    log p(x | pa)
     an image   log q(pa | x) - log p(pa)  =  log p(x | pa) - log p(x)
@@ -76,12 +76,12 @@ def log_factor(
     with blame(node), torch.no_grad():
         value = broadcast_rows(values[node], n, rows)
         if generator is not None:
-            told = mechanism.likelihood(value, parents, generator=generator)
+            likelihood = mechanism.likelihood(value, parents, generator=generator)
         else:
             density = mechanism.log_prob(value, parents)
-            told = None if density is None else (density, mechanism.atomic(value, parents))
-        if told is not None:
-            logs, atomic = told
+            likelihood = None if density is None else (density, mechanism.atomic(value, parents))
+        if likelihood is not None:
+            logs, atomic = likelihood
             return logs, 0 if atomic is None else (~atomic).long()
         found = mechanism.log_prob_of_parents(values[node], parents) if len(values[node]) == rows else None
     if found is None:

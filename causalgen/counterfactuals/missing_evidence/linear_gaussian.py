@@ -1,4 +1,4 @@
-"""A block of numbers, affine in each other with normal noise: its posterior is normal, in closed form.
+"""Exact linear-Gaussian inference: a block that is affine with normal noise has a normal posterior.
 
 With z the missing values and e their noises, z = mu + T e, and the observed children y = nu + G e + noise:
 

@@ -1,4 +1,4 @@
-"""A block of few values and of numbers that are affine and normal given these: a mixture, exactly.
+"""Exact inference of mixed blocks: few values, and numbers affine and normal given these: a mixture.
 
 With d the values of the discrete nodes, z the missing numbers and y the evidence,
 

@@ -1,4 +1,4 @@
-"""Any other block: joint particles from the missing nodes' mechanisms, weighted by the observed children.
+"""Importance sampling of any other block: particles of the missing nodes, weighted by observed children.
 
     z ~ product of p(z_k | pa_k),    log w(z) = sum over observed children of log p(x | pa)
 

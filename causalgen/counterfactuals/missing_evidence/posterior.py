@@ -1,4 +1,4 @@
-"""Evidence with missing values: each is drawn from its posterior, as questions need it, never imputed.
+"""Missing values in evidence: each is drawn from its posterior given what was observed, never imputed.
 
 Rows are grouped by pattern, that is by which nodes they lack. In each pattern the missing nodes fall into
 blocks (``causalgen.counterfactuals.missing_evidence.blocks``), solved by the first method that can:

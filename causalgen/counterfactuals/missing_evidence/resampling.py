@@ -1,4 +1,4 @@
-"""Weighted draws as draws of equal weight: systematic resampling, and the effective sample size.
+"""Systematic resampling of weighted draws to draws of equal weight, and the effective sample size.
 
     systematic resampling    P weighted draws become S equal ones with one uniform (Kitagawa 1996)
     effective sample size    (sum w)^2 / sum w^2, the equal draws that would say as much (Kong 1992)

@@ -1,4 +1,4 @@
-"""Which variables the judges judge: an image, the class that it shows, and numbers that it shows."""
+"""Roles of variables in evaluation: an image, the class that it shows, continuous causes that it shows."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ class Roles:
 
     def describe(self) -> str:
         """As in "digit (categorical, 10) and thickness from image (image 1x28x28)"."""
-        told = [f"{name} ({self.variables[name].describe()})" for name in (self.label, *self.numbers)]
-        return f"{', '.join(told)} from {self.image} ({self.picture.describe()})"
+        listed = [f"{name} ({self.variables[name].describe()})" for name in (self.label, *self.numbers)]
+        return f"{', '.join(listed)} from {self.image} ({self.picture.describe()})"
 
     def _sizes(self) -> list[int]:
         return [int(np.prod(self.variables[name].event_shape, dtype=int)) for name in self.numbers]
@@ -92,8 +92,8 @@ def _only(variables: Mapping[str, Variable], kind: type, role: str, name: str | 
         return found[0]
     what = f"{kind.__name__.lower()} variable"
     if name is None:
-        told = f"several: {', '.join(found)}. Name one by {role}=" if found else "none"
-        raise SpecError(f"Judges need one {what}, and the variables hold {told}.")
+        listed = f"several: {', '.join(found)}. Name one by {role}=" if found else "none"
+        raise SpecError(f"Evaluators need one {what}, and the variables hold {listed}.")
     if name not in variables:
         raise UnknownNameError.of("variable", name, variables, where=f"{role}=")
     if name not in found:

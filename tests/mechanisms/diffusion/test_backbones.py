@@ -4,7 +4,8 @@ import pytest
 import torch
 from diffusers.models.attention_processor import Attention, AttnProcessor, AttnProcessor2_0
 
-from mechanisms.diffusion.backbones import Encoder, EncoderSpec, UNet
+from mechanisms.diffusion.backbones import UNet
+from mechanisms.diffusion.predictor import ResNet, ResNetNetwork
 
 
 @pytest.mark.parametrize(("side", "plain"), [(8, True), (48, False)])
@@ -31,10 +32,10 @@ def test_attention_over_few_pixels_is_plain_and_the_same(side, plain, monkeypatc
 
 
 def test_features_grow_with_the_image():
-    spec = EncoderSpec(channels=(8, 16), unshuffle=1)
+    spec = ResNet(channels=(8, 16), unshuffle=1)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        encoder = Encoder(spec, 1).eval()
+        encoder = ResNetNetwork(spec, 1).eval()
         x = torch.randn(1, 1, 8, 8)
     with torch.no_grad():
         dim, bright = encoder(10 * x, torch.ones(1)), encoder(1000 * x, torch.ones(1))

@@ -6,9 +6,9 @@ from torch import Tensor
 
 from mechanisms.base import Parents
 from mechanisms.diffusion.anticausal import Anticausal
+from mechanisms.diffusion.guidance import Factual
 from mechanisms.diffusion.schedule import DDPMGrid, alpha_bar_of
 from mechanisms.diffusion.solvers import DDIM
-from mechanisms.diffusion.strengths import Factual
 from tests.mechanisms.diffusion.exact import ExactDenoiser, ExactPredictor, World
 
 
@@ -50,7 +50,7 @@ def test_diff_scm_options_are_algorithm_3_to_the_letter(world, scale):
     guidance = Anticausal(form="raw", denoiser="unconditional", scale=strengths)
     solver = DDIM(steps=75, grid=DDPMGrid())
     denoiser, predictor = ExactDenoiser(world), ExactPredictor(world)
-    noise = solver.encode(image, lambda x, sigma: denoiser.eps(x, sigma, factual, shown=guidance.conditional))
+    noise = solver.encode(image, lambda x, s: guidance.abduction_eps(denoiser, x, s, factual))
     found = solver.decode(noise, lambda x, s: guidance.eps(denoiser, predictor, x, s, factual, other))
     assert (denoiser.calls, predictor.calls) == (150, 75)
     torch.testing.assert_close(found, _algorithm_3(world, image, other, scale), rtol=0, atol=1e-10)

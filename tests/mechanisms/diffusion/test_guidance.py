@@ -7,10 +7,9 @@ from torch import Tensor
 from graphs.errors import SpecError
 from mechanisms.diffusion.anticausal import Anticausal
 from mechanisms.diffusion.classifier_free import ClassifierFree
-from mechanisms.diffusion.guidance import Guidance
+from mechanisms.diffusion.guidance import Factual, Guidance
 from mechanisms.diffusion.schedule import LogGrid
 from mechanisms.diffusion.solvers import Anchored
-from mechanisms.diffusion.strengths import Factual
 from tests.mechanisms.diffusion.exact import ExactDenoiser, ExactPredictor, World
 
 LEVELS = [0.02, 0.3, 2.0, 20.0]
@@ -96,7 +95,7 @@ def test_guidance_vanishes_at_the_factual(world, guidance):
     image, factual, _ = case(world)
     denoiser, predictor = ExactDenoiser(world), ExactPredictor(world)
     found = guidance.eps(denoiser, predictor, image, 0.5, factual, dict(factual))
-    base = denoiser.eps(image, 0.5, factual, shown=guidance.conditional)
+    base = denoiser.eps(image, 0.5, factual, shown="conditional" in guidance.needs)
     torch.testing.assert_close(found, base, rtol=0, atol=0)
     assert (denoiser.calls, predictor.calls) == (2, 0)  # one of them the test's own
 
@@ -124,7 +123,7 @@ def test_an_infinitesimal_do_moves_the_image_infinitesimally(guidance, continuou
     image, factual, _ = case(world)
     solver = Anchored(steps=8)
     denoiser = ExactDenoiser(world)
-    noise = solver.encode(image, lambda x, s: denoiser.eps(x, s, factual, shown=guidance.conditional))
+    noise = solver.encode(image, lambda x, s: guidance.abduction_eps(denoiser, x, s, factual))
 
     def moved(size: float) -> float:
         other = {**factual, "t1": factual["t1"] + size}

@@ -11,13 +11,14 @@ from graphs.errors import CannotAbductError, DomainError, MechanismError
 from graphs.variables import Categorical, Continuous, Image
 from mechanisms.base import Noise
 from mechanisms.diffusion.anticausal import Anticausal
-from mechanisms.diffusion.backbones import EncoderSpec, UNet
+from mechanisms.diffusion.backbones import UNet
 from mechanisms.diffusion.classifier_free import ClassifierFree
 from mechanisms.diffusion.mechanism import Diffusion, DiffusionMechanism
+from mechanisms.diffusion.predictor import ResNet
 from mechanisms.diffusion.schedule import DDPMGrid, LogGrid
 from mechanisms.diffusion.solvers import BELM, DDIM, DDPM, Anchored
 
-SMALL = {"backbone": UNet(channels=(8, 8), unshuffle=1), "predictor": EncoderSpec(channels=(8,), unshuffle=1)}
+SMALL = {"backbone": UNet(channels=(8, 8), unshuffle=1), "predictor": ResNet(channels=(8,), unshuffle=1)}
 PARENTS = {"digit": Categorical(3), "mask": Image(1, 4, 4), "size": Continuous(shape=(2,))}
 
 

@@ -6,9 +6,10 @@ import torch
 from graphs.variables import Image
 from mechanisms.base import Noise
 from mechanisms.diffusion.anticausal import Anticausal
-from mechanisms.diffusion.backbones import EncoderSpec, UNet
+from mechanisms.diffusion.backbones import UNet
 from mechanisms.diffusion.classifier_free import ClassifierFree
 from mechanisms.diffusion.mechanism import Diffusion, DiffusionMechanism
+from mechanisms.diffusion.predictor import ResNet
 from mechanisms.diffusion.schedule import KarrasGrid, LogGrid
 from mechanisms.diffusion.solvers import DDIM, Anchored
 from tests.mechanisms.diffusion.exact import EVENT, ExactDenoiser, ExactPredictor, World
@@ -27,7 +28,7 @@ def exact(world: World, **options) -> DiffusionMechanism:
     """A mechanism whose networks are the world's own."""
     tiny = {
         "backbone": UNet(channels=(8,), unshuffle=1),
-        "predictor": EncoderSpec(channels=(8,), unshuffle=1),
+        "predictor": ResNet(channels=(8,), unshuffle=1),
     }
     with torch.random.fork_rng():
         mechanism = Diffusion(**tiny, **options).bind(Image(*EVENT), world.variables)
@@ -169,7 +170,7 @@ def test_an_unconditional_base_is_abducted_unconditionally():
     image, parents = BOTH.draw(4)
     for guidance in GUIDANCE:
         mechanism = exact(BOTH, solver=DDIM(steps=6), guidance=guidance)
-        names = tuple(BOTH.variables) if guidance.conditional else ()
+        names = tuple(BOTH.variables) if "conditional" in guidance.needs else ()
         expected = DDIM(steps=6).encode(image, lambda x, s, names=names: BOTH.eps(x, s, parents, names))
         found = mechanism.abduct(image, parents, generator=seeded()).noise
         torch.testing.assert_close(found["x_T"], expected["x_T"])

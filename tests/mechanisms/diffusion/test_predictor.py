@@ -8,8 +8,7 @@ from torch import Tensor
 
 from graphs.errors import MechanismError
 from graphs.variables import Categorical, Continuous, Image
-from mechanisms.diffusion.backbones import EncoderSpec
-from mechanisms.diffusion.predictor import AnticausalPredictor
+from mechanisms.diffusion.predictor import AnticausalPredictor, ResNet
 
 PARENTS = {
     "slant": Continuous(unit="deg"),
@@ -35,7 +34,7 @@ def draws(n: int, seed: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
 def predictor() -> AnticausalPredictor:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        module = AnticausalPredictor(Image(1, 4, 4), PARENTS, EncoderSpec(channels=(8, 16), unshuffle=2))
+        module = AnticausalPredictor(Image(1, 4, 4), PARENTS, ResNet(channels=(8, 16), unshuffle=2))
     module.prepare(*draws(30))
     return module.double().eval()
 
@@ -172,8 +171,8 @@ def test_extreme_variances_stay_finite(predictor):
 
 
 def test_sides_that_unshuffling_does_not_divide_are_refused():
-    EncoderSpec().check_size(28, 30)
+    ResNet().check_size(28, 30)
     with pytest.raises(
         MechanismError, match=r"predictor needs image sides that are multiples of 2 .*got 29x28"
     ):
-        EncoderSpec().check_size(29, 28)
+        ResNet().check_size(29, 28)

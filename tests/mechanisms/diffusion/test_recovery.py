@@ -5,7 +5,7 @@ import warnings
 import pytest
 import torch
 
-from mechanisms.diffusion.recovery import recovery
+from mechanisms.diffusion.predictor import recovery
 
 
 def test_figures_of_a_category_and_of_a_number():

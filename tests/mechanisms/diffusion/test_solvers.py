@@ -120,7 +120,7 @@ def test_order_of_the_round_trip(kind, order, world, image, parents):
 )
 def test_anchored_and_belm_return_the_image_at_any_number_of_steps(solver, steps, world, image, parents):
     solver = solver.model_copy(update={"steps": steps})
-    eps = solver.held(given(parents, world))
+    eps = solver.thresholded(given(parents, world))
     found = solver.decode(solver.encode(image, eps), eps)
     torch.testing.assert_close(found, image, rtol=0, atol=1e-10)
 
@@ -129,12 +129,12 @@ def test_anchored_and_belm_return_the_image_at_any_number_of_steps(solver, steps
 @pytest.mark.parametrize("make", [DDIM, Anchored, BELM, DDPM])
 def test_thresholding_moves_what_is_out_of_range_to_its_end_and_nothing_else(make, sigma):
     x, eps = 3 * IMAGE, given(FACTUAL)
-    clean, held = x - sigma * eps(x, sigma), make(thresholding=True).held(eps)(x, sigma)
+    clean, held = x - sigma * eps(x, sigma), make(thresholding=True).thresholded(eps)(x, sigma)
     within = (clean >= -1) & (clean <= 1)
     assert within.any() and not within.all()
     torch.testing.assert_close(held[within], eps(x, sigma)[within], rtol=0, atol=0)
     torch.testing.assert_close((x - sigma * held)[~within], clean.sign()[~within])
-    torch.testing.assert_close(make().held(eps)(x, sigma), eps(x, sigma), rtol=0, atol=0)
+    torch.testing.assert_close(make().thresholded(eps)(x, sigma), eps(x, sigma), rtol=0, atol=0)
 
 
 def test_anchored_returns_a_float32_image_to_rounding():
@@ -179,7 +179,12 @@ def test_evaluations_and_their_levels(solver, up, down, residuals):
         called.append(sigma)
         return GAUSSIAN.eps(x, sigma, FACTUAL, tuple(FACTUAL))
 
-    assert solver.residual_count() == residuals
+    drawn = solver.sample_noise(6, EVENT, generator=torch.Generator().manual_seed(0))
+    assert drawn["x_T"].shape == IMAGE.shape
+    assert drawn.keys() == ({"x_T", "residuals"} if residuals else {"x_T"})
+    if residuals:
+        assert drawn["residuals"].shape == (6, residuals, *EVENT)
+        assert bool(drawn["residuals"].any()) == (solver.kind == "ddpm")
     if up is not None:
         solver.encode(IMAGE, eps)
         assert called == solver.levels()[:up]

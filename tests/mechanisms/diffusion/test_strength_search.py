@@ -7,9 +7,9 @@ from graphs.errors import SpecError
 from graphs.variables import Categorical, Continuous
 from mechanisms.diffusion.anticausal import Anticausal
 from mechanisms.diffusion.classifier_free import ClassifierFree
+from mechanisms.diffusion.feedback import smallest_strengths
 from mechanisms.diffusion.mechanism import Diffusion
 from mechanisms.diffusion.solvers import Anchored
-from mechanisms.diffusion.strength_search import smallest_strengths
 from tests.mechanisms.diffusion.test_mechanism import draws, seeded, untrained
 
 PARENTS = {"digit": Categorical(3), "size": Continuous(shape=(2,))}

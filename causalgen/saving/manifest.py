@@ -1,0 +1,314 @@
+"""Saved folders: plain files and a JSON manifest with format version, library versions and SHA-256 checksums.
+
+The one codec of models, evaluators and results; run folders share its parts. No pickle: tensors are
+safetensors.
+
+    save    every file, then the manifest, in a temporary folder beside the target; fsync; rename
+    load    the manifest, at most so large, of a known format; then each file, by size and checksum
+
+A crash leaves the folder before the save or after it. A folder that holds files of others is never replaced,
+and no name in a manifest leads out of its folder.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from glob import escape
+from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from causalgen.saving.atomic import new_folder, write_synced
+from graphs.errors import CheckpointError, ChecksumError, FormatVersionError
+
+__all__ = [
+    "CODEC_KEYS",
+    "FolderFormat",
+    "check_version",
+    "library_versions",
+    "read_json",
+    "read_tensors",
+    "tensor_bytes",
+]
+
+CODEC_KEYS = frozenset(["format", "version", "libraries", "files", "sha256"])
+"""What the codec itself writes in a manifest; the rest are metadata."""
+
+
+@dataclass(frozen=True)
+class FolderFormat:
+    """How one kind of folder is saved and loaded.
+
+    Attributes:
+        format: what its manifests call it, as in "causalgen-model".
+        what: what messages call it, as in "model".
+        manifest: name of the manifest.
+        version: of the format, as written; older ones are read.
+        libraries: whose versions are written.
+        names: what names of files look like; by default any relative path that stays in the folder.
+        expected: these names in words.
+        unlisted: files that belong to the folder and may be edited: they have no checksum.
+        keeps_others: whether a save keeps files that are not its own, instead of refusing the folder.
+        lists_names: ``files`` is a list of names with checksums beside it, instead of a mapping.
+        most_bytes: largest manifest that is parsed.
+    """
+
+    format: str
+    what: str
+    manifest: str = "manifest.json"
+    version: int = 1
+    libraries: tuple[str, ...] = ("causalgen", "torch", "safetensors")
+    names: re.Pattern[str] | None = None
+    expected: str = "a path inside the folder"
+    unlisted: frozenset[str] = frozenset()
+    keeps_others: bool = False
+    lists_names: bool = False
+    most_bytes: int = 16 * 2**20
+
+    def save(
+        self,
+        folder: Path | str,
+        files: Iterable[tuple[str, bytes]],
+        metadata: Mapping[str, Any] | None = None,
+    ) -> dict[str, dict[str, Any]]:
+        """Save a folder, atomically; an earlier one of the same format is replaced.
+
+        Args:
+            folder: where to; its parents are made when missing.
+            files: path in the folder and content of each file; taken one at a time.
+            metadata: what the manifest says beside the codec's own keys.
+
+        Returns:
+            Size and sha256 of each listed file.
+
+        Raises:
+            CheckpointError: the folder holds something else, or cannot be written; it is unchanged then.
+        """
+        target = Path(folder).resolve()
+        entries: dict[str, dict[str, Any]] = {}
+        with self._os_errors(f"Cannot save the {self.what} in {target}"):
+            kept = self._others(target)
+            with new_folder(target) as temporary:
+                for path in kept:
+                    _copy(path, temporary / path.name)
+                for name, data in files:
+                    self._check_name(name, f"the {self.what} to be saved in {target}")
+                    (temporary / name).parent.mkdir(parents=True, exist_ok=True)
+                    write_synced(temporary / name, data)
+                    if name not in self.unlisted:
+                        entries[name] = {"size": len(data), "sha256": sha256(data).hexdigest()}
+                text = json.dumps(self._manifest(entries, metadata or {}), indent=1)
+                write_synced(temporary / self.manifest, f"{text}\n".encode())
+        return entries
+
+    def load(self, folder: Path | str) -> tuple[dict[str, Any], dict[str, bytes]]:
+        """The manifest, and the content of every listed file, each checked.
+
+        Raises:
+            CheckpointError: no such folder, no manifest, a missing or unreadable file, or a name that leads
+                out of the folder.
+            ChecksumError: a file is not the one that was saved.
+            FormatVersionError: a newer version of the format.
+        """
+        source = Path(folder)
+        with self._os_errors(f"Cannot load the {self.what} in {source}"):
+            manifest = self.read_manifest(source)
+            return manifest, {
+                name: self._read(source, name, said) for name, said in manifest["files"].items()
+            }
+
+    def read_manifest(self, folder: Path) -> dict[str, Any]:
+        """The manifest of a folder, checked as far as the codec knows it; raises as ``load`` does."""
+        path = folder / self.manifest
+        if not folder.is_dir():
+            raise CheckpointError(
+                f"There is no folder {folder}; a saved {self.what} is a folder with a {self.manifest}."
+                f"{_interrupted(folder.resolve(), self.what)}"
+            )
+        if not path.is_file():
+            raise CheckpointError(f"{folder} holds no saved {self.what}: it has no {self.manifest}.")
+        manifest = read_json(path, self.most_bytes)
+        with _damage(path):
+            if manifest["format"] != self.format:
+                raise CheckpointError(
+                    f"{path} is no manifest of a {self.what}: its format is {manifest['format']!r}."
+                )
+            check_version(path, manifest["version"], self.version)
+            for name in manifest["files"]:
+                self._check_name(name, str(path))
+            for name, said in {} if self.lists_names else manifest["files"].items():
+                if type(said["size"]) is not int or type(said["sha256"]) is not str:
+                    raise ValueError(f"size or sha256 of {name!r}")
+        return manifest
+
+    def check_place(self, folder: Path | str) -> None:
+        """Refuse a folder that cannot be replaced; a long computation asks before it begins.
+
+        Raises:
+            CheckpointError: it holds something else, or cannot be read.
+        """
+        target = Path(folder).resolve()
+        with self._os_errors(f"Cannot save the {self.what} in {target}"):
+            self._others(target)
+
+    def _manifest(self, entries: Mapping[str, dict[str, Any]], metadata: Mapping[str, Any]) -> dict[str, Any]:
+        manifest = {"format": self.format, "version": self.version}
+        manifest |= {"libraries": library_versions(self.libraries), **metadata}
+        if not self.lists_names:
+            return {**manifest, "files": entries}
+        sums = {name: entry["sha256"] for name, entry in entries.items()}
+        return {**manifest, "files": [self.manifest, *entries], "sha256": sums}
+
+    def _others(self, target: Path) -> list[Path]:
+        """What a save has to keep; refuses a folder that it may not replace."""
+        refusal = f"Cannot save the {self.what} in {target}"
+        if not target.exists():
+            return []
+        if not target.is_dir():
+            raise CheckpointError(f"{refusal}: it is no folder. Choose another place.")
+        inside = sorted(target.iterdir())
+        if not inside:
+            return []
+        try:
+            ours = {self.manifest, *self.read_manifest(target)["files"], *self.unlisted}
+        except FormatVersionError:
+            raise
+        except CheckpointError as error:
+            raise CheckpointError(
+                f"{refusal}: the folder holds other things, and no {self.what} "
+                f"({', '.join(path.name for path in inside[:3])}). Choose an empty or a new folder."
+            ) from error
+        if self.keeps_others:
+            return [path for path in inside if path.name not in ours]
+        found = (path for path in target.rglob("*") if path.is_symlink() or not path.is_dir())
+        others = sorted({path.relative_to(target).as_posix() for path in found} - ours)
+        if others:
+            raise CheckpointError(
+                f"{refusal}: the folder holds {others[0]!r}, which is no part of an earlier {self.what}. "
+                "Choose another place."
+            )
+        return []
+
+    def _check_name(self, name: str, where: str) -> None:
+        """Only names of this format's files: nothing that leads out of the folder."""
+        path = PurePosixPath(name)
+        inside = bool(path.parts) and not path.is_absolute() and ".." not in path.parts
+        named = not re.search(r"[\\:\0]", name) if self.names is None else self.names.fullmatch(name)
+        if not (inside and named):
+            raise CheckpointError(
+                f"{name!r} is no file of a saved {self.what}, in {where}: expected {self.expected}."
+            )
+
+    def _read(self, folder: Path, name: str, said: Mapping[str, Any]) -> bytes:
+        path = folder / name
+        again = f"Copy or download the {self.what} again."
+        if not path.is_file():
+            raise CheckpointError(f"The {self.what} in {folder} is incomplete: {name} is missing.")
+        size = path.stat().st_size  # before reading: a wrong file may be of any size
+        if size != said["size"]:
+            raise ChecksumError(f"{path} is damaged: expected {said['size']:,} bytes, got {size:,}. {again}")
+        data = path.read_bytes()
+        if sha256(data).hexdigest() != said["sha256"]:
+            raise ChecksumError(f"{path} is damaged: its sha256 is not the one in {self.manifest}. {again}")
+        return data
+
+    @contextmanager
+    def _os_errors(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except CheckpointError:
+            raise
+        except OSError as error:
+            raise CheckpointError(f"{what}: {error.strerror or error}.") from error
+
+
+def library_versions(names: Iterable[str]) -> dict[str, str]:
+    """Versions by name, of those libraries that are installed."""
+    versions: dict[str, str] = {}
+    for name in names:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:  # run from a checkout, or an extra that is not installed
+            continue
+    return versions
+
+
+def read_json(path: Path, most_bytes: int = 16 * 2**20) -> Any:
+    """The JSON of a manifest.
+
+    Raises:
+        CheckpointError: it is larger than that, or no JSON.
+        OSError: it cannot be read.
+    """
+    if path.stat().st_size > most_bytes:
+        raise CheckpointError(f"{path} is damaged: it is larger than {most_bytes:,} bytes.")
+    with _damage(path):
+        return json.loads(path.read_bytes())
+
+
+def check_version(path: Path, number: object, newest: int) -> None:
+    """Refuse a manifest of a newer version of its format.
+
+    Raises:
+        FormatVersionError: it is newer.
+        CheckpointError: it is no version.
+    """
+    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+        raise CheckpointError(f"{path} is damaged: its format version is {number!r}.")
+    if number > newest:
+        raise FormatVersionError(
+            f"{path} has format version {number}, this causalgen reads up to {newest}. Update causalgen."
+        )
+
+
+def tensor_bytes(state: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> bytes:
+    """Tensors by name as a safetensors file."""
+    # Clones: safetensors refuses views of one memory, and views of a larger one are written whole.
+    return save({name: each.detach().cpu().contiguous().clone() for name, each in state.items()}, metadata)
+
+
+def read_tensors(data: bytes, path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file's content.
+
+    Raises:
+        CheckpointError: it is no such file.
+    """
+    try:
+        return load(data)
+    except SafetensorError as error:
+        raise CheckpointError(f"Cannot read {path}: {error}.") from error
+
+
+@contextmanager
+def _damage(path: Path) -> Iterator[None]:
+    """What a file that says something else raises, as one error."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise CheckpointError(f"{path} is damaged: {type(error).__name__}: {error}.") from error
+
+
+def _interrupted(place: Path, what: str) -> str:
+    """Where the folder is that a save, killed between its two renames, had put aside."""
+    found = place.parent.glob(f".{escape(place.name)}.*.old") if place.parent.is_dir() else iter(())
+    aside = next(found, None)
+    return f" A save was interrupted: the {what} before it is {aside}; rename it." if aside else ""
+
+
+def _copy(path: Path, target: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.copytree(path, target, symlinks=True)
+    else:
+        shutil.copy2(path, target, follow_symlinks=False)

@@ -1,0 +1,273 @@
+"""The variables whose values are numbers: real numbers or arrays of them, and whole numbers (counts).
+
+Canonically both are float64, in data units: conditioning, expressions and linear algebra take whole numbers
+as they are, and float64 holds every one that is admitted, below 2**53. Outside they are int64. Nothing is
+ever rounded on the way in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import isfinite
+from typing import Annotated, Literal, Protocol, cast, overload, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BeforeValidator, Field, model_validator
+
+from graphs.declared import python_only
+from graphs.errors import DomainError
+from graphs.variables.arrays import Array, as_array, as_numbers, as_rows, first_bad
+from graphs.variables.base import Bound, Size, Values, VariableBase, by_name, refuse_bool_and_text
+
+__all__ = ["Continuous", "Integer", "LARGEST"]
+
+
+class Continuous(VariableBase):
+    """A real number, or a fixed-shape array of them, perhaps bounded.
+
+    >>> Continuous(lower=0, unit="px").encode(2, where="Evidence 'thickness'")
+    array([2.])
+
+    Attributes:
+        lower: least value, itself allowed, though a ``flow`` takes only values inside its bounds; None
+            for no bound.
+        upper: largest value, likewise.
+        unit: of the data, for people.
+        shape: of one value; () is a scalar.
+    """
+
+    type: Literal["continuous"] = "continuous"
+    lower: Bound | None = None
+    upper: Bound | None = None
+    unit: str = ""
+    shape: tuple[Size, ...] = ()
+
+    @overload
+    def __init__(
+        self,
+        /,
+        lower: float | None = None,
+        upper: float | None = None,
+        unit: str = "",
+        shape: Sequence[int] = (),
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        /,
+        *,
+        lower: float | None = None,
+        upper: float | None = None,
+        unit: str = "",
+        shape: Sequence[int] = (),
+        type: Literal["continuous"],
+    ) -> None: ...
+    @python_only
+    def __init__(self, /, *args: object, **data: object) -> None:
+        """Declare the bounds, the unit and the shape."""
+        super().__init__(**by_name("Continuous", ("lower", "upper", "unit", "shape"), args, data))
+
+    @model_validator(mode="after")
+    def _check_bounds(self) -> Continuous:
+        if self.lower is not None and self.upper is not None and not self.lower < self.upper:
+            raise ValueError(f"lower must be below upper, got lower {self.lower:g} and upper {self.upper:g}")
+        return self
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """Shape of one value: ``shape``."""
+        return self.shape
+
+    @property
+    def dtype(self) -> str:
+        """Canonical dtype: "float64"."""
+        return "float64"
+
+    def encode(self, value: object, *, where: str, copy: bool = True) -> NDArray[np.float64]:
+        """``value`` as (B, *shape) float64, finite and within the bounds; one value is one row.
+
+        Without ``copy`` it may share the memory of ``value``.
+
+        Raises:
+            ShapeError: neither ``shape`` nor (B, *shape).
+            DomainError: NaN, infinite, out of bounds, or not numbers.
+        """
+        array = as_rows(as_numbers(value, where=where), self.shape, where=where)
+        rows = np.array(array, dtype=np.float64, order="C", copy=copy or None)
+        if (
+            array.dtype.kind in "iu"
+            and array.dtype.itemsize == 8
+            and (rows.astype(array.dtype) != array).any()
+        ):
+            index = first_bad(rows.astype(array.dtype) != array)
+            raise DomainError(
+                f"{where}: row {index[0]} is {array[index]}, a whole number beyond 2**53 that float64 cannot "
+                "hold exactly."
+            )
+        if rows.size == 0:
+            return rows
+        if self.lower is None and self.upper is None:
+            with np.errstate(over="ignore", invalid="ignore"):
+                total = rows.sum()
+            if isfinite(total):  # one pass says it all
+                return rows
+        low, high = rows.min(), rows.max()  # both are NaN if anything is
+        if not (isfinite(low) and isfinite(high)):
+            self._refuse(rows, ~np.isfinite(rows), "expected finite numbers", where=where)
+        if self.lower is not None and low < self.lower:
+            self._refuse(rows, rows < self.lower, f"below the lower bound {self.lower:g}", where=where)
+        if self.upper is not None and high > self.upper:
+            self._refuse(rows, rows > self.upper, f"above the upper bound {self.upper:g}", where=where)
+        return rows
+
+    def _refuse(self, rows: Array, bad: Array, why: str, *, where: str) -> None:
+        index = first_bad(bad)
+        at = f" at {list(index[1:])}" if self.shape else ""
+        raise DomainError(
+            f"{where}: row {index[0]} is {rows[index].item()!r}{at}, {why} ({self.describe()})."
+        )
+
+    def decode(self, values: Values) -> Values:
+        """The values as they are."""
+        return values
+
+    def describe(self) -> str:
+        """A few words for listings, as in "continuous [64, 255] px"."""
+        words = ["continuous", "x".join(map(str, self.shape))]
+        if self.lower is not None or self.upper is not None:
+            low = "(-inf" if self.lower is None else f"[{self.lower:g}"
+            high = "inf)" if self.upper is None else f"{self.upper:g}]"
+            words.append(f"{low}, {high}")
+        return " ".join(word for word in [*words, self.unit] if word)
+
+    def encode_clipped(self, value: object, *, where: str) -> NDArray[np.float64]:
+        """As ``encode``, with numbers moved into the bounds; never NaN or infinity."""
+        rows = self.model_copy(update={"lower": None, "upper": None}).encode(value, where=where)
+        if self.lower is not None or self.upper is not None:
+            np.clip(rows, self.lower, self.upper, out=rows)
+        return rows
+
+
+LARGEST = 2**53 - 1
+"""The largest whole number admitted: beyond, float64 skips some."""
+
+_Bound = Annotated[int, BeforeValidator(refuse_bool_and_text), Field(ge=-LARGEST, le=LARGEST)]
+
+_MOST_VALUES = 1024
+
+
+@runtime_checkable
+class _Tensor(Protocol):
+    """What a torch tensor can do."""
+
+    def long(self) -> _Tensor: ...
+
+
+class Integer(VariableBase):
+    """A whole number, perhaps bounded.
+
+    >>> Integer(lower=0, unit="visits").encode([2, 3.0], where="Evidence 'visits'")
+    array([2., 3.])
+
+    Attributes:
+        lower: least value, itself allowed; None for no bound.
+        upper: largest value, itself allowed; None for no bound.
+        unit: of the data, for people.
+    """
+
+    type: Literal["integer"] = "integer"
+    lower: _Bound | None = None
+    upper: _Bound | None = None
+    unit: str = ""
+
+    @overload
+    def __init__(self, /, lower: int | None = None, upper: int | None = None, unit: str = "") -> None: ...
+    @overload
+    def __init__(
+        self,
+        /,
+        *,
+        lower: int | None = None,
+        upper: int | None = None,
+        unit: str = "",
+        type: Literal["integer"],
+    ) -> None: ...
+    @python_only
+    def __init__(self, /, *args: object, **data: object) -> None:
+        """Declare the bounds and the unit."""
+        super().__init__(**by_name("Integer", ("lower", "upper", "unit"), args, data))
+
+    @model_validator(mode="after")
+    def _check_bounds(self) -> Integer:
+        if self.lower is not None and self.upper is not None and not self.lower < self.upper:
+            raise ValueError(f"lower must be below upper, got lower {self.lower} and upper {self.upper}")
+        return self
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """Shape of one value: ()."""
+        return ()
+
+    @property
+    def dtype(self) -> str:
+        """Canonical dtype: "float64"."""
+        return "float64"
+
+    @property
+    def values(self) -> range | None:
+        """Every value, where both bounds are given and there are at most 1,024; else None."""
+        if self.lower is None or self.upper is None or self.upper - self.lower >= _MOST_VALUES:
+            return None
+        return range(self.lower, self.upper + 1)
+
+    def encode(self, value: object, *, where: str) -> NDArray[np.float64]:
+        """``value`` as (B,) float64, whole and within the bounds; a scalar is one row.
+
+        Whole floats and booleans count as whole numbers.
+
+        Raises:
+            ShapeError: not a scalar or (B,).
+            DomainError: NaN, infinite, not whole, 2**53 or beyond, out of bounds, or not numbers.
+        """
+        given = as_rows(as_numbers(value, where=where), (), where=where)
+        rows = np.array(given, dtype=np.float64)
+        if rows.size == 0:
+            return rows
+        if not (np.abs(rows) <= LARGEST).all():  # NaN compares false
+            bad = ~(np.abs(rows) <= LARGEST)
+            self._refuse(given, bad, "expected a whole number between -2**53 and 2**53", where=where)
+        if (rows != np.floor(rows)).any():
+            advice = "expected a whole number; round it first, as by round(...) in an expression"
+            self._refuse(given, rows != np.floor(rows), advice, where=where)
+        if self.lower is not None and rows.min() < self.lower:
+            self._refuse(given, rows < self.lower, f"below the lower bound {self.lower}", where=where)
+        if self.upper is not None and rows.max() > self.upper:
+            self._refuse(given, rows > self.upper, f"above the upper bound {self.upper}", where=where)
+        return rows
+
+    def _refuse(self, rows: Array, bad: Array, why: str, *, where: str) -> None:
+        index = first_bad(bad)
+        raise DomainError(f"{where}: row {index[0]} is {rows[index].item()!r}, {why} ({self.describe()}).")
+
+    def decode(self, values: Values) -> Values:
+        """The values as int64, a numpy array or a tensor as they came."""
+        if isinstance(values, _Tensor):
+            return cast(Values, values.long())
+        return cast(Values, as_array(values, where="Values").astype(np.int64))
+
+    def describe(self) -> str:
+        """A few words for listings, as in "integer [0, inf) visits"."""
+        words = ["integer"]
+        if self.lower is not None or self.upper is not None:
+            low = "(-inf" if self.lower is None else f"[{self.lower}"
+            high = "inf)" if self.upper is None else f"{self.upper}]"
+            words.append(f"{low}, {high}")
+        return " ".join(word for word in [*words, self.unit] if word)
+
+    def encode_clipped(self, value: object, *, where: str) -> NDArray[np.float64]:
+        """As ``encode``, with numbers moved into the bounds; never NaN or infinity."""
+        rows = self.model_copy(update={"lower": None, "upper": None}).encode(value, where=where)
+        if self.lower is not None or self.upper is not None:
+            np.clip(rows, self.lower, self.upper, out=rows)
+        return rows

@@ -1,0 +1,202 @@
+"""Counterfactuals read back by the predictor: guidance strengths row by row, and corrections of numbers.
+
+**Automatic strength** (``weight: auto``): for each row the smallest one whose counterfactual the predictor
+accepts. A row is accepted once q(v | x, .) of its changed categorical parents, all of them together, reaches
+the target. Rows that no candidate satisfies keep the strongest. Continuous parents keep weight 1, which is
+exact.
+
+**Corrections**: numbers are asked for anew by what a counterfactual still lacks of their change.
+At weight 1 an exact denoiser moves an image by the whole change from the factual value F_k of a parent to
+v_k. A trained one falls short, most where v is a rare combination, and moves other parents along. What is
+lacking can be read: with r_k(x) the mode of the anticausal predictor's q(pa_k | x, pa_<k),
+
+    gap_k = v_k - [r_k(x_cf) - rho (r_k(x_F) - F_k)],        asked_k <- asked_k + omega gap_k,
+
+a fixed-point iteration on the mechanism's own response, with relaxation omega (Young 1954): a response that
+falls short as much the second time is met better by omega a little above 1.
+
+The predictor errs, and of the factual image it is known by how much. Two images share that error the more,
+the less is changed between them, so it is carried over by simple kriging with an exponential kernel,
+
+    rho = exp(-d),    d = sum_k |v_k - F_k| / std_k,
+
+a parent that is no number counting 1 if it differs. An image whose parents all stay is never touched, and a
+small change is read as a difference, in which the error cancels. Each row keeps the image of
+the least gap, so that a correction cannot make what is read worse.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from graphs.variables import Categorical, Continuous
+from mechanisms.base import Parents
+from mechanisms.diffusion.predictor import AnticausalPredictor
+
+__all__ = ["accepted", "closest", "corrected", "readings", "smallest_strengths"]
+
+Gaps = Callable[[Tensor], Mapping[str, Tensor]]
+"""Images (N, C, H, W) to what each number lacks, (N, *event) by name."""
+
+
+def smallest_strengths(
+    candidates: Sequence[float],
+    decode: Callable[[float, Tensor], Tensor],
+    accept: Callable[[Tensor, Tensor], Tensor],
+    rows: int,
+    device: torch.device,
+) -> Tensor:
+    """Images (N, C, H, W), each at the first candidate that its row accepts.
+
+    Args:
+        candidates: strengths, in the order to try.
+        decode: strength and row numbers (n,) to images (n, C, H, W).
+        accept: images (n, C, H, W) and row numbers (n,) to (n,) bool.
+        rows: N, at least 1.
+        device: of the row numbers.
+    """
+    left = torch.arange(rows, device=device)
+    images: Tensor | None = None
+    for strength in candidates:
+        found = decode(strength, left)
+        images = found if images is None else images.index_copy(0, left, found)
+        left = left[~accept(found, left)]
+        if not len(left):
+            break
+    assert images is not None
+    return images
+
+
+@torch.no_grad()
+def accepted(
+    predictor: AnticausalPredictor,
+    images: Tensor,
+    sigma: float,
+    factual: Parents,
+    parents: Parents,
+    target: float,
+) -> Tensor:
+    """(N,) whether the predictor sees the changed categorical parents with probability ``target`` or more.
+
+    True as well where none of them changed. The images are taken as clean, at the lowest level ``sigma``.
+    """
+    logs = predictor.log_probs(predictor.encode(images, sigma), parents)
+    total = images.new_zeros(len(images))
+    changed = torch.zeros(len(images), dtype=torch.bool, device=images.device)
+    for name, variable in predictor.variables.items():
+        if isinstance(variable, Categorical):
+            moved = factual[name] != parents[name]
+            total = total + torch.where(moved, logs[name], 0.0)
+            changed |= moved
+    return ~changed | (total.exp() >= target)
+
+
+@torch.no_grad()
+def readings(
+    predictor: AnticausalPredictor, images: Tensor, sigma: float, parents: Parents
+) -> dict[str, Tensor]:
+    """What the predictor reads of each continuous parent on clean images, (N, *event) by name.
+
+    Args:
+        predictor: reads.
+        images: (N, C, H, W) in [-1, 1], taken as clean.
+        sigma: the lowest level it was trained on.
+        parents: those that a later one is read under.
+    """
+    numbers = [name for name, variable in predictor.variables.items() if isinstance(variable, Continuous)]
+    features = predictor.encode(images, sigma)
+    return {name: predictor.most_likely(features, parents, name) for name in numbers}
+
+
+def corrected(
+    decode: Callable[[Parents], Tensor],
+    predictor: AnticausalPredictor,
+    sigma: float,
+    factual: Parents,
+    before: Parents,
+    parents: Parents,
+    times: int,
+    relaxation: float = 1.0,
+) -> Tensor:
+    """Images (N, C, H, W) under ``parents``, corrected in the rows where some parent changes.
+
+    Args:
+        decode: parents to images (N, C, H, W).
+        predictor: reads.
+        sigma: the lowest level it was trained on.
+        factual: where each row started.
+        before: what was read of the factual images, by name.
+        parents: what is asked for.
+        times: corrections.
+        relaxation: omega.
+    """
+    distance = _distance(factual, parents, predictor.scales())
+    shared, moved = torch.exp(-distance), distance > 0
+
+    def gaps(images: Tensor) -> dict[str, Tensor]:
+        lacking = {}
+        for name, value in readings(predictor, images, sigma, parents).items():
+            error = _by_row(shared, value) * (before[name] - factual[name])
+            lacking[name] = torch.where(_by_row(moved, value), parents[name] - (value - error), 0.0)
+        return lacking
+
+    return closest(decode, gaps, predictor.scales(), parents, times, relaxation)
+
+
+def closest(
+    decode: Callable[[Parents], Tensor],
+    gaps: Gaps,
+    scales: Mapping[str, Tensor],
+    parents: Parents,
+    times: int,
+    relaxation: float = 1.0,
+) -> Tensor:
+    """The images whose numbers come closest to what is asked, (N, C, H, W).
+
+    Args:
+        decode: parents to images (N, C, H, W).
+        gaps: what images lack.
+        scales: the unit that each gap is counted in, (width,) by name.
+        parents: what is asked for.
+        times: corrections.
+        relaxation: omega.
+    """
+    asked, best = dict(parents), decode(parents)
+    gap = gaps(best)
+    least = _size(gap, scales)
+    for _ in range(times):
+        if not bool(least.any()):
+            break
+        asked |= {name: asked[name] + relaxation * lacking for name, lacking in gap.items()}
+        images = decode(asked)
+        gap = gaps(images)
+        size = _size(gap, scales)
+        better = size < least
+        best = torch.where(better.view(-1, 1, 1, 1), images, best)
+        least = torch.where(better, size, least)
+    return best
+
+
+def _distance(one: Parents, other: Parents, scales: Mapping[str, Tensor]) -> Tensor:
+    """(N,) how far apart parents are: numbers in units of their scales, anything else 1 if it differs."""
+    distances = []
+    for name, value in one.items():
+        if name in scales and value.is_floating_point():
+            each = (value - other[name]).abs().reshape(len(value), -1) / scales[name]
+            distances.append(each.sum(1))
+        else:
+            differs = (value != other[name]).reshape(len(value), -1).any(1)
+            distances.append(differs.double())
+    return torch.stack(distances).sum(0)
+
+
+def _by_row(weight: Tensor, like: Tensor) -> Tensor:
+    """(N,) so shaped that it multiplies (N, *event)."""
+    return weight.view(-1, *[1] * (like.ndim - 1))
+
+
+def _size(gap: Mapping[str, Tensor], scales: Mapping[str, Tensor]) -> Tensor:
+    """(N,) the sum of absolute gaps in units of their scales."""
+    sizes = [(lacking.abs().reshape(len(lacking), -1) / scales[name]).sum(1) for name, lacking in gap.items()]
+    return torch.stack(sizes).sum(0)
