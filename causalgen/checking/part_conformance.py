@@ -16,7 +16,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from causalgen.checking.statistics import distance_to_density, distance_to_whole
-from graphs import strict_yaml, yaml_writer
+from graphs import strict_yaml
 from graphs.errors import CausalgenError, MechanismError
 from mechanisms.diffusion.backbones import BACKBONES, Backbone
 from mechanisms.diffusion.predictor import ENCODERS, Encoder
@@ -239,7 +239,7 @@ def check_options(registry: Registry[Any], part: Any) -> None:
 
 
 def _assert_survives(part: object, options: dict[str, Any], parse: Callable[[Any], object]) -> None:
-    text = yaml_writer.dump(options)
+    text = strict_yaml.dump(options)
     try:
         found = parse(strict_yaml.load(text, "written")[0])
     except (CausalgenError, ValueError) as error:
