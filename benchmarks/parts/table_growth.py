@@ -1,7 +1,9 @@
-"""Section ``growth``: seconds by number of nodes and by number of rows, against a + b n.
+"""Sections ``growth`` and ``memory`` of ``tables.py``: seconds by nodes and rows, and memory.
 
-a and b are not negative and minimise the sum of squared *relative* deviations, so that 10 nodes count as much
-as 2,000.
+Growth is against a + b n: a and b are not negative and minimise the sum of squared *relative* deviations, so
+that 10 nodes count as much as 2,000. Memory is what a counterfactual of many rows holds beyond its input and
+output, each measured in a process of its own, since the operating system only tells the most that a process
+ever held. With chunks the rows are asked for in slices, and each slice's answer is copied into the output.
 """
 
 from __future__ import annotations
@@ -13,13 +15,16 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
+from matplotlib.figure import Figure
 
-from .tables_contenders import OURS, Process, contenders
-from .tables_context import Context, Result
+from causalgen.plotting.plot_style import ACCENT, FAINT, INK
 
-__all__ = ["growth", "line"]
+from .record import Result
+from .table_turns import OURS, Context, Process, contenders
 
-_ROWS, _NODES = 10_000, 50
+__all__ = ["growth", "line", "memory"]
+
+_ROWS, _NODES, _CHUNK = 10_000, 50, 65_536
 
 
 def growth(context: Context) -> Result:
@@ -99,13 +104,7 @@ def _series(seconds: dict[int, list[float]]) -> Result:
 
 
 def _plot(result: Result, file: Path) -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    from causalgen.plotting.plot_style import ACCENT, FAINT, INK
-
     figure = Figure(figsize=(9, 3.6), layout="constrained")
-    FigureCanvasAgg(figure)
     fixed = {"nodes": f"{_ROWS:,} rows", "rows": f"{_NODES} nodes"}
     for axes, what in zip(figure.subplots(1, 2), ("nodes", "rows"), strict=True):
         series = result[what]
@@ -129,3 +128,16 @@ def _told(series: Result, what: str) -> str:
 
 def _plain(number: float) -> str:
     return f"{number:,.0f}" if number >= 100 else f"{number:.2g}"
+
+
+def memory(context: Context) -> Result:
+    """All rows at once, and in chunks."""
+    folder = context.case(_NODES, context.memory_rows)
+    rows = []
+    for chunk in (context.memory_rows, _CHUNK):
+        if chunk > context.memory_rows:
+            continue
+        with contenders((OURS,), {}, 1, folder, fit=False) as found:
+            rows.append({"rows at once": chunk, **found[OURS].ask("memory", chunk=chunk)})
+    context.show(f"Memory, {_NODES} nodes x {context.memory_rows:,} rows, MB", rows)
+    return {"nodes": _NODES, "rows": context.memory_rows, "chunks": rows}

@@ -1,7 +1,11 @@
-"""Contenders as processes: each in its own Python with its own number of threads, asked in turns.
+"""How ``tables.py`` compares: random linear models, and contenders as processes that are asked in turns.
 
-One turn asks every contender the same once, in an order that rotates from turn to turn, so that whatever else
-the machine does falls on all alike. A contender whose question takes long takes part in fewer turns.
+    x_i = b_i + sum over about 3 random earlier nodes of w_ij x_j + u_i,   u_i ~ N(0, 1)
+
+Weights are scaled so that every node has about unit variance, however deep it lies. The intervention sets the
+first node, from which nearly all others descend. Each contender (``table_contenders.py``) has its own Python,
+the same number of threads and the same rows from one file. One turn asks all of them the same once, in an
+order that rotates, so that whatever else the machine does falls on all alike.
 """
 
 from __future__ import annotations
@@ -10,25 +14,121 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 
-__all__ = ["OURS", "Process", "Speeds", "contenders", "take_turns"]
+from .record import Result, show
+
+__all__ = ["OURS", "Context", "LinearModel", "Process", "Speeds", "contenders", "take_turns"]
+
+_PARENTS = 3
+
+
+@dataclass(frozen=True)
+class LinearModel:
+    """A model.
+
+    Attributes:
+        parents: (K,) node numbers, for each node.
+        weights: (K,) of these, for each node.
+        biases: of each node.
+    """
+
+    parents: list[NDArray[np.int64]]
+    weights: list[NDArray[np.float64]]
+    biases: NDArray[np.float64]
+
+    @staticmethod
+    def random(nodes: int, seed: int) -> LinearModel:
+        """Each node has 3 parents, or all earlier nodes where there are fewer."""
+        generator = np.random.default_rng(seed)
+        parents = [
+            np.sort(generator.choice(node, min(_PARENTS, node), replace=False)) for node in range(nodes)
+        ]
+        weights = [generator.normal(size=len(each)) / np.sqrt(2 * max(len(each), 1)) for each in parents]
+        return LinearModel(parents, weights, generator.normal(size=nodes))
+
+    def save(self, folder: Path, rows: int, seed: int) -> Path:
+        """Write the model and rows drawn from it where ``table_contenders.Case`` reads them."""
+        generator = np.random.default_rng(seed)
+        values = np.empty((len(self.parents), rows))
+        for node, (parents, weights) in enumerate(zip(self.parents, self.weights, strict=True)):
+            generator.standard_normal(out=values[node])
+            values[node] += self.biases[node]
+            for parent, weight in zip(parents, weights, strict=True):
+                values[node] += weight * values[parent]
+        edges = [(parent, node) for node, parents in enumerate(self.parents) for parent in parents]
+        folder.mkdir(parents=True)
+        np.savez(
+            folder / "model.npz",
+            edges=np.array(edges, np.int64).reshape(-1, 2), nodes=len(self.parents), node=0, value=1.0,
+        )  # fmt: skip
+        np.save(folder / "values.npy", values)
+        return folder
+
+
+@dataclass
+class Context:
+    """A run of the benchmark.
+
+    Attributes:
+        pythons: interpreters of the peers that were given, by contender.
+        folder: for the rows of the cases, removed at the end.
+        results: where pictures go.
+        nodes: of the models.
+        rows: of evidence.
+        threads: numbers of threads to compare at.
+        turns: of each comparison.
+        budget: seconds that one contender may take in one comparison.
+        grow_nodes: numbers of nodes for the growth.
+        grow_rows: numbers of rows for the growth, at 50 nodes.
+        memory_rows: rows whose peak memory is measured.
+        console: to print on.
+        keep: saves a section's result so far.
+    """
+
+    pythons: dict[str, str]
+    folder: Path
+    results: Path
+    nodes: tuple[int, ...]
+    rows: int
+    threads: tuple[int, ...]
+    turns: int
+    budget: float
+    grow_nodes: tuple[int, ...]
+    grow_rows: tuple[int, ...]
+    memory_rows: int
+    console: Console
+    keep: Callable[[Result], None] = lambda result: None
+
+    def case(self, nodes: int, rows: int) -> Path:
+        """The folder of a case; the same numbers give the same case."""
+        folder = self.folder / f"{nodes}x{rows}"
+        return folder if folder.exists() else LinearModel.random(nodes, seed=nodes).save(folder, rows, seed=1)
+
+    def missing(self, *names: str) -> list[str]:
+        """What is not measured, and why, to be said in the result."""
+        return [
+            f"{name}: not measured (give --{name.split('-')[0].lower()}-python)"
+            for name in names
+            if name not in self.pythons
+        ]
+
+    def show(self, title: str, rows: Sequence[Result], *, hide: Sequence[str] = ()) -> None:
+        """Print rows as a table."""
+        show(self.console, title, rows, hide=hide)
+
 
 OURS = "causalgen"
 
-_SCRIPTS = {
-    OURS: "tables_causalgen.py",
-    "numpy": "tables_by_hand.py",
-    "DoWhy-GCM": "tables_dowhy.py",
-    "ChiRho": "tables_chirho.py",
-    "causalgen, rows held out": "tables_causalgen.py",
-}
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 _KERNELS = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 """Left to OpenBLAS itself: a kernel that the environment forces may be slower than its own choice."""
@@ -47,17 +147,16 @@ class Process:
         # Nor is a peer shown this checkout.
         hidden = _KERNELS if python == sys.executable else (*_KERNELS, "PYTHONPATH")
         environment = {key: value for key, value in os.environ.items() if key not in hidden}
-        arguments = ["held-out"] if name.endswith("held out") else []
         self.name = name
         self.versions: dict[str, str] = {}
         self._process = subprocess.Popen(
-            [python, str(Path(__file__).with_name(_SCRIPTS[name])), *arguments],
+            [python, str(Path(__file__).with_name("table_contenders.py")), name],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
             env=environment | dict.fromkeys(_THREADS, str(threads)) | {"PYTHONWARNINGS": "ignore"},
         )  # fmt: skip
 
     def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
-        """The answer to a command; see ``tables_serve``."""
+        """The answer to a command; see ``table_contenders``."""
         assert self._process.stdin is not None and self._process.stdout is not None
         try:
             print(json.dumps({"do": do, **arguments}), file=self._process.stdin, flush=True)
