@@ -27,7 +27,7 @@ from rich.table import Table as Printed
 
 import causalgen as cg
 from causalgen.data.reading import read_data
-from causalgen.evaluation.evaluation import held_rows
+from causalgen.evaluation.evaluate import held_rows
 from causalgen.evaluation.questions import other_values
 from causalgen.metrics import attribute_distance, class_distances, cld, load_evaluators, variance_ratio
 from causalgen.metrics.consistency import variance_within
