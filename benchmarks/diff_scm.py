@@ -49,7 +49,7 @@ def ours(options: argparse.Namespace, judges: Evaluators) -> None:
     for name in options.settings:
         section = Section(options.out, f"ours, {name}")
         scm = cg.SCM.from_pretrained(options.model).with_options("image", **SETTINGS[name])
-        report = scm.evaluate(_data(options), rows=options.rows, judges=judges, seed=options.seed)
+        report = cg.evaluate(scm, _data(options), rows=options.rows, evaluators=judges, seed=options.seed)
         print(f"{name}\n{report}", flush=True)
         section.finish(report.to_dict())
 
@@ -59,7 +59,7 @@ def many(options: argparse.Namespace, judges: Evaluators) -> None:
     scm = cg.SCM.from_pretrained(options.model)
     for seed in options.seeds:
         section = Section(options.out, f"many, seed {seed}")
-        report = scm.evaluate(_data(options), rows=options.many_rows, judges=judges, seed=seed)
+        report = cg.evaluate(scm, _data(options), rows=options.many_rows, evaluators=judges, seed=seed)
         print(report, flush=True)
         section.finish(report.to_dict())
 
@@ -95,13 +95,15 @@ def peer(options: argparse.Namespace, judges: Evaluators) -> None:
 
 
 def curve(options: argparse.Namespace, judges: Evaluators) -> None:
-    """``scm.tune`` on other rows than those above."""
+    """``cg.tune`` on other rows than those above."""
     section, found = Section(options.out, "curve"), dict[str, Any]()
     scm = cg.SCM.from_pretrained(options.model)
     preset = scm.with_options("image", **preset_options("diff-scm"))
     for name, model, strengths in (("default", scm, None), ("diff-scm preset", preset, PRESET_STRENGTHS)):
         given = {} if strengths is None else {"strengths": strengths}
-        tuning = model.tune(_data(options), judges, rows=options.curve_rows, seed=options.seed + 1, **given)
+        tuning = cg.tune(
+            model, _data(options), judges, rows=options.curve_rows, seed=options.seed + 1, **given
+        )
         print(f"{name}\n{tuning}", flush=True)
         found[name] = tuning.to_dict()
         section.keep(found)

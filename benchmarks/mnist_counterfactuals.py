@@ -57,7 +57,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import causalgen as cg
 from causalgen.data.reading import read_data
-from causalgen.evaluation.evaluation import held_rows
+from causalgen.evaluation.evaluate import held_rows
 from causalgen.metrics.controls import real_images
 from causalgen.metrics.evaluators import Evaluators, load_evaluators
 from graphs.errors import MechanismError

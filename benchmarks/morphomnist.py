@@ -29,10 +29,10 @@ from parts.peer_scores import Setting, peer_answers, plain
 from parts.record import Section, add_common, command
 
 import causalgen as cg
-from causalgen.evaluation.entries import MECHANISM, Entry
-from causalgen.evaluation.evaluation_report import EvaluationReport
-from causalgen.evaluation.morphomnist_truth import read_morphomnist_truth
+from causalgen.cli.evaluate import read_morphomnist_truth
+from causalgen.evaluation.metric import MECHANISM, Entry
 from causalgen.evaluation.questions import Truth
+from causalgen.evaluation.report import EvaluationReport
 from causalgen.metrics.evaluators import Evaluators, load_evaluators
 
 
@@ -58,12 +58,13 @@ class Run:
         return read_morphomnist_truth(self.data, self.options.mnist, "image")
 
     def evaluate(self, scm: cg.SCM, rows: int, seed: int, *, full: bool) -> EvaluationReport:
-        """``scm.evaluate`` with judges and truth; ``full`` composes on all rows instead of the first 32."""
-        return scm.evaluate(
+        """``cg.evaluate`` with evaluators and truth; ``full`` composes on all rows, not the first 32."""
+        return cg.evaluate(
+            scm,
             self.data,
             rows=rows,
             full=full,
-            judges=self.judges,
+            evaluators=self.judges,
             measures="strokes",
             truth=self.truth,
             seed=seed,

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from causalgen.effects.couplings import CouplingSensitivity
     from causalgen.effects.effect import Effect
     from causalgen.effects.mediation import NaturalEffects
-    from causalgen.evaluation.evaluation_report import EvaluationReport
+    from causalgen.evaluation.evaluate import evaluate
+    from causalgen.evaluation.report import EvaluationReport
+    from causalgen.evaluation.tune import tune
     from causalgen.pyro import PyroModel
     from causalgen.scm import SCM
     from graphs.causal_graph import CausalGraph
@@ -92,9 +94,11 @@ __all__ = [
     "UnknownNameError",
     "WorldRef",
     "datasets",
+    "evaluate",
     "mechanisms",
     "metrics",
     "sample_rows",
+    "tune",
 ]
 
 _HOMES = {
@@ -107,7 +111,9 @@ _HOMES = {
     "CouplingSensitivity": "causalgen.effects.couplings",
     "Draws": "causalgen.counterfactuals.results",
     "Effect": "causalgen.effects.effect",
-    "EvaluationReport": "causalgen.evaluation.evaluation_report",
+    "EvaluationReport": "causalgen.evaluation.report",
+    "evaluate": "causalgen.evaluation.evaluate",
+    "tune": "causalgen.evaluation.tune",
     "NaturalEffects": "causalgen.effects.mediation",
     "PyroModel": "causalgen.pyro",
     "WorldRef": "causalgen.counterfactuals.world_ref",

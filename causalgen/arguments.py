@@ -5,14 +5,15 @@ from __future__ import annotations
 import operator
 import os
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from graphs.errors import CausalgenError, CheckpointError, EvidenceError, UnknownNameError
 from graphs.variables import Variable
 
-__all__ = ["as_path", "check_targets", "chosen_seed", "names_of", "share", "whole_number"]
+__all__ = ["as_path", "check_targets", "chosen_seed", "names_of", "renamed", "share", "whole_number"]
 
 
 def whole_number(value: Any, what: str, least: int | None = None) -> int:
@@ -101,3 +102,30 @@ def chosen_seed(seed: int | None) -> int:
 def _shortened(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def renamed(**names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """A decorator: keywords that were renamed are refused with their new name, ``old="new"``.
+
+    >>> @renamed(colour="color")
+    ... def paint(color=None): ...
+    >>> paint(colour="red")
+    Traceback (most recent call last):
+        ...
+    TypeError: paint: the keyword 'colour' is now 'color'.
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        @wraps(function)
+        def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+            for old in names.keys() & kwargs.keys():
+                raise TypeError(f"{function.__name__}: the keyword {old!r} is now {names[old]!r}.")
+            return function(*args, **kwargs)
+
+        return checked
+
+    return decorate

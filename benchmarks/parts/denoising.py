@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 import causalgen as cg
 from causalgen.data.reading import read_data
-from causalgen.evaluation.evaluation import held_rows
+from causalgen.evaluation.evaluate import held_rows
 from causalgen.evaluation.questions import Columns, other_values
 from causalgen.metrics import intensity, size, slant, thickness
 from causalgen.metrics.evaluators import Evaluators

@@ -1,6 +1,6 @@
 """A peer's images: made under the peer's own Python, and scored as ours are.
 
-The same rows, questions, judges, real images and controls serve both.
+The same rows, questions, evaluators, real images and controls serve both.
 """
 
 from __future__ import annotations
@@ -14,31 +14,34 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 import causalgen as cg
 from causalgen.data.reading import read_data
-from causalgen.data.table import Table
-from causalgen.evaluation.entries import MECHANISM, Entry
-from causalgen.evaluation.evaluation import chosen_rows, held_rows
-from causalgen.evaluation.image_scores import ImageScores, Pool
-from causalgen.evaluation.judging import find_judging
-from causalgen.evaluation.questions import Columns, Question, Truth, attributes, questions
-from causalgen.evaluation.worlds import Answer
+from causalgen.evaluation.evaluate import chosen_rows, held_rows, image_evaluation
+from causalgen.evaluation.metric import MECHANISM, Entry, chosen_metrics
+from causalgen.evaluation.questions import Answer, Columns, Question, Truth, questions
 from causalgen.metrics.distances import distance
 from causalgen.metrics.evaluators import Evaluators
 from causalgen.metrics.scores import mean_score
-from mechanisms.seeds import keyed_generator
 
 __all__ = ["Setting", "latest", "peer_answers", "plain"]
 
-_POOL = 10_000
+_METRICS = (
+    "effectiveness",
+    "distance",
+    "reversibility",
+    "minimality",
+    "feature_distance",
+    "interpretability",
+    "latent_divergence",
+    "true_error",
+)
 
 
 @dataclass
 class Setting:
-    """The rows and questions of ``scm.evaluate(data, rows=rows, seed=seed, judges=judges, truth=truth)``.
+    """The rows and questions of ``cg.evaluate(scm, data, rows=rows, seed=seed, truth=truth)``.
 
     Attributes:
         scm: declares the variables; nothing is asked of it.
@@ -65,9 +68,10 @@ class Setting:
         table = read_data(self.data, variables)
         chosen = chosen_rows(table.rows, self.rows, False, self.seed)
         self.columns = held_rows(table, variables, chosen)
-        self.causes = attributes({name: variables[name] for name in self.scm.graph.parents(self.node)})
-        self.asked = questions(self.node, self.causes, self.columns, chosen, self.truth, self.seed)
-        self._scores = self._scoring(table, chosen)
+        self._case = image_evaluation(
+            self.scm, self.node, table, chosen, self.columns, self.judges, "strokes", self.seed, 0, []
+        )
+        self.asked = questions(self.node, self._case.causes, self.columns, chosen, self.truth, self.seed)
 
     def bytes(self) -> NDArray[np.uint8]:
         """The factual images as peers take them, (N, H, W)."""
@@ -76,7 +80,7 @@ class Setting:
     def score(
         self, question: Question, images: NDArray[Any], back: NDArray[Any], seconds: float
     ) -> list[Entry]:
-        """Every metric of a peer's counterfactuals, with controls.
+        """The metrics of a peer's counterfactuals, with controls; samples of a peer there are none.
 
         Args:
             question: what was asked.
@@ -86,10 +90,10 @@ class Setting:
         """
         home = distance(self.scm.variables[self.node], back[:, None].clip(0, 1), self.columns[self.node])
         made = images[:, None].clip(0, 1).astype(np.float32)
-        shown = dict(question.shown)
-        # A peer gives no samples under the intervention, so that its consistency with them is not scored.
-        answer = Answer(question, made, home, None, shown, {self.node: made, **shown}, None, seconds)
-        return [entry for entry in self._scores.score(answer) if entry.metric != "consistency"]
+        self._case.answers = [Answer(question, made, home, None, question.shown, {}, None, seconds)]
+        metrics = chosen_metrics(_METRICS)
+        found = [entry for metric in metrics for entry in metric.measure(self._case)]
+        return [entry for entry in found if entry.do]  # the floor of what is read is of no question
 
     def composition(self, images: Mapping[int, NDArray[Any]]) -> list[Entry]:
         """Distance to the factual after null interventions, by their number; images (N, H, W) in [0, 1]."""
@@ -104,16 +108,6 @@ class Setting:
             )
             for cycles, each in images.items()
         ]
-
-    def _scoring(self, table: Table, chosen: NDArray[np.int64]) -> ImageScores:
-        order = torch.randperm(table.rows, generator=keyed_generator(self.seed, "evaluate", "rows")).numpy()
-        real = np.union1d(chosen, order[: max(_POOL, len(chosen))])
-        variables = {self.node: self.scm.variables[self.node], **self.causes}
-        pool = Pool(held_rows(table, variables, real), np.searchsorted(real, chosen))
-        picture = self.scm.variables[self.node]
-        assert isinstance(picture, cg.Image)
-        judging = find_judging(picture, self.causes, self.judges, "strokes")
-        return ImageScores(self.node, picture, self.causes, self.columns, pool, judging, self.seed)
 
 
 def plain(entries: Sequence[Entry]) -> list[dict[str, Any]]:

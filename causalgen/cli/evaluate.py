@@ -18,14 +18,18 @@ from causalgen.cli.common import (
     use_preset,
     use_threads,
 )
-from causalgen.evaluation.evaluation_report import REPORT
+from causalgen.data.sources import split_source
+from causalgen.datasets import mnist, morphomnist, morphomnist_truth
+from causalgen.evaluation.evaluate import evaluate
+from causalgen.evaluation.report import REPORT
 from causalgen.saving.result_folder import check_result_folder
 from graphs.errors import DataError
 
 if TYPE_CHECKING:
-    from causalgen.evaluation.judging import Measures
+    from causalgen.evaluation.questions import Truth
+    from causalgen.evaluation.readings import Measures
 
-__all__ = ["run_evaluate"]
+__all__ = ["read_morphomnist_truth", "run_evaluate"]
 
 
 def run_evaluate(
@@ -35,7 +39,7 @@ def run_evaluate(
     *,
     rows: int | None,
     full: bool,
-    judges: str | None,
+    evaluators: str | None,
     measures: str | None,
     truth: Path | None,
     preset: str | None,
@@ -48,23 +52,22 @@ def run_evaluate(
     use_threads(threads)
     scm = use_preset(load_model(model), preset)
     found = None
-    if judges is not None:
+    if evaluators is not None:
         from causalgen.metrics.evaluators.storage import load_evaluators
 
-        found = load_evaluators(judges)
+        found = load_evaluators(evaluators)
     known = None
     if truth is not None:
-        from causalgen.evaluation.morphomnist_truth import read_morphomnist_truth
-
         images = list(image_variables(scm))
         if len(images) != 1:
             raise DataError(f"--truth needs a model with one image node, this one has {len(images)}.")
         known = read_morphomnist_truth(data or "", truth, images[0])
-    report = scm.evaluate(
+    report = evaluate(
+        scm,
         _rows(model, data),
         rows=rows,
         full=full,
-        judges=found,
+        evaluators=found,
         measures=cast("Measures | None", measures),  # what it may be is said by the evaluation
         truth=known,
         seed=seed,
@@ -81,3 +84,17 @@ def _rows(model: str, data: str | None) -> object:
     from causalgen.data.reading import sample_rows
 
     return sample_rows(model)
+
+
+def read_morphomnist_truth(data: str, mnist_folder: Path | str, image: str) -> Truth:
+    """``morphomnist_truth`` of a set named as ``morphomnist:DIR`` or ``morphomnist:DIR:test``.
+
+    Raises:
+        DataError: the data are another set, or MNIST's files are not there.
+    """
+    if not data.startswith("morphomnist:"):
+        raise DataError(
+            f"True counterfactuals are known of morphomnist:DIR, got --data {data}. Leave --truth out."
+        )
+    folder, split = split_source(data)
+    return morphomnist_truth(morphomnist(folder, split), mnist(mnist_folder, split)["image"], image)

@@ -11,6 +11,8 @@ from typing import Annotated
 
 import typer
 
+from causalgen.evaluation import STRENGTHS
+
 __all__ = ["app", "main"]
 
 app = typer.Typer(
@@ -29,6 +31,8 @@ Out = Annotated[Path, typer.Option(help="Where to write.")]
 Threads = Annotated[
     int | None, typer.Option(min=1, help="CPU threads; as many as there are cores by default.")
 ]
+
+_SPAN = f"{min(STRENGTHS):g} to {max(STRENGTHS):g}"
 
 
 def main() -> None:
@@ -159,10 +163,13 @@ def tune(
     model: Annotated[str, typer.Argument(help="A gallery name or a saved model's folder.")],
     data: Annotated[str, typer.Option(help="Validation rows: a CSV or Parquet table, mnist:DIR:test, ...")],
     out: Out,
-    judges: Annotated[str, typer.Option(help="Judges that score: a data set's name, or a folder.")] = "mnist",
+    evaluators: Annotated[
+        str,
+        typer.Option("--evaluators", "--judges", help="Networks that score: a data set's name, or a folder."),
+    ] = "mnist",
     node: Annotated[str | None, typer.Option(help="The image node, where there are several.")] = None,
     strength: Annotated[
-        list[float] | None, typer.Option(help="A strength to try; repeat for each. 0 to 6 by default.")
+        list[float] | None, typer.Option(help=f"A strength to try; repeat for each. {_SPAN} by default.")
     ] = None,
     rows: Annotated[int, typer.Option(min=2, help="How many rows to try them on.")] = 200,
     min_effectiveness: Annotated[
@@ -179,7 +186,7 @@ def tune(
     run_tune(
         model,
         data,
-        judges,
+        evaluators,
         out,
         node=node,
         strengths=strength,
@@ -250,8 +257,11 @@ def evaluate(
     out: Out = Path("evaluation"),
     rows: Annotated[int | None, typer.Option(min=2, help="How many rows; 200 by default.")] = None,
     full: Annotated[bool, typer.Option("--full", help="All rows: hours, not minutes.")] = False,
-    judges: Annotated[
-        str | None, typer.Option(help="Networks that read images: a data set's name, or a folder.")
+    evaluators: Annotated[
+        str | None,
+        typer.Option(
+            "--evaluators", "--judges", help="Networks that read images: a data set's name, or a folder."
+        ),
     ] = None,
     measures: Annotated[
         str | None, typer.Option(help="What to measure on images: strokes (of drawn characters).")
@@ -273,7 +283,7 @@ def evaluate(
         out,
         rows=rows,
         full=full,
-        judges=judges,
+        evaluators=evaluators,
         measures=measures,
         truth=truth,
         preset=preset,

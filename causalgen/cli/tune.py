@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from causalgen.cli.common import check_preset, console, load_model, use_preset, use_threads
+from causalgen.evaluation.tune import tune
 from causalgen.evaluation.tuning import RESULT
 from causalgen.metrics.evaluators.storage import load_evaluators
 from causalgen.saving.result_folder import check_result_folder
@@ -23,7 +24,7 @@ __all__ = ["run_tune"]
 def run_tune(
     model: str,
     data: str,
-    judges: str,
+    evaluators: str,
     out: Path,
     *,
     node: str | None,
@@ -45,10 +46,10 @@ def run_tune(
         )
     use_threads(threads)
     scm = use_preset(load_model(model), preset)
-    found = load_evaluators(judges)
+    found = load_evaluators(evaluators)
     given: dict[str, Any] = {"strengths": strengths} if strengths else {}
-    tuning = scm.tune(
-        data, found, node=node, rows=rows, min_effectiveness=min_effectiveness, seed=seed, **given
+    tuning = tune(
+        scm, data, found, node=node, rows=rows, min_effectiveness=min_effectiveness, seed=seed, **given
     )
     tuned = tuning.apply(scm)
     tuning.save(out, scm=tuned)

@@ -9,6 +9,7 @@ from causalgen.datasets.generating import morphomnist_images
 from causalgen.datasets.mnist import mnist
 from causalgen.datasets.morphomnist import draw_attributes, intensity_of, morphomnist
 from causalgen.datasets.synthetic import bars, measurements
+from causalgen.datasets.true_worlds import morphomnist_truth
 from causalgen.datasets.writing import make_morphomnist
 
 __all__ = [
@@ -20,4 +21,5 @@ __all__ = [
     "mnist",
     "morphomnist",
     "morphomnist_images",
+    "morphomnist_truth",
 ]

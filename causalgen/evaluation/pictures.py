@@ -12,32 +12,46 @@ from numpy.typing import NDArray
 
 from causalgen.counterfactuals.export import figure_png
 from causalgen.metrics.axioms import read_attribute
-from causalgen.metrics.distances import image_tensor
-from causalgen.metrics.scores import wilson_interval
+from causalgen.metrics.distances import distance_unit, image_tensor
+from causalgen.metrics.scores import Score, wilson_interval
 from causalgen.plotting.plot_style import ACCENT, FAINT, INK, SOFT
 from causalgen.plotting.plots import plot_image_rows
 from graphs.variables import Categorical
 
 if TYPE_CHECKING:
-    from causalgen.evaluation.entries import Entry
-    from causalgen.evaluation.image_scores import ImageScores
-    from causalgen.evaluation.worlds import Answer
+    from causalgen.evaluation.metric import Entry, NodeEvaluation
+    from causalgen.evaluation.questions import Answer
 
-__all__ = ["drift_picture", "grid_picture", "image_pictures"]
+__all__ = ["node_pictures", "plot_interval", "tidy_axes"]
 
 _SHOWN = 10
 _MOST_POINTS = 2000
 _COLOURS = (ACCENT, "#2f6db3", "#5c8a3a", "#8a5fb0")
 
 
-def grid_picture(scores: ImageScores, answers: Sequence[Answer]) -> dict[str, bytes]:
+def node_pictures(case: NodeEvaluation, entries: Sequence[Entry]) -> dict[str, bytes]:
+    """PNGs of an evaluated image node, by file name."""
+    figures: dict[str, Figure] = {}
+    if case.answers:
+        figures[f"{case.node}.png"] = _grid(case)
+    for answer in case.answers:
+        name = answer.question.node
+        for by, readers in case.readings.by.items():
+            if name in readers:
+                figures[f"{case.node}-do-{name}-{by}.png"] = _wanted_and_seen(case, answer, by)
+    if drift := [entry for entry in entries if entry.metric == "composition"]:
+        figures[f"{case.node}-composition.png"] = _drift(drift, case)
+    return {name: figure_png(figure) for name, figure in figures.items()}
+
+
+def _grid(case: NodeEvaluation) -> Figure:
     """Factual images, the counterfactuals of each question, and beside them what they are compared with."""
-    shown = min(_SHOWN, len(scores.factual))
-    rows: dict[str, NDArray[Any]] = {"factual": scores.factual[:shown]}
+    shown = min(_SHOWN, len(case.factual))
+    rows: dict[str, NDArray[Any]] = {"factual": case.factual[:shown]}
     captions: dict[str, Sequence[str]] = {
-        "factual": [_values(scores.columns, list(scores.causes), row) for row in range(shown)]
+        "factual": [_values(case.columns, list(case.causes), row) for row in range(shown)]
     }
-    for answer in answers:
+    for answer in case.answers:
         name = answer.question.node
         told = [_values({name: answer.question.values}, [name], row) for row in range(shown)]
         rows[f"do({name})"], captions[f"do({name})"] = answer.mechanism[:shown], told
@@ -45,67 +59,81 @@ def grid_picture(scores: ImageScores, answers: Sequence[Answer]) -> dict[str, by
             rows[f"do({name}), whole model"] = answer.model[:shown]
         if answer.question.image is not None:
             rows[f"do({name}), truth"] = np.asarray(answer.question.image)[:shown]
-        if real := scores.controls(answer.question):
-            pool = scores.pool.columns[scores.node]
-            rows[f"do({name}), nearest real image"] = pool[real.nearest[:shown]]
-    figure = plot_image_rows(rows, size=0.72, captions=captions)
-    return {f"{scores.node}.png": figure_png(figure)}
+        if real := case.controls(answer.question):
+            rows[f"do({name}), nearest real image"] = case.real[case.node][real.nearest[:shown]]
+    return plot_image_rows(rows, size=0.72, captions=captions)
 
 
-def image_pictures(scores: ImageScores, answer: Answer) -> dict[str, bytes]:
-    """What was wanted against what is seen, for the cause that was set, by each judge."""
+def _wanted_and_seen(case: NodeEvaluation, answer: Answer, by: str) -> Figure:
+    """What was wanted against what is read from the image, for the cause that was set."""
     name = answer.question.node
-    variable, pictures = scores.causes[name], {}
-    for by, judges in scores.judging.by.items():
-        if name not in judges:
-            continue
-        seen = {
-            subject: read_attribute(image_tensor(images), name, variable, judges[name])
-            for subject, images in (("counterfactual", answer.mechanism), ("factual", scores.factual))
-        }
-        goals = {
-            "counterfactual": variable.encode(answer.question.values, where=name),
-            "factual": variable.encode(scores.columns[name], where=name),
-        }
-        figure = Figure(figsize=(4.4, 3.4), layout="constrained")
-        axes = figure.add_subplot()
-        if isinstance(variable, Categorical):
-            _bars(axes, variable, seen["counterfactual"], goals["counterfactual"].astype(np.int64))
-            axes.set_ylabel("share seen as wanted", color=INK, fontsize=9)
-        else:
-            _scatter(axes, seen, goals)
-            axes.set_ylabel(f"seen ({by})", color=INK, fontsize=9)
-        axes.set_xlabel(f"{name} wanted{_unit(variable)}", color=INK, fontsize=9)
-        _tidy(axes, f"do({name})", by)
-        pictures[f"{scores.node}-do-{name}-{by}.png"] = figure_png(figure)
-    return pictures
+    variable, reader = case.causes[name], case.readings.by[by][name]
+    seen = {
+        subject: read_attribute(image_tensor(images), name, variable, reader)
+        for subject, images in (("counterfactual", answer.mechanism), ("factual", case.factual))
+    }
+    goals = {
+        "counterfactual": variable.encode(answer.question.values, where=name),
+        "factual": variable.encode(case.columns[name], where=name),
+    }
+    if isinstance(variable, Categorical):
+        label = "share seen as wanted"
+    else:
+        label = f"seen ({by})"
+    unit = getattr(variable, "unit", "")
+    figure, axes = _axes(f"do({name})", by, f"{name} wanted{f', {unit}' if unit else ''}", label)
+    if isinstance(variable, Categorical):
+        _bars(axes, variable, seen["counterfactual"], goals["counterfactual"].astype(np.int64))
+    else:
+        _scatter(axes, seen, goals)
+    return figure
 
 
-def drift_picture(entries: Sequence[Entry], node: str, unit: str) -> bytes:
+def _drift(entries: Sequence[Entry], case: NodeEvaluation) -> Figure:
     """Distance to the factual over null interventions, with and without residuals."""
-    figure = Figure(figsize=(4.4, 3.4), layout="constrained")
-    axes = figure.add_subplot()
+    unit = distance_unit(case.variable)
+    figure, axes = _axes(
+        f"composition of {case.node}", "", "null interventions", f"distance to the factual, {unit}"
+    )
     kinds = list(dict.fromkeys(entry.by for entry in entries))
     for colour, kind in zip(_COLOURS, kinds, strict=False):
-        of_kind = [entry for entry in entries if entry.by == kind]
-        cycles = [int(entry.of) for entry in of_kind]
-        scores = [entry.score for entry in of_kind]
-        axes.fill_between(
-            cycles, [each.low for each in scores], [each.high for each in scores],
-            color=colour, alpha=0.15, linewidth=0,
-        )  # fmt: skip
-        axes.plot(
-            cycles, [each.value for each in scores], "o-",
-            color=colour, markersize=3.5, linewidth=1.3, label=kind or "as it is",
-        )  # fmt: skip
+        found = {int(entry.of): entry.score for entry in entries if entry.by == kind}
+        plot_interval(axes, found, colour, label=kind or "as it is")
     most = max(entry.score.value for entry in entries)
     axes.set_ylim(bottom=-0.03 * most)  # a line at 0 stands clear of the axis
-    axes.set_xlabel("null interventions", color=INK, fontsize=9)
-    axes.set_ylabel(f"distance to the factual, {unit}", color=INK, fontsize=9)
     if len(kinds) > 1:
         axes.legend(frameon=False, fontsize=8, labelcolor=INK)
-    _tidy(axes, f"composition of {node}", "")
-    return figure_png(figure)
+    return figure
+
+
+def _axes(title: str, note: str, across: str, along: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(4.4, 3.4), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_xlabel(across, color=INK, fontsize=9)
+    axes.set_ylabel(along, color=INK, fontsize=9)
+    tidy_axes(axes, title, note)
+    return figure, axes
+
+
+def plot_interval(axes: Axes, scores: Mapping[Any, Score], colour: str, label: str = "") -> None:
+    """A curve of scores over their keys, with intervals as a band."""
+    x, low, high = (
+        list(scores),
+        [each.low for each in scores.values()],
+        [each.high for each in scores.values()],
+    )
+    axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+    values = [each.value for each in scores.values()]
+    axes.plot(x, values, "o-", color=colour, markersize=3.5, linewidth=1.3, label=label)
+
+
+def tidy_axes(axes: Axes, title: str = "", note: str = "") -> None:
+    """Left and lower spine only, small print, a title at the left and a note at the right."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(SOFT)
+    axes.tick_params(labelsize=8, color=SOFT, labelcolor=INK)
+    axes.set_title(title, fontsize=9.5, weight="bold", color=INK, loc="left")
+    axes.set_title(note, fontsize=8, color=FAINT, loc="right")
 
 
 def _bars(axes: Axes, variable: Categorical, seen: NDArray[np.int64], goals: NDArray[np.int64]) -> None:
@@ -133,14 +161,6 @@ def _scatter(axes: Axes, seen: Mapping[str, NDArray[Any]], goals: Mapping[str, N
     axes.legend(frameon=False, fontsize=8, labelcolor=INK, markerscale=2)
 
 
-def _tidy(axes: Axes, title: str, note: str) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(SOFT)
-    axes.tick_params(labelsize=8, color=SOFT, labelcolor=INK)
-    axes.set_title(title, fontsize=9.5, weight="bold", color=INK, loc="left")
-    axes.set_title(note, fontsize=8, color=FAINT, loc="right")
-
-
 def _values(columns: Mapping[str, Any], names: Sequence[str], row: int) -> str:
     told = []
     for name in names:
@@ -149,7 +169,3 @@ def _values(columns: Mapping[str, Any], names: Sequence[str], row: int) -> str:
         places = max(0, 2 - len(f"{abs(value):.0f}") + 1) if number else 0
         told.append(f"{name} {value:.{places}f}" if number else f"{name} {value}")
     return "\n".join(text[:16] for text in told)
-
-
-def _unit(variable: Any) -> str:
-    return f", {variable.unit}" if getattr(variable, "unit", "") else ""

@@ -1,27 +1,56 @@
-"""What is asked of an image node: each of its causes set to another value, one cause at a time.
+"""Interventions on the causes of an image node, and the counterfactual images that answer them.
+
+Each cause is set to another value, one cause at a time:
 
     a number     the value of another row: a seeded permutation in one cycle, so that none keeps its own
     a category   uniform over the others
 
-So new values follow their real distribution, and pairs of causes may be ones that no row has. What the
-image should show then is known for all its causes: those that were not set keep their factual value, or take
-the true counterfactual one where the data generator is known.
+So new values follow their real distribution, and pairs of causes may be ones that no row has. Causes that
+were not set keep their factual value, or take the true counterfactual one where the data generator is known.
+Each row is abducted once, and all its counterfactuals are predicted from that noise:
+
+    mechanism     the image's mechanism alone, all its causes set to what the image should show
+    whole model   one cause set, the model itself makes the others (only where one of them depends on it)
+    way back      the mechanism's image and its causes, abducted anew, to the factual causes
+    samples       of the model under the same intervention, as many as there are rows: the law that
+                  counterfactuals should have, averaged over factuals
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from graphs.errors import DataError
+from causalgen.metrics.distances import distance
+from causalgen.metrics.node_passes import NodePasses, batches
+from graphs.errors import DataError, ExtrapolationWarning
 from graphs.variables import Categorical, Image, Variable
 from mechanisms.seeds import keyed_seed
 
-__all__ = ["Columns", "Question", "Truth", "attributes", "other_values", "questions"]
+if TYPE_CHECKING:
+    from causalgen.counterfactuals.abduction import Abduction
+    from causalgen.scm import SCM
+
+__all__ = [
+    "Answer",
+    "Columns",
+    "Question",
+    "Truth",
+    "answer_questions",
+    "attributes",
+    "other_values",
+    "passes_of",
+    "questions",
+]
+
+Images = NDArray[np.float32]
 
 Columns = Mapping[str, NDArray[Any]]
 """Values by node in the user's form, N rows each."""
@@ -58,6 +87,31 @@ def attributes(parents: Mapping[str, Variable]) -> dict[str, Variable]:
     }
 
 
+@dataclass(frozen=True)
+class Answer:
+    """The counterfactuals of one intervention.
+
+    Attributes:
+        question: what was asked.
+        mechanism: images (N, C, H, W) in [0, 1].
+        back: distance of the way back to the factual, (N,), on 0..255.
+        model: images by the whole model, or None where they are the mechanism's.
+        caused: the values of the image's causes in the whole model's world.
+        samples: the image and its causes, sampled with all causes set as for the mechanism's images.
+        model_samples: sampled with the question's node set alone; None where it makes none apart.
+        seconds: spent on the mechanism's images, abduction included.
+    """
+
+    question: Question
+    mechanism: Images
+    back: NDArray[np.float64]
+    model: Images | None
+    caused: Columns
+    samples: Columns
+    model_samples: Columns | None
+    seconds: float
+
+
 def questions(
     node: str,
     causes: Mapping[str, Variable],
@@ -91,7 +145,7 @@ def questions(
 
 
 def other_values(variable: Variable, values: NDArray[Any], seed: int) -> NDArray[Any]:
-    """Another value for each row, (N,) in the user's form; see the head of this module.
+    """Another value for each row, (N,) in the user's form; see the head of the module.
 
     >>> from graphs.variables import Continuous
     >>> other_values(Continuous(), np.array([1.0, 2.0]), seed=0).tolist()
@@ -112,3 +166,101 @@ def other_values(variable: Variable, values: NDArray[Any], seed: int) -> NDArray
     other = np.empty_like(values)
     other[order] = values[np.roll(order, 1)]
     return other
+
+
+def passes_of(rows: int, asked: Sequence[Question]) -> int:
+    """How many passes over rows answering takes, for the progress bar."""
+    return rows * 4 * len(asked)
+
+
+def answer_questions(
+    scm: SCM,
+    node: str,
+    columns: Columns,
+    asked: Sequence[Question],
+    *,
+    seed: int,
+    advance: Callable[[int], None],
+) -> list[Answer]:
+    """Answer every question about an image node; a batch of rows holds its noise only until that is done.
+
+    Args:
+        scm: the model.
+        node: the image.
+        columns: evidence, every node of the model, N rows in the user's form.
+        asked: questions about these rows.
+        seed: of what abduction draws.
+        advance: told of each pass.
+    """
+    passes = NodePasses(scm, node, seed=seed)
+    parts: list[list[Answer]] = [[] for _ in asked]
+    for block, rows in batches(len(columns[node])):
+        evidence = {name: values[rows] for name, values in columns.items()}
+        with warnings.catch_warnings():
+            # New values are real ones; that some lie beyond what fitting saw is part of the test.
+            warnings.simplefilter("ignore", ExtrapolationWarning)
+            key = keyed_seed(seed, "evaluate", block)
+            abduction = scm.abduct(evidence, seed=key)
+            for place, question in enumerate(asked):
+                parts[place].append(
+                    _answer(scm, node, abduction, evidence, question, rows, passes, block, key)
+                )
+                advance(4 * abduction.rows)
+    return [_joined(each) for each in parts]
+
+
+def _answer(
+    scm: SCM,
+    node: str,
+    abduction: Abduction,
+    evidence: Columns,
+    question: Question,
+    rows: slice,
+    passes: NodePasses,
+    block: int,
+    seed: int,
+) -> Answer:
+    """The answer for a batch."""
+    shown = {name: values[rows] for name, values in question.shown.items()}
+    # Causes that are no single value, such as images or vectors, stay what they are.
+    causes = {name: shown.get(name, evidence[name]) for name in scm.graph.parents(node)}
+    began = time.perf_counter()
+    made = abduction.counterfactual(causes, targets=[node])[node]
+    seconds = time.perf_counter() - began
+    images = made.cpu().numpy()
+    after, before = passes.read({node: images, **causes}), passes.read(evidence)
+    home = passes.generate(before, passes.abduct(after[node], after, block=block))
+    back = distance(passes.variable, passes.held(home), evidence[node])
+    targets, key = [node, *question.shown], keyed_seed(seed, "samples", question.node)
+
+    def sampled(do: Columns) -> Columns:
+        draws = scm.sample(len(images), do=do, targets=targets, seed=key)
+        return {name: _array(draws[name]) for name in targets}
+
+    samples, model, caused, model_samples = sampled(causes), None, shown, None
+    if any(name in scm.graph.descendants([question.node]) - {question.node} for name in causes):
+        alone = {question.node: shown[question.node]}
+        world = abduction.counterfactual(alone, targets=targets)
+        model = world[node].cpu().numpy()
+        caused = {name: _array(world[name]) for name in question.shown}
+        model_samples = sampled(alone)
+    return Answer(question, images, back, model, caused, samples, model_samples, seconds)
+
+
+def _joined(parts: Sequence[Answer]) -> Answer:
+    """The answers of all batches as one."""
+    first, *rest = fields(Answer)
+    joined = {each.name: _stacked([getattr(part, each.name) for part in parts]) for each in rest}
+    return Answer(**{first.name: parts[0].question, **joined})
+
+
+def _stacked(parts: Sequence[Any]) -> Any:
+    if isinstance(parts[0], dict):
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    if isinstance(parts[0], np.ndarray):
+        return np.concatenate(parts)
+    return None if parts[0] is None else sum(parts)
+
+
+def _array(values: Any) -> NDArray[Any]:
+    return values.cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)

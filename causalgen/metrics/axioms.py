@@ -22,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from causalgen.arguments import renamed
 from causalgen.metrics.distances import distance, distance_unit, image_tensor
 from causalgen.metrics.node_passes import NodePasses, batches
 from causalgen.metrics.scores import Score, mean_score, share_score
@@ -32,9 +33,9 @@ from graphs.variables.arrays import as_array
 if TYPE_CHECKING:
     from causalgen.scm import SCM
 
-__all__ = ["Judge", "composition", "effectiveness", "read_attribute", "reversibility"]
+__all__ = ["Reader", "composition", "effectiveness", "read_attribute", "reversibility"]
 
-Judge = Callable[[Any], Any]
+Reader = Callable[[Any], Any]
 """Images (N, C, H, W), float32 tensors in [0, 1] -> a category's logits (N, K) or codes (N,), or numbers."""
 
 Advance = Callable[[int], None]
@@ -145,87 +146,88 @@ def reversibility(
     }
 
 
+@renamed(judges="readers")
 def effectiveness(
     images: object,
     wanted: Mapping[str, Any],
     variables: Mapping[str, Variable],
-    judges: Mapping[str, Judge],
+    readers: Mapping[str, Reader],
 ) -> dict[str, Score]:
     """Whether images have the attributes they should: accuracy of categories, mean absolute error of numbers.
 
     Give counterfactual images with their counterfactual attributes; and beside that factual images with
-    factual attributes (the floor below which the judge cannot tell), factual images with counterfactual ones
+    factual attributes (the floor below which the reader cannot tell), factual images with counterfactual ones
     (doing nothing), and real images of the target class.
 
     Args:
         images: (N, C, H, W), floats in [0, 1] or uint8.
         wanted: attribute -> the value it should have in each image, (N,), in the user's form.
         variables: of the attributes.
-        judges: attribute -> what reads it from images: a predictor that the model's guidance never saw, or a
+        readers: attribute -> what reads it from images: a predictor that the model's guidance never saw, or a
             measurement such as ``metrics.thickness``. A predictor of a category gives logits (N, K), of a
             number (N,) or (N, 1) in the variable's unit; codes of a category do as well.
 
     Returns:
-        Attribute -> score, for each judge. An image that cannot be measured is left out and counted.
+        Attribute -> score, for each reader. An image that cannot be measured is left out and counted.
 
     Raises:
         DataError: no rows, or no column of an attribute.
         ShapeError: numbers of rows that disagree, or a predictor of another variable.
-        UnknownNameError: a judge of no attribute.
+        UnknownNameError: a reader of no attribute.
     """
     pictures = image_tensor(images)
-    return {name: _judged(pictures, name, wanted, variables, judge) for name, judge in judges.items()}
+    return {name: _score(pictures, name, wanted, variables, reader) for name, reader in readers.items()}
 
 
-def _judged(
+def _score(
     images: Tensor,
     name: str,
     wanted: Mapping[str, Any],
     variables: Mapping[str, Variable],
-    judge: Judge,
+    reader: Reader,
 ) -> Score:
     if name not in variables:
-        raise UnknownNameError.of("attribute", name, variables, where="judges")
+        raise UnknownNameError.of("attribute", name, variables, where="readers")
     if name not in wanted:
         raise DataError(
-            f"Effectiveness: {name!r} has a judge, but no column says what it should be. "
+            f"Effectiveness: {name!r} has a reader, but no column says what it should be. "
             f"Columns: {', '.join(wanted) or 'none'}."
         )
     variable = variables[name]
     truth = variable.encode(wanted[name], where=f"Attribute {name!r}")
     if len(truth) != len(images):
         raise ShapeError(f"Attribute {name!r} has {len(truth)} rows, and there are {len(images)} images.")
-    found = read_attribute(images, name, variable, judge)
+    found = read_attribute(images, name, variable, reader)
     if isinstance(variable, Categorical):
         return share_score(found == truth, "accuracy")
     unit = f"MAE, {told}" if (told := getattr(variable, "unit", "")) else "MAE"
     return mean_score(np.abs(found - truth), unit)
 
 
-def read_attribute(images: Tensor, name: str, variable: Variable, judge: Judge) -> NDArray[Any]:
-    """What a judge reads from images: codes of a category, or numbers in the variable's unit, (N,).
+def read_attribute(images: Tensor, name: str, variable: Variable, reader: Reader) -> NDArray[Any]:
+    """What a reader finds from images: codes of a category, or numbers in the variable's unit, (N,).
 
     Raises:
         ShapeError: what it gives is of another variable.
         DomainError: it says that it was trained on another variable.
     """
-    trained_on = getattr(judge, "variable", variable)
+    trained_on = getattr(reader, "variable", variable)
     if trained_on is not variable and trained_on != variable:
         raise DomainError(
-            f"The judge of {name!r} was trained on another variable: "
+            f"The reader of {name!r} was trained on another variable: "
             f"{getattr(trained_on, 'describe', lambda: trained_on)()}, not {variable.describe()}."
         )
     with torch.no_grad():
         parts = [
-            as_array(judge(images[rows]), where=f"Judge of {name!r}") for _, rows in batches(len(images))
+            as_array(reader(images[rows]), where=f"Reader of {name!r}") for _, rows in batches(len(images))
         ]
     found = np.concatenate(parts)
     if isinstance(variable, Categorical):
         if found.shape == (len(images),) and found.dtype.kind in "iu":
-            return variable.encode(variable.decode(found), where=f"Judge of {name!r}")
+            return variable.encode(variable.decode(found), where=f"Reader of {name!r}")
         if found.shape != (len(images), variable.size):
             raise ShapeError(
-                f"The judge of {name!r} gives {_what(found)}, but {name!r} has {variable.size} categories: "
+                f"The reader of {name!r} gives {_what(found)}, but {name!r} has {variable.size} categories: "
                 f"expected logits ({len(images)}, {variable.size}). Was it trained on another variable?"
             )
         return found.argmax(1)
@@ -233,7 +235,7 @@ def read_attribute(images: Tensor, name: str, variable: Variable, judge: Judge) 
         found = found[:, 0]
     if found.shape != (len(images),) or variable.event_shape:
         raise ShapeError(
-            f"The judge of {name!r} gives {_what(found)}, but {name!r} is {variable.describe()}: "
+            f"The reader of {name!r} gives {_what(found)}, but {name!r} is {variable.describe()}: "
             f"expected one number an image, ({len(images)},). Was it trained on another variable?"
         )
     return found.astype(float)

@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from causalgen.metrics.axioms import Judge
+from causalgen.metrics.axioms import Reader
 from causalgen.metrics.controls import class_rows
 from causalgen.metrics.distances import image_tensor
 from causalgen.metrics.node_passes import batches
@@ -104,7 +104,7 @@ def minimality(
 
 
 def true_counterfactual_error(
-    images: object, truth: object, factual: object, measures: Mapping[str, Judge] | None = None
+    images: object, truth: object, factual: object, measures: Mapping[str, Reader] | None = None
 ) -> dict[str, dict[str, Score]]:
     """Distance of counterfactual images to the true ones, where the data generator is known.
 
@@ -145,7 +145,7 @@ def true_counterfactual_error(
     return found
 
 
-def _measured(images: Tensor, measure: Judge) -> Floats:
+def _measured(images: Tensor, measure: Reader) -> Floats:
     return np.concatenate(
         [as_array(measure(images[rows]), where="Measure").astype(float) for _, rows in batches(len(images))]
     )

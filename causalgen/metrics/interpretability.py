@@ -42,7 +42,7 @@ def im1(
 
     Args:
         counterfactual: images (N, C, H, W), uint8 or floats in [0, 1].
-        factual_autoencoder: AE_F, of each row's factual class: ``judges.class_autoencoder(digits)``.
+        factual_autoencoder: AE_F, of each row's factual class: ``evaluators.class_autoencoder(digits)``.
         counterfactual_autoencoder: AE_cf, of each row's new class.
 
     Raises:
@@ -66,8 +66,8 @@ def im2(
 
     Args:
         counterfactual: images (N, C, H, W), uint8 or floats in [0, 1].
-        counterfactual_autoencoder: AE_cf, of each row's new class: ``judges.class_autoencoder(digits)``.
-        autoencoder: AE_all: ``judges.autoencoder``.
+        counterfactual_autoencoder: AE_cf, of each row's new class: ``evaluators.class_autoencoder(digits)``.
+        autoencoder: AE_all: ``evaluators.autoencoder``.
 
     Raises:
         DataError: no images.

@@ -121,7 +121,7 @@ def class_distances(
     """Prepare CLD: the sorted distances from each factual image to real images of its old and new class.
 
     Args:
-        encode: images to the mean and log-variance of q(z | x): ``judges.latents``.
+        encode: images to the mean and log-variance of q(z | x): ``evaluators.latents``.
         factual: images (N, C, H, W), uint8 or floats in [0, 1].
         factual_classes: (N,) codes.
         counterfactual_classes: (N,) codes of the classes asked for.

@@ -1,4 +1,4 @@
-"""``scm.evaluate`` and ``causalgen evaluate``: what a report holds, where the answer is known by hand."""
+"""``cg.evaluate`` and ``causalgen evaluate``: what a report holds, where the answer is known by hand."""
 
 import json
 import re
@@ -13,12 +13,11 @@ from typer.testing import CliRunner
 import causalgen as cg
 from causalgen.cli import main as cli
 from causalgen.counterfactuals.export import to_png
-from causalgen.evaluation.entries import FLOOR, MECHANISM, MODEL
-from causalgen.evaluation.morphomnist_truth import morphomnist_truth
+from causalgen.evaluation.metric import FLOOR, MECHANISM, METRICS, MODEL
 from causalgen.evaluation.questions import other_values
-from causalgen.metrics.evaluators import Evaluators, Recipe
+from causalgen.metrics.evaluators.evaluators import Evaluators, Recipe
 from causalgen.metrics.evaluators.roles import find_roles
-from graphs.errors import CheckpointError, DataError, DomainError, NotFittedError
+from graphs.errors import CheckpointError, DataError, DomainError, NotFittedError, UnknownNameError
 from tests.causalgen.metrics import shades
 from tests.causalgen.metrics.test_axioms import logits
 
@@ -40,13 +39,13 @@ def truth_of(data):
     return truth
 
 
-JUDGES = {"kind": logits, "shade": shades.shade_of}
+EVALUATORS = {"kind": logits, "shade": shades.shade_of}
 
 
 @pytest.fixture(scope="module")
 def exact(data):
     scm = shades.shades().fit(data, progress=False)
-    return scm.evaluate(data, judges=JUDGES, truth=truth_of(data), progress=False)
+    return cg.evaluate(scm, data, evaluators=EVALUATORS, truth=truth_of(data), progress=False)
 
 
 def score(report, metric, **where):
@@ -77,7 +76,7 @@ def test_doing_nothing_is_the_distance_to_what_was_asked(exact, data):
     )
 
 
-def test_the_floor_is_what_judges_make_of_factual_images(exact, data):
+def test_the_floor_is_what_is_read_from_factual_images(exact, data):
     light = data["image"].mean((1, 2, 3)) > 0.5
     floor = score(exact, "effectiveness", subject=FLOOR, of="kind")
     assert floor.value == pytest.approx((light == data["kind"]).mean())
@@ -109,7 +108,7 @@ def test_noise_of_half_the_range_shows_as_a_quarter_of_the_pixel_variance(share)
     scm = shades.shades().fit(data, progress=False)
     pattern = data["image"] - 0.5 - data["shade"][:, None, None, None].astype(np.float32) / 4
     alike = {"kind": data["kind"], "shade": np.zeros(120), "image": 0.5 + np.float32(share) * pattern}
-    report = scm.evaluate(alike, rows=120, judges=JUDGES, progress=False)
+    report = cg.evaluate(scm, alike, rows=120, evaluators=EVALUATORS, progress=False)
     found = score(report, "consistency", subject=MECHANISM, do="kind", of="pixel variance")
     assert found.value == pytest.approx(share**2, rel=0.06) and found.low < found.value < found.high
 
@@ -124,14 +123,14 @@ def test_no_variable_is_measured_for_its_name(name, data):
     )
     named = {name: data["shade"][:30], "image": data["image"][:30]}
     scm = scm.fit(named, progress=False)
-    report = scm.evaluate(named, progress=False)
+    report = cg.evaluate(scm, named, progress=False)
     assert not report.find("effectiveness") and any(f"nothing reads {name}" in note for note in report.notes)
-    asked = scm.evaluate(named, measures={name: shades.shade_of}, progress=False)
+    asked = cg.evaluate(scm, named, measures={name: shades.shade_of}, progress=False)
     assert score(asked, "effectiveness", subject=MECHANISM, of=name, by="measured").value < 1e-5
-    strokes = scm.evaluate(named, measures="strokes", progress=False)
+    strokes = cg.evaluate(scm, named, measures="strokes", progress=False)
     assert strokes.find("effectiveness", of=name, by="measured")
     with pytest.raises(DomainError, match="measures is 'strokes', or attribute -> function, got 'stroke'"):
-        scm.evaluate(named, measures="stroke", progress=False)
+        cg.evaluate(scm, named, measures="stroke", progress=False)
 
 
 def test_controls_are_real_images_of_the_class(exact):
@@ -141,7 +140,7 @@ def test_controls_are_real_images_of_the_class(exact):
 
 def test_a_mechanism_that_does_nothing_scores_as_doing_nothing(data):
     scm = shades.shades(moves=False).fit(data, progress=False)
-    report = scm.evaluate(data, judges=JUDGES, truth=truth_of(data), progress=False)
+    report = cg.evaluate(scm, data, evaluators=EVALUATORS, truth=truth_of(data), progress=False)
     for metric, of in (("effectiveness", "shade"), ("effectiveness", "kind"), ("true error", "pixels")):
         lazy = score(report, metric, subject=MECHANISM, do="shade", of=of)
         nothing = score(report, metric, subject="do nothing", do="shade", of=of)
@@ -152,7 +151,7 @@ def test_a_mechanism_that_does_nothing_scores_as_doing_nothing(data):
 
 def test_without_a_truth_other_causes_stay_factual(data):
     scm = shades.shades().fit(data, progress=False)
-    report = scm.evaluate(data, judges=JUDGES, progress=False)
+    report = cg.evaluate(scm, data, evaluators=EVALUATORS, progress=False)
     assert not report.find("true error") and not report.truth
     assert score(report, "distance", subject=MECHANISM, do="kind").value < 1e-4
     # The whole model is held to the shade that it made itself.
@@ -161,19 +160,19 @@ def test_without_a_truth_other_causes_stay_factual(data):
 
 def test_the_same_seed_gives_the_same_report(exact, data):
     scm = shades.shades().fit(data, progress=False)
-    again = scm.evaluate(data, judges=JUDGES, truth=truth_of(data), progress=False)
+    again = cg.evaluate(scm, data, evaluators=EVALUATORS, truth=truth_of(data), progress=False)
     assert again.to_dict()["entries"] == exact.to_dict()["entries"]
 
 
 def test_another_seed_asks_about_other_rows(linear):
     scm, data = linear
-    one, other = (scm.evaluate(data, rows=30, progress=False, seed=seed) for seed in (0, 1))
+    one, other = (cg.evaluate(scm, data, rows=30, progress=False, seed=seed) for seed in (0, 1))
     assert one.find("composition") != other.find("composition")
 
 
 def test_a_table_without_images(linear):
     scm, data = linear
-    report = scm.evaluate(data, progress=False)
+    report = cg.evaluate(scm, data, progress=False)
     assert report.rows == 200 and report.available == 400 and report.check["ok"]
     found = {entry.node: entry.score.value for entry in report.find("log-likelihood")}
     assert sum(found.values()) == pytest.approx(float(scm.log_prob(data).mean()), rel=1e-9)
@@ -184,7 +183,7 @@ def test_a_table_without_images(linear):
 
 def test_step_residuals_are_told_apart(pictures):
     scm, data = pictures
-    report = scm.evaluate(data, rows=12, progress=False)
+    report = cg.evaluate(scm, data, rows=12, progress=False)
     kept = score(report, "composition", node="picture", of="10", by="with residuals")
     bare = score(report, "composition", node="picture", of="10", by="without residuals")
     assert kept.value < 1e-2 < bare.value
@@ -194,8 +193,8 @@ def test_step_residuals_are_told_apart(pictures):
 def test_trained_networks_score_the_category_they_know(pictures):
     """Networks with whatever weights: what is scored, and what is said where it cannot be."""
     scm, data = pictures
-    judges = Evaluators("bars", find_roles(scm.variables), Recipe())
-    report = scm.evaluate(data, rows=8, judges=judges, progress=False)
+    networks = Evaluators("bars", find_roles(scm.variables), Recipe())
+    report = cg.evaluate(scm, data, rows=8, evaluators=networks, progress=False)
     for metric in ("IM1", "IM2", "CLD"):
         assert score(report, metric, subject=MECHANISM, do="kind").rows == 8
     assert score(report, "CLD", subject=FLOOR).value <= score(report, "CLD", subject="do nothing").value
@@ -205,17 +204,17 @@ def test_trained_networks_score_the_category_they_know(pictures):
         "bars", find_roles({"kind": cg.Categorical(3), "picture": cg.Image(1, 8, 8)}), Recipe()
     )
     with pytest.raises(DomainError, match="another variable 'kind': categorical, 3"):
-        scm.evaluate(data, rows=8, judges=other, progress=False)
+        cg.evaluate(scm, data, rows=8, evaluators=other, progress=False)
     other = Evaluators(
         "bars", find_roles({"kind": cg.Categorical(2), "picture": cg.Image(1, 4, 8)}), Recipe()
     )
     with pytest.raises(DomainError, match="read image 1x4x8"):
-        scm.evaluate(data, rows=8, judges=other, progress=False)
+        cg.evaluate(scm, data, rows=8, evaluators=other, progress=False)
     other = Evaluators(
         "bars", find_roles({"sort": cg.Categorical(2), "picture": cg.Image(1, 8, 8)}), Recipe()
     )
     with pytest.raises(DomainError, match="know none of the causes kind"):
-        scm.evaluate(data, rows=8, judges=other, progress=False)
+        cg.evaluate(scm, data, rows=8, evaluators=other, progress=False)
 
 
 def test_the_page_is_one_file_and_needs_no_network(exact, tmp_path):
@@ -244,7 +243,7 @@ def test_names_are_escaped_on_the_page(tmp_path):
         mechanisms={"x": cg.mechanisms.Additive()},
         name="<script>",
     ).fit({"k": label, "x": random.normal(size=40)}, progress=False)
-    page = scm.evaluate({"k": label, "x": random.normal(size=40)}, progress=False).save(tmp_path / "r")
+    page = cg.evaluate(scm, {"k": label, "x": random.normal(size=40)}, progress=False).save(tmp_path / "r")
     text = page.read_text(encoding="utf-8")
     assert "<script>" not in text and "<i>" not in text and "&lt;script&gt;" in text
 
@@ -270,7 +269,7 @@ def test_the_true_world_of_morphomnist():
         "thickness": [3.0, 3.0],
         "intensity": cg.datasets.intensity_of(np.full(2, 3.0), 0.3),
     }
-    truth = morphomnist_truth(columns, digits)
+    truth = cg.datasets.morphomnist_truth(columns, digits)
     world = truth(np.array([1]), {"thickness": np.array([2.0])})
     assert world["intensity"] == pytest.approx(cg.datasets.intensity_of(np.array([2.0]), 0.3))
     assert world["image"].shape == (1, 1, 28, 28)
@@ -280,32 +279,52 @@ def test_the_true_world_of_morphomnist():
     other = truth(np.array([0]), {"digit": np.array([7])})
     assert "image" not in other and other["thickness"] == 3.0
     with pytest.raises(DataError, match="originals"):
-        morphomnist_truth(columns, digits[:1])
+        cg.datasets.morphomnist_truth(columns, digits[:1])
 
 
 def test_what_cannot_be_evaluated(data, linear):
     scm = shades.shades()
     with pytest.raises(NotFittedError, match="'kind' has not been fitted"):
-        scm.evaluate(data, progress=False)
+        cg.evaluate(scm, data, progress=False)
     scm = scm.fit(data, progress=False)
     with pytest.raises(DataError, match="120 rows.*got 500"):
-        scm.evaluate(data, rows=500, progress=False)
+        cg.evaluate(scm, data, rows=500, progress=False)
     with pytest.raises(DataError, match="lack the column 'shade'"):
-        scm.evaluate({"kind": data["kind"], "image": data["image"]}, progress=False)
+        cg.evaluate(scm, {"kind": data["kind"], "image": data["image"]}, progress=False)
     with pytest.raises(DataError, match="at least 2 rows"):
-        scm.evaluate({name: values[:1] for name, values in data.items()}, progress=False)
+        cg.evaluate(scm, {name: values[:1] for name, values in data.items()}, progress=False)
     with pytest.raises(DataError, match="no rows"):
-        scm.evaluate({name: values[:0] for name, values in data.items()}, progress=False)
+        cg.evaluate(scm, {name: values[:0] for name, values in data.items()}, progress=False)
     with pytest.raises(DataError, match="predictor of 'age'.*no cause of the image"):
-        scm.evaluate(data, judges={"age": logits}, progress=False)
+        cg.evaluate(scm, data, evaluators={"age": logits}, progress=False)
     with pytest.raises(DataError, match=r"\[0, 1\]"):
-        scm.evaluate(data | {"image": 255 * data["image"]}, progress=False)
+        cg.evaluate(scm, data | {"image": 255 * data["image"]}, progress=False)
+
+
+def test_the_old_keyword_is_refused_with_the_new_one(linear):
+    scm, data = linear
+    with pytest.raises(TypeError, match="evaluate: the keyword 'judges' is now 'evaluators'"):
+        cg.evaluate(scm, data, judges={})
+
+
+def test_metrics_are_chosen_by_kind(linear):
+    scm, data = linear
+    report = cg.evaluate(scm, data, metrics=["log_likelihood"], progress=False)
+    assert {entry.metric for entry in report.entries} == {"log-likelihood"}
+    with pytest.raises(UnknownNameError, match="metric 'log_likelyhood'.*log_likelihood"):
+        cg.evaluate(scm, data, metrics=["log_likelyhood"], progress=False)
+
+
+def test_built_in_metrics_are_registered_and_final():
+    for kind in METRICS.kinds():
+        metric = METRICS.get(kind)
+        assert metric.kind == kind and not metric.__subclasses__() and getattr(metric, "__final__", False)
 
 
 def test_classes_with_too_few_images_are_noted(data):
     few = {name: values[:8] for name, values in data.items()}
     scm = shades.shades().fit(data, progress=False)
-    report = scm.evaluate(few, judges=JUDGES, progress=False)
+    report = cg.evaluate(scm, few, evaluators=EVALUATORS, progress=False)
     assert any("no minimality. Class" in note for note in report.notes)
     assert any("scm.check needs 20 rows" in note for note in report.notes)
     assert report.find("effectiveness", subject=MECHANISM)

@@ -25,7 +25,7 @@ class Plugged(MechanismSpec, frozen=True):
     kind: Literal["plugged"] = "plugged"
     mistake: str = ""
 
-    def bind(self, variable: Variable, parents: Mapping[str, Variable]) -> "PluggedMechanism":
+    def make(self, variable: Variable, parents: Mapping[str, Variable]) -> "PluggedMechanism":
         return PluggedMechanism(self, variable, parents)
 
 

@@ -10,8 +10,7 @@ from typer.testing import CliRunner
 
 import causalgen as cg
 from causalgen.cli import main as cli
-from causalgen.evaluation.tuning import Tuned
-from causalgen.evaluation.tuning_choice import choose
+from causalgen.evaluation.tuning import Tuned, choose
 from causalgen.metrics.evaluators import Evaluators, Recipe, save_evaluators
 from causalgen.metrics.evaluators.evaluators import CodedRecipe, NetworkRecipe
 from causalgen.metrics.evaluators.roles import find_roles
@@ -38,8 +37,8 @@ def judges_of(variables) -> Evaluators:
 @pytest.fixture(scope="module")
 def tuned(pictures):
     scm, data = pictures
-    return scm.tune(
-        data, judges_of(scm.variables), strengths=STRENGTHS, rows=40, min_effectiveness=0, progress=False
+    return cg.tune(
+        scm, data, judges_of(scm.variables), strengths=STRENGTHS, rows=40, min_effectiveness=0, progress=False
     )
 
 
@@ -58,11 +57,17 @@ def test_every_strength_is_that_of_the_model_with_it(pictures, tuned, against):
     scm, data = pictures
     scm = scm.with_options("picture", guidance={"against": against})
     if against == "hidden":
-        tuned = scm.tune(
-            data, judges_of(scm.variables), strengths=STRENGTHS, rows=40, min_effectiveness=0, progress=False
+        tuned = cg.tune(
+            scm,
+            data,
+            judges_of(scm.variables),
+            strengths=STRENGTHS,
+            rows=40,
+            min_effectiveness=0,
+            progress=False,
         )
     from causalgen.data.reading import read_data
-    from causalgen.evaluation.evaluation import held_rows
+    from causalgen.evaluation.evaluate import held_rows
     from causalgen.evaluation.questions import other_values
     from mechanisms.seeds import keyed_generator, keyed_seed
 
@@ -116,18 +121,24 @@ def test_the_choice_is_effective_first_then_of_least_cld_up_to_its_error(points,
 def test_ineffective_strengths_are_told(pictures):
     scm, data = pictures
     with pytest.warns(UserWarning, match=r"do\(kind\) reaches an effectiveness of 1 at no weight that was"):
-        found = scm.tune(
-            data, judges_of(scm.variables), strengths=(0, 1), rows=40, min_effectiveness=1, progress=False
+        found = cg.tune(
+            scm,
+            data,
+            judges_of(scm.variables),
+            strengths=(0, 1),
+            rows=40,
+            min_effectiveness=1,
+            progress=False,
         )
     assert "none reaches an effectiveness of 1" in str(found) and not found.choice.effective
     with pytest.raises(DomainError, match="a share, 0 to 1, got 95"):
-        scm.tune(data, judges_of(scm.variables), rows=40, min_effectiveness=95, progress=False)
+        cg.tune(scm, data, judges_of(scm.variables), rows=40, min_effectiveness=95, progress=False)
 
 
 def test_the_same_seed_gives_the_same_tuning(pictures, tuned):
     scm, data = pictures
-    again = scm.tune(
-        data, judges_of(scm.variables), strengths=(3, 1, 0), rows=40, min_effectiveness=0, progress=False
+    again = cg.tune(
+        scm, data, judges_of(scm.variables), strengths=(3, 1, 0), rows=40, min_effectiveness=0, progress=False
     )
     assert again == tuned
 
@@ -135,8 +146,8 @@ def test_the_same_seed_gives_the_same_tuning(pictures, tuned):
 def test_anticausal_guidance_is_tuned_by_its_scale(pictures):
     scm, data = pictures
     other = scm.with_options("picture", guidance={"kind": "anticausal"})
-    found = other.tune(
-        data, judges_of(scm.variables), strengths=(0, 2), rows=40, min_effectiveness=0, progress=False
+    found = cg.tune(
+        other, data, judges_of(scm.variables), strengths=(0, 2), rows=40, min_effectiveness=0, progress=False
     )
     assert found.option == "scale"
     assert found.apply(other).mechanisms["picture"].spec.guidance.scale == found.best.strength
@@ -146,16 +157,18 @@ def test_refusals(pictures, linear):
     scm, data = pictures
     judges = judges_of(scm.variables)
     with pytest.raises(DomainError, match="at least two strengths from 0 to 100, got"):
-        scm.tune(data, judges, strengths=[2], progress=False)
+        cg.tune(scm, data, judges, strengths=[2], progress=False)
     with pytest.raises(DataError, match="have 64 rows: tuning takes 2 to all of them, got 65"):
-        scm.tune(data, judges, rows=65, progress=False)
+        cg.tune(scm, data, judges, rows=65, progress=False)
     with pytest.raises(UnknownNameError, match="kind"):
-        scm.tune(data, judges, node="kind", rows=40, progress=False)
+        cg.tune(scm, data, judges, node="kind", rows=40, progress=False)
     with pytest.raises(MechanismError, match="this model has none"):
-        linear[0].tune(linear[1], judges, rows=40, progress=False)
+        cg.tune(*linear, judges, rows=40, progress=False)
     others = judges_of({"sort": cg.Categorical(2), "picture": cg.Image(1, 8, 8)})
-    with pytest.raises(DomainError, match="The judges of bars know sort .* Train judges for this model"):
-        scm.tune(data, others, rows=40, progress=False)
+    with pytest.raises(
+        DomainError, match="The evaluators of bars know sort .* Train evaluators for this model"
+    ):
+        cg.tune(scm, data, others, rows=40, progress=False)
 
 
 def test_the_command_writes_the_curve_and_the_choice(pictures, tmp_path):
@@ -183,3 +196,19 @@ def test_the_command_writes_the_curve_and_the_choice(pictures, tmp_path):
     assert (model / "README.md").read_text() == "# Bars\n"
     with pytest.raises(CheckpointError, match="--save writes the choice into the model's folder"):
         CliRunner().invoke(cli.app, [*arguments[:1], "mnist", *arguments[2:]], catch_exceptions=False)
+
+
+def test_one_constant_says_which_strengths_are_tried():
+    import inspect
+
+    from causalgen.evaluation import STRENGTHS
+
+    assert inspect.signature(cg.tune).parameters["strengths"].default is STRENGTHS
+    told = " ".join(CliRunner().invoke(cli.app, ["tune", "--help"], env={"COLUMNS": "200"}).output.split())
+    assert f"{min(STRENGTHS)} to {max(STRENGTHS)} by default" in told
+
+
+def test_the_old_keyword_is_refused_with_the_new_one(pictures):
+    scm, data = pictures
+    with pytest.raises(TypeError, match="tune: the keyword 'judges' is now 'evaluators'"):
+        cg.tune(scm, data, judges=judges_of(scm.variables))

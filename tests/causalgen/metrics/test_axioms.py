@@ -165,7 +165,7 @@ def test_what_cannot_be_asked(data, linear):
         reversibility(scm, data, "image", {"shade": [0.1, 0.2, 0.3]})
     with pytest.raises(DomainError, match="0, 1"):
         composition(scm, data | {"image": 255 * images}, "image")
-    with pytest.raises(DataError, match="'kind' has a judge, but no column"):
+    with pytest.raises(DataError, match="'kind' has a reader, but no column"):
         effectiveness(images, {"shade": data["shade"]}, variables, {"kind": logits})
     with pytest.raises(UnknownNameError, match="attribute 'colour'"):
         effectiveness(images, {}, variables, {"colour": logits})

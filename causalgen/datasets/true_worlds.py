@@ -1,4 +1,4 @@
-"""The true counterfactuals of Morpho-MNIST, whose generator is known: see ``datasets.morphomnist``.
+"""True counterfactuals of Morpho-MNIST: abduction, action and prediction by its known equations.
 
 e is recovered from the row: 2 t - 5 + e = logit((i - 64) / 191)
 do(t):      t is set; i follows by its true equation with the same e; the digit is redrawn at both
@@ -8,27 +8,27 @@ do(digit):  no equation says how another digit of the same hand looks: the image
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from causalgen.data.sources import split_source
 from causalgen.datasets.generating import morphomnist_images
-from causalgen.datasets.mnist import mnist
-from causalgen.datasets.morphomnist import intensity_of, morphomnist
-from causalgen.evaluation.questions import Columns, Truth
+from causalgen.datasets.morphomnist import intensity_of
 from graphs.errors import DataError
 
-__all__ = ["morphomnist_truth", "read_morphomnist_truth"]
+__all__ = ["morphomnist_truth"]
+
+Columns = Mapping[str, NDArray[Any]]
 
 _LEAST = 1e-9
 
 
-def morphomnist_truth(columns: Mapping[str, Any], originals: object, image: str = "image") -> Truth:
-    """Morpho-MNIST's true counterfactual worlds, for ``scm.evaluate``.
+def morphomnist_truth(
+    columns: Mapping[str, Any], originals: object, image: str = "image"
+) -> Callable[[NDArray[np.int64], Columns], Columns]:
+    """Morpho-MNIST's true counterfactual worlds, for ``cg.evaluate``.
 
     Args:
         columns: ``digit``, ``thickness`` (px) and ``intensity`` (0..255) of the data's rows, (N,) each.
@@ -59,20 +59,6 @@ def morphomnist_truth(columns: Mapping[str, Any], originals: object, image: str 
         return world
 
     return truth
-
-
-def read_morphomnist_truth(data: str, mnist_folder: Path | str, image: str) -> Truth:
-    """``morphomnist_truth`` of a set named as ``morphomnist:DIR`` or ``morphomnist:DIR:test``.
-
-    Raises:
-        DataError: the data are another set, or MNIST's files are not there.
-    """
-    if not data.startswith("morphomnist:"):
-        raise DataError(
-            f"True counterfactuals are known of morphomnist:DIR, got --data {data}. Leave --truth out."
-        )
-    folder, split = split_source(data)
-    return morphomnist_truth(morphomnist(folder, split), mnist(mnist_folder, split)["image"], image)
 
 
 def _noise(thickness: NDArray[np.float64], intensity: NDArray[np.float64]) -> NDArray[np.float64]:

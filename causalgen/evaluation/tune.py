@@ -1,5 +1,6 @@
-"""Every strength asked of the same rows: abducted once, decoded once a strength, scored by the same judges.
+"""``cg.tune``: the strength of a diffusion node's guidance, chosen on validation rows.
 
+Every strength is asked of the same rows: abducted once, decoded once a strength, scored by the same networks.
 The image's category is set to another one, uniform over the others; everything else is as the model makes it.
 Where what abduction finds does not depend on the strength, each strength is a replaced mechanism that keeps
 the noise. Against hidden parents it does, and each strength abducts anew.
@@ -9,18 +10,21 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from causalgen.arguments import renamed, whole_number
 from causalgen.counterfactuals.assignments import Replace
-from causalgen.data.table import Table
-from causalgen.evaluation.evaluation import held_rows
+from causalgen.data.reading import read_data
+from causalgen.evaluation import STRENGTHS
+from causalgen.evaluation.evaluate import held_rows
 from causalgen.evaluation.questions import Columns, other_values
-from causalgen.evaluation.tuning import Tuned, Tuning
-from causalgen.evaluation.tuning_strength import (
+from causalgen.evaluation.tuning import (
+    Tuned,
+    Tuning,
     current_strength,
     strength_option,
     strength_options,
@@ -41,39 +45,63 @@ if TYPE_CHECKING:
     from causalgen.metrics.evaluators.evaluators import Evaluators
     from causalgen.scm import SCM
 
-__all__ = ["tune_model"]
+__all__ = ["tune"]
 
 _POOL = 10_000
 
 
-def tune_model(
+@renamed(judges="evaluators")
+def tune(
     scm: SCM,
-    table: Table,
-    judges: Evaluators,
+    data: Any,
+    evaluators: Evaluators,
     *,
-    node: str | None,
-    strengths: Iterable[float],
-    rows: int,
-    min_effectiveness: float,
-    seed: int,
-    progress: bool,
+    node: str | None = None,
+    strengths: Iterable[float] = STRENGTHS,
+    rows: int = 200,
+    min_effectiveness: float = 0.95,
+    seed: int = 0,
+    progress: bool = True,
 ) -> Tuning:
-    """What ``scm.tune`` does, on a checked table."""
+    """Choose the strength of a diffusion node's guidance: effective first, then of least CLD.
+
+    Args:
+        scm: the model.
+        data: validation rows, as for ``scm.fit``; neither training rows nor those to report on.
+        evaluators: networks that score, trained on the same variables; see ``metrics.load_evaluators``.
+        node: the image; needed where there are several.
+        strengths: to try, from 0 (do nothing) to 100.
+        rows: how many rows to try them on; the others are real images to compare with.
+        min_effectiveness: share of rows that must show the new category; where no strength gets there,
+            the most effective is chosen, with a warning.
+        seed: of rows and new categories.
+        progress: show progress.
+
+    Returns:
+        The scores of every strength: print it, plot it, and ``tuning.apply(scm)`` for the tuned model.
+
+    Raises:
+        MechanismError: no diffusion node, or several and none named.
+        DomainError: evaluators of other variables, or strengths out of range.
+        DataError: too few rows.
+    """
+    seed, rows = whole_number(seed, "tune: seed"), whole_number(rows, "tune: rows", least=1)
+    table = read_data(data, scm.variables)
     if not 0 <= min_effectiveness <= 1:
         raise DomainError(f"min_effectiveness is a share, 0 to 1, got {min_effectiveness:g}.")
     asked = _checked_strengths(strengths)
-    node = _image_node(scm, node, judges)
+    node = _image_node(scm, node, evaluators)
     option = strength_option(scm, node)
     if not 2 <= rows <= table.rows:
         raise DataError(f"The data have {table.rows:,} rows: tuning takes 2 to all of them, got {rows}.")
     order = torch.randperm(table.rows, generator=keyed_generator(seed, "tune", "rows")).numpy()
     chosen = np.sort(order[:rows])
     columns = held_rows(table, scm.variables, chosen)
-    label = judges.roles.label
+    label = evaluators.roles.label
     wanted = other_values(scm.variables[label], columns[label], keyed_seed(seed, "tune", label))
     names = {label: scm.variables[label], node: scm.variables[node]}
     pool = held_rows(table, names, np.union1d(chosen, order[: max(_POOL, rows)]))
-    scoring = _Scoring(scm, node, label, columns, wanted, pool, judges)
+    scoring = _Scoring(scm, node, label, columns, wanted, pool, evaluators)
     with Progress("tune", rows * len(asked), enabled=progress) as bar:
         bar.begin(f"guidance of {node}")
         images = _sweep(scm, node, label, option, asked, columns, wanted, seed, bar)
@@ -81,7 +109,7 @@ def tune_model(
         node=node,
         option=option,
         label=label,
-        judges=judges.name,
+        evaluators=evaluators.name,
         rows=rows,
         seed=seed,
         points=tuple(Tuned(s, scoring.scores(each)) for s, each in zip(asked, images, strict=True)),
@@ -137,28 +165,28 @@ class _Scoring:
         columns: Columns,
         wanted: NDArray[np.generic],
         pool: Columns,
-        judges: Evaluators,
+        evaluators: Evaluators,
     ) -> None:
         self.category, self.picture = scm.variables[label], scm.variables[node]
-        self.factual, self.wanted, self.judges = columns[node], wanted, judges
+        self.factual, self.wanted, self.evaluators = columns[node], wanted, evaluators
         self.pool = pool[node], pool[label]
         self.old, self.new, real = (
             self.category.encode(each, where=label) for each in (columns[label], wanted, pool[label])
         )
         self.distances: ClassDistances = class_distances(
-            judges.latents, self.factual, self.old, self.new, pool[node], real
+            evaluators.latents, self.factual, self.old, self.new, pool[node], real
         )
 
     def scores(self, images: NDArray[np.float32]) -> dict[str, Score]:
-        judges = self.judges
-        before, after = judges.class_autoencoder(self.old), judges.class_autoencoder(self.new)
+        networks = self.evaluators
+        before, after = networks.class_autoencoder(self.old), networks.class_autoencoder(self.new)
         assert isinstance(self.picture, Image)
         apart = distance(self.picture, images, self.factual)
         return {
             "CLD": cld(images, self.distances),
-            "effectiveness": share_score(judges.classes(images) == self.new),
+            "effectiveness": share_score(networks.classes(images) == self.new),
             "IM1": im1(images, before, after),
-            "IM2": im2(images, after, judges.autoencoder),
+            "IM2": im2(images, after, networks.autoencoder),
             "distance": mean_score(apart, "L1 on 0..255", better="neither"),
         }
 
@@ -177,7 +205,7 @@ def _checked_strengths(strengths: Iterable[float]) -> tuple[float, ...]:
     return asked
 
 
-def _image_node(scm: SCM, node: str | None, judges: Evaluators) -> str:
+def _image_node(scm: SCM, node: str | None, evaluators: Evaluators) -> str:
     images = [name for name, each in scm.mechanisms.items() if each.spec.kind == "diffusion"]
     if node is None and len(images) == 1:
         node = images[0]
@@ -188,11 +216,11 @@ def _image_node(scm: SCM, node: str | None, judges: Evaluators) -> str:
         )
     if node not in images:
         raise UnknownNameError.of("diffusion node", node, images, where="tune")
-    roles, parents = judges.roles, scm.mechanisms[node].parents
+    roles, parents = evaluators.roles, scm.mechanisms[node].parents
     if roles.picture != scm.variables[node] or parents.get(roles.label) != roles.category:
         raise DomainError(
-            f"The judges of {judges.name} know {roles.describe()}; node {node!r} is "
+            f"The evaluators of {evaluators.name} know {roles.describe()}; node {node!r} is "
             f"{scm.variables[node].describe()} of {', '.join(parents) or 'no parents'}. "
-            "Train judges for this model: causalgen judges."
+            "Train evaluators for this model: causalgen evaluators."
         )
     return node

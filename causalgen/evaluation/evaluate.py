@@ -1,0 +1,203 @@
+"""``cg.evaluate``: held-out evaluation of a fitted model, every metric with its controls.
+
+Without ``full`` it is a matter of minutes: at most 200 rows, and composition of images on the first 32 of
+them. With it every row is used, and composition of images on the first 1,000. Real images to compare with are
+taken from all rows, at most 10,000.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from causalgen.arguments import renamed, whole_number
+from causalgen.data.reading import read_data
+from causalgen.data.table import Table
+from causalgen.evaluation.metric import Metric, NodeEvaluation, Pool, chosen_metrics
+from causalgen.evaluation.node_metrics import composition_passes
+from causalgen.evaluation.pictures import node_pictures
+from causalgen.evaluation.questions import Columns, Truth, answer_questions, passes_of, questions
+from causalgen.evaluation.readings import Measures, find_readings
+from causalgen.evaluation.report import EvaluatedModel, EvaluationReport
+from causalgen.fitting.progress import Progress
+from graphs.errors import DataError, NotFittedError
+from graphs.variables import Image, Variable
+from mechanisms.seeds import keyed_generator
+
+if TYPE_CHECKING:
+    from causalgen.metrics.axioms import Reader
+    from causalgen.metrics.evaluators.evaluators import Evaluators
+    from causalgen.scm import SCM
+
+__all__ = ["chosen_rows", "evaluate", "held_rows", "image_evaluation"]
+
+_ROWS, _COMPOSED = 200, 32
+_FULL_COMPOSED = 1000
+_POOL = 10_000
+_CHECKED = 20
+"""Fewest rows that ``scm.check`` looks at."""
+
+
+@renamed(judges="evaluators")
+def evaluate(
+    scm: SCM,
+    data: Any,
+    *,
+    rows: int | None = None,
+    full: bool = False,
+    evaluators: Evaluators | Mapping[str, Reader] | None = None,
+    measures: Measures | None = None,
+    truth: Truth | None = None,
+    metrics: Iterable[str | Metric] | None = None,
+    seed: int = 0,
+    progress: bool = True,
+) -> EvaluationReport:
+    """Hold a fitted model to held-out rows: every metric, with its controls beside it.
+
+    Args:
+        scm: the model.
+        data: as for ``scm.fit``; rows that it was not fitted on.
+        rows: how many to evaluate; 200 where None, or all of them with ``full``.
+        full: all rows, and composition of images on 1,000 of them: hours on a CPU, not minutes.
+        evaluators: what reads causes from images: trained networks (``metrics.load_evaluators``), or cause ->
+            predictor (``metrics.effectiveness``) that guidance never saw.
+        measures: what is measured on images without a network: attribute -> function such as
+            ``metrics.thickness``, or "strokes" for Morpho-MNIST's thickness, slant, size and intensity.
+        truth: (row numbers of the data, what is set) -> values of nodes in the true counterfactual world,
+            where the data generator is known.
+        metrics: kinds of registered metrics, or ``Metric`` objects; all that are registered where None.
+        seed: of rows, new values and draws; the same one gives the same report.
+        progress: show progress.
+
+    Returns:
+        The report: print it, or ``report.save(folder)`` a page.
+
+    Raises:
+        DataError: the data are wrong, or have fewer rows than asked for.
+        NotFittedError: a mechanism has not been fitted.
+        DomainError, ShapeError: an evaluator of another variable.
+        UnknownNameError: no metric of that kind.
+    """
+    began = time.perf_counter()
+    seed = whole_number(seed, "evaluate: seed")
+    rows = None if rows is None else whole_number(rows, "evaluate: rows", least=1)
+    computed = chosen_metrics(metrics)
+    table = read_data(data, scm.variables)
+    for node, mechanism in scm.mechanisms.items():
+        if not mechanism.fitted:
+            raise NotFittedError(
+                f"Node {node!r} has not been fitted: nothing to evaluate. Call scm.fit(data)."
+            )
+    chosen = chosen_rows(table.rows, rows, full, seed)
+    columns = held_rows(table, scm.variables, chosen)
+    few = min(len(chosen), _FULL_COMPOSED if full else _COMPOSED)
+    notes: list[str] = []
+    cases = {
+        node: NodeEvaluation(scm, node, columns, table, seed, few, notes=notes)
+        if not isinstance(variable, Image)
+        else image_evaluation(scm, node, table, chosen, columns, evaluators, measures, seed, few, notes)
+        for node, variable in scm.variables.items()
+    }
+    images = {node: case for node, case in cases.items() if case.pool is not None}
+    asked = {
+        node: questions(node, case.causes, columns, chosen, truth, seed) for node, case in images.items()
+    }
+    total = composition_passes(scm, len(chosen), few)
+    total += sum(passes_of(len(chosen), each) for each in asked.values())
+    entries, pictures, speed = [], {}, {}
+    with Progress("evaluate", total, enabled=progress) as bar:
+        for node, case in cases.items():
+            case.advance = bar.advance
+            if each := asked.get(node):
+                bar.begin(f"counterfactuals of {node}")
+                case.answers = answer_questions(scm, node, columns, each, seed=seed, advance=bar.advance)
+                seconds = sum(answer.seconds for answer in case.answers)
+                speed[node] = len(chosen) * len(each) / seconds if seconds else float("inf")
+            bar.begin(f"metrics of {node}")
+            found = [entry for metric in computed for entry in metric.measure(case)]
+            entries += found
+            if node in images:
+                pictures |= node_pictures(case, found)
+                case.answers = []
+        bar.begin("fit")
+        check = None
+        if table.rows >= _CHECKED:
+            check = scm.check(table, seed=seed).to_dict()
+        else:
+            notes.append(f"scm.check needs {_CHECKED} rows, the data have {table.rows}.")
+    return EvaluationReport(
+        EvaluatedModel.of(scm, {node: (case.causes, case.readings) for node, case in images.items()}),
+        rows=len(chosen),
+        available=table.rows,
+        composed=few,
+        seed=seed,
+        truth=truth is not None,
+        entries=tuple(entries),
+        check=check,
+        notes=tuple(notes),
+        images_per_second=speed,
+        seconds=time.perf_counter() - began,
+        pictures=pictures,
+    )
+
+
+def image_evaluation(
+    scm: SCM,
+    node: str,
+    table: Table,
+    chosen: NDArray[np.int64],
+    columns: Columns,
+    evaluators: Evaluators | Mapping[str, Reader] | None,
+    measures: Measures | None,
+    seed: int,
+    few: int,
+    notes: list[str],
+) -> NodeEvaluation:
+    """An image node under evaluation, without answers yet: its rows, real images, and what reads them."""
+    variable = scm.variables[node]
+    assert isinstance(variable, Image)
+    case = NodeEvaluation(scm, node, columns, table, seed, few, notes=notes)
+    case.readings = find_readings(variable, case.causes, evaluators, measures)
+    if unread := case.readings.unread(case.causes):
+        case.note(
+            f"{node}: nothing reads {', '.join(unread)} from the image, so whether do({unread[0]}) works was "
+            "not measured. Give evaluators or measures."
+        )
+    rows = np.union1d(chosen, _permutation(table.rows, seed)[: max(_POOL, len(chosen))])
+    variables: dict[str, Variable] = {node: variable, **case.causes}
+    case.pool = Pool(held_rows(table, variables, rows), np.searchsorted(rows, chosen))
+    return case
+
+
+def chosen_rows(available: int, rows: int | None, full: bool, seed: int) -> NDArray[np.int64]:
+    """Sorted row numbers: the first of a seeded permutation."""
+    if rows is not None and not 2 <= rows <= available:
+        raise DataError(
+            f"The data have {available:,} rows: an evaluation takes 2 to all of them, got {rows}."
+        )
+    if available < 2:
+        raise DataError(f"An evaluation takes at least 2 rows, got {available}.")
+    count = rows if rows is not None else available if full else min(available, _ROWS)
+    return np.sort(_permutation(available, seed)[:count])
+
+
+def _permutation(rows: int, seed: int) -> NDArray[np.int64]:
+    return torch.randperm(rows, generator=keyed_generator(seed, "evaluate", "rows")).numpy()
+
+
+def held_rows(table: Table, variables: Mapping[str, Variable], rows: NDArray[np.int64]) -> Columns:
+    """Rows of a checked table in the user's form; images as floats in [0, 1]."""
+    held: dict[str, NDArray[Any]] = {}
+    for node, variable in variables.items():
+        values = table[node][rows]
+        held[node] = (
+            values.astype(np.float32) / np.float32(255)
+            if values.dtype == np.uint8
+            else np.asarray(variable.decode(values))
+        )
+    return held

@@ -1,0 +1,263 @@
+"""Metrics of counterfactual images: effectiveness, reversibility, minimality, CLD, IM1, IM2, FD, consistency.
+
+Each scores the mechanism's images, those of the whole model, and the controls: doing nothing, a random and
+the nearest real image of the wanted class. The formulas and their sources are in ``causalgen.metrics``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, ClassVar, final
+
+import numpy as np
+
+from causalgen.evaluation.metric import FLOOR, MECHANISM, MODEL, Entry, Metric, NodeEvaluation
+from causalgen.metrics.axioms import effectiveness
+from causalgen.metrics.consistency import attribute_distance, variance_ratio
+from causalgen.metrics.distances import distance
+from causalgen.metrics.feature_distance import feature_distance
+from causalgen.metrics.fidelity import minimality, true_counterfactual_error
+from causalgen.metrics.interpretability import im1, im2
+from causalgen.metrics.latent_divergence import class_distances, cld, cld_floor
+from causalgen.metrics.scores import Score, mean_score
+from graphs.variables import Categorical
+
+if TYPE_CHECKING:
+    from causalgen.evaluation.questions import Answer, Columns
+    from causalgen.metrics.evaluators.evaluators import Evaluators
+
+__all__ = [
+    "Consistency",
+    "Distance",
+    "Effectiveness",
+    "FeatureDistance",
+    "Interpretability",
+    "LatentDivergence",
+    "Minimality",
+    "Reversibility",
+    "TrueError",
+]
+
+_L1 = "L1 on 0..255"
+
+
+@final
+class Effectiveness(Metric):
+    """Do the attributes read from the counterfactual have their intervened values (Monteiro et al. 2023)?"""
+
+    kind: ClassVar[str] = "effectiveness"
+
+    def measure(self, case: NodeEvaluation) -> Iterator[Entry]:
+        """Of every subject; the floor is what is read from the factual images themselves."""
+        if case.readings.by:
+            yield from self._read(case, case.factual, case.columns, FLOOR, "")
+        for answer in case.answers:
+            question = answer.question
+            for subject, images in case.subjects(answer).items():
+                # Without a known truth the whole model can only be held to the causes it made itself.
+                shown = answer.caused if subject == MODEL and not question.known else question.shown
+                yield from self._read(case, images, shown, subject, question.node)
+
+    def _read(
+        self, case: NodeEvaluation, images: object, shown: Columns, subject: str, do: str
+    ) -> Iterator[Entry]:
+        for by, readers in case.readings.by.items():
+            for name, score in effectiveness(images, shown, case.causes, readers).items():
+                yield Entry("effectiveness", case.node, subject, score, do, name, by)
+
+
+@final
+class Distance(Metric):
+    """Mean distance of a counterfactual to its factual."""
+
+    kind: ClassVar[str] = "distance"
+
+    def measure(self, case: NodeEvaluation) -> Iterator[Entry]:
+        """Of every subject, L1 on 0..255."""
+        for answer in case.answers:
+            for subject, images in case.subjects(answer).items():
+                score = mean_score(distance(case.variable, images, case.factual), _L1, better="neither")
+                yield Entry("distance", case.node, subject, score, answer.question.node)
+
+
+@final
+class Reversibility(Metric):
+    """Distance to the factual after the way there and back (Monteiro et al. 2023)."""
+
+    kind: ClassVar[str] = "reversibility"
+
+    def measure(self, case: NodeEvaluation) -> Iterator[Entry]:
+        """Of the mechanism."""
+        for answer in case.answers:
+            score = mean_score(answer.back, _L1)
+            yield Entry("reversibility", case.node, MECHANISM, score, answer.question.node)
+
+
+@final
+class Minimality(Metric):
+    """Did no more change than had to (Melistas et al. 2024)?"""
+
+    kind: ClassVar[str] = "minimality"
+
+    def measure(self, case: NodeEvaluation) -> Iterator[Entry]:
+        """Of every subject, and the floor."""
+        for answer in case.answers:
+            name, values = answer.question.node, answer.question.values
+            with case.noting(answer.question, "minimality"):
+                found = {
+                    subject: minimality(
+                        case.factual, images, case.columns[name], values,
+                        case.real[case.node], case.real[name], case.causes[name],
+                    )
+                    for subject, images in case.subjects(answer).items()
+                }  # fmt: skip
+                for subject, scores in found.items():
+                    yield Entry("minimality", case.node, subject, scores["counterfactual"], name)
+                yield Entry("minimality", case.node, FLOOR, found[MECHANISM]["floor"], name)
+
+
+@final
+class FeatureDistance(Metric):
+    """FD: Frechet distance to the factual images in the evaluators' features (Heusel et al. 2017)."""
+
+    kind: ClassVar[str] = "feature_distance"
+
+    def measure(self, case: NodeEvaluation) -> Iterator[Entry]:
+        """Of every subject, where the evaluators know a category of the image."""
+        if (networks := case.readings.networks) is None:
+            return
+        for answer in case.answers:
+            with case.noting(answer.question, "FD"):
+                features = networks.features
+                unit = f"of features of {features.name}, {features.sha256[:8]}"
+                found = {
+                    subject: feature_distance(images, case.factual, features)
+                    for subject, images in case.subjects(answer).items()
+                }
+                for subject, each in found.items():
+                    score = Score(each.value, math.nan, math.nan, each.rows[0], unit)
+                    yield Entry("FD", case.node, subject, score, answer.question.node)
+
+
+@final
+class Interpretability(Metric):
+    """IM1 and IM2: does the image look like its new class to autoencoders (Van Looveren & Klaise 2021)?"""
+
+    kind: ClassVar[str] = "interpretability"
+
+    def measure(self, case: NodeEvaluation) -> Iterator[Entry]:
+        """Of every subject, where the category that the evaluators know was set."""
+        for answer, networks in _of_label(case):
+            with case.noting(answer.question, "IM1 and IM2"):
+                old, new = case.codes(answer.question)
+                before, after = networks.class_autoencoder(old), networks.class_autoencoder(new)
+                found = {
+                    subject: {
+                        "IM1": im1(images, before, after),
+                        "IM2": im2(images, after, networks.autoencoder),
+                    }
+                    for subject, images in case.subjects(answer).items()
+                }
+                for subject, scores in found.items():
+                    for name, score in scores.items():
+                        yield Entry(name, case.node, subject, score, answer.question.node)
+
+
+@final
+class LatentDivergence(Metric):
+    """CLD: counterfactual latent divergence (Sanchez & Tsaftaris 2022)."""
+
+    kind: ClassVar[str] = "latent_divergence"
+
+    def measure(self, case: NodeEvaluation) -> Iterator[Entry]:
+        """Of every subject, and the floor, where the category that the evaluators know was set."""
+        for answer, networks in _of_label(case):
+            name = answer.question.node
+            with case.noting(answer.question, "CLD"):
+                real = case.causes[name].encode(case.real[name], where=name)
+                codes = case.codes(answer.question)
+                found = class_distances(
+                    networks.latents, case.factual, *codes, case.real[case.node], real
+                )  # fmt: skip
+                scores = {subject: cld(images, found) for subject, images in case.subjects(answer).items()}
+                for subject, score in scores.items():
+                    yield Entry("CLD", case.node, subject, score, name)
+                yield Entry("CLD", case.node, FLOOR, cld_floor(found), name)
+
+
+@final
+class Consistency(Metric):
+    """Interventional consistency: counterfactuals, as a set, against samples of the same intervention."""
+
+    kind: ClassVar[str] = "consistency"
+
+    def measure(self, case: NodeEvaluation) -> Iterator[Entry]:
+        """Of every subject: pixel variance, features, and each number that is read from the image."""
+        for answer in case.answers:
+            for subject, images in case.subjects(answer).items():
+                shown, samples = answer.question.shown, answer.samples
+                if subject == MODEL and answer.model_samples is not None:
+                    shown, samples = answer.caused, answer.model_samples
+                for of in ("pixel variance", "features", *case.readings.numbers(case.causes)):
+                    with case.noting(answer.question, f"consistency of {of}"):
+                        score = self._score(case, answer, of, images, shown, samples)
+                        if score is not None:
+                            node = answer.question.node
+                            yield Entry("consistency", case.node, subject, score, node, of)
+
+    def _score(
+        self,
+        case: NodeEvaluation,
+        answer: Answer,
+        of: str,
+        images: np.ndarray,
+        shown: Columns,
+        samples: Columns,
+    ) -> Score | None:
+        real, networks = samples[case.node], case.readings.networks
+        if of == "features":
+            if networks is None:
+                return None
+            found = feature_distance(images, real, networks.features)
+            return Score(found.value, math.nan, math.nan, len(images), "FD")
+        if of != "pixel variance":
+            read = case.readings.numbers(case.causes)[of]
+            return attribute_distance(read(images), read(real))
+        categories = [name for name, each in case.causes.items() if isinstance(each, Categorical)]
+        name = answer.question.node if answer.question.node in categories else next(iter(categories), None)
+        if name is None:
+            return variance_ratio(images, np.zeros(len(images)), real, np.zeros(len(real)))
+        return variance_ratio(images, shown[name], real, samples[name])
+
+
+@final
+class TrueError(Metric):
+    """Distance to the true counterfactual image, where the generator of the data is known."""
+
+    kind: ClassVar[str] = "true_error"
+
+    def measure(self, case: NodeEvaluation) -> Iterator[Entry]:
+        """Of the mechanism, the whole model, and doing nothing: in pixels and in measured attributes."""
+        for answer in case.answers:
+            question, subjects = answer.question, case.subjects(answer)
+            if question.image is None:
+                continue
+            for subject in (name for name in (MECHANISM, MODEL) if name in subjects):
+                found = true_counterfactual_error(
+                    subjects[subject], question.image, case.factual, case.readings.measures
+                )
+                for of, scores in found.items():
+                    yield Entry("true error", case.node, subject, scores["counterfactual"], question.node, of)
+                    if subject == MECHANISM:
+                        nothing = scores["do nothing"]
+                        yield Entry("true error", case.node, "do nothing", nothing, question.node, of)
+
+
+def _of_label(case: NodeEvaluation) -> Iterator[tuple[Answer, Evaluators]]:
+    """The answers in which the category was set that trained evaluators know, and these evaluators."""
+    networks, label = case.readings.networks, case.readings.label
+    if networks is not None and label is not None:
+        for answer in case.answers:
+            if answer.question.node == label:
+                yield answer, networks

@@ -1,0 +1,142 @@
+"""Reading attributes from images: by evaluators (networks, predictors) or by measurement, each if asked for.
+
+No variable is measured for its name's sake: the ``intensity`` of an X-ray is no pen stroke.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from causalgen.metrics.axioms import Reader
+from causalgen.metrics.measurement import intensity, size, slant, thickness
+from graphs.errors import DataError, DomainError
+from graphs.variables import Categorical, Image, Variable
+
+if TYPE_CHECKING:
+    from causalgen.metrics.evaluators.evaluators import Evaluators
+
+__all__ = ["Measures", "Readings", "find_readings"]
+
+Measures = Literal["strokes"] | Mapping[str, Reader]
+"""What is measured on images without a network: attribute -> function, or "strokes" for Morpho-MNIST's."""
+
+_STROKES = {"intensity": intensity, "size": size, "slant": slant, "thickness": thickness}
+"""Attributes of a drawn character (Castro et al. 2019)."""
+
+
+@dataclass(frozen=True)
+class Readings:
+    """What reads the attributes of one image node.
+
+    Attributes:
+        by: "predictor" or "measured" -> cause -> function of images.
+        networks: trained evaluators, for IM1, IM2, CLD and FD, where given.
+        label: the category that these know.
+        attributes: whatever is measured, causes of the image or not.
+    """
+
+    by: Mapping[str, Mapping[str, Reader]] = field(default_factory=dict)
+    networks: Evaluators | None = None
+    label: str | None = None
+    attributes: Mapping[str, Reader] = field(default_factory=dict)
+
+    @property
+    def measures(self) -> Mapping[str, Reader]:
+        """Causes that are measured."""
+        return self.by.get("measured", {})
+
+    def unread(self, causes: Mapping[str, Variable]) -> list[str]:
+        """Causes that nothing reads from the image."""
+        return [name for name in causes if not any(name in readers for readers in self.by.values())]
+
+    def numbers(self, causes: Mapping[str, Variable]) -> dict[str, Reader]:
+        """What reads a number from images; measured rather than predicted, where both are there."""
+        predicted = {
+            name: reader
+            for name, reader in self.by.get("predictor", {}).items()
+            if not isinstance(causes[name], Categorical)
+        }
+        return predicted | dict(self.attributes)
+
+
+def find_readings(
+    image: Image,
+    causes: Mapping[str, Variable],
+    given: Evaluators | Mapping[str, Reader] | None,
+    measures: Measures | None,
+) -> Readings:
+    """What reads attributes from an image node.
+
+    Args:
+        image: its variable.
+        causes: its causes of one value.
+        given: trained evaluators, or cause -> predictor; None for measurement alone.
+        measures: what to measure; None for nothing. Causes among them are scored by it.
+
+    Raises:
+        DomainError: evaluators of images of another size, or of another variable, or strokes in colour.
+        DataError: a predictor of what is no cause of the image.
+    """
+    attributes = _attributes(image, measures)
+    by: dict[str, Mapping[str, Reader]] = {}
+    networks = label = None
+    if isinstance(given, Mapping):
+        for name in given:
+            if name not in causes:
+                raise DataError(
+                    f"A predictor of {name!r} was given, which is no cause of the image. "
+                    f"Its causes: {', '.join(causes) or 'none'}."
+                )
+        by["predictor"] = dict(given)
+    elif given is not None:
+        by["predictor"] = _trained(image, causes, given)
+        if given.roles.label in by["predictor"]:
+            networks, label = given, given.roles.label
+    measured = {
+        name: measure
+        for name, measure in attributes.items()
+        if name in causes and causes[name].type in ("continuous", "integer")
+    }
+    if measured or by:
+        by["measured"] = measured
+    return Readings(by, networks, label, attributes)
+
+
+def _attributes(image: Image, measures: Measures | None) -> dict[str, Reader]:
+    """What is measured on images of this variable."""
+    if measures is None or isinstance(measures, Mapping):
+        return dict(measures or {})
+    if measures != "strokes":
+        raise DomainError(f"measures is 'strokes', or attribute -> function, got {measures!r}.")
+    if image.channels != 1:
+        raise DomainError(f"measures 'strokes' is for grey images, and this node is {image.describe()}.")
+    return dict(_STROKES)
+
+
+def _trained(image: Image, causes: Mapping[str, Variable], given: Evaluators) -> dict[str, Reader]:
+    """Trained evaluators by cause, where they were trained on these variables."""
+    roles = given.roles
+    if roles.picture != image:
+        raise DomainError(
+            f"The evaluators of {given.name} read {roles.picture.describe()}, and this node is "
+            f"{image.describe()}."
+        )
+    known = {name: read for name, read in given.readers.items() if name in causes}
+    for name in known:
+        theirs, ours = roles.variables[name], causes[name]
+        alike = theirs.type == ours.type
+        if alike and isinstance(theirs, Categorical) and isinstance(ours, Categorical):
+            alike = theirs.size == ours.size
+        if not alike:
+            raise DomainError(
+                f"The evaluators of {given.name} were trained on another variable {name!r}: "
+                f"{theirs.describe()}, and the model's is {ours.describe()}."
+            )
+    if not known:
+        raise DomainError(
+            f"The evaluators of {given.name} were trained on {roles.describe()}: they know none of the "
+            f"causes {', '.join(causes) or '(none)'}."
+        )
+    return known
