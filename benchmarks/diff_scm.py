@@ -100,7 +100,7 @@ def curve(options: argparse.Namespace, judges: Evaluators) -> None:
     scm = cg.SCM.from_pretrained(options.model)
     preset = scm.with_options("image", **preset_options("diff-scm"))
     for name, model, strengths in (("default", scm, None), ("diff-scm preset", preset, PRESET_STRENGTHS)):
-        given = {} if strengths is None else {"strengths": strengths}
+        given: dict[str, Any] = {} if strengths is None else {"strengths": strengths}
         tuning = cg.tune(
             model, _data(options), judges, rows=options.curve_rows, seed=options.seed + 1, **given
         )
