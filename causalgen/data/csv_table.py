@@ -1,9 +1,13 @@
 """CSV files, each cell read as what its variable says: no type is guessed from the cells of a column.
 
     numbers    a decimal number in ASCII, as 5, -2.5 or 1e-3, perhaps with spaces around it
-    labels     text exactly as written, so that "007" and "NA" may be labels; ``graphs.variables.categorical``
-    matches them images     a path, exactly as written
+    labels     text exactly as written, so that "007" and "NA" may be labels (``variables.categorical``)
+    images     a path, exactly as written
     a gap      an empty cell; for numbers also NA, nan, null and the like
+
+Plain files are parsed by pyarrow, a block of lines at a time. Where a block is in any doubt (quotes, bare
+carriage returns, bytes that are not UTF-8, a line of another length, a number that needs a closer look), the
+file is read again record by record: that reader alone decides what is refused, and says why.
 
 A file is refused, with the line, where a record has not exactly as many fields as the header or two columns
 have one name, whichever columns are used: read otherwise, its values would move to other columns.
@@ -19,6 +23,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,10 +40,16 @@ TRUTH = {"True": 1, "true": 1, "TRUE": 1, "False": 0, "false": 0, "FALSE": 0}
 """Codes of two numbered categories, as a table of booleans is written."""
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
-_Block = Sequence[object] | NDArray[np.float64]
+_Block = Sequence[object] | NDArray[np.generic]
 
 _ROWS = 16384
 """Records that are held as text at a time."""
+
+_PLAIN_BYTES = 2**24
+"""Bytes that pyarrow parses at a time."""
+
+_SMALL_BYTES = 2**17
+"""Files smaller than this are read record by record: importing pyarrow takes longer."""
 
 
 def csv_header(path: Path) -> list[str]:
@@ -67,27 +78,158 @@ def read_csv(
     Raises:
         DataError: a record that does not fit the header, or a cell that is not what its variable says.
     """
+    parts = None if path.stat().st_size < _SMALL_BYTES else _plain_parts(path, columns, variables)
+    if parts is None:
+        parts = _checked_parts(path, columns, variables)
+    return {node: _column([parts[name] for name in columns[node]], variables[node]) for node in columns}
+
+
+def _checked_parts(
+    path: Path, columns: Mapping[str, Sequence[str]], variables: Mapping[str, Variable]
+) -> dict[str, list[_Block]]:
+    """The blocks of each column, record by record."""
     records = _records(path)
     header = _header(records, path)
     fields = [(node, name, header.index(name)) for node, names in columns.items() for name in names]
     parsers = {node: _parser(variables[node]) for node in columns}
-    read: dict[tuple[str, str], list[_Block]] = {(node, name): [] for node, name, _ in fields}
+    read: dict[str, list[_Block]] = {name: [] for _, name, _ in fields}
     rows, first = _rows(records, len(header), path), 0
     while block := list(islice(rows, _ROWS)):
         cells = list(zip(*block, strict=True))
         for node, name, field in fields:
             where = f"Column {name!r} of {path.name}"
-            read[node, name].append(_parsed(cells[field], parsers[node], where, first))
+            read[name].append(_parsed(cells[field], parsers[node], where, first))
         first += len(block)
-    return {node: _column([read[node, name] for name in columns[node]], variables[node]) for node in columns}
+    return read
+
+
+def _plain_parts(
+    path: Path, columns: Mapping[str, Sequence[str]], variables: Mapping[str, Variable]
+) -> dict[str, list[_Block]] | None:
+    """The blocks of each column, parsed by pyarrow; None where the other reader has to look."""
+    header = csv_header(path)
+    if len(header) < 2:  # a blank line may be an empty cell
+        return None
+    delimiter = _delimiter(path)
+    used = {name: variables[node] for node, names in columns.items() for name in names}
+    read: dict[str, list[_Block]] = {name: [] for name in used}
+    first = True
+    with _opened(path, "rb") as file:
+        rest = b""
+        while chunk := file.read(_PLAIN_BYTES):
+            lines, newline, rest = (rest + chunk).rpartition(b"\n")
+            if first and newline:
+                head, _, lines = lines.partition(b"\n")
+                if head.removeprefix(b"\xef\xbb\xbf").rstrip(b"\r") != delimiter.join(header).encode():
+                    return None
+                first = False
+            if lines and not _read_lines(lines, header, used, delimiter, read):
+                return None
+        if first or (rest and not _read_lines(rest, header, used, delimiter, read)):
+            return None
+    return read
+
+
+def _read_lines(
+    lines: bytes,
+    header: list[str],
+    used: Mapping[str, Variable],
+    delimiter: str,
+    read: dict[str, list[_Block]],
+) -> bool:
+    """Append the values of whole lines to the columns; False where they are in doubt."""
+    import pyarrow
+    import pyarrow.csv
+
+    csv_options: Any = pyarrow.csv
+    ends = np.flatnonzero(np.frombuffer(lines, np.uint8) == ord("\n"))
+    longest = int(np.diff(ends, prepend=-1, append=len(lines)).max())
+    bare = lines.count(b"\r") - lines.count(b"\r\n") - lines.endswith(b"\r")
+    if b'"' in lines or b"\0" in lines or bare or longest > csv.field_size_limit() or not _is_utf8(lines):
+        return False
+    places = [str(place) for place in range(len(header))]
+    chosen = {name: str(header.index(name)) for name in used}
+    text = pyarrow.large_string()
+    try:
+        table = csv_options.read_csv(
+            pyarrow.BufferReader(lines),
+            csv_options.ReadOptions(use_threads=False, block_size=len(lines) + 1, column_names=places),
+            csv_options.ParseOptions(delimiter=delimiter, quote_char=False),
+            csv_options.ConvertOptions(
+                check_utf8=False,
+                column_types=dict.fromkeys(chosen.values(), text),
+                include_columns=list(chosen.values()),
+            ),
+        )
+        for name, variable in used.items():
+            cells = table.column(chosen[name]).combine_chunks()
+            read[name].append(_plain_text(cells, variable) if _is_text(variable) else _plain_floats(cells))
+    except (pyarrow.ArrowInvalid, ValueError):
+        return False
+    return True
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        return data.isascii() or bool(data.decode())
+    except UnicodeDecodeError:
+        return False
+
+
+def _plain_text(cells: Any, variable: Variable) -> _Block:
+    """Text cells, a Python string for each distinct one."""
+    parse = _parser(variable)
+    distinct = cells.dictionary_encode()
+    values = np.empty(len(distinct.dictionary), dtype=object)
+    values[:] = [parse(cell) for cell in distinct.dictionary.to_pylist()]
+    return values[distinct.indices.to_numpy()]
+
+
+def _plain_floats(cells: Any) -> NDArray[np.float64]:
+    """``_number`` of each cell.
+
+    Raises:
+        ValueError: some cell needs a closer look, or is none.
+    """
+    import pyarrow
+    import pyarrow.compute
+
+    compute: Any = pyarrow.compute
+    gaps = compute.is_in(cells, pyarrow.array(sorted(GAPS), cells.type))
+    given = cells.filter(compute.invert(gaps))
+    if bytes(_text_of(given)).translate(None, b"+-.0123456789eE"):
+        raise ValueError("expected a number")
+    values = given.cast(pyarrow.float64()).to_numpy()
+    zeros = compute.unique(given.filter(pyarrow.array(values == 0))).to_pylist()
+    if not (np.abs(values) < 2.0**53).all() or any(
+        zero.lower().partition("e")[0].strip("+-0.") for zero in zeros
+    ):
+        raise ValueError("a number that float64 may not hold")
+    numbers = np.full(len(cells), np.nan)
+    numbers[~gaps.to_numpy(zero_copy_only=False)] = values
+    return numbers
+
+
+def _text_of(cells: Any) -> memoryview:
+    """The cells' bytes, one after the other."""
+    _, offsets, data = cells.buffers()
+    bounds = np.frombuffer(offsets, np.int64)[cells.offset : cells.offset + len(cells) + 1]
+    return memoryview(data or b"")[bounds[0] : bounds[-1]] if len(cells) else memoryview(b"")
+
+
+def _delimiter(path: Path) -> str:
+    return "\t" if ".tsv" in path.name.lower() else ","
+
+
+def _opened(path: Path, mode: str, **options: Any) -> Any:
+    return (gzip.open if path.name.lower().endswith(".gz") else open)(path, mode, **options)
 
 
 def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Line and fields of each record, the header's first; blank lines have no fields."""
-    opened = gzip.open if path.name.lower().endswith(".gz") else open
     line = 1
-    with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file, delimiter="\t" if ".tsv" in path.name.lower() else ",", strict=True)
+    with _opened(path, "rt", encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file, delimiter=_delimiter(path), strict=True)
         try:
             for record in reader:
                 yield line, record
@@ -202,7 +344,8 @@ def _parsed(cells: Sequence[str], parse: Callable[[str], object], where: str, fi
 def _column(parts: Sequence[list[_Block]], variable: Variable) -> NDArray[np.generic] | list[object]:
     """The blocks of a column, or of one for each number of a vector, as what a variable takes."""
     if _is_text(variable):
-        return [value for block in parts[0] for value in block]
+        values = [value for block in parts[0] for value in block]
+        return values if isinstance(variable, Image) else np.array(values, dtype=object)
     none = np.empty(0)
     arrays = [np.concatenate([none, *(np.asarray(block, np.float64) for block in part)]) for part in parts]
     array = arrays[0] if len(arrays) == 1 else np.stack(arrays, axis=-1)

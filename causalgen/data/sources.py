@@ -43,7 +43,7 @@ class DataSource(ABC):
         """
 
 
-SOURCES: Registry[DataSource] = Registry(
+SOURCES: Registry[type[DataSource]] = Registry(
     "data set",
     "causalgen.datasets",
     DataSource,
