@@ -11,13 +11,13 @@ import causalgen as cg
 from graphs.errors import MechanismError, SpecError, UnknownNameError
 from graphs.variables import Categorical, Continuous, Image
 from mechanisms import registry
-from mechanisms.changed_options import changed_spec
 from mechanisms.diffusion.backbones import BACKBONES, Backbone
 from mechanisms.diffusion.guidance import GUIDANCE, Guidance
 from mechanisms.diffusion.mechanism import Diffusion
 from mechanisms.diffusion.predictor import ENCODERS, Encoder
 from mechanisms.diffusion.schedule import GRIDS, Grid, LogGrid
 from mechanisms.diffusion.solvers import DDIM, SOLVERS, Solver
+from mechanisms.options import changed_spec
 from mechanisms.tables.additive import Additive
 from mechanisms.tables.categorical import Categorical as CategoricalSpec
 from mechanisms.tables.flow import Flow
