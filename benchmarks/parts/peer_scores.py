@@ -1,6 +1,6 @@
 """A peer's images: made under the peer's own Python, and scored as ours are.
 
-The same rows, questions, judges, real images and controls serve both.
+The same rows, questions, evaluators, real images and controls serve both.
 """
 
 from __future__ import annotations
