@@ -15,6 +15,12 @@
 
 A law is applied where the mechanism declares the capability: an abduction, a density, parameters.
 
+Parts have laws of their own. ``check_solver``: decode undoes encode, both approach the exact probability
+flow, samples have the moments of their law. ``check_guidance``: nothing moves where no parent changes, nor at
+strength 0; prior samples follow the conditional score. ``check_backbone``, ``check_encoder``: shapes, rows,
+gradients, dependence on level and context, saving. ``check_grid``: levels rise. ``check_noise_law``: draws
+follow the density.
+
 ``check_calibration`` holds a whole model to one more: abducted noise and inferred values are draws of their
 posterior (simulation-based calibration).
 """
@@ -23,7 +29,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -35,7 +42,39 @@ from causalgen.scm import SCM
 from graphs.errors import NotFittedError
 from mechanisms.base import Mechanism
 
-__all__ = ["check_calibration", "check_mechanism"]
+if TYPE_CHECKING:
+    from causalgen.checking.diffusion_conformance import check_grid as check_grid
+    from causalgen.checking.diffusion_conformance import check_guidance as check_guidance
+    from causalgen.checking.diffusion_conformance import check_solver as check_solver
+    from causalgen.checking.part_conformance import check_backbone as check_backbone
+    from causalgen.checking.part_conformance import check_encoder as check_encoder
+    from causalgen.checking.part_conformance import check_noise_law as check_noise_law
+
+_DIFFUSION = ("check_grid", "check_guidance", "check_solver")
+_PARTS = ("check_backbone", "check_encoder", "check_noise_law")
+
+__all__ = [
+    "check_backbone",
+    "check_calibration",
+    "check_encoder",
+    "check_grid",
+    "check_guidance",
+    "check_mechanism",
+    "check_noise_law",
+    "check_solver",
+]
+
+
+def __getattr__(name: str) -> object:
+    # On first use: diffusers takes seconds to import, and tables have no need of it.
+    if name not in (*_DIFFUSION, *_PARTS):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = "diffusion_conformance" if name in _DIFFUSION else "part_conformance"
+    return getattr(import_module(f"causalgen.checking.{home}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 def check_calibration(scm: SCM, hidden: Iterable[str] = (), **options: Any) -> Calibration:

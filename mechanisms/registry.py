@@ -120,9 +120,9 @@ class Registry(Generic[Part]):
         return self._load(points[0])
 
     def provides(self, part: object) -> bool:
-        """Whether the kind of this object names its class here, so that a file can say it."""
-        kind = _kind_of(type(part))
-        return kind in self.kinds() and self.get(kind) is type(part)
+        """Whether the kind of this part names its class, or itself, here, so that a file can say it."""
+        kind = getattr(part, "kind", None)
+        return kind in self.kinds() and any(self.get(kind) is each for each in (part, type(part)))
 
     def why_unwritable(self, part: object) -> str | None:
         """Why no file can say this part: its class is not registered; None where it is."""

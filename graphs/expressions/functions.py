@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import reduce
 from math import exp, inf, isnan, log, sqrt, tanh
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
@@ -99,6 +99,7 @@ def _or(x: Any, y: Any) -> Any:
     return x | y
 
 
+_T = TypeVar("_T")
 Sign = int | None
 """1, -1 or 0: of the slope of a strictly increasing, decreasing or constant function; None if not known."""
 
@@ -193,14 +194,8 @@ def _smaller(x: Range, y: Range) -> Range:
     return -_larger(-x, -y)
 
 
-def _clipped(x: Range, low: Range, high: Range) -> Range:
-    return _smaller(_larger(x, low), high)
-
-
-def _chosen(test: Range, then: Range, otherwise: Range) -> Range:
-    return Range(
-        min(then.low, otherwise.low), max(then.high, otherwise.high), then.nonzero and otherwise.nonzero
-    )
+def _either(x: Range, y: Range) -> Range:
+    return Range(min(x.low, y.low), max(x.high, y.high), x.nonzero and y.nonzero)
 
 
 def _power_sign(base: Range, exponent: float) -> Sign:
@@ -216,43 +211,8 @@ def _power_sign(base: Range, exponent: float) -> Sign:
     return -1 if base.high <= 0 else None
 
 
-class Calculus(NamedTuple):
-    """What is known of an operation.
-
-    Attributes:
-        values: the ranges of its arguments to the range of its values.
-        signs: the ranges to the sign of its derivative in each argument; None where it has none.
-        inverse: the function that undoes it.
-    """
-
-    values: Callable[..., Range]
-    signs: Callable[..., tuple[Sign, ...]] | None = None
-    inverse: str | None = None
-
-
-def _one(
-    values: Callable[[Range], Range],
-    sign: Callable[[Range], Sign] | None = None,
-    inverse: str | None = None,
-) -> Calculus:
-    """Of a function of one argument."""
-
-    def signs(x: Range) -> tuple[Sign, ...]:
-        return (None if sign is None else sign(x),)
-
-    return Calculus(values, signs, inverse)
-
-
-def _two(
-    values: Callable[[Range, Range], Range],
-    signs: Callable[[Range, Range], tuple[Sign, Sign]] | None = None,
-) -> Calculus:
-    """Of a function of two arguments."""
-    return Calculus(values, signs)
-
-
-def _grows(x: Range) -> Sign:
-    return 1
+def _grows(x: Range) -> tuple[Sign, ...]:
+    return (1,)
 
 
 def _quotient_signs(x: Range, y: Range) -> tuple[Sign, Sign]:
@@ -261,29 +221,50 @@ def _quotient_signs(x: Range, y: Range) -> tuple[Sign, Sign]:
     return y.sign, (-x).sign
 
 
+Of = Callable[[Range], _T] | Callable[[Range, Range], _T] | Callable[[Range, Range, Range], _T]
+"""A function of the ranges of one, two or three arguments."""
+
+
+@dataclass(frozen=True)
+class Calculus:
+    """What is known of an operation.
+
+    Attributes:
+        values: the ranges of its arguments to the range of its values.
+        signs: the ranges to the sign of its derivative in each argument; None where it has none.
+        inverse: the function that undoes it.
+    """
+
+    values: Of[Range]
+    signs: Of[tuple[Sign, ...]] | None = None
+    inverse: str | None = None
+
+
 CALCULUS: Mapping[str, Calculus] = {
-    "neg": _one(lambda x: -x, lambda x: -1),
-    "+": _two(lambda x, y: x + y, lambda x, y: (1, 1)),
-    "-": _two(lambda x, y: x + -y, lambda x, y: (1, -1)),
-    "*": _two(lambda x, y: x * y, lambda x, y: (y.sign, x.sign)),
-    "/": _two(lambda x, y: x * y.reciprocal(), _quotient_signs),
-    "//": _two(lambda x, y: Range()),
-    "%": _two(lambda x, y: Range(0, y.high) if y.sign == 1 else Range()),
-    "**": _two(lambda x, y: x**y.low, lambda x, y: (_power_sign(x, y.low), None)),
-    "abs": _one(lambda x: abs(x), lambda x: 1 if x.low >= 0 else -1 if x.high <= 0 else None),
-    "atanh": _one(lambda x: Range(), _grows, "tanh"),
-    "exp": _one(lambda x: Range(_exp(x.low), _exp(x.high), True), _grows, "log"),
-    "log": _one(lambda x: Range(_log(x.low), _log(x.high)), _grows, "exp"),
-    "logit": _one(lambda x: Range(), _grows, "sigmoid"),
-    "sigmoid": _one(lambda x: Range(1 / (1 + _exp(-x.low)), 1 / (1 + _exp(-x.high)), True), _grows, "logit"),
-    "sqrt": _one(lambda x: Range(sqrt(max(x.low, 0)), sqrt(max(x.high, 0)), x.nonzero), _grows),
-    "tanh": _one(lambda x: Range(tanh(x.low), tanh(x.high), x.nonzero), _grows, "atanh"),
-    "sign": _one(lambda x: Range(-1, 1, x.nonzero)),
-    **dict.fromkeys(("cos", "sin"), _one(lambda x: Range(-1, 1))),
-    **dict.fromkeys(("ceil", "floor", "round"), _one(lambda x: Range(x.low - 1, x.high + 1))),
-    "maximum": _two(_larger),
-    "minimum": _two(_smaller),
-    "clip": Calculus(_clipped),
-    "where": Calculus(_chosen),
+    "neg": Calculus(lambda x: -x, lambda x: (-1,)),
+    "+": Calculus(lambda x, y: x + y, lambda x, y: (1, 1)),
+    "-": Calculus(lambda x, y: x + -y, lambda x, y: (1, -1)),
+    "*": Calculus(lambda x, y: x * y, lambda x, y: (y.sign, x.sign)),
+    "/": Calculus(lambda x, y: x * y.reciprocal(), _quotient_signs),
+    "//": Calculus(lambda x, y: Range()),
+    "%": Calculus(lambda x, y: Range(0, y.high) if y.sign == 1 else Range()),
+    "**": Calculus(lambda x, y: x**y.low, lambda x, y: (_power_sign(x, y.low), None)),
+    "abs": Calculus(lambda x: abs(x), lambda x: (1 if x.low >= 0 else -1 if x.high <= 0 else None,)),
+    "atanh": Calculus(lambda x: Range(), _grows, "tanh"),
+    "exp": Calculus(lambda x: Range(_exp(x.low), _exp(x.high), True), _grows, "log"),
+    "log": Calculus(lambda x: Range(_log(x.low), _log(x.high)), _grows, "exp"),
+    "logit": Calculus(lambda x: Range(), _grows, "sigmoid"),
+    "sigmoid": Calculus(
+        lambda x: Range(1 / (1 + _exp(-x.low)), 1 / (1 + _exp(-x.high)), True), _grows, "logit"
+    ),
+    "sqrt": Calculus(lambda x: Range(sqrt(max(x.low, 0)), sqrt(max(x.high, 0)), x.nonzero), _grows),
+    "tanh": Calculus(lambda x: Range(tanh(x.low), tanh(x.high), x.nonzero), _grows, "atanh"),
+    "sign": Calculus(lambda x: Range(-1, 1, x.nonzero)),
+    **dict.fromkeys(("cos", "sin"), Calculus(lambda x: Range(-1, 1))),
+    **dict.fromkeys(("ceil", "floor", "round"), Calculus(lambda x: Range(x.low - 1, x.high + 1))),
+    "maximum": Calculus(_larger),
+    "minimum": Calculus(_smaller),
+    "clip": Calculus(lambda x, low, high: _smaller(_larger(x, low), high)),
+    "where": Calculus(lambda test, then, otherwise: _either(then, otherwise)),
 }
 """By operation; comparisons, ``and``, ``or`` and ``not``, which are missing, are 0 or 1."""

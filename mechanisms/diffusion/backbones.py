@@ -17,7 +17,7 @@ from graphs.declared import Declared
 from graphs.errors import MechanismError
 from mechanisms.registry import Registry
 
-__all__ = ["BACKBONES", "AnyBackbone", "Backbone", "UNet", "UNetNetwork", "Width", "network_time"]
+__all__ = ["AnyBackbone", "BACKBONES", "Backbone", "UNet", "UNetNetwork", "Width", "network_time"]
 
 Width = Annotated[int, Field(ge=8, multiple_of=8)]
 """Channels of a convolution that is normalised in 8 groups."""

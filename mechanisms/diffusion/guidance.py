@@ -38,7 +38,7 @@ from mechanisms.diffusion.denoiser import Denoiser
 from mechanisms.diffusion.predictor import AnticausalPredictor
 from mechanisms.registry import Registry
 
-__all__ = ["GUIDANCE", "AnyGuidance", "Factual", "Guidance", "Need", "Strength", "path_of"]
+__all__ = ["AnyGuidance", "Factual", "GUIDANCE", "Guidance", "Need", "Strength", "path_of"]
 
 Strength = Annotated[float, Field(ge=0, le=100)]
 

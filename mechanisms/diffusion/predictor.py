@@ -31,7 +31,7 @@ from mechanisms.conditioning import Conditioning
 from mechanisms.diffusion.backbones import Width, network_time
 from mechanisms.registry import Registry
 
-__all__ = ["ENCODERS", "AnticausalPredictor", "AnyEncoder", "Encoder", "ResNet", "ResNetNetwork", "recovery"]
+__all__ = ["AnticausalPredictor", "AnyEncoder", "ENCODERS", "Encoder", "ResNet", "ResNetNetwork", "recovery"]
 
 _HIDDEN = 128
 

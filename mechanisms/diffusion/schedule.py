@@ -23,9 +23,9 @@ from graphs.declared import Declared
 from mechanisms.registry import Registry
 
 __all__ = [
-    "GRIDS",
     "AnyGrid",
     "DDPMGrid",
+    "GRIDS",
     "Grid",
     "KarrasGrid",
     "LogGrid",

@@ -30,14 +30,14 @@ from mechanisms.diffusion.schedule import AnyGrid, DDPMGrid, LogGrid
 from mechanisms.registry import Registry
 
 __all__ = [
+    "Anchored",
+    "AnySolver",
     "BELM",
     "DDIM",
     "DDPM",
-    "SOLVERS",
-    "Anchored",
-    "AnySolver",
     "Leaves",
     "NoiseEstimate",
+    "SOLVERS",
     "Solver",
     "standard_normal",
 ]

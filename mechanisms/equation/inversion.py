@@ -22,10 +22,19 @@ from torch import Tensor
 
 from graphs.expressions import Expression, Range
 from graphs.expressions.tree import Call, Name, Tree, reads
+from graphs.variables import Integer, Variable
 from mechanisms.equation.values import TORCH
 from mechanisms.tables.noise_families import NoiseLaw
 
-__all__ = ["Combinations", "Inversion", "find_combinations", "find_inversion"]
+__all__ = [
+    "Combinations",
+    "Inversion",
+    "find_combinations",
+    "find_inversion",
+    "fractions",
+    "not_whole",
+    "why_no_abduction",
+]
 
 _MOST_COMBINATIONS = 4096
 
@@ -214,3 +223,35 @@ def find_combinations(laws: Mapping[str, NoiseLaw]) -> Combinations | None:
     if not found or len(found) < len(supports) or prod(map(len, found)) > _MOST_COMBINATIONS:
         return None
     return Combinations(laws, torch.cartesian_prod(*found).reshape(-1, len(found)))
+
+
+def fractions(laws: Mapping[str, NoiseLaw]) -> list[str]:
+    """The noises whose values are no whole numbers."""
+    return [name for name, law in laws.items() if not law.discrete]
+
+
+def not_whole(equation: str, laws: Mapping[str, NoiseLaw], variable: Variable) -> str:
+    """Why noise makes an integer's values fractions."""
+    name = fractions(laws)[0]
+    return (
+        f"The equation {equation!r} gives no whole numbers, since its noise {name} ~ {laws[name]} is "
+        f"continuous, but its variable is {variable.describe()}. Write round(...) or floor(...), or give the "
+        "noise a family of whole numbers, such as poisson."
+    )
+
+
+def why_no_abduction(equation: str, laws: Mapping[str, NoiseLaw], variable: Variable) -> str:
+    """Why the noise cannot be recovered."""
+    names = list(laws)
+    if len(names) > 1:
+        why = f"{len(names)} noises, {', '.join(names)}, and one value does not tell them apart"
+        remedy = f"make all but one of them nodes of their own (a node for {names[0]!r}, its own equation)"
+    else:
+        why = f"its noise {names[0]!r} in a form that is neither affine nor known to be monotone"
+        remedy = "write it so that each value comes from one value of the noise"
+        if isinstance(variable, Integer):
+            remedy = "add whole noise to it (poisson, geometric, binomial), use mechanism 'flow'"
+    return (
+        f"The equation {equation!r} has {why}. To ask for counterfactuals, {remedy}, or intervene on this "
+        "node. Sampling and interventions work as it is."
+    )

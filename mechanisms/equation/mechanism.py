@@ -37,8 +37,15 @@ from graphs.variables import Categorical, Continuous, Integer, Variable
 from graphs.variables.base import Bound
 from graphs.variables.numeric import LARGEST
 from mechanisms.base import Abducted, Mechanism, MechanismSpec, Noise, Parents
-from mechanisms.equation.inversion import Combinations, Inversion, find_combinations, find_inversion
-from mechanisms.equation.messages import fractions, not_whole, why_no_abduction, why_unexplained
+from mechanisms.equation.inversion import (
+    Combinations,
+    Inversion,
+    find_combinations,
+    find_inversion,
+    fractions,
+    not_whole,
+    why_no_abduction,
+)
 from mechanisms.equation.values import TORCH, scale_of
 from mechanisms.linear_form import LinearForm
 from mechanisms.seeds import gumbels
@@ -394,17 +401,24 @@ class EquationMechanism(Mechanism):
             )
 
     def _refuse_unexplained(self, x: Tensor, parents: Parents, fits: Tensor) -> None:
+        """Refuse a row that no noise explains."""
         fits = fits.expand(len(x))
-        if not bool(fits.all()):
-            raise EvidenceError(self._contradiction(x, parents, int((~fits).nonzero()[0])))
-
-    def _contradiction(self, x: Tensor, parents: Parents, row: int) -> str:
-        """What is wrong with a row of evidence."""
-        given = ", ".join(f"{name} = {parents[name][row].item()!r}" for name in self.parents)
-        only = {name: parents[name][[row]] for name in self.parents}
-        expected = None if self.laws else self.function(only).reshape(())
-        return why_unexplained(
-            self.spec.value, self.laws, row, x[row].item(), given, expected, self.spec.tolerance
+        if bool(fits.all()):
+            return
+        row = int((~fits).nonzero()[0])
+        given = {name: parents[name][row].item() for name in self.parents}
+        at = " at " + ", ".join(f"{name} = {value!r}" for name, value in given.items()) if given else ""
+        where = f"Row {row}: the value is {x[row].item()!r}, but the equation {self.spec.value!r}"
+        if not self.laws:
+            expected = self.expression.evaluate(given).item()
+            raise EvidenceError(
+                f"{where} gives {expected!r}{at} (tolerance {self.spec.tolerance:g}). Correct the evidence, "
+                "widen the tolerance, or give the equation a noise."
+            )
+        laws = ", ".join(f"{name} ~ {law}" for name, law in self.laws.items())
+        raise EvidenceError(
+            f"{where} does not give it{at} for any one value of its noise, {laws}: it has probability zero. "
+            "Correct the evidence, widen the tolerance, or give the noise another family."
         )
 
 

@@ -1,16 +1,27 @@
 import subprocess
 import sys
 import textwrap
+from typing import Literal
 
+import networkx as nx
 import pytest
 from pydantic import ValidationError
 
+import causalgen as cg
 from graphs.errors import MechanismError, SpecError, UnknownNameError
 from graphs.variables import Categorical, Continuous, Image
 from mechanisms import registry
+from mechanisms.changed_options import changed_spec
+from mechanisms.diffusion.backbones import BACKBONES, Backbone
+from mechanisms.diffusion.guidance import GUIDANCE, Guidance
+from mechanisms.diffusion.mechanism import Diffusion
+from mechanisms.diffusion.predictor import ENCODERS, Encoder
+from mechanisms.diffusion.schedule import GRIDS, Grid, LogGrid
+from mechanisms.diffusion.solvers import DDIM, SOLVERS, Solver
 from mechanisms.tables.additive import Additive
 from mechanisms.tables.categorical import Categorical as CategoricalSpec
 from mechanisms.tables.flow import Flow
+from mechanisms.tables.noise_families import FAMILIES
 from mechanisms.training import Training
 
 BUILT_IN = ["additive", "categorical", "constant", "diffusion", "flow"]
@@ -20,12 +31,12 @@ BUILT_IN = ["additive", "categorical", "constant", "diffusion", "flow"]
 def install(tmp_path, monkeypatch):
     """Install a real distribution with one entry point: what a plug-in's wheel leaves behind."""
 
-    def install(kind, target="plugged:Plugged", code="", name="plugin"):
+    def install(kind, target="plugged:Plugged", code="", name="plugin", group=registry.GROUP):
         folder = tmp_path / name
         info = folder / f"{name}-1.0.dist-info"
         info.mkdir(parents=True)
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-        (info / "entry_points.txt").write_text(f"[{registry.GROUP}]\n{kind} = {target}\n")
+        (info / "entry_points.txt").write_text(f"[{group}]\n{kind} = {target}\n")
         (folder / "plugged.py").write_text(textwrap.dedent(code))
         monkeypatch.syspath_prepend(folder)
         monkeypatch.delitem(sys.modules, "plugged", raising=False)
@@ -143,6 +154,7 @@ def test_two_plug_ins_of_one_kind(install):
         ("other", "plugged:Plugged", PLUG_IN, "registered as 'other', but its kind is 'plugged'"),
         ("plugged", "plugged:Plugged", "Plugged = 3", "must be a MechanismSpec subclass"),
         ("plugged", "plugged:Plugged", "raise OSError('no GPU')", "does not import: no GPU"),
+        ("plugged", "plugged:Plugged", PLUG_IN.partition("def make")[0], "is abstract: it lacks make"),
     ],
 )
 def test_broken_plug_in(install, kind, target, code, message):
@@ -155,3 +167,123 @@ def test_registry_loads_no_torch_before_a_kind_is_named():
     code = "import mechanisms, mechanisms.registry as r, sys; r.kinds(); print('torch' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "False"
+
+
+GRID = """
+    from typing import Literal
+    from mechanisms.diffusion.schedule import Grid, LogGrid
+
+    class Plugged(Grid, frozen=True):
+        kind: Literal["plugged"] = "plugged"
+        low: float = 0.1
+
+        def sigmas(self, steps):
+            return LogGrid(sigma_min=self.low).sigmas(steps)
+"""
+PARTS = [
+    ("solver", SOLVERS, "ddim"),
+    ("level grid", GRIDS, "log"),
+    ("guidance", GUIDANCE, "anticausal"),
+    ("backbone", BACKBONES, "unet"),
+    ("encoder", ENCODERS, "resnet"),
+    ("noise family", FAMILIES, "normal"),
+    ("mechanism kind", registry.MECHANISMS, "flow"),
+]
+
+
+@pytest.mark.parametrize(("what", "parts", "built_in"), PARTS, ids=[what for what, _, _ in PARTS])
+def test_every_registry_says_the_same_of_the_same_mistakes(install, what, parts, built_in):
+    for kind in parts.kinds():
+        assert (
+            parts.get(kind).kind == kind
+            if what == "noise family"
+            else issubclass(parts.get(kind), parts.base)
+        )
+    with pytest.raises(UnknownNameError, match=f"Unknown {what} '{built_in}x'. Did you mean '{built_in}'"):
+        parts.get(f"{built_in}x")
+    for kind in (None, 3, ["x"], "os:system"):
+        with pytest.raises(UnknownNameError):
+            parts.get(kind)
+    install(built_in, code="Plugged = 3", group=parts.group)
+    with pytest.raises(MechanismError, match=f"'plugged:Plugged' claims the built-in {what} '{built_in}'"):
+        parts.get(built_in)
+    install("plugged", code="Plugged = 3", name="first", group=parts.group)
+    wrong = "must be an instance of Family" if what == "noise family" else "must be a .* subclass"
+    with pytest.raises(MechanismError, match=f"Plug-in 'plugged:Plugged' of {what} 'plugged' {wrong}"):
+        parts.get("plugged")
+    install("plugged", target="other:Plugged", name="second", group=parts.group)
+    with pytest.raises(MechanismError, match=f"claim the {what} 'plugged': other:Plugged, plugged:Plugged"):
+        parts.get("plugged")
+    install("broken", target="absent:Plugged", name="third", group=parts.group)
+    with pytest.raises(MechanismError, match="does not import: No module named 'absent'"):
+        parts.get("broken")
+
+
+def test_a_part_from_outside_is_an_option_like_any_other(install):
+    install("plugged", code=GRID, group=GRIDS.group)
+    assert "plugged" not in sys.modules
+    written = {"kind": "diffusion", "solver": {"kind": "ddim", "grid": {"kind": "plugged", "low": 0.2}}}
+    spec = registry.parse_mechanism(written)
+    assert spec.solver.levels()[0] == pytest.approx(0.2)
+    assert registry.dump_mechanism(spec) == written
+    assert spec == registry.parse_mechanism(written) and spec.model_dump()["solver"]["grid"]["low"] == 0.2
+    changed = changed_spec("x", spec, {"solver": {"grid": {"low": 0.3}}})
+    assert changed.solver.grid.low == 0.3 and changed.solver.kind == "ddim"
+
+
+@pytest.mark.parametrize(
+    ("solver", "message"),
+    [
+        (
+            {"kind": "ddim", "grid": {"kind": "plugged", "lo": 1}},
+            r"solver.ddim.grid.plugged.lo: .*Did you mean 'low'",
+        ),
+        (
+            {"kind": "ddim", "grid": {"kind": "plugged", "low": "x"}},
+            r"solver.ddim.grid.plugged.low: .*number",
+        ),
+        (
+            {"kind": "ddim", "grid": {"kind": "pluged"}},
+            r"solver.ddim.grid: unknown kind 'pluged'. Did you mean 'plug",
+        ),
+        ({"kind": "ddim", "grid": {"low": 1}}, "solver.ddim.grid: missing the key 'kind'"),
+        ({"kind": "ddim", "grid": 3}, r"solver.ddim.grid: expected a mapping of options such as \{kind: "),
+        ({"steps": 8}, "solver: missing the key 'kind'"),
+        ({"kind": 3}, "solver: unknown kind '3'"),
+        ({"kind": "half"}, "solver: Plug-in 'plugged:Half' of solver 'half' does not import: .*Half"),
+    ],
+)
+def test_wrong_options_of_parts_are_told_with_their_place(install, solver, message):
+    install("plugged", code=GRID, group=GRIDS.group)
+    install("half", target="plugged:Half", name="half", code=GRID, group=SOLVERS.group)
+    with pytest.raises(SpecError, match=message):
+        Diffusion(solver=solver)
+
+
+class Unnamed(Grid, frozen=True):
+    kind: Literal["unnamed"] = "unnamed"
+
+    def sigmas(self, steps):
+        return LogGrid().sigmas(steps)
+
+
+def test_a_part_that_no_file_can_name_is_used_from_python_and_refused_in_files():
+    spec = Diffusion(solver=DDIM(grid=Unnamed()))
+    assert changed_spec("x", spec, {"dropout": 0.5}).solver == spec.solver
+    scm = cg.SCM(nx.DiGraph({"x": []}), {"x": cg.Image(1, 8, 8)}, {"x": spec})
+    with pytest.raises(MechanismError, match="'x': its level grid, Unnamed, is not registered"):
+        scm.to_yaml()
+    assert spec.why_unwritable() == (
+        "its level grid, Unnamed, is not registered, so no file can say it. Register it by an entry point of "
+        "the group 'causalgen.grids'."
+    )
+    assert Diffusion().why_unwritable() is None
+
+
+@pytest.mark.parametrize("base", [Solver, Grid, Guidance, Backbone, Encoder])
+def test_bases_are_abstract_and_built_in_parts_are_final(base):
+    with pytest.raises(TypeError, match="abstract"):
+        base()
+    (parts,) = (parts for _, parts, _ in PARTS if parts.base is base)
+    for kind in parts.kinds():
+        assert parts.get(kind).__final__

@@ -80,11 +80,7 @@ except cg.MechanismError as error:
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory) -> Path:
     """A folder into which the plug-in's wheel was installed; nothing else was."""
-    built, folder = tmp_path_factory.mktemp("built"), tmp_path_factory.mktemp("installed")
-    run("-m", "build", "--wheel", "--no-isolation", "--skip-dependency-check", "--outdir", built, PROJECT)
-    (wheel,) = built.glob("causalgen_laplace-*.whl")
-    run("-m", "pip", "install", "--no-deps", "--no-index", "--quiet", "--target", folder, wheel)
-    return folder
+    return install(PROJECT, tmp_path_factory)
 
 
 @pytest.fixture
@@ -94,6 +90,15 @@ def work(tmp_path) -> Path:
     plain = SCM_FILE.replace("kind: laplace_additive", "kind: flow")
     (tmp_path / "plain.yaml").write_text(plain, encoding="utf-8")
     return tmp_path
+
+
+def install(project: Path, tmp_path_factory) -> Path:
+    """Build a plug-in's wheel and install it into a folder of its own."""
+    built, folder = tmp_path_factory.mktemp("built"), tmp_path_factory.mktemp("installed")
+    run("-m", "build", "--wheel", "--no-isolation", "--skip-dependency-check", "--outdir", built, project)
+    (wheel,) = built.glob("*.whl")
+    run("-m", "pip", "install", "--no-deps", "--no-index", "--quiet", "--target", folder, wheel)
+    return folder
 
 
 def run(*arguments: object, path: Path | None = None, cwd: Path | None = None) -> str:
