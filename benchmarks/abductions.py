@@ -10,32 +10,21 @@ model's own samples of the same digits. The rows are test images that fitting ne
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from parts.answers import counted, image_mechanism
-from parts.arguments import add_only
-from parts.figures import correlations, grey_levels, wilson
-from parts.record import Section
+from parts.denoising import MEASURES, Rows, counted, image_mechanism, merits
+from parts.record import Section, add_common, command, show
 from rich.console import Console
-from rich.table import Table as Printed
 
 import causalgen as cg
-from causalgen.data.reading import read_data
-from causalgen.evaluation.evaluate import held_rows
-from causalgen.evaluation.questions import other_values
 from causalgen.metrics import attribute_distance, class_distances, cld, load_evaluators, variance_ratio
 from causalgen.metrics.consistency import variance_within
 from causalgen.metrics.controls import real_images
 from causalgen.metrics.feature_distance import feature_distance
-from causalgen.metrics.measurement import size, slant, thickness
-
-Columns = dict[str, NDArray[Any]]
 
 _LEARNED = {"kind": "classifier_free", "against": "factual", "interval": None, "corrections": 0}
 
@@ -80,19 +69,19 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
 class Run:
     """One model on its rows."""
 
-    def __init__(self, name: str, data: str, rows: int, console: Console) -> None:
-        self.name, self.console = name, console
+    def __init__(self, name: str, data: str, rows: int) -> None:
         self.scm, self.judges = cg.SCM.from_pretrained(name), load_evaluators(name)
-        table = read_data(data, self.scm.variables)
-        self.pool: Columns = held_rows(table, self.scm.variables, np.arange(min(table.rows, 5000)))
-        self.evidence = {node: values[:rows] for node, values in self.pool.items()}
+        self.rows, self.pool = Rows.read(self.scm, data, rows)
+        self.evidence, self.targets = self.rows.evidence, self.rows.targets
         digit = self.scm.variables["digit"]
-        self.targets = other_values(digit, self.evidence["digit"], 2022)
         self.factual = self.evidence["image"]
-        codes = [digit.encode(each, where="digit") for each in (self.evidence["digit"], self.targets)]
-        self.wanted = codes[1]
+        seen, self.wanted = (
+            digit.encode(each, where="digit") for each in (self.evidence["digit"], self.targets)
+        )
         real = digit.encode(self.pool["digit"], where="digit")
-        self.distances = class_distances(self.judges.latents, self.factual, *codes, self.pool["image"], real)
+        self.distances = class_distances(
+            self.judges.latents, self.factual, seen, self.wanted, self.pool["image"], real
+        )
         causes = {node: values for node, values in self.evidence.items() if node not in ("image", "digit")}
         self.causes = causes | {"digit": self.targets}
         # The interventional law: prior noise under the very parents of the counterfactuals.
@@ -131,19 +120,15 @@ class Run:
 
     def figures(self, images: NDArray[np.float32]) -> dict[str, Any]:
         """Of images that stand for the counterfactuals."""
-        hits = int((self.judges.classes(images) == self.wanted).sum())
         ratio = variance_ratio(images, self.wanted, self.samples, self.wanted)
-        pixels, factual = (each[:, 0].astype(np.float64) for each in (images, self.factual))
+        pixels = images[:, 0].astype(np.float64)
         law = {
-            f"KS {name}": attribute_distance(measure(pixels), measure(self.samples[:, 0])).value
-            for name, measure in (("thickness", thickness), ("slant", slant), ("size", size))
+            f"KS {name}": attribute_distance(MEASURES[name](pixels), MEASURES[name](self.samples[:, 0])).value
+            for name in ("thickness", "slant", "size")
         }
         return {
-            "effectiveness": hits / len(images),
-            "interval": list(wilson(hits, len(images))),
+            **merits(pixels, self.rows, self.judges),
             "CLD": cld(images, self.distances).value,
-            "L1": grey_levels(pixels, factual),
-            **correlations(pixels, factual),
             "variance within a class": float(np.nanmean(variance_within(images, self.wanted))),
             "ratio to samples": ratio.value,
             "ratio interval": [ratio.low, ratio.high],
@@ -152,30 +137,21 @@ class Run:
         }
 
 
-def main(arguments: list[str]) -> None:
+def main() -> None:
     """Measure every setting, print and save."""
-    options = _parser().parse_args(arguments)
+    options = _parser().parse_args()
     torch.set_num_threads(options.threads)
     console = Console(width=options.width)
     data = {"mnist": f"mnist:{options.mnist}:test", "morphomnist": f"morphomnist:{options.morphomnist}:test"}
     for name in options.only or [each for each in SETTINGS if getattr(options, each)]:
         section = Section(options.out, name)
-        run = Run(name, data[name], options.rows, console)
+        run = Run(name, data[name], options.rows)
         found = {"rows": len(run.factual), "judges": run.judges.name, "settings": run.controls()}
         for setting, each in SETTINGS[name].items():
             found["settings"].append(run.measure(setting, each))
             section.keep(found)
         section.finish()
-        _show(console, name, found["settings"])
-
-
-def _show(console: Console, title: str, rows: list[dict[str, Any]]) -> None:
-    columns = list(dict.fromkeys(name for row in rows for name in row if "interval" not in name))
-    printed = Printed(*columns, title=title)
-    for row in rows:
-        cells = [row.get(name, "") for name in columns]
-        printed.add_row(*(f"{each:.3f}" if isinstance(each, float) else str(each) for each in cells))
-    console.print(printed)
+        show(console, name, found["settings"], hide=("interval",))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -183,13 +159,10 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--mnist", metavar="DIR", help="MNIST in torchvision's layout, unzipped")
     add("--morphomnist", metavar="DIR", help="the published test set")
-    add_only(parser, SETTINGS)
     add("--rows", type=int, default=256, help="test rows of each model (%(default)s)")
-    add("--threads", type=int, default=1, help="of torch (%(default)s)")
-    add("--width", type=int, default=220, help="of the printed table (%(default)s)")
-    add("--out", type=Path, default=Path(__file__).parent / "results" / "abductions.json", metavar="FILE")
+    add_common(parser, "abductions.json", SETTINGS, width=220)
     return parser
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    command(main)

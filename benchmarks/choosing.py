@@ -1,10 +1,10 @@
 """How well ``auto`` chooses: counterfactual errors on synthetic tables, beside its candidates' own.
 
-    python benchmarks/choosing.py [--seeds 3] [--only linear,bounded]
+    python benchmarks/choosing.py [--seeds 3] [--only linear,bounded] [--quick]
 
-Each table has a known generator (``parts.choosing_tables``). The error is the root mean square over 1,000 new
-rows of what y would have been under another row's parents, over all seeds. ``auto`` is held to the better of
-``additive`` (least squares) and ``flow``.
+Each table has a known generator, x := f(pa, u) with f monotone in each column of u: parents, drawn first, and
+one node ``y``. The error is the root mean square over 1,000 new rows of what y would have been under another
+row's parents, over all seeds. ``auto`` is held to the better of ``additive`` (least squares) and ``flow``.
 """
 
 from __future__ import annotations
@@ -13,50 +13,169 @@ import argparse
 import math
 import sys
 import time
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+import networkx as nx
 import numpy as np
-from parts.arguments import add_only
-from parts.choosing_tables import TABLES, counterfactual_error
-from parts.record import Section
+from numpy.typing import NDArray
+from parts.record import Section, add_common, show
 from rich.console import Console
-from rich.table import Table
 
 import causalgen as cg
 
-FILE = Path(__file__).parent / "results" / "choosing.json"
 SPECS = {"additive": cg.mechanisms.Additive(), "flow": cg.mechanisms.Flow(), "auto": cg.mechanisms.Auto()}
+
+Array = NDArray[Any]
+Columns = Mapping[str, Array]
+
+
+@dataclass(frozen=True)
+class Generator:
+    """One table.
+
+    Attributes:
+        rows: of the training table.
+        parents: (random, rows) -> columns.
+        noise: (random, rows) -> u.
+        value: (parents, u) -> y.
+        variable: of y.
+        categories: of the parents that are categorical.
+    """
+
+    rows: int
+    parents: Callable[[np.random.Generator, int], Columns]
+    noise: Callable[[np.random.Generator, int], Array]
+    value: Callable[[Columns, Array], Array]
+    variable: Any = field(default_factory=cg.Continuous)
+    categories: Mapping[str, int] = field(default_factory=dict)
+
+    def draw(self, random: np.random.Generator, rows: int) -> tuple[dict[str, Array], Array]:
+        """Columns with ``y``, and the noise of y."""
+        parents, noise = dict(self.parents(random, rows)), self.noise(random, rows)
+        return parents | {"y": self.value(parents, noise)}, noise
+
+    def model(self, parents: Columns, mechanism: Any) -> cg.SCM:
+        """A model that is not fitted; only ``y`` has a mechanism to choose."""
+        graph = nx.DiGraph([(name, "y") for name in parents])
+        variables = {
+            name: cg.Categorical(self.categories[name]) if name in self.categories else cg.Continuous()
+            for name in parents
+        }
+        empirical = {name: cg.mechanisms.Empirical() for name in parents}
+        return cg.SCM(graph, variables | {"y": self.variable}, empirical | {"y": mechanism})
+
+
+def counterfactual_error(scm: cg.SCM, table: Generator, *, seed: int, rows: int = 1000) -> float:
+    """Root mean square error of y under do(parents = those of another row), for new rows."""
+    random = np.random.default_rng([seed, 1])
+    factual, noise = table.draw(random, rows)
+    order = random.permutation(rows)
+    other = {name: factual[name][order] for name in factual if name != "y"}
+    found = scm.counterfactual(factual, do=other, targets=["y"], seed=0)["y"]
+    error = np.asarray(found) - table.value(other, noise)
+    return float(np.sqrt(np.mean(error**2)))
+
+
+def _normal(*shape: int) -> Callable[[np.random.Generator, int], Array]:
+    return lambda random, rows: random.normal(size=(rows, *shape))
+
+
+def _x(random: np.random.Generator, rows: int) -> Columns:
+    return {"x": random.normal(size=rows)}
+
+
+def _three(random: np.random.Generator, rows: int) -> Columns:
+    a = random.normal(size=rows)
+    return {"a": a, "b": 0.6 * a + 0.8 * random.normal(size=rows), "c": random.integers(0, 3, rows)}
+
+
+def _skewed(random: np.random.Generator, rows: int) -> Array:
+    return random.exponential(size=rows)
+
+
+def _two_modes(random: np.random.Generator, rows: int) -> Array:
+    return 1.5 * random.choice([-1, 1], rows) + 0.3 * random.normal(size=rows)
+
+
+TABLES: Mapping[str, Generator] = {
+    "linear": Generator(100, _x, _normal(), lambda pa, u: 2 * pa["x"] + u),
+    "no effect": Generator(50, _x, _normal(), lambda pa, u: u),
+    "skewed noise": Generator(1000, _x, _skewed, lambda pa, u: 2 * pa["x"] + u),
+    "nonlinear, few rows": Generator(200, _x, _normal(), lambda pa, u: np.sin(2 * pa["x"]) + 0.3 * u),
+    "nonlinear": Generator(
+        5000, _x, _normal(), lambda pa, u: np.tanh(2 * pa["x"]) + 0.5 * pa["x"] ** 2 + 0.3 * u
+    ),
+    "heteroscedastic": Generator(
+        2000, _x, _normal(), lambda pa, u: pa["x"] + (0.3 + 0.5 * np.abs(pa["x"])) * u
+    ),
+    "bounded": Generator(
+        1000,
+        _x,
+        _normal(),
+        lambda pa, u: 1 / (1 + np.exp(-pa["x"] - 0.5 * u)),
+        cg.Continuous(lower=0, upper=1),
+    ),
+    "multiplicative": Generator(
+        500, _x, _normal(), lambda pa, u: np.exp(0.5 * pa["x"] + 0.4 * u), cg.Continuous(lower=0)
+    ),
+    "two modes": Generator(2000, _x, _two_modes, lambda pa, u: pa["x"] + u),
+    "discrete parent": Generator(
+        500,
+        lambda random, rows: {"c": random.integers(0, 3, rows)},
+        _normal(),
+        lambda pa, u: np.array([0.0, 2.0, -1.0])[pa["c"]] + np.array([0.5, 1.0, 0.2])[pa["c"]] * u,
+        categories={"c": 3},
+    ),
+    "several parents": Generator(
+        10_000,
+        _three,
+        _normal(),
+        lambda pa, u: pa["a"] - 0.5 * pa["a"] * pa["b"] + np.array([0.0, 1.0, -1.0])[pa["c"]] + 0.5 * u,
+        categories={"c": 3},
+    ),
+    "vector": Generator(
+        1000,
+        _x,
+        _normal(2),
+        lambda pa, u: np.stack([pa["x"] + u[:, 0], np.sin(pa["x"]) + 0.5 * u[:, 0] + 0.5 * u[:, 1]], 1),
+        cg.Continuous(shape=(2,)),
+    ),
+}
+"""The tables by name."""
 
 
 def main(arguments: list[str]) -> None:
     """Measure the chosen tables, print them and save them one by one."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
-    add_only(parser, TABLES)
+    parser.add_argument("--quick", action="store_true", help="two small tables, one seed")
+    add_common(parser, "choosing.json", TABLES, threads=False, width=140)
     options = parser.parse_args(arguments)
-    console = Console(width=120)
-    section, results = Section(FILE, "choosing"), {}
-    for name in options.only or TABLES:
-        results[name] = measure(name, options.seeds)
-        section.keep({"seeds": options.seeds, "tables": results})
+    seeds = range(1 if options.quick else options.seeds)
+    names = options.only or (["linear", "no effect"] if options.quick else list(TABLES))
+    console, section, results = Console(width=options.width), Section(options.out, "choosing"), {}
+    for name in names:
+        results[name] = measure(name, seeds)
+        section.keep({"seeds": len(seeds), "tables": results})
         console.print(f"{name}: {results[name]}", highlight=False)
     section.finish()
-    console.print(shown(results))
+    show(console, "auto beside its candidates", [_row(name, each) for name, each in results.items()])
 
 
-def measure(name: str, seeds: int) -> dict[str, Any]:
+def measure(name: str, seeds: Sequence[int]) -> dict[str, Any]:
     """Errors and seconds of each mechanism on one table, and what was chosen."""
     generator, squares = TABLES[name], dict.fromkeys(SPECS, 0.0)
     seconds, chosen = dict.fromkeys(SPECS, 0.0), []
-    for seed in range(seeds):
+    for seed in seeds:
         rows, _ = generator.draw(np.random.default_rng([seed, 0]), generator.rows)
         parents = {node: column for node, column in rows.items() if node != "y"}
         for kind, spec in SPECS.items():
             began = time.process_time()
             scm = generator.model(parents, spec).fit(rows, seed=seed, progress=False)
-            seconds[kind] += (time.process_time() - began) / seeds
-            squares[kind] += counterfactual_error(scm, generator, seed=seed) ** 2 / seeds
+            seconds[kind] += (time.process_time() - began) / len(seeds)
+            squares[kind] += counterfactual_error(scm, generator, seed=seed) ** 2 / len(seeds)
             report = scm.fit_report["y"] if scm.fit_report else None
             if report is not None and report.choice is not None:
                 chosen.append(report.choice["label"])
@@ -65,15 +184,15 @@ def measure(name: str, seeds: int) -> dict[str, Any]:
     return {"rows": generator.rows, "error": error, "ratio": ratio, "chosen": chosen, "cpu_seconds": seconds}
 
 
-def shown(results: dict[str, Any]) -> Table:
-    """A row for each table."""
-    table = Table("table", "rows", *SPECS, "auto / better", "chosen")
-    for name, each in results.items():
-        errors = [f"{each['error'][kind]:.4f}" for kind in SPECS]
-        table.add_row(
-            name, f"{each['rows']:,}", *errors, f"{each['ratio']:.2f}", ", ".join(sorted({*each["chosen"]}))
-        )
-    return table
+def _row(name: str, found: dict[str, Any]) -> dict[str, Any]:
+    chosen = ", ".join(sorted({*found["chosen"]}))
+    return {
+        "table": name,
+        "rows": found["rows"],
+        **found["error"],
+        "auto / better": found["ratio"],
+        "chosen": chosen,
+    }
 
 
 if __name__ == "__main__":

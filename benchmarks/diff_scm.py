@@ -9,30 +9,26 @@ digits, judges (trained on training images alone) and real images score both in 
     ours   the default settings, 8 steps, w = 1, settings that come back nearer, w chosen by row, and the
            preset ``diff-scm`` on our weights
     many   the default on 1,000 rows for each of three seeds, a section each
-    peer   its code as published, and repaired; see ``peer_diff_scm.py``
+    peer   its code as published, and repaired; see ``peers/diff_scm_answers.py``
     curve  CLD and effectiveness against the strength of guidance: ours by w, the preset by s
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from parts.arguments import add_only
-from parts.peer_scores import Setting, plain
-from parts.record import Section
-from peer_diff_scm import VARIANTS, run_diff_scm
+from parts.peer_scores import Setting, latest, peer_answers, plain
+from parts.record import Section, add_common, command
 
 import causalgen as cg
 from causalgen.cli.presets import preset_options
 from causalgen.metrics.evaluators import Evaluators, load_evaluators
-from graphs.errors import CausalgenError
 
+VARIANTS = ("published", "aligned", "repaired", "repaired_predictor")
 BY_ROW = {"weight": "auto", "target": 0.5, "against": "factual", "interval": None}
 SETTINGS: dict[str, dict[str, Any]] = {
     "default": {},
@@ -81,28 +77,21 @@ def peer(options: argparse.Namespace, judges: Evaluators) -> None:
         "digits": np.asarray(setting.columns["digit"]),
         "targets": np.asarray(question.values),
     }
+    weights = ["--repo", options.diff_scm_repo]
+    weights += ["--unet", latest(options.weights / "score_train", "model*.pt")]
+    weights += ["--classifier", latest(options.weights / "classifier_train_class", "model*.pt")]
     found: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        rows, out = Path(folder) / "rows.npz", Path(folder) / "answers.npz"
-        np.savez(rows, **arrays)
-        for variant in options.variants:
-            run_diff_scm(
-                options.diff_scm_repo,
-                options.weights,
-                options.python,
-                rows,
-                out,
-                variants=[variant],
-                scales=options.scales,
-            )
-            with np.load(out) as answers:
-                null = setting.composition({1: answers[f"{variant}/null_1"]})
-                for scale in options.scales:
-                    place = f"{variant}/{scale:g}"
-                    made, back = answers[f"{place}/counterfactual"], answers[f"{place}/reversal"]
-                    found[place] = plain([*null, *setting.score(question, made, back, 0.0)])
-                found["meta"] = str(answers["meta"])
-            section.finish(found | {"rows": options.rows, "seed": options.seed})
+    for variant in options.variants:
+        asked = [*weights, "--variants", variant, "--scales", *options.scales]
+        answers = peer_answers(options.python, "diff_scm_answers.py", arrays, asked, threads=options.threads)
+        null = setting.composition({1: answers[f"{variant}/null_1"]})
+        for scale in options.scales:
+            place = f"{variant}/{scale:g}"
+            made, back = answers[f"{place}/counterfactual"], answers[f"{place}/reversal"]
+            found[place] = plain([*null, *setting.score(question, made, back, 0.0)])
+        found["meta"] = str(answers["meta"])
+        section.keep(found | {"rows": options.rows, "seed": options.seed})
+    section.finish()
 
 
 def curve(options: argparse.Namespace, judges: Evaluators) -> None:
@@ -111,13 +100,14 @@ def curve(options: argparse.Namespace, judges: Evaluators) -> None:
     scm = cg.SCM.from_pretrained(options.model)
     preset = scm.with_options("image", **preset_options("diff-scm"))
     for name, model, strengths in (("default", scm, None), ("diff-scm preset", preset, PRESET_STRENGTHS)):
-        given = {} if strengths is None else {"strengths": strengths}
+        given: dict[str, Any] = {} if strengths is None else {"strengths": strengths}
         tuning = cg.tune(
             model, _data(options), judges, rows=options.curve_rows, seed=options.seed + 1, **given
         )
         print(f"{name}\n{tuning}", flush=True)
         found[name] = tuning.to_dict()
-        section.finish(found)
+        section.keep(found)
+    section.finish()
 
 
 SECTIONS = {"ours": ours, "many": many, "peer": peer, "curve": curve}
@@ -127,9 +117,9 @@ def _data(options: argparse.Namespace) -> str:
     return f"mnist:{options.mnist}:test"
 
 
-def main(arguments: list[str]) -> None:
+def main() -> None:
     """Run the chosen sections and save their results one by one."""
-    options = _parser().parse_args(arguments)
+    options = _parser().parse_args()
     torch.set_num_threads(options.threads)
     judges = load_evaluators(options.judges)
     for name in options.only or list(SECTIONS):
@@ -142,7 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--mnist", type=Path, required=True, metavar="DIR", help="MNIST in torchvision's layout, unzipped")
     add("--model", default="mnist", help="a gallery name or a model's folder (%(default)s)")
     add("--judges", default="mnist", help="a shipped set or a folder (%(default)s)")
-    add_only(parser, SECTIONS)
+    add_common(parser, "diff_scm.json", SECTIONS)
     add("--settings", nargs="+", choices=list(SETTINGS), default=list(SETTINGS), help="of ours (all)")
     add("--rows", type=int, default=256, help="of ours and peer (%(default)s)")
     add("--many-rows", type=int, default=1000, help="of many, a seed (%(default)s)")
@@ -154,13 +144,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--python", type=Path, metavar="PYTHON", help="interpreter with its requirements")
     add("--variants", nargs="+", choices=VARIANTS, default=["published", "repaired_predictor"])
     add("--scales", type=float, nargs="+", default=[1.0], help="of its guidance (%(default)s)")
-    add("--threads", type=int, default=1, help="of torch (%(default)s)")
-    add("--out", type=Path, default=Path(__file__).parent / "results" / "diff_scm.json", metavar="FILE")
     return parser
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except CausalgenError as error:
-        raise SystemExit(f"error: {error}") from error
+    command(main)

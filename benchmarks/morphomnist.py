@@ -12,7 +12,7 @@ The model was fitted on training images, judges on training images, and neither 
     oracle       what the judges read off the true counterfactual images of seed 0: their own error
     steps        200 rows at 8, 16, 32 and 64 steps
     peer         counterfactual-benchmark's VAE with flows on the rows of seed 0; needs --cf-repo,
-                 --cf-weights and --cf-python, see ``peer_cf_benchmark.py``
+                 --cf-weights and --cf-python, see ``peers/cf_benchmark_answers.py``
     training     how long the fit took, from the run folder that ``causalgen fit`` left; needs --run-dir
 """
 
@@ -20,17 +20,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
-import tempfile
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
-from parts.arguments import add_only
-from parts.peer_scores import Setting, plain
-from parts.record import Section
-from peer_cf_benchmark import run_cf_benchmark
+from parts.peer_scores import Setting, peer_answers, plain
+from parts.record import Section, add_common, command
 
 import causalgen as cg
 from causalgen.cli.evaluate import read_morphomnist_truth
@@ -38,7 +34,6 @@ from causalgen.evaluation.metric import MECHANISM, Entry
 from causalgen.evaluation.questions import Truth
 from causalgen.evaluation.report import EvaluationReport
 from causalgen.metrics.evaluators import Evaluators, load_evaluators
-from graphs.errors import CausalgenError
 
 
 class Run:
@@ -130,16 +125,15 @@ def peer(run: Run) -> None:
     arrays = {"images": setting.bytes()} | {name: np.asarray(setting.columns[name]) for name in names}
     for question in setting.asked:
         arrays |= {f"do_{question.node}/{name}": np.asarray(question.shown[name]) for name in names}
-    with tempfile.TemporaryDirectory() as folder:
-        rows, out = Path(folder) / "rows.npz", Path(folder) / "answers.npz"
-        np.savez(rows, **arrays)
-        run_cf_benchmark(options.cf_repo, options.cf_weights, options.cf_python, rows, out)
-        with np.load(out) as answers:
-            entries = setting.composition({k: answers[f"composition_{k}"] for k in (1, 10)})
-            for question in setting.asked:
-                name = f"do_{question.node}"
-                entries += setting.score(question, answers[f"{name}/image"], answers[f"{name}/reversal"], 0.0)
-            told = str(answers["meta"])
+    weights = ["--repo", options.cf_repo, "--weights", options.cf_weights]
+    answers = peer_answers(
+        options.cf_python, "cf_benchmark_answers.py", arrays, weights, threads=options.threads
+    )
+    entries = setting.composition({cycles: answers[f"composition_{cycles}"] for cycles in (1, 10)})
+    for question in setting.asked:
+        name = f"do_{question.node}"
+        entries += setting.score(question, answers[f"{name}/image"], answers[f"{name}/reversal"], 0.0)
+    told = str(answers["meta"])
     section.finish({"entries": plain(entries), "meta": told, "rows": options.rows, "seed": 0})
 
 
@@ -171,9 +165,9 @@ SECTIONS = {
 }
 
 
-def main(arguments: list[str]) -> None:
+def main() -> None:
     """Run the chosen sections and save their results one by one."""
-    options = _parser().parse_args(arguments)
+    options = _parser().parse_args()
     torch.set_num_threads(options.threads)
     run = Run(options)
     for name in options.only or list(SECTIONS):
@@ -187,7 +181,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--morphomnist", type=Path, required=True, metavar="DIR", help="the published test set")
     add("--model", default="morphomnist", help="a gallery name or a model's folder (%(default)s)")
     add("--judges", default="morphomnist", help="a shipped set or a folder (%(default)s)")
-    add_only(parser, SECTIONS)
+    add_common(parser, "morphomnist.json", SECTIONS)
     add("--rows", type=int, default=1000, help="of ours and peer (%(default)s)")
     add("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of ours (%(default)s)")
     add("--steps", type=int, nargs="+", default=[8, 16, 32, 64], help="(%(default)s)")
@@ -197,13 +191,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--cf-weights", type=Path, metavar="DIR", help="what its training wrote")
     add("--cf-python", type=Path, metavar="PYTHON", help="interpreter with its requirements")
     add("--run-dir", type=Path, metavar="DIR", help="the run folder of the model's fit")
-    add("--threads", type=int, default=1, help="of torch (%(default)s)")
-    add("--out", type=Path, default=Path(__file__).parent / "results" / "morphomnist.json", metavar="FILE")
     return parser
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except CausalgenError as error:
-        raise SystemExit(f"error: {error}") from error
+    command(main)

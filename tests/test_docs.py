@@ -4,6 +4,7 @@ import doctest
 import re
 import shutil
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -42,6 +43,68 @@ def test_every_python_block_is_an_example():
     for page in PAGES:
         for block in FENCED.finditer(page.read_text(encoding="utf-8")):
             assert block["code"].lstrip().startswith(">>>"), f"{page.name}: not run:\n{block['code']}"
+
+
+def anchors(page: Path) -> set[str]:
+    """Names of a page's headings as links give them: lower case, hyphens for spaces, no punctuation."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+LINKING = [*PAGES, *sorted(CHECKOUT.glob("docs/decisions/*.md")), CHECKOUT / "benchmarks" / "README.md"]
+
+
+@pytest.mark.parametrize("page", LINKING, ids=lambda page: f"{page.parent.name}/{page.name}")
+def test_links_within_the_checkout_lead_somewhere(page):
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        path, _, anchor = link.partition("#")
+        if re.match(r"\w+:", path) or "`" in link:
+            continue
+        target = (page.parent / path) if path else page
+        assert target.exists(), f"{page.name} links to {link}: no such file"
+        if anchor:
+            assert anchor in anchors(target), f"{page.name} links to {link}: {sorted(anchors(target))}"
+
+
+def test_every_page_is_in_a_table_of_contents():
+    for index in (CHECKOUT / "docs/index.md", CHECKOUT / "docs/decisions/index.md"):
+        (listed,) = re.findall(
+            r"^```{toctree}\n(?::.*\n)*\n(.*?)^```$", index.read_text(), re.MULTILINE | re.DOTALL
+        )
+        pages = {page.stem for page in index.parent.glob("*.md")} - {"index"}
+        assert {name for name in listed.split() if "/" not in name} == pages
+
+
+def test_every_provenance_has_one_meaning_that_the_pages_list():
+    from causalgen.counterfactuals.provenance import Provenance
+
+    (table,) = re.findall(
+        r"^\| Word \|.*?\n\n?\Z", (CHECKOUT / "docs/glossary.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+    assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == list(get_args(Provenance))
+    for page in ("README.md", "docs/prediction.md"):
+        text = (CHECKOUT / page).read_text(encoding="utf-8")
+        assert all(word in text for word in get_args(Provenance)), page
+
+
+@pytest.mark.parametrize(
+    "term",
+    [
+        "do-operator", "intervention", "abduction", "action", "prediction", "counterfactual",
+        "confounding", "identifiability", "markovian", "positivity", "exogenous noise",
+        "additive noise model", "normalizing flow", "gumbel-max coupling", "ddim inversion",
+        "classifier guidance", "classifier-free guidance", "anticausal", "natural direct effect",
+        "natural indirect effect", "effect of treatment", "cld", "im1", "im2", "composition",
+        "effectiveness", "reversibility",
+    ],
+)  # fmt: skip
+def test_the_glossary_defines(term):
+    entries = re.findall(
+        r"^(.+)\n: ", (CHECKOUT / "docs/glossary.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert any(term in entry.lower() for entry in entries)
 
 
 def test_the_readme_declares_the_gallery_model(tmp_path):

@@ -1,9 +1,16 @@
-"""Images that a peer made, scored as ours are: the same rows, questions, judges, real images and controls."""
+"""A peer's images: made under the peer's own Python, and scored as ours are.
+
+The same rows, questions, evaluators, real images and controls serve both.
+"""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +25,7 @@ from causalgen.metrics.distances import distance
 from causalgen.metrics.evaluators import Evaluators
 from causalgen.metrics.scores import mean_score
 
-__all__ = ["Setting", "plain"]
+__all__ = ["Setting", "latest", "peer_answers", "plain"]
 
 _METRICS = (
     "effectiveness",
@@ -106,3 +113,45 @@ class Setting:
 def plain(entries: Sequence[Entry]) -> list[dict[str, Any]]:
     """Entries ready for JSON."""
     return [entry.to_dict() for entry in entries]
+
+
+def peer_answers(
+    python: Path,
+    worker: str,
+    rows: Mapping[str, NDArray[Any]],
+    arguments: Sequence[str | Path | int | float],
+    *,
+    threads: int = 1,
+) -> dict[str, NDArray[Any]]:
+    """What ``peers/WORKER`` answers for rows, under the peer's own Python; its messages go to standard error.
+
+    Raises:
+        SystemExit: there is no such interpreter, or the worker failed; it has said why.
+    """
+    if not python.exists():
+        raise SystemExit(f"no {python}; it is the interpreter in which the peer's requirements are installed")
+    limits = {"OMP_NUM_THREADS": str(threads), "CUDA_VISIBLE_DEVICES": "", "TQDM_DISABLE": "1"}
+    with tempfile.TemporaryDirectory() as folder:
+        asked, out = Path(folder) / "rows.npz", Path(folder) / "answers.npz"
+        np.savez(asked, **rows)  # pyright: ignore[reportArgumentType]
+        script = Path(__file__).parents[1] / "peers" / worker
+        given = [*arguments, "--rows", asked, "--out", out, "--threads", threads]
+        command = [str(python), str(script), *map(str, given)]
+        if subprocess.run(
+            command, env=os.environ | limits, check=False, stdout=subprocess.DEVNULL
+        ).returncode:
+            raise SystemExit(f"{worker} failed; see above")
+        with np.load(out) as answers:
+            return {name: answers[name] for name in answers.files}
+
+
+def latest(folder: Path, pattern: str) -> Path:
+    """The file of the pattern with the highest name.
+
+    Raises:
+        SystemExit: there is none.
+    """
+    found = sorted(folder.glob(pattern))
+    if not found:
+        raise SystemExit(f"no {pattern} in {folder}; train the peer first, or give the folder that holds it")
+    return found[-1]

@@ -11,8 +11,11 @@ from dataclasses import dataclass, field
 from statistics import mean
 from typing import Any
 
+from causalgen.metrics.scores import figure
+
 __all__ = [
     "Scores",
+    "abductions",
     "composition",
     "effectiveness",
     "markdown",
@@ -34,6 +37,21 @@ CONTROLS = {
     "do nothing": "control: do nothing",
     "random real": "control: a random real image of that digit",
     "nearest real": "control: the nearest real image of that digit",
+}
+
+
+_ABDUCTION_COLUMNS = {
+    "effectiveness": "effectiveness",
+    "CLD": "CLD",
+    "L1": "L1",
+    "r thickness": "r thickness",
+    "r slant": "r slant",
+    "r size": "r size",
+    "ratio to samples": "variance ratio",
+    "FD to samples": "FD to samples",
+    "std x_T": "std of x_T",
+    "neighbours x_T": "r of neighbours in x_T",
+    "evaluations": "evaluations",
 }
 
 
@@ -252,3 +270,20 @@ def _digit_cells(scores: Scores, subject: str) -> list[str]:
         else:
             cells.append(_number(scores.value(metric, subject, do="digit")))
     return cells
+
+
+def abductions(sections: Mapping[str, Any]) -> str:
+    """Settings and controls of each model, one table a model."""
+    parts: list[str] = []
+    for name, section in sections.items():
+        found = section["result"]
+        rows = [
+            [
+                each["setting"],
+                *("-" if each.get(column) is None else figure(each[column]) for column in _ABDUCTION_COLUMNS),
+            ]
+            for each in found["settings"]
+        ]
+        head = [f"`{name}`, {found['rows']} rows", *_ABDUCTION_COLUMNS.values()]
+        parts.append(markdown(head, rows))
+    return "\n\n".join(parts)

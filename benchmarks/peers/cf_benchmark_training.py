@@ -36,7 +36,7 @@ from typing import Any
 
 import pytorch_lightning as lightning
 import torch
-from step_budget import StepBudget
+from answers import StepBudget
 
 FLOW_SHARE = 0.06
 """Of the budget, for each of the two flows; the image model gets the rest."""

@@ -33,8 +33,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from diff_scm_method import import_peer
-from step_budget import StepBudget
+from answers import StepBudget
+from diff_scm_answers import import_peer
 
 _HELD_OUT = 600
 _SAVE_SECONDS = 60

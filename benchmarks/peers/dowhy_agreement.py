@@ -6,6 +6,9 @@ Runs under the peer's own Python (dowhy alone; causalgen is not imported). Write
 coefficients, counterfactuals of the first rows, and interventional means with their standard errors.
 """
 
+# DoWhy is installed in the peer's own Python.
+# pyright: reportMissingImports=false
+
 from __future__ import annotations
 
 import json

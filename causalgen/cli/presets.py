@@ -1,7 +1,8 @@
-"""Named settings of image nodes, as options for ``scm.with_options(node, **PRESETS[name])``.
+"""Presets of diffusion nodes: Diff-SCM's inference (Sanchez & Tsaftaris 2022), and posterior abduction.
 
-``posterior`` is Pearl's abduction: the noise behind an image is drawn, not inverted to a point, along the
-denoiser as it was learned. Guidance starts from the factual, at a weight that is little more than none.
+Used as ``scm.with_options(node, **PRESETS[name])``. ``posterior`` is Pearl's abduction: the noise behind an
+image is drawn, not inverted to a point, along the denoiser as it was learned. Guidance starts from the
+factual, at a weight that is little more than none.
 
 ``diff-scm`` is Diff-SCM's inference (Sanchez & Tsaftaris 2022, Algorithm 3): an unconditional denoiser, DDIM
 on the first 75 of 100 levels respaced from 1000 with linear betas, and the raw gradient of an anticausal

@@ -2,7 +2,7 @@
 
 copied          the factual value itself: nothing upstream changed
 exact           recomputed from noise recovered exactly
-posterior       recomputed from a draw of the noise's exact posterior
+posterior       recomputed from a draw of the noise's posterior under the model
 approximate     recomputed from noise recovered approximately, as by inverting a diffusion model
 inferred        drawn from its posterior, being missing in the evidence; or recomputed from such values
 prior           drawn from the model: no evidence bears on it

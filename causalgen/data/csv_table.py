@@ -1,7 +1,7 @@
 """CSV files, each cell read as what its variable says: no type is guessed from the cells of a column.
 
     numbers    a decimal number in ASCII, as 5, -2.5 or 1e-3, perhaps with spaces around it
-    labels     text exactly as written, so that "007" and "NA" may be labels (``variables.categorical``)
+    labels     text exactly as written, so that "007" and "NA" may be labels: ``graphs.variables``
     images     a path, exactly as written
     a gap      an empty cell; for numbers also NA, nan, null and the like
 

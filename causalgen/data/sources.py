@@ -18,7 +18,7 @@ from graphs.errors import DataError
 from graphs.variables import Variable
 from mechanisms.registry import Registry
 
-__all__ = ["SOURCES", "DataSource", "Split", "is_named", "named_columns", "split_source"]
+__all__ = ["DataSource", "SOURCES", "Split", "is_named", "named_columns", "split_source"]
 
 Split = Literal["train", "test"]
 

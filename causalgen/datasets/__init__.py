@@ -5,11 +5,10 @@ morphomnist   the same with stroke thickness and intensity as causes: its folder
 synthetic     small sets that need no files, for examples and tests
 """
 
-from causalgen.datasets.generating import morphomnist_images
 from causalgen.datasets.mnist import mnist
-from causalgen.datasets.morphomnist import draw_attributes, intensity_of, morphomnist
+from causalgen.datasets.morphomnist import draw_attributes, intensity_of, morphomnist, morphomnist_truth
+from causalgen.datasets.redrawing import morphomnist_images
 from causalgen.datasets.synthetic import bars, measurements
-from causalgen.datasets.true_worlds import morphomnist_truth
 from causalgen.datasets.writing import make_morphomnist
 
 __all__ = [

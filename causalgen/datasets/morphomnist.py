@@ -10,12 +10,16 @@ Castro et al. 2019 (*Morpho-MNIST*). A folder has the layout of the published se
     train-images-idx3-ubyte.gz  train-labels-idx1-ubyte.gz  train-morpho.csv (index, thickness, intensity)
 
 and ``t10k-...`` for the test rows, in MNIST's own order.
+
+Since the equations are known, so are the true counterfactuals: e is recovered from the row,
+2 t - 5 + e = logit((i - 64) / 191), and the digit is redrawn at the new t, and at the i that follows from it
+or is set. No equation says how another digit of the same hand looks: under do(digit) the image is unknown.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, final
 
@@ -24,6 +28,7 @@ from numpy.typing import NDArray
 
 from causalgen.data.sources import DataSource, Split
 from causalgen.datasets.mnist import file_prefix, read_digits
+from causalgen.datasets.redrawing import morphomnist_images
 from graphs.errors import DataError
 
 __all__ = [
@@ -32,11 +37,15 @@ __all__ = [
     "draw_attributes",
     "intensity_of",
     "morphomnist",
+    "morphomnist_truth",
     "read_attributes",
 ]
 
 ATTRIBUTES = ("thickness", "intensity")
 
+_LEAST = 1e-9
+
+Columns = Mapping[str, NDArray[Any]]
 Floats = NDArray[np.float64]
 
 
@@ -124,3 +133,44 @@ def draw_attributes(rows: int, *, seed: int | Sequence[int]) -> dict[str, Floats
 def intensity_of(thickness: Floats, noise: Floats | float = 0.0) -> Floats:
     """The true equation of intensity, with e ~ N(0, 0.5^2): 64 + 191 sigmoid(2 t - 5 + e)."""
     return 64 + 191 / (1 + np.exp(-(2 * thickness - 5 + noise)))
+
+
+def morphomnist_truth(
+    columns: Mapping[str, Any], originals: object, image: str = "image"
+) -> Callable[[NDArray[np.int64], Columns], Columns]:
+    """Morpho-MNIST's true counterfactual worlds, for ``cg.evaluate``.
+
+    Args:
+        columns: ``digit``, ``thickness`` (px) and ``intensity`` (0..255) of the data's rows, (N,) each.
+        originals: MNIST's digits behind these rows, uint8 (N, 28, 28).
+        image: name of the image node.
+
+    Returns:
+        (row numbers, what is set) -> values; the image is among them unless the digit was set.
+
+    Raises:
+        DataError: numbers of rows that disagree.
+    """
+    factual = {name: np.asarray(columns[name]) for name in ("digit", "thickness", "intensity")}
+    digits = np.asarray(originals)
+    rows = {name: len(values) for name, values in factual.items()} | {"originals": len(digits)}
+    if len(set(rows.values())) > 1:
+        raise DataError(f"The originals must be those of the rows, but their numbers differ: {rows}.")
+
+    def truth(asked: NDArray[np.int64], do: Columns) -> dict[str, NDArray[Any]]:
+        world = {name: values[asked] for name, values in factual.items()}
+        if "thickness" in do:
+            noise = _noise(world["thickness"], world["intensity"])
+            world["intensity"] = intensity_of(np.asarray(do["thickness"], float), noise)
+        world |= {name: np.asarray(values) for name, values in do.items()}
+        if "digit" not in do:
+            made = morphomnist_images(digits[asked], world["thickness"], world["intensity"])
+            world[image] = made[:, None].astype(np.float32) / np.float32(255)
+        return world
+
+    return truth
+
+
+def _noise(thickness: NDArray[np.float64], intensity: NDArray[np.float64]) -> NDArray[np.float64]:
+    share = ((intensity - 64) / 191).clip(_LEAST, 1 - _LEAST)
+    return np.log(share / (1 - share)) - (2 * thickness - 5)

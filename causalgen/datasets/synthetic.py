@@ -1,4 +1,4 @@
-"""Small sets that need no files: the same rows for the same seed, for examples and tests.
+"""Synthetic data for examples and tests, without files: the same rows for the same seed.
 
 measurements   x := u_x,  y := 2 x + 1 + u_y               two numbers, the true counterfactual known
 bars           kind -> picture                              a bright bar, upright or lying, in 8 x 8 pixels

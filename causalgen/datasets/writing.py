@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
 
-from causalgen.datasets.generating import morphomnist_images
-from causalgen.datasets.idx import idx_bytes
-from causalgen.datasets.mnist import Split, file_prefix, mnist
+from causalgen.datasets.mnist import Split, file_prefix, idx_bytes, mnist
 from causalgen.datasets.morphomnist import ATTRIBUTES, draw_attributes, read_attributes
-from causalgen.saving.atomic import swap_folder, sync_folder, write_synced
+from causalgen.datasets.redrawing import morphomnist_images
+from causalgen.saving.atomic import new_folder, write_synced
 from graphs.errors import DataError
 
 __all__ = ["ABOUT", "make_morphomnist", "write_morphomnist"]
@@ -102,16 +99,9 @@ def write_morphomnist(out: Path, made: Mapping[str, Columns], origins: Mapping[s
         "sha256": {name: sha256(data).hexdigest() for name, data in files.items()},
     }
     files[ABOUT] = (json.dumps(about, indent=2) + "\n").encode()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{uuid4().hex}.tmp")
-    temporary.mkdir()
-    try:
+    with new_folder(target) as temporary:
         for name, data in files.items():
             write_synced(temporary / name, data)
-        sync_folder(temporary)
-        swap_folder(temporary, target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return target
 
 

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from causalgen.counterfactuals.export import figure_png
 from causalgen.metrics.axioms import read_attribute
-from causalgen.metrics.distances import distance_unit, image_tensor
+from causalgen.metrics.distances import distance_unit
+from causalgen.metrics.image_rows import image_rows
 from causalgen.metrics.scores import Score, wilson_interval
 from causalgen.plotting.plot_style import ACCENT, FAINT, INK, SOFT
 from causalgen.plotting.plots import plot_image_rows
@@ -69,7 +70,7 @@ def _wanted_and_seen(case: NodeEvaluation, answer: Answer, by: str) -> Figure:
     name = answer.question.node
     variable, reader = case.causes[name], case.readings.by[by][name]
     seen = {
-        subject: read_attribute(image_tensor(images), name, variable, reader)
+        subject: read_attribute(image_rows(images), name, variable, reader)
         for subject, images in (("counterfactual", answer.mechanism), ("factual", case.factual))
     }
     goals = {

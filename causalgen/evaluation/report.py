@@ -85,18 +85,8 @@ class EvaluatedModel:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
-        return {
-            "name": self.name,
-            "description": self.description.splitlines(),
-            "parameters": dict(self.parameters),
-            "options": dict(self.options),
-            "causes": {node: list(each) for node, each in self.causes.items()},
-            "evaluators": {
-                node: {by: list(each) for by, each in readers.items()}
-                for node, readers in self.evaluators.items()
-            },
-            "versions": dict(self.versions),
-        }
+        told = {name: value for name, value in vars(self).items() if name != "units"}
+        return told | {"description": self.description.splitlines()}
 
 
 @dataclass(frozen=True)

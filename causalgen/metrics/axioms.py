@@ -1,4 +1,4 @@
-"""What must hold of any counterfactual, measured on one node's mechanism f with its noise u.
+"""Axiomatic soundness of counterfactuals: composition, effectiveness, reversibility (Monteiro et al. 2023).
 
     composition     f(pa, u(x, pa)) = x                        doing nothing changes nothing
     reversibility   f(pa, u(x', pa')) = x, x' = f(pa', u)      there and back: u anew from x' and pa' alone
@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from causalgen.arguments import renamed
-from causalgen.metrics.distances import distance, distance_unit, image_tensor
+from causalgen.metrics.distances import distance, distance_unit
+from causalgen.metrics.image_rows import image_rows
 from causalgen.metrics.node_passes import NodePasses, batches
 from causalgen.metrics.scores import Score, mean_score, share_score
 from graphs.errors import DataError, DomainError, ShapeError, UnknownNameError
@@ -175,7 +176,7 @@ def effectiveness(
         ShapeError: numbers of rows that disagree, or a predictor of another variable.
         UnknownNameError: a reader of no attribute.
     """
-    pictures = image_tensor(images)
+    pictures = image_rows(images)
     return {name: _score(pictures, name, wanted, variables, reader) for name, reader in readers.items()}
 
 

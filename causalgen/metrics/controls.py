@@ -1,4 +1,4 @@
-"""What a counterfactual is compared with: real images that have the wanted value without any model.
+"""Controls for counterfactual images: a random and the nearest real image of the wanted class.
 
     random real    any real image of the target class: as effective as images are, and nobody's counterfactual
     nearest real   the one nearest to the factual in L1: the best that looking it up can do
@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from causalgen.metrics.distances import image_tensor
+from causalgen.metrics.image_rows import image_rows
 from graphs.errors import DataError, ShapeError
 from graphs.variables import Categorical, Variable
 
@@ -72,7 +72,7 @@ def real_images(
         DataError: no rows, or a class with fewer than ``least`` images.
         ShapeError: numbers of rows that disagree.
     """
-    images, reals = image_tensor(factual), image_tensor(pool, where="Pool of real images")
+    images, reals = image_rows(factual), image_rows(pool, where="Pool of real images")
     target, values = _values(variable, wanted, "Wanted"), _values(variable, pool_values, "Pool")
     for one, other, what in ((images, target, "factual"), (reals, values, "pool")):
         if len(one) != len(other):

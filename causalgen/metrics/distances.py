@@ -1,4 +1,4 @@
-"""How far two values of a variable are apart, row by row, on one stated scale.
+"""Distance of two values of a variable, row by row: L1 on 0..255, absolute error, or whether they differ.
 
 image        mean |a - b| over channels and pixels, on 0..255     "L1 on 0..255"
 continuous   mean |a - b| over components, in the variable's unit
@@ -10,14 +10,12 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from causalgen.metrics.image_rows import image_rows
-from graphs.errors import DataError, DomainError, ShapeError
+from graphs.errors import DataError, ShapeError
 from graphs.variables import Categorical, Image, Variable
-from graphs.variables.arrays import as_array
 
-__all__ = ["distance", "distance_unit", "image_tensor"]
+__all__ = ["distance", "distance_unit"]
 
 
 def distance(variable: Variable, one: object, other: object, *, where: str = "Values") -> NDArray[np.float64]:
@@ -41,7 +39,7 @@ def distance(variable: Variable, one: object, other: object, *, where: str = "Va
         DomainError: images of another range.
     """
     if isinstance(variable, Image):
-        first, second = (image_tensor(each, where=where) for each in (one, other))
+        first, second = (image_rows(each, where=where) for each in (one, other))
     else:
         first, second = (torch.as_tensor(_encoded(variable, each, where)) for each in (one, other))
     if first.shape != second.shape:
@@ -63,23 +61,6 @@ def distance_unit(variable: Variable) -> str:
     if isinstance(variable, Image):
         return "L1 on 0..255"
     return "share that differs" if isinstance(variable, Categorical) else variable.unit or "its unit"
-
-
-def image_tensor(images: object, *, where: str = "Images") -> Tensor:
-    """Images (N, C, H, W) as float32 in [0, 1] on the CPU; see ``image_rows`` for what they may be.
-
-    Raises:
-        DataError: no images.
-        ShapeError: another shape.
-        DomainError: floats beyond [0, 1], or uint8 that holds 0..1.
-    """
-    array = as_array(images, where=where)
-    if array.dtype == np.uint8 and array.size and array.max() == 1:
-        raise DomainError(
-            f"{where}: uint8 images are 0..255, and the largest value here is 1. "
-            "Give images in [0, 1] as floats."
-        )
-    return image_rows(array, where=where)
 
 
 def _encoded(variable: Variable, values: object, where: str) -> NDArray[np.generic]:

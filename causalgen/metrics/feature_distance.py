@@ -1,4 +1,4 @@
-"""Frechet distance between two sets of images, in the features of a named network.
+"""FD: Frechet distance of two sets of images in a named network's features (Heusel et al. 2017; see FID).
 
     FD = |m1 - m2|² + Tr(C1 + C2 - 2 (C1 C2)^(1/2))
 

@@ -1,4 +1,4 @@
-"""How little a counterfactual changes beyond what it was asked to, and how far it is from the true one.
+"""Minimality of a counterfactual (Melistas et al. 2024), and its error against the true counterfactual.
 
     minimality    log(a exp P(S_cf <= d) + b exp P(S_F >= d)), lower is better
                   d: distance of the counterfactual to its factual; S_c: of real images of class c to it
@@ -24,7 +24,7 @@ from torch import Tensor
 
 from causalgen.metrics.axioms import Reader
 from causalgen.metrics.controls import class_rows
-from causalgen.metrics.distances import image_tensor
+from causalgen.metrics.image_rows import image_rows
 from causalgen.metrics.node_passes import batches
 from causalgen.metrics.scores import Score, mean_score
 from graphs.errors import DomainError, ShapeError
@@ -76,7 +76,7 @@ def minimality(
     if min(weights) <= 0 or bins < 2:
         raise DomainError(f"weights are above 0 and bins at least 2, got {weights} and {bins}.")
     before, after, reals = (
-        _features(image_tensor(each, where=where), embed)
+        _features(image_rows(each, where=where), embed)
         for each, where in ((factual, "Factual"), (counterfactual, "Counterfactual"), (pool, "Pool"))
     )
     names = ("Factual values", "Wanted", "Pool values")
@@ -123,7 +123,7 @@ def true_counterfactual_error(
         ShapeError: images that are not paired.
     """
     made, true, before = (
-        image_tensor(each, where=where)
+        image_rows(each, where=where)
         for each, where in ((images, "Counterfactual"), (truth, "True"), (factual, "Factual"))
     )
     if not made.shape == true.shape == before.shape:

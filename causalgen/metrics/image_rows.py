@@ -1,4 +1,4 @@
-"""What metrics take: images at the border, with classes beside them, all checked before anything is scored.
+"""Validation of metrics' arguments: images (N, C, H, W), codes of classes, equal numbers of rows.
 
 Images are (N, C, H, W), or (N, H, W) for one channel: uint8 in 0..255 or floats in [0, 1], as numpy arrays or
 tensors, N at least 1. Classes are codes, (N,).
@@ -18,7 +18,7 @@ from graphs.variables.arrays import as_array, as_numbers
 __all__ = ["check_same_rows", "class_codes", "image_rows", "rows_of_class"]
 
 
-def image_rows(images: object, *, where: str, image: Image | None = None) -> Tensor:
+def image_rows(images: object, *, where: str = "Images", image: Image | None = None) -> Tensor:
     """Checked images as (N, C, H, W) float32 in [0, 1]; the argument may lend its memory.
 
     Args:

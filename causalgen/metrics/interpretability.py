@@ -1,4 +1,4 @@
-"""Whether a counterfactual image looks like its new class, told by autoencoders that know one class each.
+"""IM1 and IM2: interpretability of counterfactuals by autoencoders (Van Looveren & Klaise 2021).
 
     IM1 = |x - AE_cf(x)|² / (|x - AE_F(x)|² + ε)         below 1: more like the new class than like the old
     IM2 = |AE_cf(x) - AE_all(x)|² / (|x|_1 + ε)          near 0: as the new class's images are in the data

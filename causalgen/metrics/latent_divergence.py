@@ -1,4 +1,4 @@
-"""Counterfactual latent divergence (CLD): nearer to the factual than others of its class, in a latent space.
+"""Counterfactual latent divergence, CLD (Sanchez & Tsaftaris 2022), by the KL in a VAE's latent space.
 
     d    = KL(q(z | x_cf) || q(z | x_F))                    of an unconditional variational autoencoder
     S_c  = {KL(q(z | x) || q(z | x_F)) : x real, of class c}

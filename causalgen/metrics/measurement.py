@@ -1,4 +1,4 @@
-"""What can be measured on an image of a handwritten character without a network, as Morpho-MNIST defines it.
+"""Morphometry of handwritten characters: stroke thickness, slant, size, intensity (Morpho-MNIST).
 
     thickness   2 * mean over the skeleton of the distance to the background          px
     slant       arctan(-u11 / u02), the lean that shears the character upright        radians, > 0 rightwards

@@ -1,4 +1,4 @@
-"""One node's mechanism, asked again and again: value -> noise -> value, under parents that are given.
+"""Null interventions on one node: abduct its noise and generate the value again, under given parents.
 
 Nothing is copied here, whatever the parents: copying makes the axioms hold for any mechanism, even a bad one.
 Between two passes a value takes the form in which a user would hold it and give it back as evidence (images

@@ -1,4 +1,4 @@
-"""A figure with its interval: what every metric returns.
+"""Scores with confidence intervals: Wilson's for shares, the bootstrap for means; what metrics return.
 
     shares   of n trials: Wilson's interval (Wilson 1927, JASA 22, eq. 6), which stays in [0, 1]
     means    of n rows: percentile bootstrap (Efron & Tibshirani 1993, section 13.3), seeded

@@ -1,4 +1,4 @@
-"""Where to draw the nodes of a DAG: in layers, causes above effects (Sugiyama, Tagawa & Toda 1981).
+"""Layered layout of a DAG, causes above effects (Sugiyama, Tagawa & Toda 1981).
 
 1. layer      a node is one below its lowest cause
 2. stepping   an edge that skips layers gets a waypoint in each of them, which keeps room for it

@@ -1,4 +1,4 @@
-"""Pictures of results, as matplotlib figures; pyplot and its global state stay out of it.
+"""Plots of counterfactuals and samples as rows of images, in matplotlib without pyplot's global state.
 
 Images stand in labelled rows, what was observed above what would have been; tables are in ``value_plots``.
 Where the evidence lacks an image its place is empty, and the images drawn for it stand in rows of their own.

@@ -1,4 +1,4 @@
-"""Pictures of tables: a panel for each number that a row has.
+"""Plots of tabular counterfactuals and samples: a panel for each number that a row has.
 
 A few rows are drawn one by one, from the factual value to the counterfactual one; many as distributions.
 Values that were inferred in the place of missing ones are drawn apart from what was observed.

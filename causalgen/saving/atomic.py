@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
-__all__ = ["new_folder", "swap_folder", "sync_folder", "write_atomic", "write_synced"]
+__all__ = ["new_folder", "write_atomic", "write_synced"]
 
 
 def write_synced(path: Path, data: bytes) -> None:
@@ -34,10 +34,10 @@ def write_atomic(path: Path, data: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
+    _sync_folder(path.parent)
 
 
-def sync_folder(folder: Path) -> None:
+def _sync_folder(folder: Path) -> None:
     """Wait until the names in a folder are on the disk; a no-op where folders cannot be opened."""
     if os.name == "nt":
         return
@@ -61,13 +61,13 @@ def new_folder(target: Path) -> Iterator[Path]:
     try:
         yield temporary
         for folder, _, _ in os.walk(temporary):
-            sync_folder(Path(folder))
-        swap_folder(temporary, target)
+            _sync_folder(Path(folder))
+        _swap_folder(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def swap_folder(temporary: Path, target: Path) -> None:
+def _swap_folder(temporary: Path, target: Path) -> None:
     """Put a finished folder in its place; a full folder cannot be renamed over, so it steps aside.
 
     Raises:
@@ -83,5 +83,5 @@ def swap_folder(temporary: Path, target: Path) -> None:
         if occupied:
             aside.rename(target)
         raise
-    sync_folder(target.parent)
+    _sync_folder(target.parent)
     shutil.rmtree(aside, ignore_errors=True)

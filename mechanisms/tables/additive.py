@@ -154,7 +154,7 @@ class AdditiveMechanism(Mechanism):
         categories = any(isinstance(self.parents[name], Categorical) for name in unknown)
         if self.spec.noise != "normal" or categories:
             return None
-        weights = self.function.weights(unknown) if isinstance(self.function, LinearRegression) else {}
+        weights = self.function.weights(unknown)
         if unknown and not weights:
             return None
         start = self.scale.new_zeros(rows, len(self.scale))
@@ -166,15 +166,12 @@ class AdditiveMechanism(Mechanism):
         """Standardise the network, start spline noise at least squares; keep the rows for empirical noise."""
         flat = self._flat(value)
         if self.law is not None:
-            if isinstance(self.function, LinearRegression):
-                self.function.solve(flat, parents)
-            else:
-                self.function.prepare(flat, parents)
+            self.function.prepare(flat, parents)
             self._standardise(flat, self.function.add_to(flat, parents, sign=-1).detach())
             standard = self.function.add_to(flat, parents, sign=-1).detach() / self.scale
             self.law.prepare(flat.new_zeros(len(flat), 0), standard)
             return
-        if isinstance(self.function, NetworkRegression):
+        if not self.function.closed_form:
             self.function.prepare(flat, parents)
             self.scale.copy_(standardisation(flat)[1])
             if self.spec.noise == "empirical":
@@ -182,10 +179,10 @@ class AdditiveMechanism(Mechanism):
 
     def solve(self, value: Tensor, parents: Parents) -> bool:
         """Least squares; False for a network, or spline noise."""
-        if isinstance(self.function, NetworkRegression) or self.law is not None:
+        if not self.function.closed_form or self.law is not None:
             return False
         flat = self._flat(value)
-        self.function.solve(flat, parents)
+        self.function.prepare(flat, parents)
         residual = self._flat(self.function.add_to(value, parents, sign=-1))
         if self.spec.noise == "empirical":
             self.residuals = residual
@@ -201,8 +198,8 @@ class AdditiveMechanism(Mechanism):
 
     def finish(self, value: Tensor, parents: Parents) -> None:
         """Least squares on all rows under spline noise, whose law is fitted already."""
-        if self.law is not None and isinstance(self.function, LinearRegression):
-            self.function.solve(self._flat(value), parents)
+        if self.law is not None and self.function.closed_form:
+            self.function.prepare(self._flat(value), parents)
 
     def _law(self, rows: int) -> Transform:
         """From standard normals to residuals in deviations, (N, width) both."""

@@ -1,4 +1,4 @@
-"""``x := argmax_k (logits_k(pa) + u_k)``, u Gumbel: a categorical node and its exact posterior noise.
+"""``x := argmax_k (logits_k(pa) + u_k)``, u Gumbel: a category and the posterior of its noise.
 
 Gumbel-max (Maddison & Tarlow 2017, "Gumbel Machinery"; Oberst & Sontag 2019): given x, the top score
 t = max_k (logits_k + u_k) ~ Gumbel(logsumexp logits) whatever x is, and every other score is a
@@ -74,7 +74,7 @@ class Categorical(TrainedSpec, frozen=True):
 
 @final
 class CategoricalMechanism(Mechanism):
-    """Gumbel-max or inverse-distribution categories; ``abduct`` draws from the exact posterior.
+    """Gumbel-max or inverse-distribution categories; ``abduct`` draws from the posterior, in closed form.
 
     Noise: ``gumbel`` (N, K), or ``uniform`` (N,) with the monotone coupling; float64.
     """

@@ -35,6 +35,7 @@ _FEW = 8192
 class LinearRegression(nn.Module):
     """Weights for each parent's columns, (columns, width), and a bias, (width,)."""
 
+    closed_form = True
     bias: Tensor
     weight: Tensor
 
@@ -106,7 +107,7 @@ class LinearRegression(nn.Module):
         """What some parents are multiplied by, (1, width, columns) by name."""
         return {name: self.weight[self.slices[name]].T[None] for name in names}
 
-    def solve(self, value: Tensor, parents: Parents) -> None:
+    def prepare(self, value: Tensor, parents: Parents) -> None:
         """Least squares on the rows ``value`` (N, width), of least norm where columns are dependent.
 
         One-hot columns always are (they sum to 1); a category never seen gets the mean effect of the others.
@@ -134,6 +135,7 @@ class LinearRegression(nn.Module):
 class NetworkRegression(nn.Module):
     """A dense network of the standardised parents, in deviations of x; ``from_linear``: of its residual."""
 
+    closed_form = False
     mean: Tensor
     std: Tensor
 
@@ -147,11 +149,15 @@ class NetworkRegression(nn.Module):
         self.register_buffer("mean", torch.zeros(width, dtype=torch.float64))
         self.register_buffer("std", torch.ones(width, dtype=torch.float64))
 
+    def weights(self, names: Collection[str]) -> dict[str, Tensor]:
+        """None: it is not linear in any parent."""
+        return {}
+
     def prepare(self, value: Tensor, parents: Parents) -> None:
         """Take means and deviations from the training rows, ``value`` (N, width)."""
         self.conditioning.prepare(parents)
         if self.linear is not None:
-            self.linear.solve(value, parents)
+            self.linear.prepare(value, parents)
             value = self.linear.add_to(value, parents, sign=-1)
         for buffer, figure in zip((self.mean, self.std), standardisation(value), strict=True):
             buffer.copy_(figure)

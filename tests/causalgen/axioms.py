@@ -45,7 +45,7 @@ class Case:
 
 def draw_rows(scm: cg.SCM, seed: int) -> tuple[dict, dict]:
     """Evidence and alternatives for a model."""
-    return tuple(dict(scm.sample(ROWS, seed=each)) for each in (seed, seed + 1))
+    return dict(scm.sample(ROWS, seed=seed)), dict(scm.sample(ROWS, seed=seed + 1))
 
 
 def full(cf: Counterfactual, node: str) -> Tensor:

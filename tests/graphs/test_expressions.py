@@ -163,7 +163,9 @@ def steady(expression, values):
 @given(chains(AFFINE_STEPS), INSIDE)
 def test_affine_form_is_the_expression(text, values):
     expression = accepted(text)
-    slope, intercept = expression.affine("u")
+    form = expression.affine("u")
+    assert form is not None
+    slope, intercept = form
     assert "u" not in slope.names and "u" not in intercept.names
     whole = expression.evaluate(values)
     with np.errstate(all="ignore"):
@@ -374,5 +376,5 @@ def test_evaluation_keeps_numpys_settings_and_inputs():
     with np.errstate(divide="raise"):
         parse_expression("1 / a").evaluate({"a": a})
         with pytest.raises(FloatingPointError):
-            np.float64(1) / np.float64(0)
+            _ = np.float64(1) / np.float64(0)
     assert a.tolist() == [0.0, 1.0]

@@ -18,7 +18,9 @@ def regressors(*, centre=0.0, spread=1.0, rows=500):
 def test_the_solution_is_that_of_the_decomposed_columns(centre, spread):
     columns, noise = regressors(centre=centre, spread=spread)
     value = columns @ WEIGHT + 7.0 + noise
-    weight, bias = solve_moments([columns[:, :1], columns[:, 1:]], value)
+    solved = solve_moments([columns[:, :1], columns[:, 1:]], value)
+    assert solved is not None
+    weight, bias = solved
     ones = torch.cat([columns - columns.mean(0), torch.ones(len(columns), 1, dtype=torch.float64)], 1)
     expected = torch.linalg.lstsq(ones, value, driver="gelsd").solution
     torch.testing.assert_close(weight, expected[:3], rtol=1e-10, atol=1e-12)
@@ -27,7 +29,9 @@ def test_the_solution_is_that_of_the_decomposed_columns(centre, spread):
 
 def test_exact_relations_are_found():
     columns, _ = regressors()
-    weight, bias = solve_moments([columns], columns @ WEIGHT + 7.0)
+    solved = solve_moments([columns], columns @ WEIGHT + 7.0)
+    assert solved is not None
+    weight, bias = solved
     torch.testing.assert_close(weight, WEIGHT, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(bias, torch.full((2,), 7.0, dtype=torch.float64))
 

@@ -320,7 +320,7 @@ def test_a_registered_program_is_saved_by_its_name(installed, tmp_path):
     assert "program: shifted" in (folder / "scm.yaml").read_text()
     loaded = cg.SCM.from_pretrained(folder)
     assert torch.equal(loaded.sample(5, seed=0)["x"], scm.sample(5, seed=0)["x"])
-    import my_programs
+    import my_programs  # pyright: ignore[reportMissingImports] - written by the fixture
 
     # The function itself goes by its name too.
     assert dump_mechanism(Program(program=my_programs.shifted)) == {"kind": "program", "program": "shifted"}

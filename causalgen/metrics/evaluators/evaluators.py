@@ -160,7 +160,7 @@ class Evaluators:
 
     @property
     def readers(self) -> dict[str, Callable[[object], NDArray[Any]]]:
-        """What reads each variable from images, by name: the ``judges`` of ``metrics.effectiveness``."""
+        """What reads each variable from images, by name: the ``readers`` of ``metrics.effectiveness``."""
         reads: dict[str, Callable[[object], NDArray[Any]]] = {self.roles.label: self.classes}
         for name in self.roles.numbers:
             reads[name] = partial(self._number, name)

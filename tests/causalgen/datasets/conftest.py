@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from causalgen.datasets.idx import idx_bytes
+from causalgen.datasets.mnist import idx_bytes
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 import causalgen as cg
 from causalgen.cli import main as cli
 from causalgen.data.reading import read_data
-from causalgen.datasets.idx import idx_bytes, read_idx
+from causalgen.datasets.mnist import idx_bytes, read_idx
 
 NODES = {
     "digit": cg.Categorical(10),

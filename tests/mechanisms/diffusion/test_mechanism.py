@@ -28,6 +28,7 @@ def untrained(parents=PARENTS, **options) -> DiffusionMechanism:
         torch.manual_seed(0)
         mechanism = Diffusion(**{**SMALL, **options}).bind(Image(1, 4, 4), parents)
     mechanism.prepare(*draws(12, parents))
+    assert isinstance(mechanism, DiffusionMechanism)
     return mechanism.eval()
 
 

@@ -1,1 +1,0 @@
-"""Published peers run beside causalgen: workers that import the authors' code from a checkout of it."""
