@@ -1,4 +1,4 @@
-"""The parents of a node as one context tensor: the only place that orders, one-hots and standardises.
+"""Parents as the context of a network: one-hot categories and standardised numbers, in declared order.
 
     categorical parent, K categories   -> K columns, one-hot
     integer parent                     -> 1 column, as a continuous scalar
