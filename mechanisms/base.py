@@ -32,7 +32,16 @@ from mechanisms.training import Training
 if TYPE_CHECKING:
     from pyro.distributions import TorchDistribution
 
-__all__ = ["Abducted", "Fidelity", "INTERVENED", "Mechanism", "MechanismSpec", "Noise", "Parents"]
+__all__ = [
+    "Abducted",
+    "Fidelity",
+    "INTERVENED",
+    "InterventionSpec",
+    "Mechanism",
+    "MechanismSpec",
+    "Noise",
+    "Parents",
+]
 
 INTERVENED = "it was intervened on, which no file can say. Write the model before the intervention."
 """Why the mechanism of an intervention is not written."""
@@ -154,6 +163,20 @@ class MechanismSpec(Declared, frozen=True):  # pyright: ignore[reportGeneralType
     @abstractmethod
     def make(self, variable: Variable, parents: Mapping[str, Variable]) -> Mechanism:
         """What ``bind`` returns; subclasses implement it and may build layers freely."""
+
+
+class InterventionSpec(MechanismSpec, frozen=True):
+    """What only the running program knows of a node that was intervened on: no file can say it."""
+
+    training: None = None
+
+    def make(self, variable: Variable, parents: Mapping[str, Variable]) -> Mechanism:
+        """Refused: an intervention makes this mechanism."""
+        raise MechanismError(f"A mechanism of kind {self.kind!r} comes from an intervention alone.")
+
+    def why_unwritable(self) -> str | None:
+        """An intervention made it."""
+        return INTERVENED
 
 
 class Mechanism(nn.Module, ABC):

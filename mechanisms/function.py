@@ -16,28 +16,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from graphs.errors import DomainError, MechanismError
+from graphs.errors import DomainError
 from graphs.variables import Categorical, Variable
 from graphs.variables.arrays import as_array
-from mechanisms.base import INTERVENED, Abducted, Mechanism, MechanismSpec, Noise, Parents
+from mechanisms.base import Abducted, InterventionSpec, Mechanism, Noise, Parents
 from mechanisms.extrapolation import warn_unseen
 
 __all__ = ["Function", "FunctionMechanism"]
 
 
-class Function(MechanismSpec, frozen=True):
-    """A function that only the running program knows: no file can say it."""
+class Function(InterventionSpec, frozen=True):
+    """A function that only the running program knows."""
 
     kind: Literal["function"] = "function"
-    training: None = None
-
-    def why_unwritable(self) -> str | None:
-        """An intervention made it."""
-        return INTERVENED
-
-    def make(self, variable: Variable, parents: Mapping[str, Variable]) -> Mechanism:
-        """Refused: an intervention makes this mechanism."""
-        raise MechanismError(f"A mechanism of kind {self.kind!r} comes from an intervention alone.")
 
 
 @final

@@ -7,7 +7,7 @@ generator.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from math import prod
 from typing import Literal, final
 
@@ -15,9 +15,9 @@ import torch
 from torch import Generator, Tensor
 from torch.distributions import Distribution
 
-from graphs.errors import MechanismError, ShapeError
+from graphs.errors import ShapeError
 from graphs.variables import Categorical, Variable
-from mechanisms.base import INTERVENED, Abducted, Mechanism, MechanismSpec, Noise, Parents
+from mechanisms.base import Abducted, InterventionSpec, Mechanism, Noise, Parents
 from mechanisms.extrapolation import warn_unseen
 from mechanisms.seeds import fork_rng_from
 from mechanisms.tables.noise_families import NoiseLaw
@@ -25,19 +25,10 @@ from mechanisms.tables.noise_families import NoiseLaw
 __all__ = ["Drawn", "StochasticMechanism"]
 
 
-class Drawn(MechanismSpec, frozen=True):
-    """A law that only the running program knows: no file can say it."""
+class Drawn(InterventionSpec, frozen=True):
+    """A law that only the running program knows."""
 
     kind: Literal["drawn"] = "drawn"
-    training: None = None
-
-    def why_unwritable(self) -> str | None:
-        """An intervention made it."""
-        return INTERVENED
-
-    def make(self, variable: Variable, parents: Mapping[str, Variable]) -> Mechanism:
-        """Refused: an intervention makes this mechanism."""
-        raise MechanismError(f"A mechanism of kind {self.kind!r} comes from an intervention alone.")
 
 
 @final
