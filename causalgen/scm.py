@@ -22,10 +22,10 @@ from torch import Tensor
 
 from causalgen.arguments import as_path, check_targets, chosen_seed, share, whole_number
 from causalgen.counterfactuals.abduction import Abduction
-from causalgen.counterfactuals.engine import act, log_prob, predict
+from causalgen.counterfactuals.engine import log_prob, predict
 from causalgen.counterfactuals.evidence import Evidence, encode_evidence
 from causalgen.counterfactuals.interventions import interventions
-from causalgen.counterfactuals.mutilated_model import MutilatedModel
+from causalgen.counterfactuals.mutilated_model import MutilatedModel, act
 from causalgen.counterfactuals.provenance import trace_provenance
 from causalgen.counterfactuals.results import Counterfactual, Draws
 from causalgen.data.reading import read_data

@@ -1,4 +1,4 @@
-"""Plug-in registry: the kinds of a part by name, built in or from entry points of installed packages.
+"""Plug-in registry, of which each part (``SOLVERS``, ``GUIDANCE``, ``METRICS``, ...) has one beside its base.
 
 ``Registry`` serves mechanisms, solvers, level grids, guidance, backbones, encoders, noise families and
 metrics. A kind is what a file writes after ``kind:``. Built-in kinds are a table; further ones come from the

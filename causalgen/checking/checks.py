@@ -1,4 +1,4 @@
-"""Model checking, ``scm.check(data)``: goodness of fit, independent noise, conditional independences.
+"""Model checking, ``scm.check(data)``: goodness of fit, and independences that confounding would break.
 
     fit      every mechanism explains its node at least as well as the node's marginal does
     noise    u_k, recovered from the rows, is independent of each parent of k: the mechanism's form is right

@@ -1,7 +1,7 @@
 """Abduction: evidence with the exogenous noise behind it, to ask about any number of counterfactual worlds.
 
     abduct     the posterior of the noise given the evidence: here, when a question first needs it
-    act        the intervention's surgery on the graph: ``engine.act``
+    act        the intervention's surgery on the graph: ``mutilated_model.act``
     predict    every node of the mutilated model from that noise: ``engine.predict``
 
 Evidence with missing values is completed by ``missing_evidence.posterior``; where every node was observed,
@@ -19,13 +19,13 @@ from torch import Tensor
 
 from causalgen.arguments import check_targets, chosen_seed, whole_number
 from causalgen.counterfactuals.contrasts import Contrast
-from causalgen.counterfactuals.engine import abduct, act, predict
+from causalgen.counterfactuals.engine import abduct, predict
 from causalgen.counterfactuals.evidence import Evidence, encode_partial, refuse_contradiction, warn_far
 from causalgen.counterfactuals.interventions import Intervention, interventions
 from causalgen.counterfactuals.missing_evidence.distributions import Posterior
 from causalgen.counterfactuals.missing_evidence.posterior import EvidencePosterior
 from causalgen.counterfactuals.missing_evidence.resampling import resample_noise
-from causalgen.counterfactuals.mutilated_model import MutilatedModel
+from causalgen.counterfactuals.mutilated_model import MutilatedModel, act
 from causalgen.counterfactuals.nested import (
     answer_worlds,
     check_from_worlds,

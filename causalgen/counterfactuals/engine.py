@@ -1,8 +1,7 @@
-"""Abduction, action, prediction for any graph and any mechanisms (Pearl 2009, theorem 7.1.7).
+"""The engine of counterfactuals: abduction and prediction for any graph (Pearl 2009, theorem 7.1.7).
 
     abduct    each needed node's noise from its value and its parents' values
-    act       surgery: an intervened node loses its parents and gets a constant; where the intervention is a
-              function of the node's natural value, the node splits and its natural half keeps the mechanism
+    act       surgery, in ``mutilated_model``: an intervened node loses its parents and gets a constant
     predict   each needed node from its parents and its noise, in topological order
 
 Copying: a row of a node is the factual one, bit for bit, exactly when the node is not intervened on and all
@@ -21,15 +20,14 @@ from math import isfinite
 import torch
 from torch import Tensor
 
-from causalgen.counterfactuals.interventions import Intervention, refuse_circle
 from causalgen.counterfactuals.mutilated_model import MutilatedModel, ready
 from causalgen.counterfactuals.row_blocks import abduct_rows, generate_rows, prior_noise
 from causalgen.counterfactuals.rows import Mask, broadcast_rows, differs, either, refuse_nonfinite
-from graphs.errors import InterventionError, MechanismError
+from graphs.errors import MechanismError
 from mechanisms.base import Abducted, Noise
 from mechanisms.extrapolation import has_bounds, warn_out_of_bounds
 
-__all__ = ["Prediction", "abduct", "act", "log_prob", "predict"]
+__all__ = ["Prediction", "abduct", "log_prob", "predict"]
 
 _FEW = 1024
 """Rows of columns that are checked together."""
@@ -88,34 +86,6 @@ def abduct(
             parents = {name: broadcast_rows(each, samples * count, count) for name, each in parents.items()}
         found[node] = abduct_rows(mechanism, node, value, parents, seed)
     return found
-
-
-def act(world: MutilatedModel, do: Mapping[str, Intervention]) -> MutilatedModel:
-    """The world after surgery on every intervened node.
-
-    Raises:
-        CycleError: a function reads a node that the intervened one causes.
-        InterventionError: a node is intervened on twice.
-    """
-    graph, mechanisms = world.graph, dict(world.mechanisms)
-    natural = dict(world.natural)
-    for node, intervention in do.items():
-        if node in world.touched:
-            raise InterventionError(f"Node {node!r} is intervened on already. Start from the model before.")
-        if intervention.natural is None:
-            graph = graph.replace(node, ())
-        else:
-            half = intervention.natural
-            graph = graph.replace(half, graph.parents(node)).replace(node, (half,))
-            mechanisms[half], natural[half] = mechanisms[node], node
-        mechanisms[node] = intervention.mechanism
-    # New edges come after all cuts: whether they close a cycle does not depend on the order in ``do``.
-    for node, intervention in do.items():
-        if intervention.parents != graph.parents(node):
-            refuse_circle(node, intervention.parents, graph)
-            graph = graph.replace(node, intervention.parents)
-    kept = world.kept | {node for node, intervention in do.items() if intervention.keeps_noise}
-    return MutilatedModel(graph, mechanisms, world.touched | do.keys(), natural, kept)
 
 
 @torch.no_grad()

@@ -1,4 +1,8 @@
-"""The mutilated model: a graph with its mechanisms after surgery by the do-operator (Pearl 2009)."""
+"""Graph surgery by the do-operator, and the mutilated model that it leaves (Pearl 2009, section 3.2).
+
+An intervened node loses its parents and gets a constant. Where the intervention is a function of the node's
+natural value, the node splits, and its natural half keeps parents and mechanism.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +12,13 @@ from typing import Protocol
 
 import torch
 
+from causalgen.counterfactuals.interventions import Intervention, refuse_circle
 from graphs.causal_graph import CausalGraph
-from graphs.errors import NotFittedError
+from graphs.errors import InterventionError, NotFittedError
 from graphs.variables import Variable
 from mechanisms.base import Mechanism
 
-__all__ = ["CausalModel", "MutilatedModel", "ready"]
+__all__ = ["CausalModel", "MutilatedModel", "act", "ready"]
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,34 @@ class CausalModel(Protocol):
 
     _world: MutilatedModel
     _variables: Mapping[str, Variable]
+
+
+def act(world: MutilatedModel, do: Mapping[str, Intervention]) -> MutilatedModel:
+    """The world after surgery on every intervened node.
+
+    Raises:
+        CycleError: a function reads a node that the intervened one causes.
+        InterventionError: a node is intervened on twice.
+    """
+    graph, mechanisms = world.graph, dict(world.mechanisms)
+    natural = dict(world.natural)
+    for node, intervention in do.items():
+        if node in world.touched:
+            raise InterventionError(f"Node {node!r} is intervened on already. Start from the model before.")
+        if intervention.natural is None:
+            graph = graph.replace(node, ())
+        else:
+            half = intervention.natural
+            graph = graph.replace(half, graph.parents(node)).replace(node, (half,))
+            mechanisms[half], natural[half] = mechanisms[node], node
+        mechanisms[node] = intervention.mechanism
+    # New edges come after all cuts: whether they close a cycle does not depend on the order in ``do``.
+    for node, intervention in do.items():
+        if intervention.parents != graph.parents(node):
+            refuse_circle(node, intervention.parents, graph)
+            graph = graph.replace(node, intervention.parents)
+    kept = world.kept | {node for node, intervention in do.items() if intervention.keeps_noise}
+    return MutilatedModel(graph, mechanisms, world.touched | do.keys(), natural, kept)
 
 
 def ready(world: MutilatedModel, node: str) -> Mechanism:

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from causalgen.arguments import check_targets, whole_number
 from causalgen.counterfactuals.abduction import Abduction
-from causalgen.counterfactuals.engine import act, predict
+from causalgen.counterfactuals.engine import predict
 from causalgen.counterfactuals.evidence import Evidence
 from causalgen.counterfactuals.interventions import Intervention, interventions
-from causalgen.counterfactuals.mutilated_model import MutilatedModel
+from causalgen.counterfactuals.mutilated_model import MutilatedModel, act
 from causalgen.counterfactuals.nested import (
     answer_worlds,
     check_from_worlds,

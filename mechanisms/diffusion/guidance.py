@@ -1,4 +1,4 @@
-"""Guidance from the factual to the counterfactual parents: base class, strengths by parent, and formulas.
+"""Guidance: what ``anticausal`` and ``classifier_free`` add to the noise estimate, from F to CF parents.
 
 From the factual parents F on, it vanishes where nothing changes.
 Parents change one group after another, equal weights together, in declared order: F = v_0, v_1, ..., v_G.

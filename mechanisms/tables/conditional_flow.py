@@ -1,4 +1,4 @@
-"""Conditional normalizing flow over D columns, u -> z: autoregressive, affine or rational spline (Pyro).
+"""The transform of ``flow``, u -> z over D columns: autoregressive, affine or rational spline (Pyro).
 
     z_d = loc_d + scale_d * spline_d(u_d),   (loc, scale, spline)_d = network_d(context, z_1 .. z_{d-1})
 

@@ -9,9 +9,9 @@ import torch
 from hypothesis import given, settings
 
 import causalgen as cg
-from causalgen.counterfactuals.engine import act, predict
+from causalgen.counterfactuals.engine import predict
 from causalgen.counterfactuals.interventions import interventions
-from causalgen.counterfactuals.mutilated_model import MutilatedModel
+from causalgen.counterfactuals.mutilated_model import MutilatedModel, act
 from tests.causalgen.models.linear import random_linear
 
 seeds = st.integers(0, 2**32 - 1)
