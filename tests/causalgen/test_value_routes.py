@@ -147,6 +147,13 @@ def parquet(scm, value, folder):
     return table(scm, folder / "v.parquet")
 
 
+def frame(value):
+    try:
+        return pd.DataFrame({"v": [value]})
+    except OverflowError:  # pandas 2 infers no dtype for a whole number beyond the largest float
+        return pd.DataFrame({"v": [value]}, dtype=object)
+
+
 def csv(scm, text, folder):
     pd.DataFrame({"v": [text], "w": "x"}).to_csv(folder / "v.csv", index=False)
     return table(scm, folder / "v.csv")
@@ -164,11 +171,11 @@ def do(scm, value):
 ROUTES = {
     "dict": lambda scm, value, folder: evidence(scm, {"v": value}),
     "list": lambda scm, value, folder: evidence(scm, {"v": [value]}),
-    "frame": lambda scm, value, folder: evidence(scm, pd.DataFrame({"v": [value]})),
+    "frame": lambda scm, value, folder: evidence(scm, frame(value)),
     "objects": lambda scm, value, folder: evidence(scm, {"v": boxed(value)}),
     "row": lambda scm, value, folder: evidence(scm, pd.Series({"v": value}, dtype=object)),
     "data": lambda scm, value, folder: table(scm, {"v": [value]}),
-    "data frame": lambda scm, value, folder: table(scm, pd.DataFrame({"v": [value]})),
+    "data frame": lambda scm, value, folder: table(scm, frame(value)),
     "parquet": parquet,
     "json": read_json,
     "do": lambda scm, value, folder: do(scm, value),

@@ -183,7 +183,8 @@ def test_a_value_means_the_label_that_it_equals_or_is_written_like(labels, value
     variable, code = Categorical(labels), labels.index(label)
     forms = [value, [value], np.array([value]), pd.Series([value]), pd.Series([value], dtype=object)]
     if not isinstance(value, str):
-        forms.append(torch.tensor([value]))
+        # An array of a numpy value: torch 2.4 warns of np.bool in a list.
+        forms.append(torch.tensor(np.array([value]) if isinstance(value, np.generic) else [value]))
     for form in forms:
         assert variable.encode(form, where=HERE).tolist() == [code]
 
