@@ -5,10 +5,9 @@ name that needs it.
 """
 
 import sys
-import warnings
 from importlib import import_module
 from importlib.util import find_spec
-from pathlib import Path
+from os.path import abspath, dirname
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -137,6 +136,8 @@ _RENAMED = {"World": "WorldRef"}
 def __getattr__(name: str) -> object:
     """Import a public name from its home."""
     if name in _RENAMED:
+        import warnings
+
         new = _RENAMED[name]
         warnings.warn(f"cg.{name} is now cg.{new}.", DeprecationWarning, stacklevel=2)
         return globals().get(new) or __getattr__(new)
@@ -158,10 +159,11 @@ def __dir__() -> list[str]:
 
 def _refuse_shadows() -> None:
     """Refuse a user's module that Python finds in the place of a package that this one is built on."""
+    home = dirname(dirname(abspath(__file__)))
     for name in ("graphs", "mechanisms"):
         loaded = sys.modules.get(name)
         origin = getattr(loaded, "__file__", None) or getattr(find_spec(name), "origin", None)
-        if origin is not None and Path(origin).parent.parent != Path(__file__).parent.parent:
+        if origin is not None and dirname(dirname(abspath(origin))) != home:
             raise ImportError(
                 f"{origin} has the name of causalgen's own package {name!r} and is found before it. "
                 f"Rename that file, or take its folder off the Python path."
