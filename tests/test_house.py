@@ -1,12 +1,15 @@
 """The shape of the tree: few rooms on few floors, no circles, files of readable length, a short way down."""
 
+import ast
 import traceback
+from collections import Counter
 
 import networkx as nx
 import numpy as np
 import pytest
 
 import causalgen as cg
+from mechanisms.base import MechanismSpec
 from mechanisms.tables.additive import AdditiveMechanism
 from tests import house
 
@@ -52,3 +55,28 @@ def test_a_counterfactual_reaches_its_mechanism_in_few_calls(monkeypatch, step):
         assert len(way) <= CALLS
         assert len({frame.filename for frame in way}) <= FILES
         assert not any("missing_evidence" in frame.filename for frame in way)
+
+
+def test_no_private_name_of_another_package_is_imported():
+    found = {}
+    for path in house.lines():
+        for node in ast.walk(ast.parse((house.ROOT / path).read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module and node.module != "__future__":
+                names = [alias.name for alias in node.names]
+                parts = [*node.module.split("."), *names]
+                if any(part.startswith("_") and not part.startswith("__") for part in parts):
+                    found[path] = f"{node.module}: {names}"
+    assert found == {}
+
+
+def test_a_saved_model_binds_each_mechanism_once(monkeypatch):
+    made = Counter()
+    unchanged = MechanismSpec.bind
+
+    def counted(self, variable, parents):
+        made[type(self).__name__] += 1
+        return unchanged(self, variable, parents)
+
+    monkeypatch.setattr(MechanismSpec, "bind", counted)
+    cg.SCM.from_pretrained("mnist")
+    assert made == {"Categorical": 1, "Diffusion": 1}

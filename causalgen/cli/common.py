@@ -64,7 +64,10 @@ def use_preset(scm: SCM, preset: str | None) -> SCM:
     if preset is None:
         return scm
     options = preset_options(preset)
-    nodes = [node for node, mechanism in scm.mechanisms.items() if mechanism.spec.kind == "diffusion"]
+    # Presets change options: what matters is who has them.
+    nodes = [
+        node for node, mechanism in scm.mechanisms.items() if "solver" in type(mechanism.spec).model_fields
+    ]
     if not nodes:
         raise SpecError(f"Preset {preset!r} is for diffusion nodes, and this model has none.")
     for node in nodes:

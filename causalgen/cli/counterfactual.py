@@ -66,11 +66,11 @@ def run_counterfactual(
     typed = parse_assignments(given, scm.variables, "--set")
     known = read_evidence(evidence, scm, typed) | typed
     worlds = scm.abduct(known, num_samples=samples, seed=seed).worlds(asked, clip=clip)
-    told = {"model": model, "preset": preset, "evidence": evidence, "seed": seed}
+    metadata = {"model": model, "preset": preset, "evidence": evidence, "seed": seed}
     write_result(
         out,
         _files(worlds, pictures=bool(image_variables(scm))),
-        told | {"worlds": {text: describe_draws(world) for text, world in worlds.items()}},
+        metadata | {"worlds": {text: describe_draws(world) for text, world in worlds.items()}},
     )
     out_console = console()
     for line in _inferred(next(iter(worlds.values()))):

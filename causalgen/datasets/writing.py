@@ -72,7 +72,7 @@ def make_morphomnist(
             progress=progress,
         )
         made[split] = {"digit": digits[split]["digit"], **values, "image": images}
-    return write_morphomnist(target, made, {split: told for split, (_, told) in causes.items()})
+    return write_morphomnist(target, made, {split: attributes for split, (_, attributes) in causes.items()})
 
 
 def write_morphomnist(out: Path, made: Mapping[str, Columns], origins: Mapping[str, str]) -> Path:

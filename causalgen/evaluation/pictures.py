@@ -54,8 +54,8 @@ def _grid(case: NodeEvaluation) -> Figure:
     }
     for answer in case.answers:
         name = answer.question.node
-        told = [_values({name: answer.question.values}, [name], row) for row in range(shown)]
-        rows[f"do({name})"], captions[f"do({name})"] = answer.mechanism[:shown], told
+        texts = [_values({name: answer.question.values}, [name], row) for row in range(shown)]
+        rows[f"do({name})"], captions[f"do({name})"] = answer.mechanism[:shown], texts
         if answer.model is not None:
             rows[f"do({name}), whole model"] = answer.model[:shown]
         if answer.question.image is not None:
@@ -163,10 +163,10 @@ def _scatter(axes: Axes, seen: Mapping[str, NDArray[Any]], goals: Mapping[str, N
 
 
 def _values(columns: Mapping[str, Any], names: Sequence[str], row: int) -> str:
-    told = []
+    texts = []
     for name in names:
         value = np.asarray(columns[name])[row]
         number = isinstance(value, np.floating | float)
         places = max(0, 2 - len(f"{abs(value):.0f}") + 1) if number else 0
-        told.append(f"{name} {value:.{places}f}" if number else f"{name} {value}")
-    return "\n".join(text[:16] for text in told)
+        texts.append(f"{name} {value:.{places}f}" if number else f"{name} {value}")
+    return "\n".join(text[:16] for text in texts)

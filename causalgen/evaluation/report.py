@@ -85,8 +85,8 @@ class EvaluatedModel:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
-        told = {name: value for name, value in vars(self).items() if name != "units"}
-        return told | {"description": self.description.splitlines()}
+        fields = {name: value for name, value in vars(self).items() if name != "units"}
+        return fields | {"description": self.description.splitlines()}
 
 
 @dataclass(frozen=True)
@@ -323,11 +323,11 @@ def _fits(report: EvaluationReport) -> Iterator[_Table]:
     rows: list[tuple[str, tuple[Cell, ...]]] = []
     for node in dict.fromkeys([*likelihood, *fits]):
         fit = fits.get(node, {})
-        told = [
+        figures = [
             figure(fit[name]) if fit.get(name) is not None else None for name in ("mechanism", "baseline")
         ]
         verdict = None if not fit or fit["measure"] == "none" else "ok" if fit["holds"] else "FAILS"
-        rows.append((node, (likelihood.get(node), fit.get("measure"), *told, verdict)))
+        rows.append((node, (likelihood.get(node), fit.get("measure"), *figures, verdict)))
     if rows:
         yield _Table(
             "Fit on these rows",
@@ -364,9 +364,9 @@ def _table_text(table: _Table) -> str:
     lines = [tuple(table.head)]
     for label, cells in table.rows:
         control = label.startswith("control")
-        told = (figure(cell.value) if control and isinstance(cell, Score) else cell for cell in cells)
+        shown = (figure(cell.value) if control and isinstance(cell, Score) else cell for cell in cells)
         name = label.removeprefix("counterfactual, ").removeprefix("control: ")
-        lines.append((name, *("" if cell is None else str(cell) for cell in told)))
+        lines.append((name, *("" if cell is None else str(cell) for cell in shown)))
     if table.node:
         lines = list(zip(*lines, strict=True))
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
@@ -402,12 +402,12 @@ def _key_figures(report: EvaluationReport) -> Iterator[tuple[str, Score, str]]:
                     "factual images": report.find("effectiveness", subject=FLOOR, **own),
                     "doing nothing": report.find("effectiveness", subject="do nothing", do=do, **own),
                 }
-                told = [f"{name} {figure(found[0].score.value)}" for name, found in beside.items() if found]
-                yield f"do({do}): {entry.score.unit}, {entry.by}", entry.score, ", ".join(told)
+                notes = [f"{name} {figure(found[0].score.value)}" for name, found in beside.items() if found]
+                yield f"do({do}): {entry.score.unit}, {entry.by}", entry.score, ", ".join(notes)
         for entry in report.find("composition", node=node, of="1"):
             if entry.by != "with residuals":
-                told = f"{entry.score.unit}, {entry.by}".rstrip(", ")
-                yield f"{node}: one null intervention", entry.score, told
+                unit = f"{entry.score.unit}, {entry.by}".rstrip(", ")
+                yield f"{node}: one null intervention", entry.score, unit
         for entry in report.find("reversibility", node=node):
             yield f"{node}: to do({entry.do}) and back", entry.score, entry.score.unit
     if not report.model.causes:

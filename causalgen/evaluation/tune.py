@@ -206,7 +206,7 @@ def _checked_strengths(strengths: Iterable[float]) -> tuple[float, ...]:
 
 
 def _image_node(scm: SCM, node: str | None, evaluators: Evaluators) -> str:
-    images = [name for name, each in scm.mechanisms.items() if each.spec.kind == "diffusion"]
+    images = [name for name, each in scm.mechanisms.items() if "guidance" in type(each.spec).model_fields]
     if node is None and len(images) == 1:
         node = images[0]
     if node is None:
