@@ -1,14 +1,12 @@
 """Somebody else's package adds a metric: built, installed into a folder of its own, part of every report."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.plugin.test_plugin import install, run
+
 PROJECT = Path(__file__).parent / "causalgen_contrast"
-CHECKOUT = Path(__file__).parents[2]
 
 USE = """
 import sys
@@ -40,24 +38,9 @@ except cg.UnknownNameError as error:
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory) -> Path:
     """A folder into which the plug-in's wheel was installed; nothing else was."""
-    built, folder = tmp_path_factory.mktemp("built"), tmp_path_factory.mktemp("installed")
-    run("-m", "build", "--wheel", "--no-isolation", "--skip-dependency-check", "--outdir", built, PROJECT)
-    (wheel,) = built.glob("causalgen_contrast-*.whl")
-    run("-m", "pip", "install", "--no-deps", "--no-index", "--quiet", "--target", folder, wheel)
-    return folder
-
-
-def run(*arguments: object, path: Path | None = None, cwd: Path | None = None) -> str:
-    """Run Python with ``path`` before the checkout on its path, and return what it printed."""
-    paths = os.pathsep.join(str(each) for each in (path, CHECKOUT) if each)
-    command = [sys.executable, *map(str, arguments)]
-    done = subprocess.run(
-        command, capture_output=True, text=True, cwd=cwd, env={**os.environ, "PYTHONPATH": paths}
-    )
-    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
+    return install(PROJECT, tmp_path_factory)
 
 
 def test_a_metric_of_another_package_is_in_the_report(installed, tmp_path):
-    told = run("-c", USE, path=installed, cwd=tmp_path)
-    assert "metric 'contrst'" in told and "contrast" in told
+    printed = run("-c", USE, path=installed, cwd=tmp_path)
+    assert "metric 'contrst'" in printed and "contrast" in printed
