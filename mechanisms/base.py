@@ -25,7 +25,6 @@ from torch import Tensor, nn
 from graphs.declared import Declared
 from graphs.errors import MechanismError
 from graphs.variables import Categorical, Integer, Variable
-from mechanisms.linear_form import LinearForm
 from mechanisms.networks import first_non_finite, reproducible_initialisation
 from mechanisms.training import Training
 
@@ -37,6 +36,7 @@ __all__ = [
     "Fidelity",
     "INTERVENED",
     "InterventionSpec",
+    "LinearForm",
     "Mechanism",
     "MechanismSpec",
     "Noise",
@@ -119,6 +119,26 @@ class Abducted:
     noise: Noise
     log_weight: Tensor | None = None
     diagnostics: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LinearForm:
+    """A mechanism that is affine in some parents with normal noise, as exact Gaussian inference needs it.
+
+        x = offset(known parents) + sum over unknown parents of weight_k pa_k + u,    u ~ N(0, covariance)
+
+    Float64; values of any event shape are flattened. Weights and covariance have a leading dimension of 1
+    where they are the same in every row, or of N where they depend on the known parents.
+
+    Attributes:
+        weights: of the unknown parents by name, (1 or N, width, width of the parent).
+        offset: (N, width).
+        covariance: (1 or N, width, width); zero for a deterministic node.
+    """
+
+    weights: Mapping[str, Tensor]
+    offset: Tensor
+    covariance: Tensor
 
 
 class MechanismSpec(Declared, frozen=True):  # pyright: ignore[reportGeneralTypeIssues]

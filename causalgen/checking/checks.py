@@ -21,14 +21,13 @@ import torch
 from torch import Tensor
 
 from causalgen.checking.check_report import CheckReport, Independence
-from causalgen.checking.goodness import Goodness, by_density, by_distance
+from causalgen.checking.goodness import Goodness, by_density, by_distance, noise_columns, value_columns
 from causalgen.checking.independence import (
     adjusted_p_values,
     independence_test,
     kernel_features,
     ranked_columns,
 )
-from causalgen.checking.row_columns import noise_columns, value_columns
 from causalgen.counterfactuals.engine import abduct
 from causalgen.counterfactuals.mutilated_model import MutilatedModel
 from causalgen.data.table import Table

@@ -36,7 +36,7 @@ from graphs.expressions import Expression, Range, parse_expression
 from graphs.variables import Categorical, Continuous, Integer, Variable
 from graphs.variables.base import Bound
 from graphs.variables.numeric import LARGEST
-from mechanisms.base import Abducted, Mechanism, MechanismSpec, Noise, Parents
+from mechanisms.base import Abducted, LinearForm, Mechanism, MechanismSpec, Noise, Parents
 from mechanisms.equation.inversion import (
     Combinations,
     Inversion,
@@ -47,7 +47,6 @@ from mechanisms.equation.inversion import (
     why_no_abduction,
 )
 from mechanisms.equation.values import TORCH, scale_of
-from mechanisms.linear_form import LinearForm
 from mechanisms.seeds import gumbels
 from mechanisms.tables.noise_families import NoiseLaw, noise_law
 

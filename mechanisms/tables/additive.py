@@ -22,9 +22,8 @@ from torch.distributions import Transform
 
 from graphs.errors import MechanismError, NotFittedError
 from graphs.variables import Categorical, Continuous, Variable
-from mechanisms.base import Abducted, Mechanism, Noise, Parents
+from mechanisms.base import Abducted, LinearForm, Mechanism, Noise, Parents
 from mechanisms.conditioning import standardisation
-from mechanisms.linear_form import LinearForm
 from mechanisms.options import Hidden, TrainedSpec
 from mechanisms.tables.conditional_flow import ConditionalColumns, value_of
 from mechanisms.tables.regression import LinearRegression, NetworkRegression

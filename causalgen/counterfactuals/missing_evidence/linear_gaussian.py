@@ -23,7 +23,7 @@ from causalgen.counterfactuals.missing_evidence.blocks import Problem
 from causalgen.counterfactuals.missing_evidence.distributions import GaussianPosterior
 from causalgen.counterfactuals.mutilated_model import ready
 from graphs.errors import PartialEvidenceError
-from mechanisms.linear_form import LinearForm
+from mechanisms.base import LinearForm
 
 __all__ = ["Gaussian", "matrix_root", "solve_gaussian"]
 
