@@ -4,7 +4,8 @@
 
 Each row gets one random other digit. One setting a row of the result: is the digit reached, how near does the
 image stay, has the noise its prior law, and do counterfactuals, averaged over factuals, have the law of the
-model's own samples of the same digits. The rows are test images that fitting never saw; judges never guide.
+model's own samples of the same digits. The rows are test images that fitting never saw; the evaluators never
+guide.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ class Run:
     """One model on its rows."""
 
     def __init__(self, name: str, data: str, rows: int) -> None:
-        self.scm, self.judges = cg.SCM.from_pretrained(name), load_evaluators(name)
+        self.scm, self.evaluators = cg.SCM.from_pretrained(name), load_evaluators(name)
         self.rows, self.pool = Rows.read(self.scm, data, rows)
         self.evidence, self.targets = self.rows.evidence, self.rows.targets
         digit = self.scm.variables["digit"]
@@ -80,7 +81,7 @@ class Run:
         )
         real = digit.encode(self.pool["digit"], where="digit")
         self.distances = class_distances(
-            self.judges.latents, self.factual, seen, self.wanted, self.pool["image"], real
+            self.evaluators.latents, self.factual, seen, self.wanted, self.pool["image"], real
         )
         causes = {node: values for node, values in self.evidence.items() if node not in ("image", "digit")}
         self.causes = causes | {"digit": self.targets}
@@ -127,12 +128,12 @@ class Run:
             for name in ("thickness", "slant", "size")
         }
         return {
-            **merits(pixels, self.rows, self.judges),
+            **merits(pixels, self.rows, self.evaluators),
             "CLD": cld(images, self.distances).value,
             "variance within a class": float(np.nanmean(variance_within(images, self.wanted))),
             "ratio to samples": ratio.value,
             "ratio interval": [ratio.low, ratio.high],
-            "FD to samples": float(feature_distance(images, self.samples, self.judges.features)),
+            "FD to samples": float(feature_distance(images, self.samples, self.evaluators.features)),
             **law,
         }
 
@@ -146,7 +147,7 @@ def main() -> None:
     for name in options.only or [each for each in SETTINGS if getattr(options, each)]:
         section = Section(options.out, name)
         run = Run(name, data[name], options.rows)
-        found = {"rows": len(run.factual), "judges": run.judges.name, "settings": run.controls()}
+        found = {"rows": len(run.factual), "evaluators": run.evaluators.name, "settings": run.controls()}
         for setting, each in SETTINGS[name].items():
             found["settings"].append(run.measure(setting, each))
             section.keep(found)

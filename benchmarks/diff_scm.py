@@ -4,7 +4,7 @@
 
 Both were trained on MNIST's training images, the peer for as many CPU minutes as ours; so its figures are
 "at equal training budget", never Diff-SCM's results, whose recipe is 30,000 steps. The same test rows, new
-digits, judges (trained on training images alone) and real images score both in one run.
+digits, evaluators (trained on training images alone) and real images score both in one run.
 
     ours   the default settings, 8 steps, w = 1, settings that come back nearer, w chosen by row, and the
            preset ``diff-scm`` on our weights
@@ -44,33 +44,33 @@ SETTINGS: dict[str, dict[str, Any]] = {
 PRESET_STRENGTHS = (0.0, 0.5, 0.7, 1.0, 2.0, 4.0)
 
 
-def ours(options: argparse.Namespace, judges: Evaluators) -> None:
+def ours(options: argparse.Namespace, evaluators: Evaluators) -> None:
     """Our settings on the same rows, a section each; composition on the first 32."""
     for name in options.settings:
         section = Section(options.out, f"ours, {name}")
         scm = cg.SCM.from_pretrained(options.model).with_options("image", **SETTINGS[name])
-        report = cg.evaluate(scm, _data(options), rows=options.rows, evaluators=judges, seed=options.seed)
+        report = cg.evaluate(scm, _data(options), rows=options.rows, evaluators=evaluators, seed=options.seed)
         print(f"{name}\n{report}", flush=True)
         section.finish(report.to_dict())
 
 
-def many(options: argparse.Namespace, judges: Evaluators) -> None:
+def many(options: argparse.Namespace, evaluators: Evaluators) -> None:
     """The default on more rows than peers were asked for; composition on the first 32."""
     scm = cg.SCM.from_pretrained(options.model)
     for seed in options.seeds:
         section = Section(options.out, f"many, seed {seed}")
-        report = cg.evaluate(scm, _data(options), rows=options.many_rows, evaluators=judges, seed=seed)
+        report = cg.evaluate(scm, _data(options), rows=options.many_rows, evaluators=evaluators, seed=seed)
         print(report, flush=True)
         section.finish(report.to_dict())
 
 
-def peer(options: argparse.Namespace, judges: Evaluators) -> None:
+def peer(options: argparse.Namespace, evaluators: Evaluators) -> None:
     """The peer's variants on the same rows."""
     if not (options.diff_scm_repo and options.weights and options.python):
         print("peer: not measured (give --diff-scm-repo, --weights and --python)")
         return
     section, scm = Section(options.out, "peer"), cg.SCM.from_pretrained(options.model)
-    setting = Setting(scm, "image", _data(options), options.rows, options.seed, judges)
+    setting = Setting(scm, "image", _data(options), options.rows, options.seed, evaluators)
     (question,) = setting.asked
     arrays = {
         "images": setting.bytes(),
@@ -94,7 +94,7 @@ def peer(options: argparse.Namespace, judges: Evaluators) -> None:
     section.finish()
 
 
-def curve(options: argparse.Namespace, judges: Evaluators) -> None:
+def curve(options: argparse.Namespace, evaluators: Evaluators) -> None:
     """``cg.tune`` on other rows than those above."""
     section, found = Section(options.out, "curve"), dict[str, Any]()
     scm = cg.SCM.from_pretrained(options.model)
@@ -102,7 +102,7 @@ def curve(options: argparse.Namespace, judges: Evaluators) -> None:
     for name, model, strengths in (("default", scm, None), ("diff-scm preset", preset, PRESET_STRENGTHS)):
         given: dict[str, Any] = {} if strengths is None else {"strengths": strengths}
         tuning = cg.tune(
-            model, _data(options), judges, rows=options.curve_rows, seed=options.seed + 1, **given
+            model, _data(options), evaluators, rows=options.curve_rows, seed=options.seed + 1, **given
         )
         print(f"{name}\n{tuning}", flush=True)
         found[name] = tuning.to_dict()
@@ -121,9 +121,9 @@ def main() -> None:
     """Run the chosen sections and save their results one by one."""
     options = _parser().parse_args()
     torch.set_num_threads(options.threads)
-    judges = load_evaluators(options.judges)
+    evaluators = load_evaluators(options.evaluators)
     for name in options.only or list(SECTIONS):
-        SECTIONS[name](options, judges)
+        SECTIONS[name](options, evaluators)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -131,7 +131,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--mnist", type=Path, required=True, metavar="DIR", help="MNIST in torchvision's layout, unzipped")
     add("--model", default="mnist", help="a gallery name or a model's folder (%(default)s)")
-    add("--judges", default="mnist", help="a shipped set or a folder (%(default)s)")
+    add("--evaluators", default="mnist", help="a shipped set or a folder (%(default)s)")
     add_common(parser, "diff_scm.json", SECTIONS)
     add("--settings", nargs="+", choices=list(SETTINGS), default=list(SETTINGS), help="of ours (all)")
     add("--rows", type=int, default=256, help="of ours and peer (%(default)s)")

@@ -3,7 +3,7 @@
     python benchmarks/mnist_counterfactuals.py --mnist DIR [--model mnist] [--only headline,null] [--quick]
 
 The model was fitted on MNIST's training images; the rows are its first test images, each with one random
-other digit; the judges of effectiveness are the shipped evaluators, which guidance never saw. Sections are
+other digit; effectiveness is read by the shipped evaluators, which guidance never saw. Sections are
 written to the result file one by one:
 
     headline       default, fast and w = 1, beside real images in the place of the counterfactual
@@ -78,9 +78,9 @@ class Run:
         return cg.SCM.from_pretrained(self.options.model)
 
     @cached_property
-    def judges(self) -> Evaluators:
-        """The judges, as they were saved."""
-        return load_evaluators(self.options.judges)
+    def evaluators(self) -> Evaluators:
+        """The evaluators, as they were saved."""
+        return load_evaluators(self.options.evaluators)
 
     @property
     def fast(self) -> cg.SCM:
@@ -96,9 +96,13 @@ class Run:
         return torch.as_tensor(self.scm.variables["image"].encode(rows.evidence["image"], where="Rows"))
 
     def identity(self) -> dict[str, str]:
-        """The model and its judges, with a digest of the weights."""
+        """The model and its evaluators, with a digest of the weights."""
         weights = sha256(save(dict(image_mechanism(self.scm).state_dict()))).hexdigest()[:16]
-        return {"model": Path(self.options.model).name, "weights": weights, "judges": self.judges.name}
+        return {
+            "model": Path(self.options.model).name,
+            "weights": weights,
+            "evaluators": self.evaluators.name,
+        }
 
     def show(self, title: str, rows: list[Result]) -> None:
         """Print rows of figures as a table."""
@@ -122,14 +126,14 @@ def headline(run: Run) -> Result:
     training images, and another, random test image.
     """
     rows = run.rows(run.options.rows)
-    seen = run.judges.classes(rows.evidence["image"])
+    seen = run.evaluators.classes(rows.evidence["image"])
     models = {
         "default": run.scm,
         f"fast ({run.options.fast_steps} steps)": run.fast,
         "default, w=1": run.scm.with_options("image", guidance=CONDITIONAL["classifier_free w=1"]),
     }
     controls = [
-        {"control": name} | merits(images, rows, run.judges) for name, images in _real(run, rows).items()
+        {"control": name} | merits(images, rows, run.evaluators) for name, images in _real(run, rows).items()
     ]
     # A shift by 1..N-1 pairs every row with another one.
     shift = np.random.default_rng(1).integers(1, max(2, len(rows)), len(rows))
@@ -137,13 +141,15 @@ def headline(run: Run) -> Result:
     apart = {"L1": grey_levels(other, rows.pixels)} | correlations(other, rows.pixels)
     result: Result = {
         "rows": len(rows),
-        "judges' accuracy on the factual": float((seen == rows.digits).mean()),
+        "evaluators' accuracy on the factual": float((seen == rows.digits).mean()),
         "settings": [],
         "controls": [*controls, {"control": "random test image"} | apart],
     }
     for name, scm in models.items():
         images, cost = ask(scm, rows)
-        result["settings"].append({"setting": name} | merits(images, rows, run.judges) | cost.each(len(rows)))
+        result["settings"].append(
+            {"setting": name} | merits(images, rows, run.evaluators) | cost.each(len(rows))
+        )
         run.section.keep(result)
     default, quick, _ = result["settings"]
     result["targets"] = [
@@ -154,8 +160,8 @@ def headline(run: Run) -> Result:
         target("fast: evaluations an image", quick["evaluations"], most=25),
         target("fast: L1 to the factual", quick["L1"], most=37),
     ]
-    floor = result["judges' accuracy on the factual"]
-    run.console.print(f"{len(rows)} rows; the judges are right on {floor:.4f} of the factual images")
+    floor = result["evaluators' accuracy on the factual"]
+    run.console.print(f"{len(rows)} rows; the evaluators are right on {floor:.4f} of the factual images")
     run.show("Settings", result["settings"])
     run.show("Controls: real images in the place of the counterfactual", result["controls"])
     return result
@@ -240,7 +246,7 @@ def duel(run: Run) -> Result:
         cost = sum((cost for _, cost in answers[name]), Cost()).each(len(rows))
         ratios = [ours / theirs for ours, theirs in zip(speeds[name], speeds["diff-scm"], strict=True)]
         cost["images/s"] = median(speeds[name])
-        figures: Result = {"setting": name} | merits(images, rows, run.judges) | cost
+        figures: Result = {"setting": name} | merits(images, rows, run.evaluators) | cost
         result["settings"].append(
             figures | {"speed-up": median(ratios), "speed-ups": [min(ratios), max(ratios)]}
         )
@@ -307,7 +313,7 @@ def _one_base(
         if nothing is None or guidances is UNCONDITIONAL:
             same, _ = regenerate(image_mechanism(without_residuals(scm)), noise, rows.digits)
             nothing = grey_levels(to_pixels(same), rows.pixels)
-        figures = merits(to_pixels(again).clip(0, 1), rows, run.judges, measured=False)
+        figures = merits(to_pixels(again).clip(0, 1), rows, run.evaluators, measured=False)
         found.append(settings[name] | figures | {"null L1": nothing} | (up + down).each(len(rows)))
     return found
 
@@ -408,7 +414,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--mnist", required=True, metavar="DIR", help="MNIST in torchvision's layout, unzipped")
     add("--model", default="mnist", help="a gallery name or a model's folder (%(default)s)")
-    add("--judges", default="mnist", help="a shipped set or a folder (%(default)s)")
+    add("--evaluators", default="mnist", help="a shipped set or a folder (%(default)s)")
     add("--quick", action="store_true", help="8 rows and 4 steps, to see that it runs; give --out")
     add("--rows", type=int, default=1000, help="rows of headline, null and duel (%(default)s)")
     add("--table-rows", type=int, default=128, help="rows of the table (%(default)s)")

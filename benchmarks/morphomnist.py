@@ -4,12 +4,12 @@
 
 ``--morphomnist`` holds the published test files, ``--mnist`` MNIST in torchvision's layout: the true
 counterfactual image of do(thickness) and do(intensity) is drawn from the original digit by the generator.
-The model was fitted on training images, judges on training images, and neither saw these rows.
+The model was fitted on training images, the evaluators on training images, and neither saw these rows.
 
     ours         1,000 rows for each of three seeds, a section each; composition on 32 of them
     uncorrected  200 rows without corrections: continuous parents at weight 1, asked for once; composition,
                  which corrections do not touch, on all of them
-    oracle       what the judges read off the true counterfactual images of seed 0: their own error
+    oracle       what the evaluators read off the true counterfactual images of seed 0: their own error
     steps        200 rows at 8, 16, 32 and 64 steps
     peer         counterfactual-benchmark's VAE with flows on the rows of seed 0; needs --cf-repo,
                  --cf-weights and --cf-python, see ``peers/cf_benchmark_answers.py``
@@ -48,9 +48,9 @@ class Run:
         return cg.SCM.from_pretrained(self.options.model)
 
     @cached_property
-    def judges(self) -> Evaluators:
-        """The judges, as they were saved."""
-        return load_evaluators(self.options.judges)
+    def evaluators(self) -> Evaluators:
+        """The evaluators, as they were saved."""
+        return load_evaluators(self.options.evaluators)
 
     @cached_property
     def truth(self) -> Truth:
@@ -64,7 +64,7 @@ class Run:
             self.data,
             rows=rows,
             full=full,
-            evaluators=self.judges,
+            evaluators=self.evaluators,
             measures="strokes",
             truth=self.truth,
             seed=seed,
@@ -92,9 +92,9 @@ def uncorrected(run: Run) -> None:
 
 
 def oracle(run: Run) -> None:
-    """The judges' own error where causes are combined as no real image combines them."""
+    """The evaluators' own error where causes are combined as no real image combines them."""
     section = Section(run.options.out, "oracle")
-    setting = Setting(run.scm, "image", run.data, run.options.rows, 0, run.judges, run.truth)
+    setting = Setting(run.scm, "image", run.data, run.options.rows, 0, run.evaluators, run.truth)
     factual, entries = np.asarray(setting.columns["image"])[:, 0], list[Entry]()
     for question in setting.asked:
         if question.image is not None:
@@ -120,7 +120,7 @@ def peer(run: Run) -> None:
         print("peer: not measured (give --cf-repo, --cf-weights and --cf-python)")
         return
     section = Section(options.out, "peer")
-    setting = Setting(run.scm, "image", run.data, options.rows, 0, run.judges, run.truth)
+    setting = Setting(run.scm, "image", run.data, options.rows, 0, run.evaluators, run.truth)
     names = ("thickness", "intensity", "digit")
     arrays = {"images": setting.bytes()} | {name: np.asarray(setting.columns[name]) for name in names}
     for question in setting.asked:
@@ -180,7 +180,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--mnist", type=Path, required=True, metavar="DIR", help="MNIST in torchvision's layout, unzipped")
     add("--morphomnist", type=Path, required=True, metavar="DIR", help="the published test set")
     add("--model", default="morphomnist", help="a gallery name or a model's folder (%(default)s)")
-    add("--judges", default="morphomnist", help="a shipped set or a folder (%(default)s)")
+    add("--evaluators", default="morphomnist", help="a shipped set or a folder (%(default)s)")
     add_common(parser, "morphomnist.json", SECTIONS)
     add("--rows", type=int, default=1000, help="of ours and peer (%(default)s)")
     add("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of ours (%(default)s)")

@@ -220,9 +220,9 @@ def correlations(images: Pixels, others: Pixels) -> dict[str, float]:
     return found
 
 
-def merits(images: Pixels, rows: Rows, judges: Evaluators, *, measured: bool = True) -> dict[str, Any]:
+def merits(images: Pixels, rows: Rows, evaluators: Evaluators, *, measured: bool = True) -> dict[str, Any]:
     """Effectiveness of images (N, 28, 28) in [0, 1] for ``rows``, L1 to the factual, correlations with it."""
-    hits = int((judges.classes(images[:, None].astype(np.float32)) == rows.targets).sum())
+    hits = int((evaluators.classes(images[:, None].astype(np.float32)) == rows.targets).sum())
     figures = {
         "effectiveness": hits / len(rows),
         "interval": list(wilson_interval(hits, len(rows))),

@@ -49,7 +49,7 @@ class Setting:
         data: source of the rows.
         rows: how many of them.
         seed: which of them, and what is asked.
-        judges: score.
+        evaluators: score.
         truth: the true worlds, where they are known.
     """
 
@@ -58,7 +58,7 @@ class Setting:
     data: str
     rows: int
     seed: int
-    judges: Evaluators
+    evaluators: Evaluators
     truth: Truth | None = None
     columns: Columns = field(init=False)
     asked: list[Question] = field(init=False)
@@ -69,7 +69,7 @@ class Setting:
         chosen = chosen_rows(table.rows, self.rows, False, self.seed)
         self.columns = held_rows(table, variables, chosen)
         self._case = image_evaluation(
-            self.scm, self.node, table, chosen, self.columns, self.judges, "strokes", self.seed, 0, []
+            self.scm, self.node, table, chosen, self.columns, self.evaluators, "strokes", self.seed, 0, []
         )
         self.asked = questions(self.node, self._case.causes, self.columns, chosen, self.truth, self.seed)
 
