@@ -74,11 +74,11 @@ def independence_test(
     observed = _hsic(x, y)
     # Rounding must not tell apart permutations that give the same value, as between categories.
     limit = observed * (1 - 1e-5)
-    reached = tried = 0
+    reached, tried, rows = 0, 0, len(y)
     while tried < permutations:
         batch = min(_BATCH, permutations - tried)
-        order = torch.stack([torch.randperm(len(y), generator=generator) for _ in range(batch)])
-        found = (_hsic(x, y[order]) >= limit).cumsum(0) + reached
+        orders = torch.stack([torch.randperm(rows, generator=generator) for _ in range(batch)], 1)
+        found = (_hsic_permuted(x, y, orders) >= limit).cumsum(0) + reached
         if int(found[-1]) >= _ENOUGH:
             stopped = tried + 1 + int((found >= _ENOUGH).nonzero()[0])
             return _strength(x, y), _ENOUGH / stopped
@@ -123,8 +123,15 @@ def _incomplete_cholesky(kernel: Tensor) -> Tensor:
 
 
 def _hsic(x: Tensor, y: Tensor) -> Tensor:
-    """Squared norm of the cross-covariance of features (N, r) and (..., N, s), not divided by N."""
-    return (x.T @ y).square().sum((-2, -1))
+    """Squared norm of the cross-covariance of features (N, r) and (N, s), not divided by N."""
+    return (x.T @ y).square().sum()
+
+
+def _hsic_permuted(x: Tensor, y: Tensor, orders: Tensor) -> Tensor:
+    """(P,) the same with the rows of y in each of the orders (N, P), by one matrix product."""
+    rows, many = orders.shape
+    permuted = y.index_select(0, orders.reshape(-1).to(y.device)).reshape(rows, -1)  # (N, P s)
+    return (x.T @ permuted).reshape(x.shape[1], many, -1).square().sum((0, 2))
 
 
 def _strength(x: Tensor, y: Tensor) -> float:

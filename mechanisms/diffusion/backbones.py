@@ -8,6 +8,7 @@ import math
 from abc import ABC, abstractmethod
 from typing import Annotated, Literal, final
 
+import torch
 from diffusers.models.attention_processor import Attention, AttnProcessor, AttnProcessor2_0
 from diffusers.models.unets.unet_2d import UNet2DModel
 from pydantic import Field
@@ -113,6 +114,14 @@ class _Attend(AttnProcessor2_0):
         return attend(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
 
 
+class _UNet(UNet2DModel):
+    """diffusers' network, which looks its dtype up among all its modules, twice an evaluation."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.conv_in.weight.dtype
+
+
 class UNetNetwork(nn.Module):
     """diffusers' ``UNet2DModel`` on pixel-unshuffled images."""
 
@@ -122,7 +131,7 @@ class UNetNetwork(nn.Module):
         folded = spec.unshuffle**2
         embedding = 4 * spec.channels[0]
         below = len(spec.channels) - 1
-        self.unet = UNet2DModel(
+        self.unet = _UNet(
             in_channels=(image_channels + extra_channels) * folded,
             out_channels=image_channels * folded,
             block_out_channels=spec.channels,
