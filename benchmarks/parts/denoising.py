@@ -7,7 +7,6 @@ a row. Settings give their options in full, so that they mean the same whatever 
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,7 +22,7 @@ import causalgen as cg
 from causalgen.data.reading import read_data
 from causalgen.evaluation.evaluate import held_rows
 from causalgen.evaluation.questions import Columns, other_values
-from causalgen.metrics import intensity, size, slant, thickness
+from causalgen.metrics import attribute_correlation, intensity, size, slant, thickness
 from causalgen.metrics.evaluators import Evaluators
 from causalgen.metrics.scores import wilson_interval
 from mechanisms.base import Noise
@@ -212,12 +211,10 @@ def grey_levels(images: Pixels, others: Pixels) -> float:
 
 def correlations(images: Pixels, others: Pixels) -> dict[str, float]:
     """Pearson's correlation of thickness, slant and size over the pairs in which they exist."""
-    found: dict[str, float] = {}
-    for name in ("thickness", "slant", "size"):
-        pair = np.stack([MEASURES[name](images), MEASURES[name](others)])
-        pair = pair[:, ~np.isnan(pair).any(0)]
-        found[f"r {name}"] = float(np.corrcoef(*pair)[0, 1]) if pair.shape[1] > 2 else math.nan
-    return found
+    return {
+        f"r {name}": attribute_correlation(MEASURES[name](images), MEASURES[name](others)).value
+        for name in ("thickness", "slant", "size")
+    }
 
 
 def merits(images: Pixels, rows: Rows, evaluators: Evaluators, *, measured: bool = True) -> dict[str, Any]:

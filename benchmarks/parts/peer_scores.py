@@ -90,7 +90,7 @@ class Setting:
         """
         home = distance(self.scm.variables[self.node], back[:, None].clip(0, 1), self.columns[self.node])
         made = images[:, None].clip(0, 1).astype(np.float32)
-        self._case.answers = [Answer(question, made, home, None, question.shown, {}, None, seconds)]
+        self._case.answers = [Answer(question, made, home, None, question.shown, {}, None, None, seconds)]
         metrics = chosen_metrics(_METRICS)
         found = [entry for metric in metrics for entry in metric.measure(self._case)]
         return [entry for entry in found if entry.do]  # the floor of what is read is of no question

@@ -1,8 +1,8 @@
 """``cg.evaluate``: held-out evaluation of a fitted model, every metric with its controls.
 
-Without ``full`` it is a matter of minutes: at most 200 rows, and composition of images on the first 32 of
-them. With it every row is used, and composition of images on the first 1,000. Real images to compare with are
-taken from all rows, at most 10,000.
+Without ``full`` it is a matter of minutes: at most 200 rows; composition of images, and several draws of one
+image, on the first 32 of them. With it every row is used, and the first 1,000 for these. Real images to
+compare with are taken from all rows, at most 10,000.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
 __all__ = ["chosen_rows", "evaluate", "held_rows", "image_evaluation"]
 
-_ROWS, _COMPOSED = 200, 32
-_FULL_COMPOSED = 1000
+_ROWS, _FEW = 200, 32
+_FULL_FEW = 1000
 _POOL = 10_000
 _CHECKED = 20
 """Fewest rows that ``scm.check`` looks at."""
@@ -95,7 +95,7 @@ def evaluate(
             )
     chosen = chosen_rows(table.rows, rows, full, seed)
     columns = held_rows(table, scm.variables, chosen)
-    few = min(len(chosen), _FULL_COMPOSED if full else _COMPOSED)
+    few = min(len(chosen), _FULL_FEW if full else _FEW)
     notes: list[str] = []
     cases = {
         node: NodeEvaluation(scm, node, columns, table, seed, few, notes=notes)
@@ -108,14 +108,16 @@ def evaluate(
         node: questions(node, case.causes, columns, chosen, truth, seed) for node, case in images.items()
     }
     total = composition_passes(scm, len(chosen), few)
-    total += sum(passes_of(len(chosen), each) for each in asked.values())
+    total += sum(passes_of(scm, node, len(chosen), few, each) for node, each in asked.items())
     entries, pictures, speed = [], {}, {}
     with Progress("evaluate", total, enabled=progress) as bar:
         for node, case in cases.items():
             case.advance = bar.advance
             if each := asked.get(node):
                 bar.begin(f"counterfactuals of {node}")
-                case.answers = answer_questions(scm, node, columns, each, seed=seed, advance=bar.advance)
+                case.answers = answer_questions(
+                    scm, node, columns, each, few=few, seed=seed, advance=bar.advance
+                )
                 seconds = sum(answer.seconds for answer in case.answers)
                 speed[node] = len(chosen) * len(each) / seconds if seconds else float("inf")
             bar.begin(f"metrics of {node}")

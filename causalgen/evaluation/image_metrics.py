@@ -21,7 +21,6 @@ from causalgen.metrics.fidelity import minimality, true_counterfactual_error
 from causalgen.metrics.interpretability import im1, im2
 from causalgen.metrics.latent_divergence import class_distances, cld, cld_floor
 from causalgen.metrics.scores import Score, mean_score
-from graphs.variables import Categorical
 
 if TYPE_CHECKING:
     from causalgen.evaluation.questions import Answer, Columns
@@ -224,9 +223,7 @@ class Consistency(Metric):
         if of != "pixel variance":
             read = case.readings.numbers(case.causes)[of]
             return attribute_distance(read(images), read(real))
-        categories = [name for name, each in case.causes.items() if isinstance(each, Categorical)]
-        name = answer.question.node if answer.question.node in categories else next(iter(categories), None)
-        if name is None:
+        if (name := case.category(answer.question)) is None:
             return variance_ratio(images, np.zeros(len(images)), real, np.zeros(len(real)))
         return variance_ratio(images, shown[name], real, samples[name])
 

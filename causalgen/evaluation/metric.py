@@ -23,7 +23,7 @@ from causalgen.evaluation.readings import Readings
 from causalgen.metrics.controls import RealImages, real_images
 from causalgen.metrics.scores import Score
 from graphs.errors import DataError, DomainError, MechanismError
-from graphs.variables import Variable
+from graphs.variables import Categorical, Variable
 from mechanisms.registry import Registry
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ __all__ = [
 MECHANISM, MODEL, FLOOR = "mechanism", "whole model", "floor"
 """Subjects: the node's mechanism at given parents; all mechanisms together; what cannot be beaten."""
 
-CONTROLS = ("do nothing", "random real", "nearest real")
+CONTROLS = ("do nothing", "random real", "nearest real", "model sample")
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,14 @@ class NodeEvaluation:
         if real := self.controls(answer.question):
             pool = self.real[self.node]
             found |= {"random real": pool[real.random], "nearest real": pool[real.nearest]}
+        if answer.control is not None:
+            found["model sample"] = answer.control
         return found
+
+    def category(self, question: Question) -> str | None:
+        """The category within which images are compared: the one that was set, else the first cause."""
+        names = [name for name, each in self.causes.items() if isinstance(each, Categorical)]
+        return question.node if question.node in names else next(iter(names), None)
 
     def controls(self, question: Question) -> RealImages | None:
         """Real images of the wanted class, or None where there are too few, having said so."""
@@ -214,6 +221,8 @@ _BUILT_IN = {
         "interpretability": "image_metrics:Interpretability",
         "feature_distance": "image_metrics:FeatureDistance",
         "consistency": "image_metrics:Consistency",
+        "likeness": "likeness_metrics:Likeness",
+        "diversity": "likeness_metrics:Diversity",
         "true_error": "image_metrics:TrueError",
         "composition": "node_metrics:Composition",
         "log_likelihood": "node_metrics:LogLikelihood",

@@ -20,12 +20,13 @@ from causalgen.plotting.plots import plot_image_rows
 from graphs.variables import Categorical
 
 if TYPE_CHECKING:
+    from causalgen.evaluation.draws import RowDraws
     from causalgen.evaluation.metric import Entry, NodeEvaluation
     from causalgen.evaluation.questions import Answer
 
 __all__ = ["node_pictures", "plot_interval", "tidy_axes"]
 
-_SHOWN = 10
+_SHOWN, _DRAWN = 10, 6
 _MOST_POINTS = 2000
 _COLOURS = (ACCENT, "#2f6db3", "#5c8a3a", "#8a5fb0")
 
@@ -40,6 +41,8 @@ def node_pictures(case: NodeEvaluation, entries: Sequence[Entry]) -> dict[str, b
         for by, readers in case.readings.by.items():
             if name in readers:
                 figures[f"{case.node}-do-{name}-{by}.png"] = _wanted_and_seen(case, answer, by)
+        if answer.draws is not None:
+            figures[f"{case.node}-do-{name}-draws.png"] = _draws(case, answer, answer.draws)
     if drift := [entry for entry in entries if entry.metric == "composition"]:
         figures[f"{case.node}-composition.png"] = _drift(drift, case)
     return {name: figure_png(figure) for name, figure in figures.items()}
@@ -63,6 +66,20 @@ def _grid(case: NodeEvaluation) -> Figure:
         if real := case.controls(answer.question):
             rows[f"do({name}), nearest real image"] = case.real[case.node][real.nearest[:shown]]
     return plot_image_rows(rows, size=0.72, captions=captions)
+
+
+def _draws(case: NodeEvaluation, answer: Answer, draws: RowDraws) -> Figure:
+    """Rows are factuals, columns the factual and several draws of its counterfactual."""
+    name, shown = answer.question.node, min(_DRAWN, draws.own.shape[1])
+    rows: dict[str, NDArray[Any]] = {}
+    for row in range(shown):
+        after = _values({name: answer.question.values}, [name], row).removeprefix(f"{name} ")
+        label = f"row {row + 1}: {_values(case.columns, [name], row)} \u2192 {after}"
+        rows[label] = np.concatenate([case.factual[row][None], draws.own[:, row]])
+    last = ["factual", *(f"draw {number + 1}" for number in range(len(draws.own)))]
+    return plot_image_rows(
+        rows, size=0.72, captions={list(rows)[-1]: last}, observed=0, title=f"do({name}): draws of a row"
+    )
 
 
 def _wanted_and_seen(case: NodeEvaluation, answer: Answer, by: str) -> Figure:

@@ -14,6 +14,8 @@ Each row is abducted once, and all its counterfactuals are predicted from that n
     way back      the mechanism's image and its causes, abducted anew, to the factual causes
     samples       of the model under the same intervention, as many as there are rows: the law that
                   counterfactuals should have, averaged over factuals
+    control       the same once more, to compare with the samples and with the counterfactuals
+    draws         of few rows several, where the abduction draws; see ``draws``
 """
 
 from __future__ import annotations
@@ -21,13 +23,14 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from causalgen.evaluation.draws import PASSES, RowDraws, draw_rows
 from causalgen.metrics.distances import distance
 from causalgen.metrics.node_passes import NodePasses, batches
 from graphs.errors import DataError, ExtrapolationWarning
@@ -99,7 +102,9 @@ class Answer:
         caused: the values of the image's causes in the whole model's world.
         samples: the image and its causes, sampled with all causes set as for the mechanism's images.
         model_samples: sampled with the question's node set alone; None where it makes none apart.
+        control: images sampled as ``samples`` are, by other noise; None where there are no samples.
         seconds: spent on the mechanism's images, abduction included.
+        draws: several of few rows; None where the abduction gives a point.
     """
 
     question: Question
@@ -109,7 +114,9 @@ class Answer:
     caused: Columns
     samples: Columns
     model_samples: Columns | None
+    control: Images | None
     seconds: float
+    draws: RowDraws | None = None
 
 
 def questions(
@@ -168,9 +175,10 @@ def other_values(variable: Variable, values: NDArray[Any], seed: int) -> NDArray
     return other
 
 
-def passes_of(rows: int, asked: Sequence[Question]) -> int:
+def passes_of(scm: SCM, node: str, rows: int, few: int, asked: Sequence[Question]) -> int:
     """How many passes over rows answering takes, for the progress bar."""
-    return rows * 4 * len(asked)
+    drawn = 0 if scm.mechanisms[node].deterministic else few * PASSES
+    return (rows * 4 + drawn) * len(asked)
 
 
 def answer_questions(
@@ -179,6 +187,7 @@ def answer_questions(
     columns: Columns,
     asked: Sequence[Question],
     *,
+    few: int,
     seed: int,
     advance: Callable[[int], None],
 ) -> list[Answer]:
@@ -189,6 +198,7 @@ def answer_questions(
         node: the image.
         columns: evidence, every node of the model, N rows in the user's form.
         asked: questions about these rows.
+        few: rows of which several draws are made, the first ones.
         seed: of what abduction draws.
         advance: told of each pass.
     """
@@ -206,7 +216,23 @@ def answer_questions(
                     _answer(scm, node, abduction, evidence, question, rows, passes, block, key)
                 )
                 advance(4 * abduction.rows)
-    return [_joined(each) for each in parts]
+    answers = [_joined(each) for each in parts]
+    if scm.mechanisms[node].deterministic:
+        return answers
+    evidence = {name: values[:few] for name, values in columns.items()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExtrapolationWarning)
+        causes = [_causes(scm, node, evidence, question, slice(few)) for question in asked]
+        drawn = draw_rows(scm, node, evidence, causes, seed=seed, advance=advance)
+    return [replace(answer, draws=each) for answer, each in zip(answers, drawn, strict=True)]
+
+
+def _causes(scm: SCM, node: str, evidence: Columns, question: Question, rows: slice) -> Columns:
+    """All causes of the image under a question; those that are no single value stay what they are."""
+    return {
+        name: question.shown[name][rows] if name in question.shown else evidence[name]
+        for name in scm.graph.parents(node)
+    }
 
 
 def _answer(
@@ -222,8 +248,7 @@ def _answer(
 ) -> Answer:
     """The answer for a batch."""
     shown = {name: values[rows] for name, values in question.shown.items()}
-    # Causes that are no single value, such as images or vectors, stay what they are.
-    causes = {name: shown.get(name, evidence[name]) for name in scm.graph.parents(node)}
+    causes = _causes(scm, node, evidence, question, rows)
     began = time.perf_counter()
     made = abduction.counterfactual(causes, targets=[node])[node]
     seconds = time.perf_counter() - began
@@ -231,20 +256,22 @@ def _answer(
     after, before = passes.read({node: images, **causes}), passes.read(evidence)
     home = passes.generate(before, passes.abduct(after[node], after, block=block))
     back = distance(passes.variable, passes.held(home), evidence[node])
-    targets, key = [node, *question.shown], keyed_seed(seed, "samples", question.node)
+    targets = [node, *question.shown]
 
-    def sampled(do: Columns) -> Columns:
+    def sampled(do: Columns, use: str = "samples") -> Columns:
+        key = keyed_seed(seed, use, question.node)
         draws = scm.sample(len(images), do=do, targets=targets, seed=key)
         return {name: _array(draws[name]) for name in targets}
 
     samples, model, caused, model_samples = sampled(causes), None, shown, None
+    control = sampled(causes, "control")[node]
     if any(name in scm.graph.descendants([question.node]) - {question.node} for name in causes):
         alone = {question.node: shown[question.node]}
         world = abduction.counterfactual(alone, targets=targets)
         model = world[node].cpu().numpy()
         caused = {name: _array(world[name]) for name in question.shown}
         model_samples = sampled(alone)
-    return Answer(question, images, back, model, caused, samples, model_samples, seconds)
+    return Answer(question, images, back, model, caused, samples, model_samples, control, seconds)
 
 
 def _joined(parts: Sequence[Answer]) -> Answer:

@@ -25,14 +25,22 @@ REPORT = "report.json"
 
 Cell = Score | str | None
 
+_CONTROLS = ("do nothing", "a random real image", "the nearest real image", "a sample of the model")
 _LABELS = {
     MECHANISM: "counterfactual, mechanism",
     MODEL: "counterfactual, whole model",
-    **dict(zip(CONTROLS, ("do nothing", "a random real image", "the nearest real image"), strict=True)),
+    **{name: f"control: {label}" for name, label in zip(CONTROLS, _CONTROLS, strict=True)},
     FLOOR: "floor",
 }
-_LABELS |= {control: f"control: {_LABELS[control]}" for control in CONTROLS}
-_APART = ("consistency", "true error", "reversibility", "composition", "log-likelihood")
+_APART = (
+    "consistency",
+    "likeness",
+    "diversity",
+    "true error",
+    "reversibility",
+    "composition",
+    "log-likelihood",
+)
 """Metrics with a table of their own."""
 
 _NAMES = {"distance": "distance to the factual"}
@@ -193,6 +201,7 @@ def _tables(report: EvaluationReport) -> list[_Table]:
     for node, causes in report.model.causes.items():
         tables += [table for do in causes for table in _questions(report, node, do)]
         tables += [table for do in causes for table in _consistency(report, node, do)]
+        tables += [table for do in causes for table in _likeness(report, node, do)]
         tables += [*_true_error(report, node), *_reversibility(report, node)]
     return [*tables, *_composition(report), *_fits(report), *_further(report)]
 
@@ -260,6 +269,28 @@ def _consistency(report: EvaluationReport, node: str, do: str) -> Iterator[_Tabl
         "consistent, below 1 images are too alike. Distances: 0 is consistent, and equal laws are as far "
         "apart as the few rows make them. Doing nothing is the law of the data, not of the intervention; a "
         "random real image tells how far the model itself is from the data.",
+        node,
+        columns,
+    )
+
+
+def _likeness(report: EvaluationReport, node: str, do: str) -> Iterator[_Table]:
+    """What is kept of the factual, and what differs between draws."""
+    kept, drawn = (report.find(metric, node=node, do=do) for metric in ("likeness", "diversity"))
+    columns = {
+        f"{metric} of {of}, {unit}": {entry.subject: entry.score for entry in found if entry.of == of}
+        for metric, found in (("likeness", kept), ("diversity", drawn))
+        for of, unit in {entry.of: entry.score.unit for entry in found}.items()
+    }
+    point = any(entry.subject == MECHANISM and entry.score.value == 0 for entry in drawn)
+    yield from _by_subject(
+        f"{node} under do({do}): likeness and diversity",
+        "Likeness: how often the counterfactual is nearer to its factual than to another real image of the "
+        "factual's class, the direction of the intervention left out (1/2 is chance), and correlations "
+        "(r) with the factual of what is read from the image and was not asked to change. Diversity: the "
+        "variance of several draws of one row as a share of that over rows that are asked the same, 1 for "
+        "draws that do not depend on the row. "
+        + ("The abduction of this node gives a point: draws of one row are equal." if point else ""),
         node,
         columns,
     )

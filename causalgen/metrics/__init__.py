@@ -3,6 +3,7 @@
 axioms         composition, reversibility, effectiveness, of any node of any model
 fidelity       minimality; the error against the true counterfactual, where the generator is known
 consistency    do counterfactuals, averaged over factuals, have the interventional law
+likeness       what a counterfactual keeps of its factual, and how much its draws differ
 controls       real images of the target class, random and nearest, to compare with
 scores         a figure with its interval: Wilson's for shares, bootstrap for means
 interpretability, latent_divergence, feature_distance
@@ -39,6 +40,7 @@ from causalgen.metrics.latent_divergence import (
     cld_do_nothing,
     cld_floor,
 )
+from causalgen.metrics.likeness import attribute_correlation, diversity, likeness, moves_of
 from causalgen.metrics.measurement import intensity, size, slant, thickness
 from causalgen.metrics.published_networks import fid, lpips
 from causalgen.metrics.scores import Score, bootstrap_interval, mean_score, share_score, wilson_interval
@@ -50,6 +52,7 @@ __all__ = [
     "Features",
     "RealImages",
     "Score",
+    "attribute_correlation",
     "attribute_distance",
     "bootstrap_interval",
     "class_distances",
@@ -58,6 +61,7 @@ __all__ = [
     "cld_floor",
     "composition",
     "distance",
+    "diversity",
     "effectiveness",
     "feature_distance",
     "fid",
@@ -65,10 +69,12 @@ __all__ = [
     "im1",
     "im2",
     "intensity",
+    "likeness",
     "load_evaluators",
     "lpips",
     "mean_score",
     "minimality",
+    "moves_of",
     "real_images",
     "reversibility",
     "save_evaluators",

@@ -1,7 +1,8 @@
 """Scores with confidence intervals: Wilson's for shares, the bootstrap for means; what metrics return.
 
     shares   of n trials: Wilson's interval (Wilson 1927, JASA 22, eq. 6), which stays in [0, 1]
-    means    of n rows: percentile bootstrap (Efron & Tibshirani 1993, section 13.3), seeded
+    means    of n rows: percentile bootstrap (Efron & Tibshirani 1993, section 13.3), seeded; and other
+             statistics of rows, such as a correlation or a ratio of sums
 
 Rows that cannot be measured (nan) are left out of the mean and counted: a figure over half of the rows says
 so.
@@ -10,6 +11,7 @@ so.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any, Literal
@@ -19,9 +21,20 @@ from numpy.typing import ArrayLike
 
 from graphs.errors import DataError, DomainError
 
-__all__ = ["Score", "bootstrap_interval", "figure", "mean_score", "share_score", "wilson_interval"]
+__all__ = [
+    "Score",
+    "bootstrap_interval",
+    "figure",
+    "mean_score",
+    "share_score",
+    "statistic_score",
+    "wilson_interval",
+]
 
 Better = Literal["lower", "higher", "neither"]
+
+Statistic = Callable[[np.ndarray], np.ndarray]
+"""Of R samples of N rows at once: (R, N, ...) to (R,)."""
 
 _RESAMPLES = 1000
 _NUMBERS_AT_ONCE = 4_000_000
@@ -112,6 +125,41 @@ def mean_score(
     return Score(float(known.mean()), low, high, len(known), unit, better, len(rows) - len(known))
 
 
+def statistic_score(
+    values: ArrayLike,
+    statistic: Statistic,
+    unit: str = "",
+    *,
+    better: Better = "neither",
+    least: int = 1,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Score:
+    """A statistic of rows of several numbers, with its bootstrap interval.
+
+    Args:
+        values: (N, k); a row with a nan could not be measured.
+        statistic: of samples of rows, (R, N, k) to (R,); nan where it does not exist.
+        unit: of the statistic.
+        better: which way is better.
+        least: rows below which it does not exist.
+        confidence: of the interval.
+        seed: of the bootstrap.
+
+    Raises:
+        DataError: no rows.
+    """
+    rows = np.asarray(values, dtype=float)
+    if not len(rows):
+        raise DataError("A score needs at least one row, got an empty selection.")
+    known = rows[~np.isnan(rows).any(1)]
+    left_out = len(rows) - len(known)
+    if len(known) < least:
+        return Score(math.nan, math.nan, math.nan, len(known), unit, better, left_out)
+    low, high = _resampled(known, statistic, confidence, seed)
+    return Score(float(statistic(known[None])[0]), low, high, len(known), unit, better, left_out)
+
+
 def share_score(
     hits: ArrayLike, unit: str = "share", *, better: Better = "higher", confidence: float = 0.95
 ) -> Score:
@@ -158,18 +206,25 @@ def bootstrap_interval(values: ArrayLike, *, confidence: float = 0.95, seed: int
         DataError: no rows.
         DomainError: no confidence in (0, 1).
     """
-    rows, tail = _rows(values), (1 - _checked(confidence)) / 2
+    return _resampled(_rows(values), lambda rows: rows.mean(1), confidence, seed)
+
+
+def _resampled(rows: np.ndarray, statistic: Statistic, confidence: float, seed: int) -> tuple[float, float]:
+    """Percentile bootstrap interval of a statistic; resamples in which it does not exist are left out."""
+    tail = (1 - _checked(confidence)) / 2
     if len(rows) == 1:
         return math.nan, math.nan
     random = np.random.default_rng(seed)
-    together = max(1, _NUMBERS_AT_ONCE // len(rows))
-    means = np.concatenate(
+    together = max(1, _NUMBERS_AT_ONCE // rows.size)
+    found = np.concatenate(
         [
-            rows[random.integers(len(rows), size=(min(together, _RESAMPLES - done), len(rows)))].mean(1)
+            statistic(rows[random.integers(len(rows), size=(min(together, _RESAMPLES - done), len(rows)))])
             for done in range(0, _RESAMPLES, together)
         ]
     )
-    low, high = np.quantile(means, [tail, 1 - tail])
+    if not len(exist := found[~np.isnan(found)]):
+        return math.nan, math.nan
+    low, high = np.quantile(exist, [tail, 1 - tail])
     return float(low), float(high)
 
 

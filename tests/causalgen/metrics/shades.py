@@ -2,6 +2,7 @@
 
 The shade is four times the mean pixel less 1/2, exactly, so that effectiveness, reversibility and the true
 counterfactual can be told by hand. ``keeps`` spoils it: the noise is multiplied by it in each pass.
+``redraws`` makes abduction draw the right half of the pattern anew, which is half of its variance.
 """
 
 from typing import Literal
@@ -20,6 +21,7 @@ class Tinted(MechanismSpec, frozen=True):
     keeps: float = 1.0
     moves: bool = True
     cause: str = "shade"
+    redraws: bool = False
 
     def make(self, variable, parents):
         return TintedMechanism(self, variable, parents)
@@ -27,8 +29,11 @@ class Tinted(MechanismSpec, frozen=True):
 
 class TintedMechanism(Mechanism):
     abduction = "exact"
-    deterministic = True
     spec: Tinted
+
+    def __init__(self, spec, variable, parents):
+        super().__init__(spec, variable, parents)
+        self.deterministic = not spec.redraws
 
     def sample_noise(self, n, *, generator):
         return Noise(n, {"pattern": self._mean(n, generator)})
@@ -43,7 +48,11 @@ class TintedMechanism(Mechanism):
         return self.spec.keeps * noise["pattern"] + self._tint(parents)
 
     def abduct(self, value, parents, *, generator):
-        return Abducted(Noise(len(value), {"pattern": value - self._tint(parents)}))
+        pattern = value - self._tint(parents)
+        if self.spec.redraws:
+            half = SIDE // 2
+            pattern[..., half:] = self._mean(len(value), generator)[..., half:]
+        return Abducted(Noise(len(value), {"pattern": pattern}))
 
     def _tint(self, parents):
         # Canonical pixels are twice the outer ones: half a shade there is a quarter here.
