@@ -20,49 +20,40 @@ from numpy.typing import NDArray
 from parts.denoising import MEASURES, Rows, counted, image_mechanism, merits
 from parts.record import Section, add_common, command, show
 from rich.console import Console
+from torch import Tensor
 
 import causalgen as cg
 from causalgen.metrics import attribute_distance, class_distances, cld, load_evaluators, variance_ratio
 from causalgen.metrics.consistency import variance_within
 from causalgen.metrics.controls import real_images
 from causalgen.metrics.feature_distance import feature_distance
+from mechanisms.diffusion.code import told
 
-_LEARNED = {"kind": "classifier_free", "against": "factual", "interval": None, "corrections": 0}
-
-
-def _guided(weight: float) -> dict[str, Any]:
-    return {"guidance": _LEARNED | {"weight": weight}}
+_FACTUAL = {"kind": "classifier_free", "against": "factual", "interval": None, "corrections": 0}
+_SHARP = {"kind": "classifier_free", "weight": 6.0, "against": "hidden", "interval": [1.5, 20.0]}
 
 
-def _posterior(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {"abduction": "posterior", **options}
+def _setting(abduction: str, guidance: float | Mapping[str, Any], *, hidden: bool = False) -> dict[str, Any]:
+    """Abduction, guidance (a number is the weight from the factual), and whether the code is left out."""
+    guided = guidance if isinstance(guidance, Mapping) else _FACTUAL | {"weight": guidance}
+    return {"abduction": abduction, "guidance": guided, "code": {"hidden": hidden}}
 
 
 SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
     "mnist": {
-        "default: w = 6 against hidden, point": {
-            "abduction": "point",
-            "guidance": {
-                "kind": "classifier_free",
-                "weight": 6.0,
-                "against": "hidden",
-                "interval": [1.5, 20.0],
-            },
-        },
-        "w = 1, point": _guided(1.0) | {"abduction": "point"},
-        "w = 1, posterior": _posterior(_guided(1.0)),
-        "w = 1.5, posterior": _posterior(_guided(1.5)),
-        "w = 1.5 against hidden, posterior": _posterior(
-            {"guidance": _LEARNED | {"weight": 1.5, "against": "hidden"}}
-        ),
-        "w = 2, posterior": _posterior(_guided(2.0)),
+        "default: posterior, w = 1": _setting("posterior", 1.0),
+        "posterior, w = 1.5": _setting("posterior", 1.5),
+        "point, w = 1": _setting("point", 1.0),
+        "point, w = 2": _setting("point", 2.0),
+        "posterior, w = 1, code hidden": _setting("posterior", 1.0, hidden=True),
+        "point, w = 6 against hidden, code hidden": _setting("point", _SHARP, hidden=True),
     },
     "morphomnist": {
         "default: w by row, point": {"abduction": "point"},
         "w by row, posterior": {"abduction": "posterior"},
-        "w = 1, point": _guided(1.0) | {"abduction": "point"},
-        "w = 1, posterior": _posterior(_guided(1.0)),
-        "w = 1.5, posterior": _posterior(_guided(1.5)),
+        "w = 1, point": {"abduction": "point", "guidance": _FACTUAL | {"weight": 1.0}},
+        "w = 1, posterior": {"abduction": "posterior", "guidance": _FACTUAL | {"weight": 1.0}},
+        "w = 1.5, posterior": {"abduction": "posterior", "guidance": _FACTUAL | {"weight": 1.5}},
     },
 }
 
@@ -70,8 +61,8 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
 class Run:
     """One model on its rows."""
 
-    def __init__(self, name: str, data: str, rows: int) -> None:
-        self.scm, self.evaluators = cg.SCM.from_pretrained(name), load_evaluators(name)
+    def __init__(self, name: str, model: str, data: str, rows: int) -> None:
+        self.scm, self.evaluators = cg.SCM.from_pretrained(model), load_evaluators(name)
         self.rows, self.pool = Rows.read(self.scm, data, rows)
         self.evidence, self.targets = self.rows.evidence, self.rows.targets
         digit = self.scm.variables["digit"]
@@ -109,15 +100,24 @@ class Run:
         scm = self.scm.with_options("image", **options)
         with counted(image_mechanism(scm)) as cost:
             abduction = scm.abduct(self.evidence, seed=0)
-            x_T = abduction.noise["image"]["x_T"]
+            noise = abduction.noise["image"]
+            x_T = noise["x_T"]
             images = abduction.counterfactual({"digit": self.targets}, targets=["image"])["image"].numpy()
         beside = (x_T[..., 1:] * x_T[..., :-1]).mean() / x_T.square().mean()
         return (
             {"setting": name}
             | self.figures(images)
             | {"std x_T": float(x_T.std()), "neighbours x_T": float(beside)}
+            | {f"{leaf} tells": self.told(noise[leaf]) for leaf in ("x_T", "code") if leaf in noise}
             | {"evaluations": cost.evaluations / len(images), "fidelity": image_mechanism(scm).abduction}
         )
+
+    def told(self, leaf: Tensor) -> dict[str, float]:
+        """What a fresh probe tells of the digit from a leaf of the noise."""
+        digit = self.scm.variables["digit"]
+        truth = torch.as_tensor(digit.encode(self.rows.digits, where="digit"))
+        found, chance, errors = told(leaf.flatten(1), truth, digit)
+        return {"accuracy": found, "chance": chance, "standard errors": errors}
 
     def figures(self, images: NDArray[np.float32]) -> dict[str, Any]:
         """Of images that stand for the counterfactuals."""
@@ -146,7 +146,7 @@ def main() -> None:
     data = {"mnist": f"mnist:{options.mnist}:test", "morphomnist": f"morphomnist:{options.morphomnist}:test"}
     for name in options.only or [each for each in SETTINGS if getattr(options, each)]:
         section = Section(options.out, name)
-        run = Run(name, data[name], options.rows)
+        run = Run(name, getattr(options, f"{name}_model"), data[name], options.rows)
         found = {"rows": len(run.factual), "evaluators": run.evaluators.name, "settings": run.controls()}
         for setting, each in SETTINGS[name].items():
             found["settings"].append(run.measure(setting, each))
@@ -160,6 +160,8 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--mnist", metavar="DIR", help="MNIST in torchvision's layout, unzipped")
     add("--morphomnist", metavar="DIR", help="the published test set")
+    for name in SETTINGS:
+        add(f"--{name}-model", default=name, metavar="MODEL", help="instead of the gallery's (%(default)s)")
     add("--rows", type=int, default=256, help="test rows of each model (%(default)s)")
     add_common(parser, "abductions.json", SETTINGS, width=220)
     return parser
