@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from parts.denoising import MEASURES, Rows, counted, image_mechanism, merits
+from parts.denoising import MEASURES, SHARPENED, Rows, counted, image_mechanism, merits
 from parts.record import Section, add_common, command, show
 from rich.console import Console
 from torch import Tensor
@@ -30,13 +30,17 @@ from causalgen.metrics.feature_distance import feature_distance
 from mechanisms.diffusion.code import told
 
 _FACTUAL = {"kind": "classifier_free", "against": "factual", "interval": None, "corrections": 0}
-_SHARP = {"kind": "classifier_free", "weight": 6.0, "against": "hidden", "interval": [1.5, 20.0]}
 
 
-def _setting(abduction: str, guidance: float | Mapping[str, Any], *, hidden: bool = False) -> dict[str, Any]:
-    """Abduction, guidance (a number is the weight from the factual), and whether the code is left out."""
-    guided = guidance if isinstance(guidance, Mapping) else _FACTUAL | {"weight": guidance}
-    return {"abduction": abduction, "guidance": guided, "code": {"hidden": hidden}}
+def _setting(abduction: str, weight: float, *, hidden: bool = False, steps: int = 12) -> dict[str, Any]:
+    """Abduction, the weight from the factual, and whether the code is left out."""
+    guidance = _FACTUAL | {"weight": weight}
+    return {
+        "abduction": abduction,
+        "guidance": guidance,
+        "code": {"hidden": hidden},
+        "solver": {"steps": steps},
+    }
 
 
 SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
@@ -46,7 +50,8 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
         "point, w = 1": _setting("point", 1.0),
         "point, w = 2": _setting("point", 2.0),
         "posterior, w = 1, code hidden": _setting("posterior", 1.0, hidden=True),
-        "point, w = 6 against hidden, code hidden": _setting("point", _SHARP, hidden=True),
+        "point, w = 6 against hidden, code hidden": SHARPENED,
+        **{f"default, {steps} steps": _setting("posterior", 1.0, steps=steps) for steps in (8, 6, 4)},
     },
     "morphomnist": {
         "default: w by row, point": {"abduction": "point"},

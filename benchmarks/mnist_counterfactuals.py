@@ -6,7 +6,7 @@ The model was fitted on MNIST's training images; the rows are its first test ima
 other digit; effectiveness is read by the shipped evaluators, which guidance never saw. Sections are
 written to the result file one by one:
 
-    headline       default, fast and w = 1, beside real images in the place of the counterfactual
+    headline       default, fast, a point and the sharpened flow, beside real images in their place
     null           an image regenerated from its own noise under its own digit
     duel           default and fast against the preset ``diff-scm`` on the same weights and rows, taking turns
     table          solver x steps x guidance
@@ -32,6 +32,7 @@ import torch
 from parts.denoising import (
     CONDITIONAL,
     MEASURES,
+    SHARPENED,
     SOLVERS,
     UNCONDITIONAL,
     Cost,
@@ -130,7 +131,8 @@ def headline(run: Run) -> Result:
     models = {
         "default": run.scm,
         f"fast ({run.options.fast_steps} steps)": run.fast,
-        "default, w=1": run.scm.with_options("image", guidance=CONDITIONAL["classifier_free w=1"]),
+        "point": run.scm.with_options("image", abduction="point"),
+        "point, w = 6 against hidden, code hidden": run.scm.with_options("image", **SHARPENED),
     }
     controls = [
         {"control": name} | merits(images, rows, run.evaluators) for name, images in _real(run, rows).items()
@@ -151,7 +153,7 @@ def headline(run: Run) -> Result:
             {"setting": name} | merits(images, rows, run.evaluators) | cost.each(len(rows))
         )
         run.section.keep(result)
-    default, quick, _ = result["settings"]
+    default, quick, *_ = result["settings"]
     result["targets"] = [
         target("default: effectiveness", default["effectiveness"], least=0.985),
         target("default: evaluations an image", default["evaluations"], most=49),

@@ -29,8 +29,8 @@ from mechanisms.base import Noise
 from mechanisms.diffusion import DiffusionMechanism
 
 __all__ = [
-    "CONDITIONAL", "MEASURES", "SOLVERS", "UNCONDITIONAL", "Cost", "Pixels", "Rows", "correlations",
-    "counted", "diff_scm", "grey_levels", "image_mechanism", "invert", "merits", "regenerate", "solved",
+    "CONDITIONAL", "MEASURES", "SHARPENED", "SOLVERS", "UNCONDITIONAL", "Cost", "Pixels", "Rows",
+    "correlations", "counted", "diff_scm", "grey_levels", "image_mechanism", "invert", "merits", "regenerate", "solved",
     "to_pixels", "without_residuals",
 ]  # fmt: skip
 
@@ -53,6 +53,13 @@ UNCONDITIONAL: dict[str, dict[str, Any]] = {
     f"raw s={s:g}, unconditional": {**_RAW, "scale": s} for s in (0.7, 1.0, 2.0)
 }
 """Guidance of Diff-SCM (Sanchez & Tsaftaris 2022): raw, on the unconditional denoiser."""
+
+SHARPENED: dict[str, Any] = {
+    "abduction": "point",
+    "code": {"hidden": True},
+    "guidance": {"kind": "classifier_free", "weight": 6.0, "against": "hidden", "interval": [1.5, 20.0]},
+}
+"""Without a code: an edit by a flow that is sharpened up and down, the surest of its digit."""
 
 
 @dataclass(frozen=True)
@@ -197,11 +204,13 @@ def without_residuals(scm: cg.SCM, **changed: Any) -> cg.SCM:
 def diff_scm(scm: cg.SCM, guidance: dict[str, Any], steps: int = 75) -> cg.SCM:
     """Algorithm 3 of Diff-SCM: linear betas, 1000 levels respaced to 100, DDIM over the first 75 both ways.
 
-    Other numbers of steps respace so that the steps end at about the same level.
+    Other numbers of steps respace so that the steps end at about the same level. A style code is left out.
     """
     respaced = round(1 + 99 * steps / 75)
     grid = {"kind": "ddpm", "levels": 1000, "respaced": respaced, "beta_first": 1e-4, "beta_last": 0.02}
-    return scm.with_options("image", solver={"kind": "ddim", "steps": steps, "grid": grid}, guidance=guidance)
+    solver = {"kind": "ddim", "steps": steps, "grid": grid, "thresholding": False}
+    code = {"code": {"hidden": True}} if image_mechanism(scm).spec.code else {}
+    return scm.with_options("image", abduction="point", solver=solver, guidance=guidance, **code)
 
 
 def grey_levels(images: Pixels, others: Pixels) -> float:
