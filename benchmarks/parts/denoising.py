@@ -30,8 +30,8 @@ from mechanisms.diffusion import DiffusionMechanism
 
 __all__ = [
     "CONDITIONAL", "MEASURES", "SHARPENED", "SOLVERS", "UNCONDITIONAL", "Cost", "Pixels", "Rows",
-    "correlations", "counted", "diff_scm", "grey_levels", "image_mechanism", "invert", "merits", "regenerate", "solved",
-    "to_pixels", "without_residuals",
+    "correlations", "counted", "diff_scm", "grey_levels", "image_mechanism", "invert", "merits",
+    "regenerate", "solved", "to_pixels", "without_residuals",
 ]  # fmt: skip
 
 Pixels = NDArray[np.floating[Any]]
