@@ -1,6 +1,6 @@
 """The two abductions of the gallery models: an edit by point inversion, and draws of the noise's posterior.
 
-    python benchmarks/abductions.py --mnist DIR --morphomnist DIR [--only mnist,morphomnist] [--rows 256]
+    python benchmarks/abductions.py --mnist DIR --morphomnist DIR [--only mnist,mnist-style] [--rows 256]
 
 Each row gets one random other digit. One setting a row of the result: is the digit reached, how near does the
 image stay, has the noise its prior law, and do counterfactuals, averaged over factuals, have the law of the
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from parts.denoising import MEASURES, SHARPENED, Rows, counted, image_mechanism, merits
+from parts.denoising import MEASURES, Rows, counted, image_mechanism, merits
 from parts.record import Section, add_common, command, show
 from rich.console import Console
 from torch import Tensor
@@ -32,33 +32,39 @@ from mechanisms.diffusion.code import told
 _FACTUAL = {"kind": "classifier_free", "against": "factual", "interval": None, "corrections": 0}
 
 
-def _setting(abduction: str, weight: float, *, hidden: bool = False, steps: int = 12) -> dict[str, Any]:
-    """Abduction, the weight from the factual, and whether the code is left out."""
-    guidance = _FACTUAL | {"weight": weight}
-    return {
-        "abduction": abduction,
-        "guidance": guidance,
-        "code": {"hidden": hidden},
-        "solver": {"steps": steps},
-    }
+def _learned(abduction: str, weight: float, **options: Any) -> dict[str, Any]:
+    """Abduction along the denoiser as it was learned, and the weight of prediction from the factual."""
+    return {"abduction": abduction, "guidance": _FACTUAL | {"weight": weight}, **options}
 
+
+_SHARP = {"kind": "classifier_free", "weight": 6.0, "against": "hidden", "interval": [1.5, 20.0]}
+_HIDDEN = {"code": {"hidden": True}}
 
 SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
     "mnist": {
-        "default: posterior, w = 1": _setting("posterior", 1.0),
-        "posterior, w = 1.5": _setting("posterior", 1.5),
-        "point, w = 1": _setting("point", 1.0),
-        "point, w = 2": _setting("point", 2.0),
-        "posterior, w = 1, code hidden": _setting("posterior", 1.0, hidden=True),
-        "point, w = 6 against hidden, code hidden": SHARPENED,
-        **{f"default, {steps} steps": _setting("posterior", 1.0, steps=steps) for steps in (8, 6, 4)},
+        "default: w = 6 against hidden, point": {"abduction": "point", "guidance": _SHARP},
+        "w = 1, point": _learned("point", 1.0),
+        "w = 1, posterior": _learned("posterior", 1.0),
+        "w = 1.5, posterior": _learned("posterior", 1.5),
+        "w = 1.5 against hidden, posterior": _learned("posterior", 1.5)
+        | {"guidance": _FACTUAL | {"weight": 1.5, "against": "hidden"}},
+        "w = 2, posterior": _learned("posterior", 2.0),
+    },
+    "mnist-style": {
+        "default: w = 1, posterior": _learned("posterior", 1.0),
+        "w = 1.5, posterior": _learned("posterior", 1.5),
+        "w = 1, point": _learned("point", 1.0),
+        "w = 2, point": _learned("point", 2.0),
+        "w = 1, posterior, code hidden": _learned("posterior", 1.0, **_HIDDEN),
+        "w = 6 against hidden, point, code hidden": {"abduction": "point", "guidance": _SHARP, **_HIDDEN},
+        **{f"default, {n} steps": _learned("posterior", 1.0, solver={"steps": n}) for n in (8, 6, 4)},
     },
     "morphomnist": {
         "default: w by row, point": {"abduction": "point"},
         "w by row, posterior": {"abduction": "posterior"},
-        "w = 1, point": {"abduction": "point", "guidance": _FACTUAL | {"weight": 1.0}},
-        "w = 1, posterior": {"abduction": "posterior", "guidance": _FACTUAL | {"weight": 1.0}},
-        "w = 1.5, posterior": {"abduction": "posterior", "guidance": _FACTUAL | {"weight": 1.5}},
+        "w = 1, point": _learned("point", 1.0),
+        "w = 1, posterior": _learned("posterior", 1.0),
+        "w = 1.5, posterior": _learned("posterior", 1.5),
     },
 }
 
@@ -66,8 +72,8 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
 class Run:
     """One model on its rows."""
 
-    def __init__(self, name: str, model: str, data: str, rows: int) -> None:
-        self.scm, self.evaluators = cg.SCM.from_pretrained(model), load_evaluators(name)
+    def __init__(self, name: str, data: str, evaluators: str, rows: int) -> None:
+        self.scm, self.evaluators = cg.SCM.from_pretrained(name), load_evaluators(evaluators)
         self.rows, self.pool = Rows.read(self.scm, data, rows)
         self.evidence, self.targets = self.rows.evidence, self.rows.targets
         digit = self.scm.variables["digit"]
@@ -148,10 +154,9 @@ def main() -> None:
     options = _parser().parse_args()
     torch.set_num_threads(options.threads)
     console = Console(width=options.width)
-    data = {"mnist": f"mnist:{options.mnist}:test", "morphomnist": f"morphomnist:{options.morphomnist}:test"}
-    for name in options.only or [each for each in SETTINGS if getattr(options, each)]:
-        section = Section(options.out, name)
-        run = Run(name, getattr(options, f"{name}_model"), data[name], options.rows)
+    for name in options.only or [each for each in SETTINGS if getattr(options, _data_of(each))]:
+        section, data = Section(options.out, name), _data_of(name)
+        run = Run(name, f"{data}:{getattr(options, data)}:test", data, options.rows)
         found = {"rows": len(run.factual), "evaluators": run.evaluators.name, "settings": run.controls()}
         for setting, each in SETTINGS[name].items():
             found["settings"].append(run.measure(setting, each))
@@ -160,13 +165,16 @@ def main() -> None:
         show(console, name, found["settings"], hide=("interval",))
 
 
+def _data_of(model: str) -> str:
+    """The name of the data set, and of the evaluators, of a gallery model."""
+    return model.removesuffix("-style")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     add = parser.add_argument
     add("--mnist", metavar="DIR", help="MNIST in torchvision's layout, unzipped")
     add("--morphomnist", metavar="DIR", help="the published test set")
-    for name in SETTINGS:
-        add(f"--{name}-model", default=name, metavar="MODEL", help="instead of the gallery's (%(default)s)")
     add("--rows", type=int, default=256, help="test rows of each model (%(default)s)")
     add_common(parser, "abductions.json", SETTINGS, width=220)
     return parser

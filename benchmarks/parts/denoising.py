@@ -29,7 +29,7 @@ from mechanisms.base import Noise
 from mechanisms.diffusion import DiffusionMechanism
 
 __all__ = [
-    "CONDITIONAL", "MEASURES", "SHARPENED", "SOLVERS", "UNCONDITIONAL", "Cost", "Pixels", "Rows",
+    "CONDITIONAL", "MEASURES", "SOLVERS", "UNCONDITIONAL", "Cost", "Pixels", "Rows",
     "correlations", "counted", "diff_scm", "grey_levels", "image_mechanism", "invert", "merits",
     "regenerate", "solved", "to_pixels", "without_residuals",
 ]  # fmt: skip
@@ -53,13 +53,6 @@ UNCONDITIONAL: dict[str, dict[str, Any]] = {
     f"raw s={s:g}, unconditional": {**_RAW, "scale": s} for s in (0.7, 1.0, 2.0)
 }
 """Guidance of Diff-SCM (Sanchez & Tsaftaris 2022): raw, on the unconditional denoiser."""
-
-SHARPENED: dict[str, Any] = {
-    "abduction": "point",
-    "code": {"hidden": True},
-    "guidance": {"kind": "classifier_free", "weight": 6.0, "against": "hidden", "interval": [1.5, 20.0]},
-}
-"""Without a code: an edit by a flow that is sharpened up and down, the surest of its digit."""
 
 
 @dataclass(frozen=True)

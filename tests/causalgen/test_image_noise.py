@@ -71,8 +71,8 @@ def test_noise_of_own_samples_is_a_draw_beside_the_one_they_were_made_of():
 
 
 def test_codes_of_real_digits_follow_their_prior_and_tell_no_digit():
-    scm = cg.SCM.from_pretrained("mnist")
-    rows, digit = cg.sample_rows("mnist"), scm.variables["digit"]
+    scm = cg.SCM.from_pretrained("mnist-style")
+    rows, digit = cg.sample_rows("mnist-style"), scm.variables["digit"]
     images = scm.variables["image"].encode(rows["image"], where="test")
     code, parents = scm.mechanisms["image"].code, {"digit": digit.encode(rows["digit"], where="test")}
     with torch.no_grad():
@@ -89,7 +89,7 @@ def test_codes_of_real_digits_follow_their_prior_and_tell_no_digit():
 
 def test_codes_of_own_samples_are_those_they_were_made_of():
     """The denoiser draws what the code says, and the encoder reads it back."""
-    scm = cg.SCM.from_pretrained("mnist")
+    scm = cg.SCM.from_pretrained("mnist-style")
     mechanism, parents = scm.mechanisms["image"], {"digit": torch.arange(60) % 10}
     prior = mechanism.sample_noise(60, generator=torch.Generator().manual_seed(3))
     images = mechanism.generate(parents, prior)
@@ -102,7 +102,7 @@ def test_codes_of_own_samples_are_those_they_were_made_of():
 
 
 def test_the_code_stays_bit_for_bit_under_null_and_other_digits():
-    scm, rows = cg.SCM.from_pretrained("mnist"), cg.sample_rows("mnist")
+    scm, rows = cg.SCM.from_pretrained("mnist-style"), cg.sample_rows("mnist-style")
     few = {node: rows[node][:3] for node in rows}
     abduction = scm.abduct(few, seed=0)
     before = abduction.noise["image"]["code"].clone()
@@ -112,7 +112,7 @@ def test_the_code_stays_bit_for_bit_under_null_and_other_digits():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["mnist", "morphomnist"])
+@pytest.mark.parametrize("name", ["mnist", "mnist-style", "morphomnist"])
 def test_noise_tells_no_digit(name):
     drawn, digits = noise_of(model(name, abduction="posterior"), name, 200)
     held_to_its_prior(drawn)
