@@ -31,8 +31,8 @@ from causalgen.saving.pretrained import model_folder
 from graphs.errors import DataError, DomainError, UnknownNameError
 from graphs.scm_file import read_spec
 from graphs.variables import Image, Variable
-from graphs.variables.arrays import is_picture
 from graphs.variables.gaps import fill_gaps
+from graphs.variables.picture import is_picture
 
 if TYPE_CHECKING:
     from pandas import DataFrame
