@@ -21,7 +21,10 @@ from graphs.errors import DataError, DomainError
 from graphs.variables import Image
 from graphs.variables.picture import FORMATS, is_picture, picture_pixels
 
-__all__ = ["MAX_BYTES", "MAX_PIXELS", "picture_column"]
+__all__ = ["ENDINGS", "MAX_BYTES", "MAX_PIXELS", "picture_column"]
+
+ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+"""How names of such files end, where a text may mean something else; what a file is, its content says."""
 
 MAX_PIXELS = 50_000_000
 """Largest picture that is decoded; PIL itself only warns until twice as many."""

@@ -119,7 +119,7 @@ def _check_header(image: _Picture, shape: tuple[int, int, int], where: str) -> N
     if image.mode.startswith("I") or image.mode == "F" or _is_deep(image, tags):
         raise DomainError(
             f"{where}: a PIL image of mode {image.mode!r} has more than 8 bits a channel; "
-            "give a float array in [0, 1]."
+            "convert it to 8 bits first, or give a float array in [0, 1]."
         )
     if image.mode in ("CMYK", "LAB"):
         raise DomainError(
