@@ -8,13 +8,12 @@ scm.yaml:9:30: nodes.x.mechanism.stpes: unknown key. Did you mean 'steps'? Known
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from typing import Any, Literal, TypeVar, cast, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
-from graphs.errors import SpecError
+from graphs.errors import SpecError, did_you_mean
 from graphs.strict_yaml import Locations, Path
 
 __all__ = ["Declared", "known_options", "python_only", "spec_error"]
@@ -140,12 +139,11 @@ def _tag_message(context: Mapping[str, str]) -> str:
     if "tag" not in context:
         return f"missing the key {key!r}, which tells what kind it is."
     known = sorted(tag.strip(" '") for tag in context["expected_tags"].split(","))
-    return f"unknown {key} {context['tag']!r}." + _did_you_mean(context["tag"], known)
+    return f"unknown {key} {context['tag']!r}." + _nearest_of(context["tag"], known)
 
 
-def _did_you_mean(name: str, known: list[str]) -> str:
-    near = get_close_matches(name, known, n=1)
-    return (f" Did you mean {near[0]!r}?" if near else "") + f" Known: {', '.join(known)}."
+def _nearest_of(name: str, known: list[str]) -> str:
+    return f"{did_you_mean(name, known)} Known: {', '.join(known)}."
 
 
 def known_options(loc: Path, model: type[BaseModel]) -> list[str]:
@@ -156,7 +154,7 @@ def known_options(loc: Path, model: type[BaseModel]) -> list[str]:
 def _nearest(detail: ErrorDetails, model: type[BaseModel] | None) -> str:
     context = cast(Mapping[str, list[str]], detail.get("ctx", {}))
     known = context.get("known") or (known_options(detail["loc"], model) if model else [])
-    return _did_you_mean(str(detail["loc"][-1]), known) if known else ""
+    return _nearest_of(str(detail["loc"][-1]), known) if known else ""
 
 
 def _owners(path: Path, model: object) -> list[type[BaseModel]]:

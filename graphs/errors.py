@@ -47,6 +47,7 @@ __all__ = [
     "ShapeError",
     "SpecError",
     "UnknownNameError",
+    "did_you_mean",
     "near_misses",
 ]
 
@@ -82,9 +83,8 @@ class UnknownNameError(CausalgenError, KeyError):
         Unknown node 'digt'. Did you mean 'digit'? Known: digit, image.
         """
         names = sorted(known)
-        near = get_close_matches(str(name), names, n=1)
         place = f" in {where}" if where else ""
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        hint = did_you_mean(name, names)
         return cls(f"Unknown {what} {name!r}{place}.{hint} Known: {', '.join(names) or 'none'}.")
 
 
@@ -138,6 +138,22 @@ class ChecksumError(CheckpointError):
 
 class FormatVersionError(CheckpointError):
     """A saved model was written by a newer version of the format."""
+
+
+def did_you_mean(name: object, known: Iterable[object]) -> str:
+    """The known name that is nearest to one nobody declared, as a question to append to a message.
+
+    >>> did_you_mean("DIGIT", ["digit", "image"])
+    " Did you mean 'digit'?"
+
+    Returns:
+        The question, with a space before it; "" where no name is near. Case does not count.
+    """
+    names: dict[str, str] = {}
+    for each in map(str, known):
+        names.setdefault(each.casefold(), each)
+    near = get_close_matches(str(name).casefold(), names, n=1)
+    return f" Did you mean {names[near[0]]!r}?" if near else ""
 
 
 def near_misses(given: Iterable[object], known: Iterable[str]) -> list[tuple[str, str]]:

@@ -4,17 +4,20 @@
 metrics. A kind is what a file writes after ``kind:``. Built-in kinds are a table; further ones come from the
 entry points of the registry's group, such as ``causalgen.solvers``: the entry point's name is the kind, its
 object the class. No class is imported before its kind is named, and a file can name a kind only, never an
-import path.
+import path. Whatever a plug-in does at its import, even ``sys.exit(0)``, ends in one error that names it.
 """
 
 from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import Distribution, EntryPoint, distributions, entry_points
+from threading import Timer
 from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, cast
 
 from pydantic import BaseModel, GetCoreSchemaHandler, TypeAdapter, ValidationError
@@ -41,6 +44,9 @@ __all__ = [
 
 GROUP = "causalgen.mechanisms"
 """The entry-point group of plug-in mechanisms."""
+
+_PATIENCE = 10.0
+"""Seconds after which a plug-in that is still being imported is named: it may hang."""
 
 Part = TypeVar("Part")
 
@@ -108,14 +114,14 @@ class Registry(Generic[Part]):
             if points:
                 raise MechanismError(
                     f"Plug-in {points[0].value!r} claims the built-in {self.what} {kind!r}. "
-                    "Uninstall it, or have its author choose another kind."
+                    f"Uninstall {_package(points[0])}, or have its author choose another kind."
                 )
             built_in = self._built_in[kind]
             return cast(Part, _imported(built_in) if isinstance(built_in, str) else built_in)
         if not points:
             raise UnknownNameError.of(self.what, kind, self.kinds())
         if len({point.value for point in points}) > 1:
-            claims = ", ".join(sorted(point.value for point in points))
+            claims = ", ".join(sorted(f"{point.value} ({_package(point)})" for point in points))
             raise MechanismError(f"Several plug-ins claim the {self.what} {kind!r}: {claims}. Keep one.")
         return self._load(points[0])
 
@@ -184,9 +190,14 @@ class Registry(Generic[Part]):
         """Import what a plug-in provides and check that it is a part."""
         plug_in = f"Plug-in {point.value!r} of {self.what} {point.name!r}"
         try:
-            loaded = point.load()
-        except Exception as error:
-            raise MechanismError(f"{plug_in} does not import: {error}") from error
+            with _told_if_slow(plug_in):
+                loaded = point.load()
+        except KeyboardInterrupt:  # the user's
+            raise
+        except BaseException as error:  # sys.exit(0) too: it would end the command line with success
+            raise MechanismError(
+                f"{plug_in} does not import: {_reason(error)}. Mend or uninstall {_package(point)}."
+            ) from error
         if getattr(self.base, "__final__", False):
             if not isinstance(loaded, self.base):
                 raise MechanismError(f"{plug_in} must be an instance of {self.base.__name__}.")
@@ -218,10 +229,51 @@ def dump_options(part: BaseModel) -> dict[str, Any]:
 @lru_cache(maxsize=1)
 def _installed(path: tuple[str, ...]) -> Mapping[str, tuple[EntryPoint, ...]]:
     """The entry points of the packages on ``sys.path``, by group; reading them takes milliseconds."""
-    points = entry_points()
+    try:
+        points = entry_points()
+    except Exception as error:  # a file of any package that cannot be parsed
+        broken = ", ".join(each.name for each in distributions() if not _is_readable(each))
+        raise MechanismError(
+            f"The entry points of {broken or 'an installed package'} cannot be read: {_reason(error)}. "
+            "Install that package again, or uninstall it."
+        ) from error
     return {
         group: tuple(points.select(group=group)) for group in points.groups if group.startswith("causalgen.")
     }
+
+
+def _is_readable(package: Distribution) -> bool:
+    try:
+        return len(package.entry_points) >= 0
+    except Exception:  # whatever the parser stumbles over
+        return False
+
+
+def _package(point: EntryPoint) -> str:
+    """The package that a plug-in comes from, as pip knows it."""
+    return f"package {point.dist.name!r}" if point.dist is not None else "its package"
+
+
+def _reason(error: BaseException) -> str:
+    """What an error says, on one line."""
+    if isinstance(error, SystemExit):
+        return f"it calls sys.exit({error.code!r})"
+    return " ".join(str(error).split()).removesuffix(".") or type(error).__name__
+
+
+@contextmanager
+def _told_if_slow(plug_in: str) -> Iterator[None]:
+    """Name a plug-in whose import takes long. Nothing stops it: it may be slow rather than hang."""
+    told = (
+        f"{plug_in} is still being imported after {_PATIENCE:g} s. If it hangs, interrupt and uninstall it."
+    )
+    timer = Timer(_PATIENCE, warnings.warn, [told])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _imported(address: str) -> Any:

@@ -1,6 +1,7 @@
 """``node=value[,node=value]`` as typed: what ``--do`` and ``--set`` say.
 
 digit=3,place=[0.5,2]      numbers, vectors
+mask=masks/1.png           images, by their files
 breed=pug                  labels, as they stand: they may hold commas and equals signs
 thickness=thickness + 1    with --do, expressions of other nodes, and of the node's own natural value
 """
@@ -8,10 +9,12 @@ thickness=thickness + 1    with --do, expressions of other nodes, and of the nod
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from causalgen.data.csv_table import TRUTH
-from graphs.errors import DomainError, InterventionError, UnknownNameError
+from causalgen.data.pictures import ENDINGS
+from graphs.errors import DomainError, InterventionError, UnknownNameError, did_you_mean
 from graphs.variables import Categorical, Image, Variable
 
 __all__ = ["parse_assignments"]
@@ -76,6 +79,8 @@ def _labels(variable: Variable) -> list[str]:
 def _value(text: str, variable: Variable, where: str, expressions: bool) -> Any:
     try:
         if isinstance(variable, Image):
+            if text.lower().endswith(ENDINGS):
+                return Path(text)
             raise ValueError
         if isinstance(variable, Categorical) and variable.labels is not None:
             return _label(text, variable, where)
@@ -89,10 +94,12 @@ def _value(text: str, variable: Variable, where: str, expressions: bool) -> Any:
             return text
         if isinstance(variable, Image):
             raise InterventionError(
-                f"{where}: an image cannot be typed; give it as a file with --evidence."
+                f"{where}: an image is typed as the path of its file, one of {', '.join(ENDINGS)}; "
+                f"got {text!r}."
             ) from error
+        hint = did_you_mean(text, _labels(variable))
         raise InterventionError(
-            f"{where}: {text!r} is no value of a variable that is {variable.describe()}."
+            f"{where}: {text!r} is no value of a variable that is {variable.describe()}.{hint}"
         ) from error
 
 

@@ -11,9 +11,11 @@ from rich.console import Console
 
 from causalgen.cli.presets import preset_options
 from causalgen.counterfactuals.export import figure_png
+from causalgen.data.reading import SAMPLES, sample_rows
 from causalgen.saving.atomic import write_atomic
+from causalgen.saving.pretrained import model_folder
 from causalgen.scm import SCM
-from graphs.errors import CheckpointError, SpecError
+from graphs.errors import CheckpointError, DataError, SpecError
 from graphs.variables import Image
 
 if TYPE_CHECKING:
@@ -25,10 +27,12 @@ __all__ = [
     "console",
     "image_variables",
     "load_model",
+    "rows_of",
     "save_figure",
     "tell_unused",
     "use_preset",
     "use_threads",
+    "write_file",
 ]
 
 
@@ -37,9 +41,29 @@ def console(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr, soft_wrap=True, highlight=False, markup=False)
 
 
-def load_model(name: str) -> SCM:
-    """A model from an SCM file (not fitted), a folder, or the gallery."""
-    return SCM.from_yaml(name) if name.endswith((".yaml", ".yml")) else SCM.from_pretrained(name)
+def load_model(name: str, device: str | None = None) -> SCM:
+    """A model from an SCM file (not fitted), a folder, or the gallery, on a device."""
+    scm = SCM.from_yaml(name) if _is_file(name) else SCM.from_pretrained(name)
+    return scm if device is None else scm.to(device)
+
+
+def _is_file(name: str) -> bool:
+    return name.endswith((".yaml", ".yml"))
+
+
+def rows_of(model: str, data: str | None) -> object:
+    """The rows that ``--data`` names, or the sample rows beside the model.
+
+    Raises:
+        DataError: neither.
+    """
+    if data is not None:
+        return data
+    if _is_file(model) or not (model_folder(model) / SAMPLES).is_file():
+        raise DataError(
+            f"The model {model} has no rows of its own: give --data, a CSV or Parquet table or mnist:DIR."
+        )
+    return sample_rows(model)
 
 
 def card_source(source: str) -> str:
@@ -95,8 +119,17 @@ def save_figure(figure: Figure, path: Path) -> None:
     Raises:
         CheckpointError: the path cannot be written.
     """
+    write_file(path, figure_png(figure))
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file, all or nothing, in a folder that is made where it is missing.
+
+    Raises:
+        CheckpointError: the path cannot be written.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, figure_png(figure))
+        write_atomic(path, content)
     except OSError as error:
         raise CheckpointError(f"Cannot write {path}: {error.strerror or error}.") from error

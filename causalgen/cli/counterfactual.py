@@ -53,13 +53,14 @@ def run_counterfactual(
     seed: int,
     preset: str | None,
     clip: bool,
+    device: str | None,
     threads: int | None,
 ) -> None:
     """Ask, write, and say where."""
     check_result_folder(out)
     check_preset(preset)
     use_threads(threads)
-    scm = use_preset(load_model(model), preset)
+    scm = use_preset(load_model(model, device), preset)
     if not does:
         raise InterventionError("Nothing to ask: give at least one --do node=value.")
     asked = {text: parse_assignments([text], scm.variables, "--do", expressions=True) for text in does}

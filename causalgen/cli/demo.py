@@ -7,20 +7,19 @@ from pathlib import Path
 
 import numpy as np
 
-from causalgen.cli.common import check_preset, console, save_figure, use_preset, use_threads
+from causalgen.cli.common import check_preset, console, load_model, save_figure, use_preset, use_threads
 from causalgen.data.reading import sample_rows
 from causalgen.plotting.plots import plot_image_rows
-from causalgen.scm import SCM
 
 __all__ = ["run_demo"]
 
 
-def run_demo(preset: str | None, out: Path, seed: int, threads: int | None) -> None:
+def run_demo(preset: str | None, out: Path, seed: int, device: str | None, threads: int | None) -> None:
     """Draw the grid and say where it is; the last line printed is its path."""
     say = console().print
     use_threads(threads)
     check_preset(preset)
-    scm = use_preset(SCM.from_pretrained("mnist"), preset)
+    scm = use_preset(load_model("mnist", device), preset)
     rows = sample_rows("mnist")
     columns = _one_of_each(rows["digit"], seed)
     evidence = {"digit": rows["digit"][columns], "image": rows["image"][columns]}

@@ -15,6 +15,7 @@ from causalgen.cli.common import (
     console,
     image_variables,
     load_model,
+    rows_of,
     use_preset,
     use_threads,
 )
@@ -44,13 +45,15 @@ def run_evaluate(
     truth: Path | None,
     preset: str | None,
     seed: int,
+    device: str | None,
     threads: int | None,
 ) -> None:
     """Evaluate, print the figures, write the folder, and say where the page is."""
     check_result_folder(out, REPORT)
     check_preset(preset)
     use_threads(threads)
-    scm = use_preset(load_model(model), preset)
+    scm = use_preset(load_model(model, device), preset)
+    source = rows_of(model, data)
     found = None
     if evaluators is not None:
         from causalgen.metrics.evaluators.storage import load_evaluators
@@ -64,7 +67,7 @@ def run_evaluate(
         known = read_morphomnist_truth(data or "", truth, images[0])
     report = evaluate(
         scm,
-        _rows(model, data),
+        source,
         rows=rows,
         full=full,
         evaluators=found,
@@ -75,15 +78,6 @@ def run_evaluate(
     say = console().print
     say(str(report))
     say(str(report.save(out).resolve()))
-
-
-def _rows(model: str, data: str | None) -> object:
-    """The rows named, or the sample rows beside the model."""
-    if data is not None:
-        return data
-    from causalgen.data.reading import sample_rows
-
-    return sample_rows(model)
 
 
 def read_morphomnist_truth(data: str, mnist_folder: Path | str, image: str) -> Truth:

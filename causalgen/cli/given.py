@@ -12,14 +12,12 @@ import numpy as np
 from causalgen.cli.common import image_variables, tell_unused
 from causalgen.counterfactuals.evidence import read_pictures
 from causalgen.data.frames import present_columns
-from causalgen.data.pictures import picture_column
+from causalgen.data.pictures import ENDINGS, picture_column
 from causalgen.data.reading import Table, read_data
 from causalgen.scm import SCM
 from graphs.errors import DataError, EvidenceError
 
 __all__ = ["read_evidence"]
-
-_PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 
 
 def read_evidence(source: str | None, scm: SCM, typed: Collection[str]) -> dict[str, Any]:
@@ -44,7 +42,7 @@ def read_evidence(source: str | None, scm: SCM, typed: Collection[str]) -> dict[
         raise DataError(f"There is no evidence file {path}.")
     if file.suffix.lower() == ".json":
         return _read_json(file, scm)
-    if file.suffix.lower() in _PICTURES:
+    if file.suffix.lower() in ENDINGS:
         return _read_picture(file, scm)
     wanted = {node: variable for node, variable in scm.variables.items() if node not in typed}
     present, unused = present_columns(file, wanted, scm.variables)

@@ -1,6 +1,6 @@
 """The command line. Heavy imports wait inside the commands, so that ``--help`` is quick.
 
-Exit codes: 0 done, 1 an error, told in one line, 2 wrong usage, 130 interrupted.
+Exit codes: 0 done, 1 an error, told in one line, 2 wrong usage, 3 a check found a problem, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -25,11 +25,24 @@ app = typer.Typer(
 
 ModelName = Annotated[str, typer.Argument(help="A gallery name, a saved model's folder, or an SCM file.")]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same answer.")]
-ASSIGNED = "node=value[,node=value], a value being a number, a label or an expression such as 'x + 1'"
+ASSIGNED = "node=value[,node=value]: a number, a label, an image's file, or an expression such as 'x + 1'"
 Clip = Annotated[bool, typer.Option("--clip", help="Move what --do sets out of bounds onto the bound.")]
 Out = Annotated[Path, typer.Option(help="Where to write.")]
 Threads = Annotated[
     int | None, typer.Option(min=1, help="CPU threads; as many as there are cores by default.")
+]
+Device = Annotated[str | None, typer.Option(help="Where to compute: cpu, cuda, cuda:1, mps; cpu by default.")]
+Preset = Annotated[str | None, typer.Option(help="Named settings: posterior, diff-scm.")]
+GivenRows = Annotated[
+    str | None,
+    typer.Option(help="Rows: a CSV or Parquet table, or mnist:DIR; the model's own sample rows by default."),
+]
+Evidence = Annotated[
+    str | None, typer.Option(help="A JSON file, a PNG (for the image node), or TABLE[:ROW].")
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="More evidence: node=value; of an image, node=FILE."),
 ]
 
 _SPAN = f"{min(STRENGTHS):g} to {max(STRENGTHS):g}"
@@ -37,21 +50,34 @@ _SPAN = f"{min(STRENGTHS):g} to {max(STRENGTHS):g}"
 
 def main() -> None:
     """Run the command line; an error of ours, or of the system, is one line on stderr."""
+    from causalgen.cli.wording import in_command_words, plain_warnings
     from graphs.errors import CausalgenError
 
     # Wherever it stands; the callback below only lists it.
     debug = "--debug" in sys.argv[1:]
     try:
-        app([argument for argument in sys.argv[1:] if argument != "--debug"], prog_name="causalgen")
+        with plain_warnings():
+            app([argument for argument in sys.argv[1:] if argument != "--debug"], prog_name="causalgen")
     except (CausalgenError, OSError) as error:
         if debug:
             raise
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(f"error: {in_command_words(str(error))}", err=True)
         sys.exit(1)
+
+
+def _tell_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"causalgen {version('causalgen')}")
+        raise typer.Exit
 
 
 @app.callback()
 def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Say the version.")
+    ] = False,
     debug: Annotated[
         bool, typer.Option("--debug", help="Show where an error comes from; goes anywhere.")
     ] = False,
@@ -61,15 +87,24 @@ def _options(
 
 @app.command()
 def demo(
-    preset: Annotated[str | None, typer.Option(help="Named settings: posterior, diff-scm.")] = None,
+    preset: Preset = None,
     out: Out = Path("demo.png"),
     seed: Seed = 0,
+    device: Device = None,
     threads: Threads = None,
 ) -> None:
     """Real handwritten digits, and what each would have been as any other digit."""
     from causalgen.cli.demo import run_demo
 
-    run_demo(preset, out, seed, threads)
+    run_demo(preset, out, seed, device, threads)
+
+
+@app.command()
+def gallery() -> None:
+    """The models that ship with the package."""
+    from causalgen.cli.gallery import run_gallery
+
+    run_gallery()
 
 
 @app.command()
@@ -165,8 +200,8 @@ def _judges() -> None:
 @app.command()
 def tune(
     model: Annotated[str, typer.Argument(help="A gallery name or a saved model's folder.")],
-    data: Annotated[str, typer.Option(help="Validation rows: a CSV or Parquet table, mnist:DIR:test, ...")],
     out: Out,
+    data: GivenRows = None,
     evaluators: Annotated[
         str,
         typer.Option("--evaluators", "--judges", help="Networks that score: a data set's name, or a folder."),
@@ -180,8 +215,9 @@ def tune(
         float, typer.Option(min=0, max=1, help="Share of rows that must show what was asked for.")
     ] = 0.95,
     save: Annotated[bool, typer.Option("--save", help="Write the choice into the model's folder.")] = False,
-    preset: Annotated[str | None, typer.Option(help="Named settings: posterior, diff-scm.")] = None,
+    preset: Preset = None,
     seed: Seed = 0,
+    device: Device = None,
     threads: Threads = None,
 ) -> None:
     """Choose the strength of guidance on validation rows: effective first, then of least divergence (CLD)."""
@@ -199,6 +235,7 @@ def tune(
         save=save,
         preset=preset,
         seed=seed,
+        device=device,
         threads=threads,
     )
 
@@ -211,27 +248,27 @@ def sample(
     do: Annotated[list[str] | None, typer.Option(help=f"{ASSIGNED}; several set more nodes.")] = None,
     seed: Seed = 0,
     clip: Clip = False,
+    device: Device = None,
     threads: Threads = None,
 ) -> None:
     """Draw rows from a model, perhaps under an intervention."""
     from causalgen.cli.sample import run_sample
 
-    run_sample(model, out, n=n, does=do or [], seed=seed, clip=clip, threads=threads)
+    run_sample(model, out, n=n, does=do or [], seed=seed, clip=clip, device=device, threads=threads)
 
 
 @app.command()
 def counterfactual(
     model: ModelName,
-    evidence: Annotated[
-        str | None, typer.Option(help="A JSON file, a PNG (for the image node), or TABLE[:ROW].")
-    ] = None,
-    given: Annotated[list[str] | None, typer.Option("--set", help="More evidence: node=value.")] = None,
+    evidence: Evidence = None,
+    given: Set = None,
     do: Annotated[list[str] | None, typer.Option(help=f"{ASSIGNED}; each one is a world.")] = None,
     out: Out = Path("counterfactual"),
     samples: Annotated[int | None, typer.Option(min=1, help="Draws a row.")] = None,
     seed: Seed = 0,
-    preset: Annotated[str | None, typer.Option(help="Named settings: posterior, diff-scm.")] = None,
+    preset: Preset = None,
     clip: Clip = False,
+    device: Device = None,
     threads: Threads = None,
 ) -> None:
     """What would have been, had things been otherwise: a picture and a JSON."""
@@ -247,17 +284,83 @@ def counterfactual(
         seed=seed,
         preset=preset,
         clip=clip,
+        device=device,
         threads=threads,
     )
 
 
 @app.command()
+def effect(
+    model: ModelName,
+    target: Annotated[str, typer.Argument(help="The node whose mean is compared.")],
+    do: Annotated[list[str] | None, typer.Option(help=f"{ASSIGNED}; several set more nodes.")] = None,
+    versus: Annotated[
+        list[str] | None, typer.Option(help="What to compare with, as --do; no intervention by default.")
+    ] = None,
+    given: Annotated[
+        list[str] | None, typer.Option(help="Group by a node, or by the intervals of one, as in age=18,65.")
+    ] = None,
+    category: Annotated[
+        str | None, typer.Option(help="Of a target with categories: the one whose probability is compared.")
+    ] = None,
+    evidence: Evidence = None,
+    typed: Set = None,
+    n: Annotated[int, typer.Option("-n", min=2, help="Draws.")] = 10_000,
+    confidence: Annotated[float, typer.Option(help="Of the interval, between 0 and 1.")] = 0.95,
+    refits: Annotated[
+        int, typer.Option(min=0, help="Fits to resampled --data, so that the interval has their error.")
+    ] = 0,
+    data: Annotated[str | None, typer.Option(help="The training rows, for --refits.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the effect to this CSV too.")] = None,
+    seed: Seed = 0,
+    clip: Clip = False,
+    device: Device = None,
+    threads: Threads = None,
+) -> None:
+    """How much an intervention changes a node on average, with its interval."""
+    from causalgen.cli.effect import run_effect
+
+    run_effect(
+        model,
+        target,
+        do or [],
+        versus=versus or [],
+        given=given or [],
+        category=category,
+        evidence=evidence,
+        typed=typed or [],
+        n=n,
+        confidence=confidence,
+        clip=clip,
+        refits=refits,
+        data=data,
+        out=out,
+        seed=seed,
+        device=device,
+        threads=threads,
+    )
+
+
+@app.command()
+def check(
+    model: ModelName,
+    data: GivenRows = None,
+    out: Annotated[Path | None, typer.Option(help="Write the report to this JSON too.")] = None,
+    level: Annotated[float, typer.Option(help="False discovery rate of all tests together.")] = 0.01,
+    seed: Seed = 0,
+    device: Device = None,
+    threads: Threads = None,
+) -> None:
+    """Whether a model agrees with rows: fit and independences; exit code 3 where it does not."""
+    from causalgen.cli.check import run_check
+
+    run_check(model, data, out, level=level, seed=seed, device=device, threads=threads)
+
+
+@app.command()
 def evaluate(
     model: ModelName,
-    data: Annotated[
-        str | None,
-        typer.Option(help="Held-out rows, as for fit; the model's own sample rows by default."),
-    ] = None,
+    data: GivenRows = None,
     out: Out = Path("evaluation"),
     rows: Annotated[int | None, typer.Option(min=2, help="How many rows; 200 by default.")] = None,
     full: Annotated[bool, typer.Option("--full", help="All rows: hours, not minutes.")] = False,
@@ -274,8 +377,9 @@ def evaluate(
         Path | None,
         typer.Option(help="MNIST's folder: true counterfactuals of --data morphomnist:DIR."),
     ] = None,
-    preset: Annotated[str | None, typer.Option(help="Named settings: posterior, diff-scm.")] = None,
+    preset: Preset = None,
     seed: Seed = 0,
+    device: Device = None,
     threads: Threads = None,
 ) -> None:
     """Hold a model to held-out rows: every metric with its controls, as a page."""
@@ -292,6 +396,7 @@ def evaluate(
         truth=truth,
         preset=preset,
         seed=seed,
+        device=device,
         threads=threads,
     )
 

@@ -13,12 +13,20 @@ __all__ = ["run_sample"]
 
 
 def run_sample(
-    model: str, out: Path, *, n: int, does: Sequence[str], seed: int, clip: bool, threads: int | None
+    model: str,
+    out: Path,
+    *,
+    n: int,
+    does: Sequence[str],
+    seed: int,
+    clip: bool,
+    device: str | None,
+    threads: int | None,
 ) -> None:
     """Draw, write the folder, and say where."""
     check_result_folder(out)
     use_threads(threads)
-    scm = load_model(model)
+    scm = load_model(model, device)
     asked = parse_assignments(does, scm.variables, "--do", expressions=True)
     scm.sample(n, do=asked or None, seed=seed, clip=clip).save(out)
     console().print(str(out.resolve()))

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from causalgen.cli.common import check_preset, console, load_model, use_preset, use_threads
+from causalgen.cli.common import check_preset, console, load_model, rows_of, use_preset, use_threads
 from causalgen.evaluation.tune import tune
 from causalgen.evaluation.tuning import RESULT
 from causalgen.metrics.evaluators.storage import load_evaluators
@@ -23,7 +23,7 @@ __all__ = ["run_tune"]
 
 def run_tune(
     model: str,
-    data: str,
+    data: str | None,
     evaluators: str,
     out: Path,
     *,
@@ -34,6 +34,7 @@ def run_tune(
     save: bool,
     preset: str | None,
     seed: int,
+    device: str | None,
     threads: int | None,
 ) -> None:
     """Sweep, choose, write."""
@@ -45,11 +46,19 @@ def run_tune(
             f"take the SCM file from {out}."
         )
     use_threads(threads)
-    scm = use_preset(load_model(model), preset)
+    scm = use_preset(load_model(model, device), preset)
+    source = rows_of(model, data)
     found = load_evaluators(evaluators)
     given: dict[str, Any] = {"strengths": strengths} if strengths else {}
     tuning = tune(
-        scm, data, found, node=node, rows=rows, min_effectiveness=min_effectiveness, seed=seed, **given
+        scm,
+        source,
+        found,
+        node=node,
+        rows=rows,
+        min_effectiveness=min_effectiveness,
+        seed=seed,
+        **given,
     )
     tuned = tuning.apply(scm)
     tuning.save(out, scm=tuned)

@@ -60,8 +60,10 @@ class MutilatedModel:
 class CausalModel(Protocol):
     """What queries read of an ``SCM``."""
 
-    _world: MutilatedModel
-    _variables: Mapping[str, Variable]
+    @property
+    def _world(self) -> MutilatedModel: ...
+    @property
+    def _variables(self) -> Mapping[str, Variable]: ...
 
 
 def act(world: MutilatedModel, do: Mapping[str, Intervention]) -> MutilatedModel:

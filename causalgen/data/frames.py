@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from difflib import get_close_matches
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 
 from causalgen.data.csv_table import csv_header, read_csv
 from causalgen.data.parquet_table import parquet_header, read_parquet
-from graphs.errors import DataError, near_misses
+from graphs.errors import DataError, did_you_mean, near_misses
 from graphs.variables import Image, Variable
 from graphs.variables.arrays import as_numbers
 
@@ -187,9 +186,8 @@ def _needed(
             needed[node] = parts
         else:
             texts = [str(each) for each in header]
-            near = get_close_matches(name, texts, n=1)
-            near += [given for given, _ in near_misses(texts, [name])]
-            hint = f" Did you mean {near[0]!r}?" if near else ""
+            near = [given for given, _ in near_misses(texts, [name])]
+            hint = did_you_mean(name, texts) or "".join(did_you_mean(each, [each]) for each in near[:1])
             others = f", nor {parts[0]} .. {parts[-1]}" if parts else ""
             raise DataError(
                 f"There is no column {name!r}{origin}{others}.{hint} Columns: {', '.join(texts)}."

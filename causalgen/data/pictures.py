@@ -1,16 +1,14 @@
 """Image files into one uint8 array, each checked before it is trusted.
 
 A path in a table is data, perhaps somebody else's: it is relative to the table's folder and stays inside it,
-also through links. The size is compared before a pixel is decoded, so that a bomb costs nothing, and only
-formats that PIL decodes itself are opened.
+also through links. The size, of the file and of the picture, is compared before a pixel is decoded, so that a
+bomb costs nothing, and only formats that PIL decodes itself are opened: ``graphs.variables.picture``.
 """
 
 from __future__ import annotations
 
 import os
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import cast
 
@@ -21,15 +19,18 @@ from PIL import UnidentifiedImageError
 
 from graphs.errors import DataError, DomainError
 from graphs.variables import Image
-from graphs.variables.arrays import is_picture, picture_pixels
+from graphs.variables.picture import FORMATS, is_picture, picture_pixels
 
-__all__ = ["MAX_PIXELS", "picture_column"]
+__all__ = ["ENDINGS", "MAX_BYTES", "MAX_PIXELS", "picture_column"]
 
-FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP")
-"""Read by PIL itself; for others, such as EPS, it starts other programs, whatever the file's name is."""
+ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+"""How names of such files end, where a text may mean something else; what a file is, its content says."""
 
 MAX_PIXELS = 50_000_000
 """Largest picture that is decoded; PIL itself only warns until twice as many."""
+
+MAX_BYTES = 256 * 2**20
+"""Largest file that is opened: MAX_PIXELS of four channels, not compressed, and some more."""
 
 
 def picture_column(
@@ -51,8 +52,7 @@ def picture_column(
     for row, item in enumerate(items):
         where = f"{column}, row {row}"
         if is_picture(item):
-            with _reading(where, "the picture"):
-                pixels[row] = _pixels(cast(Pictures.Image, item), variable, where)
+            pixels[row] = _pixels(cast(Pictures.Image, item), variable, where)
         elif isinstance(item, (str, os.PathLike)):
             text = os.fspath(item)
             path = Path(str(text)) if root is None else _inside(root, str(text), where)
@@ -79,44 +79,50 @@ def _inside(root: Path, text: str, where: str) -> Path:
 def _read(path: Path, variable: Image, where: str) -> NDArray[np.uint8]:
     if not path.is_file():
         raise DataError(f"{where}: there is no file {path}.")
-    with _reading(where, f"the picture {path}"), Pictures.open(path, formats=FORMATS) as picture:
+    if (size := path.stat().st_size) > MAX_BYTES:
+        raise DataError(
+            f"{where}: the file {path} has {size:,} bytes, expected at most {MAX_BYTES:,}. "
+            "Save the picture as PNG first."
+        )
+    with _open(path, where) as picture:
         return _pixels(picture, variable, where=f"{where} ({path.name})")
 
 
-@contextmanager
-def _reading(where: str, what: str) -> Iterator[None]:
-    """Errors of PIL and of domains as ours."""
+def _open(path: Path, where: str) -> Pictures.Image:
+    """The picture of a file, not decoded."""
     try:
-        with warnings.catch_warnings():
-            # Ours is the stricter limit, checked before decoding.
-            warnings.simplefilter("ignore", Pictures.DecompressionBombWarning)
-            yield
-    except DataError:
-        raise
-    except DomainError as error:
-        raise DataError(str(error)) from error
-    except Pictures.DecompressionBombError as error:
-        raise DataError(f"{where}: {what} is larger than {MAX_PIXELS:,} pixels.") from error
+        return Pictures.open(path, formats=FORMATS)
+    except (Pictures.DecompressionBombError, Pictures.DecompressionBombWarning) as error:
+        raise DataError(
+            f"{where}: the picture {path} is larger than {MAX_PIXELS:,} pixels. Resize it first."
+        ) from error
     except UnidentifiedImageError as error:
         known = ", ".join(FORMATS)
-        raise DataError(f"{where}: cannot read {what}: expected a file of one of {known}.") from error
+        raise DataError(
+            f"{where}: cannot read the picture {path}: expected a file of one of {known}, "
+            f"got {_start(path)}. Save it as PNG first."
+        ) from error
     except Exception as error:  # what a broken file raises depends on its format: nearly anything
-        raise DataError(f"{where}: cannot read {what}: {error}.") from error
+        raise DataError(
+            f"{where}: cannot read the picture {path}: {error}. Give an undamaged one."
+        ) from error
+
+
+def _start(path: Path) -> str:
+    """How a file begins, which tells what it is."""
+    with path.open("rb") as file:
+        start = file.read(8)
+    return f"one that begins with {start!r}" if start else "an empty one"
 
 
 def _pixels(picture: Pictures.Image, variable: Image, where: str) -> NDArray[np.uint8]:
     """(C, H, W) of an open picture; nothing is decoded before its size is known to be right."""
     width, height = picture.size
     if width * height > MAX_PIXELS:
-        raise DataError(f"{where}: {width} x {height} is larger than {MAX_PIXELS:,} pixels.")
-    sizes = (variable.height, variable.width)
-    pixels = None
-    if {height, width} == set(sizes):  # perhaps lying on its side: its orientation may stand at its end
-        pixels = picture_pixels(picture, variable.channels, where=where)
-        height, width = pixels.shape[1:]
-    if pixels is None or (height, width) != sizes:
         raise DataError(
-            f"{where}: expected an image of height {variable.height} and width {variable.width}, "
-            f"got height {height} and width {width}. Resize it first."
+            f"{where}: expected at most {MAX_PIXELS:,} pixels, got {width} x {height}. Resize it first."
         )
-    return pixels
+    try:
+        return picture_pixels(picture, variable.shape, where=where)
+    except DomainError as error:
+        raise DataError(str(error)) from error

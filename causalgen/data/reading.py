@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -28,11 +27,11 @@ from causalgen.data.sources import SOURCES, is_named, named_columns
 from causalgen.data.table import Table
 from causalgen.data.torchvision_style import dataset_columns, is_dataset
 from causalgen.saving.pretrained import model_folder
-from graphs.errors import DataError, DomainError, UnknownNameError
+from graphs.errors import DataError, DomainError, UnknownNameError, did_you_mean
 from graphs.scm_file import read_spec
 from graphs.variables import Image, Variable
-from graphs.variables.arrays import is_picture
 from graphs.variables.gaps import fill_gaps
+from graphs.variables.picture import is_picture
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -173,8 +172,7 @@ def _refuse_gaps(
 def _need(names: Iterable[str], known: Mapping[str, object], what: str) -> None:
     for name in names:
         if name not in known:
-            near = get_close_matches(name, [str(each) for each in known], n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
+            hint = did_you_mean(name, known)
             raise DataError(f"{what} lack the column {name!r}.{hint} Columns: {', '.join(map(str, known))}.")
 
 

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Any, ClassVar, Literal
 
 from numpy.typing import NDArray
 
-from graphs.errors import DataError
+from graphs.errors import DataError, did_you_mean
 from graphs.variables import Variable
 from mechanisms.registry import Registry
 
@@ -103,8 +102,7 @@ def named_columns(
         if name not in columns and len(alike) == 1:
             name = source.defaults.get(variable.type, name)
         if name not in columns:
-            near = get_close_matches(name, list(columns), n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
+            hint = did_you_mean(name, columns)
             raise DataError(
                 f"Node {node!r} ({variable.describe()}) means no column of {text}.{hint} Columns: "
                 f"{', '.join(columns)}. Name the node after its column, or give columns={{{node!r}: ...}}."

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from causalgen.data.pictures import picture_column
 from graphs.errors import DataError
 from graphs.variables import Image, Variable
-from graphs.variables.arrays import as_array, is_picture
+from graphs.variables.arrays import as_array
+from graphs.variables.picture import is_picture
 
 __all__ = ["Dataset", "dataset_columns", "is_dataset"]
 

@@ -14,12 +14,11 @@ import ast
 import math
 import warnings
 from collections.abc import Collection, Sequence
-from difflib import get_close_matches
 from string import ascii_letters, digits
 
 import numpy as np
 
-from graphs.errors import SpecError
+from graphs.errors import SpecError, did_you_mean
 from graphs.expressions.functions import ARITIES, NUMPY, operation
 from graphs.expressions.tree import Call, Constant, Name, Tree, build
 
@@ -215,9 +214,7 @@ def _number_of(tree: Tree) -> float | None:
 
 
 def _unknown(what: str, name: str, known: Collection[str]) -> str:
-    near = get_close_matches(name, known, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    return f"unknown {what} {name!r}.{hint} Known: {', '.join(sorted(known)) or 'none'}"
+    return f"unknown {what} {name!r}.{did_you_mean(name, known)} Known: {', '.join(sorted(known)) or 'none'}"
 
 
 _DESCRIPTIONS: dict[type[ast.expr], str] = {

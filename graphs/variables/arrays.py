@@ -1,14 +1,13 @@
 """Values as users hold them, turned into numpy arrays: the only place that knows other containers.
 
-Scalars, (nested) lists, numpy arrays, pandas Series and frames, torch tensors and PIL pictures are told
+Scalars, (nested) lists, numpy arrays, pandas Series and frames and torch tensors are told
 apart by what they can do, never by importing their library. Everything here raises ``ShapeError`` or
 ``DomainError``, and every message starts with ``where``, such as "Evidence 'digit'".
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
 from numbers import Real
 from typing import Any, Protocol, cast, runtime_checkable
@@ -18,15 +17,9 @@ from numpy.typing import NDArray
 
 from graphs.errors import DomainError, ShapeError
 
-__all__ = ["Array", "as_array", "as_numbers", "as_rows", "first_bad", "is_picture", "picture_pixels"]
+__all__ = ["Array", "as_array", "as_numbers", "as_rows", "first_bad"]
 
 Array = NDArray[Any]
-
-PICTURE_MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
-"""The PIL mode that holds so many 8-bit channels."""
-
-ORIENTATION = 0x0112
-"""The EXIF tag that says how a camera was held."""
 
 
 @runtime_checkable
@@ -37,22 +30,6 @@ class _Tensor(Protocol):
     def cpu(self) -> _Tensor: ...
     def float(self) -> _Tensor: ...
     def numpy(self) -> Array: ...
-
-
-class _Picture(Protocol):
-    """What a PIL image can do."""
-
-    mode: str
-    size: tuple[int, int]
-
-    def convert(self, mode: str) -> _Picture: ...
-    def getchannel(self, channel: str) -> _Picture: ...
-    def getexif(self) -> Mapping[int, int]: ...
-
-
-def is_picture(value: object) -> bool:
-    """Whether ``value`` is a PIL image."""
-    return all(hasattr(value, name) for name in ("mode", "size", "convert", "getchannel"))
 
 
 def as_array(value: object, *, where: str, objects: bool = False) -> Array:
@@ -194,62 +171,3 @@ def as_rows(array: Array, event: tuple[int, ...], *, where: str) -> Array:
 def first_bad(bad: Array) -> tuple[int, ...]:
     """Index of the first True in row order; ``bad`` has one."""
     return tuple(int(i) for i in np.argwhere(bad)[0])
-
-
-def picture_pixels(picture: object, channels: int, *, where: str) -> Array:
-    """Pixels of a PIL image: (channels, height, width) uint8, turned as its EXIF orientation says.
-
-    A picture of another mode is converted (colour to grey by luma, a palette to its colours), except
-    where that would guess: real transparency has no background, more than 8 bits have no scale, inks no
-    colours, and of several frames none is the picture.
-
-    Raises:
-        DomainError: the picture cannot be converted without guessing.
-        OSError, SyntaxError, ValueError: PIL's, of a file that it cannot decode.
-    """
-    image = cast(_Picture, picture)
-    mode = PICTURE_MODES.get(channels)
-    if mode is None:
-        raise DomainError(
-            f"{where}: a PIL image has 1 to 4 channels, the variable has {channels}; give an array."
-        )
-    if image.mode.startswith("I") or image.mode == "F" or _is_deep(image):
-        raise DomainError(
-            f"{where}: a PIL image of mode {image.mode!r} has more than 8 bits a channel; "
-            "give a float array in [0, 1]."
-        )
-    if image.mode in ("CMYK", "LAB"):
-        raise DomainError(
-            f"{where}: a PIL image of mode {image.mode!r} has colours that depend on a profile; "
-            "convert it to RGB first."
-        )
-    if (frames := getattr(image, "n_frames", 1)) > 1:
-        raise DomainError(
-            f"{where}: expected one picture, got {frames} frames; give the one that is meant, "
-            "as by picture.copy()."
-        )
-    if "A" not in mode and _is_transparent(image):
-        raise DomainError(f"{where}: the PIL image is transparent; paste it on a background first.")
-    pixels = np.asarray(image.convert(mode), dtype=np.uint8)
-    pixels = _turned(pixels, image.getexif().get(ORIENTATION, 1))  # after decoding: a PNG's may be at its end
-    return pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
-
-
-def _is_deep(image: _Picture) -> bool:
-    """Whether decoding will cut 16 bits a channel to 8: the raw modes are such as "RGB;16B"."""
-    return re.search(r";16[A-Z]", str(getattr(image, "tile", None))) is not None
-
-
-def _is_transparent(image: _Picture) -> bool:
-    if not getattr(image, "has_transparency_data", "A" in image.mode):
-        return False
-    return bool((np.asarray(image.convert("RGBA").getchannel("A")) < 255).any())
-
-
-def _turned(pixels: Array, orientation: int) -> Array:
-    """(height, width, ...) as seen, by the EXIF tag Orientation, 1 to 8; others turn nothing."""
-    if orientation in (5, 6, 7, 8):
-        pixels = pixels.swapaxes(0, 1)
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    return pixels[:, ::-1] if orientation in (2, 3, 6, 7) else pixels

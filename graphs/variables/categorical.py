@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from pydantic import field_validator
 
 from graphs.declared import python_only
-from graphs.errors import DomainError
+from graphs.errors import DomainError, did_you_mean
 from graphs.variables.arrays import Array, as_array, as_numbers, as_rows, first_bad
 from graphs.variables.base import Values, VariableBase, by_name
 
@@ -161,6 +161,8 @@ class Categorical(VariableBase):
                 fix = " A number is no code here: give the label, which variable.decode(code) tells."
             elif nested:
                 fix = " Labels are strings or integers."
+            elif isinstance(item, str):
+                fix = did_you_mean(item, self.labels)
         raise DomainError(
             f"{where}: row {index[0]} is {shown}, expected one of the {self.size} categories {known}.{fix}"
         )

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from graphs.errors import DomainError
 from graphs.variables import Categorical, Continuous, Image, Integer, Variable
-from graphs.variables.arrays import Array, as_array, is_picture
+from graphs.variables.arrays import Array, as_array
+from graphs.variables.picture import is_picture
 
 __all__ = ["encode_gaps", "fill_gaps"]
 

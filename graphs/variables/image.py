@@ -16,8 +16,9 @@ from pydantic import field_validator, model_validator
 
 from graphs.declared import python_only
 from graphs.errors import DomainError, ShapeError, SpecError
-from graphs.variables.arrays import Array, as_array, first_bad, is_picture, picture_pixels
+from graphs.variables.arrays import Array, as_array, first_bad
 from graphs.variables.base import Size, Values, VariableBase, by_name
+from graphs.variables.picture import is_picture, picture_pixels
 
 __all__ = ["Image"]
 
@@ -177,7 +178,8 @@ class Image(VariableBase):
             items = list(cast(Sequence[object], value))
             if items and all(map(is_picture, items)):
                 value = [
-                    self._of_picture(item, where=f"{where}, row {row}") for row, item in enumerate(items)
+                    picture_pixels(item, self.shape, where=f"{where}, row {row}")
+                    for row, item in enumerate(items)
                 ]
         array = as_array(cast(object, value), where=where)
         if self.channels == 1 and array.shape[-2:] == self.shape[1:] and array.ndim in (2, 3):
@@ -186,14 +188,6 @@ class Image(VariableBase):
             return array.reshape(-1, *self.shape)
         hint = self._hint(array.shape)
         raise ShapeError(f"{where}: expected {self._sizes()}, got shape {array.shape}.{hint}")
-
-    def _of_picture(self, picture: object, *, where: str) -> Array:
-        try:
-            return picture_pixels(picture, self.channels, where=where)
-        except DomainError:
-            raise
-        except (OSError, SyntaxError, ValueError) as error:  # decoded only now, from a broken file
-            raise DomainError(f"{where}: cannot read the picture: {error}.") from error
 
     def _sizes(self) -> str:
         channels, height, width = self.shape

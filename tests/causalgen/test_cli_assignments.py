@@ -59,7 +59,11 @@ def test_values_and_expressions(text, values):
         ("size=size + 1", cg.InterventionError, r"'size \+ 1' is no value of a variable that is continuous"),
         ("kind=large", cg.InterventionError, "'large' is no value of a variable that is categorical, 4: x=1"),
         ("place=[1,a]", cg.InterventionError, r"'\[1,a\]' is no value"),
-        ("picture=1", cg.InterventionError, "an image cannot be typed; give it as a file"),
+        (
+            "picture=1",
+            cg.InterventionError,
+            "an image is typed as the path of its file, one of .png.* got .1.",
+        ),
     ],
 )
 def test_what_is_no_assignment_is_one_clear_error(text, error, words):

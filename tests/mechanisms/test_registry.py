@@ -144,7 +144,7 @@ def test_plug_in_cannot_take_a_built_in_kind(install):
 def test_two_plug_ins_of_one_kind(install):
     install("plugged", code=PLUG_IN)
     install("plugged", target="other:Plugged", name="second")
-    with pytest.raises(MechanismError, match="other:Plugged, plugged:Plugged"):
+    with pytest.raises(MechanismError, match="other:Plugged .*, plugged:Plugged "):
         registry.mechanism_spec("plugged")
 
 
@@ -212,7 +212,9 @@ def test_every_registry_says_the_same_of_the_same_mistakes(install, what, parts,
     with pytest.raises(MechanismError, match=f"Plug-in 'plugged:Plugged' of {what} 'plugged' {wrong}"):
         parts.get("plugged")
     install("plugged", target="other:Plugged", name="second", group=parts.group)
-    with pytest.raises(MechanismError, match=f"claim the {what} 'plugged': other:Plugged, plugged:Plugged"):
+    with pytest.raises(
+        MechanismError, match=f"claim the {what} 'plugged': other:Plugged .*, plugged:Plugged "
+    ):
         parts.get("plugged")
     install("broken", target="absent:Plugged", name="third", group=parts.group)
     with pytest.raises(MechanismError, match="does not import: No module named 'absent'"):

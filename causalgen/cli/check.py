@@ -1,0 +1,37 @@
+"""``causalgen check``: whether a model agrees with rows; see ``scm.check``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from causalgen.cli.common import console, load_model, rows_of, use_threads, write_file
+
+__all__ = ["FOUND", "run_check"]
+
+FOUND = 3
+"""Exit code where something speaks against the model."""
+
+
+def run_check(
+    model: str,
+    data: str | None,
+    out: Path | None,
+    *,
+    level: float,
+    seed: int,
+    device: str | None,
+    threads: int | None,
+) -> None:
+    """Check, print the report, write it as JSON where asked, and exit with 3 where there are problems."""
+    use_threads(threads)
+    scm = load_model(model, device)
+    report = scm.check(rows_of(model, data), seed=seed, level=level)
+    say = console().print
+    say(str(report))
+    if out is not None:
+        write_file(out, json.dumps(report.to_dict(), indent=2, allow_nan=False).encode())
+        say(str(out.resolve()))
+    if not report.ok:
+        sys.exit(FOUND)

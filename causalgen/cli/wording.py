@@ -1,0 +1,56 @@
+"""What errors and warnings say on the command line: their advice in its words, without Python's file names.
+
+The library's messages advise a Python caller; ``WORDS`` says the same by options. What none of its patterns
+match passes as it is.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+
+__all__ = ["WORDS", "in_command_words", "plain_warnings"]
+
+WORDS = (
+    (r"Call scm\.fit\(data\)( first)?\.", "Fit it first: causalgen fit."),
+    (r"fit with missing='drop' \(--missing drop\)", "fit with --missing drop"),
+    (r", or give columns=\{.*?\}\.", "."),
+    (
+        r"ask scm\.abduct\(\.\.\., particles=\.\.\.\) for more\.",
+        "in Python, abduct(particles=...) takes more.",
+    ),
+    (r"give them, as data=\.\.\.\.", "give --data."),
+    (r"\(refits=\.\.\.\)", "(--refits N)"),
+    (r"given=\{'(.*?)': \[(.*?)\]\}", r"--given \1=\2"),
+    (r"Say given='(.*?)'", r"Say --given \1"),
+    (r"Name one: node=\.\.\.", "Name one: --node NAME."),
+)
+"""Patterns of the library's messages, and what the command line says instead."""
+
+
+def in_command_words(text: str) -> str:
+    """A message of the library as the command line says it.
+
+    >>> in_command_words("Node 'x' has not been fitted: nothing to check. Call scm.fit(data).")
+    "Node 'x' has not been fitted: nothing to check. Fit it first: causalgen fit."
+    """
+    for pattern, words in WORDS:
+        text = re.sub(pattern, words, text)
+    return text
+
+
+@contextmanager
+def plain_warnings() -> Iterator[None]:
+    """Warnings as one line each on standard error, without the place in Python that they come from."""
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        typer.echo(f"warning: {in_command_words(' '.join(str(message).split()))}", err=True)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield

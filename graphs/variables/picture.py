@@ -1,0 +1,183 @@
+"""A PIL image into pixels, exactly or not at all: the only place that knows what its formats and modes hide.
+
+    taken                                      refused, since pixels would be guessed, lost or not there
+    1 to 8 bits a channel, grey or a palette   16 bits, 32 bits, floats
+    alpha that is 255 everywhere               real transparency, where the variable has no such channel
+    one frame                                  several frames or pages
+    EXIF orientation: applied                  inks and Lab, whose colours depend on a profile
+    PNG, JPEG, BMP, GIF, TIFF, WebP            other formats, which PIL may start a program for
+    tiles and strips that cover the picture    a frame within its screen, strips that are missing
+
+What a header says is looked at before anything is decoded. A colour profile or gamma in a file changes
+nothing: the bytes are the pixels. PIL images are told by what they can do; the library is never imported.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graphs.errors import DomainError, ShapeError
+
+__all__ = ["FORMATS", "is_picture", "picture_pixels"]
+
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP")
+"""Decoded by PIL itself; for others, such as EPS, it starts other programs, whatever the file's name is."""
+
+_MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
+"""The PIL mode that holds so many 8-bit channels."""
+
+_ORIENTATION = 0x0112
+"""The EXIF tag that says how a camera was held."""
+
+_SIZE, _BITS, _TILE = (256, 257), (258,), (322, 323)
+"""Tags of TIFF: width and height before it is turned, bits a channel, width and height of a tile.
+
+A tile may be far larger than the picture, and is decoded whole."""
+
+_MAX_TILE = 1024
+"""Largest side of a tile, unless the picture itself is larger."""
+
+
+class _Picture(Protocol):
+    """What a PIL image can do."""
+
+    mode: str
+    size: tuple[int, int]
+
+    def convert(self, mode: str) -> _Picture: ...
+    def getchannel(self, channel: str) -> _Picture: ...
+    def getexif(self) -> Mapping[int, int]: ...
+
+
+def is_picture(value: object) -> bool:
+    """Whether ``value`` is a PIL image."""
+    return all(hasattr(value, name) for name in ("mode", "size", "convert", "getchannel"))
+
+
+def picture_pixels(picture: object, shape: tuple[int, int, int], *, where: str) -> NDArray[np.uint8]:
+    """Pixels of a PIL image, perhaps of one that is open and not decoded yet, turned as its EXIF says.
+
+    Colours become grey by luma, a palette its colours; the size is never changed.
+
+    Args:
+        picture: the PIL image.
+        shape: (channels, height, width) that it must have.
+        where: what it is, for messages.
+
+    Returns:
+        (channels, height, width) uint8.
+
+    Raises:
+        DomainError: its pixels would have to be guessed, or it cannot be decoded.
+        ShapeError: it has another size.
+    """
+    image = cast(_Picture, picture)
+    mode = _MODES.get(shape[0])
+    if mode is None:
+        raise DomainError(
+            f"{where}: a PIL image has 1 to 4 channels, the variable has {shape[0]}; give an array."
+        )
+    try:
+        _check_header(image, shape, where)
+        if "A" not in mode and _is_transparent(image):
+            raise DomainError(f"{where}: the PIL image is transparent; paste it on a background first.")
+        pixels = np.asarray(image.convert(mode), dtype=np.uint8)
+        # After decoding: the EXIF of a PNG may be at its end.
+        pixels = _turned(pixels, image.getexif().get(_ORIENTATION, 1))
+    except DomainError:
+        raise
+    except Exception as error:  # what a broken file raises depends on its format: nearly anything
+        raise DomainError(f"{where}: cannot read the picture: {error}. Give an undamaged one.") from error
+    if pixels.shape[:2] != shape[1:]:
+        raise _of_another_size(pixels.shape[0], pixels.shape[1], shape, where)
+    return pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
+
+
+def _check_header(image: _Picture, shape: tuple[int, int, int], where: str) -> None:
+    """Refuse what needs no decoding to be refused."""
+    width, height = image.size
+    if {height, width} != set(shape[1:]):  # it may lie on its side: its orientation may stand at its end
+        raise _of_another_size(height, width, shape, where)
+    # Whether there is a second frame, not how many: of a GIF, that would walk through all.
+    if getattr(image, "is_animated", False):
+        raise DomainError(
+            f"{where}: expected one picture, got several frames; give the one that is meant, as by "
+            "picture.copy()."
+        )
+    form = getattr(image, "format", None)
+    if form not in (None, *FORMATS):
+        raise DomainError(
+            f"{where}: expected a picture of one of {', '.join(FORMATS)}, got {form}. "
+            "Save it as PNG, or give picture.copy(), which decodes it."
+        )
+    tags = getattr(image, "tag_v2", {})
+    if image.mode.startswith("I") or image.mode == "F" or _is_deep(image, tags):
+        raise DomainError(
+            f"{where}: a PIL image of mode {image.mode!r} has more than 8 bits a channel; "
+            "convert it to 8 bits first, or give a float array in [0, 1]."
+        )
+    if image.mode in ("CMYK", "LAB"):
+        raise DomainError(
+            f"{where}: a PIL image of mode {image.mode!r} has colours that depend on a profile; "
+            "convert it to RGB first."
+        )
+    side = max(_numbers(tags, _TILE), default=0)
+    if side > max(_MAX_TILE, 2 * width, 2 * height):
+        raise DomainError(
+            f"{where}: tiles of {side:,} pixels for a picture of {width} x {height}. Save it as PNG first."
+        )
+    if not _is_covered(image, tags):
+        raise DomainError(
+            f"{where}: the file has pixels for a part of its {width} x {height} only; "
+            "paste them on a background first."
+        )
+
+
+def _of_another_size(height: int, width: int, shape: tuple[int, int, int], where: str) -> ShapeError:
+    return ShapeError(
+        f"{where}: expected an image of height {shape[1]} and width {shape[2]}, "
+        f"got height {height} and width {width}. Resize it first."
+    )
+
+
+def _is_deep(image: _Picture, tags: Mapping[int, Any]) -> bool:
+    """Whether decoding will cut 16 bits a channel to 8: the raw modes are such as "RGB;16B"."""
+    raw = re.search(r";16[A-Z]", str(getattr(image, "tile", None)))
+    return raw is not None or max(_numbers(tags, _BITS), default=0) > 8
+
+
+def _numbers(tags: Mapping[int, Any], wanted: Sequence[int]) -> list[int]:
+    return [int(each) for tag in wanted for each in np.ravel(tags.get(tag, ()))]
+
+
+def _is_covered(image: _Picture, tags: Mapping[int, Any]) -> bool:
+    """Whether what is still to be decoded fills the picture: the rest would come out black."""
+    width, height = _numbers(tags, _SIZE) or image.size
+    tiles = cast("Sequence[Any]", getattr(image, "tile", ()))
+    boxes = {tuple(map(int, tile[1])) for tile in tiles if tile[1] is not None}
+    if not boxes or (0, 0, width, height) in boxes:
+        return True
+    covered = np.zeros((height, width), dtype=bool)
+    for left, top, right, bottom in boxes:
+        covered[top:bottom, left:right] = True
+    return bool(covered.all())
+
+
+def _is_transparent(image: _Picture) -> bool:
+    if not getattr(image, "has_transparency_data", "A" in image.mode):
+        return False
+    return bool((np.asarray(image.convert("RGBA").getchannel("A")) < 255).any())
+
+
+def _turned(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """(height, width, ...) as seen, by the EXIF tag Orientation, 1 to 8; others turn nothing."""
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return pixels[:, ::-1] if orientation in (2, 3, 6, 7) else pixels
