@@ -48,7 +48,12 @@ __all__ = [
     "SpecError",
     "UnknownNameError",
     "near_misses",
+    "nearest",
 ]
+
+
+_MOST, _LONGEST = 50, 100
+"""Known names that a message lists, characters of an unknown one that it shows."""
 
 
 class ExtrapolationWarning(UserWarning):
@@ -82,10 +87,13 @@ class UnknownNameError(CausalgenError, KeyError):
         Unknown node 'digt'. Did you mean 'digit'? Known: digit, image.
         """
         names = sorted(known)
-        near = get_close_matches(str(name), names, n=1)
+        asked = name if isinstance(name, str) else repr(name)
+        near = nearest(asked, names)
+        shown = repr(name) if len(asked) <= _LONGEST else repr(asked[:_LONGEST]) + "..."
         place = f" in {where}" if where else ""
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        return cls(f"Unknown {what} {name!r}{place}.{hint} Known: {', '.join(names) or 'none'}.")
+        hint = f" Did you mean {near!r}?" if near else ""
+        rest = f", and {len(names) - _MOST:,} more" if len(names) > _MOST else ""
+        return cls(f"Unknown {what} {shown}{place}.{hint} Known: {', '.join(names[:_MOST]) or 'none'}{rest}.")
 
 
 class SpecError(CausalgenError, ValueError):
@@ -138,6 +146,16 @@ class ChecksumError(CheckpointError):
 
 class FormatVersionError(CheckpointError):
     """A saved model was written by a newer version of the format."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that a misspelt one is likest to, or None; what no name is as long as is like none.
+
+    >>> nearest("digt", ["digit", "image"])
+    'digit'
+    """
+    near = get_close_matches(name, known, n=1) if len(name) <= _LONGEST else []
+    return near[0] if near else None
 
 
 def near_misses(given: Iterable[object], known: Iterable[str]) -> list[tuple[str, str]]:
