@@ -21,7 +21,7 @@ from graphs.limits import TEXT
 __all__ = ["check_text", "markdown", "printable", "shortened"]
 
 _ACTING = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]<>()#+.!|&~$:@-])")
+_MARKDOWN = re.compile(r"([\\`*_\[\]<>&|~$])")
 
 
 def check_text(text: str, what: str, longest: int = TEXT) -> str:
@@ -69,7 +69,7 @@ def markdown(text: str) -> str:
     r"""Text as Markdown that shows it, whatever it holds; a line stays a line.
 
     >>> markdown("[x](y)")
-    '\\[x\\]\\(y\\)'
+    '\\[x\\](y)'
     """
     return _MARKDOWN.sub(r"\\\1", printable(text).replace("\n", " "))
 

@@ -38,6 +38,7 @@ _SPAN = f"{min(STRENGTHS):g} to {max(STRENGTHS):g}"
 def main() -> None:
     """Run the command line; an error of ours, or of the system, is one line on stderr."""
     from graphs.errors import CausalgenError
+    from graphs.text import printable
 
     # Wherever it stands; the callback below only lists it.
     debug = "--debug" in sys.argv[1:]
@@ -46,7 +47,7 @@ def main() -> None:
     except (CausalgenError, OSError) as error:
         if debug:
             raise
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(f"error: {printable(str(error))}", err=True)
         sys.exit(1)
 
 
