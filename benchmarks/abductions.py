@@ -1,6 +1,6 @@
 """The two abductions of the gallery models: an edit by point inversion, and draws of the noise's posterior.
 
-    python benchmarks/abductions.py --mnist DIR --morphomnist DIR [--only mnist,morphomnist] [--rows 256]
+    python benchmarks/abductions.py --mnist DIR --morphomnist DIR [--only mnist,mnist-style] [--rows 256]
 
 Each row gets one random other digit. One setting a row of the result: is the digit reached, how near does the
 image stay, has the noise its prior law, and do counterfactuals, averaged over factuals, have the law of the
@@ -20,49 +20,51 @@ from numpy.typing import NDArray
 from parts.denoising import MEASURES, Rows, counted, image_mechanism, merits
 from parts.record import Section, add_common, command, show
 from rich.console import Console
+from torch import Tensor
 
 import causalgen as cg
 from causalgen.metrics import attribute_distance, class_distances, cld, load_evaluators, variance_ratio
 from causalgen.metrics.consistency import variance_within
 from causalgen.metrics.controls import real_images
 from causalgen.metrics.feature_distance import feature_distance
+from mechanisms.diffusion.code import told
 
-_LEARNED = {"kind": "classifier_free", "against": "factual", "interval": None, "corrections": 0}
-
-
-def _guided(weight: float) -> dict[str, Any]:
-    return {"guidance": _LEARNED | {"weight": weight}}
+_FACTUAL = {"kind": "classifier_free", "against": "factual", "interval": None, "corrections": 0}
 
 
-def _posterior(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {"abduction": "posterior", **options}
+def _learned(abduction: str, weight: float, **options: Any) -> dict[str, Any]:
+    """Abduction along the denoiser as it was learned, and the weight of prediction from the factual."""
+    return {"abduction": abduction, "guidance": _FACTUAL | {"weight": weight}, **options}
 
+
+_SHARP = {"kind": "classifier_free", "weight": 6.0, "against": "hidden", "interval": [1.5, 20.0]}
+_HIDDEN = {"code": {"hidden": True}}
 
 SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
     "mnist": {
-        "default: w = 6 against hidden, point": {
-            "abduction": "point",
-            "guidance": {
-                "kind": "classifier_free",
-                "weight": 6.0,
-                "against": "hidden",
-                "interval": [1.5, 20.0],
-            },
-        },
-        "w = 1, point": _guided(1.0) | {"abduction": "point"},
-        "w = 1, posterior": _posterior(_guided(1.0)),
-        "w = 1.5, posterior": _posterior(_guided(1.5)),
-        "w = 1.5 against hidden, posterior": _posterior(
-            {"guidance": _LEARNED | {"weight": 1.5, "against": "hidden"}}
-        ),
-        "w = 2, posterior": _posterior(_guided(2.0)),
+        "default: w = 6 against hidden, point": {"abduction": "point", "guidance": _SHARP},
+        "w = 1, point": _learned("point", 1.0),
+        "w = 1, posterior": _learned("posterior", 1.0),
+        "w = 1.5, posterior": _learned("posterior", 1.5),
+        "w = 1.5 against hidden, posterior": _learned("posterior", 1.5)
+        | {"guidance": _FACTUAL | {"weight": 1.5, "against": "hidden"}},
+        "w = 2, posterior": _learned("posterior", 2.0),
+    },
+    "mnist-style": {
+        "default: w = 1, posterior": _learned("posterior", 1.0),
+        "w = 1.5, posterior": _learned("posterior", 1.5),
+        "w = 1, point": _learned("point", 1.0),
+        "w = 2, point": _learned("point", 2.0),
+        "w = 1, posterior, code hidden": _learned("posterior", 1.0, **_HIDDEN),
+        "w = 6 against hidden, point, code hidden": {"abduction": "point", "guidance": _SHARP, **_HIDDEN},
+        **{f"default, {n} steps": _learned("posterior", 1.0, solver={"steps": n}) for n in (8, 6, 4)},
     },
     "morphomnist": {
         "default: w by row, point": {"abduction": "point"},
         "w by row, posterior": {"abduction": "posterior"},
-        "w = 1, point": _guided(1.0) | {"abduction": "point"},
-        "w = 1, posterior": _posterior(_guided(1.0)),
-        "w = 1.5, posterior": _posterior(_guided(1.5)),
+        "w = 1, point": _learned("point", 1.0),
+        "w = 1, posterior": _learned("posterior", 1.0),
+        "w = 1.5, posterior": _learned("posterior", 1.5),
     },
 }
 
@@ -70,8 +72,8 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
 class Run:
     """One model on its rows."""
 
-    def __init__(self, name: str, data: str, rows: int) -> None:
-        self.scm, self.evaluators = cg.SCM.from_pretrained(name), load_evaluators(name)
+    def __init__(self, name: str, data: str, evaluators: str, rows: int) -> None:
+        self.scm, self.evaluators = cg.SCM.from_pretrained(name), load_evaluators(evaluators)
         self.rows, self.pool = Rows.read(self.scm, data, rows)
         self.evidence, self.targets = self.rows.evidence, self.rows.targets
         digit = self.scm.variables["digit"]
@@ -109,15 +111,24 @@ class Run:
         scm = self.scm.with_options("image", **options)
         with counted(image_mechanism(scm)) as cost:
             abduction = scm.abduct(self.evidence, seed=0)
-            x_T = abduction.noise["image"]["x_T"]
+            noise = abduction.noise["image"]
+            x_T = noise["x_T"]
             images = abduction.counterfactual({"digit": self.targets}, targets=["image"])["image"].numpy()
         beside = (x_T[..., 1:] * x_T[..., :-1]).mean() / x_T.square().mean()
         return (
             {"setting": name}
             | self.figures(images)
             | {"std x_T": float(x_T.std()), "neighbours x_T": float(beside)}
+            | {f"{leaf} tells": self.told(noise[leaf]) for leaf in ("x_T", "code") if leaf in noise}
             | {"evaluations": cost.evaluations / len(images), "fidelity": image_mechanism(scm).abduction}
         )
+
+    def told(self, leaf: Tensor) -> dict[str, float]:
+        """What a fresh probe tells of the digit from a leaf of the noise."""
+        digit = self.scm.variables["digit"]
+        truth = torch.as_tensor(digit.encode(self.rows.digits, where="digit"))
+        found, chance, errors = told(leaf.flatten(1), truth, digit)
+        return {"accuracy": found, "chance": chance, "standard errors": errors}
 
     def figures(self, images: NDArray[np.float32]) -> dict[str, Any]:
         """Of images that stand for the counterfactuals."""
@@ -143,16 +154,20 @@ def main() -> None:
     options = _parser().parse_args()
     torch.set_num_threads(options.threads)
     console = Console(width=options.width)
-    data = {"mnist": f"mnist:{options.mnist}:test", "morphomnist": f"morphomnist:{options.morphomnist}:test"}
-    for name in options.only or [each for each in SETTINGS if getattr(options, each)]:
-        section = Section(options.out, name)
-        run = Run(name, data[name], options.rows)
+    for name in options.only or [each for each in SETTINGS if getattr(options, _data_of(each))]:
+        section, data = Section(options.out, name), _data_of(name)
+        run = Run(name, f"{data}:{getattr(options, data)}:test", data, options.rows)
         found = {"rows": len(run.factual), "evaluators": run.evaluators.name, "settings": run.controls()}
         for setting, each in SETTINGS[name].items():
             found["settings"].append(run.measure(setting, each))
             section.keep(found)
         section.finish()
         show(console, name, found["settings"], hide=("interval",))
+
+
+def _data_of(model: str) -> str:
+    """The name of the data set, and of the evaluators, of a gallery model."""
+    return model.removesuffix("-style")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -6,7 +6,7 @@ The model was fitted on MNIST's training images; the rows are its first test ima
 other digit; effectiveness is read by the shipped evaluators, which guidance never saw. Sections are
 written to the result file one by one:
 
-    headline       default, fast and w = 1, beside real images in the place of the counterfactual
+    headline       default, fast, and w = 1 or without the code, beside real images in their place
     null           an image regenerated from its own noise under its own digit
     duel           default and fast against the preset ``diff-scm`` on the same weights and rows, taking turns
     table          solver x steps x guidance
@@ -130,7 +130,7 @@ def headline(run: Run) -> Result:
     models = {
         "default": run.scm,
         f"fast ({run.options.fast_steps} steps)": run.fast,
-        "default, w=1": run.scm.with_options("image", guidance=CONDITIONAL["classifier_free w=1"]),
+        **_plainer(run.scm),
     }
     controls = [
         {"control": name} | merits(images, rows, run.evaluators) for name, images in _real(run, rows).items()
@@ -165,6 +165,13 @@ def headline(run: Run) -> Result:
     run.show("Settings", result["settings"])
     run.show("Controls: real images in the place of the counterfactual", result["controls"])
     return result
+
+
+def _plainer(scm: cg.SCM) -> dict[str, cg.SCM]:
+    """The model without what its default adds to weight 1: the style code, or guidance."""
+    if image_mechanism(scm).spec.code:
+        return {"default, code hidden": scm.with_options("image", code={"hidden": True})}
+    return {"default, w=1": scm.with_options("image", guidance=CONDITIONAL["classifier_free w=1"])}
 
 
 def _real(run: Run, rows: Rows) -> dict[str, Pixels]:

@@ -142,8 +142,9 @@ class SCM:
         resume: bool = False,
         progress: bool = True,
         missing: Literal["refuse", "drop"] = "refuse",
+        start: SCM | Path | str | None = None,
     ) -> Self:
-        """Fit mechanisms to data, in place.
+        """Fit mechanisms to data, in place, and return the model; ``fit_report`` says how well it went.
 
         Args:
             data: DataFrame, dict of arrays, path of a CSV or Parquet table whose image columns hold file
@@ -153,15 +154,13 @@ class SCM:
             run_dir: where to log and keep states, for ``resume``.
             resume: go on with the run there.
             progress: show progress.
-            missing: what to do about rows that lack a value: "refuse" them, or "drop", for each node, those
-                that lack it or one of its parents. That is unbiased where a gap depends on the parents
-                alone; ``fit_report[node].dropped`` counts them.
-
-        Returns:
-            The model itself; ``scm.fit_report`` says how well it went.
+            missing: "refuse" rows that lack a value, or "drop", for each node, those that lack it or a
+                parent: unbiased where a gap depends on parents alone; ``fit_report[node].dropped`` counts.
+            start: a fitted model of the same nodes, or its name or folder: training starts from its weights.
 
         Raises:
             DataError: the data are wrong; nothing has been fitted then.
+            MechanismError: a node cannot start from these weights.
         """
         if missing not in ("refuse", "drop"):
             raise DataError(f"missing is 'refuse' or 'drop', got {missing!r}.")
@@ -171,8 +170,10 @@ class SCM:
         columns = {node: variable for node, variable in self._variables.items() if node in read}
         table = read_data(data, columns, gaps=missing == "drop")
         mechanisms = {node: self._mechanism(node) for node in asked}
+        earlier = type(self).from_pretrained(start) if isinstance(start, str | Path) else start
+        known = earlier and earlier.mechanisms
         self.fit_report, chosen = fit_table(
-            mechanisms, table, seed=seed, run_dir=run_dir, resume=resume, progress=progress
+            mechanisms, table, seed=seed, run_dir=run_dir, resume=resume, progress=progress, start=known
         )
         self._world = replace(self._world, mechanisms={**self._world.mechanisms, **chosen})
         return self

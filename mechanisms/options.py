@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any
 
+import torch
 from pydantic import Field, ValidationError, field_validator
 
 from graphs.errors import MechanismError, SpecError, UnknownNameError
 from mechanisms.base import Mechanism, MechanismSpec
 from mechanisms.training import Training
 
-__all__ = ["Hidden", "TrainedSpec", "changed_spec", "merge_options", "with_options"]
+__all__ = ["Hidden", "TrainedSpec", "changed_spec", "merge_options", "start_from", "with_options"]
 
 Hidden = Annotated[tuple[Annotated[int, Field(ge=1, le=16384)], ...], Field(min_length=1, max_length=16)]
 """Widths of the hidden layers of a network; at least one."""
@@ -45,6 +46,42 @@ def with_options(node: str, mechanism: Mechanism, options: Mapping[str, Any]) ->
             "Fit a new model instead."
         ) from error
     return new.eval()
+
+
+@torch.no_grad()
+def start_from(node: str, mechanism: Mechanism, earlier: Mechanism) -> None:
+    """Give a mechanism, in place, the weights of an earlier one of the same node.
+
+    A linear layer with further inputs after those it had keeps what it knew: their weights are 0, so that a
+    wider context changes nothing yet. Layers that the earlier one lacks stay as they are.
+
+    Raises:
+        MechanismError: another variable, other parents, or layers that do not fit.
+    """
+    pairs = (
+        ("mechanism", mechanism.spec.kind, earlier.spec.kind),
+        ("variable", mechanism.variable, earlier.variable),
+        ("parents", mechanism.parents, earlier.parents),
+    )
+    for what, own, other in pairs:
+        if own != other:
+            raise MechanismError(
+                f"Node {node!r} cannot start from the weights of the other model: its {what} differs there, "
+                f"{other!r} instead of {own!r}. Fit it without, or give a model of the same node."
+            )
+    known = dict(earlier.named_parameters())
+    for name, weight in mechanism.named_parameters():
+        before = known.get(name)
+        if before is None:
+            continue
+        wider = weight.ndim == 2 and len(weight) == len(before) and weight.shape[1] > before.shape[1]
+        if not wider and weight.shape != before.shape:
+            raise MechanismError(
+                f"Node {node!r} cannot start from the weights of the other model: {name} is "
+                f"{tuple(weight.shape)}, there {tuple(before.shape)}. Give both the same networks."
+            )
+        weight.zero_()
+        weight[:, : before.shape[1]].copy_(before) if wider else weight.copy_(before)
 
 
 def changed_spec(node: str, spec: MechanismSpec, options: Mapping[str, Any]) -> MechanismSpec:

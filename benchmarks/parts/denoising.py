@@ -29,9 +29,9 @@ from mechanisms.base import Noise
 from mechanisms.diffusion import DiffusionMechanism
 
 __all__ = [
-    "CONDITIONAL", "MEASURES", "SOLVERS", "UNCONDITIONAL", "Cost", "Pixels", "Rows", "correlations",
-    "counted", "diff_scm", "grey_levels", "image_mechanism", "invert", "merits", "regenerate", "solved",
-    "to_pixels", "without_residuals",
+    "CONDITIONAL", "MEASURES", "SOLVERS", "UNCONDITIONAL", "Cost", "Pixels", "Rows",
+    "correlations", "counted", "diff_scm", "grey_levels", "image_mechanism", "invert", "merits",
+    "regenerate", "solved", "to_pixels", "without_residuals",
 ]  # fmt: skip
 
 Pixels = NDArray[np.floating[Any]]
@@ -197,11 +197,13 @@ def without_residuals(scm: cg.SCM, **changed: Any) -> cg.SCM:
 def diff_scm(scm: cg.SCM, guidance: dict[str, Any], steps: int = 75) -> cg.SCM:
     """Algorithm 3 of Diff-SCM: linear betas, 1000 levels respaced to 100, DDIM over the first 75 both ways.
 
-    Other numbers of steps respace so that the steps end at about the same level.
+    Other numbers of steps respace so that the steps end at about the same level. A style code is left out.
     """
     respaced = round(1 + 99 * steps / 75)
     grid = {"kind": "ddpm", "levels": 1000, "respaced": respaced, "beta_first": 1e-4, "beta_last": 0.02}
-    return scm.with_options("image", solver={"kind": "ddim", "steps": steps, "grid": grid}, guidance=guidance)
+    solver = {"kind": "ddim", "steps": steps, "grid": grid, "thresholding": False}
+    code = {"code": {"hidden": True}} if image_mechanism(scm).spec.code else {}
+    return scm.with_options("image", abduction="point", solver=solver, guidance=guidance, **code)
 
 
 def grey_levels(images: Pixels, others: Pixels) -> float:

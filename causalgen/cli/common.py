@@ -72,7 +72,10 @@ def use_preset(scm: SCM, preset: str | None) -> SCM:
     if not nodes:
         raise SpecError(f"Preset {preset!r} is for diffusion nodes, and this model has none.")
     for node in nodes:
-        scm = scm.with_options(node, **options)
+        # What a model without a code would hide is not there.
+        coded = getattr(scm.mechanisms[node].spec, "code", None) is not None
+        own = {name: value for name, value in options.items() if coded or name != "code"}
+        scm = scm.with_options(node, **own)
     return scm
 
 

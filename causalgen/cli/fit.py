@@ -21,6 +21,9 @@ from graphs.text import markdown
 
 __all__ = ["run_fit"]
 
+_CODE = "code: "
+"""Begins the names of figures of a style code, which should be no better than chance."""
+
 
 def run_fit(
     file: Path,
@@ -32,6 +35,7 @@ def run_fit(
     run_dir: Path | None,
     resume: bool,
     missing: str,
+    start: str | None,
     threads: int | None,
 ) -> None:
     """Fit, save, and say how well it went.
@@ -45,7 +49,15 @@ def run_fit(
         tell_unused(Path(data), present_columns(Path(data), scm.variables, scm.variables)[1])
     run = run_dir if run_dir is not None else out.with_name(out.name + ".run")
     try:
-        scm.fit(data, nodes=nodes or None, seed=seed, run_dir=run, resume=resume, missing=_choice(missing))
+        scm.fit(
+            data,
+            nodes=nodes or None,
+            seed=seed,
+            run_dir=run,
+            resume=resume,
+            missing=_choice(missing),
+            start=start,
+        )
     except KeyboardInterrupt:
         console(stderr=True).print(f"Interrupted. The run is kept in {run}: go on with --resume.")
         raise
@@ -62,6 +74,7 @@ def run_fit(
     source = card_source(data)
     command = ["causalgen", "fit", file.name, "--data", source, "--out", out.name, "--seed", str(seed)]
     command += ["--missing", missing] if missing != "refuse" else []
+    command += ["--start", start] if start else []
     scm.save_pretrained(out, card=_card(scm, scm.fit_report, source, shlex.join(command)))
     say(str(out.resolve()))
 
@@ -86,6 +99,10 @@ def _recovery(report: FitReport) -> Iterator[str]:
     """How well each cause is recovered from what it causes, on held-out rows."""
     for node, each in report.items():
         for cause, measure, value, chance in _predictors(each):
+            if cause.startswith(_CODE):
+                told = f"{cause.removeprefix(_CODE)} told by the code of {node}"
+                yield f"{told}: {measure} {value:.4g}, by chance {chance:.4g}"
+                continue
             yield f"{cause} recovered from {node}: {measure} {value:.4g}, by chance {chance:.4g}"
             if value <= chance if measure == "accuracy" else value >= chance:
                 yield (
@@ -95,7 +112,7 @@ def _recovery(report: FitReport) -> Iterator[str]:
 
 
 def _predictors(report: NodeReport) -> Iterator[tuple[str, str, float, float]]:
-    """Cause, measure, value and chance of each anticausal predictor among a node's figures."""
+    """Cause, measure, value and chance of what predicts causes, among a node's figures."""
     for name, value in report.figures.items():
         cause, _, measure = name.rpartition(" ")
         if measure in ("accuracy", "error") and f"{cause} chance" in report.figures:

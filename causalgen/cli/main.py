@@ -99,6 +99,9 @@ def fit(
     missing: Annotated[
         str, typer.Option(help="Rows that lack a value: refuse, or drop for the nodes that need it.")
     ] = "refuse",
+    start: Annotated[
+        str | None, typer.Option(help="A model whose weights trained nodes start from: a name or a folder.")
+    ] = None,
     threads: Threads = None,
 ) -> None:
     """Fit a model to data and save it."""
@@ -113,6 +116,7 @@ def fit(
         run_dir=run_dir,
         resume=resume,
         missing=missing,
+        start=start,
         threads=threads,
     )
 

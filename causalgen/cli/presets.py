@@ -8,7 +8,7 @@ factual, at a weight that is little more than none.
 on the first 75 of 100 levels respaced from 1000 with linear betas, and the raw gradient of an anticausal
 predictor at s = 1 on every row. Derived work prints sqrt(a) where DDIM has sqrt(1 - a), and the released code
 encodes to one level and decodes from another, clipping in between: here the formula is DDIM's, encoding and
-decoding walk the same levels, and nothing is clipped.
+decoding walk the same levels, and nothing is clipped. A style code, which the method has not, is hidden.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ __all__ = ["PRESETS", "preset_options"]
 PRESETS = MappingProxyType(
     {
         "diff-scm": {
-            "solver": {"kind": "ddim", "steps": 75, "grid": {"kind": "ddpm"}},
+            "abduction": "point",
+            "code": {"hidden": True},
+            "solver": {"kind": "ddim", "steps": 75, "grid": {"kind": "ddpm"}, "thresholding": False},
             "guidance": {
                 "kind": "anticausal",
                 "form": "raw",

@@ -26,8 +26,11 @@ def fit_table(
     run_dir: Path | str | None,
     resume: bool,
     progress: bool,
+    start: Mapping[str, Mechanism] | None = None,
 ) -> tuple[FitReport, dict[str, Mechanism]]:
     """Fit mechanisms by node, in place and in that order; see ``fit_mechanism``.
+
+    ``start`` has mechanisms of another model by node, whose weights trained ones start from.
 
     Returns:
         The report, and the mechanisms of nodes whose mechanism was chosen among candidates.
@@ -48,7 +51,7 @@ def fit_table(
         if mechanism.spec.candidates(mechanism.parents):
             report, chosen[node] = choose_mechanism(node, mechanism, rows, **options)
         else:
-            report = fit_mechanism(node, mechanism, rows, **options)
+            report = fit_mechanism(node, mechanism, rows, start=(start or {}).get(node), **options)
         reports[node] = replace(report, dropped=dropped[node])
     return FitReport(reports), chosen
 

@@ -27,7 +27,7 @@ from causalgen.saving.atomic import write_atomic
 from causalgen.saving.manifest import check_version, read_json, tensor_bytes
 from graphs.errors import CheckpointError, ChecksumError
 
-__all__ = ["RunFolder", "State"]
+__all__ = ["RunFolder", "State", "digest"]
 
 FORMAT = 1
 
@@ -92,7 +92,7 @@ class RunFolder:
         """Replace this node's state, atomically."""
         if not self.writes:
             return
-        metadata = {"values": json.dumps(state.values), "sha256": _digest(state.tensors)}
+        metadata = {"values": json.dumps(state.values), "sha256": digest(state.tensors)}
         try:
             write_atomic(self.state_path, tensor_bytes(state.tensors, metadata))
         except (OSError, SafetensorError) as error:
@@ -121,7 +121,7 @@ class RunFolder:
                 f"Cannot read the state {self.state_path}: {error}. "
                 f"Delete it to fit node {self.node!r} again."
             ) from error
-        if _digest(tensors) != metadata.get("sha256"):
+        if digest(tensors) != metadata.get("sha256"):
             raise ChecksumError(
                 f"The state {self.state_path} is damaged: its sha256 differs. "
                 f"Delete it to fit node {self.node!r} again."
@@ -178,13 +178,14 @@ def _end_last_line(path: Path) -> None:
                 file.write(b"\n")
 
 
-def _digest(tensors: Mapping[str, Tensor]) -> str:
-    digest = sha256()
+def digest(tensors: Mapping[str, Tensor]) -> str:
+    """A hash of tensors, their names and types."""
+    hashed = sha256()
     for name in sorted(tensors):
         tensor = tensors[name]
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor_bytes({"": tensor}))
-    return digest.hexdigest()
+        hashed.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        hashed.update(tensor_bytes({"": tensor}))
+    return hashed.hexdigest()
 
 
 def _differences(old: object, new: object) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -186,7 +186,8 @@ class TrainingLoop:
             for key, average in zip(self._names, self._average, strict=False):
                 average.copy_(state.tensors[f"average.{key}"])
             moments = {
-                index: _below(f"optimizer.{key}.", state.tensors) for index, key in enumerate(self._names)
+                index: _laid_out(_below(f"optimizer.{key}.", state.tensors), self._weights[index])
+                for index, key in enumerate(self._names)
             }
             groups = self._optimizer.state_dict()["param_groups"]
             self._optimizer.load_state_dict(
@@ -340,6 +341,14 @@ class _Clock:
 
 def _agreed(runtime: Runtime, loss: Callable[[], float]) -> float:
     return runtime.agreed(loss())
+
+
+def _laid_out(moments: Mapping[str, Tensor], weight: Tensor) -> dict[str, Tensor]:
+    """Moments in the memory layout of their weight, which a fused optimizer takes for granted."""
+    return {
+        what: torch.empty_like(weight).copy_(each) if each.shape == weight.shape else each
+        for what, each in moments.items()
+    }
 
 
 def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

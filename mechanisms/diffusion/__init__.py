@@ -1,8 +1,9 @@
-"""Diffusion models of images: schedule <- denoiser <- predictor <- guidance, solvers <- mechanism."""
+"""Diffusion models of images: schedule <- denoiser <- predictor <- guidance, solvers, code <- mechanism."""
 
 from mechanisms.diffusion.anticausal import Anticausal
 from mechanisms.diffusion.backbones import Backbone, UNet
 from mechanisms.diffusion.classifier_free import ClassifierFree
+from mechanisms.diffusion.code import Code, Strided
 from mechanisms.diffusion.guidance import Factual, Guidance
 from mechanisms.diffusion.mechanism import Diffusion, DiffusionMechanism
 from mechanisms.diffusion.predictor import Encoder, ResNet
@@ -15,6 +16,7 @@ __all__ = [
     "BELM",
     "Backbone",
     "ClassifierFree",
+    "Code",
     "DDIM",
     "DDPM",
     "DDPMGrid",
@@ -30,5 +32,6 @@ __all__ = [
     "NoiseEstimate",
     "ResNet",
     "Solver",
+    "Strided",
     "UNet",
 ]

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from graphs.variables import Image, Variable
 from mechanisms.base import Parents
-from mechanisms.diffusion.denoiser import Denoiser
+from mechanisms.diffusion.denoiser import Denoising
 from mechanisms.diffusion.guidance import Factual, Guidance, Need, Strength, path_of
 from mechanisms.diffusion.predictor import AnticausalPredictor
 
@@ -53,13 +53,13 @@ class Anticausal(Guidance, frozen=True):
         hidden = () if self.denoiser == "conditional" else self.steerable(variables)
         return {name: 0.0 if name in hidden else 1.0 for name in variables}
 
-    def abduction_eps(self, denoiser: Denoiser, x: Tensor, sigma: float, factual: Parents) -> Tensor:
+    def abduction_eps(self, denoiser: Denoising, x: Tensor, sigma: float, factual: Parents) -> Tensor:
         """The noise estimate of x_bar (N, C, H, W) that abduction follows: the base's."""
         return denoiser.eps(x, sigma, factual, shown=self._shown(denoiser.variables))
 
     def eps(
         self,
-        denoiser: Denoiser,
+        denoiser: Denoising,
         predictor: AnticausalPredictor | None,
         x: Tensor,
         sigma: float,

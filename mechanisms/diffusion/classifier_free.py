@@ -10,7 +10,7 @@ from torch import Tensor
 
 from graphs.variables import Variable
 from mechanisms.base import Parents
-from mechanisms.diffusion.denoiser import Denoiser
+from mechanisms.diffusion.denoiser import Denoising
 from mechanisms.diffusion.guidance import Factual, Guidance, Need, Strength, path_of
 from mechanisms.diffusion.predictor import AnticausalPredictor
 
@@ -63,7 +63,7 @@ class ClassifierFree(Guidance, frozen=True):
         """1 from the factual; against the unconditional reference the weights of prediction."""
         return self.strengths(variables) if self.against == "hidden" else dict.fromkeys(variables, 1.0)
 
-    def abduction_eps(self, denoiser: Denoiser, x: Tensor, sigma: float, factual: Parents) -> Tensor:
+    def abduction_eps(self, denoiser: Denoising, x: Tensor, sigma: float, factual: Parents) -> Tensor:
         """The noise estimate of x_bar (N, C, H, W) that abduction follows."""
         if self.against == "hidden":
             return self._sharpened(denoiser, x, sigma, factual)
@@ -71,7 +71,7 @@ class ClassifierFree(Guidance, frozen=True):
 
     def eps(
         self,
-        denoiser: Denoiser,
+        denoiser: Denoising,
         predictor: AnticausalPredictor | None,
         x: Tensor,
         sigma: float,
@@ -92,7 +92,7 @@ class ClassifierFree(Guidance, frozen=True):
         known = factual.known.view(-1, *[1] * (x.ndim - 1))
         return torch.where(known, self._sharpened(denoiser, x, sigma, parents), learned)
 
-    def _sharpened(self, denoiser: Denoiser, x: Tensor, sigma: float, parents: Parents) -> Tensor:
+    def _sharpened(self, denoiser: Denoising, x: Tensor, sigma: float, parents: Parents) -> Tensor:
         """Extrapolated from hidden parents, whatever the factual: (N, C, H, W)."""
         strengths = self._weights(denoiser, sigma)
         weights = [weight for weight in dict.fromkeys(strengths.values()) if weight != 1]
@@ -103,7 +103,7 @@ class ClassifierFree(Guidance, frozen=True):
                 terms.append(share * denoiser.eps(x, sigma, parents, shown=torch.tensor(shown)))
         return _total(terms)
 
-    def _weights(self, denoiser: Denoiser, sigma: float) -> dict[str, float]:
+    def _weights(self, denoiser: Denoising, sigma: float) -> dict[str, float]:
         """The weight of each parent at this level."""
         strengths = self.strengths(denoiser.variables)
         return strengths if self.active(sigma) else dict.fromkeys(strengths, 1.0)

@@ -9,13 +9,16 @@ free of cancellation at small sigma. A network trained to predict eps, x_0 or v 
 ``x_t = x_bar / sqrt(1 + sigma^2)``; with a = alpha_bar, ``v = sqrt(a) eps - sqrt(1 - a) x_0`` (Salimans & Ho
 2022, section 4).
 
+A network may take a style code beside the parents (see ``code``).
+
 Each parent can be hidden on its own: its columns are zeroed and a flag says so. In training a share
 ``dropout`` of the rows hides a random set of parents, so one network is conditional and unconditional (Ho &
 Salimans 2022). Hiding each independently would leave hardly a row of many parents whole, or all hidden.
 """
 
 from collections.abc import Mapping
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +29,7 @@ from mechanisms.conditioning import Conditioning
 from mechanisms.diffusion.backbones import Backbone
 from mechanisms.diffusion.schedule import alpha_bar_of
 
-__all__ = ["Denoiser", "Prediction", "column", "log_normal_levels", "stratified"]
+__all__ = ["Denoiser", "Denoising", "Prediction", "WithCode", "column", "log_normal_levels", "stratified"]
 
 Prediction = Literal["edm", "eps", "x0", "v"]
 
@@ -48,8 +51,21 @@ def log_normal_levels(n: int, mean: float, std: float, *, generator: torch.Gener
     return (mean + std * torch.special.ndtri(uniform.double().clamp(1e-6, 1 - 1e-6))).exp().float()
 
 
+class Denoising(Protocol):
+    """What guidance knows of a denoiser."""
+
+    @property
+    def variables(self) -> Mapping[str, Variable]:
+        """The parents' variables, in declared order."""
+        ...
+
+    def eps(self, x: Tensor, sigma: Tensor | float, parents: Parents, shown: Tensor | bool = True) -> Tensor:
+        """The estimated noise of x_bar (N, C, H, W); see ``Denoiser.eps``."""
+        ...
+
+
 class Denoiser(nn.Module):
-    """eps(x_bar, sigma, pa) for one image variable and its parents.
+    """eps(x_bar, sigma, pa, code) for one image variable and its parents.
 
     Attributes:
         pixel_mean: mean of all training pixels, in [-1, 1].
@@ -66,17 +82,19 @@ class Denoiser(nn.Module):
         backbone: Backbone,
         prediction: Prediction,
         dropout: float,
+        code: int = 0,
     ) -> None:
         super().__init__()
         self.prediction: Prediction = prediction
         self.dropout = dropout
-        self.variables = dict(parents)
+        self.code = code
+        self.variables: Mapping[str, Variable] = dict(parents)
         self.names = tuple(parents)
         self.images = {name: variable for name, variable in parents.items() if isinstance(variable, Image)}
         tabular = {name: variable for name, variable in parents.items() if name not in self.images}
         self.conditioning = Conditioning(tabular, dtype=torch.float32)
         extra = sum(variable.channels for variable in self.images.values())
-        context = self.conditioning.width + len(self.names)
+        context = self.conditioning.width + len(self.names) + (code + 1 if code else 0)
         self.network = backbone.build(image.channels, extra, context)
         self.register_buffer("pixel_mean", torch.tensor(0.0))
         self.register_buffer("pixel_std", torch.tensor(0.5))
@@ -87,7 +105,14 @@ class Denoiser(nn.Module):
         self.pixel_std.fill_(max(value.double().std().item(), 1e-3))
         self.conditioning.prepare(parents)
 
-    def eps(self, x: Tensor, sigma: Tensor | float, parents: Parents, shown: Tensor | bool = True) -> Tensor:
+    def eps(
+        self,
+        x: Tensor,
+        sigma: Tensor | float,
+        parents: Parents,
+        shown: Tensor | bool = True,
+        code: Tensor | None = None,
+    ) -> Tensor:
         """The estimated noise of x_bar.
 
         Args:
@@ -95,36 +120,75 @@ class Denoiser(nn.Module):
             sigma: level, one for all rows or (N,).
             parents: each (N, *event); the value of a hidden parent does not matter.
             shown: which parents the network sees, (N, parents) or one for all.
+            code: (N, width), of a network that has one; None hides it.
 
         Returns:
             (N, C, H, W).
         """
         levels = torch.as_tensor(sigma, dtype=x.dtype, device=x.device).expand(len(x))
-        return self._eps_from(self._forward(x, levels, parents, shown), x, column(levels))
+        out = self._forward(x, levels, parents, shown, self._code_columns(code, x))
+        return self._eps_from(out, x, column(levels))
 
-    def loss(self, value: Tensor, parents: Parents, sigma: Tensor, noise: Tensor, shown: Tensor) -> Tensor:
-        """(N,) mean squared error of the network's own target, which is the unit-weight loss of its kind."""
-        x = value + column(sigma) * noise
-        error = self._forward(x, sigma, parents, shown) - self._target(value, noise, x, column(sigma))
-        return error.square().flatten(1).mean(1)
+    def loss(
+        self,
+        value: Tensor,
+        parents: Parents,
+        sigma: Tensor,
+        noise: Tensor,
+        shown: Tensor,
+        code: Tensor | None = None,
+    ) -> Tensor:
+        """(N,) mean squared error of the network's own target, which is the unit-weight loss of its kind.
+
+        Args:
+            value: clean images, (N, C, H, W).
+            parents: each (N, *event).
+            sigma: levels, (N,).
+            noise: eps, (N, C, H, W).
+            shown: which parents, and last the code, each row shows, (N, parents or parents + 1).
+            code: (N, width).
+        """
+        x, known = value + column(sigma) * noise, len(self.names)
+        columns = self._code_columns(code, x, shown[:, known:])
+        out = self._forward(x, sigma, parents, shown[:, :known], columns)
+        return (out - self._target(value, noise, x, column(sigma))).square().flatten(1).mean(1)
 
     def draw_shown(self, n: int, *, generator: torch.Generator) -> Tensor:
-        """Which parents a training row shows, (n, parents).
+        """Which parents, and last the code of a network that has one, a training row shows.
 
         With probability ``dropout`` a row hides parents: each by the toss of a coin, all where none fell.
+        Half of these rows hide the code as well, and as many others hide it alone.
+
+        Returns:
+            (n, parents), or (n, parents + 1).
         """
         device = generator.device
-        hides = torch.rand(n, 1, generator=generator, device=device) < self.dropout
+        chance = torch.rand(n, 1, generator=generator, device=device)
         coins = torch.rand(n, len(self.names), generator=generator, device=device) < 0.5
-        return ~(hides & (coins | ~coins.any(1, keepdim=True)))
+        shown = ~((chance < self.dropout) & (coins | ~coins.any(1, keepdim=True)))
+        if not self.code:
+            return shown
+        return torch.cat([shown, (chance - self.dropout).abs() >= self.dropout / 2], 1)
 
-    def _forward(self, x: Tensor, sigma: Tensor, parents: Parents, shown: Tensor | bool) -> Tensor:
+    def _forward(
+        self, x: Tensor, sigma: Tensor, parents: Parents, shown: Tensor | bool, code: Tensor
+    ) -> Tensor:
         """F, on the input scaled for its kind."""
         visible = torch.as_tensor(shown, device=x.device).expand(len(x), len(self.names)).to(x.dtype)
         channels = [self._scale_input(x, column(sigma))]
         for name in self.images:
             channels.append(parents[name].to(x.dtype) * column(visible[:, self.names.index(name)]))
-        return self.network(torch.cat(channels, 1), sigma, self._context(parents, visible)).to(x.dtype)
+        context = torch.cat([self._context(parents, visible), code], 1)
+        return self.network(torch.cat(channels, 1), sigma, context).to(x.dtype)
+
+    def _code_columns(self, code: Tensor | None, x: Tensor, shown: Tensor | None = None) -> Tensor:
+        """The code's part of the context, zeros where it is hidden, and a flag: (N, width + 1), or (N, 0)."""
+        if not self.code:
+            return x.new_zeros(len(x), 0)
+        if code is None:
+            return x.new_zeros(len(x), self.code + 1)
+        visible = x.new_ones(len(x), 1) if shown is None else shown.to(x)
+        return torch.cat([code.to(x) * visible, visible], 1)
 
     def _context(self, parents: Parents, visible: Tensor) -> Tensor:
         """Columns of the shown parents, zeros for hidden ones, and a flag for each: (N, width)."""
@@ -166,3 +230,25 @@ class Denoiser(nn.Module):
                 return value
             case "v":
                 return a.sqrt() * noise - (1 - a).sqrt() * value
+
+
+@dataclass(frozen=True)
+class WithCode:
+    """A denoiser under given codes: of the parents alone, as guidance asks it.
+
+    Attributes:
+        denoiser: of a mechanism with a code.
+        code: (N, width).
+    """
+
+    denoiser: Denoiser
+    code: Tensor
+
+    @property
+    def variables(self) -> Mapping[str, Variable]:
+        """The parents' variables, in declared order."""
+        return self.denoiser.variables
+
+    def eps(self, x: Tensor, sigma: Tensor | float, parents: Parents, shown: Tensor | bool = True) -> Tensor:
+        """The estimated noise of x_bar (N, C, H, W); see ``Denoiser.eps``."""
+        return self.denoiser.eps(x, sigma, parents, shown, self.code)

@@ -34,7 +34,7 @@ from torch import Tensor
 from graphs.declared import Declared
 from graphs.variables import Categorical, Variable
 from mechanisms.base import Parents
-from mechanisms.diffusion.denoiser import Denoiser
+from mechanisms.diffusion.denoiser import Denoising
 from mechanisms.diffusion.predictor import AnticausalPredictor
 from mechanisms.registry import Registry
 
@@ -112,13 +112,13 @@ class Guidance(Declared, ABC, frozen=True):  # pyright: ignore[reportGeneralType
         """The weight of each parent in the field that abduction follows: 1 as learned, 0 hidden."""
 
     @abstractmethod
-    def abduction_eps(self, denoiser: Denoiser, x: Tensor, sigma: float, factual: Parents) -> Tensor:
+    def abduction_eps(self, denoiser: Denoising, x: Tensor, sigma: float, factual: Parents) -> Tensor:
         """The noise estimate of x_bar (N, C, H, W) that abduction follows."""
 
     @abstractmethod
     def eps(
         self,
-        denoiser: Denoiser,
+        denoiser: Denoising,
         predictor: AnticausalPredictor | None,
         x: Tensor,
         sigma: float,

@@ -3,7 +3,8 @@
 Composes a denoiser, an anticausal predictor, a solver and guidance. Training fits the first two; the last two
 are options of the same weights.
 
-    abduct     u = (x_T, residuals) by walking the solver up under the factual parents F; F travels in u
+    abduct     u = (x_T, residuals) by walking the solver up under the factual parents F; F travels in u, and
+               so does the style code of x, where the model has one (see ``code``)
     generate   walk down under guidance from F to the parents asked for
 
 The network knows images at levels sigma_0 and above, and a clean image is none. Two ways in, by option:
@@ -31,7 +32,15 @@ from graphs.variables import Categorical, Continuous, Image, Variable
 from mechanisms.base import Abducted, Mechanism, Noise, Parents
 from mechanisms.diffusion.backbones import BACKBONES, AnyBackbone, UNet
 from mechanisms.diffusion.classifier_free import ClassifierFree
-from mechanisms.diffusion.denoiser import Denoiser, Prediction, log_normal_levels, stratified
+from mechanisms.diffusion.code import Code, StyleCode, in_chunks
+from mechanisms.diffusion.denoiser import (
+    Denoiser,
+    Denoising,
+    Prediction,
+    WithCode,
+    log_normal_levels,
+    stratified,
+)
 from mechanisms.diffusion.feedback import accepted, corrected, readings, smallest_strengths
 from mechanisms.diffusion.guidance import GUIDANCE, AnyGuidance, Factual, Guidance
 from mechanisms.diffusion.predictor import ENCODERS, AnticausalPredictor, AnyEncoder, ResNet, recovery
@@ -50,6 +59,12 @@ _PIXELS_A_CALL = 128 * 28 * 28
 # read it: after an epoch without them what it reads of a clean image's brightness errs 1.5 times as much.
 _CLEAN_SHARE = 1 / 3
 
+_SETTLED_ROWS = 10_000
+"""Training rows that the code is normalised over."""
+
+_LEAST_PROBED, _PROBED_ROWS = 100, 500
+"""Held-out rows that tell something of a code, and as many as are asked."""
+
 
 class Diffusion(TrainedSpec, frozen=True):
     """Options of an image node.
@@ -58,6 +73,7 @@ class Diffusion(TrainedSpec, frozen=True):
         backbone: the denoising network.
         prediction: what it predicts; ``edm`` for models trained here.
         dropout: share of training rows that hide parents, which makes the denoiser unconditional too.
+        code: a style code: what is particular to an image, kept under interventions; None for none.
         predictor: the anticausal predictor's encoder; None trains none, which rules anticausal guidance out.
         solver: how noise is recovered and images are generated.
         guidance: how counterfactual parents steer generation.
@@ -71,6 +87,7 @@ class Diffusion(TrainedSpec, frozen=True):
     backbone: AnyBackbone = UNet()
     prediction: Prediction = "edm"
     dropout: float = Field(default=0.15, ge=0, lt=1)
+    code: Code | None = None
     predictor: AnyEncoder | None = ResNet()
     solver: AnySolver = Anchored()
     guidance: AnyGuidance = ClassifierFree()
@@ -99,6 +116,7 @@ class Diffusion(TrainedSpec, frozen=True):
         parts = (
             (BACKBONES, self.backbone),
             (ENCODERS, self.predictor),
+            (ENCODERS, self.code and self.code.encoder),
             (SOLVERS, self.solver),
             (GRIDS, self.solver.grid),
             (GUIDANCE, self.guidance),
@@ -127,6 +145,8 @@ class Diffusion(TrainedSpec, frozen=True):
                 f"guidance {self.guidance.kind!r}: corrections follow continuous parents, but there are none "
                 f"among {sorted(parents)}. Leave `corrections` out."
             )
+        if self.code:
+            self.code.check(variable, parents)
         known = self.guidance.steerable(parents)
         for name in self.guidance.named():
             if name not in known:
@@ -144,12 +164,14 @@ class DiffusionMechanism(Mechanism):
 
     def __init__(self, spec: Diffusion, variable: Image, parents: Mapping[str, Variable]) -> None:
         super().__init__(spec, variable, parents)
-        self.denoiser = Denoiser(variable, parents, spec.backbone, spec.prediction, spec.dropout)
+        self.code = StyleCode(variable, parents, spec.code) if spec.code else None
+        width = self.code.width if self.code else 0
+        self.denoiser = Denoiser(variable, parents, spec.backbone, spec.prediction, spec.dropout, width)
         tabular = any(not isinstance(parent, Image) for parent in parents.values())
         self.predictor = (
             AnticausalPredictor(variable, parents, spec.predictor) if spec.predictor and tabular else None
         )
-        self.chunk_rows = max(1, _PIXELS_A_CALL // (variable.height * variable.width))
+        self._chunk = self.chunk_rows = max(1, _PIXELS_A_CALL // (variable.height * variable.width))
         self._draws = spec.abduction == "posterior"
         self.deterministic = not self._draws
         if not spec.solver.invertible:
@@ -162,6 +184,8 @@ class DiffusionMechanism(Mechanism):
         solver, shape = self.spec.solver, self.variable.event_shape
         device = generator.device
         leaves = dict(solver.sample_noise(n, shape, generator=generator))
+        if self._coded:
+            leaves["code"] = self._coded.sample(n, generator=generator)
         if self._draws:
             leaves["last_residual"] = torch.zeros(n, *shape, device=device)
         blank = {
@@ -219,9 +243,10 @@ class DiffusionMechanism(Mechanism):
 
     def _decode(self, guidance: Guidance, parents: Parents, noise: Noise) -> Tensor:
         known, factual = noise["known"], self._factual(parents, noise)
+        denoiser = self._under(noise.get("code"))
 
         def eps(x: Tensor, sigma: float) -> Tensor:
-            return guidance.eps(self.denoiser, self.predictor, x, sigma, factual, parents)
+            return guidance.eps(denoiser, self.predictor, x, sigma, factual, parents)
 
         solver = self.spec.solver
         followed = solver.thresholded(eps)
@@ -230,6 +255,12 @@ class DiffusionMechanism(Mechanism):
             return self._denoised(x, followed) + noise["last_residual"]
         # A prior sample still carries sigma_0 of noise; an image that entered clean never did.
         return x if bool(known.all()) else _where(known, x, self._denoised(x, followed))
+
+    def _under(self, leaf: Tensor | None) -> Denoising:
+        """The denoiser as guidance asks it, of parents alone: under the codes of a leaf."""
+        if self.code is None or leaf is None:
+            return self.denoiser
+        return WithCode(self.denoiser, self.code.from_prior(leaf))
 
     def _denoised(self, x: Tensor, eps: NoiseEstimate) -> Tensor:
         """The estimate of x_0 at the lowest level."""
@@ -243,15 +274,23 @@ class DiffusionMechanism(Mechanism):
         if self._draws:
             z = torch.randn(value.shape, generator=generator, device=generator.device)
             entered = value + self.spec.solver.levels()[0] * z.to(value)
+        code: Tensor | None = None
+        if self._coded:
+            mean = self._coded.mean(value, parents)
+            drawn = self._coded.around(mean, generator=generator) if self._draws else mean
+            code = self._coded.to_prior(drawn)
         first, inverse = distinct_rows([entered, *parents.values()])
         rows = {name: parent[first] for name, parent in parents.items()}
         guidance, solver = self.spec.guidance, self.spec.solver
+        denoiser = self._under(None if code is None else code[first])
 
         def eps(x: Tensor, sigma: float) -> Tensor:
-            return guidance.abduction_eps(self.denoiser, x, sigma, rows)
+            return guidance.abduction_eps(denoiser, x, sigma, rows)
 
         followed = solver.thresholded(eps)
         leaves = dict(solver.encode(entered[first], followed))
+        if code is not None:
+            leaves["code"] = code[first]
         if self._draws:
             leaves["last_residual"] = value[first] - self._denoised(entered[first], followed)
         _check_finite(leaves["x_T"], "noise", rows)
@@ -265,6 +304,8 @@ class DiffusionMechanism(Mechanism):
     def prepare(self, value: Tensor, parents: Parents) -> None:
         """Take pixel statistics and the parents' standardising."""
         self.denoiser.prepare(value, parents)
+        if self.code:
+            self.code.prepare(value, parents)
         if self.predictor:
             self.predictor.prepare(value, parents)
 
@@ -273,7 +314,14 @@ class DiffusionMechanism(Mechanism):
         noise = torch.randn(value.shape, generator=generator, device=generator.device).to(value)
         sigma = log_normal_levels(len(value), *self.spec.levels, generator=generator).to(value)
         shown = self.denoiser.draw_shown(len(value), generator=generator).to(value.device)
-        loss = self.denoiser.loss(value, parents, sigma, noise, shown)
+        code = None
+        if self.code:
+            code = self.code.around(self.code.mean(value, parents), generator=generator)
+        loss = self.denoiser.loss(
+            value, parents, sigma, noise, shown, None if code is None else code.detach()
+        )
+        if self.code and code is not None and self.training:
+            loss = loss + self.code.loss(code, value, parents)
         if self.predictor is None:
             return loss
         levels = self._guided_levels(len(value), generator=generator).to(value)
@@ -287,16 +335,39 @@ class DiffusionMechanism(Mechanism):
         Categorical parents: accuracy, and the share of the commonest category. Continuous parents: mean
         absolute error, and that of guessing the median.
         """
+        figures = self._code_figures(value, parents, generator=generator)
         if self.predictor is None:
-            return {}
+            return figures
         sigma = self.spec.solver.levels()[0]
         parts = value.split(self.chunk_rows or len(value))
         features = torch.cat([self.predictor.encode(part, sigma) for part in parts])
-        figures: dict[str, float] = {}
         for name in self.predictor.names:
             guess, truth = self.predictor.most_likely(features, parents, name), parents[name]
             figures |= recovery(name, guess, truth, categorical=isinstance(self.parents[name], Categorical))
         return figures
+
+    def finish(self, value: Tensor, parents: Parents) -> None:
+        """Give the code its prior over the training rows, by the weights that are kept."""
+        if self.code:
+            rows = torch.linspace(0, len(value) - 1, min(len(value), _SETTLED_ROWS)).long()
+            generator = torch.Generator(value.device).manual_seed(0)
+            self.code.eval().settle(value[rows], _rows(parents, rows), self._chunk, generator=generator)
+
+    def _code_figures(
+        self, value: Tensor, parents: Parents, *, generator: torch.Generator
+    ) -> dict[str, float]:
+        if self.code is None or len(value) < _LEAST_PROBED:
+            return {}
+        value, parents = value[:_PROBED_ROWS], {name: each[:_PROBED_ROWS] for name, each in parents.items()}
+        noise = torch.randn(value.shape, generator=generator, device=generator.device).to(value)
+        sigma = log_normal_levels(len(value), *self.spec.levels, generator=generator).to(value)
+        shown = torch.ones(len(value), len(self.parents) + 1, dtype=torch.bool, device=value.device)
+
+        def missed(code: Tensor) -> Tensor:
+            return self.denoiser.loss(value, parents, sigma, noise, shown, code)
+
+        code = self.code.around(in_chunks(self.code.mean, value, parents, self._chunk), generator=generator)
+        return self.code.figures(code, parents, missed, generator)
 
     @torch.no_grad()
     def log_prob_of_parents(self, value: Tensor, parents: Parents) -> Tensor | None:
@@ -322,6 +393,11 @@ class DiffusionMechanism(Mechanism):
         uniform = uniform[torch.randperm(n, generator=generator, device=generator.device)]
         above = (uniform - _CLEAN_SHARE).clamp(min=0) / (1 - _CLEAN_SHARE)
         return sigma[0] * (sigma[-1] / sigma[0]) ** above
+
+    @property
+    def _coded(self) -> StyleCode | None:
+        """The code, where noise has one."""
+        return None if self.spec.code is None or self.spec.code.hidden else self.code
 
     def _read(self) -> list[str]:
         """The parents whose reading travels in the noise, for corrections."""

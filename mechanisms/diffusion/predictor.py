@@ -59,7 +59,10 @@ ENCODERS: Registry[type[Encoder]] = Registry(
     "encoder",
     "causalgen.encoders",
     Encoder,
-    {"resnet": "mechanisms.diffusion.predictor:ResNet"},
+    {
+        "resnet": "mechanisms.diffusion.predictor:ResNet",
+        "strided": "mechanisms.diffusion.code:Strided",
+    },
     default="resnet",
 )
 AnyEncoder = Annotated[Encoder, ENCODERS]

@@ -483,6 +483,20 @@ def test_a_run_is_resumed_only_with_what_it_began_with(line_table, tmp_path, cha
         fit(mechanism, line_table, seed=change.get("seed", 0), run_dir=tmp_path, resume=True)
 
 
+def test_training_starts_from_the_weights_of_another_model(line_table, tmp_path):
+    earlier = line(epochs=40, learning_rate=0.1, validation=0.0)
+    fit(earlier, line_table)
+    begun, went_on = line(epochs=1, learning_rate=1e-9), line(epochs=1, learning_rate=1e-9)
+    fit(begun, line_table)
+    report = fit(went_on, line_table, start=earlier, run_dir=tmp_path)
+    assert report.train_loss is not None and report.train_loss < 0.02
+    torch.testing.assert_close(went_on.weight, earlier.weight, rtol=1e-5, atol=1e-5)
+    assert not torch.allclose(begun.weight, earlier.weight, atol=0.1)
+    # The run is of that start: with another one, or none, it would have ended elsewhere.
+    with pytest.raises(CheckpointError, match="start was "):
+        fit(line(epochs=1, learning_rate=1e-9), line_table, run_dir=tmp_path, resume=True)
+
+
 def test_a_damaged_state_is_refused(line_table, tmp_path):
     fit(line(), line_table, run_dir=tmp_path)
     path = tmp_path / "b.safetensors"

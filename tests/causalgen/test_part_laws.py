@@ -36,6 +36,7 @@ from mechanisms.diffusion import (
     LogGrid,
     ResNet,
     Solver,
+    Strided,
     UNet,
 )
 from mechanisms.diffusion.guidance import path_of
@@ -82,6 +83,7 @@ def test_the_papers_guidance_moves_an_image_whose_parents_stay():
 def test_built_in_networks_pass():
     check_backbone(UNet(channels=(8, 16)), (3, 8, 8))
     check_encoder(ResNet(channels=(8, 16)), (1, 8, 8))
+    check_encoder(Strided(channels=(8,), cells=2, width=8), (1, 8, 8))
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,33 @@ def test_each_node_is_fitted_on_the_rows_that_have_it_and_its_parents():
     assert np.isnan(gaps.loc[0, "x"])
 
 
+def test_a_fit_starts_from_a_model_or_from_the_folder_of_one(tmp_path):
+    random = np.random.default_rng(0)
+    a = random.integers(0, 3, 60)
+    data = {"a": a, "b": np.clip(0.3 * a + 0.2 + 0.05 * random.normal(size=60), 0.01, 0.99)}
+
+    def model(**training):
+        flow = cg.mechanisms.Flow(training=cg.mechanisms.Training(validation=0, **training))
+        return cg.SCM(nx.DiGraph([("a", "b")]), VARIABLES, {"b": flow})
+
+    earlier = model(epochs=20).fit(data, progress=False)
+    trained = dict(earlier.mechanisms["b"].named_parameters())
+    for start in (earlier, earlier.save_pretrained(tmp_path / "earlier"), None):
+        later = model(epochs=1, learning_rate=1e-9).fit(data, progress=False, start=start)
+        same = [
+            torch.allclose(weight, trained[name], atol=1e-6)
+            for name, weight in later.mechanisms["b"].named_parameters()
+        ]
+        assert all(same) == (start is not None)
+    with pytest.raises(cg.MechanismError, match="Node 'b' cannot start .*its mechanism differs"):
+        model(epochs=1).fit(data, progress=False, start=_additive(data))
+
+
+def _additive(data):
+    graph = nx.DiGraph([("a", "b")])
+    return cg.SCM(graph, VARIABLES, {"b": cg.mechanisms.Additive()}).fit(data, progress=False)
+
+
 def test_missing_cells_are_refused_unless_told_otherwise():
     data = {"x": [0.0, 1.0, np.nan, 3.0], "y": [0.0, np.nan, np.nan, 3.0], "z": [0.0, 1.0, 2.0, 3.0]}
     scm = chain()

@@ -1,0 +1,221 @@
+"""The style code: noise that stays under interventions, its prior, and its independence of the parents."""
+
+import math
+
+import pytest
+import torch
+
+from graphs.errors import MechanismError, SpecError
+from graphs.variables import Categorical, Continuous, Image
+from mechanisms.diffusion.anticausal import Anticausal
+from mechanisms.diffusion.classifier_free import ClassifierFree
+from mechanisms.diffusion.code import Code, Strided, StyleCode, told
+from mechanisms.diffusion.mechanism import Diffusion
+from mechanisms.diffusion.solvers import BELM, DDIM, Anchored
+from mechanisms.options import start_from, with_options
+from tests.mechanisms.diffusion.test_mechanism import SMALL, draws, seeded, untrained
+
+PARENTS = {"digit": Categorical(3), "shade": Continuous()}
+ENCODER = Strided(channels=(4,), unshuffle=1, cells=2, width=8)
+CODE = Code(width=2, nats=3.0, encoder=ENCODER)
+SPREAD = math.exp(-1.5)
+"""exp(-nats / width)."""
+
+
+def coded(**options):
+    return untrained(PARENTS, code=CODE, **options)
+
+
+@pytest.mark.parametrize("abduction", ["point", "posterior"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"solver": Anchored(steps=6)},
+        {"solver": BELM(steps=6, max_spread=1e6)},
+        {"solver": Anchored(steps=6), "guidance": ClassifierFree(against="hidden")},
+        {"solver": Anchored(steps=6), "guidance": ClassifierFree(weight="auto")},
+        {"solver": Anchored(steps=6), "guidance": Anticausal()},
+        {"solver": Anchored(steps=6), "guidance": Anticausal(denoiser="unconditional")},
+    ],
+    ids=["anchored", "belm", "hidden", "auto", "anticausal", "unconditional"],
+)
+def test_nulls_return_the_image_and_the_code_stays(abduction, options):
+    mechanism, (value, parents) = coded(abduction=abduction, **options), draws(5, PARENTS)
+    noise = mechanism.abduct(value, parents, generator=seeded()).noise
+    code = noise["code"].clone()
+    torch.testing.assert_close(mechanism.generate(parents, noise), value, rtol=0, atol=1e-4)
+    mechanism.generate(draws(5, PARENTS, seed=1)[1], noise)
+    assert torch.equal(noise["code"], code)
+
+
+def test_images_depend_on_the_code_and_only_the_posterior_draws_it():
+    value, parents = draws(4, PARENTS)
+    point, drawn = coded(), coded(abduction="posterior")
+    leaf = point.abduct(value, parents, generator=seeded(1)).noise["code"]
+    assert torch.equal(leaf, point.abduct(value, parents, generator=seeded(2)).noise["code"])
+    mean = point.code.from_prior(leaf)
+    many = {name: each.repeat_interleave(2000, 0) for name, each in parents.items()}
+    draw = drawn.code.around(drawn.code.mean(value.repeat_interleave(2000, 0), many), generator=seeded())
+    error = (draw - mean.repeat_interleave(2000, 0)).detach().view(4, 2000, 2)
+    assert error.mean(1).abs().max() < 5 * SPREAD / 2000**0.5
+    assert (error.std(1) / SPREAD - 1).abs().max() < 0.08
+    noise = point.abduct(value, parents, generator=seeded()).noise
+    moved = type(noise)(noise.n, {**noise.leaves, "code": noise["code"] + 1})
+    assert not torch.allclose(point.generate(parents, moved), value, atol=1e-3)
+
+
+@pytest.mark.parametrize("abduction", ["point", "posterior"])
+def test_prior_noise_has_the_same_leaves(abduction):
+    mechanism, (value, parents) = coded(abduction=abduction, solver=DDIM(steps=4)), draws(5, PARENTS)
+    prior = mechanism.sample_noise(5, generator=seeded())
+    found = mechanism.abduct(value, parents, generator=seeded()).noise
+    assert {name: (leaf.shape, leaf.dtype) for name, leaf in prior.items()} == {
+        name: (leaf.shape, leaf.dtype) for name, leaf in found.items()
+    }
+    code = mechanism.sample_noise(20_000, generator=seeded())["code"]
+    assert code.T.cov().numpy() == pytest.approx(torch.eye(2).numpy(), abs=0.05)
+
+
+def test_a_hidden_code_is_no_noise_and_the_same_weights_serve():
+    mechanism, (value, parents) = coded(), draws(4, PARENTS)
+    hidden = with_options("x", mechanism, {"code": {"hidden": True}})
+    noise = hidden.abduct(value, parents, generator=seeded()).noise
+    assert "code" not in noise and "code" not in hidden.sample_noise(2, generator=seeded())
+    torch.testing.assert_close(hidden.generate(parents, noise), value, rtol=0, atol=1e-4)
+    seen, unseen = (
+        each.abduct(value, parents, generator=seeded()).noise["x_T"] for each in (mechanism, hidden)
+    )
+    assert not torch.allclose(seen, unseen)
+    with pytest.raises(MechanismError, match="need other weights"):
+        with_options("x", untrained(PARENTS), {"code": {"encoder": {"unshuffle": 1}}})
+
+
+def test_settled_codes_are_standard_normal_over_the_training_rows():
+    mechanism, (value, parents) = coded(), draws(3000, PARENTS)
+    mechanism.finish(value, parents)
+    with torch.no_grad():
+        mean = mechanism.code.mean(value, parents)
+        leaf = mechanism.code.to_prior(mechanism.code.around(mean, generator=seeded(3))).double()
+    assert mean.double().var(0).numpy() == pytest.approx(1 - SPREAD**2, rel=0.01)
+    assert leaf.T.cov().numpy() == pytest.approx(torch.eye(2).numpy(), abs=0.08)
+    ranks = (torch.arange(3000) + 0.5) / 3000
+    # Twice the 99 % point of Kolmogorov's statistic: draws anew of the rows that the map was fitted on.
+    for column in leaf.T:
+        assert (torch.special.ndtr(column.sort().values) - ranks).abs().max() < 2 * 1.63 / 3000**0.5
+
+
+def test_the_map_to_the_prior_has_its_inverse_in_the_tails_too():
+    mechanism, (value, parents) = coded(), draws(500, PARENTS)
+    mechanism.finish(value, parents)
+    leaf = 6 * torch.randn(500, 2, generator=seeded(4))
+    back = mechanism.code.to_prior(mechanism.code.from_prior(leaf))
+    torch.testing.assert_close(back, leaf, rtol=1e-3, atol=1e-3)
+
+
+def _alone(parents) -> StyleCode:
+    spec = Code(width=2, independence=1.0, encoder=ENCODER)
+    with torch.random.fork_rng():
+        return StyleCode(Image(1, 4, 4), parents, spec)
+
+
+def _pairs(n: int, strength: float):
+    """Codes whose first number is correlated with the shade."""
+    generator = seeded(5)
+    normal = torch.randn(n, 3, generator=generator)
+    shade = strength * normal[:, 0] + (1 - strength**2) ** 0.5 * normal[:, 2]
+    return normal[:, :2], {"digit": torch.arange(n) % 3, "shade": shade.double()}
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.9])
+def test_dependence_is_the_share_of_the_variance_that_a_regression_explains(strength):
+    code = _alone({"shade": Continuous()})
+    rows, parents = _pairs(3000, strength)
+    code.prepare(torch.zeros(3000, 1, 4, 4), {"shade": parents["shade"]})
+    code._groups = code._groups[:1]  # the shade's own, without the features of the joint law
+    code.dependence(rows[:1024], {"shade": parents["shade"][:1024]})
+    paid = code.dependence(rows[1024:], {"shade": parents["shade"][1024:]}).mean()
+    # What is drawn from the prior pays nothing for its law; ridge regression shrinks a little.
+    assert float(paid) == pytest.approx(strength**2, abs=0.06)
+
+
+def test_codes_of_another_law_than_the_prior_pay_for_it():
+    code = _alone({"digit": Categorical(3)})
+    digit = {"digit": torch.arange(1500) % 3}
+    code.prepare(torch.zeros(1500, 1, 4, 4), digit)
+    normal = torch.randn(1500, 2, generator=seeded(1))
+    paid = []
+    for rows in (normal, normal * 0.3, normal[:, :1].expand(-1, 2)):
+        code.dependence(rows, digit)  # they become the recent ones
+        paid.append(float(code.dependence(rows, digit).mean()))
+    good, narrow, repeated = paid
+    assert narrow > good + 0.1 and repeated > good + 0.03
+
+
+def test_a_probe_tells_what_codes_tell_and_nothing_else():
+    variables = {"digit": Categorical(3), "shade": Continuous()}
+    rows, parents = _pairs(600, 0.0)
+    for name, variable in variables.items():
+        assert told(rows, parents[name], variable)[2] < 2
+    shifted = rows + 4 * torch.nn.functional.one_hot(parents["digit"], 3)[:, :2]
+    accuracy, chance, errors = told(shifted, parents["digit"], variables["digit"])
+    assert accuracy > 0.9 and chance == pytest.approx(1 / 3, abs=0.01) and errors > 10
+    rows, parents = _pairs(600, 0.9)
+    error, chance, errors = told(rows, parents["shade"], variables["shade"])
+    # E|N(0, 1)| is .80; what is left of it has a standard deviation of .44.
+    assert chance == pytest.approx(0.8, abs=0.08) and error == pytest.approx(0.35, abs=0.06) and errors > 10
+
+
+def test_training_starts_from_a_model_without_a_code_and_nothing_has_changed_yet():
+    earlier, later = untrained(PARENTS), coded()
+    start_from("x", later, earlier)
+    value, parents = draws(4, PARENTS)
+    noise = earlier.abduct(value, parents, generator=seeded()).noise
+    expected = earlier.generate(draws(4, PARENTS, seed=1)[1], noise)
+    for each in (later, with_options("x", later, {"code": {"hidden": True}})):
+        found = each.abduct(value, parents, generator=seeded()).noise
+        torch.testing.assert_close(found["x_T"], noise["x_T"], rtol=1e-4, atol=1e-4)
+        made = each.generate(draws(4, PARENTS, seed=1)[1], found)
+        torch.testing.assert_close(made, expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"backbone": {"channels": [16, 16], "unshuffle": 1}},
+            "denoiser.network.* there .* Give both the same networks",
+        ),
+        ({"parents": {"digit": Categorical(3)}}, "its parents differs there"),
+    ],
+)
+def test_a_start_from_another_node_is_refused(options, message):
+    parents = options.pop("parents", PARENTS)
+    later = untrained(parents, **options)
+    with pytest.raises(MechanismError, match=message):
+        start_from("x", later, untrained(PARENTS))
+
+
+@pytest.mark.parametrize(
+    ("code", "parents", "message"),
+    [
+        ({"width": 17}, PARENTS, "the width is 17, but image 1x4x4 has 16 numbers"),
+        ({}, {}, "this image node has no parents"),
+        ({}, {"mask": Image(1, 4, 4)}, "parent 'mask' is an image"),
+    ],
+)
+def test_codes_that_cannot_serve(code, parents, message):
+    with pytest.raises(MechanismError, match=message):
+        Diffusion(**SMALL, code={"encoder": {"unshuffle": 1}, **code}).bind(Image(1, 4, 4), parents)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"code": {"width": 0}}, "code.width: .*greater than or equal to 1"),
+        ({"code": {"nats": 0}}, "code.nats: .*greater than 0"),
+        ({"code": {}, "abduction": ["point", "posterior"]}, "abduction: .*'point' or 'posterior'"),
+    ],
+)
+def test_options_out_of_range(options, message):
+    with pytest.raises(SpecError, match=message):
+        Diffusion(**options)
