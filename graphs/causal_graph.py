@@ -18,13 +18,14 @@ from typing import Any, cast, final
 import networkx as nx
 
 from graphs.errors import CycleError, GraphError, UnknownNameError
+from graphs.limits import NODE_NAME, NODES, PARENTS
+from graphs.text import shortened
 
 __all__ = ["CausalGraph", "Names", "find_problem"]
 
 Names = str | Iterable[str]
 """One node name, or several."""
 
-LONGEST_NAME = 100
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 
 
@@ -268,6 +269,9 @@ def find_problem(
     """
     if not parents:
         return GraphError("The causal graph is empty. Declare at least one node."), None, None
+    if len(parents) > NODES:
+        error = GraphError(f"The causal graph has {len(parents):,} nodes, at most {NODES:,} are allowed.")
+        return error, None, None
     folded: dict[str, str] = {}
     for node in parents:
         error = _name_problem(node)
@@ -289,12 +293,12 @@ def _name_problem(node: object) -> GraphError | None:
         return GraphError(f"Node names are strings, got {node!r} of type {type(node).__name__}.")
     if not _NAME.fullmatch(node):
         return GraphError(
-            f"Bad node name {node!r}: letters (a-z, A-Z), digits, '_' and '-' are allowed, "
+            f"Bad node name {shortened(node, 60)!r}: letters (a-z, A-Z), digits, '_' and '-' are allowed, "
             "and the first is a letter or '_'."
         )
-    if len(node) > LONGEST_NAME:
+    if len(node) > NODE_NAME:
         return GraphError(
-            f"Node name {node[:20]!r}... has {len(node)} characters, at most {LONGEST_NAME} are allowed."
+            f"Node name {node[:20]!r}... has {len(node)} characters, at most {NODE_NAME} are allowed."
         )
     return None
 
@@ -304,8 +308,12 @@ def _parents_problem(
 ) -> tuple[GraphError | UnknownNameError, int | None] | None:
     if isinstance(its_parents, str) or not isinstance(its_parents, Sequence):
         return GraphError(f"Parents of node {node!r} are a list of names, got {its_parents!r}."), None
+    listed = cast(Sequence[object], its_parents)
+    if len(listed) > PARENTS:
+        told = f"Node {node!r} has {len(listed):,} parents, at most {PARENTS:,} are allowed."
+        return GraphError(told), None
     seen: set[object] = set()
-    for index, parent in enumerate(cast(Sequence[object], its_parents)):
+    for index, parent in enumerate(listed):
         if parent not in known:
             return UnknownNameError.of("parent", parent, known, where=f"node {node!r}"), index
         if parent in seen:

@@ -14,10 +14,15 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from graphs.errors import SpecError, did_you_mean
+from graphs.limits import FINDINGS
 from graphs.strict_yaml import Locations, Path
+from graphs.text import shortened
 
 __all__ = ["Declared", "known_options", "python_only", "spec_error"]
 
+
+_LONGEST = 2_000
+"""Characters of one finding."""
 
 _Init = TypeVar("_Init", bound=Callable[..., None])
 
@@ -70,7 +75,11 @@ def spec_error(
         prefix: path of the validated data in the file, as ("nodes", "x", "mechanism").
         model: what the data was validated against; with it, an unknown key is told its nearest match.
     """
-    return SpecError("\n".join(_finding(detail, locations, prefix, model) for detail in error.errors()))
+    details = error.errors(include_url=False)
+    lines = [_finding(detail, locations, prefix, model) for detail in details[:FINDINGS]]
+    if len(details) > FINDINGS:
+        lines.append(f"{lines[-1].partition(': ')[0]}: and {len(details) - FINDINGS:,} more findings.")
+    return SpecError("\n".join(lines))
 
 
 def declaration_error(error: ValidationError, name: str, model: type[BaseModel]) -> SpecError:
@@ -101,7 +110,7 @@ def _finding(detail: ErrorDetails, locations: Locations, prefix: Path, model: ty
     path = _existing((*prefix, *detail["loc"], *at), locations, keep_last=unknown or absent)
     place = locations.key(path) if unknown or detail["type"] == "graph" else locations[path]
     name = ".".join(map(str, path))
-    message = "unknown key." + _nearest(detail, model) if unknown else _message(detail)
+    message = "unknown key." + _nearest(detail, model) if unknown else shortened(_message(detail), _LONGEST)
     return f"{place}: {name}: {message}" if name else f"{place}: {message}"
 
 
@@ -139,7 +148,7 @@ def _tag_message(context: Mapping[str, str]) -> str:
     if "tag" not in context:
         return f"missing the key {key!r}, which tells what kind it is."
     known = sorted(tag.strip(" '") for tag in context["expected_tags"].split(","))
-    return f"unknown {key} {context['tag']!r}." + _nearest_of(context["tag"], known)
+    return f"unknown {key} {shortened(context['tag'], 60)!r}." + _nearest_of(context["tag"], known)
 
 
 def _nearest_of(name: str, known: list[str]) -> str:

@@ -52,6 +52,10 @@ __all__ = [
 ]
 
 
+_MOST, _LONGEST = 50, 100
+"""Known names that a message lists, characters of an unknown one that it shows."""
+
+
 class ExtrapolationWarning(UserWarning):
     """A value, of an intervention or in evidence, lies outside of what fitting saw."""
 
@@ -83,9 +87,12 @@ class UnknownNameError(CausalgenError, KeyError):
         Unknown node 'digt'. Did you mean 'digit'? Known: digit, image.
         """
         names = sorted(known)
+        asked = name if isinstance(name, str) else repr(name)
+        shown = repr(name) if len(asked) <= _LONGEST else repr(asked[:_LONGEST]) + "..."
         place = f" in {where}" if where else ""
-        hint = did_you_mean(name, names)
-        return cls(f"Unknown {what} {name!r}{place}.{hint} Known: {', '.join(names) or 'none'}.")
+        rest = f", and {len(names) - _MOST:,} more" if len(names) > _MOST else ""
+        listed = ", ".join(names[:_MOST]) or "none"
+        return cls(f"Unknown {what} {shown}{place}.{did_you_mean(asked, names)} Known: {listed}{rest}.")
 
 
 class SpecError(CausalgenError, ValueError):
@@ -147,8 +154,11 @@ def did_you_mean(name: object, known: Iterable[object]) -> str:
     " Did you mean 'digit'?"
 
     Returns:
-        The question, with a space before it; "" where no name is near. Case does not count.
+        The question, with a space before it; "" where no name is near. Case does not count, and what is
+        longer than any name is like none.
     """
+    if len(str(name)) > _LONGEST:
+        return ""
     names: dict[str, str] = {}
     for each in map(str, known):
         names.setdefault(each.casefold(), each)

@@ -29,7 +29,9 @@ from graphs import strict_yaml
 from graphs.causal_graph import CausalGraph, find_problem
 from graphs.declared import spec_error
 from graphs.errors import SpecError
+from graphs.limits import FILE_BYTES, VALUES
 from graphs.strict_yaml import Data, Locations
+from graphs.text import check_text, shortened
 from graphs.variables import Variable
 
 __all__ = ["NodeSpec", "SCMSpec", "parse_spec", "read_spec", "write_spec"]
@@ -63,7 +65,9 @@ def _plain(value: object, depth: int = 0) -> Data:
 
 def _options(value: object) -> object:
     if value is not None and not isinstance(value, Mapping):
-        raise ValueError(f"expected a mapping of options such as {{kind: flow}}, got {value!r}")
+        raise ValueError(
+            f"expected a mapping of options such as {{kind: flow}}, got {shortened(repr(value), 60)}"
+        )
     return _plain(cast(object, value))
 
 
@@ -105,6 +109,11 @@ class SCMSpec(BaseModel):
             raise ValueError(f"must be {FORMAT}, got {value}")
         return value
 
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, name: str | None) -> str | None:
+        return None if name is None else check_text(name, "name")
+
     @model_validator(mode="after")
     def _check_graph(self) -> SCMSpec:
         problem = find_problem(self._parents)
@@ -136,11 +145,11 @@ def read_spec(path: str | Path) -> tuple[SCMSpec, Locations]:
     source = str(path)
     try:
         with Path(path).open("rb") as file:
-            content = file.read(strict_yaml.MAX_BYTES + 1)
+            content = file.read(FILE_BYTES + 1)
     except OSError as error:
         raise SpecError(f"{source}: cannot read the file: {error.strerror or error}.") from error
-    if len(content) > strict_yaml.MAX_BYTES:
-        raise SpecError(f"{source}:1:1: the file is larger than {strict_yaml.MAX_BYTES} bytes.")
+    if len(content) > FILE_BYTES:
+        raise SpecError(f"{source}:1:1: the file is larger than {FILE_BYTES:,} bytes.")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -163,7 +172,8 @@ def parse_spec(text: str, source: str = "<text>") -> tuple[SCMSpec, Locations]:
     data, locations = strict_yaml.load(text, source)
     if not isinstance(data, dict):
         raise SpecError(
-            f"{locations[()]}: expected a mapping that starts with 'causalgen: {FORMAT}', got {data!r}."
+            f"{locations[()]}: expected a mapping that starts with 'causalgen: {FORMAT}', "
+            f"got {shortened(repr(data), 60)}."
         )
     version = data.get("causalgen")
     if type(version) is int and version > FORMAT:
@@ -187,12 +197,28 @@ def write_spec(spec: SCMSpec) -> str:
       x:
         variable: {type: continuous, lower: 0}
     <BLANKLINE>
+
+    Raises:
+        SpecError: the file would be larger than any that is read.
     """
     data: dict[str, Data] = {"causalgen": spec.causalgen}
     if spec.name is not None:
         data["name"] = spec.name
     data["nodes"] = {name: _node_data(node) for name, node in spec.nodes.items()}
-    return strict_yaml.dump(data, block=3)
+    text, values = strict_yaml.dump(data, block=3), _count(data)
+    if strict_yaml.size_of(text) > FILE_BYTES or values > VALUES:
+        raise SpecError(
+            f"The model takes an SCM file of {strict_yaml.size_of(text):,} bytes with {values:,} keys and "
+            f"values; at most {FILE_BYTES:,} and {VALUES:,} are read. Declare fewer nodes or shorter labels."
+        )
+    return text
+
+
+def _count(data: Data) -> int:
+    """Keys and values, as the reader counts them."""
+    if isinstance(data, dict):
+        return 1 + sum(1 + _count(value) for value in data.values())
+    return 1 + sum(map(_count, data)) if isinstance(data, list) else 1
 
 
 def _node_data(node: NodeSpec) -> dict[str, Data]:

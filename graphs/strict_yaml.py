@@ -2,11 +2,11 @@
 
 Mappings with string keys, lists and scalars, typed by the YAML 1.2 core schema: ``1e-3`` is a number, ``no``
 and ``12:30:00`` are strings. Refused: duplicate keys, anchors, aliases, merge keys, tags and more than one
-document; also what costs more than it says, by limits on size, depth and number of values. Nothing in a file
-can name code. Every error is a ``SpecError`` that starts with "file:line:column".
+document; also what costs more than it says, by ``limits``. Nothing in a file can name code. Every error is a
+``SpecError`` that starts with "file:line:column".
 
 Written data are in flow style where that fits in a line, else in block style. Law: ``load(dump(data))[0] ==
-data`` for any data without NaN (within the reader's limits), hence ``dump(load(dump(data))) == dump(data)``.
+data`` for any data without NaN (within the limits), hence ``dump(load(dump(data))) == dump(data)``.
 """
 
 from __future__ import annotations
@@ -29,8 +29,10 @@ from yaml.events import (
 )
 
 from graphs.errors import SpecError
+from graphs.limits import DEPTH, DIGITS, FILE_BYTES, KEY, VALUES
+from graphs.text import check_text
 
-__all__ = ["Data", "Locations", "Path", "dump", "flow", "load", "resolve"]
+__all__ = ["Data", "Locations", "Path", "dump", "flow", "load", "resolve", "size_of"]
 
 
 Data = None | bool | int | float | str | list["Data"] | dict[str, "Data"]
@@ -39,13 +41,13 @@ Data = None | bool | int | float | str | list["Data"] | dict[str, "Data"]
 Path = tuple[str | int, ...]
 """Keys and list positions from the top of a file to one of its values."""
 
-MAX_BYTES = 1_000_000
-MAX_DEPTH = 20
-MAX_VALUES = 20_000
-MAX_DIGITS = 400
+# What YAML can hold as it is; anything else is an escape in a quoted string.
+_UNREADABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 _NULL = ("", "~", "null", "Null", "NULL")
 _BOOLEAN = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
+_OTHER_THAN_TEXT = frozenset(["", *"~nNtTfF+-.0123456789"])
+"""What a scalar begins with that may be no string: most are told by this."""
 _INTEGER = re.compile(r"[-+]?[0-9]+")
 _RADIX = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
@@ -102,20 +104,27 @@ def load(text: str, source: str) -> tuple[Data, Locations]:
     Raises:
         SpecError: the text is not YAML, or uses what this reader refuses.
     """
-    if len(text) > MAX_BYTES or len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
-        raise SpecError(f"{source}:1:1: the file is larger than {MAX_BYTES} bytes.")
+    if size_of(text) > FILE_BYTES:
+        raise SpecError(f"{source}:1:1: the file is larger than {FILE_BYTES:,} bytes.")
+    if bad := _UNREADABLE.search(text):
+        what = f"not valid YAML: a control character, U+{ord(bad[0]):04X}."
+        raise SpecError(_at(source, _place(text, bad.start()), what))
     reader = _Reader(text, source)
     try:
         data = reader.document()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+        place = min(place, _place(text, len(text)))  # of a line that the text lacks: its end
         raise SpecError(_at(source, place, f"not valid YAML: {error.problem or error.context}.")) from error
-    except yaml.reader.ReaderError as error:
-        raise SpecError(
-            _at(source, _place(text, error.position), "not valid YAML: a control character.")
-        ) from error
+    except yaml.YAMLError as error:
+        raise SpecError(_at(source, (1, 1), f"not valid YAML: {error}.")) from error
     return data, Locations(source, reader.values, reader.keys)
+
+
+def size_of(text: str) -> int:
+    """Bytes of a text in UTF-8."""
+    return len(text.encode("utf-8", "surrogatepass"))
 
 
 def resolve(text: str) -> Data:
@@ -127,6 +136,8 @@ def resolve(text: str) -> Data:
     Raises:
         ValueError: a number too long or too large for a float.
     """
+    if text[:1] not in _OTHER_THAN_TEXT:
+        return text
     if text in _NULL:
         return None
     if text in _BOOLEAN:
@@ -137,8 +148,8 @@ def resolve(text: str) -> Data:
         return float("nan")
     if not (_INTEGER.fullmatch(text) or _FLOAT.fullmatch(text) or _RADIX.fullmatch(text)):
         return text
-    if len(text) > MAX_DIGITS:
-        raise ValueError(f"a number of {len(text)} characters; at most {MAX_DIGITS} are read")
+    if len(text) > DIGITS:
+        raise ValueError(f"a number of {len(text)} characters; at most {DIGITS} are read")
     if _RADIX.fullmatch(text):
         return int(text, 0)
     if _INTEGER.fullmatch(text):
@@ -162,7 +173,7 @@ class _Reader:
     def document(self) -> Data:
         self._events = cast(
             Iterator[Event],
-            yaml.parse(self.text, yaml.SafeLoader),  # pyright: ignore[reportUnknownMemberType]
+            yaml.parse(self.text, yaml.CSafeLoader),  # pyright: ignore[reportUnknownMemberType]
         )
         next(self._events)  # the start of the stream
         event = next(self._events)
@@ -206,15 +217,18 @@ class _Reader:
         self._check(event, path)
         if not isinstance(event, ScalarEvent):
             raise self._error(event, "a key must be a string, got a mapping or a list.")
-        if event.value == "<<" and event.style is None:
+        if event.value == "<<" and not event.style:
             raise self._error(event, "merge keys ('<<') are not allowed. Write the keys out.")
         key = self._scalar(event)
         if not isinstance(key, str):
             raise self._error(event, f'a key must be a string, got {key!r}. Quote it: "{event.value}".')
-        return key
+        try:
+            return check_text(key, "key", KEY)
+        except ValueError as error:
+            raise self._error(event, f"{error}.") from error
 
     def _scalar(self, event: ScalarEvent) -> Data:
-        if event.style is not None:  # quoted or a block scalar: always a string
+        if event.style:  # quoted or a block scalar: always a string
             return event.value
         try:
             return resolve(event.value)
@@ -230,10 +244,10 @@ class _Reader:
             if event.tag is not None:
                 raise self._error(event, f"tags ({event.tag!r}) are not allowed. Remove it.")
         self._count += 1
-        if self._count > MAX_VALUES:
-            raise self._error(event, f"the file has more than {MAX_VALUES} keys and values.")
-        if len(path) >= MAX_DEPTH:
-            raise self._error(event, f"nested more than {MAX_DEPTH} deep.")
+        if self._count > VALUES:
+            raise self._error(event, f"the file has more than {VALUES:,} keys and values.")
+        if len(path) >= DEPTH:
+            raise self._error(event, f"nested more than {DEPTH} deep.")
 
     def _error(self, event: Event, message: str) -> SpecError:
         return SpecError(_at(self.source, _mark(event), message))
@@ -326,6 +340,8 @@ def _entry_lines(start: str, value: Data, indent: str, block: int) -> list[str]:
 def _string(text: str) -> str:
     if _PLAIN.fullmatch(text) and resolve(text) == text:
         return text
+    if text.isprintable():
+        return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
     return '"' + "".join(map(_escape, text)) + '"'
 
 

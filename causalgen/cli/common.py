@@ -16,6 +16,7 @@ from causalgen.saving.atomic import write_atomic
 from causalgen.saving.pretrained import model_folder
 from causalgen.scm import SCM
 from graphs.errors import CheckpointError, DataError, SpecError
+from graphs.text import printable
 from graphs.variables import Image
 
 if TYPE_CHECKING:
@@ -37,8 +38,8 @@ __all__ = [
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Where commands print: long lines stay whole, and brackets in names are only brackets."""
-    return Console(stderr=stderr, soft_wrap=True, highlight=False, markup=False)
+    """Where commands print: long lines stay whole; brackets and :colons: in names are only these."""
+    return Console(stderr=stderr, soft_wrap=True, highlight=False, markup=False, emoji=False)
 
 
 def load_model(name: str, device: str | None = None) -> SCM:
@@ -110,7 +111,9 @@ def image_variables(scm: SCM) -> dict[str, Image]:
 def tell_unused(file: Path, columns: Sequence[str]) -> None:
     """Say, on standard error, which columns of a table mean no node."""
     if columns:
-        console(stderr=True).print(f"Columns of {file.name} that mean no node: {', '.join(columns)}.")
+        console(stderr=True).print(
+            f"Columns of {file.name} that mean no node: {printable(', '.join(columns))}."
+        )
 
 
 def save_figure(figure: Figure, path: Path) -> None:

@@ -17,6 +17,7 @@ from causalgen.fitting.fit_report import FitReport, NodeReport
 from causalgen.saving.checkpoint import MODEL
 from causalgen.scm import SCM
 from graphs.errors import CheckpointError, DataError
+from graphs.text import markdown
 
 __all__ = ["run_fit"]
 
@@ -120,7 +121,7 @@ def _predictors(report: NodeReport) -> Iterator[tuple[str, str, float, float]]:
 
 def _card(scm: SCM, report: FitReport, data: str, command: str) -> str:
     """The model's README: what it is, how it was made, how well it does."""
-    lines = [f"# {scm.name or 'An SCM'}", "", "```", scm.describe(), "```", ""]
+    lines = [f"# {markdown(scm.name or 'An SCM')}", "", "```", scm.describe(), "```", ""]
     lines += [
         "## Data",
         "",
@@ -136,5 +137,5 @@ def _card(scm: SCM, report: FitReport, data: str, command: str) -> str:
         "",
     ]
     lines += ["## Figures", "", "Held-out rows, unless said otherwise.", ""]
-    lines += [f"- {line}" for line in [*str(report).splitlines(), *_recovery(report)]]
+    lines += [f"- {markdown(line)}" for line in [*str(report).splitlines(), *_recovery(report)]]
     return "\n".join([*lines, ""])

@@ -52,6 +52,7 @@ def main() -> None:
     """Run the command line; an error of ours, or of the system, is one line on stderr."""
     from causalgen.cli.wording import in_command_words, plain_warnings
     from graphs.errors import CausalgenError
+    from graphs.text import printable
 
     # Wherever it stands; the callback below only lists it.
     debug = "--debug" in sys.argv[1:]
@@ -61,7 +62,7 @@ def main() -> None:
     except (CausalgenError, OSError) as error:
         if debug:
             raise
-        typer.echo(f"error: {in_command_words(str(error))}", err=True)
+        typer.echo(f"error: {printable(in_command_words(str(error)))}", err=True)
         sys.exit(1)
 
 

@@ -11,6 +11,9 @@ A saved result is a folder (``result_folder``):
     result.json      nodes, rows, samples, seed, do, values; of every node and row the provenance, and whether
                      its evidence was "observed", "inferred" or drawn from the "prior"; "draws" a row, and
                      whether the values are "determined", so that another seed would give no others
+
+Labels stand in the tables as they are declared, or they would not be read back: one such as "=1+1" is a
+formula to a spreadsheet that opens the file as it is. Import its columns as text there.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from causalgen.metrics.axioms import read_attribute
 from causalgen.metrics.distances import distance_unit
 from causalgen.metrics.image_rows import image_rows
 from causalgen.metrics.scores import Score, wilson_interval
-from causalgen.plotting.plot_style import ACCENT, FAINT, INK, SOFT
+from causalgen.plotting.plot_style import ACCENT, FAINT, INK, SOFT, plain
 from causalgen.plotting.plots import plot_image_rows
 from graphs.variables import Categorical
 
@@ -127,8 +127,8 @@ def _drift(entries: Sequence[Entry], case: NodeEvaluation) -> Figure:
 def _axes(title: str, note: str, across: str, along: str) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(4.4, 3.4), layout="constrained")
     axes = figure.add_subplot()
-    axes.set_xlabel(across, color=INK, fontsize=9)
-    axes.set_ylabel(along, color=INK, fontsize=9)
+    axes.set_xlabel(plain(across), color=INK, fontsize=9)
+    axes.set_ylabel(plain(along), color=INK, fontsize=9)
     tidy_axes(axes, title, note)
     return figure, axes
 
@@ -150,8 +150,8 @@ def tidy_axes(axes: Axes, title: str = "", note: str = "") -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(SOFT)
     axes.tick_params(labelsize=8, color=SOFT, labelcolor=INK)
-    axes.set_title(title, fontsize=9.5, weight="bold", color=INK, loc="left")
-    axes.set_title(note, fontsize=8, color=FAINT, loc="right")
+    axes.set_title(plain(title), fontsize=9.5, weight="bold", color=INK, loc="left")
+    axes.set_title(plain(note), fontsize=8, color=FAINT, loc="right")
 
 
 def _bars(axes: Axes, variable: Categorical, seen: NDArray[np.int64], goals: NDArray[np.int64]) -> None:
@@ -162,7 +162,7 @@ def _bars(axes: Axes, variable: Categorical, seen: NDArray[np.int64], goals: NDA
         low, high = wilson_interval(right, count)
         axes.bar(place, right / count, color=SOFT, width=0.7)
         axes.plot([place, place], [low, high], color=INK, linewidth=1)
-    axes.set_xticks(range(len(asked)), [str(labels[code])[:8] for code in asked])
+    axes.set_xticks(range(len(asked)), [plain(str(labels[code])[:8]) for code in asked])
     axes.set_ylim(0, 1.02)
 
 

@@ -7,10 +7,19 @@ from functools import cache
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextPath
 
-__all__ = ["ACCENT", "FAINT", "INK", "SOFT", "text_width"]
+__all__ = ["ACCENT", "FAINT", "INK", "SOFT", "plain", "text_width"]
 
 INK, FAINT, SOFT, ACCENT = "#1f2430", "#6b7280", "#a3a9b5", "#c8452f"
 """Of text, of small print, of what was observed, of what is counterfactual."""
+
+
+def plain(text: str) -> str:
+    r"""A name, unit or label as matplotlib shows it to the letter: a dollar sign starts no formula.
+
+    >>> plain("$US")
+    '\\$US'
+    """
+    return text.replace("$", r"\$")
 
 
 @cache
@@ -19,4 +28,4 @@ def text_width(text: str, size: float, *, bold: bool = False) -> float:
     if not text.strip():
         return 0.0
     font = FontProperties(weight="bold" if bold else "normal")
-    return TextPath((0, 0), text, size=size, prop=font).get_extents().width / 72
+    return TextPath((0, 0), plain(text), size=size, prop=font).get_extents().width / 72

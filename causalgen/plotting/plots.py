@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from causalgen.counterfactuals.results import Counterfactual, Draws
 from causalgen.counterfactuals.summaries import inferred_texts
 from causalgen.plotting.graph_plots import plot_graph
-from causalgen.plotting.plot_style import ACCENT, FAINT, INK, SOFT, text_width
+from causalgen.plotting.plot_style import ACCENT, FAINT, INK, SOFT, plain, text_width
 from causalgen.plotting.value_plots import plot_values
 from graphs.variables import Image
 from graphs.variables.arrays import as_array
@@ -77,7 +77,7 @@ def plot_image_rows(
     for (label, images), top in zip(rows.items(), tops, strict=True):
         tall = size * images.shape[-2] / images.shape[-1]
         axes.text(
-            left - 0.12, top + tall / 2, labels[label],
+            left - 0.12, top + tall / 2, plain(labels[label]),
             ha="right", va="center", fontsize=_LABEL_SIZE, color=INK,
         )  # fmt: skip
         for column, image in enumerate(images):
@@ -89,14 +89,14 @@ def plot_image_rows(
                 _draw_image(axes, image, x, top, size, tall, marked=marked)
             if column < len(said := captions.get(label, ())) and said[column]:
                 axes.text(
-                    x + size / 2, top + tall + 0.04, said[column],
+                    x + size / 2, top + tall + 0.04, plain(said[column]),
                     ha="center", va="top", fontsize=_CAPTION_SIZE, color=FAINT, linespacing=1.15,
                 )  # fmt: skip
     if 0 < observed < len(rows):
         y = tops[observed] - (_BREAK + _GAP) / 2
         axes.plot([left, width - _GAP - 0.02], [y, y], color=SOFT, linewidth=0.8)
     if title:
-        axes.text(0.1, 0.1, title, fontsize=10, va="top", color=INK)
+        axes.text(0.1, 0.1, plain(title), fontsize=10, va="top", color=INK)
     # Last, since every imshow sets them: inches from the upper left corner.
     axes.set_xlim(0, width)
     axes.set_ylim(height, 0)

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 
-from causalgen.plotting.plot_style import ACCENT, FAINT, INK, SOFT
+from causalgen.plotting.plot_style import ACCENT, FAINT, INK, SOFT, plain
 from graphs.variables import Categorical, Integer, Variable
 from graphs.variables.arrays import as_array
 
@@ -77,7 +77,7 @@ def plot_values(draws: Draws, rows: int = 8) -> Figure:
             [str(name) for name in draws.index] if draws.index is not None else map(str, range(draws.rows))
         )
         for line in grid:
-            line[0].set_yticks(range(draws.rows), [name[:12] for name in names], fontsize=8)
+            line[0].set_yticks(range(draws.rows), [plain(name[:12]) for name in names], fontsize=8)
     if panels[0].before is not None:
         found = [axes.get_legend_handles_labels() for axes in grid.flat]
         entries = {label: mark for marks, told in found for mark, label in zip(marks, told, strict=True)}
@@ -225,11 +225,11 @@ def _tidy(axes: Axes, panel: _Panel) -> None:
     axes.spines["bottom"].set_color(SOFT)
     axes.tick_params(axis="x", labelsize=8, color=SOFT, labelcolor=INK)
     axes.set_title(panel.name, fontsize=9.5, weight="bold", color=INK, loc="left")
-    axes.set_title(panel.note, fontsize=8, color=FAINT, loc="right")
+    axes.set_title(plain(panel.note), fontsize=8, color=FAINT, loc="right")
     if panel.labels is not None:
         every = ceil(len(panel.labels) / 10)
         places = range(0, len(panel.labels), every)
-        axes.set_xticks(list(places), [panel.labels[place][:10] for place in places])
+        axes.set_xticks(list(places), [plain(panel.labels[place][:10]) for place in places])
         axes.set_xlim(-0.6, len(panel.labels) - 0.4)
     else:
         axes.margins(x=0.08)

@@ -20,13 +20,19 @@ from graphs.errors import (
     SpecError,
     UnknownNameError,
 )
+from graphs.limits import model_bytes
 from graphs.scm_file import Locations, NodeSpec, SCMSpec, parse_spec, read_spec, spec_error, write_spec
+from graphs.text import check_text
 from graphs.variables import Variable
 from graphs.variables.base import VariableBase
+from mechanisms.allowance import Allowance
 from mechanisms.base import Mechanism, MechanismSpec
 from mechanisms.registry import default_mechanism, dump_mechanism, mechanism_spec, parse_mechanism
 
 __all__ = ["Declaration"]
+
+_TIMES = 4
+"""What binding a saved model may take, in times of its weights: buffers and what initialises them too."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,9 @@ class Declaration:
                 raise GraphError(f"Node {node!r} has no variable. Add variables={{{node!r}: ...}}.")
         own, given = {node: variables[node] for node in causal.nodes}, mechanisms or {}
         bound = {node: _bind(node, given.get(node), causal, own) for node in causal.nodes}
-        return cls(causal, own, bound, name)
+        declared = cls(causal, own, bound, name)
+        declared.text(mechanisms=False)  # what no file could say is refused before it is fitted
+        return declared
 
     @classmethod
     def read(cls, path: Path | str) -> Declaration:
@@ -74,23 +82,31 @@ class Declaration:
         Raises:
             SpecError: the file does not declare a model; the message starts with file:line:column.
         """
-        return cls._of(*read_spec(path))
+        return cls._of(*read_spec(path), model_bytes())
 
     @classmethod
-    def parse(cls, text: str, source: str = "<text>") -> Declaration:
-        """What a file's text declares; ``source`` stands for the file in messages."""
-        return cls._of(*parse_spec(text, source))
+    def parse(cls, text: str, source: str = "<text>", *, weights: int = 0) -> Declaration:
+        """What a file's text declares.
 
-    def text(self) -> str:
-        """The file's text: every mechanism with what differs from its kind's defaults.
+        Args:
+            text: of the file.
+            source: what stands for the file in messages.
+            weights: bytes of weights that come with it; a model may ask for some times as much memory.
+        """
+        return cls._of(*parse_spec(text, source), max(model_bytes(), _TIMES * weights))
+
+    def text(self, *, mechanisms: bool = True) -> str:
+        """The file's text: every mechanism with what differs from its kind's defaults, or none.
 
         Raises:
             MechanismError: a mechanism that no file can say, such as a function of the running program.
+            SpecError: the file would be larger than any that is read.
         """
-        options = {node: _dumped(node, mechanism.spec) for node, mechanism in self.mechanisms.items()}
+        said = self.mechanisms.items() if mechanisms else ()
+        options = {node: _dumped(node, mechanism.spec) for node, mechanism in said}
         nodes = {
             node: NodeSpec(
-                variable=self.variables[node], parents=self.graph.parents(node), mechanism=options[node]
+                variable=self.variables[node], parents=self.graph.parents(node), mechanism=options.get(node)
             )
             for node in self.graph.nodes
         }
@@ -112,16 +128,20 @@ class Declaration:
         return text
 
     @classmethod
-    def _of(cls, spec: SCMSpec, locations: Locations) -> Declaration:
+    def _of(cls, spec: SCMSpec, locations: Locations, most: int) -> Declaration:
         variables = {node: each.variable for node, each in spec.nodes.items()}
         mechanisms: dict[str, Mechanism] = {}
+        allowance = Allowance(most)
         for node, each in spec.nodes.items():
             given = None if each.mechanism is None else _mechanism(node, each.mechanism, locations)
             try:
-                mechanisms[node] = _bind(node, given, spec.graph, variables)
-            except CausalgenError as error:  # an option that does not fit its node, told where it stands
+                with allowance:
+                    mechanisms[node] = _bind(node, given, spec.graph, variables)
+            except Exception as error:  # an option that does not fit its node, told where it stands
                 place = ("nodes", node) if given is None else ("nodes", node, "mechanism")
                 found = str(error).removeprefix(f"Node {node!r}: ")
+                if not isinstance(error, CausalgenError):  # of a library, or of a plug-in
+                    found = f"its mechanism cannot be made: {type(error).__name__}: {found}"
                 raise SpecError(f"{locations[place]}: node {node!r}: {found}") from error
         return cls(spec.graph, {node: variables[node] for node in spec.graph.nodes}, mechanisms, spec.name)
 
@@ -145,6 +165,10 @@ def _check_declared(variables: Any, mechanisms: Any, name: Any) -> None:
             )
     if not isinstance(name, str | None):
         raise GraphError(f"The name of a model is a string, got {name!r}.")
+    try:
+        check_text(name or "", "name")
+    except ValueError as error:
+        raise GraphError(f"SCM: {error}.") from error
 
 
 def _bind(

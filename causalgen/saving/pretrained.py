@@ -59,7 +59,8 @@ def load_pretrained(name: Path | str) -> Declaration:
     """
     folder = model_folder(name)
     text, states, _ = load_folder(folder)
-    declared = Declaration.parse(text, str(folder / "scm.yaml"))
+    weights = sum(tensor.nbytes for state in states.values() for tensor in state.values())
+    declared = Declaration.parse(text, str(folder / "scm.yaml"), weights=weights)
     for node, mechanism in declared.mechanisms.items():
         try:
             mechanism.load_state_dict(dict(states.get(node, {})))

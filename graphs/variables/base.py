@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from graphs.declared import Declared
+from graphs.limits import NUMBERS
+from graphs.text import check_text
 
-__all__ = ["Bound", "Size", "Values", "VariableBase", "by_name", "refuse_bool_and_text"]
+__all__ = [
+    "Bound",
+    "Size",
+    "Unit",
+    "Values",
+    "VariableBase",
+    "by_name",
+    "check_numbers",
+    "refuse_bool_and_text",
+]
 
 Values = TypeVar("Values")
 """A numpy array or a torch tensor."""
@@ -27,6 +39,17 @@ Size = Annotated[int, BeforeValidator(refuse_bool_and_text), Field(ge=1)]
 
 Bound = Annotated[float, BeforeValidator(refuse_bool_and_text), Field(allow_inf_nan=False)]
 """A finite number."""
+
+
+Unit = Annotated[str, AfterValidator(lambda text: check_text(text, "unit"))]
+"""Of measurement, for people."""
+
+
+def check_numbers(shape: tuple[int, ...]) -> None:
+    """Refuse a shape of more numbers than one value may hold, by a ValueError."""
+    if prod(shape) > NUMBERS:
+        told = " x ".join(map(str, shape))
+        raise ValueError(f"{told} are {prod(shape):,} numbers, at most {NUMBERS:,} are allowed in a value")
 
 
 class VariableBase(Declared):

@@ -15,6 +15,7 @@ that is written as two labels, as 1.0 with labels "1" and "1.0", is none.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from functools import cached_property
@@ -28,6 +29,8 @@ from pydantic import field_validator
 
 from graphs.declared import python_only
 from graphs.errors import DomainError, did_you_mean
+from graphs.limits import CATEGORIES, LABELS
+from graphs.text import check_text
 from graphs.variables.arrays import Array, as_array, as_numbers, as_rows, first_bad
 from graphs.variables.base import Values, VariableBase, by_name
 
@@ -75,12 +78,16 @@ class Categorical(VariableBase):
             labels = tuple(item.item() if isinstance(item, np.integer) else item for item in items)
             if not labels:
                 raise ValueError("expected at least one category, got an empty list")
+            if len(labels) > LABELS:
+                raise ValueError(f"{len(labels):,} labels, at most {LABELS:,} are allowed")
             for label in labels:
                 if isinstance(label, bool) or not isinstance(label, (str, int)):
                     raise ValueError(f"labels are strings or integers, got {label!r}")
-            texts = [str(label) for label in labels]
-            if len(set(texts)) < len(labels):
-                twice = next(text for text in texts if texts.count(text) > 1)
+                if isinstance(label, str):
+                    check_text(label, "label")
+            texts = Counter(map(str, labels))
+            if len(texts) < len(labels):
+                twice = next(text for text, count in texts.items() if count > 1)
                 alike = [label for label in labels if str(label) == twice]
                 if len(set(alike)) == 1:
                     raise ValueError(f"the label {alike[0]!r} appears twice")
@@ -95,6 +102,8 @@ class Categorical(VariableBase):
             raise ValueError(
                 f"expected a number of categories of at least 1, or a list of labels, got {value!r}"
             )
+        if value > CATEGORIES:
+            raise ValueError(f"{value} categories, at most {CATEGORIES:,} are allowed")
         return value
 
     @property

@@ -17,7 +17,7 @@ from pydantic import field_validator, model_validator
 from graphs.declared import python_only
 from graphs.errors import DomainError, ShapeError, SpecError
 from graphs.variables.arrays import Array, as_array, first_bad
-from graphs.variables.base import Size, Values, VariableBase, by_name
+from graphs.variables.base import Size, Values, VariableBase, by_name, check_numbers
 from graphs.variables.picture import is_picture, picture_pixels
 
 __all__ = ["Image"]
@@ -77,6 +77,7 @@ class Image(VariableBase):
     @field_validator("shape")
     @classmethod
     def _channels_first(cls, shape: tuple[int, int, int]) -> tuple[int, int, int]:
+        check_numbers(shape)
         channels, height, width = shape
         if width <= 4 < min(channels, height):
             raise ValueError(

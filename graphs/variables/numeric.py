@@ -13,12 +13,22 @@ from typing import Annotated, Literal, Protocol, cast, overload, runtime_checkab
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from graphs.declared import python_only
 from graphs.errors import DomainError
+from graphs.limits import DIMENSIONS
 from graphs.variables.arrays import Array, as_array, as_numbers, as_rows, first_bad
-from graphs.variables.base import Bound, Size, Values, VariableBase, by_name, refuse_bool_and_text
+from graphs.variables.base import (
+    Bound,
+    Size,
+    Unit,
+    Values,
+    VariableBase,
+    by_name,
+    check_numbers,
+    refuse_bool_and_text,
+)
 
 __all__ = ["Continuous", "Integer", "LARGEST"]
 
@@ -40,8 +50,8 @@ class Continuous(VariableBase):
     type: Literal["continuous"] = "continuous"
     lower: Bound | None = None
     upper: Bound | None = None
-    unit: str = ""
-    shape: tuple[Size, ...] = ()
+    unit: Unit = ""
+    shape: Annotated[tuple[Size, ...], Field(max_length=DIMENSIONS)] = ()
 
     @overload
     def __init__(
@@ -67,6 +77,12 @@ class Continuous(VariableBase):
     def __init__(self, /, *args: object, **data: object) -> None:
         """Declare the bounds, the unit and the shape."""
         super().__init__(**by_name("Continuous", ("lower", "upper", "unit", "shape"), args, data))
+
+    @field_validator("shape")
+    @classmethod
+    def _check_shape(cls, shape: tuple[int, ...]) -> tuple[int, ...]:
+        check_numbers(shape)
+        return shape
 
     @model_validator(mode="after")
     def _check_bounds(self) -> Continuous:
@@ -179,7 +195,7 @@ class Integer(VariableBase):
     type: Literal["integer"] = "integer"
     lower: _Bound | None = None
     upper: _Bound | None = None
-    unit: str = ""
+    unit: Unit = ""
 
     @overload
     def __init__(self, /, lower: int | None = None, upper: int | None = None, unit: str = "") -> None: ...

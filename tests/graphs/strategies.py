@@ -11,8 +11,16 @@ __all__ = ["dags", "node_names", "options", "specs", "texts", "variables"]
 node_names = st.sampled_from(["null", "no", "y", "e1", "true", "_", "a-"]) | st.from_regex(
     r"[A-Za-z_][A-Za-z0-9_-]{0,12}", fullmatch=True
 )
-# Lone surrogates cannot be in a UTF-8 file.
-texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
+# Names, units and labels hold no character that would act instead of being read.
+texts = st.text(
+    st.characters(
+        exclude_categories=["Cs", "Cc", "Zl", "Zp"],
+        exclude_characters="\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufffe\uffff",
+    ),
+    max_size=30,
+)
+# Options may; lone surrogates cannot be in a UTF-8 file.
+strings = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 
 
 @st.composite
@@ -49,7 +57,7 @@ def integers(draw: st.DrawFn) -> Integer:
 
 
 variables: st.SearchStrategy[Variable] = categoricals | continuous() | images | integers()
-scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | texts
+scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | strings
 options = st.dictionaries(
     texts,
     st.recursive(

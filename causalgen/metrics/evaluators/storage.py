@@ -13,14 +13,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from causalgen.metrics.evaluators.evaluators import Evaluators, Recipe
 from causalgen.metrics.evaluators.roles import Roles
 from causalgen.saving.manifest import CODEC_KEYS, FolderFormat, read_tensors, tensor_bytes
 from graphs.errors import CausalgenError, CheckpointError, UnknownNameError
+from graphs.text import check_text, markdown
 from graphs.variables import Variable
 from mechanisms.networks import first_non_finite
 
@@ -52,7 +53,7 @@ class _Described(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: str
+    name: Annotated[str, AfterValidator(lambda name: check_text(name, "name"))]
     image: str
     label: str
     numbers: tuple[str, ...]
@@ -165,8 +166,8 @@ def card_text(evaluators: Evaluators, data: str | None = None, command: str | No
         command: how they were trained.
     """
     asked = "Say here what the data are, where they come from, and their licence."
-    lines = [f"# Evaluators of {evaluators.name}", ""]
-    lines += [f"They read {evaluators.roles.describe()}, pixels in [0, 1]."]
+    lines = [f"# Evaluators of {markdown(evaluators.name)}", ""]
+    lines += [f"They read {markdown(evaluators.roles.describe())}, pixels in [0, 1]."]
     lines += ["They score counterfactual images, and never guide any.", "", "## Networks", ""]
     lines += [*_table(evaluators), "", "## Data", "", data if data is not None else asked, ""]
     lines += ["## Training", ""]

@@ -1,0 +1,83 @@
+r"""Text that people declare (names, units, labels), and text that is shown to them.
+
+A model's text ends up on terminals, in Markdown, HTML, SVG and CSV. What would act there instead of being
+read is refused once, where it is declared: control characters (an escape sequence moves the cursor), line
+separators (a line break ends a table's row or a code block), bidirectional overrides (they show another
+order than is stored) and what no UTF-8 or XML file can hold. Markup is text: whoever writes it escapes it.
+
+>>> check_text("µm", "unit")
+'µm'
+>>> check_text("\x1b[2J", "unit")
+Traceback (most recent call last):
+ValueError: the unit '\x1b[2J' holds the control character U+001B at place 1. Leave it out
+"""
+
+from __future__ import annotations
+
+import re
+
+from graphs.limits import TEXT
+
+__all__ = ["check_text", "markdown", "printable", "shortened"]
+
+_ACTING = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
+_MARKDOWN = re.compile(r"([\\`*_\[\]<>&|~$])")
+
+
+def check_text(text: str, what: str, longest: int = TEXT) -> str:
+    """The text itself, where it is short and holds nothing but what can be read.
+
+    Args:
+        text: as declared.
+        what: it is, for the message.
+        longest: characters allowed.
+
+    Raises:
+        ValueError: too long, or a character that would act; the message says which and where.
+    """
+    if len(text) > longest:
+        raise ValueError(
+            f"the {what} {shortened(text, 40)!r} has {len(text):,} characters, at most {longest} are allowed"
+        )
+    if found := _ACTING.search(text):
+        raise ValueError(
+            f"the {what} {text!r} holds the {_described(found[0])} U+{ord(found[0]):04X} at place "
+            f"{found.start() + 1}. Leave it out"
+        )
+    return text
+
+
+def _described(character: str) -> str:
+    code = ord(character)
+    if 0xD800 <= code <= 0xDFFF:
+        return "lone surrogate"
+    if code in (0xFFFE, 0xFFFF):
+        return "noncharacter"
+    return "control character"
+
+
+def printable(text: str) -> str:
+    r"""Text of others as a terminal may show it: what would act is spelt out; line breaks stay.
+
+    >>> printable("a\x1b[31mb")
+    'a\\x1b[31mb'
+    """
+    return _ACTING.sub(lambda found: found[0] if found[0] == "\n" else repr(found[0])[1:-1], text)
+
+
+def markdown(text: str) -> str:
+    r"""Text as Markdown that shows it, whatever it holds; a line stays a line.
+
+    >>> markdown("[x](y)")
+    '\\[x\\](y)'
+    """
+    return _MARKDOWN.sub(r"\\\1", printable(text).replace("\n", " "))
+
+
+def shortened(text: str, most: int) -> str:
+    """The text, or its beginning and dots.
+
+    >>> shortened("abcdefgh", 6)
+    'abc...'
+    """
+    return text if len(text) <= most else text[: most - 3] + "..."
