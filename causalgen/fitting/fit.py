@@ -216,14 +216,14 @@ class _NodeFit:
         if self.start is not None:
             start_from(self.name, self.mechanism, self.start)
         if self.images:  # convolutions with channels innermost: a step takes a seventh less on a CPU
-            self.mechanism.to(memory_format=torch.channels_last)
+            self.mechanism.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         loop = TrainingLoop(self._objective(), self.settings, self.seed, self.runtime, loss)
         if state is not None:
             loop.restore(state)
         shown = progress and self.runtime.is_main
         with Progress(self.name, loop.total, done=loop.step, unit="step", enabled=shown) as bar:
             train_loss = loop.run(bar, self.folder, checkpoint_seconds)
-        self.mechanism.to(memory_format=torch.contiguous_format)
+        self.mechanism.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
         self.mechanism.finish(*self._whole(torch.arange(self.table.rows)))
         self.mechanism.mark_fitted()
         if loop.stopping is not None:  # the last epoch's loss is not that of the weights kept
