@@ -18,6 +18,7 @@ from typing import Any, cast, final
 import networkx as nx
 
 from graphs.errors import CycleError, GraphError, UnknownNameError
+from graphs.shown import Shown
 
 __all__ = ["CausalGraph", "Names", "find_problem"]
 
@@ -25,11 +26,14 @@ Names = str | Iterable[str]
 """One node name, or several."""
 
 LONGEST_NAME = 100
+_SHOWN = 40
+"""Nodes of a graph whose repr names all of them."""
+
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 
 
 @final
-class CausalGraph:
+class CausalGraph(Shown):
     """A directed acyclic graph over named nodes.
 
     >>> graph = CausalGraph({"x": ["y", "t"], "y": [], "t": []})
@@ -190,7 +194,10 @@ class CausalGraph:
         return hash(frozenset(self._parents.items()))
 
     def __repr__(self) -> str:
-        """As it could be typed."""
+        """As it could be typed; of a large graph counts and the first nodes."""
+        if len(self) > _SHOWN:
+            count, first = len(self.edges), ", ".join(self._nodes[:8])
+            return f"<CausalGraph of {len(self)} nodes and {count:,} edge{'s' * (count != 1)}: {first}, ...>"
         parents = {node: list(its_parents) for node, its_parents in self._parents.items()}
         return f"CausalGraph({parents!r})"
 

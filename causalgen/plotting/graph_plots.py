@@ -12,7 +12,7 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from matplotlib.path import Path
 
 from causalgen.plotting.layers import Layout, lay_out
-from causalgen.plotting.plot_style import ACCENT, FAINT, INK, SOFT, text_width
+from causalgen.plotting.plot_style import ACCENT, FAINT, INK, SOFT, literal, text_width
 from graphs.causal_graph import CausalGraph
 from graphs.errors import GraphError
 from graphs.variables import Image, Variable
@@ -26,6 +26,7 @@ _HEIGHT, _STEP, _GAP, _PASSAGE, _MARGIN = 0.5, 1.02, 0.3, 0.05, 0.2
 """Inches: of a node, from layer to layer, between nodes, for an edge that passes a layer, around it all."""
 
 
+@literal
 def plot_graph(graph: CausalGraph, variables: Mapping[str, Variable], title: str = "") -> Figure:
     """The causal graph, each node with what its values are; image nodes are coloured.
 
