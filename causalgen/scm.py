@@ -43,6 +43,7 @@ from graphs.errors import (
     SpecError,
     UnknownNameError,
 )
+from graphs.shown import Shown
 from graphs.variables import Variable
 from mechanisms.base import Mechanism, MechanismSpec
 from mechanisms.options import with_options
@@ -55,7 +56,7 @@ __all__ = ["SCM"]
 
 
 @final
-class SCM:
+class SCM(Shown):
     """A structural causal model: a graph, a variable for each node, and a mechanism for each.
 
     >>> import networkx as nx
@@ -424,19 +425,11 @@ class SCM:
 
     def describe(self) -> str:
         """The model as text: a line a node."""
-        width = max(map(len, self._variables))
-        lines = []
-        for node, variable in self._variables.items():
-            mechanism, parents = self._world.mechanisms[node], ", ".join(self.graph.parents(node))
-            state = "" if mechanism.fitted else "  (not fitted)"
-            lines.append(
-                f"{node:<{width}}  {variable.describe()}  <- {mechanism.spec.kind}({parents}){state}"
-            )
-        return "\n".join(lines)
+        return self._declaration().describe()
 
     def __repr__(self) -> str:
-        """Name and nodes."""
-        return f"SCM({self.name or 'unnamed'}: {', '.join(self.graph.nodes)})"
+        """Name, whether it is fitted, and the nodes with their parents."""
+        return f"SCM({self._declaration().summary()})"
 
     def __getattr__(self, name: str) -> NoReturn:
         """Say where a method went."""

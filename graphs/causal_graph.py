@@ -19,6 +19,7 @@ import networkx as nx
 
 from graphs.errors import CycleError, GraphError, UnknownNameError
 from graphs.limits import NODE_NAME, NODES, PARENTS
+from graphs.shown import Shown
 from graphs.text import shortened
 
 __all__ = ["CausalGraph", "Names", "find_problem"]
@@ -26,11 +27,14 @@ __all__ = ["CausalGraph", "Names", "find_problem"]
 Names = str | Iterable[str]
 """One node name, or several."""
 
+_SHOWN = 40
+"""Nodes of a graph whose repr names all of them."""
+
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 
 
 @final
-class CausalGraph:
+class CausalGraph(Shown):
     """A directed acyclic graph over named nodes.
 
     >>> graph = CausalGraph({"x": ["y", "t"], "y": [], "t": []})
@@ -191,7 +195,10 @@ class CausalGraph:
         return hash(frozenset(self._parents.items()))
 
     def __repr__(self) -> str:
-        """As it could be typed."""
+        """As it could be typed; of a large graph counts and the first nodes."""
+        if len(self) > _SHOWN:
+            count, first = len(self.edges), ", ".join(self._nodes[:8])
+            return f"<CausalGraph of {len(self)} nodes and {count:,} edge{'s' * (count != 1)}: {first}, ...>"
         parents = {node: list(its_parents) for node, its_parents in self._parents.items()}
         return f"CausalGraph({parents!r})"
 

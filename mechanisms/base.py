@@ -80,6 +80,11 @@ class Noise(Mapping[str, Tensor]):
     def __len__(self) -> int:
         return len(self.leaves)
 
+    def __repr__(self) -> str:
+        """Names and shapes of the leaves."""
+        leaves = ", ".join(f"{name} {tuple(leaf.shape)}" for name, leaf in self.leaves.items())
+        return f"Noise({self.n} rows: {leaves or 'no leaves'})"
+
     def rows(self, index: slice | Tensor) -> Noise:
         """The noise of some rows: a slice, or a tensor of row numbers (rows may repeat)."""
         leaves = {name: leaf[index] for name, leaf in self.leaves.items()}

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from causalgen.checking.goodness import Goodness
+from graphs.shown import Shown
 
 __all__ = ["CheckReport", "Independence"]
 
@@ -52,8 +53,8 @@ class Independence:
         return "mechanism" if self.tests_mechanism else "graph"
 
 
-@dataclass(frozen=True)
-class CheckReport:
+@dataclass(frozen=True, repr=False)
+class CheckReport(Shown):
     """What a check found; ``print`` it.
 
     Attributes:
@@ -113,10 +114,19 @@ class CheckReport:
             "problems": self.problems,
         }
 
-    def __str__(self) -> str:
+    @property
+    def verdict(self) -> str:
+        """What was looked at and how many problems were found, in a line."""
         count = len(self.problems)
-        verdict = "no problem" if not count else f"{count} problem{'s' * (count > 1)}"
-        parts = [f"Checked {len(self.fits)} nodes on {self.rows:,} rows: {verdict} found."]
+        found = "no problem" if not count else f"{count} problem{'s' * (count > 1)}"
+        return f"Checked {len(self.fits)} nodes on {self.rows:,} rows: {found} found."
+
+    def __repr__(self) -> str:
+        """The verdict and the problems; ``print`` shows all."""
+        return "\n".join([self.verdict, *(f"  {problem}" for problem in self.problems)])
+
+    def __str__(self) -> str:
+        parts = [self.verdict]
         parts.append("Fit\n" + self._fits_text())
         mechanism = [test for test in self.independences if test.tests_mechanism]
         graph = [test for test in self.independences if not test.tests_mechanism]

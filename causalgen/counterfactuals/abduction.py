@@ -11,9 +11,11 @@ nothing of that is computed.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -38,6 +40,7 @@ from causalgen.counterfactuals.provenance import trace_provenance
 from causalgen.counterfactuals.results import Counterfactual
 from causalgen.counterfactuals.rows import common_rows, expand_noise, expand_value
 from graphs.errors import InterventionError
+from graphs.shown import Shown
 from graphs.variables import Variable
 from mechanisms.base import Abducted, Noise
 
@@ -47,7 +50,7 @@ if TYPE_CHECKING:
 __all__ = ["Abduction"]
 
 
-class Abduction:
+class Abduction(Shown):
     """Evidence and the noise behind it, from ``scm.abduct``.
 
     Noise is recovered when a question first needs it and kept for the next one; the answer does not depend on
@@ -150,6 +153,31 @@ class Abduction:
         return self._rows
 
     @property
+    def variables(self) -> Mapping[str, Variable]:
+        """Variable of each node, in topological order."""
+        return self._variables
+
+    def gaps(self, node: str) -> Tensor:
+        """(B,) bool: the rows in which the evidence lacks a node. Nothing is inferred yet."""
+        if node not in self._values and node not in self._partial:
+            return torch.ones(self._rows, dtype=torch.bool)
+        return self._partial.get(node, torch.zeros(1, dtype=torch.bool)).cpu().expand(self._rows)
+
+    @property
+    def fidelity(self) -> Mapping[str, str]:
+        """How each node's mechanism recovers noise: "exact", "posterior", "approximate" or "none"."""
+        return {node: mechanism.abduction for node, mechanism in self._world.mechanisms.items()}
+
+    def __repr__(self) -> str:
+        """Counts, and what the evidence lacks; nothing is computed."""
+        draws = "" if self._samples is None else f"{self._samples} samples x "
+        counts = {node: int(self.gaps(node).sum()) for node in self._variables}
+        seen = ", ".join(node for node, count in counts.items() if count < self._rows)
+        lack = ", ".join(f"{node} ({count} of {self._rows})" for node, count in counts.items() if count)
+        missing = f"; not observed: {lack}" if lack else ""
+        return f"Abduction({draws}{self._rows} rows, seed {self.seed}: {seen}{missing})"
+
+    @property
     def noise(self) -> Mapping[str, Noise]:
         """The noise of every node, B rows where the evidence determines it, S * B where it was drawn."""
         self._refuse_contradictions()
@@ -192,7 +220,10 @@ class Abduction:
         """
         self._refuse_contradictions()
         (known,) = check_targets([node], self._variables)
-        return self._completed.posterior(known)
+        found, sources = self._completed.posterior(known), np.full(self._rows, "observed", dtype=object)
+        for source, where in self._completed.sources(known).items():
+            sources[where.expand(self._rows).numpy()] = source
+        return replace(found, node=known, variable=self._variables[known], sources=sources, index=self._index)
 
     @torch.no_grad()
     def counterfactual(

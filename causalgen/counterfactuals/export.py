@@ -1,4 +1,4 @@
-"""Saving results: as tables (CSV, DataFrame), as folders with pictures, as JSON and as HTML.
+"""Saving results: as tables (CSV, DataFrame), as folders with pictures and as JSON.
 
 A saved result is a folder (``result_folder``):
 
@@ -18,8 +18,6 @@ formula to a spreadsheet that opens the file as it is. Import its columns as tex
 
 from __future__ import annotations
 
-import base64
-import html
 from collections.abc import Iterable, Iterator, Mapping
 from io import BytesIO
 from math import prod
@@ -48,7 +46,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "describe_draws",
-    "draws_html",
     "evidence_files",
     "figure_png",
     "save_draws",
@@ -93,15 +90,6 @@ def save_draws(draws: DrawsLike, folder: Path | str) -> Path:
     """
     check_result_folder(folder)  # before the work
     return write_result(folder, _files(draws), describe_draws(draws))
-
-
-def draws_html(draws: DrawsLike) -> str:
-    """The picture and the first rows of the table; of several samples, of their summary."""
-    picture = base64.b64encode(figure_png(draws.plot())).decode()
-    frame = summarise(draws) if is_counterfactual(draws) and draws.samples is not None else to_frame(draws)
-    table = frame.head(16).to_html(border=0, na_rep="") if _tabular(draws.variables) else ""
-    title = html.escape(repr(draws))
-    return f'<pre>{title}</pre><img src="data:image/png;base64,{picture}"/>{table}'
 
 
 def describe_draws(draws: DrawsLike) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from causalgen.counterfactuals.provenance import ProvenanceTable
 from causalgen.counterfactuals.rows import broadcast_rows
 from causalgen.counterfactuals.summaries import summarise, summary_text
 from graphs.errors import UnknownNameError
+from graphs.shown import Shown
 from graphs.variables import Image, Variable
 from mechanisms.base import Noise
 
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["Counterfactual", "Draws"]
 
 
-class Draws(Mapping[str, Any]):
+class Draws(Mapping[str, Any], Shown):
     """Rows drawn from a model, by node.
 
     Attributes:
@@ -91,7 +92,7 @@ class Draws(Mapping[str, Any]):
 
     def plot(self, rows: int = 8) -> Figure:
         """A picture of at most ``rows`` rows."""
-        # The one hook to a floor above: plots read results, and results do not know how they are drawn.
+        # Plots read results, and results do not know how they are drawn.
         return import_module("causalgen.plotting.plots").plot_draws(self, rows)
 
     def save(self, folder: Path | str) -> Path:
@@ -104,12 +105,6 @@ class Draws(Mapping[str, Any]):
         """Counts and nodes."""
         draws = "" if self.samples is None else f"{self.samples} samples x "
         return f"{type(self).__name__}({draws}{self.rows} rows: {', '.join(self.variables)})"
-
-    def _repr_html_(self) -> str:
-        """The picture and the table, for notebooks."""
-        from causalgen.counterfactuals.export import draws_html
-
-        return draws_html(self)
 
     def _by_sample(self, values: Tensor) -> Tensor:
         samples = self.samples or 1

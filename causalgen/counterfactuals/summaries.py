@@ -29,6 +29,7 @@ __all__ = [
     "inferred_texts",
     "is_counterfactual",
     "node_texts",
+    "shares_text",
     "summarise",
     "summarise_contrast",
     "summarise_inferred",
@@ -302,13 +303,13 @@ def _text(column: _Column, rows: int) -> str:
 def _cells(column: _Column) -> list[str]:
     """Each row: a number as "mean +- sd", a category by its shares; a value alone where it has no spread."""
     if column.labels is not None:
-        return [_shares(share, column.labels) for share in column.shares().T]
+        return [shares_text(share, column.labels) for share in column.shares().T]
     found = column.statistics()
     pairs = zip(found["mean"].tolist(), found["sd"].tolist(), strict=True)
     return [f"{mean:.4g} +- {sd:.2g}" if sd > 0 else f"{mean:.4g}" for mean, sd in pairs]
 
 
-def _shares(shares: NDArray[np.floating[Any]], labels: Sequence[object]) -> str:
+def shares_text(shares: NDArray[np.floating[Any]], labels: Sequence[object]) -> str:
     """The most probable categories, "a 0.70 | b 0.30"; a label alone where there is no other."""
     likely = [code for code in np.argsort(-shares, kind="stable") if shares[code] > 0]
     if len(likely) == 1:

@@ -31,6 +31,7 @@ from causalgen.counterfactuals.evidence import Evidence
 from causalgen.counterfactuals.mutilated_model import MutilatedModel
 from causalgen.counterfactuals.results import Counterfactual
 from graphs.errors import EvidenceError, MechanismError
+from graphs.shown import Shown
 from graphs.variables import Categorical, Image, Variable
 from mechanisms.base import Mechanism
 from mechanisms.options import with_options
@@ -45,7 +46,7 @@ _SHOWN = 24
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class CouplingSensitivity:
+class CouplingSensitivity(Shown):
     """A counterfactual under both couplings of its categorical nodes. ``print`` shows it.
 
     Attributes:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from importlib import import_module
 from itertools import product
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -32,15 +33,19 @@ from causalgen.effects.population import Population
 from causalgen.effects.statistic import Statistic, check_statistic, measure
 from graphs.causal_graph import CausalGraph
 from graphs.errors import EvidenceError, UnknownNameError
+from graphs.shown import Shown
 from graphs.variables import Variable
 from mechanisms.seeds import keyed_seed
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 __all__ = ["Effect", "Question", "find_effect"]
 
 _COLUMNS = ("value", "standard_error", "low", "high", "under_do", "under_versus")
+_SHOWN = 8
+"""Most numbers of a statistic that are told one by one."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,7 @@ class Question:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Effect:
+class Effect(Shown):
     """The mean effect on a target, overall and by group. ``print`` shows it.
 
     Attributes:
@@ -123,9 +128,27 @@ class Effect:
         """Its interval, at the level ``confidence``."""
         return self.overall.low, self.overall.high
 
+    @property
+    def versus_text(self) -> str:
+        """What it is compared with, in words."""
+        return "no intervention" if self.versus == "do()" else self.versus
+
+    @property
+    def included(self) -> str:
+        """What the interval is of, and what it leaves out."""
+        if self.refits:
+            return f"{self.refits} refits and finite draws, given the graph and the forms of the mechanisms"
+        if not self.fitted:
+            return "finite draws and rows, given the equations"
+        return "finite draws and rows; without the error of the fit (refits=...)"
+
     def to_frame(self, *, individual: bool = False) -> pd.DataFrame:
         """The effect as a table: one line, or one a group; with ``individual`` one a row."""
         return _individual_frame(self) if individual else _frame(self)
+
+    def plot(self) -> Figure:
+        """The mean effect, overall and by group, with its intervals."""
+        return import_module("causalgen.plotting.effect_plots").plot_effect(self)
 
     def __repr__(self) -> str:
         """A few lines for people."""
@@ -291,10 +314,10 @@ def _text(effect: Effect) -> str:
         "draws" if effect.individual_error is None else "row of evidence" if rows == 1 else "rows of evidence"
     )
     lines = [
-        f"Effect on {effect.target} of {effect.do} against {_other(effect.versus)}",
+        f"Effect on {effect.target} of {effect.do} against {effect.versus_text}",
         f"  {_estimate_line(effect.overall)}",
         f"  over {rows:,} {what} ({', '.join(effect.provenance)}); {100 * effect.confidence:g} % interval of "
-        + _included(effect),
+        + effect.included,
     ]
     if effect.groups:
         lines.append(f"by {', '.join(effect.given)}:")
@@ -303,15 +326,6 @@ def _text(effect: Effect) -> str:
         for name, each in zip(names, effect.groups.values(), strict=True):
             lines.append(f"  {name:<{width}}  {_estimate_line(each)}, {each.rows:,} rows")
     return "\n".join(lines)
-
-
-def _included(effect: Effect) -> str:
-    """What the interval is of, and what it leaves out."""
-    if effect.refits:
-        return f"{effect.refits} refits and finite draws, given the graph and the forms of the mechanisms"
-    if not effect.fitted:
-        return "finite draws and rows, given the equations"
-    return "finite draws and rows; without the error of the fit (refits=...)"
 
 
 def _estimate_lines(each: Estimate) -> list[dict[str, Any]]:
@@ -328,20 +342,16 @@ def _estimate_lines(each: Estimate) -> list[dict[str, Any]]:
 
 
 def _estimate_line(each: Estimate) -> str:
+    if np.size(each.value) > _SHOWN:
+        low, high = np.min(each.value), np.max(each.value)
+        return f"{np.size(each.value):,} numbers, {np.shape(each.value)}, from {low:.4g} to {high:.4g}"
     if np.shape(each.value) != ():
         return f"{_show(each.value)} +- {_show(each.standard_error)}"
-    # What is left of shared noise after subtracting is rounding, and no error to speak of.
-    scale = max(abs(each.under_do), abs(each.under_versus))
-    error = 0.0 if each.standard_error <= 1e-13 * scale else each.standard_error
     return (
-        f"{each.value:.4g} +- {error:.2g}  [{each.low:.4g}, {each.high:.4g}]  "
+        f"{each.value:.4g} +- {each.told_error:.2g}  [{each.low:.4g}, {each.high:.4g}]  "
         f"({each.under_do:.4g} against {each.under_versus:.4g})"
     )
 
 
 def _show(values: Any) -> str:
-    return np.array2string(np.asarray(values), precision=4, threshold=8, edgeitems=2).replace("\n", "")
-
-
-def _other(versus: str) -> str:
-    return "no intervention" if versus == "do()" else versus
+    return np.array2string(np.asarray(values), precision=4).replace("\n", "")

@@ -59,6 +59,12 @@ class Estimate:
     under_versus: Any
     rows: int
 
+    @property
+    def told_error(self) -> float:
+        """The standard error of a number, 0 where it is but rounding that subtracting shared noise leaves."""
+        scale = max(abs(self.under_do), abs(self.under_versus))
+        return 0.0 if self.standard_error <= 1e-13 * scale else float(self.standard_error)
+
 
 def estimate(
     under_do: Floats,

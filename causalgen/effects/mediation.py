@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from causalgen.counterfactuals.abduction import Abduction
 from causalgen.counterfactuals.world_ref import WorldRef
@@ -20,13 +21,17 @@ from causalgen.effects.effect import Effect, Question, find_effect
 from causalgen.effects.population import Population
 from graphs.causal_graph import CausalGraph
 from graphs.errors import InterventionError, UnknownNameError
+from graphs.shown import Shown
 from graphs.variables import Variable
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["NaturalEffects", "find_natural_effects"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class NaturalEffects:
+class NaturalEffects(Shown):
     """The natural effects of an intervention on a target. ``print`` shows them.
 
     Attributes:
@@ -45,6 +50,10 @@ class NaturalEffects:
     def interaction(self) -> Any:
         """What the total effect has beyond the sum of the direct and the indirect one."""
         return self.total.value - self.direct.value - self.indirect.value
+
+    def plot(self) -> Figure:
+        """Total, direct and indirect effect with their intervals."""
+        return import_module("causalgen.plotting.effect_plots").plot_natural_effects(self)
 
     def __repr__(self) -> str:
         """A few lines for people."""

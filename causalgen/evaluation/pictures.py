@@ -15,7 +15,7 @@ from causalgen.metrics.axioms import read_attribute
 from causalgen.metrics.distances import distance_unit
 from causalgen.metrics.image_rows import image_rows
 from causalgen.metrics.scores import Score, wilson_interval
-from causalgen.plotting.plot_style import ACCENT, FAINT, INK, SOFT, plain
+from causalgen.plotting.plot_style import ACCENT, FAINT, INK, SOFT, literal
 from causalgen.plotting.plots import plot_image_rows
 from graphs.variables import Categorical
 
@@ -48,6 +48,7 @@ def node_pictures(case: NodeEvaluation, entries: Sequence[Entry]) -> dict[str, b
     return {name: figure_png(figure) for name, figure in figures.items()}
 
 
+@literal
 def _grid(case: NodeEvaluation) -> Figure:
     """Factual images, the counterfactuals of each question, and beside them what they are compared with."""
     shown = min(_SHOWN, len(case.factual))
@@ -68,6 +69,7 @@ def _grid(case: NodeEvaluation) -> Figure:
     return plot_image_rows(rows, size=0.72, captions=captions)
 
 
+@literal
 def _draws(case: NodeEvaluation, answer: Answer, draws: RowDraws) -> Figure:
     """Rows are factuals, columns the factual and several draws of its counterfactual."""
     name, shown = answer.question.node, min(_DRAWN, draws.own.shape[1])
@@ -82,6 +84,7 @@ def _draws(case: NodeEvaluation, answer: Answer, draws: RowDraws) -> Figure:
     )
 
 
+@literal
 def _wanted_and_seen(case: NodeEvaluation, answer: Answer, by: str) -> Figure:
     """What was wanted against what is read from the image, for the cause that was set."""
     name = answer.question.node
@@ -107,6 +110,7 @@ def _wanted_and_seen(case: NodeEvaluation, answer: Answer, by: str) -> Figure:
     return figure
 
 
+@literal
 def _drift(entries: Sequence[Entry], case: NodeEvaluation) -> Figure:
     """Distance to the factual over null interventions, with and without residuals."""
     unit = distance_unit(case.variable)
@@ -127,8 +131,8 @@ def _drift(entries: Sequence[Entry], case: NodeEvaluation) -> Figure:
 def _axes(title: str, note: str, across: str, along: str) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(4.4, 3.4), layout="constrained")
     axes = figure.add_subplot()
-    axes.set_xlabel(plain(across), color=INK, fontsize=9)
-    axes.set_ylabel(plain(along), color=INK, fontsize=9)
+    axes.set_xlabel(across, color=INK, fontsize=9)
+    axes.set_ylabel(along, color=INK, fontsize=9)
     tidy_axes(axes, title, note)
     return figure, axes
 
@@ -150,8 +154,8 @@ def tidy_axes(axes: Axes, title: str = "", note: str = "") -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(SOFT)
     axes.tick_params(labelsize=8, color=SOFT, labelcolor=INK)
-    axes.set_title(plain(title), fontsize=9.5, weight="bold", color=INK, loc="left")
-    axes.set_title(plain(note), fontsize=8, color=FAINT, loc="right")
+    axes.set_title(title, fontsize=9.5, weight="bold", color=INK, loc="left")
+    axes.set_title(note, fontsize=8, color=FAINT, loc="right")
 
 
 def _bars(axes: Axes, variable: Categorical, seen: NDArray[np.int64], goals: NDArray[np.int64]) -> None:
@@ -162,7 +166,7 @@ def _bars(axes: Axes, variable: Categorical, seen: NDArray[np.int64], goals: NDA
         low, high = wilson_interval(right, count)
         axes.bar(place, right / count, color=SOFT, width=0.7)
         axes.plot([place, place], [low, high], color=INK, linewidth=1)
-    axes.set_xticks(range(len(asked)), [plain(str(labels[code])[:8]) for code in asked])
+    axes.set_xticks(range(len(asked)), [str(labels[code])[:8] for code in asked])
     axes.set_ylim(0, 1.02)
 
 

@@ -97,7 +97,7 @@ class EvaluatedModel:
         return fields | {"description": self.description.splitlines()}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class EvaluationReport:
     """What ``cg.evaluate`` found; ``print`` it, or ``save`` it as a page.
 
@@ -165,6 +165,9 @@ class EvaluationReport:
         files = [("index.html", _page(self).encode())]
         files += [(f"pictures/{name}", picture) for name, picture in self.pictures.items()]
         return write_result(folder, files, self.to_dict(), REPORT) / "index.html"
+
+    def __repr__(self) -> str:
+        return f"EvaluationReport({self.model.name}: {self.rows:,} rows, {len(self.entries):,} figures)"
 
     def __str__(self) -> str:
         head = f"{self.model.name}: {self.rows:,} of {self.available:,} rows, seed {self.seed}"

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from causalgen.counterfactuals.export import figure_png
 from causalgen.evaluation.pictures import plot_interval, tidy_axes
 from causalgen.metrics.scores import Score
-from causalgen.plotting.plot_style import ACCENT, FAINT, INK, SOFT
+from causalgen.plotting.plot_style import ACCENT, FAINT, INK, SOFT, literal
 from causalgen.saving.result_folder import write_result
 from graphs.variables import Categorical
 from mechanisms.diffusion.guidance import Guidance
@@ -230,6 +230,7 @@ def _guidance(scm: SCM, node: str) -> Guidance:
     return spec.guidance
 
 
+@literal
 def _plot(tuning: Tuning) -> Figure:
     """CLD (lower is better) and effectiveness (higher is), with 95 % intervals and controls."""
     figure = Figure(figsize=(5.4, 5.4), layout="constrained")

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from graphs.shown import Shown
+
 __all__ = ["FitReport", "NodeReport"]
 
 
@@ -103,7 +105,7 @@ class NodeReport:
         return f"{self.node}: " + ", ".join(parts)
 
 
-class FitReport(Mapping[str, NodeReport]):
+class FitReport(Mapping[str, NodeReport], Shown):
     """The reports of all fitted nodes, by name, in the order they were fitted."""
 
     def __init__(self, nodes: Mapping[str, NodeReport]) -> None:

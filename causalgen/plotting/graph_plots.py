@@ -12,7 +12,7 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from matplotlib.path import Path
 
 from causalgen.plotting.layers import Layout, lay_out
-from causalgen.plotting.plot_style import ACCENT, FAINT, INK, SOFT, plain, text_width
+from causalgen.plotting.plot_style import ACCENT, FAINT, INK, SOFT, literal, text_width
 from graphs.causal_graph import CausalGraph
 from graphs.errors import GraphError
 from graphs.variables import Image, Variable
@@ -26,6 +26,7 @@ _HEIGHT, _STEP, _GAP, _PASSAGE, _MARGIN = 0.5, 1.02, 0.3, 0.05, 0.2
 """Inches: of a node, from layer to layer, between nodes, for an edge that passes a layer, around it all."""
 
 
+@literal
 def plot_graph(graph: CausalGraph, variables: Mapping[str, Variable], title: str = "") -> Figure:
     """The causal graph, each node with what its values are; image nodes are coloured.
 
@@ -68,7 +69,7 @@ def _canvas(layout: Layout, widths: Mapping[str, float], title: str) -> Axes:
     axes.set_ylim(-depth - _HEIGHT / 2 - _MARGIN, _HEIGHT / 2 + _MARGIN + head)
     axes.set_axis_off()
     if title:
-        axes.text(_MARGIN - width / 2, _HEIGHT / 2 + _MARGIN + head / 2, plain(title), fontsize=11, color=INK)
+        axes.text(_MARGIN - width / 2, _HEIGHT / 2 + _MARGIN + head / 2, title, fontsize=11, color=INK)
     return axes
 
 
@@ -90,7 +91,7 @@ def _draw_node(
     )
     lift = 0.09 if told else 0.0
     axes.text(x, y + lift, name, ha="center", va="center", fontsize=9.5, weight="bold", color=INK, zorder=3)
-    axes.text(x, y - 0.12, plain(told), ha="center", va="center", fontsize=8, color=FAINT, zorder=3)
+    axes.text(x, y - 0.12, told, ha="center", va="center", fontsize=8, color=FAINT, zorder=3)
 
 
 def _arrow(cause: str, effect: str, layout: Layout, widths: Mapping[str, float]) -> FancyArrowPatch:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from causalgen.counterfactuals.results import Counterfactual, Draws
 from causalgen.counterfactuals.summaries import inferred_texts
 from causalgen.plotting.graph_plots import plot_graph
-from causalgen.plotting.plot_style import ACCENT, FAINT, INK, SOFT, plain, text_width
+from causalgen.plotting.plot_style import ACCENT, FAINT, INK, SOFT, fitted, literal, text_width
 from causalgen.plotting.value_plots import plot_values
 from graphs.variables import Image
 from graphs.variables.arrays import as_array
@@ -37,6 +37,7 @@ Images = NDArray[np.floating[Any]]
 """(N, C, H, W) in [0, 1]."""
 
 
+@literal
 def plot_draws(draws: Draws, rows: int = 8) -> Figure:
     """A picture of a result: of the images of at most ``rows`` rows, else of the values."""
     if any(isinstance(variable, Image) for variable in draws.variables.values()):
@@ -44,6 +45,7 @@ def plot_draws(draws: Draws, rows: int = 8) -> Figure:
     return plot_values(draws, rows)
 
 
+@literal
 def plot_image_rows(
     rows: Mapping[str, Images],
     marks: Mapping[str, Sequence[bool]] | None = None,
@@ -70,18 +72,22 @@ def plot_image_rows(
     size = size if size is not None else min(max(0.6, widest / 110), 1.8)
     labels = {label: "\n".join(wrap(label, _LABEL_LETTERS)) for label in rows}
     left = 0.25 + max(text_width(line, _LABEL_SIZE) for text in labels.values() for line in text.split("\n"))
-    tops, height = _tops(rows, captions, size, observed, top=0.34 if title else 0.1)
-    width = left + max(map(len, rows.values())) * (size + _GAP) + 0.02
+    tops, height = _tops(rows, captions, labels, size, observed, top=0.34 if title else 0.1)
+    told = {line for texts in captions.values() for text in texts for line in text.split("\n")}
+    # Captions stand side by side: columns are as wide as the widest of them.
+    column_width = max(size, *(text_width(line, _CAPTION_SIZE) + 0.04 for line in told), 0.0)
+    width = left + max(map(len, rows.values())) * (column_width + _GAP) + 0.02
+    width = max(width, text_width(title, 10) + 0.2)
     figure = Figure(figsize=(width, height))
     axes = figure.add_axes((0, 0, 1, 1))
     for (label, images), top in zip(rows.items(), tops, strict=True):
         tall = size * images.shape[-2] / images.shape[-1]
         axes.text(
-            left - 0.12, top + tall / 2, plain(labels[label]),
+            left - 0.12, top + max(tall, _label_height(labels[label])) / 2, labels[label],
             ha="right", va="center", fontsize=_LABEL_SIZE, color=INK,
         )  # fmt: skip
         for column, image in enumerate(images):
-            x = left + column * (size + _GAP)
+            x = left + column * (column_width + _GAP) + (column_width - size) / 2
             if np.isnan(image).all():
                 _draw_absence(axes, absent.get(label, ""), x, top, size, tall)
             else:
@@ -89,14 +95,14 @@ def plot_image_rows(
                 _draw_image(axes, image, x, top, size, tall, marked=marked)
             if column < len(said := captions.get(label, ())) and said[column]:
                 axes.text(
-                    x + size / 2, top + tall + 0.04, plain(said[column]),
+                    x + size / 2, top + tall + 0.04, said[column],
                     ha="center", va="top", fontsize=_CAPTION_SIZE, color=FAINT, linespacing=1.15,
                 )  # fmt: skip
     if 0 < observed < len(rows):
         y = tops[observed] - (_BREAK + _GAP) / 2
         axes.plot([left, width - _GAP - 0.02], [y, y], color=SOFT, linewidth=0.8)
     if title:
-        axes.text(0.1, 0.1, plain(title), fontsize=10, va="top", color=INK)
+        axes.text(0.1, 0.1, title, fontsize=10, va="top", color=INK)
     # Last, since every imshow sets them: inches from the upper left corner.
     axes.set_xlim(0, width)
     axes.set_ylim(height, 0)
@@ -105,7 +111,12 @@ def plot_image_rows(
 
 
 def _tops(
-    rows: Mapping[str, Images], captions: Mapping[str, Sequence[str]], size: float, observed: int, top: float
+    rows: Mapping[str, Images],
+    captions: Mapping[str, Sequence[str]],
+    labels: Mapping[str, str],
+    size: float,
+    observed: int,
+    top: float,
 ) -> tuple[list[float], float]:
     """Upper edge of each row, and the height of the picture."""
     tops: list[float] = []
@@ -113,8 +124,13 @@ def _tops(
         top += _BREAK if number == observed and number else 0.0
         tops.append(top)
         lines = max((text.count("\n") + 1 for text in captions.get(label, ()) if text), default=0)
-        top += size * images.shape[-2] / images.shape[-1] + _GAP + lines * _LINE
+        tall = size * images.shape[-2] / images.shape[-1] + lines * _LINE
+        top += max(tall, _label_height(labels[label])) + _GAP
     return tops, top + 0.02
+
+
+def _label_height(text: str) -> float:
+    return (text.count("\n") + 1) * 0.15
 
 
 def _draw_image(
@@ -153,6 +169,7 @@ def _draw_absence(axes: Axes, text: str, x: float, top: float, size: float, tall
         )
 
 
+@literal
 def plot_worlds(worlds: Mapping[str, Draws], rows: int = 8) -> Figure:
     """The images of several results about the same rows; of counterfactuals the evidence stands above.
 
@@ -192,7 +209,8 @@ def _evidence_rows(
     captions: dict[str, Sequence[str]] = {}
     factual, inferred = cf.factual, cf.inferred
     for node in nodes:
-        label = f"factual {node}" if len(nodes) > 1 else "factual"
+        seen = any(image is not None for image in factual[node][:shown])
+        label = ("factual" if seen else "evidence") + f" {node}" * (len(nodes) > 1)
         empty = np.full(cf.variables[node].event_shape, np.nan)
         images = [empty if image is None else as_array(image, where=node) for image in factual[node][:shown]]
         pictures[label], captions[label] = np.stack(images), _evidence_captions(cf, scalars, shown)
@@ -213,9 +231,9 @@ def _evidence_captions(cf: Counterfactual, scalars: Sequence[str], shown: int) -
     drawn, sources = inferred_texts(cf, shown), cf.sources
     return [
         "\n".join(
-            f"{node} {_short(columns[node][row])}"[:16]
+            _caption(node, _short(columns[node][row]))
             if sources[node][row] == "observed"
-            else f"{node} {drawn[node][node][row]}"[:20] + f"\n({sources[node][row]})"
+            else _inferred_caption(node, drawn[node][node][row], sources[node][row])
             for node in scalars
         )
         for row in range(shown)
@@ -250,7 +268,18 @@ def _varied(draws: Draws, shown: int) -> list[str]:
 
 def _captions(values: Mapping[str, Any], nodes: Sequence[str], shown: int, sample: int | None) -> list[str]:
     columns = {node: _column(values[node], shown, sample) for node in nodes}
-    return ["\n".join(f"{node} {_short(columns[node][row])}"[:16] for node in nodes) for row in range(shown)]
+    return ["\n".join(_caption(node, _short(columns[node][row])) for node in nodes) for row in range(shown)]
+
+
+def _inferred_caption(node: str, told: str, source: str) -> str:
+    """A name with its mean, and below it the spread and where both come from."""
+    value, _, spread = told.partition(" +- ")
+    return f"{_caption(node, value)}\n" + f"+- {spread} " * bool(spread) + f"({source})"
+
+
+def _caption(node: str, value: str) -> str:
+    """A name and its value in a line; long ones are cut, the name first."""
+    return f"{fitted(node, _CAPTION_SIZE, 0.7)} {fitted(value, _CAPTION_SIZE, 0.7)}"
 
 
 def _column(values: Any, shown: int, sample: int | None) -> list[Any]:

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 
-from causalgen.plotting.plot_style import ACCENT, FAINT, INK, SOFT, plain
+from causalgen.plotting.plot_style import ACCENT, FAINT, INFERRED, INK, SOFT, fitted, literal, text_width
 from graphs.variables import Categorical, Integer, Variable
 from graphs.variables.arrays import as_array
 
@@ -28,8 +28,10 @@ __all__ = ["plot_values"]
 
 _MOST_PANELS, _PANELS_A_LINE, _MOST_WHOLE = 24, 4, 40
 
+_ROOM = 1.8
+"""Inches that a panel has for a line of text."""
+
 _LEGEND = ("factual", "inferred", "counterfactual")
-_INFERRED = "#3b6ea8"
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class _Panel:
     inferred: NDArray[np.floating[Any]] | None
 
 
+@literal
 def plot_values(draws: Draws, rows: int = 8) -> Figure:
     """Values of the nodes that are no images; row by row where there are at most ``rows``.
 
@@ -61,7 +64,7 @@ def plot_values(draws: Draws, rows: int = 8) -> Figure:
     single = draws.rows <= rows and panels[0].before is not None
     columns = min(_PANELS_A_LINE, len(panels))
     lines = ceil(len(panels) / columns)
-    tall = 0.75 + 0.22 * draws.rows if single else 1.9
+    tall = (0.75 + 0.22 * draws.rows if single else 1.9) + max(map(_upright, panels))
     figure = Figure(
         figsize=(2.2 * columns + 0.5, tall * lines + 0.3),
         layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.06),
@@ -77,7 +80,7 @@ def plot_values(draws: Draws, rows: int = 8) -> Figure:
             [str(name) for name in draws.index] if draws.index is not None else map(str, range(draws.rows))
         )
         for line in grid:
-            line[0].set_yticks(range(draws.rows), [plain(name[:12]) for name in names], fontsize=8)
+            line[0].set_yticks(range(draws.rows), [fitted(name, 8, 0.8) for name in names], fontsize=8)
     if panels[0].before is not None:
         found = [axes.get_legend_handles_labels() for axes in grid.flat]
         entries = {label: mark for marks, told in found for mark, label in zip(marks, told, strict=True)}
@@ -156,7 +159,7 @@ def _dumbbells(axes: Axes, panel: _Panel) -> None:
         zorder=3,
     )
     if panel.inferred is not None:
-        _cloud(axes, panel.inferred, "D", _INFERRED, "inferred")
+        _cloud(axes, panel.inferred, "D", INFERRED, "inferred")
     _cloud(axes, panel.after, "o", ACCENT, "counterfactual")
     axes.set_ylim(len(places) - 0.4, -0.6)
     axes.set_yticks(places, [""] * len(places))
@@ -205,7 +208,7 @@ def _distributions(axes: Axes, panel: _Panel) -> None:
             axes.hist(
                 before, weights=_shares(before), color="#d5d9df", rwidth=filled, label="factual", **look
             )
-        lines = {"inferred": (guessed, _INFERRED, ":"), "counterfactual": (after, ACCENT, "-")}
+        lines = {"inferred": (guessed, INFERRED, ":"), "counterfactual": (after, ACCENT, "-")}
         for label, (values, colour, style) in lines.items():
             if len(values):
                 axes.hist(
@@ -224,13 +227,33 @@ def _tidy(axes: Axes, panel: _Panel) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines["bottom"].set_color(SOFT)
     axes.tick_params(axis="x", labelsize=8, color=SOFT, labelcolor=INK)
-    axes.set_title(panel.name, fontsize=9.5, weight="bold", color=INK, loc="left")
-    axes.set_title(plain(panel.note), fontsize=8, color=FAINT, loc="right")
+    name = fitted(panel.name, 9.5, _ROOM, bold=True)
+    axes.set_title(name, fontsize=9.5, weight="bold", color=INK, loc="left")
+    if text_width(name, 9.5, bold=True) + text_width(panel.note, 8) <= _ROOM - 0.12:
+        axes.set_title(panel.note, fontsize=8, color=FAINT, loc="right")
+    else:  # there is no room beside the name
+        axes.set_xlabel(fitted(panel.note, 8, _ROOM), fontsize=8, color=FAINT, loc="right")
     if panel.labels is not None:
-        every = ceil(len(panel.labels) / 10)
-        places = range(0, len(panel.labels), every)
-        axes.set_xticks(list(places), [plain(panel.labels[place][:10]) for place in places])
+        places, shown = _shown_labels(panel.labels)
+        axes.set_xticks(list(places), shown)
+        if _upright(panel):
+            axes.tick_params(axis="x", labelrotation=90)
         axes.set_xlim(-0.6, len(panel.labels) - 0.4)
     else:
         axes.margins(x=0.08)
-        axes.locator_params(axis="x", nbins=5, integer=panel.whole)
+        axes.locator_params(axis="x", nbins=4, integer=panel.whole)
+
+
+def _shown_labels(labels: Sequence[str]) -> tuple[range, list[str]]:
+    """At most ten categories, and what is written below them."""
+    places = range(0, len(labels), ceil(len(labels) / 10))
+    return places, [fitted(labels[place], 8, 0.75 * _ROOM) for place in places]
+
+
+def _upright(panel: _Panel) -> float:
+    """Height of labels that have no room side by side and stand upright, in inches; 0 where they have."""
+    if panel.labels is None:
+        return 0.0
+    _, shown = _shown_labels(panel.labels)
+    widest = max(text_width(label, 8) for label in shown)
+    return widest if widest + 0.06 > _ROOM / len(shown) else 0.0

@@ -34,6 +34,9 @@ __all__ = ["Declaration"]
 _TIMES = 4
 """What binding a saved model may take, in times of its weights: buffers and what initialises them too."""
 
+_SHOWN = 12
+"""Nodes named in a line."""
+
 
 @dataclass(frozen=True)
 class Declaration:
@@ -111,6 +114,31 @@ class Declaration:
             for node in self.graph.nodes
         }
         return write_spec(SCMSpec(causalgen=1, name=self.name, nodes=nodes))
+
+    def describe(self) -> str:
+        """The model as text: a line a node."""
+        width = max(map(len, self.variables))
+        lines = []
+        for node, variable in self.variables.items():
+            mechanism, parents = self.mechanisms[node], ", ".join(self.graph.parents(node))
+            state = "" if mechanism.fitted else "  (not fitted)"
+            lines.append(
+                f"{node:<{width}}  {variable.describe()}  <- {mechanism.spec.kind}({parents}){state}"
+            )
+        return "\n".join(lines)
+
+    def summary(self) -> str:
+        """Name, whether it is fitted, and the nodes with their parents, in one line."""
+        lacking = [node for node in self.variables if not self.mechanisms[node].fitted]
+        state = f"{', '.join(lacking[:4])}{', ...' * (len(lacking) > 4)} not fitted" if lacking else "fitted"
+        if len(lacking) == len(self.variables):
+            state = "not fitted"
+        nodes = [
+            f"{node} <- {', '.join(parents)}" if (parents := self.graph.parents(node)) else node
+            for node in list(self.variables)[:_SHOWN]
+        ]
+        more = [f"... {left} more nodes"] if (left := len(self.variables) - _SHOWN) > 0 else []
+        return f"{self.name or 'unnamed'}, {state}: {'; '.join([*nodes, *more])}"
 
     def write(self, path: Path | None) -> str:
         """The file's text, written to ``path`` where given, all or nothing.

@@ -2,15 +2,125 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
+from statistics import NormalDist
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["CategoryPosterior", "GaussianPosterior", "MixturePosterior", "Posterior", "SamplePosterior"]
+from causalgen.counterfactuals.summaries import shares_text
+from graphs.shown import Shown
+from graphs.variables import Categorical, Variable
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+__all__ = [
+    "CategoryPosterior",
+    "GaussianPosterior",
+    "MixturePosterior",
+    "NodePosterior",
+    "Posterior",
+    "SamplePosterior",
+]
+
+_SHOWN_ROWS = 4
+_HALVINGS = 60
 
 
-@dataclass(frozen=True, eq=False)
-class GaussianPosterior:
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class NodePosterior(Shown, ABC):
+    """What all of them are: a distribution for each of B rows. ``print`` shows it, ``plot`` draws it.
+
+    Attributes:
+        node: whose distribution it is.
+        variable: what its values are.
+        sources: (B,) "observed", "inferred" or "prior", as of ``Counterfactual.sources``.
+        index: of the evidence, where it was a DataFrame.
+    """
+
+    node: str = "a node"
+    variable: Variable | None = None
+    sources: NDArray[np.object_] | None = None
+    index: pd.Index | None = None
+
+    @property
+    @abstractmethod
+    def rows(self) -> int:
+        """B, the number of rows of evidence."""
+
+    def shares(self) -> tuple[Sequence[object], Tensor] | None:
+        """The K categories, or whole numbers, with their probabilities, (B, K); None of other numbers."""
+        return None
+
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of each number of a row, (B, D) each."""
+        raise NotImplementedError
+
+    def quantile(self, level: float) -> Tensor:
+        """The value below which each number of a row lies with this probability, (B, D)."""
+        raise NotImplementedError
+
+    @property
+    def row_names(self) -> list[str]:
+        """What rows are called: by the index of the evidence, else by their numbers."""
+        return [str(name) for name in (range(self.rows) if self.index is None else self.index)]
+
+    def summary(self) -> pd.DataFrame:
+        """A line a row: its ``source``, as in ``sources``, and what is known of it.
+
+        Of a category k its probability ``p(k)``; of a number ``mean``, ``sd`` and the quantiles ``5%``,
+        ``50%`` and ``95%``, or ``mean_0``, ``sd_0`` .. of a vector.
+        """
+        import pandas as pd
+
+        columns: dict[str, Any] = {} if self.sources is None else {"source": self.sources}
+        if (found := self.shares()) is not None:
+            columns |= {f"p({label})": share for label, share in zip(found[0], found[1].T.cpu(), strict=True)}
+        else:
+            mean, spread = self.moments()
+            quantiles = {f"{level:.0%}": self.quantile(level) for level in (0.05, 0.5, 0.95)}
+            for part in range(mean.shape[1]):
+                after = f"_{part}" if mean.shape[1] > 1 else ""
+                figures = {"mean": mean, "sd": spread, **quantiles}
+                columns |= {f"{name}{after}": each[:, part].cpu() for name, each in figures.items()}
+        index = pd.RangeIndex(self.rows, name="row") if self.index is None else self.index
+        return pd.DataFrame({name: np.asarray(each) for name, each in columns.items()}, index=index)
+
+    def plot(self, rows: int = 8) -> Figure:
+        """Means and intervals, probabilities, or mean images, of at most ``rows`` rows."""
+        return import_module("causalgen.plotting.effect_plots").plot_posterior(self, rows)
+
+    def __repr__(self) -> str:
+        """Kind and node; then mean and spread, or the likeliest categories, of the first rows."""
+        head = f"{type(self).__name__} of {self.node}, {self.rows:,} row{'s' * (self.rows != 1)}"
+        shown = min(_SHOWN_ROWS, self.rows)
+        if (found := self.shares()) is not None:
+            texts = [shares_text(share, found[0]) for share in found[1][:shown].cpu().numpy()]
+        elif self.variable is not None and len(self.variable.event_shape) > 1:
+            return f"{head}: {self.variable.describe()}"
+        else:
+            pairs = [each[:shown].tolist() for each in self.moments()]
+            texts = [", ".join(map(_number, *row)) for row in zip(*pairs, strict=True)]
+        if self.sources is not None:
+            told = ["" if each == "inferred" else f" ({each})" for each in self.sources]
+            texts = [text + how for text, how in zip(texts, told, strict=False)]
+        return f"{head}\n  {'; '.join(texts)}{'; ...' * (self.rows > shown)}"
+
+
+def _number(mean: float, spread: float) -> str:
+    return f"{mean:.4g} +- {spread:.2g}" if spread > 0 else f"{mean:.4g}"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class GaussianPosterior(NodePosterior):
     """A normal distribution, exactly; an observed row has its value and no covariance.
 
     Attributes:
@@ -21,9 +131,23 @@ class GaussianPosterior:
     mean: Tensor
     covariance: Tensor
 
+    @property
+    def rows(self) -> int:
+        """B, the number of rows of evidence."""
+        return len(self.mean)
 
-@dataclass(frozen=True, eq=False)
-class CategoryPosterior:
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of each number of a row, (B, D) each."""
+        return self.mean.reshape(self.rows, -1), _spread(self.covariance)
+
+    def quantile(self, level: float) -> Tensor:
+        """The value below which each number of a row lies with this probability, (B, D)."""
+        mean, spread = self.moments()
+        return mean + NormalDist().inv_cdf(level) * spread
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class CategoryPosterior(NodePosterior):
     """The probability of each category, or of each whole number within bounds, exactly.
 
     Where an image bears on it, exactly given the anticausal predictor.
@@ -36,9 +160,21 @@ class CategoryPosterior:
     probabilities: Tensor
     values: Tensor
 
+    @property
+    def rows(self) -> int:
+        """B, the number of rows of evidence."""
+        return len(self.probabilities)
 
-@dataclass(frozen=True, eq=False)
-class MixturePosterior:
+    def shares(self) -> tuple[Sequence[object], Tensor]:
+        """The K categories, or whole numbers, with their probabilities, (B, K)."""
+        values: list[Any] = self.values.tolist()
+        if isinstance(self.variable, Categorical) and self.variable.labels is not None:
+            values = [self.variable.labels[int(code)] for code in values]
+        return values, self.probabilities
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class MixturePosterior(NodePosterior):
     """A mixture of normal distributions, exactly; an observed row has its value, and no covariance.
 
     There is one for each combination of the missing categories that are inferred together with the number.
@@ -52,6 +188,11 @@ class MixturePosterior:
     weights: Tensor
     means: Tensor
     covariances: Tensor
+
+    @property
+    def rows(self) -> int:
+        """B, the number of rows of evidence."""
+        return self.weights.shape[1]
 
     @property
     def mean(self) -> Tensor:
@@ -70,9 +211,29 @@ class MixturePosterior:
         spread = self.covariances + apart[..., :, None] * apart[..., None, :]
         return (self.weights[..., None, None] * spread).sum(0)
 
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of each number of a row, (B, D) each."""
+        return self.mean.reshape(self.rows, -1), _spread(self.covariance)
 
-@dataclass(frozen=True, eq=False)
-class SamplePosterior:
+    def quantile(self, level: float) -> Tensor:
+        """The value below which each number of a row lies with this probability, (B, D), by bisection."""
+        means = self.means.reshape(len(self.means), self.rows, -1)
+        spreads = _spread(self.covariances)
+        parts = means + NormalDist().inv_cdf(level) * spreads  # theirs is between that of the parts
+        low, high = parts.amin(0), parts.amax(0)
+        for _ in range(_HALVINGS):
+            middle = (low + high) / 2
+            certain = (middle >= means).to(means)  # a part without spread is a step
+            below = torch.where(
+                spreads > 0, torch.special.ndtr((middle - means) / spreads.clamp(min=1e-300)), certain
+            )
+            enough = (self.weights[..., None] * below).sum(0) >= level
+            low, high = torch.where(enough, low, middle), torch.where(enough, middle, high)
+        return high
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class SamplePosterior(NodePosterior):
     """Weighted draws.
 
     Attributes:
@@ -84,9 +245,42 @@ class SamplePosterior:
     weights: Tensor
 
     @property
+    def rows(self) -> int:
+        """B, the number of rows of evidence."""
+        return self.weights.shape[1]
+
+    @property
     def effective_sample_size(self) -> Tensor:
         """(B,) draws of equal weight that would say as much (Kong 1992): 1 / sum of squared weights."""
         return 1 / self.weights.square().sum(0)
+
+    def shares(self) -> tuple[Sequence[object], Tensor] | None:
+        """The K categories with their probabilities, (B, K); None of numbers."""
+        if not isinstance(self.variable, Categorical):
+            return None
+        codes = range(self.variable.size)
+        found = [torch.where(self.values == code, self.weights, 0).sum(0) for code in codes]
+        return self.variable.labels or codes, torch.stack(found, 1)
+
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of each number of a row, (B, D) each."""
+        values = self.values.reshape(*self.weights.shape, -1).double()
+        mean = torch.einsum("pb,pbd->bd", self.weights.double(), values)
+        square = torch.einsum("pb,pbd->bd", self.weights.double(), (values - mean).square())
+        return mean, torch.where((values == values[0]).all(0), 0, square.sqrt())
+
+    def quantile(self, level: float) -> Tensor:
+        """The value below which each number of a row lies with this probability, (B, D)."""
+        values = self.values.reshape(*self.weights.shape, -1).double()
+        values, order = values.sort(0)
+        reached = self.weights.double()[..., None].expand_as(values).gather(0, order).cumsum(0)
+        place = (reached < level - 1e-12).sum(0, keepdim=True).clamp(max=len(values) - 1)
+        return values.gather(0, place)[0]
+
+
+def _spread(covariance: Tensor) -> Tensor:
+    """Standard deviations (..., D) of covariances (..., D, D)."""
+    return covariance.diagonal(dim1=-2, dim2=-1).clamp(min=0).sqrt()
 
 
 Posterior = GaussianPosterior | CategoryPosterior | MixturePosterior | SamplePosterior
