@@ -39,16 +39,18 @@ def _learned(abduction: str, weight: float, **options: Any) -> dict[str, Any]:
 
 _SHARP = {"kind": "classifier_free", "weight": 6.0, "against": "hidden", "interval": [1.5, 20.0]}
 
+_DIGITS: dict[str, dict[str, Any]] = {
+    "default: w = 6 against hidden, point": {"abduction": "point", "guidance": _SHARP},
+    "w = 1, point": _learned("point", 1.0),
+    "w = 1, posterior": _learned("posterior", 1.0),
+    "w = 1.5, posterior": _learned("posterior", 1.5),
+    "w = 1.5 against hidden, posterior": _learned("posterior", 1.5)
+    | {"guidance": _FACTUAL | {"weight": 1.5, "against": "hidden"}},
+    "w = 2, posterior": _learned("posterior", 2.0),
+}
 SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
-    "mnist": {
-        "default: w = 6 against hidden, point": {"abduction": "point", "guidance": _SHARP},
-        "w = 1, point": _learned("point", 1.0),
-        "w = 1, posterior": _learned("posterior", 1.0),
-        "w = 1.5, posterior": _learned("posterior", 1.5),
-        "w = 1.5 against hidden, posterior": _learned("posterior", 1.5)
-        | {"guidance": _FACTUAL | {"weight": 1.5, "against": "hidden"}},
-        "w = 2, posterior": _learned("posterior", 2.0),
-    },
+    "mnist": _DIGITS,
+    "mnist-style": _DIGITS,
     "morphomnist": {
         "default: w by row, point": {"abduction": "point"},
         "w by row, posterior": {"abduction": "posterior"},
@@ -144,10 +146,9 @@ def main() -> None:
     options = _parser().parse_args()
     torch.set_num_threads(options.threads)
     console = Console(width=options.width)
-    for name in options.only or [each for each in SETTINGS if getattr(options, each)]:
-        section = Section(options.out, name)
-        model = getattr(options, f"{name}_model") or name
-        run = Run(model, f"{name}:{getattr(options, name)}:test", name, options.rows)
+    for name in options.only or [each for each in SETTINGS if getattr(options, _data_of(each))]:
+        section, data = Section(options.out, name), _data_of(name)
+        run = Run(options.model or name, f"{data}:{getattr(options, data)}:test", data, options.rows)
         found = {"rows": len(run.factual), "evaluators": run.evaluators.name, "settings": run.controls()}
         for setting, each in SETTINGS[name].items():
             found["settings"].append(run.measure(setting, each))
@@ -156,13 +157,17 @@ def main() -> None:
         show(console, name, found["settings"], hide=("interval",))
 
 
+def _data_of(model: str) -> str:
+    """The name of the data set, and of the evaluators, of a gallery model."""
+    return model.removesuffix("-style")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     add = parser.add_argument
     add("--mnist", metavar="DIR", help="MNIST in torchvision's layout, unzipped")
     add("--morphomnist", metavar="DIR", help="the published test set")
-    for name in SETTINGS:
-        add(f"--{name}-model", metavar="MODEL", help="a model of these data, instead of the gallery's")
+    add("--model", help="a folder to load instead of the gallery's model")
     add("--rows", type=int, default=256, help="test rows of each model (%(default)s)")
     add_common(parser, "abductions.json", SETTINGS, width=220)
     return parser

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 import causalgen as cg
+from mechanisms.diffusion.code import told
 
 LEARNED = {"kind": "classifier_free", "against": "factual", "weight": 1.0, "interval": None, "corrections": 0}
 
@@ -69,8 +70,49 @@ def test_noise_of_own_samples_is_a_draw_beside_the_one_they_were_made_of():
         assert bool(abs(correlation - slope) < 0.02) is same
 
 
+def test_codes_of_real_digits_follow_their_prior_and_tell_no_digit():
+    scm = cg.SCM.from_pretrained("mnist-style")
+    rows, digit = cg.sample_rows("mnist-style"), scm.variables["digit"]
+    images = scm.variables["image"].encode(rows["image"], where="test")
+    code, parents = scm.mechanisms["image"].code, {"digit": digit.encode(rows["digit"], where="test")}
+    with torch.no_grad():
+        mean = code.mean(torch.as_tensor(images), parents)
+        drawn = torch.cat([code.around(mean, generator=torch.Generator().manual_seed(s)) for s in range(4)])
+        leaf = code.to_prior(drawn)
+    assert leaf.std().item() == pytest.approx(1, abs=0.06)
+    # 200 rows: three standard errors of a correlation, and of a mean.
+    assert (torch.corrcoef(leaf.T) - torch.eye(code.width)).abs().max() < 3 / 200**0.5
+    assert leaf.mean(0).abs().max() < 3 / 200**0.5
+    found, chance, errors = told(leaf[:200], parents["digit"], digit)
+    assert errors < 2, (found, chance)
+
+
+def test_codes_of_own_samples_are_those_they_were_made_of():
+    """The denoiser draws what the code says, and the encoder reads it back."""
+    scm = cg.SCM.from_pretrained("mnist-style")
+    mechanism, parents = scm.mechanisms["image"], {"digit": torch.arange(60) % 10}
+    prior = mechanism.sample_noise(60, generator=torch.Generator().manual_seed(3))
+    images = mechanism.generate(parents, prior)
+    found = mechanism.abduct(images, parents, generator=torch.Generator().manual_seed(4)).noise["code"]
+    own = torch.stack(
+        [torch.corrcoef(torch.stack(pair))[0, 1] for pair in zip(found.T, prior["code"].T, strict=True)]
+    )
+    assert own.mean() > 0.6
+    assert found.std().item() == pytest.approx(1, abs=0.1)
+
+
+def test_the_code_stays_bit_for_bit_under_null_and_other_digits():
+    scm, rows = cg.SCM.from_pretrained("mnist-style"), cg.sample_rows("mnist-style")
+    few = {node: rows[node][:3] for node in rows}
+    abduction = scm.abduct(few, seed=0)
+    before = abduction.noise["image"]["code"].clone()
+    for do in ({}, {"digit": 3}):
+        abduction.counterfactual(do, copy_unaffected=False)
+        assert torch.equal(abduction.noise["image"]["code"], before)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["mnist", "morphomnist"])
+@pytest.mark.parametrize("name", ["mnist", "mnist-style", "morphomnist"])
 def test_noise_tells_no_digit(name):
     drawn, digits = noise_of(model(name, abduction="posterior"), name, 200)
     held_to_its_prior(drawn)
