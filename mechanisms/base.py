@@ -278,7 +278,7 @@ class Mechanism(nn.Module, ABC):
         return False
 
     def finish(self, value: Tensor, parents: Parents) -> None:
-        """See all rows of a node of numbers or categories once more, after training, held-out ones too."""
+        """See all rows, or of images some thousands, once more after training, held-out ones too."""
 
     def loss(self, value: Tensor, parents: Parents, *, generator: torch.Generator) -> Tensor:
         """(N,) what the fitting loop minimises; the default is -log p(x | pa)."""

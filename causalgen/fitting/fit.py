@@ -37,6 +37,9 @@ WHOLE_BYTES = 4 * 2**30
 
 _LEAST_HELD_OUT = 100
 
+_IMAGES_AGAIN = 10_000
+"""Rows of an image node that its mechanism sees once more after training."""
+
 TABLE_ROWS = 65536
 """Rows of a table node that are evaluated at once; image nodes take their training batch size."""
 
@@ -224,7 +227,10 @@ class _NodeFit:
         with Progress(self.name, loop.total, done=loop.step, unit="step", enabled=shown) as bar:
             train_loss = loop.run(bar, self.folder, checkpoint_seconds)
         self.mechanism.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
-        self.mechanism.finish(*self._whole(torch.arange(self.table.rows)))
+        every = torch.arange(self.table.rows)
+        if self.images and len(every) > _IMAGES_AGAIN:
+            every = torch.linspace(0, len(every) - 1, _IMAGES_AGAIN).long()
+        self.mechanism.finish(*self._whole(every))
         self.mechanism.mark_fitted()
         if loop.stopping is not None:  # the last epoch's loss is not that of the weights kept
             train_loss, _ = self._mean_loss(self.training)

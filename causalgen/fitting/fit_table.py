@@ -11,7 +11,7 @@ from causalgen.data.table import Table
 from causalgen.fitting.choosing import choose_mechanism
 from causalgen.fitting.fit import fit_mechanism
 from causalgen.fitting.fit_report import FitReport, NodeReport
-from graphs.errors import DataError
+from graphs.errors import DataError, MechanismError
 from graphs.variables import Image
 from mechanisms.base import Mechanism
 
@@ -43,6 +43,11 @@ def fit_table(
     dropped = {node: int(table.incomplete(family).sum()) for node, family in families.items()}
     for node, mechanism in mechanisms.items():
         _refuse_unfittable(node, mechanism, table)
+        if start is not None and not (node in start and start[node].fitted):
+            raise MechanismError(
+                f"Node {node!r} cannot start from the weights of the other model: there it is "
+                f"{'not fitted' if node in start else 'missing'}. Give a fitted model of the same nodes."
+            )
     reports: dict[str, NodeReport] = {}
     chosen: dict[str, Mechanism] = {}
     for node, mechanism in mechanisms.items():

@@ -11,7 +11,7 @@ channel of known capacity (Cover & Thomas 2006, section 9.1), nats / width in ea
 
     z = sqrt(1 - s^2) mu(x, pa) + s eps,    eps ~ N(0, I),    s = exp(-nats / width)
 
-No bound has to be weighed against anything, and no number can collapse.
+No bound has to be weighed against anything, and no number can become noise alone; they may repeat each other.
 
 **Training.** The code is an autoencoder's, beside the denoiser and within the same fit. Its decoder g(z, pa)
 of a coarse image has no further use; the denoiser takes codes as they come:

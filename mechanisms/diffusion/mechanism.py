@@ -59,9 +59,6 @@ _PIXELS_A_CALL = 128 * 28 * 28
 # read it: after an epoch without them what it reads of a clean image's brightness errs 1.5 times as much.
 _CLEAN_SHARE = 1 / 3
 
-_SETTLED_ROWS = 10_000
-"""Training rows that the code is normalised over."""
-
 _LEAST_PROBED, _PROBED_ROWS = 100, 500
 """Held-out rows that tell something of a code, and as many as are asked."""
 
@@ -104,6 +101,8 @@ class Diffusion(TrainedSpec, frozen=True):
             )
         if self.dropout == 0 and "unconditional" in self.guidance.needs:
             raise ValueError("an unconditional denoiser needs dropout above 0: it learns from hidden parents")
+        if self.dropout == 0 and self.code and self.code.hidden:
+            raise ValueError("a hidden code needs dropout above 0: the denoiser learns to do without from it")
         if self.solver.needs_conditional and "conditional" not in self.guidance.needs:
             raise ValueError(
                 f"solver {self.solver.kind} needs a conditional denoiser (it drifts on unconditional "
@@ -349,9 +348,8 @@ class DiffusionMechanism(Mechanism):
     def finish(self, value: Tensor, parents: Parents) -> None:
         """Give the code its prior over the training rows, by the weights that are kept."""
         if self.code:
-            rows = torch.linspace(0, len(value) - 1, min(len(value), _SETTLED_ROWS)).long()
             generator = torch.Generator(value.device).manual_seed(0)
-            self.code.eval().settle(value[rows], _rows(parents, rows), self._chunk, generator=generator)
+            self.code.eval().settle(value, parents, self._chunk, generator=generator)
 
     def _code_figures(
         self, value: Tensor, parents: Parents, *, generator: torch.Generator
@@ -364,7 +362,12 @@ class DiffusionMechanism(Mechanism):
         shown = torch.ones(len(value), len(self.parents) + 1, dtype=torch.bool, device=value.device)
 
         def missed(code: Tensor) -> Tensor:
-            return self.denoiser.loss(value, parents, sigma, noise, shown, code)
+            parts = torch.arange(len(value), device=value.device).split(self._chunk)
+            losses = (
+                self.denoiser.loss(value[at], _rows(parents, at), sigma[at], noise[at], shown[at], code[at])
+                for at in parts
+            )
+            return torch.cat(list(losses))
 
         code = self.code.around(in_chunks(self.code.mean, value, parents, self._chunk), generator=generator)
         return self.code.figures(code, parents, missed, generator)

@@ -90,6 +90,8 @@ def test_a_fit_starts_from_a_model_or_from_the_folder_of_one(tmp_path):
         assert all(same) == (start is not None)
     with pytest.raises(cg.MechanismError, match="Node 'b' cannot start .*its mechanism differs"):
         model(epochs=1).fit(data, progress=False, start=_additive(data))
+    with pytest.raises(cg.MechanismError, match="Node 'a' cannot start .*there it is not fitted"):
+        model(epochs=1).fit(data, progress=False, start=model())
 
 
 def _additive(data):

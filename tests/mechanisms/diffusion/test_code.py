@@ -212,6 +212,7 @@ def test_codes_that_cannot_serve(code, parents, message):
     ("options", "message"),
     [
         ({"code": {"width": 0}}, "code.width: .*greater than or equal to 1"),
+        ({"code": {"hidden": True}, "dropout": 0}, "a hidden code needs dropout above 0"),
         ({"code": {"nats": 0}}, "code.nats: .*greater than 0"),
         ({"code": {}, "abduction": ["point", "posterior"]}, "abduction: .*'point' or 'posterior'"),
     ],
