@@ -27,7 +27,7 @@ from causalgen.metrics import attribute_distance, class_distances, cld, load_eva
 from causalgen.metrics.consistency import variance_within
 from causalgen.metrics.controls import real_images
 from causalgen.metrics.feature_distance import feature_distance
-from mechanisms.diffusion.code import told
+from mechanisms.diffusion.code_training import told
 
 _FACTUAL = {"kind": "classifier_free", "against": "factual", "interval": None, "corrections": 0}
 

@@ -26,7 +26,7 @@ from graphs.declared import Declared
 from graphs.errors import MechanismError
 from graphs.variables import Categorical, Integer, Variable
 from mechanisms.networks import first_non_finite, reproducible_initialisation
-from mechanisms.training import Training
+from mechanisms.training import Stage, Training
 
 if TYPE_CHECKING:
     from pyro.distributions import TorchDistribution
@@ -276,6 +276,10 @@ class Mechanism(nn.Module, ABC):
         Called, after ``prepare``, for a part of the rows (to measure the fit on the others) and then for all.
         """
         return False
+
+    def first_stage(self) -> Stage | None:
+        """A part that is trained before the rest by ``loss``, where there is one."""
+        return None
 
     def finish(self, value: Tensor, parents: Parents) -> None:
         """See all rows, or of images some thousands, once more after training, held-out ones too."""

@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from graphs.errors import MechanismError, SpecError, UnknownNameError
 from mechanisms.base import Mechanism, MechanismSpec
-from mechanisms.training import Training
+from mechanisms.training import filled
 
 __all__ = ["Hidden", "TrainedSpec", "changed_spec", "merge_options", "start_from", "with_options"]
 
@@ -24,10 +24,7 @@ class TrainedSpec(MechanismSpec, frozen=True):
     @field_validator("training", mode="before")
     @classmethod
     def _fill_training(cls, value: object) -> object:
-        default = cls.model_fields["training"].default
-        if isinstance(value, Mapping) and isinstance(default, Training):
-            return {**default.model_dump(), **value}
-        return value
+        return filled(value, cls.model_fields["training"].default)
 
 
 def with_options(node: str, mechanism: Mechanism, options: Mapping[str, Any]) -> Mechanism:

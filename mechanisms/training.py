@@ -1,12 +1,15 @@
 """How a mechanism is fitted: the settings of the one training loop, as an SCM file may state them."""
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import Field
+from torch import Tensor, nn
 
 from graphs.declared import Declared
 
-__all__ = ["LEAST_TRAINED_ROWS", "Training"]
+__all__ = ["LEAST_TRAINED_ROWS", "Stage", "Training", "filled"]
 
 LEAST_TRAINED_ROWS = 10
 """Fewest rows for a table node that is trained by gradient steps: with less there is nothing to hold out."""
@@ -42,3 +45,32 @@ class Training(Declared):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     patience: Literal["auto"] | Annotated[int, Field(ge=1)] | None = "auto"
     validation: float = Field(default=0.05, ge=0, lt=1)
+
+
+def filled(value: object, default: object) -> object:
+    """Settings written in part, ``{epochs: 5}``, with the rest of a default; others as they are."""
+    written_in_part = isinstance(value, Mapping) and isinstance(default, Training)
+    return {**default.model_dump(), **value} if written_in_part else value
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The training of a part of a mechanism, before the rest, for which the part then stays as it is.
+
+    Attributes:
+        name: of the part.
+        part: of the mechanism; fixed afterwards.
+        module: what is trained: the part, with what its training alone needs.
+        settings: of the loop.
+        loss: (value, parents, generator=...) -> (N,).
+        progress: told the share of the steps done, before each step.
+        finish: sees all rows, or of images some thousands, at the end.
+    """
+
+    name: str
+    part: nn.Module
+    module: nn.Module
+    settings: Training
+    loss: Callable[..., Tensor]
+    progress: Callable[[float], None]
+    finish: Callable[[Tensor, Mapping[str, Tensor]], None]

@@ -29,6 +29,7 @@ from graphs.errors import DataError, MechanismError
 from mechanisms.base import Mechanism
 from mechanisms.options import start_from
 from mechanisms.seeds import keyed_generator, keyed_seed, seed_layers
+from mechanisms.training import Stage
 
 __all__ = ["FitReport", "NodeReport", "Rows", "fit_mechanism", "run_folder"]
 
@@ -220,17 +221,23 @@ class _NodeFit:
             start_from(self.name, self.mechanism, self.start)
         if self.images:  # convolutions with channels innermost: a step takes a seventh less on a CPU
             self.mechanism.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        loop = TrainingLoop(self._objective(), self.settings, self.seed, self.runtime, loss)
-        if state is not None:
-            loop.restore(state)
-        shown = progress and self.runtime.is_main
-        with Progress(self.name, loop.total, done=loop.step, unit="step", enabled=shown) as bar:
-            train_loss = loop.run(bar, self.folder, checkpoint_seconds)
+        first = self.mechanism.first_stage()
+        begun = 0 if state is None else int(state.values.get("stage", 0))
+        spent = 0.0
+        if first is not None:
+            if begun == 0:
+                loop = TrainingLoop(self._objective_of(first), first.settings, self.seed, self.runtime)
+                self._minimise(loop, state, progress, checkpoint_seconds)
+                first.finish(*self._whole(self._some()))
+                state, spent = None, loop.seconds
+            first.part.requires_grad_(False).eval()
+        loop = TrainingLoop(self._objective(first), self.settings, self.seed, self.runtime, loss)
+        loop.seconds = spent
+        train_loss = self._minimise(loop, state, progress, checkpoint_seconds)
+        if first is not None:
+            first.part.requires_grad_(True)
         self.mechanism.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
-        every = torch.arange(self.table.rows)
-        if self.images and len(every) > _IMAGES_AGAIN:
-            every = torch.linspace(0, len(every) - 1, _IMAGES_AGAIN).long()
-        self.mechanism.finish(*self._whole(every))
+        self.mechanism.finish(*self._whole(self._some()))
         self.mechanism.mark_fitted()
         if loop.stopping is not None:  # the last epoch's loss is not that of the weights kept
             train_loss, _ = self._mean_loss(self.training)
@@ -249,7 +256,34 @@ class _NodeFit:
             parameters=_count(self.mechanism),
         )
 
-    def _objective(self) -> Objective:
+    def _minimise(
+        self, loop: TrainingLoop, state: State | None, progress: bool, checkpoint_seconds: float
+    ) -> float:
+        """The steps of a loop that are left, with progress; the last epoch's mean loss."""
+        if state is not None:
+            loop.restore(state)
+        shown, name = progress and self.runtime.is_main, ".".join(loop.objective.keys[1:])
+        with Progress(name, loop.total, done=loop.step, unit="step", enabled=shown) as bar:
+            return loop.run(bar, self.folder, checkpoint_seconds)
+
+    def _some(self) -> Tensor:
+        """Numbers of all rows, or of images some thousands, evenly."""
+        rows = self.table.rows
+        some = self.images and rows > _IMAGES_AGAIN
+        return torch.linspace(0, rows - 1, _IMAGES_AGAIN).long() if some else torch.arange(rows)
+
+    def _objective_of(self, stage: Stage) -> Objective:
+        """What a part is trained by."""
+
+        def loss(value: Tensor, parents: dict[str, Tensor], generator: torch.Generator) -> Tensor:
+            return stage.loss(value, parents, generator=generator)
+
+        keys, label = ("fit", self.name, stage.name), f"{stage.name} of node {self.name!r}"
+        return Objective(
+            stage.module, self._values, loss, self.training, keys, label, self.images, progress=stage.progress
+        )
+
+    def _objective(self, first: Stage | None) -> Objective:
         if not _count(self.mechanism):
             raise MechanismError(
                 f"Mechanism {self.mechanism.spec.kind!r} of node {self.name!r} has no trainable parameter, "
@@ -260,7 +294,10 @@ class _NodeFit:
             return self.mechanism.loss(value, parents, generator=generator)
 
         keys, label = ("fit", self.name), f"node {self.name!r}"
-        return Objective(self.mechanism, self._values, loss, self.training, keys, label, self.images)
+        number, fixed = (0, ()) if first is None else (1, (first.part,))
+        return Objective(
+            self.mechanism, self._values, loss, self.training, keys, label, self.images, number, fixed
+        )
 
     def _held_out_figures(self) -> tuple[float | None, float | None, dict[str, float]]:
         """Mean loss on the held-out rows, its standard error, and further figures; none without any."""

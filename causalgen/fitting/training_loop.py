@@ -46,6 +46,9 @@ class Objective:
         keys: name the streams of random numbers, as in ("fit", "x").
         label: in messages, as in "node 'x'".
         images: whether rows hold images, which decides precision and patience.
+        stage: number of this training among those of one fit.
+        fixed: parts of the module that are used and not trained.
+        progress: told the share of the steps done, before each step.
         noise: a generator that goes on from step to step. By default each step seeds its own, so that what
             it draws depends on its number alone: a run of several processes, or a resumed one, needs that.
     """
@@ -57,6 +60,9 @@ class Objective:
     keys: tuple[str, ...]
     label: str
     images: bool
+    stage: int = 0
+    fixed: tuple[nn.Module, ...] = ()
+    progress: Callable[[float], None] | None = None
     noise: torch.Generator | None = None
 
 
@@ -146,7 +152,7 @@ class TrainingLoop:
             # With several processes all have just got the weights of the first one.
             for average, weight in zip(self._average, self._weights, strict=False):
                 average.copy_(weight)
-        self.module.train()
+        self._train_mode()
         context = autocast(self._precision, self.runtime.device)
         noise = self.objective.noise or torch.Generator(self.runtime.device)
         base = keyed_seed(self.seed, *self.objective.keys, "noise", self.runtime.rank)
@@ -154,6 +160,8 @@ class TrainingLoop:
             for batch in self._rest_of_epoch():
                 if self.objective.noise is None:
                     self._seed_step((base + self.step) % 2**63, noise)
+                if self.objective.progress is not None:
+                    self.objective.progress(self.step / self.total)
                 inputs = self.objective.inputs(batch)
                 with context:
                     loss = mean_loss(*inputs, noise)
@@ -173,7 +181,7 @@ class TrainingLoop:
             moments = self._optimizer.state.get(parameter, {})
             tensors |= {f"optimizer.{key}.{what}": moment for what, moment in moments.items()}
         tensors["epoch_loss"] = self._epoch_loss
-        values: dict[str, Any] = {"step": self.step, "seconds": self.seconds}
+        values = {"stage": self.objective.stage, "step": self.step, "seconds": self.seconds}
         if self.stopping is not None:
             tensors |= {f"kept.{key}": value for key, value in self.stopping.kept.items()}
             values |= self.stopping.values()
@@ -212,7 +220,7 @@ class TrainingLoop:
             self.stopping.look(self.step, self._tensors)
             for weight, before in zip(self._weights, weights, strict=False):
                 weight.copy_(before)
-            self.module.train()
+            self._train_mode()
         return self.stopping.done
 
     def _keep(self) -> None:
@@ -222,6 +230,11 @@ class TrainingLoop:
             return
         for key, tensor in self._tensors().items():
             tensor.copy_(self.stopping.kept[key])
+
+    def _train_mode(self) -> None:
+        self.module.train()
+        for part in self.objective.fixed:
+            part.eval()
 
     def _average_weights(self) -> None:
         for weight, average in zip(self._weights, self._average, strict=False):

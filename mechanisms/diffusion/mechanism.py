@@ -33,6 +33,7 @@ from mechanisms.base import Abducted, Mechanism, Noise, Parents
 from mechanisms.diffusion.backbones import BACKBONES, AnyBackbone, UNet
 from mechanisms.diffusion.classifier_free import ClassifierFree
 from mechanisms.diffusion.code import Code, StyleCode, in_chunks
+from mechanisms.diffusion.code_training import CodeTraining, code_figures
 from mechanisms.diffusion.denoiser import (
     Denoiser,
     Denoising,
@@ -46,9 +47,10 @@ from mechanisms.diffusion.guidance import GUIDANCE, AnyGuidance, Factual, Guidan
 from mechanisms.diffusion.predictor import ENCODERS, AnticausalPredictor, AnyEncoder, ResNet, recovery
 from mechanisms.diffusion.schedule import GRIDS
 from mechanisms.diffusion.solvers import SOLVERS, Anchored, AnySolver, NoiseEstimate
+from mechanisms.networks import reproducible_initialisation
 from mechanisms.options import TrainedSpec
 from mechanisms.rows import distinct_rows
-from mechanisms.training import Training
+from mechanisms.training import Stage, Training
 
 __all__ = ["Diffusion", "DiffusionMechanism"]
 
@@ -315,12 +317,9 @@ class DiffusionMechanism(Mechanism):
         shown = self.denoiser.draw_shown(len(value), generator=generator).to(value.device)
         code = None
         if self.code:
-            code = self.code.around(self.code.mean(value, parents), generator=generator)
-        loss = self.denoiser.loss(
-            value, parents, sigma, noise, shown, None if code is None else code.detach()
-        )
-        if self.code and code is not None and self.training:
-            loss = loss + self.code.loss(code, value, parents)
+            with torch.no_grad():
+                code = self.code.around(self.code.mean(value, parents), generator=generator)
+        loss = self.denoiser.loss(value, parents, sigma, noise, shown, code)
         if self.predictor is None:
             return loss
         levels = self._guided_levels(len(value), generator=generator).to(value)
@@ -345,11 +344,22 @@ class DiffusionMechanism(Mechanism):
             figures |= recovery(name, guess, truth, categorical=isinstance(self.parents[name], Categorical))
         return figures
 
-    def finish(self, value: Tensor, parents: Parents) -> None:
-        """Give the code its prior over the training rows, by the weights that are kept."""
-        if self.code:
+    def first_stage(self) -> Stage | None:
+        """The code's, so that the denoiser learns under codes that stay as they are."""
+        code, spec = self.code, self.spec.code
+        if code is None or spec is None:
+            return None
+        with reproducible_initialisation():
+            module = CodeTraining(code, self.variable, spec.independence).to(self.device)
+
+        def progress(share: float) -> None:
+            module.progress = share
+
+        def finish(value: Tensor, parents: Parents) -> None:
             generator = torch.Generator(value.device).manual_seed(0)
-            self.code.eval().settle(value, parents, self._chunk, generator=generator)
+            code.settle(value, parents, self._chunk, generator=generator)
+
+        return Stage("code", code, module, spec.training, module.loss, progress, finish)
 
     def _code_figures(
         self, value: Tensor, parents: Parents, *, generator: torch.Generator
@@ -370,7 +380,7 @@ class DiffusionMechanism(Mechanism):
             return torch.cat(list(losses))
 
         code = self.code.around(in_chunks(self.code.mean, value, parents, self._chunk), generator=generator)
-        return self.code.figures(code, parents, missed, generator)
+        return code_figures(self.code, code, parents, missed, generator)
 
     @torch.no_grad()
     def log_prob_of_parents(self, value: Tensor, parents: Parents) -> Tensor | None:

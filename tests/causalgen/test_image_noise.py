@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import causalgen as cg
-from mechanisms.diffusion.code import told
+from mechanisms.diffusion.code_training import told
 
 LEARNED = {"kind": "classifier_free", "against": "factual", "weight": 1.0, "interval": None, "corrections": 0}
 

@@ -9,7 +9,8 @@ from graphs.errors import MechanismError, SpecError
 from graphs.variables import Categorical, Continuous, Image
 from mechanisms.diffusion.anticausal import Anticausal
 from mechanisms.diffusion.classifier_free import ClassifierFree
-from mechanisms.diffusion.code import Code, Strided, StyleCode, told
+from mechanisms.diffusion.code import Code, Strided, StyleCode
+from mechanisms.diffusion.code_training import CodeTraining, told
 from mechanisms.diffusion.mechanism import Diffusion
 from mechanisms.diffusion.solvers import BELM, DDIM, Anchored
 from mechanisms.options import start_from, with_options
@@ -92,7 +93,7 @@ def test_a_hidden_code_is_no_noise_and_the_same_weights_serve():
 
 def test_settled_codes_are_standard_normal_over_the_training_rows():
     mechanism, (value, parents) = coded(), draws(3000, PARENTS)
-    mechanism.finish(value, parents)
+    mechanism.first_stage().finish(value, parents)
     with torch.no_grad():
         mean = mechanism.code.mean(value, parents)
         leaf = mechanism.code.to_prior(mechanism.code.around(mean, generator=seeded(3))).double()
@@ -106,16 +107,16 @@ def test_settled_codes_are_standard_normal_over_the_training_rows():
 
 def test_the_map_to_the_prior_has_its_inverse_in_the_tails_too():
     mechanism, (value, parents) = coded(), draws(500, PARENTS)
-    mechanism.finish(value, parents)
+    mechanism.first_stage().finish(value, parents)
     leaf = 6 * torch.randn(500, 2, generator=seeded(4))
     back = mechanism.code.to_prior(mechanism.code.from_prior(leaf))
     torch.testing.assert_close(back, leaf, rtol=1e-3, atol=1e-3)
 
 
-def _alone(parents) -> StyleCode:
-    spec = Code(width=2, independence=1.0, encoder=ENCODER)
+def _alone(parents) -> CodeTraining:
+    image, spec = Image(1, 4, 4), Code(width=2, encoder=ENCODER)
     with torch.random.fork_rng():
-        return StyleCode(Image(1, 4, 4), parents, spec)
+        return CodeTraining(StyleCode(image, parents, spec), image, independence=1.0)
 
 
 def _pairs(n: int, strength: float):
@@ -130,7 +131,7 @@ def _pairs(n: int, strength: float):
 def test_dependence_is_the_share_of_the_variance_that_a_regression_explains(strength):
     code = _alone({"shade": Continuous()})
     rows, parents = _pairs(3000, strength)
-    code.prepare(torch.zeros(3000, 1, 4, 4), {"shade": parents["shade"]})
+    code.code.prepare(torch.zeros(3000, 1, 4, 4), {"shade": parents["shade"]})
     code._groups = code._groups[:1]  # the shade's own, without the features of the joint law
     code.dependence(rows[:1024], {"shade": parents["shade"][:1024]})
     paid = code.dependence(rows[1024:], {"shade": parents["shade"][1024:]}).mean()
@@ -141,7 +142,7 @@ def test_dependence_is_the_share_of_the_variance_that_a_regression_explains(stre
 def test_codes_of_another_law_than_the_prior_pay_for_it():
     code = _alone({"digit": Categorical(3)})
     digit = {"digit": torch.arange(1500) % 3}
-    code.prepare(torch.zeros(1500, 1, 4, 4), digit)
+    code.code.prepare(torch.zeros(1500, 1, 4, 4), digit)
     normal = torch.randn(1500, 2, generator=seeded(1))
     paid = []
     for rows in (normal, normal * 0.3, normal[:, :1].expand(-1, 2)):
