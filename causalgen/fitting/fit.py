@@ -226,11 +226,14 @@ class _NodeFit:
         spent = 0.0
         if first is not None:
             if begun == 0:
+                self.mechanism.requires_grad_(False)
+                first.module.requires_grad_(True)
                 loop = TrainingLoop(self._objective_of(first), first.settings, self.seed, self.runtime)
                 self._minimise(loop, state, progress, checkpoint_seconds)
                 first.finish(*self._whole(self._some()))
                 state, spent = None, loop.seconds
-            first.part.requires_grad_(False).eval()
+            self.mechanism.requires_grad_(True)
+            first.part.requires_grad_(False)
         loop = TrainingLoop(self._objective(first), self.settings, self.seed, self.runtime, loss)
         loop.seconds = spent
         train_loss = self._minimise(loop, state, progress, checkpoint_seconds)
@@ -279,8 +282,10 @@ class _NodeFit:
             return stage.loss(value, parents, generator=generator)
 
         keys, label = ("fit", self.name, stage.name), f"{stage.name} of node {self.name!r}"
+        # With the rest of the mechanism: a resumed run has other weights to begin with.
+        module = nn.ModuleList([stage.module, self.mechanism])
         return Objective(
-            stage.module, self._values, loss, self.training, keys, label, self.images, progress=stage.progress
+            module, self._values, loss, self.training, keys, label, self.images, progress=stage.progress
         )
 
     def _objective(self, first: Stage | None) -> Objective:

@@ -2,9 +2,13 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from causalgen.data.table import Table
+from causalgen.fitting.fit import fit_mechanism
 from graphs.errors import MechanismError, SpecError
 from graphs.variables import Categorical, Continuous, Image
 from mechanisms.diffusion.anticausal import Anticausal
@@ -14,6 +18,7 @@ from mechanisms.diffusion.code_training import CodeTraining, told
 from mechanisms.diffusion.mechanism import Diffusion
 from mechanisms.diffusion.solvers import BELM, DDIM, Anchored
 from mechanisms.options import start_from, with_options
+from mechanisms.training import Training
 from tests.mechanisms.diffusion.test_mechanism import SMALL, draws, seeded, untrained
 
 PARENTS = {"digit": Categorical(3), "shade": Continuous()}
@@ -221,3 +226,74 @@ def test_codes_that_cannot_serve(code, parents, message):
 def test_options_out_of_range(options, message):
     with pytest.raises(SpecError, match=message):
         Diffusion(**options)
+
+
+class Stop(Exception):
+    """What a killed process looks like from inside."""
+
+
+def fitted(stop_at: int | None = None, seed: int = 0, **options):
+    """The mechanism after a fit of 4 steps of its code and 4 of the rest; how its code was when settled."""
+    table = Table(
+        {
+            "x": np.random.default_rng(0).integers(0, 256, (12, 1, 4, 4), dtype=np.uint8),
+            "digit": np.arange(12) % 3,
+            "shade": np.random.default_rng(1).normal(size=12),
+        }
+    )
+    training = Training(epochs=2, batch_size=6, validation=0)
+    code = CODE.model_copy(update={"training": training})
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        mechanism = Diffusion(**{**SMALL, "code": code, "training": training}).make(Image(1, 4, 4), PARENTS)
+    settled, steps, average = [], [], get_ema_multi_avg_fn
+
+    def settle(self, *arguments, **named):
+        original(self, *arguments, **named)
+        settled.append({name: value.clone() for name, value in self.state_dict().items()})
+
+    def counted(decay):
+        if len(steps) == stop_at:
+            raise Stop
+        steps.append(1)
+        return average(decay)
+
+    with pytest.MonkeyPatch.context() as patch:
+        original = StyleCode.settle
+        patch.setattr(StyleCode, "settle", settle)
+        patch.setattr("causalgen.fitting.training_loop.get_ema_multi_avg_fn", counted)
+        fit_mechanism("x", mechanism, table, seed=0, progress=False, checkpoint_seconds=0, **options)
+    return mechanism, settled, len(steps)
+
+
+def test_the_denoiser_learns_under_a_code_that_stays():
+    mechanism, settled, steps = fitted()
+    assert steps == 8 and len(settled) == 1
+    assert all(torch.equal(value, settled[0][name]) for name, value in mechanism.code.state_dict().items())
+    assert all(weight.requires_grad for weight in mechanism.parameters())
+    before = {name: weight.clone() for name, weight in coded().code.named_parameters()}
+    assert any(not torch.equal(weight, before[name]) for name, weight in mechanism.code.named_parameters())
+
+
+@pytest.mark.parametrize("stop_at", [0, 3, 4, 6])
+def test_a_fit_stopped_in_either_stage_resumes_bit_for_bit(stop_at, tmp_path):
+    whole, _, steps = fitted()
+    with pytest.raises(Stop):
+        fitted(stop_at, run_dir=tmp_path)
+    resumed, _, left = fitted(seed=1, run_dir=tmp_path, resume=True)
+    assert left == steps - stop_at
+    one, two = whole.state_dict(), resumed.state_dict()
+    assert one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_the_price_of_dependence_rises_while_the_code_is_trained():
+    training, (value, parents) = _alone({"digit": Categorical(3)}), draws(64, {"digit": Categorical(3)})
+    training.code.prepare(value, parents)
+    before, losses = {name: buffer.clone() for name, buffer in training.named_buffers()}, []
+    for training.progress in (0.0, 0.3, 0.6, 1.0):
+        training.load_state_dict(before, strict=False)
+        with torch.no_grad():
+            losses.append(float(training.loss(value, parents, generator=seeded()).mean()))
+    free, half, full, last = losses
+    assert abs(full - free) > 0.01 and last == full
+    assert full - free == pytest.approx(2 * (half - free), rel=1e-3)
