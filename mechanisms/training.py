@@ -49,8 +49,9 @@ class Training(Declared):
 
 def filled(value: object, default: object) -> object:
     """Settings written in part, ``{epochs: 5}``, with the rest of a default; others as they are."""
-    written_in_part = isinstance(value, Mapping) and isinstance(default, Training)
-    return {**default.model_dump(), **value} if written_in_part else value
+    if isinstance(value, Mapping) and isinstance(default, Training):
+        return {**default.model_dump(), **value}
+    return value
 
 
 @dataclass(frozen=True)
