@@ -7,8 +7,8 @@ The decoder g(z, pa) of a coarse image has no further use:
 R^2 is the share of the parents' variance that a kernel ridge regression on the last codes tells of new ones:
 an adversary at its best response, in closed form, so that there is no game to lose. It regresses each parent,
 and random features (Rahimi & Recht 2007) of all of them jointly. The maximum mean discrepancy (Gretton et al.
-2012), whose part of the prior is exact, draws codes to N(0, I). c rises from 0 to 1 over the first 60 % of the
-steps: a code that must not tell of the parents from the start hardly learns to tell of anything.
+2012), whose part of the prior is exact, draws codes to N(0, I). c rises from 0 to 1 over the first 60 % of
+the steps: a code that must not tell of the parents from the start hardly learns to tell of anything.
 """
 
 import warnings
@@ -48,9 +48,14 @@ _COARSE = 28
 class CodeTraining(nn.Module):
     """The code with what its training alone needs: the decoder, and the last rows.
 
-    Attributes:
+    Args:
         code: what is trained.
-        progress: share of the training that is done, in [0, 1]; whoever trains says so.
+        image: the variable.
+        independence: the price of dependence.
+        chunk_rows: rows of a call.
+
+    Attributes:
+        progress: share of the training that is done, in [0, 1].
         recent: codes of the last training rows, (rows, width).
         recent_parents: the columns of their parents that are regressed, (rows, columns).
     """
@@ -59,9 +64,10 @@ class CodeTraining(nn.Module):
     recent_parents: Tensor
     frequencies: Tensor
 
-    def __init__(self, code: StyleCode, image: Image, independence: float) -> None:
+    def __init__(self, code: StyleCode, image: Image, independence: float, chunk_rows: int) -> None:
         super().__init__()
         self.code, self.independence, self.progress = code, independence, 0.0
+        self._chunk = chunk_rows
         self._coarse = min(image.height, _COARSE), min(image.width, _COARSE)
         parents, context = code.conditioning.variables, code.conditioning.width
         self.decoder = perceptron(code.width + context, image.channels * self._coarse[0] * self._coarse[1])
@@ -75,6 +81,15 @@ class CodeTraining(nn.Module):
         self.register_buffer("frequencies", torch.randn(context, joint // 2, generator=generator))
         self.register_buffer("recent", torch.randn(_KEPT, code.width, generator=generator))
         self.register_buffer("recent_parents", torch.zeros(_KEPT, context + joint))
+
+    def advance(self, share: float) -> None:
+        """Be told the share of the training that is done."""
+        self.progress = share
+
+    def finish(self, value: Tensor, parents: Parents) -> None:
+        """Fit the map to the prior."""
+        generator = torch.Generator(value.device).manual_seed(0)
+        self.code.settle(value, parents, self._chunk, generator=generator)
 
     def loss(self, value: Tensor, parents: Parents, *, generator: torch.Generator) -> Tensor:
         """(N,) what drawn codes miss of their images (N, C, H, W), and tell of their parents."""

@@ -289,18 +289,28 @@ class DiffusionMechanism(Mechanism):
             return guidance.abduction_eps(denoiser, x, sigma, rows)
 
         followed = solver.thresholded(eps)
-        leaves = dict(solver.encode(entered[first], followed))
+        # Solvers begin with an evaluation that the last step of decoding misses by: it is made once.
+        lowest, enters, known = solver.levels()[0], entered[first], list[Tensor]()
+
+        def remembered(x: Tensor, sigma: float) -> Tensor:
+            estimate = followed(x, sigma)
+            if x is enters and sigma == lowest:
+                known.append(estimate)
+            return estimate
+
+        leaves = dict(solver.encode(enters, remembered))
         if code is not None:
             leaves["code"] = code[first]
         if self._draws:
-            leaves["last_residual"] = value[first] - self._denoised(entered[first], followed)
+            estimate = known[0] if known else followed(enters, lowest)
+            leaves["last_residual"] = value[first] - (enters - lowest * estimate)
         _check_finite(leaves["x_T"], "noise", rows)
         if self._read() and self.predictor:
-            read = readings(self.predictor, value[first], solver.levels()[0], rows)
+            read = readings(self.predictor, value[first], lowest, rows)
             leaves |= {f"reading.{name}": reading for name, reading in read.items()}
         leaves = {name: leaf[inverse] for name, leaf in leaves.items()}
-        known = torch.ones(len(value), dtype=torch.bool, device=value.device)
-        return Abducted(Noise(len(value), leaves | self._remember(parents, known)))
+        every = torch.ones(len(value), dtype=torch.bool, device=value.device)
+        return Abducted(Noise(len(value), leaves | self._remember(parents, every)))
 
     def prepare(self, value: Tensor, parents: Parents) -> None:
         """Take pixel statistics and the parents' standardising."""
@@ -350,16 +360,8 @@ class DiffusionMechanism(Mechanism):
         if code is None or spec is None:
             return None
         with reproducible_initialisation():
-            module = CodeTraining(code, self.variable, spec.independence).to(self.device)
-
-        def progress(share: float) -> None:
-            module.progress = share
-
-        def finish(value: Tensor, parents: Parents) -> None:
-            generator = torch.Generator(value.device).manual_seed(0)
-            code.settle(value, parents, self._chunk, generator=generator)
-
-        return Stage("code", code, module, spec.training, module.loss, progress, finish)
+            module = CodeTraining(code, self.variable, spec.independence, self._chunk).to(self.device)
+        return Stage("code", code, module, spec.training, module.loss, module.advance, module.finish)
 
     def _code_figures(
         self, value: Tensor, parents: Parents, *, generator: torch.Generator

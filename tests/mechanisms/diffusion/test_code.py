@@ -121,7 +121,7 @@ def test_the_map_to_the_prior_has_its_inverse_in_the_tails_too():
 def _alone(parents) -> CodeTraining:
     image, spec = Image(1, 4, 4), Code(width=2, encoder=ENCODER)
     with torch.random.fork_rng():
-        return CodeTraining(StyleCode(image, parents, spec), image, independence=1.0)
+        return CodeTraining(StyleCode(image, parents, spec), image, independence=1.0, chunk_rows=64)
 
 
 def _pairs(n: int, strength: float):
