@@ -59,6 +59,11 @@ def as_path(value: Any, what: str, error: type[CausalgenError] = CheckpointError
     path = os.fspath(value)
     if not isinstance(path, str) or not path or "\0" in path:
         raise error(f"{what} is a path, as in 'folder/name'; got {path!r}.")
+    if "\n" in path:
+        lines = len(path.splitlines())
+        raise error(
+            f"{what} is a path, as in 'folder/name'; got {lines} lines of text. Write them to a file."
+        )
     return Path(path)
 
 

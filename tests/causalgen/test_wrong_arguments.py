@@ -271,6 +271,11 @@ def test_a_wrong_argument_is_one_typed_error(call):
             "folder is a path, as in 'folder/name'; got 3",
         ),
         (lambda: KNOWN.save_pretrained(""), cg.CheckpointError, "folder is a path"),
+        (
+            lambda: cg.SCM.from_yaml("causalgen: 1\nnodes: {}\n"),
+            cg.SpecError,
+            "is a path.*got 2 lines of text",
+        ),
         (lambda: KNOWN.to_yaml(FOLDER / "no" / "x.yaml"), cg.CheckpointError, "Cannot write the SCM file"),
         (lambda: KNOWN.to("cud"), cg.MechanismError, "Cannot move to the device 'cud'"),
         (lambda: cg.Shift("x"), cg.InterventionError, "Shift takes a finite number as its amount, got 'x'"),
