@@ -66,7 +66,7 @@ class Solver(Declared, ABC, frozen=True):  # pyright: ignore[reportGeneralTypeIs
     """
 
     kind: str
-    steps: int = Field(default=16, ge=2, le=1000)
+    steps: int = Field(default=16, ge=1, le=1000)
     grid: AnyGrid = LogGrid()
     thresholding: bool = False
 
@@ -272,6 +272,7 @@ class BELM(Solver, frozen=True):
     """
 
     kind: Literal["belm"] = "belm"
+    steps: int = Field(default=16, ge=2, le=1000)
     max_spread: float = Field(default=2.0, gt=1)
 
     @model_validator(mode="after")

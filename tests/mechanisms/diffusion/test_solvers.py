@@ -125,6 +125,15 @@ def test_anchored_and_belm_return_the_image_at_any_number_of_steps(solver, steps
     torch.testing.assert_close(found, image, rtol=0, atol=1e-10)
 
 
+def test_one_step_is_one_step_each_way():
+    eps, (low, high) = given(FACTUAL, GAUSSIAN), Anchored(steps=1).levels()
+    noise = Anchored(steps=1).encode(IMAGE, eps)
+    up = IMAGE + (high - low) * eps(IMAGE, low)
+    torch.testing.assert_close(noise["x_T"], up / (1 + high**2) ** 0.5)
+    torch.testing.assert_close(noise["residuals"][:, 0], IMAGE - (up + (low - high) * eps(up, high)))
+    torch.testing.assert_close(Anchored(steps=1).decode(noise, eps), IMAGE)
+
+
 @pytest.mark.parametrize("sigma", [0.05, 1.0, 10.0])
 @pytest.mark.parametrize("make", [DDIM, Anchored, BELM, DDPM])
 def test_thresholding_moves_what_is_out_of_range_to_its_end_and_nothing_else(make, sigma):
@@ -281,7 +290,8 @@ def test_belm_refuses_a_latent_that_is_not_finite():
     ("make", "message"),
     [
         (lambda: BELM(grid=KarrasGrid()), r"belm needs a geometric grid \(kind: log\), got 'karras'"),
-        (lambda: DDIM(steps=1), r"steps: .*greater than or equal to 2"),
+        (lambda: DDIM(steps=0), r"steps: .*greater than or equal to 1"),
+        (lambda: BELM(steps=1), r"steps: .*greater than or equal to 2"),
         (lambda: DDIM(steps=1001), r"steps: .*less than or equal to 1000"),
         (lambda: DDIM(steps=100, grid=DDPMGrid()), "100 steps need 101 levels"),
         (
