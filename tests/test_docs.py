@@ -89,6 +89,23 @@ def test_every_provenance_has_one_meaning_that_the_pages_list():
         assert all(word in text for word in get_args(Provenance)), page
 
 
+def test_backbones_and_predictions_are_listed_with_their_options_and_defaults():
+    from mechanisms.diffusion.backbones import BACKBONES
+    from mechanisms.diffusion.denoiser import Prediction
+
+    text = (CHECKOUT / "docs/fitting.md").read_text(encoding="utf-8")
+
+    def table(heading):
+        (rows,) = re.findall(rf"^\| `{heading}` \|.*\n\|[-|]+\|\n((?:\|.*\n)+)", text, re.MULTILINE)
+        return [[cell.strip() for cell in row.split("|")[1:-1]] for row in rows.splitlines()]
+
+    for kind in BACKBONES.kinds():
+        options = BACKBONES.get(kind)().model_dump(mode="json", exclude={"kind"})
+        assert [row[:2] for row in table(kind)] == [[f"`{name}`", f"`{options[name]}`"] for name in options]
+    listed = [row[0].removesuffix(" (default)") for row in table("prediction")]
+    assert listed == [f"`{each}`" for each in get_args(Prediction)]
+
+
 @pytest.mark.parametrize(
     "term",
     [

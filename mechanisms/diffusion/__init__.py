@@ -1,7 +1,7 @@
 """Diffusion models of images: schedule <- denoiser <- predictor <- guidance, solvers, code <- mechanism."""
 
 from mechanisms.diffusion.anticausal import Anticausal
-from mechanisms.diffusion.backbones import Backbone, UNet
+from mechanisms.diffusion.backbones import Backbone, DiT, UNet
 from mechanisms.diffusion.classifier_free import ClassifierFree
 from mechanisms.diffusion.code import Code, Strided
 from mechanisms.diffusion.guidance import Factual, Guidance
@@ -20,6 +20,7 @@ __all__ = [
     "DDIM",
     "DDPM",
     "DDPMGrid",
+    "DiT",
     "Diffusion",
     "DiffusionMechanism",
     "Encoder",

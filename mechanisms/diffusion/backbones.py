@@ -1,7 +1,8 @@
-"""Backbones: the denoising networks ``F(x, sigma, context)``, image in, image out; a U-Net from diffusers.
+"""Backbones: the denoising networks ``F(x, sigma, context)``, image in, image out: a U-Net and a transformer.
 
-Small images run pixel-unshuffled: an r x r block of pixels becomes r * r channels, which costs r * r times
-fewer operations at equal quality (28 x 28: 4 times).
+Both are made of diffusers' blocks. Small images run pixel-unshuffled in the U-Net: an r x r block of pixels
+becomes r * r channels, which costs r * r times fewer operations at equal quality (28 x 28: 4 times). In the
+transformer such a block is a token.
 """
 
 import math
@@ -9,19 +10,32 @@ from abc import ABC, abstractmethod
 from typing import Annotated, Literal, final
 
 import torch
+from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.attention_processor import Attention, AttnProcessor, AttnProcessor2_0
+from diffusers.models.embeddings import TimestepEmbedding, Timesteps, get_2d_sincos_pos_embed
+from diffusers.models.normalization import AdaLayerNormContinuous, AdaLayerNormZero
 from diffusers.models.unets.unet_2d import UNet2DModel
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from graphs.declared import Declared
 from graphs.errors import MechanismError
 from mechanisms.registry import Registry
 
-__all__ = ["AnyBackbone", "BACKBONES", "Backbone", "UNet", "UNetNetwork", "Width", "network_time"]
+__all__ = [
+    "AnyBackbone",
+    "BACKBONES",
+    "Backbone",
+    "DiT",
+    "DiTNetwork",
+    "UNet",
+    "UNetNetwork",
+    "Width",
+    "network_time",
+]
 
 Width = Annotated[int, Field(ge=8, multiple_of=8)]
-"""Channels of a convolution that is normalised in 8 groups."""
+"""Channels: of a convolution normalised in 8 groups, or of a token with sinusoids of two positions."""
 
 # Up to here heads of 8 channels run faster on a CPU as plain products than in the fused kernel (1.2 times a
 # whole 28 x 28 evaluation), and what they hold between, tokens squared, is small.
@@ -61,7 +75,10 @@ BACKBONES: Registry[type[Backbone]] = Registry(
     "backbone",
     "causalgen.backbones",
     Backbone,
-    {"unet": "mechanisms.diffusion.backbones:UNet"},
+    {
+        "dit": "mechanisms.diffusion.backbones:DiT",
+        "unet": "mechanisms.diffusion.backbones:UNet",
+    },
     default="unet",
 )
 AnyBackbone = Annotated[Backbone, BACKBONES]
@@ -166,3 +183,132 @@ class UNetNetwork(nn.Module):
         labels = None if self.embed is None else self.embed(context)
         out = self.unet(folded, network_time(sigma), class_labels=labels, return_dict=False)[0]
         return nn.functional.pixel_shuffle(out, self.unshuffle)
+
+
+@final
+class DiT(Backbone, frozen=True):
+    """A diffusion transformer: attention over all patches, adaLN-Zero conditioning (Peebles & Xie 2023).
+
+    A pass costs about depth * T * (12 width^2 + 2 T width) multiplications, T the number of patches.
+
+    Attributes:
+        patch: side of the pixel block that is a token; image sides must be multiples of it.
+        width: channels of a token, a multiple of 8 and of ``heads``.
+        depth: transformer blocks.
+        heads: parts of the width that attend each by themselves.
+    """
+
+    kind: Literal["dit"] = "dit"
+    patch: int = Field(default=4, ge=1, le=64)
+    width: Width = 192
+    depth: int = Field(default=6, ge=1, le=64)
+    heads: int = Field(default=6, ge=1, le=64)
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> "DiT":
+        if self.width % self.heads:
+            raise ValueError(f"width ({self.width}) must be a multiple of heads ({self.heads})")
+        return self
+
+    def check_size(self, height: int, width: int) -> None:
+        """Refuse an image that is not made of whole patches, by a MechanismError."""
+        if height % self.patch or width % self.patch:
+            raise MechanismError(
+                f"Backbone 'dit' needs image sides that are multiples of its patch, {self.patch}, got "
+                f"{height}x{width}. Give a patch that divides both sides, or resize the images in the data."
+            )
+
+    def build(self, image_channels: int, extra_channels: int, context: int) -> "DiTNetwork":
+        """The network for images, with ``extra_channels`` beside their own and a context vector."""
+        return DiTNetwork(self, image_channels, extra_channels, context)
+
+
+def _zero(layer: nn.Linear) -> nn.Linear:
+    """The layer with weights and bias 0, until it is trained."""
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+class _Modulation(AdaLayerNormZero):
+    """adaLN-Zero by an embedding of level and context, which diffusers' block passes on as its timestep."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width)
+        _zero(self.linear)
+
+    def forward(
+        self,
+        x: Tensor,
+        timestep: Tensor | None = None,
+        class_labels: Tensor | None = None,
+        hidden_dtype: torch.dtype | None = None,
+        emb: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        return super().forward(x, emb=timestep)
+
+
+class _Block(BasicTransformerBlock):
+    """diffusers' block as in DiT, modulated by an embedding; the identity until it is trained."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__(
+            width,
+            heads,
+            width // heads,
+            activation_fn="gelu-approximate",
+            attention_bias=True,
+            norm_elementwise_affine=False,
+            norm_type="ada_norm_zero",
+            num_embeds_ada_norm=1,  # classes of a modulation that is replaced: ours come in the embedding
+        )
+        self.norm1 = _Modulation(width)
+
+
+class DiTNetwork(nn.Module):
+    """diffusers' transformer blocks on patches of pixels, with fixed two-dimensional sinusoidal positions.
+
+    The last projection starts at zero, so that the untrained network is F = 0: under preconditioning ``edm``
+    the exact denoiser of Gaussian pixels.
+    """
+
+    def __init__(self, spec: DiT, image_channels: int, extra_channels: int, context: int) -> None:
+        super().__init__()
+        self.patch, width = spec.patch, spec.width
+        folded = spec.patch**2
+        self.tokens = nn.Linear((image_channels + extra_channels) * folded, width)
+        self.frequencies = Timesteps(256, flip_sin_to_cos=True, downscale_freq_shift=1)
+        self.level = TimestepEmbedding(256, width)
+        self.embed = (
+            nn.Sequential(nn.Linear(context, width), nn.SiLU(), nn.Linear(width, width)) if context else None
+        )
+        self.blocks = nn.ModuleList(_Block(width, spec.heads) for _ in range(spec.depth))
+        self.last_norm = AdaLayerNormContinuous(width, width, elementwise_affine=False, eps=1e-6)
+        _zero(self.last_norm.linear)
+        self.pixels = _zero(nn.Linear(width, image_channels * folded))
+
+    def forward(self, x: Tensor, sigma: Tensor, context: Tensor) -> Tensor:
+        """F(x, sigma, context).
+
+        Args:
+            x: scaled image, with extra channels after its own, (N, C + E, H, W).
+            sigma: level of each row, (N,).
+            context: (N, width).
+
+        Returns:
+            (N, C, H, W).
+        """
+        folded = nn.functional.pixel_unshuffle(x, self.patch)
+        rows, columns = folded.shape[2:]
+        tokens = self.tokens(folded.flatten(2).mT)
+        size, most = (rows, columns), max(rows, columns)
+        tokens = tokens + get_2d_sincos_pos_embed(
+            tokens.shape[2], size, base_size=most, device=x.device, output_type="pt"
+        ).to(tokens.dtype)
+        told = self.level(self.frequencies(network_time(sigma)).to(x.dtype))
+        if self.embed is not None:
+            told = told + self.embed(context)
+        for block in self.blocks:
+            tokens = block(tokens, timestep=told)
+        out = self.pixels(self.last_norm(tokens, told)).mT.unflatten(2, (rows, columns))
+        return nn.functional.pixel_shuffle(out, self.patch)

@@ -9,6 +9,11 @@ free of cancellation at small sigma. A network trained to predict eps, x_0 or v 
 ``x_t = x_bar / sqrt(1 + sigma^2)``; with a = alpha_bar, ``v = sqrt(a) eps - sqrt(1 - a) x_0`` (Salimans & Ho
 2022, section 4).
 
+Flow matching (rectified flow: Liu et al. 2023; Lipman et al. 2023) walks ``x_t = (1 - t) x_0 + t eps`` and
+predicts its velocity, ``eps - x_0``. Its levels are sigma = t / (1 - t), with x_bar = x_t / (1 - t), so that
+``x_t = x_bar / (1 + sigma)`` and ``eps = x_t + (1 - t) velocity = (x_bar + velocity) / (1 + sigma)``. Levels
+with normal ln sigma are times with normal logit t, as in Esser et al. (2024).
+
 A network may take a style code beside the parents (see ``code``).
 
 Each parent can be hidden on its own: its columns are zeroed and a flag says so. In training a share
@@ -31,7 +36,7 @@ from mechanisms.diffusion.schedule import alpha_bar_of
 
 __all__ = ["Denoiser", "Denoising", "Prediction", "WithCode", "column", "log_normal_levels", "stratified"]
 
-Prediction = Literal["edm", "eps", "x0", "v"]
+Prediction = Literal["edm", "eps", "x0", "v", "velocity"]
 
 
 def column(values: Tensor) -> Tensor:
@@ -202,6 +207,8 @@ class Denoiser(nn.Module):
     def _scale_input(self, x: Tensor, sigma: Tensor) -> Tensor:
         if self.prediction == "edm":
             return (x - self.pixel_mean) / (sigma**2 + self.pixel_std**2).sqrt()
+        if self.prediction == "velocity":
+            return x / (1 + sigma)
         return x * alpha_bar_of(sigma).sqrt()
 
     def _eps_from(self, out: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
@@ -216,6 +223,8 @@ class Denoiser(nn.Module):
                 return (x - out) / sigma
             case "v":
                 return a.sqrt() * out + (1 - a).sqrt() * (a.sqrt() * x)
+            case "velocity":
+                return (x + out) / (1 + sigma)
 
     def _target(self, value: Tensor, noise: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
         a = alpha_bar_of(sigma)
@@ -230,6 +239,8 @@ class Denoiser(nn.Module):
                 return value
             case "v":
                 return a.sqrt() * noise - (1 - a).sqrt() * value
+            case "velocity":
+                return noise - value
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ class Diffusion(TrainedSpec, frozen=True):
 
     Attributes:
         backbone: the denoising network.
-        prediction: what it predicts; ``edm`` for models trained here.
+        prediction: what it predicts; ``edm`` for models trained here, ``velocity`` for flow matching.
         dropout: share of training rows that hide parents, which makes the denoiser unconditional too.
         code: a style code: what is particular to an image, kept under interventions; None for none.
         predictor: the anticausal predictor's encoder; None trains none, which rules anticausal guidance out.

@@ -87,6 +87,9 @@ BOMBS: dict[str, tuple[str, str]] = {
     "nodes": (nodes(NODES + 1, "type: integer"), "2:1: .*5,001 nodes"),
     "networks": (nodes(300, "type: image, shape: [1, 28, 28]"), "node 'n.*': its network asks for more"),
     "wide network": (of_image("backbone: {channels: [100000, 100000]}"), "3:.*: its network asks for more"),
+    "wide transformer": (
+        of_image("backbone: {kind: dit, width: 9600000}"), "3:.*: its network asks for more"
+    ),
     "many steps": (of_image("solver: {kind: anchored, steps: 1000000000}"), "steps: must be less"),
     "escape beyond Unicode": (one('type: integer, unit: "\\UFFFFFFFF"'), "3:42: not valid YAML: .*Unicode"),
     "escape after Unicode": (one('type: integer, unit: "\\U00110000"'), "3:42: not valid YAML: .*Unicode"),

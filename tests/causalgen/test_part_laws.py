@@ -29,6 +29,7 @@ from mechanisms.diffusion import (
     Backbone,
     ClassifierFree,
     DDPMGrid,
+    DiT,
     Encoder,
     Grid,
     Guidance,
@@ -82,6 +83,8 @@ def test_the_papers_guidance_moves_an_image_whose_parents_stay():
 
 def test_built_in_networks_pass():
     check_backbone(UNet(channels=(8, 16)), (3, 8, 8))
+    check_backbone(DiT(patch=2, width=16, depth=2, heads=2), (3, 8, 8))
+    check_backbone(DiT(patch=3, width=8, depth=1, heads=1), (1, 3, 12))
     check_encoder(ResNet(channels=(8, 16)), (1, 8, 8))
     check_encoder(Strided(channels=(8,), cells=2, width=8), (1, 8, 8))
 

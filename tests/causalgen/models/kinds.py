@@ -149,6 +149,10 @@ _DIFFUSION = {
     "predictor": None,
     "solver": {"kind": "anchored", "steps": 2},
 }
+_TRANSFORMER = {
+    "backbone": {"kind": "dit", "patch": 4, "width": 8, "depth": 1, "heads": 1},
+    "prediction": "velocity",
+}
 
 KINDS: dict[str, Kind] = {
     "equation, affine": Kind(_NUMBER, _equation("PA - 0.5 * u", u=_NORMAL), _plain),
@@ -201,4 +205,7 @@ KINDS: dict[str, Kind] = {
     "empirical": Kind(_PAIR, _given(cg.mechanisms.Empirical()), _alone),
     "empirical, category": Kind(cg.Categorical(3), _given(cg.mechanisms.Empirical()), _alone),
     "diffusion": Kind(cg.Image(1, 8, 8), _given(cg.mechanisms.Diffusion(**_DIFFUSION)), _anything),
+    "diffusion, transformer of velocity": Kind(
+        cg.Image(1, 8, 8), _given(cg.mechanisms.Diffusion(**_DIFFUSION | _TRANSFORMER)), _anything
+    ),
 }

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from graphs.errors import MechanismError
 from graphs.variables import Categorical, Continuous, Image
-from mechanisms.diffusion.backbones import UNet, network_time
+from mechanisms.diffusion.backbones import DiT, UNet, network_time
 from mechanisms.diffusion.denoiser import Denoiser, log_normal_levels, stratified
 
 TINY = UNet(channels=(8, 8), unshuffle=1)
@@ -18,7 +18,7 @@ PARENTS = {
     "size": Continuous(shape=(2,)),
     "slant": Continuous(),
 }
-PREDICTIONS = ["edm", "eps", "x0", "v"]
+PREDICTIONS = ["edm", "eps", "x0", "v", "velocity"]
 
 
 def draws(n: int, seed: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
@@ -54,7 +54,7 @@ class Oracle(nn.Module):
 
 
 def perfect(module: Denoiser, value: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
-    """What a perfect network says: Karras et al. 2022, table 1, and Salimans & Ho 2022."""
+    """What a perfect network says: Karras et al. 2022, table 1, Salimans & Ho 2022, Liu et al. 2023."""
     sigma = sigma.view(-1, 1, 1, 1)
     a = 1 / (1 + sigma**2)
     if module.prediction == "edm":
@@ -64,6 +64,8 @@ def perfect(module: Denoiser, value: Tensor, noise: Tensor, sigma: Tensor) -> Te
         return (value - m - skip * (value + sigma * noise - m)) / out
     if module.prediction == "v":
         return a.sqrt() * noise - (1 - a).sqrt() * value
+    if module.prediction == "velocity":
+        return noise - value
     return noise if module.prediction == "eps" else value
 
 
@@ -90,12 +92,73 @@ def test_the_loss_is_the_mean_square_of_the_networks_error(prediction):
     torch.testing.assert_close(loss, torch.arange(5.0) ** 2, rtol=1e-4, atol=1e-6)
 
 
+class GaussianFlow(nn.Module):
+    """E[eps - x_0 | x_t] of pixels N(mean, std^2) on the line x_t = (1 - t) x_0 + t eps."""
+
+    def __init__(self, mean: Tensor, std: float) -> None:
+        super().__init__()
+        self.mean, self.std = mean, std
+
+    def forward(self, x: Tensor, sigma: Tensor, context: Tensor) -> Tensor:
+        t = (sigma / (1 + sigma)).view(-1, 1, 1, 1)
+        excess = (x - (1 - t) * self.mean) / ((1 - t) ** 2 * self.std**2 + t**2)
+        return t * excess - (self.mean + (1 - t) * self.std**2 * excess)
+
+
+def test_the_velocity_field_of_gaussian_pixels_gives_their_score():
+    mean, std = torch.linspace(-0.5, 0.5, 16, dtype=torch.float64).view(4, 4), 0.3
+    module = denoiser("velocity", parents={}).double()
+    module.network = GaussianFlow(mean, std)
+    sigma = torch.tensor([0.002, 0.02, 0.3, 1, 5, 80], dtype=torch.float64)
+    x = draws(6)[0].double() * 3
+    level = sigma.view(-1, 1, 1, 1)
+    # eps = -sigma grad log p(x_bar), with x_bar ~ N(mean, std^2 + sigma^2)
+    expected = level * (x - mean) / (std**2 + level**2)
+    torch.testing.assert_close(module.eps(x, sigma, {}), expected, rtol=0, atol=1e-12)
+
+
+def test_training_by_velocity_learns_the_flow_of_a_gaussian_in_each_category():
+    backbone = DiT(patch=2, width=16, depth=1, heads=2)
+    generator = torch.Generator().manual_seed(0)
+    parents = {"side": Categorical(2)}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        module = Denoiser(Image(1, 4, 4), parents, backbone, "velocity", dropout=0)
+    std, optimizer = 0.3, torch.optim.Adam(module.parameters(), lr=1e-2)
+
+    def batch(n):
+        side = torch.randint(2, (n,), generator=generator)
+        mean = (side - 0.5).view(-1, 1, 1, 1)
+        return side, mean, mean + std * torch.randn(n, 1, 4, 4, generator=generator)
+
+    def error(sigma):
+        side, mean, value = batch(500)
+        x = value + sigma * torch.randn(value.shape, generator=generator)
+        expected = sigma * (x - mean) / (std**2 + sigma**2)
+        with torch.no_grad():
+            return (module.eps(x, sigma, {"side": side}) - expected).square().mean().sqrt().item()
+
+    before = {sigma: error(sigma) for sigma in (0.1, 0.5, 2.0)}
+    for step in range(150):
+        optimizer.param_groups[0]["lr"] = 1e-2 * (1 - step / 150)
+        side, _, value = batch(64)
+        sigma = log_normal_levels(64, -0.7, 1.4, generator=generator)
+        noise = torch.randn(value.shape, generator=generator)
+        shown = torch.ones(64, 1, dtype=torch.bool)
+        optimizer.zero_grad()
+        module.loss(value, {"side": side}, sigma, noise, shown).mean().backward()
+        optimizer.step()
+    for sigma, untrained in before.items():
+        assert error(sigma) < 0.25 * untrained, sigma
+
+
 def test_the_network_sees_inputs_of_unit_variance():
     value, parents = draws(6)
     x = value + 3 * draws(6, seed=1)[0]
     for prediction, expected in [
         ("edm", lambda m: (x - m.pixel_mean) / (9 + m.pixel_std**2).sqrt()),
         ("v", lambda m: x / math.sqrt(10)),
+        ("velocity", lambda m: x / 4),  # t = 3/4, x_t = (1 - t) x_bar
     ]:
         module = denoiser(prediction)
         module.network = Oracle(torch.zeros_like(x))

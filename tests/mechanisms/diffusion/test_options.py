@@ -40,7 +40,7 @@ def test_options_read_from_a_file_are_the_same_options():
         ({"dropout": 0, "guidance": UNCONDITIONAL}, "an unconditional denoiser needs dropout above 0"),
         ({"dropout": 0, "guidance": HIDDEN}, "an unconditional denoiser needs dropout above 0"),
         ({"dropout": 1}, r"dropout: .*less than 1"),
-        ({"prediction": "score"}, r"prediction: .*'edm', 'eps', 'x0' or 'v'"),
+        ({"prediction": "score"}, r"prediction: .*'edm', 'eps', 'x0', 'v' or 'velocity'"),
         (
             {"solver": {"kind": "belm", "grid": {"kind": "karras"}}},
             r"belm needs a geometric grid \(kind: log\)",
@@ -52,6 +52,12 @@ def test_options_read_from_a_file_are_the_same_options():
         ({"solver": {"kind": "ddim", "step": 4}}, r"solver.ddim.step: .*unknown option"),
         ({"backbone": {"channels": [12]}}, r"backbone.channels.0: .*multiple of 8"),
         ({"backbone": {"channels": []}}, r"backbone.channels: .*at least 1 item"),
+        (
+            {"backbone": {"kind": "dit", "width": 24, "heads": 5}},
+            r"dit: .*width \(24\) must be a multiple of heads",
+        ),
+        ({"backbone": {"kind": "dit", "patch": 0}}, r"dit.patch: .*greater than or equal to 1"),
+        ({"backbone": {"kind": "dit", "channels": [8]}}, r"dit.channels: .*unknown option"),
         ({"levels": (0.0, -1.0)}, r"levels.1: .*greater than 0"),
         ({"guidence": {}}, r"guidence: .*unknown option"),
     ],
