@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from graphs.errors import MechanismError, SpecError, UnknownNameError
 from mechanisms.base import Mechanism, MechanismSpec
-from mechanisms.training import filled
+from mechanisms.training import Stage, filled
 
 __all__ = ["Hidden", "TrainedSpec", "changed_spec", "merge_options", "start_from", "with_options"]
 
@@ -79,6 +79,22 @@ def start_from(node: str, mechanism: Mechanism, earlier: Mechanism) -> None:
             )
         weight.zero_()
         weight[:, : before.shape[1]].copy_(before) if wider else weight.copy_(before)
+    stage = mechanism.first_stage()
+    if stage is not None and stage.settings is None:
+        _keep_part(node, mechanism, earlier, stage)
+
+
+def _keep_part(node: str, mechanism: Mechanism, earlier: Mechanism, stage: Stage) -> None:
+    """Take a part as it is in the earlier mechanism, with what training found beside its weights."""
+    place = next(name for name, module in mechanism.named_modules() if module is stage.part)
+    there = dict(earlier.named_modules()).get(place)
+    try:
+        stage.part.load_state_dict({} if there is None else there.state_dict())
+    except RuntimeError as error:
+        raise MechanismError(
+            f"Node {node!r}: {stage.name}.training is null, which keeps the {stage.name} of the model "
+            f"that the fit starts from, but that has {'none' if there is None else 'another one'}. Leave the option out."
+        ) from error
 
 
 def changed_spec(node: str, spec: MechanismSpec, options: Mapping[str, Any]) -> MechanismSpec:

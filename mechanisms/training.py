@@ -62,7 +62,7 @@ class Stage:
         name: of the part.
         part: of the mechanism; fixed afterwards.
         module: what is trained: the part, with what its training alone needs.
-        settings: of the loop.
+        settings: of the loop; None keeps the part as the model has it that the fit starts from.
         loss: (value, parents, generator=...) -> (N,).
         progress: told the share of the steps done, before each step.
         finish: sees all rows, or of images some thousands, at the end.
@@ -71,7 +71,7 @@ class Stage:
     name: str
     part: nn.Module
     module: nn.Module
-    settings: Training
+    settings: Training | None
     loss: Callable[..., Tensor]
     progress: Callable[[float], None]
     finish: Callable[[Tensor, Mapping[str, Tensor]], None]

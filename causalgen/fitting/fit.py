@@ -225,7 +225,12 @@ class _NodeFit:
         begun = 0 if state is None else int(state.values.get("stage", 0))
         spent = 0.0
         if first is not None:
-            if begun == 0:
+            if first.settings is None and self.start is None:
+                raise MechanismError(
+                    f"Node {self.name!r}: {first.name}.training is null, which keeps the {first.name} of a "
+                    "model that the fit starts from. Give one (start=, --start), or leave the option out."
+                )
+            if begun == 0 and first.settings is not None:
                 self.mechanism.requires_grad_(False)
                 first.module.requires_grad_(True)
                 loop = TrainingLoop(self._objective_of(first), first.settings, self.seed, self.runtime)

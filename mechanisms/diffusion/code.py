@@ -120,7 +120,8 @@ class Code(Declared):
         nats: the most that the code can tell of an image.
         independence: weight of what codes tell of parents, against what they miss of the image, both as
             shares of variance.
-        training: settings of the stage that fits it.
+        training: settings of the stage that fits it; null keeps the code of the model that the fit starts
+            from.
         encoder: its network.
         hidden: leave the code out, as if the model had none: its noise is x_T alone.
     """
@@ -128,7 +129,7 @@ class Code(Declared):
     width: int = Field(default=8, ge=1)
     nats: float = Field(default=12.0, gt=0)
     independence: float = Field(default=12.0, ge=0)
-    training: Training = Training(epochs=6, batch_size=64, learning_rate=2e-3)
+    training: Training | None = Training(epochs=6, batch_size=64, learning_rate=2e-3)
     encoder: AnyEncoder = Strided()
     hidden: bool = False
 

@@ -228,11 +228,14 @@ def test_options_out_of_range(options, message):
         Diffusion(**options)
 
 
+TRAINING = Training(epochs=2, batch_size=6, validation=0)
+
+
 class Stop(Exception):
     """What a killed process looks like from inside."""
 
 
-def fitted(stop_at: int | None = None, seed: int = 0, **options):
+def fitted(stop_at: int | None = None, seed: int = 0, code_training=TRAINING, **options):
     """The mechanism after a fit of 4 steps of its code and 4 of the rest; how its code was when settled."""
     table = Table(
         {
@@ -241,11 +244,10 @@ def fitted(stop_at: int | None = None, seed: int = 0, **options):
             "shade": np.random.default_rng(1).normal(size=12),
         }
     )
-    training = Training(epochs=2, batch_size=6, validation=0)
-    code = CODE.model_copy(update={"training": training})
+    code = CODE.model_copy(update={"training": code_training})
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        mechanism = Diffusion(**{**SMALL, "code": code, "training": training}).make(Image(1, 4, 4), PARENTS)
+        mechanism = Diffusion(**{**SMALL, "code": code, "training": TRAINING}).make(Image(1, 4, 4), PARENTS)
     settled, steps, average = [], [], get_ema_multi_avg_fn
 
     def settle(self, *arguments, **named):
@@ -284,6 +286,22 @@ def test_a_fit_stopped_in_either_stage_resumes_bit_for_bit(stop_at, tmp_path):
     assert left == steps - stop_at
     one, two = whole.state_dict(), resumed.state_dict()
     assert one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_a_code_without_training_is_that_of_the_start():
+    first, _, _ = fitted()
+    again, settled, steps = fitted(seed=1, code_training=None, start=first)
+    assert steps == 4 and not settled
+    before, after = first.code.state_dict(), again.code.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert not all(
+        torch.equal(one, two)
+        for one, two in zip(first.denoiser.parameters(), again.denoiser.parameters(), strict=True)
+    )
+    with pytest.raises(MechanismError, match=r"'x': code.training is null.* Give one \(start="):
+        fitted(code_training=None)
+    with pytest.raises(MechanismError, match="keeps the code of the model .* but that has none"):
+        fitted(code_training=None, start=untrained(PARENTS))
 
 
 def test_the_price_of_dependence_rises_while_the_code_is_trained():
