@@ -91,9 +91,10 @@ def _keep_part(node: str, mechanism: Mechanism, earlier: Mechanism, stage: Stage
     try:
         stage.part.load_state_dict({} if there is None else there.state_dict())
     except RuntimeError as error:
+        found = "none" if there is None else "another one"
         raise MechanismError(
-            f"Node {node!r}: {stage.name}.training is null, which keeps the {stage.name} of the model "
-            f"that the fit starts from, but that has {'none' if there is None else 'another one'}. Leave the option out."
+            f"Node {node!r}: {stage.name}.training is null, which keeps the {stage.name} of the model that the "
+            f"fit starts from, but that has {found}. Leave the option out."
         ) from error
 
 
