@@ -93,8 +93,8 @@ def _keep_part(node: str, mechanism: Mechanism, earlier: Mechanism, stage: Stage
     except RuntimeError as error:
         found = "none" if there is None else "another one"
         raise MechanismError(
-            f"Node {node!r}: {stage.name}.training is null, which keeps the {stage.name} of the model that the "
-            f"fit starts from, but that has {found}. Leave the option out."
+            f"Node {node!r}: {stage.name}.training is null, which keeps the {stage.name} of the model that "
+            f"the fit starts from, but that has {found}. Leave the option out."
         ) from error
 
 
