@@ -57,8 +57,11 @@ def as_path(value: Any, what: str, error: type[CausalgenError] = CheckpointError
     if not isinstance(value, str | os.PathLike):
         raise error(f"{what} is a path, as in 'folder/name'; got {_shortened(value)}.")
     path = os.fspath(value)
-    if not isinstance(path, str) or not path or "\0" in path:
-        raise error(f"{what} is a path, as in 'folder/name'; got {path!r}.")
+    try:
+        if not isinstance(path, str) or not path or b"\0" in os.fsencode(path):
+            raise ValueError
+    except ValueError as cause:  # half of a surrogate pair, too, is in no file's name
+        raise error(f"{what} is a path, as in 'folder/name'; got {path!r}.") from cause
     if "\n" in path:
         lines = len(path.splitlines())
         raise error(

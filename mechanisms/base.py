@@ -408,11 +408,19 @@ class Mechanism(nn.Module, ABC):
         elif self.variable.type in ("continuous", "integer"):
             self.seen_range = torch.stack(tuple(value.aminmax(dim=0)))
 
+    def _empty_range(self) -> Tensor:
+        """A ``seen_range`` to load into."""
+        device = self.fitted_flag.device
+        if isinstance(self.variable, Categorical):
+            return torch.empty(self.variable.size, dtype=torch.bool, device=device)
+        dtype = getattr(torch, self.variable.dtype)
+        return torch.empty(2, *self.variable.event_shape, dtype=dtype, device=device)
+
     def _load_from_state_dict(
         self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
         self._known_fitted, self._known_interval = False, None
         # A buffer is loaded where there is one, and a mechanism that was never fitted has no range.
         saved = state_dict.get(f"{prefix}seen_range")
-        self.seen_range = None if saved is None else torch.empty_like(saved, device=self.fitted_flag.device)
+        self.seen_range = None if saved is None else self._empty_range()
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

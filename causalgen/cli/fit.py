@@ -58,8 +58,9 @@ def run_fit(
             missing=_choice(missing),
             start=start,
         )
-    except KeyboardInterrupt:
-        console(stderr=True).print(f"Interrupted. The run is kept in {run}: go on with --resume.")
+    except KeyboardInterrupt as interrupt:
+        if (run / "run.json").exists():
+            interrupt.args = (f"The run is kept in {run}: go on with --resume.",)
         raise
     assert scm.fit_report is not None
     say = console().print

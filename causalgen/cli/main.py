@@ -1,6 +1,7 @@
 """The command line. Heavy imports wait inside the commands, so that ``--help`` is quick.
 
-Exit codes: 0 done, 1 an error, told in one line, 2 wrong usage, 3 a check found a problem, 130 interrupted.
+Exit codes: 0 done, 1 an error, told in one line, 2 wrong usage, 3 a check found a problem, 130 interrupted,
+143 terminated.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ from typing import Annotated
 
 import typer
 
+from causalgen.cli.interrupts import Commands
 from causalgen.evaluation import STRENGTHS
 
 __all__ = ["app", "main"]
 
 app = typer.Typer(
+    cls=Commands,
     help="Structural causal models whose nodes may be images.",
     no_args_is_help=True,
     add_completion=False,

@@ -29,6 +29,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image as PILImage
 
+from causalgen.arguments import as_path
 from causalgen.counterfactuals.summaries import (
     CounterfactualLike,
     DrawsLike,
@@ -88,6 +89,7 @@ def save_draws(draws: DrawsLike, folder: Path | str) -> Path:
     Raises:
         CheckpointError: the folder holds something else, or cannot be written.
     """
+    as_path(folder, "save: folder")
     check_result_folder(folder)  # before the work
     return write_result(folder, _files(draws), describe_draws(draws))
 

@@ -4,8 +4,9 @@
     log.jsonl              one event a line
     <node>.safetensors     the latest state of a node: tensors, and a small JSON in its metadata
 
-A state is one file, so that tensors and counters never come from two moments. Manifest and tensors are read
-and written by the codec of ``saving.manifest``.
+A state is one file, so that tensors and counters never come from two moments, and its checksum covers all of
+it: tensors, values, and what the run is of. Manifest and tensors are read and written by the codec of
+``saving.manifest``. Format 1, whose checksums cover the tensors alone, is read.
 """
 
 from __future__ import annotations
@@ -23,13 +24,14 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from causalgen.saving.atomic import write_atomic
-from causalgen.saving.manifest import check_version, read_json, tensor_bytes
+from causalgen.saving.atomic import exclusive, write_atomic
+from causalgen.saving.manifest import check_version, read_json
+from causalgen.saving.weights import tensor_bytes
 from graphs.errors import CheckpointError, ChecksumError
 
 __all__ = ["RunFolder", "State", "digest"]
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass
@@ -62,8 +64,9 @@ class RunFolder:
         self.node = node
         self.writes = writes
         self._resume = resume
+        self._identity = json.loads(json.dumps(identity))
         try:
-            self._open(json.loads(json.dumps(identity)))
+            self._open()
         except CheckpointError:
             raise
         except OSError as error:
@@ -92,7 +95,8 @@ class RunFolder:
         """Replace this node's state, atomically."""
         if not self.writes:
             return
-        metadata = {"values": json.dumps(state.values), "sha256": digest(state.tensors)}
+        metadata = {"values": json.dumps(state.values), "run": json.dumps(self._identity)}
+        metadata["sha256"] = _seal(state.tensors, metadata)
         try:
             write_atomic(self.state_path, tensor_bytes(state.tensors, metadata))
         except (OSError, SafetensorError) as error:
@@ -107,7 +111,7 @@ class RunFolder:
         """This node's latest state, or None where a run has not come so far or is not resumed.
 
         Raises:
-            CheckpointError: the file is damaged.
+            CheckpointError: the file is damaged, or is the state of another run.
         """
         if not self._resume or not self.state_path.exists():
             return None
@@ -115,45 +119,60 @@ class RunFolder:
             with safe_open(self.state_path, framework="pt") as file:
                 metadata = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}
+            said = metadata.pop("sha256")
+            if said not in (_seal(tensors, metadata), digest(tensors) if "run" not in metadata else None):
+                raise ChecksumError(
+                    f"The state {self.state_path} is damaged: its sha256 differs. "
+                    f"Delete it to fit node {self.node!r} again."
+                )
             values = json.loads(metadata["values"])
-        except (OSError, SafetensorError, KeyError, ValueError) as error:
+            self._check_same(json.loads(metadata.get("run", "null")))
+        except CheckpointError:
+            raise
+        except (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
             raise CheckpointError(
                 f"Cannot read the state {self.state_path}: {error}. "
                 f"Delete it to fit node {self.node!r} again."
             ) from error
-        if digest(tensors) != metadata.get("sha256"):
-            raise ChecksumError(
-                f"The state {self.state_path} is damaged: its sha256 differs. "
-                f"Delete it to fit node {self.node!r} again."
-            )
         return State(tensors, values)
 
-    def _open(self, identity: dict[str, Any]) -> None:
+    def _open(self) -> None:
         path = self.folder / "run.json"
-        run = self._read(path)
+        if not self.writes:
+            self._check(self._read(path))
+            return
+        if self._resume and not path.exists():
+            raise CheckpointError(
+                f"Nothing to resume in {self.folder}: it has no run.json. Fit without resume."
+            )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with exclusive(self.folder):  # other processes may fit other nodes
+            run = self._read(path)
+            self._check(run)
+            run |= {"format": FORMAT, "nodes": {**run["nodes"], self.node: self._identity}}
+            write_atomic(path, (json.dumps(run, indent=2) + "\n").encode())
+            _end_last_line(self.folder / "log.jsonl")
+
+    def _check(self, run: dict[str, Any]) -> None:
         known = run["nodes"].get(self.node)
         if known is not None and not self._resume and self.writes:
             raise CheckpointError(
                 f"The run folder {self.folder} already holds a fit of node {self.node!r}. "
                 f"Pass resume=True (--resume) to go on with it, or choose another folder."
             )
-        if known is not None and known != identity and self._resume:
+        if self._resume:
+            self._check_same(known)
+
+    def _check_same(self, known: Any) -> None:
+        """Refuse another run; None where none is known."""
+        if known is not None and known != self._identity:
             raise CheckpointError(
-                f"Cannot resume node {self.node!r} in {self.folder}: {_differences(known, identity)}. "
+                f"Cannot resume node {self.node!r} in {self.folder}: {_differences(known, self._identity)}. "
                 f"Resume with what the run began with, or begin in another folder."
             )
-        if self.writes:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            run["nodes"][self.node] = identity
-            write_atomic(path, (json.dumps(run, indent=2) + "\n").encode())
-            _end_last_line(self.folder / "log.jsonl")
 
     def _read(self, path: Path) -> dict[str, Any]:
         if not path.exists():
-            if self._resume and self.writes:
-                raise CheckpointError(
-                    f"Nothing to resume in {self.folder}: it has no run.json. Fit without resume."
-                )
             return {"format": FORMAT, "nodes": {}}
         run = read_json(path)
         if not isinstance(run, dict) or not isinstance(run.get("nodes"), dict):
@@ -186,6 +205,11 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
         hashed.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         hashed.update(tensor_bytes({"": tensor}))
     return hashed.hexdigest()
+
+
+def _seal(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    """A hash of a whole state: tensors, and all that is written beside them."""
+    return sha256(json.dumps([digest(tensors), sorted(metadata.items())]).encode()).hexdigest()
 
 
 def _differences(old: object, new: object) -> str:

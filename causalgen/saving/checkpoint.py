@@ -17,7 +17,8 @@ from typing import Any
 
 from torch import Tensor
 
-from causalgen.saving.manifest import FolderFormat, read_tensors, tensor_bytes
+from causalgen.saving.manifest import FolderFormat
+from causalgen.saving.weights import read_tensors, tensor_bytes
 from graphs.errors import CheckpointError
 
 __all__ = ["MODEL", "load_folder", "save_folder"]

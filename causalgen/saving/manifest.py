@@ -1,13 +1,14 @@
 """Saved folders: plain files and a JSON manifest with format version, library versions and SHA-256 checksums.
 
 The one codec of models, evaluators and results; run folders share its parts. No pickle: tensors are
-safetensors.
+safetensors (``saving.weights``).
 
-    save    every file, then the manifest, in a temporary folder beside the target; fsync; rename
+    save    every file, then the manifest, in a temporary folder beside the target; fsync; exchange
     load    the manifest, at most so large, of a known format; then each file, by size and checksum
 
-A crash leaves the folder before the save or after it. A folder that holds files of others is never replaced,
-and no name in a manifest leads out of its folder.
+A crash leaves the folder before the save or after it, and a load gives one or the other, also while a save
+goes on. A folder that holds files of others is never replaced, and no name in a manifest, and no link, leads
+out of its folder.
 """
 
 from __future__ import annotations
@@ -15,20 +16,15 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from glob import escape
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
-from safetensors import SafetensorError
-from safetensors.torch import load, save
-from torch import Tensor
-
-from causalgen.saving.atomic import new_folder, write_synced
+from causalgen.saving.atomic import new_folder, recover_folder, write_synced
 from graphs.errors import CheckpointError, ChecksumError, FormatVersionError
 
 __all__ = [
@@ -37,9 +33,9 @@ __all__ = [
     "check_version",
     "library_versions",
     "read_json",
-    "read_tensors",
-    "tensor_bytes",
 ]
+
+T = TypeVar("T")
 
 CODEC_KEYS = frozenset(["format", "version", "libraries", "files", "sha256"])
 """What the codec itself writes in a manifest; the rest are metadata."""
@@ -97,10 +93,9 @@ class FolderFormat:
         target = Path(folder).resolve()
         entries: dict[str, dict[str, Any]] = {}
         with self._os_errors(f"Cannot save the {self.what} in {target}"):
-            kept = self._others(target)
+            _steady(target, lambda: self._others(target))
             with new_folder(target) as temporary:
-                for path in kept:
-                    _copy(path, temporary / path.name)
+                _steady(target, lambda: self._keep(target, temporary))
                 for name, data in files:
                     self._check_name(name, f"the {self.what} to be saved in {target}")
                     (temporary / name).parent.mkdir(parents=True, exist_ok=True)
@@ -121,11 +116,26 @@ class FolderFormat:
             FormatVersionError: a newer version of the format.
         """
         source = Path(folder)
-        with self._os_errors(f"Cannot load the {self.what} in {source}"):
+
+        def read() -> tuple[dict[str, Any], dict[str, bytes]]:
             manifest = self.read_manifest(source)
             return manifest, {
                 name: self._read(source, name, said) for name, said in manifest["files"].items()
             }
+
+        with self._os_errors(f"Cannot load the {self.what} in {source}"):
+            return _steady(source, read)
+
+    def found(self, folder: Path | str) -> bool:
+        """Whether there is a folder of that name; one that a killed save left aside is put back.
+
+        Raises:
+            CheckpointError: nobody can tell.
+        """
+        target = Path(folder)
+        with self._os_errors(f"Cannot look for the {self.what} in {target}"):
+            recover_folder(target.resolve())
+            return target.is_dir()
 
     def read_manifest(self, folder: Path) -> dict[str, Any]:
         """The manifest of a folder, checked as far as the codec knows it; raises as ``load`` does."""
@@ -133,10 +143,10 @@ class FolderFormat:
         if not folder.is_dir():
             raise CheckpointError(
                 f"There is no folder {folder}; a saved {self.what} is a folder with a {self.manifest}."
-                f"{_interrupted(folder.resolve(), self.what)}"
             )
         if not path.is_file():
             raise CheckpointError(f"{folder} holds no saved {self.what}: it has no {self.manifest}.")
+        _check_inside(path, folder)
         manifest = read_json(path, self.most_bytes)
         with _damage(path):
             if manifest["format"] != self.format:
@@ -159,7 +169,7 @@ class FolderFormat:
         """
         target = Path(folder).resolve()
         with self._os_errors(f"Cannot save the {self.what} in {target}"):
-            self._others(target)
+            _steady(target, lambda: self._others(target))
 
     def _manifest(self, entries: Mapping[str, dict[str, Any]], metadata: Mapping[str, Any]) -> dict[str, Any]:
         manifest = {"format": self.format, "version": self.version}
@@ -199,6 +209,11 @@ class FolderFormat:
             )
         return []
 
+    def _keep(self, target: Path, temporary: Path) -> None:
+        """Copy what a save has to keep."""
+        for path in self._others(target):
+            _copy(path, temporary / path.name)
+
     def _check_name(self, name: str, where: str) -> None:
         """Only names of this format's files: nothing that leads out of the folder."""
         path = PurePosixPath(name)
@@ -214,6 +229,7 @@ class FolderFormat:
         again = f"Copy or download the {self.what} again."
         if not path.is_file():
             raise CheckpointError(f"The {self.what} in {folder} is incomplete: {name} is missing.")
+        _check_inside(path, folder)
         size = path.stat().st_size  # before reading: a wrong file may be of any size
         if size != said["size"]:
             raise ChecksumError(f"{path} is damaged: expected {said['size']:,} bytes, got {size:,}. {again}")
@@ -271,24 +287,6 @@ def check_version(path: Path, number: object, newest: int) -> None:
         )
 
 
-def tensor_bytes(state: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> bytes:
-    """Tensors by name as a safetensors file."""
-    # Clones: safetensors refuses views of one memory, and views of a larger one are written whole.
-    return save({name: each.detach().cpu().contiguous().clone() for name, each in state.items()}, metadata)
-
-
-def read_tensors(data: bytes, path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file's content.
-
-    Raises:
-        CheckpointError: it is no such file.
-    """
-    try:
-        return load(data)
-    except SafetensorError as error:
-        raise CheckpointError(f"Cannot read {path}: {error}.") from error
-
-
 @contextmanager
 def _damage(path: Path) -> Iterator[None]:
     """What a file that says something else raises, as one error."""
@@ -300,15 +298,37 @@ def _damage(path: Path) -> Iterator[None]:
         raise CheckpointError(f"{path} is damaged: {type(error).__name__}: {error}.") from error
 
 
-def _interrupted(place: Path, what: str) -> str:
-    """Where the folder is that a save, killed between its two renames, had put aside."""
-    found = place.parent.glob(f".{escape(place.name)}.*.old") if place.parent.is_dir() else iter(())
-    aside = next(found, None)
-    return f" A save was interrupted: the {what} before it is {aside}; rename it." if aside else ""
+def _check_inside(path: Path, folder: Path) -> None:
+    """Refuse a link that leads out of the folder."""
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise CheckpointError(
+            f"{path} is a link out of the folder, to {path.resolve()}. Copy the folder with what it links to."
+        )
+
+
+def _steady(folder: Path, read: Callable[[], T]) -> T:
+    """What is read of a folder: all of the old one or all of the new one, where a save comes between."""
+    while True:
+        recover_folder(folder.resolve())
+        before = _stamp(folder)
+        try:
+            return read()
+        except (CheckpointError, OSError):
+            if _stamp(folder) == before:
+                raise
+
+
+def _stamp(folder: Path) -> tuple[int, ...] | None:
+    """What tells a folder from the one that replaces it; None where there is none."""
+    try:
+        found = folder.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_ctime_ns, found.st_mtime_ns
 
 
 def _copy(path: Path, target: Path) -> None:
     if path.is_dir() and not path.is_symlink():
-        shutil.copytree(path, target, symlinks=True)
+        shutil.copytree(path, target, symlinks=True, dirs_exist_ok=True)
     else:
         shutil.copy2(path, target, follow_symlinks=False)

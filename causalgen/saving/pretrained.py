@@ -8,8 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import graphs
-from causalgen.saving.checkpoint import load_folder, save_folder
+from causalgen.saving.checkpoint import MODEL, load_folder, save_folder
 from causalgen.saving.declaration import Declaration
+from causalgen.saving.weights import load_weights
 from graphs.errors import CheckpointError, NotFittedError, UnknownNameError
 
 __all__ = ["gallery_folder", "gallery_names", "load_pretrained", "model_folder", "save_pretrained"]
@@ -41,7 +42,7 @@ def model_folder(name: Path | str) -> Path:
         CheckpointError: a path where there is no folder.
     """
     folder = Path(name)
-    if folder.is_dir():
+    if MODEL.found(folder):
         return folder
     if folder.name != str(name):
         known = ", ".join(gallery_names())
@@ -62,10 +63,7 @@ def load_pretrained(name: Path | str) -> Declaration:
     weights = sum(tensor.nbytes for state in states.values() for tensor in state.values())
     declared = Declaration.parse(text, str(folder / "scm.yaml"), weights=weights)
     for node, mechanism in declared.mechanisms.items():
-        try:
-            mechanism.load_state_dict(dict(states.get(node, {})))
-        except RuntimeError as error:
-            raise CheckpointError(f"Weights of node {node!r} in {name} do not fit it: {error}") from error
+        load_weights(mechanism, states.get(node, {}), f"Weights of node {node!r} in {name}")
         if bad := mechanism.non_finite():
             raise CheckpointError(
                 f"Weights of node {node!r} in {name} are no numbers: {bad}. Fit the node again."

@@ -248,7 +248,8 @@ class AdditiveMechanism(Mechanism):
         # As many residuals as there were training rows, which a fresh mechanism does not know.
         saved = state_dict.get(f"{prefix}residuals")
         if saved is not None and self.spec.noise == "empirical":
-            self.residuals = self.residuals.new_zeros(len(saved), len(self.scale))
-            if len(saved):
+            rows = len(saved) if saved.ndim else 0
+            self.residuals = self.residuals.new_zeros(rows, len(self.scale))
+            if rows:
                 self._training_rows = None  # fitted already
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

@@ -113,5 +113,6 @@ class EmpiricalMechanism(Mechanism):
     ) -> None:
         # As many rows as there were in training, which a fresh mechanism does not know.
         if (saved := state_dict.get(f"{prefix}values")) is not None:
-            self.values = self.values.new_zeros(saved.shape)
+            rows = len(saved) if saved.ndim else 0
+            self.values = self.values.new_zeros(rows, *self.variable.event_shape)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

@@ -159,13 +159,18 @@ def test_a_save_killed_before_its_manifest_leaves_the_old_model(saved, tmp_path)
     assert load_folder(saved)[0] == "newer"
 
 
-def test_a_save_killed_between_its_renames_says_where_the_old_model_is(saved):
-    aside = saved.with_name(".model.0123.old")
+def test_a_model_that_a_killed_save_left_aside_is_put_back(saved, monkeypatch):
+    aside = saved.with_name(f".model.{'0' * 32}.old")
     saved.rename(aside)
+    monkeypatch.setattr(
+        Path, "rename", lambda *_: (_ for _ in ()).throw(OSError(30, "Read-only file system"))
+    )
     with pytest.raises(
-        CheckpointError, match=r"A save was interrupted: the model before it is .*old; rename it"
+        CheckpointError, match=r"Read-only file system; a killed save .*: rename .*old to .*model"
     ):
         load_folder(saved)
+    monkeypatch.undo()
+    assert load_folder(saved)[0] == SPEC and names(saved.parent) == ["model"]
 
 
 # --- damage ---

@@ -7,7 +7,7 @@ import networkx as nx
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, load_file, save, save_file
 
 import causalgen as cg
 from causalgen.metrics.evaluators.storage import load_evaluators, save_evaluators
@@ -104,3 +104,75 @@ def test_judges_are_held_to_the_same(tmp_path):
 
 def test_whole_numbers_and_flags_are_finite():
     assert first_non_finite({"a": torch.tensor(3), "b": torch.tensor(True), "c": torch.zeros(0)}) is None
+
+
+def reseal(path, data):
+    """Puts a file of weights, and its checksum in the manifest."""
+    path.write_bytes(data)
+    manifest = json.loads((path.parent / "manifest.json").read_text())
+    manifest["files"][path.name] = {"size": len(data), "sha256": sha256(data).hexdigest()}
+    (path.parent / "manifest.json").write_text(json.dumps(manifest))
+
+
+def relabelled(data: bytes, name: str, dtype: str) -> bytes:
+    """A safetensors file that says another type of one tensor."""
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + size])
+    header[name]["dtype"] = dtype
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + data[8 + size :]
+
+
+def wrong_files(path):
+    """Files of weights in which one tensor has another shape or type than the module's.
+
+    Whole numbers of the same size are what torch would convert to weights without a word.
+    """
+    data = path.read_bytes()
+    tensors = load(data)
+    for name, tensor in tensors.items():
+        for shape in ((1, *tensor.shape), (*tensor.shape, 1), (tensor.numel(), 1, 1)):
+            yield name, save({**tensors, name: tensor.reshape(shape)})
+        yield name, save({other: each for other, each in tensors.items() if other != name})
+        other = {1: torch.uint8, 4: torch.int32, 8: torch.int64}[tensor.element_size()]
+        yield name, save({**tensors, name: tensor.view(torch.float64 if tensor.dtype == other else other)})
+        yield name, relabelled(data, name, {1: "F8_E8M0", 4: "U32", 8: "C64"}[tensor.element_size()])
+    yield "more", save({**tensors, "more": torch.zeros(2)})
+
+
+def test_no_tensor_may_have_another_shape_or_type(model, tmp_path):
+    model.save_pretrained(tmp_path / "model")
+    save_evaluators(load_evaluators("mnist"), tmp_path / "judges")
+    tried = 0
+    for path in sorted((tmp_path / "model").glob("*.safetensors")):
+        original = path.read_bytes()
+        for name, data in wrong_files(path):
+            reseal(path, data)
+            if name == "seen_range" and name not in load_keys(data):  # models saved without it are read
+                continue
+            with pytest.raises(cg.CheckpointError, match=f"{path.stem}"):
+                cg.SCM.from_pretrained(tmp_path / "model")
+            tried += 1
+        reseal(path, original)
+    path = tmp_path / "judges" / "classifier.safetensors"
+    for number, (_, data) in enumerate(wrong_files(path)):
+        if number % 25 == 0:
+            reseal(path, data)
+            with pytest.raises(cg.CheckpointError, match="classifier"):
+                load_evaluators(tmp_path / "judges")
+            tried += 1
+    assert tried > 60
+
+
+def load_keys(data: bytes) -> set[str]:
+    return set(json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")]))
+
+
+def test_evaluators_that_ask_for_too_much_are_refused(tmp_path):
+    save_evaluators(load_evaluators("mnist"), tmp_path / "judges")
+    path = tmp_path / "judges" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["recipe"]["classifier"]["width"] = 10**7
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(cg.CheckpointError, match="asks for more than .* MB"):
+        load_evaluators(tmp_path / "judges")

@@ -515,7 +515,7 @@ def test_a_damaged_state_is_refused(line_table, tmp_path):
     [
         ("{", CheckpointError),
         ('{"format": 1}', CheckpointError),
-        ('{"format": 2, "nodes": {}}', FormatVersionError),
+        ('{"format": 3, "nodes": {}}', FormatVersionError),
         ('{"format": "1", "nodes": {}}', CheckpointError),
         ("[" * 100_000, CheckpointError),
     ],

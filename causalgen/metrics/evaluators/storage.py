@@ -17,12 +17,16 @@ from typing import Annotated, Any, Literal, cast
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
+from causalgen.arguments import as_path
 from causalgen.metrics.evaluators.evaluators import Evaluators, Recipe
 from causalgen.metrics.evaluators.roles import Roles
-from causalgen.saving.manifest import CODEC_KEYS, FolderFormat, read_tensors, tensor_bytes
+from causalgen.saving.manifest import CODEC_KEYS, FolderFormat
+from causalgen.saving.weights import load_weights, read_tensors, tensor_bytes
 from graphs.errors import CausalgenError, CheckpointError, UnknownNameError
+from graphs.limits import model_bytes
 from graphs.text import check_text, markdown
 from graphs.variables import Variable
+from mechanisms.allowance import Allowance
 from mechanisms.networks import first_non_finite
 
 __all__ = ["EVALUATORS", "SHIPPED", "card_text", "evaluator_names", "load_evaluators", "save_evaluators"]
@@ -37,6 +41,9 @@ EVALUATORS = FolderFormat(
     expected="<network>.safetensors",
     unlisted=frozenset([CARD]),
 )
+
+_TIMES = 4
+"""What building evaluators may take, in times of their weights."""
 
 SHIPPED = Path(__file__).parent / "weights"
 
@@ -80,21 +87,19 @@ def load_evaluators(name: Path | str) -> Evaluators:
         ChecksumError: a file is not the one that was saved.
         FormatVersionError: written by a newer version.
     """
-    folder = Path(name)
-    if not folder.is_dir():
+    folder = as_path(name, "load_evaluators: name")
+    if not EVALUATORS.found(folder):
         if str(name) not in evaluator_names():
             raise UnknownNameError.of("evaluators", str(name), evaluator_names())
         folder = SHIPPED / str(name)
     manifest, contents = EVALUATORS.load(folder)
-    evaluators = _described(manifest, folder / EVALUATORS.manifest)
+    weights = sum(len(data) for data in contents.values())
+    evaluators = _described(manifest, folder / EVALUATORS.manifest, weights)
     for key, network in evaluators.networks.items():
         path = folder / f"{key}.safetensors"
-        weights = read_tensors(contents[path.name], path)
-        try:
-            network.load_state_dict(weights)
-        except RuntimeError as error:
-            raise CheckpointError(f"{path} does not fit its manifest: {error}.") from error
-        if bad := first_non_finite(weights):
+        state = read_tensors(contents[path.name], path)
+        load_weights(network, state, f"The weights in {path}")
+        if bad := first_non_finite(state):
             raise CheckpointError(f"{path} holds no numbers: {bad}. Train the evaluators again.")
     evaluators.sha256 = _checksums(manifest["files"])
     return evaluators
@@ -113,6 +118,7 @@ def save_evaluators(evaluators: Evaluators, folder: Path | str, card: str | None
     Raises:
         CheckpointError: the folder holds something else, or cannot be written; it is unchanged then.
     """
+    as_path(folder, "save_evaluators: folder")
     for key, network in evaluators.networks.items():
         if bad := first_non_finite(network.state_dict()):
             raise CheckpointError(
@@ -133,16 +139,17 @@ def save_evaluators(evaluators: Evaluators, folder: Path | str, card: str | None
     evaluators.sha256 = _checksums(EVALUATORS.save(folder, files.items(), described.model_dump(mode="json")))
 
 
-def _described(manifest: Mapping[str, Any], path: Path) -> Evaluators:
-    """Evaluators as a manifest describes them, without their weights."""
+def _described(manifest: Mapping[str, Any], path: Path, weights: int) -> Evaluators:
+    """Evaluators as a manifest describes them, before their weights, of so many bytes, are loaded."""
     try:
         described = _Described.model_validate({key: manifest[key] for key in manifest.keys() - CODEC_KEYS})
     except ValidationError as error:
         raise CheckpointError(f"{path} is damaged: {error}.") from error
     roles = Roles(described.image, described.label, described.numbers, described.variables)
     try:
-        evaluators = Evaluators(described.name, roles, described.recipe)
-    except (CausalgenError, KeyError, AssertionError) as error:
+        with Allowance(max(model_bytes(), _TIMES * weights)):
+            evaluators = Evaluators(described.name, roles, described.recipe)
+    except (CausalgenError, KeyError, AssertionError, RuntimeError) as error:
         raise CheckpointError(f"{path} describes no evaluators: {error}.") from error
     if set(manifest["files"]) != {f"{key}.safetensors" for key in evaluators.networks}:
         raise CheckpointError(
