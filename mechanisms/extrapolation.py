@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 from torch import Tensor
@@ -10,9 +13,21 @@ from torch import Tensor
 from graphs.errors import ExtrapolationWarning
 from graphs.variables import Categorical, Continuous, Integer, Variable
 
-__all__ = ["has_bounds", "warn_out_of_bounds", "warn_unseen"]
+__all__ = ["extrapolation_expected", "has_bounds", "warn_out_of_bounds", "warn_unseen"]
 
 _SHOWN = 20
+
+_EXPECTED: ContextVar[bool] = ContextVar("_EXPECTED", default=False)
+
+
+@contextmanager
+def extrapolation_expected() -> Iterator[None]:
+    """A context without ``warn_unseen``, in this thread: Python's warning filters are the whole process's."""
+    token = _EXPECTED.set(True)
+    try:
+        yield
+    finally:
+        _EXPECTED.reset(token)
 
 
 def warn_unseen(
@@ -34,7 +49,7 @@ def warn_unseen(
         rows: (N,) bool, which rows count; all where None.
         margin: how far beyond the range a number may lie, in widths of the range.
     """
-    if seen is None:
+    if seen is None or _EXPECTED.get():
         return
     if isinstance(variable, Categorical):
         outside = ~seen[value]

@@ -9,6 +9,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from mechanisms.seeds import GlobalDraws
+
 __all__ = ["DenseNetwork", "first_non_finite", "reproducible_initialisation"]
 
 
@@ -19,8 +21,7 @@ def reproducible_initialisation(seed: int = 0) -> Iterator[None]:
     Two mechanisms with the same options start from the same weights, so that fitting depends on its own
     seed alone. Initial weights are drawn on the CPU.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
+    with GlobalDraws(seed):
         yield
 
 

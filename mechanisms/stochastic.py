@@ -1,13 +1,11 @@
 """Stochastic intervention ``x := u``, u ~ a given law: a node drawn afresh for every row and sample.
 
 Draws come from the given generator alone: directly for the families of ``mechanisms.tables.noise_families``;
-for a Pyro or torch distribution, which draws from the global state, under a lent state seeded by the
-generator.
+for a Pyro or torch distribution, which knows no generator, by ``global_draws_from``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import prod
 from typing import Literal, final
 
@@ -19,7 +17,7 @@ from graphs.errors import ShapeError
 from graphs.variables import Categorical, Variable
 from mechanisms.base import Abducted, InterventionSpec, Mechanism, Noise, Parents
 from mechanisms.extrapolation import warn_unseen
-from mechanisms.seeds import fork_rng_from
+from mechanisms.seeds import global_draws_from
 from mechanisms.tables.noise_families import NoiseLaw
 
 __all__ = ["Drawn", "StochasticMechanism"]
@@ -55,13 +53,18 @@ class StochasticMechanism(Mechanism):
         """
         super().__init__(Drawn(), variable, {})
         self.where, self.clip = f"Intervention on {node!r}: the drawn value", clip
-        self.draw = _law_draws(law, variable) if isinstance(law, NoiseLaw) else _draws(law, variable, node)
+        self.law = law if isinstance(law, NoiseLaw) else _of_one_value(law, variable, node)
         # Draws are numbers: codes, also where categories have labels.
         self.form = Categorical(variable.size) if isinstance(variable, Categorical) else variable
 
     def sample_noise(self, n: int, *, generator: Generator) -> Noise:
         """``n`` draws."""
-        return Noise(n, {"value": self.draw(n, generator)})
+        if isinstance(self.law, NoiseLaw):
+            event = self.variable.event_shape
+            return Noise(n, {"value": self.law.sample(n * prod(event), generator).reshape(n, *event)})
+        with global_draws_from(generator), torch.no_grad():
+            drawn = self.law.sample(torch.Size((n,)))
+        return Noise(n, {"value": drawn.to(generator.device, torch.float64)})
 
     def generate(self, parents: Parents, noise: Noise) -> Tensor:
         """The draws, checked against the variable's domain.
@@ -84,21 +87,11 @@ class StochasticMechanism(Mechanism):
         return Abducted(Noise(len(value), {"value": torch.as_tensor(self.form.decode(value)).double()}))
 
 
-def _law_draws(law: NoiseLaw, variable: Variable) -> Callable[[int, Generator], Tensor]:
-    event = variable.event_shape
-    return lambda n, generator: law.sample(n * prod(event), generator).reshape(n, *event)
-
-
-def _draws(distribution: Distribution, variable: Variable, node: str) -> Callable[[int, Generator], Tensor]:
+def _of_one_value(distribution: Distribution, variable: Variable, node: str) -> Distribution:
     shape = tuple(distribution.batch_shape + distribution.event_shape)
     if shape != tuple(variable.event_shape):
         raise ShapeError(
             f"Intervention on {node!r}: the distribution draws values of shape {shape}, the variable's are "
             f"{tuple(variable.event_shape)}. Give the distribution of one value; every row gets its own draw."
         )
-
-    def draw(n: int, generator: Generator) -> Tensor:
-        with fork_rng_from(generator), torch.no_grad():
-            return distribution.sample(torch.Size((n,))).to(generator.device, torch.float64)
-
-    return draw
+    return distribution

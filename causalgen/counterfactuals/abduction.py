@@ -43,6 +43,7 @@ from graphs.errors import InterventionError
 from graphs.shown import Shown
 from graphs.variables import Variable
 from mechanisms.base import Abducted, Noise
+from mechanisms.locks import OwnLock
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,7 +81,7 @@ class Abduction(Shown):
         self._unchecked = {
             node: each for node, each in world.mechanisms.items() if each.restricts and each.fitted
         }
-        self.seed = seed
+        self.seed, self._lock = seed, OwnLock()
 
     @classmethod
     def of_evidence(
@@ -347,10 +348,11 @@ class Abduction(Shown):
         A node that the question sets may have any value: it may have been set before, as in a counterfactual
         that is asked about again.
         """
-        for node in [node for node in self._unchecked if node not in but]:
-            mechanism = self._unchecked.pop(node)
-            values = self._observed([node, *self._world.graph.parents(node)])
-            refuse_contradiction(node, mechanism, values, self._missing)
+        with self._lock:
+            for node in [node for node in self._unchecked if node not in but]:
+                values = self._observed([node, *self._world.graph.parents(node)])
+                refuse_contradiction(node, self._unchecked[node], values, self._missing)
+                del self._unchecked[node]
 
     def _observed(self, nodes: Iterable[str]) -> dict[str, Tensor]:
         """Values of nodes as they were observed, (B, *event); anything in rows that lack them."""
@@ -359,22 +361,22 @@ class Abduction(Shown):
     def _noise(self, nodes: Iterable[str]) -> dict[str, Noise]:
         """Noise of nodes, recovered from their values and their parents' where it was not before."""
         wanted = list(nodes)
-        fresh = [node for node in wanted if node not in self._abducted]
-        observed = [node for node in fresh if node not in self._missing]
-        if observed:
-            read = {name for node in observed for name in (node, *self._world.graph.parents(node))}
-            found = abduct(
-                self._world,
-                self._evidence(read),
-                observed,
-                samples=self._samples or 1,
-                seed=self.seed,
-                rows=self._rows,
-            )
-            self._abducted |= {node: self._equalised(node, each) for node, each in found.items()}
-        for node in fresh:
-            if node in self._missing:
-                self._abducted[node] = self._drawn(node)
+        with self._lock:
+            fresh = [node for node in wanted if node not in self._abducted]
+            if observed := [node for node in fresh if node not in self._missing]:
+                read = {name for node in observed for name in (node, *self._world.graph.parents(node))}
+                found = abduct(
+                    self._world,
+                    self._evidence(read),
+                    observed,
+                    samples=self._samples or 1,
+                    seed=self.seed,
+                    rows=self._rows,
+                )
+                self._abducted |= {node: self._equalised(node, each) for node, each in found.items()}
+            for node in fresh:
+                if node in self._missing:
+                    self._abducted[node] = self._drawn(node)
         return {node: self._abducted[node].noise for node in wanted}
 
     def _equalised(self, node: str, found: Abducted) -> Abducted:

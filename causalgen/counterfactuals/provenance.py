@@ -14,8 +14,8 @@ A value is *determined* where no other seed would give another one: no noise beh
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from functools import cached_property
-from typing import Literal
+from functools import cached_property, partial
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -39,19 +39,19 @@ _SET = _ORDER.index("interventional")
 
 _DRAWN = ("posterior", "inferred", "prior")
 
-_Trace = Callable[[], tuple[Mapping[str, _Code], Mapping[str, _Code]]]
-"""Gives the places in the order, by node, and 1 where a value depends on a draw."""
+_Traced = tuple[Mapping[str, _Code], Mapping[str, _Code]]
+"""The places in the order, by node, and 1 where a value depends on a draw."""
 
 
 class ProvenanceTable(Mapping[str, NDArray[np.object_]]):
     """Provenance by node, (B,) strings; traced, and spelled out, when asked for."""
 
-    def __init__(self, trace: _Trace, nodes: Iterable[str], rows: int) -> None:
+    def __init__(self, trace: Callable[[], _Traced], nodes: Iterable[str], rows: int) -> None:
         """Made by ``trace_provenance``; codes count in the order of the module's list."""
         self._trace, self._nodes, self._rows = trace, tuple(nodes), rows
 
     @cached_property
-    def _traced(self) -> tuple[Mapping[str, _Code], Mapping[str, _Code]]:
+    def _traced(self) -> _Traced:
         return self._trace()
 
     @property
@@ -78,9 +78,17 @@ class ProvenanceTable(Mapping[str, NDArray[np.object_]]):
         """As a dict of arrays."""
         return repr(dict(self))
 
+    def __reduce__(self) -> tuple[type[ProvenanceTable], tuple[Any, ...]]:
+        """Traced: copies and pickles of a result do not hold its model."""
+        return ProvenanceTable, (partial(_already, self._traced), self._nodes, self._rows)
+
     def only(self, nodes: Iterable[str]) -> ProvenanceTable:
         """That of some nodes."""
         return ProvenanceTable(lambda: self._traced, nodes, self._rows)
+
+
+def _already(traced: _Traced) -> _Traced:
+    return traced
 
 
 def trace_provenance(

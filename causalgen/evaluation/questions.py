@@ -21,7 +21,6 @@ Each row is abducted once, and all its counterfactuals are predicted from that n
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
@@ -33,8 +32,9 @@ from numpy.typing import NDArray
 from causalgen.evaluation.draws import PASSES, RowDraws, draw_rows
 from causalgen.metrics.distances import distance
 from causalgen.metrics.node_passes import NodePasses, batches
-from graphs.errors import DataError, ExtrapolationWarning
+from graphs.errors import DataError
 from graphs.variables import Categorical, Image, Variable
+from mechanisms.extrapolation import extrapolation_expected
 from mechanisms.seeds import keyed_seed
 
 if TYPE_CHECKING:
@@ -206,9 +206,8 @@ def answer_questions(
     parts: list[list[Answer]] = [[] for _ in asked]
     for block, rows in batches(len(columns[node])):
         evidence = {name: values[rows] for name, values in columns.items()}
-        with warnings.catch_warnings():
-            # New values are real ones; that some lie beyond what fitting saw is part of the test.
-            warnings.simplefilter("ignore", ExtrapolationWarning)
+        # New values are real ones; that some lie beyond what fitting saw is part of the test.
+        with extrapolation_expected():
             key = keyed_seed(seed, "evaluate", block)
             abduction = scm.abduct(evidence, seed=key)
             for place, question in enumerate(asked):
@@ -220,8 +219,7 @@ def answer_questions(
     if scm.mechanisms[node].deterministic:
         return answers
     evidence = {name: values[:few] for name, values in columns.items()}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExtrapolationWarning)
+    with extrapolation_expected():
         causes = [_causes(scm, node, evidence, question, slice(few)) for question in asked]
         drawn = draw_rows(scm, node, evidence, causes, seed=seed, advance=advance)
     return [replace(answer, draws=each) for answer, each in zip(answers, drawn, strict=True)]

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -28,7 +27,7 @@ from causalgen.fitting.training_loop import Objective, TrainingLoop
 from graphs.errors import DataError, MechanismError
 from mechanisms.base import Mechanism
 from mechanisms.options import start_from
-from mechanisms.seeds import keyed_generator, keyed_seed, seed_layers
+from mechanisms.seeds import keyed_generator, keyed_seed, layers_apart, seed_layers
 from mechanisms.training import Stage
 
 __all__ = ["FitReport", "NodeReport", "Rows", "fit_mechanism", "run_folder"]
@@ -107,7 +106,7 @@ def fit_mechanism(
     home = mechanism.device
     if home != runtime.device:
         mechanism.to(runtime.device)
-    with _own_random_state(runtime.device):
+    with layers_apart(mechanism):
         try:
             fit = _NodeFit(name, mechanism, table, seed, runtime, folder, images, start)
             return fit.run(progress, checkpoint_seconds)
@@ -381,11 +380,3 @@ def _identity(
         "rows": table.rows,
         "data": table.fingerprint([name, *mechanism.parents]),
     }
-
-
-@contextmanager
-def _own_random_state(device: torch.device) -> Iterator[None]:
-    """Layers such as dropout draw from the global state: lend them one, and put the old one back."""
-    devices = [torch.cuda.current_device()] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        yield

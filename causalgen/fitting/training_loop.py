@@ -260,7 +260,7 @@ class TrainingLoop:
         return tuple(batch[rank::processes] if len(batch) >= processes else batch for batch in batches)
 
     def _seed_step(self, seed: int, noise: torch.Generator) -> None:
-        """The loss's own noise, and the global state that dropout layers draw from (lent to this fit)."""
+        """The loss's own noise, and what layers such as dropout draw."""
         noise.manual_seed(seed)
         seed_layers(seed, self.runtime.device)
 

@@ -33,6 +33,7 @@ from torch import Tensor
 from causalgen.metrics.image_rows import check_same_rows, image_rows
 from causalgen.metrics.scores import Score, mean_score
 from graphs.errors import CheckpointError, ChecksumError, DataError, MechanismError, ShapeError
+from mechanisms.networks import reproducible_initialisation
 
 __all__ = ["fid", "lpips"]
 
@@ -164,7 +165,7 @@ def _need(module: str, what: str) -> None:
 @contextmanager
 def _building(path: Path) -> Iterator[None]:
     try:
-        with torch.random.fork_rng(devices=[]):  # a network draws weights before it gets these
+        with reproducible_initialisation():  # a network draws weights before it gets these
             yield
     except (RuntimeError, KeyError) as error:
         raise CheckpointError(f"{path} does not hold this network's weights: {error}.") from error

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import ast
 import math
-import warnings
+import re
 from collections.abc import Collection, Sequence
 from string import ascii_letters, digits
 
@@ -30,6 +30,10 @@ _DEEPEST = 30
 _LARGEST_EXPONENT = 8
 
 _CHARACTERS = frozenset(ascii_letters + digits + "_.+-*/%(),<>=! \t\n")
+_NUMBER = re.compile(
+    r"(?<![\w.])(?:0[xX][\da-fA-F_]+|0[oO][0-7_]+|0[bB][01_]+|(?:\d[\d_]*\.?[\d_]*|\.\d[\d_]*)(?:[eE][+-]?\d[\d_]*)?[jJ]?)"
+)
+_GLUED = re.compile(r"(?:and|else|for|if|in|is|not|or)(?!\w)")
 _OPERATORS: dict[type[ast.AST], str] = {
     ast.Add: "+",
     ast.Sub: "-",
@@ -74,10 +78,9 @@ class _Parser:
         # One line: where it is broken says nothing, and Python would stop at the break.
         flat = self.written.replace("\t", " ").replace("\n", " ")
         self.indent = len(flat) - len(flat.lstrip())
+        self._check_numbers(flat)
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("error")  # what Python warns of, such as "1if", is refused
-                body = ast.parse(flat.strip(), mode="eval").body
+            body = ast.parse(flat.strip(), mode="eval").body
         except SyntaxError as error:
             # At the end of the text Python names column 0.
             column = error.offset + self.indent if error.offset else len(flat.rstrip()) + 1
@@ -87,6 +90,15 @@ class _Parser:
         except (ValueError, OverflowError) as error:
             raise self._error(f"not an expression: {error}") from None
         return self._tree(body, 1)
+
+    def _check_numbers(self, text: str) -> None:
+        """Refuse "1if", which Python reads as "1 if" and warns of, by filters of the whole process."""
+        for number in _NUMBER.finditer(text):
+            if word := _GLUED.match(text, number.end()):
+                raise self._error(
+                    f"not an expression: a space is missing between {number[0]} and {word[0]}",
+                    number.end() + 1,
+                )
 
     def _check_characters(self) -> None:
         if len(self.written) > _LONGEST:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from graphs.expressions import Expression, Range
 from graphs.expressions.tree import Call, Name, Tree, reads
-from graphs.variables import Integer, Variable
+from graphs.variables import Categorical, Continuous, Integer, Variable
 from mechanisms.equation.values import TORCH
 from mechanisms.tables.noise_families import NoiseLaw
 
@@ -31,6 +31,7 @@ __all__ = [
     "Inversion",
     "find_combinations",
     "find_inversion",
+    "find_ranges",
     "fractions",
     "not_whole",
     "why_no_abduction",
@@ -55,6 +56,21 @@ class Inversion:
     solve: Callable[[Tensor, Values], Tensor]
     derivative: Callable[[Values, Tensor], Tensor]
     free: Callable[[Values], Tensor] | None = None
+
+
+def find_ranges(parents: Mapping[str, Variable], laws: Mapping[str, NoiseLaw]) -> dict[str, Range]:
+    """Where the values of parents and noises lie, by name."""
+    return {name: _range(parent) for name, parent in parents.items()} | {
+        name: law.range for name, law in laws.items()
+    }
+
+
+def _range(variable: Variable) -> Range:
+    if isinstance(variable, Categorical):
+        return Range(0, variable.size - 1)
+    assert isinstance(variable, Continuous | Integer), "checked by Equation.make"
+    low, high = variable.lower, variable.upper
+    return Range(-torch.inf if low is None else low, torch.inf if high is None else high)
 
 
 def find_inversion(

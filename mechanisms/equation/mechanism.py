@@ -16,7 +16,7 @@ a probability.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Annotated, Literal, final
+from typing import Annotated, Any, Literal, final
 
 import pyro.distributions as dist
 import torch
@@ -42,6 +42,7 @@ from mechanisms.equation.inversion import (
     Inversion,
     find_combinations,
     find_inversion,
+    find_ranges,
     fractions,
     not_whole,
     why_no_abduction,
@@ -141,11 +142,8 @@ class EquationMechanism(Mechanism):
         super().__init__(spec, variable, parents)
         self.laws: dict[str, NoiseLaw] = {name: noise_law(law) for name, law in spec.noise.items()}
         self.expression = parse_expression(spec.value)
-        self.function = self.expression.compile(TORCH)
-        ranges = {name: _range(parent) for name, parent in parents.items()}
-        ranges |= {name: law.range for name, law in self.laws.items()}
         self.combinations = find_combinations(self.laws)
-        self.inversion: Inversion | None = None
+        ranges = self._compile()
         if not self.laws:
             exact = True
         elif self.combinations is not None:
@@ -154,9 +152,6 @@ class EquationMechanism(Mechanism):
             exact = not others and self.expression.direction(name, ranges) != "unknown"
             self.chunk_rows = max(1, 2**20 // len(self.combinations))
         else:
-            (name, *others) = self.laws
-            if not others:
-                self.inversion = find_inversion(self.expression, name, self.laws[name], ranges)
             exact = self.inversion is not None and self.inversion.free is None
         recovers = exact or self.inversion is not None or self.combinations is not None
         self.abduction = "exact" if exact else "posterior" if recovers else "none"
@@ -165,6 +160,23 @@ class EquationMechanism(Mechanism):
         if self.inversion is not None and isinstance(variable, Integer):
             if fractions(self.laws):
                 raise MechanismError(not_whole(spec.value, self.laws, variable))
+
+    def _compile(self) -> dict[str, Range]:
+        """Make the functions, which do not pickle, from the expression; the ranges of its names."""
+        self.function = self.expression.compile(TORCH)
+        ranges = find_ranges(self.parents, self.laws)
+        self.inversion: Inversion | None = None
+        if self.combinations is None and len(self.laws) == 1:
+            ((name, law),) = self.laws.items()
+            self.inversion = find_inversion(self.expression, name, law, ranges)
+        return ranges
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "function": None, "inversion": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._compile()
 
     def sample_noise(self, n: int, *, generator: torch.Generator) -> Noise:
         """Draws of every noise, on the generator's device."""
@@ -433,12 +445,3 @@ def _once(matrix: Tensor) -> Tensor:
 def _slack(value: Tensor) -> Tensor:
     """How far rounding may take a computed whole number, or code, from itself."""
     return (1e-6 + 1e-15 * value.abs()).clamp(max=0.25)
-
-
-def _range(variable: Variable) -> Range:
-    """Where a parent's values lie."""
-    if isinstance(variable, Categorical):
-        return Range(0, variable.size - 1)
-    assert isinstance(variable, Continuous | Integer), "checked by make"
-    low, high = variable.lower, variable.upper
-    return Range(-torch.inf if low is None else low, torch.inf if high is None else high)

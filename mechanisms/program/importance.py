@@ -19,7 +19,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-import pyro
 import torch
 from torch import Tensor
 
@@ -27,7 +26,8 @@ from graphs.errors import MechanismError
 from mechanisms.base import Abducted, Noise, Parents
 from mechanisms.program.inference import Guide
 from mechanisms.program.posterior import Latents, ProgramSolver, Weighed
-from mechanisms.seeds import fork_rng_from, gumbels
+from mechanisms.program.run import unvalidated
+from mechanisms.seeds import global_draws_from, gumbels
 
 __all__ = ["ImportanceSampler", "Reservoir"]
 
@@ -213,7 +213,7 @@ class ImportanceSampler:
             some = {name: each[rows] for name, each in parents.items()}
             posterior = self.solver.posterior(value[rows], some, self.prior(from_prior * len(rows)))
             guide = _fitted(z, weights, posterior.pilot.std(0))
-            with fork_rng_from(self.generator), pyro.validation_enabled(False):
+            with global_draws_from(self.generator), unvalidated():
                 z = guide.propose(fitted, posterior.pilot)
             leaves, joint, log_prior = posterior.explained_joint(z)
             weights = joint - guide.log_mixture(z, log_prior, fitted)

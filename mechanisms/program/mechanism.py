@@ -21,7 +21,6 @@ from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import entry_points
 from typing import Any, Literal, final
 
-import pyro
 import torch
 from pydantic import Field, field_validator
 from torch import Tensor
@@ -33,9 +32,9 @@ from mechanisms.program.importance import ImportanceSampler, Reservoir
 from mechanisms.program.inference import NUTS, SVI, Importance, Inference, fit_guide, run_chains
 from mechanisms.program.plan import Plan, plan_program
 from mechanisms.program.posterior import Latents, ProgramSolver, Weighed
-from mechanisms.program.run import canonical_value, placeholders, run_program
+from mechanisms.program.run import canonical_value, placeholders, run_program, unvalidated
 from mechanisms.rows import distinct_rows
-from mechanisms.seeds import fork_rng_from
+from mechanisms.seeds import global_draws_from
 
 __all__ = ["GROUP", "Program", "ProgramMechanism", "load_program", "program_name"]
 
@@ -162,7 +161,7 @@ class ProgramMechanism(Mechanism):
             MechanismError: a site's law depends on the parents, and has no noise that does not.
         """
         parents = placeholders(self.parents, n, generator.device)
-        with torch.no_grad(), fork_rng_from(generator), pyro.validation_enabled(False):
+        with torch.no_grad(), global_draws_from(generator), unvalidated():
             run = run_program(self.program, parents, n)
         return Noise(n, {name: site.noise.to(generator.device) for name, site in run.sites.items()})
 
@@ -247,7 +246,7 @@ class ProgramMechanism(Mechanism):
                 _unexplained(row, value[row], _PILOTS, "use inference: {kind: importance}, which draws more")
             )
         if isinstance(inference, NUTS):
-            with fork_rng_from(generator), torch.enable_grad(), pyro.validation_enabled(False):
+            with global_draws_from(generator), torch.enable_grad(), unvalidated():
                 chains = run_chains(posterior, inference)
             chains.warn()
             z, figures = chains.draw(inverse, generator)
@@ -257,7 +256,7 @@ class ProgramMechanism(Mechanism):
         prior = self.sample_noise(max(1, inference.draws // 10) * len(value), generator=generator)
         whole = self.solver.posterior(value, parents, prior)
         guided = inference.draws - len(whole.pilot)
-        with fork_rng_from(generator), torch.enable_grad(), pyro.validation_enabled(False):
+        with global_draws_from(generator), torch.enable_grad(), unvalidated():
             guide = fit_guide(posterior, inference).rows(inverse)
             z = guide.propose(guided, whole.pilot)
         joint, log_prior = whole.log_joint(z)
@@ -275,7 +274,7 @@ class ProgramMechanism(Mechanism):
                 f"inference {kind!r} needs a density of the program's value, which is a category or a whole "
                 "number: only draws that give it exactly will do. Use inference: {kind: importance}."
             )
-        with torch.no_grad(), pyro.validation_enabled(False):
+        with torch.no_grad(), unvalidated():
             Latents(run_program(self.program, placeholders(self.parents, 2, torch.device("cpu")), 2))
 
     def log_prob(self, value: Tensor, parents: Parents) -> Tensor | None:

@@ -19,13 +19,13 @@ from itertools import product
 from math import prod
 from typing import Any, Literal
 
-import pyro
 import torch
 from torch import Tensor
 
 from graphs.errors import CausalgenError, MechanismError
 from graphs.variables import Categorical, Continuous, Image, Integer, Variable
-from mechanisms.program.run import ProgramRun, Site, canonical_value, placeholders, run_program
+from mechanisms.program.run import ProgramRun, Site, canonical_value, placeholders, run_program, unvalidated
+from mechanisms.seeds import GlobalDraws
 
 __all__ = ["Plan", "on_line", "plan_program", "probe_parents"]
 
@@ -89,14 +89,14 @@ class Plan:
         Raises:
             MechanismError: it has.
         """
-        with torch.no_grad(), pyro.validation_enabled(False):
+        with torch.no_grad(), unvalidated():
             one, two = site.form.base.log_prob(site.noise), other.form.base.log_prob(site.noise)
         if not torch.allclose(one.double(), two.double(), rtol=1e-4, atol=1e-6, equal_nan=False):
             raise MechanismError(_dependent(name, type(site.form.base).__name__))
 
 
 def plan_program(program: Callable[..., Any], variable: Variable, parents: Mapping[str, Variable]) -> Plan:
-    """Look at a program; draws from the global random state.
+    """Look at a program.
 
     Raises:
         MechanismError: it has no sites, re-samples its value, draws outside of its sites, or fails.
@@ -106,7 +106,7 @@ def plan_program(program: Callable[..., Any], variable: Variable, parents: Mappi
     def run(noise: Mapping[str, Tensor] | None = None, **values: Any) -> ProgramRun:
         return run_program(program, given, _ROWS, noise=noise, **values)
 
-    with torch.no_grad(), pyro.validation_enabled(False):
+    with torch.no_grad(), unvalidated(), GlobalDraws(0) as draws:
         try:
             first = run()
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
@@ -117,7 +117,7 @@ def plan_program(program: Callable[..., Any], variable: Variable, parents: Mappi
         if not first.sites:
             raise MechanismError("The program has no sample site, so no noise. Use mechanism 'equation'.")
         noise = {name: site.noise for name, site in first.sites.items()}
-        _check_repeatable(lambda: run(noise), first)
+        _check_repeatable(lambda: run(noise), first, draws)
         name, last = first.last
         if first.returned is last.value and not last.fn.has_rsample:
             raise MechanismError(_resampled(name, type(last.fn).__name__))
@@ -142,11 +142,11 @@ def plan_program(program: Callable[..., Any], variable: Variable, parents: Mappi
     return Plan("none", name, reason=Plan.hidden(name))
 
 
-def _check_repeatable(run: Callable[[], ProgramRun], first: ProgramRun) -> None:
-    before = torch.get_rng_state()
+def _check_repeatable(run: Callable[[], ProgramRun], first: ProgramRun, draws: GlobalDraws) -> None:
+    before = draws.drawn()
     again = run().returned
     same = isinstance(again, Tensor) and torch.equal(again.nan_to_num(), first.returned.nan_to_num())
-    if not same or not torch.equal(before, torch.get_rng_state()):
+    if not same or draws.drawn() != before:
         raise MechanismError(
             "The program draws outside of its sample sites, or keeps something between runs: with the same "
             "noise it must give the same value. Draw by pyro.sample alone."

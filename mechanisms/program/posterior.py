@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any, NamedTuple
 
-import pyro
 import torch
 from torch import Tensor
 from torch.distributions import biject_to
@@ -27,7 +26,14 @@ from graphs.errors import CannotAbductError, MechanismError
 from graphs.variables import Variable
 from mechanisms.base import Noise, Parents
 from mechanisms.program.plan import Plan, on_line
-from mechanisms.program.run import ProgramRun, canonical_value, placeholders, run_program, shown_parents
+from mechanisms.program.run import (
+    ProgramRun,
+    canonical_value,
+    placeholders,
+    run_program,
+    shown_parents,
+    unvalidated,
+)
 
 __all__ = ["Latents", "ProgramPosterior", "ProgramSolver", "Weighed"]
 
@@ -338,7 +344,7 @@ class ProgramSolver:
         bound = {name: site for name, site in run.sites.items() if not site.form.free}
         if bound and self.parents and values is None and not checked:
             elsewhere = placeholders(self.parents, noise.n, next(iter(noise.values())).device)
-            with torch.no_grad(), pyro.validation_enabled(False):
+            with torch.no_grad(), unvalidated():
                 other = run_program(self.program, elsewhere, noise.n, noise=noise).sites
             for name, site in bound.items():
                 self.plan.check_exogenous(name, site, other[name])

@@ -17,10 +17,12 @@ sees categories as codes, numbers in data units, and images in [0, 1].
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import pyro
 import torch
 import torch.distributions as dist
 from pyro.distributions import Logistic
@@ -31,6 +33,7 @@ from torch import Tensor
 from graphs.errors import DomainError, MechanismError, ShapeError
 from graphs.variables import Categorical, Continuous, Image, Integer, Variable
 from graphs.variables.numeric import LARGEST
+from mechanisms.locks import ALONE
 
 __all__ = [
     "ProgramRun",
@@ -41,6 +44,7 @@ __all__ = [
     "run_program",
     "shown_parents",
     "standard_form",
+    "unvalidated",
 ]
 
 
@@ -172,6 +176,16 @@ class ProgramRun:
         return list(self.sites.items())[-1]
 
 
+@contextmanager
+def unvalidated() -> Iterator[None]:
+    """Pyro without its checks of parameters and supports, which inference steps over and answers by log 0.
+
+    Alone: both Pyro's switch and its handlers are the whole process's, not a thread's.
+    """
+    with ALONE, pyro.validation_enabled(False):
+        yield
+
+
 def run_program(
     program: Callable[..., Any],
     parents: Mapping[str, Tensor],
@@ -193,7 +207,7 @@ def run_program(
         MechanismError: the program does what none can here; the message names the site.
     """
     sites = _Sites(rows, noise, values or {})
-    with block(), sites:
+    with ALONE, block(), sites:
         returned = program(dict(parents))
     missing = sorted((noise or {}).keys() - sites.found.keys())
     if missing:

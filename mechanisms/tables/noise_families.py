@@ -66,6 +66,14 @@ class Family:
     values: Callable[..., float] | None = None
     scale: Callable[..., float] = _last
 
+    def __reduce__(self) -> tuple[Callable[[str], Family], tuple[str]]:
+        """By name, since functions without one do not pickle."""
+        return _family, (self.kind,)
+
+
+def _family(kind: str) -> Family:
+    return FAMILIES.get(kind)
+
 
 @final
 @dataclass(frozen=True)

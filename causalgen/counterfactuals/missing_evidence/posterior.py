@@ -44,6 +44,7 @@ from causalgen.counterfactuals.row_blocks import generate_rows, prior_noise
 from causalgen.counterfactuals.rows import broadcast_rows, repeat_rows
 from graphs.variables import Continuous, Image
 from mechanisms.base import Noise
+from mechanisms.locks import OwnLock
 from mechanisms.seeds import keyed_generator
 
 __all__ = ["EvidencePosterior"]
@@ -87,7 +88,7 @@ class EvidencePosterior:
             particles: P.
         """
         self._world, self._rows, self._samples, self._seed = world, rows, samples, seed
-        self._particles = max(particles, samples)
+        self._particles, self._lock = max(particles, samples), OwnLock()
         device = next(iter(world.mechanisms.values())).device
         self._device = device
         self._values = dict(values)
@@ -100,7 +101,7 @@ class EvidencePosterior:
         self._fill_constants()
         self._patterns = find_patterns(world.graph, self.missing)
         self._complete: set[str] = set()
-        self._drawn: dict[tuple[int, Block], _Drawn] = {}
+        self._drawn: dict[tuple[frozenset[str], Block], _Drawn] = {}
         self._noise: dict[str, list[tuple[Tensor, Noise]]] = {}
         self._lineages: dict[str, Tensor] = {}
         self._effective = torch.tensor(torch.inf, dtype=torch.float64, device=device).expand(rows)
@@ -108,9 +109,10 @@ class EvidencePosterior:
     def values(self, nodes: Iterable[str]) -> dict[str, Tensor]:
         """Values of some nodes, (B, *event) where all rows were observed, else (S * B, *event)."""
         asked = list(nodes)
-        for node in self._in_order(asked):
-            self._draw(node)
-        return {node: self._values[node] for node in asked}
+        with self._lock:
+            for node in self._in_order(asked):
+                self._draw(node)
+            return {node: self._values[node] for node in asked}
 
     def observed(self, nodes: Iterable[str]) -> dict[str, Tensor]:
         """Values of some nodes as they were observed, (B, *event); anything in rows that lack them."""
@@ -231,7 +233,7 @@ class EvidencePosterior:
 
     def _solve(self, pattern: Pattern, block: Block) -> _Drawn:
         """Joint draws of a block, kept for its other nodes."""
-        key = (id(pattern), block)
+        key = (pattern.missing, block)
         if key not in self._drawn:
             problem = self._problem(pattern, block)
             gaussian = _possible_gaussian(problem)

@@ -24,7 +24,8 @@ from causalgen.metrics.evaluators.networks import Regressor, VariationalAutoenco
 from causalgen.metrics.evaluators.roles import Roles, find_roles
 from causalgen.metrics.image_rows import rows_of_class
 from graphs.variables import Variable
-from mechanisms.seeds import keyed_generator, keyed_seed, seed_layers
+from mechanisms.networks import reproducible_initialisation
+from mechanisms.seeds import keyed_generator, keyed_seed
 from mechanisms.training import Training
 
 __all__ = ["train_evaluators"]
@@ -99,8 +100,7 @@ def _rows_by_class(table: Table, roles: Roles) -> list[Tensor]:
 
 def _build(make: Callable[[], Network], seed: int, name: str) -> Network:
     """A network with initial weights that depend on the seed and the name alone."""
-    with torch.random.fork_rng(devices=[]):
-        seed_layers(keyed_seed(seed, STREAM, name, "weights"), torch.device("cpu"))
+    with reproducible_initialisation(keyed_seed(seed, STREAM, name, "weights")):
         return make()
 
 
