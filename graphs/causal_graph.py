@@ -22,7 +22,7 @@ from graphs.limits import NODE_NAME, NODES, PARENTS
 from graphs.shown import Shown
 from graphs.text import shortened
 
-__all__ = ["CausalGraph", "Names", "find_problem"]
+__all__ = ["CausalGraph", "NAME", "Names", "find_problem"]
 
 Names = str | Iterable[str]
 """One node name, or several."""
@@ -30,7 +30,8 @@ Names = str | Iterable[str]
 _SHOWN = 40
 """Nodes of a graph whose repr names all of them."""
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
+"""A node's name."""
 
 
 @final
@@ -298,7 +299,7 @@ def find_problem(
 def _name_problem(node: object) -> GraphError | None:
     if not isinstance(node, str):
         return GraphError(f"Node names are strings, got {node!r} of type {type(node).__name__}.")
-    if not _NAME.fullmatch(node):
+    if not NAME.fullmatch(node):
         return GraphError(
             f"Bad node name {shortened(node, 60)!r}: letters (a-z, A-Z), digits, '_' and '-' are allowed, "
             "and the first is a letter or '_'."

@@ -22,14 +22,22 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from graphs import strict_yaml
 from graphs.causal_graph import CausalGraph, find_problem
 from graphs.declared import spec_error
 from graphs.errors import SpecError
-from graphs.limits import FILE_BYTES, VALUES
+from graphs.limits import FILE_BYTES, PARENTS, TEXT, VALUES
 from graphs.strict_yaml import Data, Locations
 from graphs.text import check_text, shortened
 from graphs.variables import Variable
@@ -83,7 +91,7 @@ class NodeSpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     variable: Variable
-    parents: tuple[str, ...] = ()
+    parents: tuple[str, ...] = Field(default=(), json_schema_extra={"uniqueItems": True, "maxItems": PARENTS})
     mechanism: Annotated[dict[str, Any] | None, BeforeValidator(_options)] = None
 
 
@@ -99,7 +107,7 @@ class SCMSpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     causalgen: Literal[1]
-    name: str | None = None
+    name: str | None = Field(default=None, json_schema_extra={"maxLength": TEXT})
     nodes: dict[str, NodeSpec]
 
     @field_validator("causalgen", mode="before")

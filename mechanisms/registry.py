@@ -20,7 +20,7 @@ from importlib.metadata import Distribution, EntryPoint, distributions, entry_po
 from threading import Timer
 from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, cast
 
-from pydantic import BaseModel, GetCoreSchemaHandler, TypeAdapter, ValidationError
+from pydantic import BaseModel, GetCoreSchemaHandler, GetJsonSchemaHandler, TypeAdapter, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError, PydanticKnownError, core_schema
 
 from graphs.declared import known_options
@@ -98,6 +98,11 @@ class Registry(Generic[Part]):
             self._base = cast(type, _imported(self._base))
         return self._base
 
+    @property
+    def comment(self) -> str:
+        """Where more comes from, for the JSON Schema of a field."""
+        return f"More come from plug-ins, by entry points of the group `{self.group}`."
+
     def kinds(self) -> tuple[str, ...]:
         """Every kind that can be named, sorted: built-in and installed."""
         return tuple(sorted({*self._built_in, *(point.name for point in self._points())}))
@@ -158,6 +163,17 @@ class Registry(Generic[Part]):
                 lambda part, info: part.model_dump(mode=info.mode), info_arg=True
             ),
         )
+
+    def __get_pydantic_json_schema__(
+        self, _schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """In a JSON Schema a field takes the options of any kind that can be named."""
+        models = {kind: cast(Any, self.get(kind)).__pydantic_core_schema__ for kind in self.kinds()}
+        schema = handler(core_schema.tagged_union_schema(models, discriminator="kind"))
+        if self.default:
+            usual = handler.resolve_ref_schema({"$ref": schema["discriminator"]["mapping"][self.default]})
+            usual["required"].remove("kind")
+        return {"title": self.what, "$comment": self.comment, **schema}
 
     def _validate(self, value: object) -> Any:
         if isinstance(value, self.base):

@@ -52,7 +52,12 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
 
 
-LINKING = [*PAGES, *sorted(CHECKOUT.glob("docs/decisions/*.md")), CHECKOUT / "benchmarks" / "README.md"]
+LINKING = [
+    *PAGES,
+    *sorted(CHECKOUT.glob("docs/decisions/*.md")),
+    CHECKOUT / "benchmarks" / "README.md",
+    CHECKOUT / "llms.txt",
+]
 
 
 @pytest.mark.parametrize("page", LINKING, ids=lambda page: f"{page.parent.name}/{page.name}")
@@ -142,3 +147,18 @@ def test_the_results_page_says_what_was_measured(monkeypatch):
 
     text = results_page.PAGE.read_text(encoding="utf-8")
     assert results_page.page(text, results_page.current_blocks()) == text
+
+
+def test_the_page_of_the_scm_file_says_what_the_code_declares(monkeypatch):
+    """To write it anew: ``python docs/scm_file.py``."""
+    monkeypatch.syspath_prepend(CHECKOUT / "docs")
+    import scm_file
+
+    text = scm_file.PAGE.read_text(encoding="utf-8")
+    assert scm_file.page(text) == text
+
+
+def test_llms_txt_lists_every_page_once():
+    links = re.findall(r"\]\(docs/([^)#]+)\)", (CHECKOUT / "llms.txt").read_text(encoding="utf-8"))
+    pages = [page.relative_to(CHECKOUT / "docs").as_posix() for page in CHECKOUT.glob("docs/*.md")]
+    assert sorted(links) == sorted([*pages, "decisions/index.md"])

@@ -112,6 +112,14 @@ def gallery() -> None:
 
 
 @app.command()
+def schema() -> None:
+    """The JSON Schema of SCM files, by which editors complete and check them."""
+    from causalgen.cli.schema import run_schema
+
+    run_schema()
+
+
+@app.command()
 def show(
     model: ModelName,
     picture: Annotated[Path | None, typer.Option(help="Draw the graph to this PNG too.")] = None,

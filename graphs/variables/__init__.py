@@ -24,5 +24,7 @@ from graphs.variables.numeric import Continuous, Integer
 
 __all__ = ["Categorical", "Continuous", "Image", "Integer", "Variable"]
 
-Variable = Annotated[Categorical | Continuous | Image | Integer, Field(discriminator="type")]
+Variable = Annotated[
+    Categorical | Continuous | Image | Integer, Field(discriminator="type", title="variable")
+]
 """Any variable; in a file, told apart by ``type``."""

@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from graphs.declared import Declared
-from graphs.limits import NUMBERS
+from graphs.limits import NUMBERS, TEXT
 from graphs.text import check_text
 
 __all__ = [
@@ -34,14 +34,18 @@ def refuse_bool_and_text(value: object) -> object:
     return value
 
 
-Size = Annotated[int, BeforeValidator(refuse_bool_and_text), Field(ge=1)]
+Size = Annotated[int, Field(ge=1), BeforeValidator(refuse_bool_and_text)]
 """A whole number of at least 1."""
 
-Bound = Annotated[float, BeforeValidator(refuse_bool_and_text), Field(allow_inf_nan=False)]
+Bound = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(refuse_bool_and_text)]
 """A finite number."""
 
 
-Unit = Annotated[str, AfterValidator(lambda text: check_text(text, "unit"))]
+Unit = Annotated[
+    str,
+    AfterValidator(lambda text: check_text(text, "unit")),
+    Field(json_schema_extra={"maxLength": TEXT}),
+]
 """Of measurement, for people."""
 
 

@@ -21,11 +21,11 @@ from decimal import Decimal
 from functools import cached_property
 from math import isfinite
 from numbers import Real
-from typing import Any, Literal, cast, overload
+from typing import Annotated, Any, Literal, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
 from graphs.declared import python_only
 from graphs.errors import DomainError, did_you_mean
@@ -35,6 +35,11 @@ from graphs.variables.arrays import Array, as_array, as_numbers, as_rows, first_
 from graphs.variables.base import Values, VariableBase, by_name
 
 __all__ = ["Categorical", "Labels"]
+
+
+# The validator below says the same in plainer words; the schema of a file has it from here.
+_Number = Annotated[int, Field(ge=1, le=CATEGORIES)]
+_Listed = Annotated[tuple[str | int, ...], Field(min_length=1, max_length=LABELS)]
 
 
 class Categorical(VariableBase):
@@ -54,7 +59,7 @@ class Categorical(VariableBase):
     """
 
     type: Literal["categorical"] = "categorical"
-    categories: int | tuple[str | int, ...]
+    categories: _Number | _Listed
     ordered: bool = False
 
     @overload

@@ -168,7 +168,7 @@ class Continuous(VariableBase):
 LARGEST = 2**53 - 1
 """The largest whole number admitted: beyond, float64 skips some."""
 
-_Bound = Annotated[int, BeforeValidator(refuse_bool_and_text), Field(ge=-LARGEST, le=LARGEST)]
+_Bound = Annotated[int, Field(ge=-LARGEST, le=LARGEST), BeforeValidator(refuse_bool_and_text)]
 
 _MOST_VALUES = 1024
 

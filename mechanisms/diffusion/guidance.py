@@ -59,10 +59,9 @@ class Guidance(Declared, ABC, frozen=True):  # pyright: ignore[reportGeneralType
 
     Attributes:
         target: probability that the predictor must give the counterfactual categories, where strengths are
-            chosen row by row ("auto"); see ``feedback``.
+            chosen row by row ("auto").
         candidates: strengths to try then, in rising order.
-        corrections: how often continuous parents are asked for anew by what the predictor finds missing; see
-            ``feedback``.
+        corrections: how often continuous parents are asked for anew by what the predictor finds missing.
         relaxation: by how much of what is missing each correction moves the request.
         interval: levels sigma within which strengths hold (Kynkaanniemi et al. 2024), all where absent.
             Outside it guidance is inactive: classifier-free weights are 1, which takes one evaluation a

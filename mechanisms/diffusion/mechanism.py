@@ -72,12 +72,12 @@ class Diffusion(TrainedSpec, frozen=True):
         backbone: the denoising network.
         prediction: what it predicts; ``edm`` for models trained here, ``velocity`` for flow matching.
         dropout: share of training rows that hide parents, which makes the denoiser unconditional too.
-        code: a style code: what is particular to an image, kept under interventions; None for none.
+        code: a style code: what is particular to an image, kept under interventions; None for no code.
         predictor: the anticausal predictor's encoder; None trains none, which rules anticausal guidance out.
         solver: how noise is recovered and images are generated.
         guidance: how counterfactual parents steer generation.
         abduction: ``point`` inverts the clean image, which gives one answer; ``posterior`` draws the noise
-            behind it, so that samples differ; see the module.
+            behind it, so that samples differ.
         levels: mean and standard deviation of ln sigma in training (Karras et al. 2022).
         training: settings of the fitting loop.
     """

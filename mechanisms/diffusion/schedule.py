@@ -80,7 +80,12 @@ AnyGrid = Annotated[Grid, GRIDS]
 
 @final
 class LogGrid(Grid, frozen=True):
-    """Levels evenly spaced in log sigma, hence in log-SNR: the ratio of neighbours is constant."""
+    """Levels evenly spaced in log sigma, hence in log-SNR: the ratio of neighbours is constant.
+
+    Attributes:
+        sigma_min: the lowest level, sigma_0, at which a clean image enters.
+        sigma_max: the highest, sigma_N.
+    """
 
     kind: Literal["log"] = "log"
     sigma_min: float = Field(default=0.02, gt=0)
@@ -98,7 +103,13 @@ class LogGrid(Grid, frozen=True):
 
 @final
 class KarrasGrid(Grid, frozen=True):
-    """Levels evenly spaced in sigma ** (1/rho) (Karras et al. 2022, eq. 5)."""
+    """Levels evenly spaced in sigma ** (1/rho) (Karras et al. 2022, eq. 5).
+
+    Attributes:
+        sigma_min: the lowest level, sigma_0, at which a clean image enters.
+        sigma_max: the highest, sigma_N.
+        rho: how much denser the low levels are.
+    """
 
     kind: Literal["karras"] = "karras"
     sigma_min: float = Field(default=0.02, gt=0)
@@ -122,6 +133,12 @@ class DDPMGrid(Grid, frozen=True):
     The ``levels`` of the training schedule are respaced to ``respaced`` evenly chosen ones. With N steps
     the grid is the first N + 1 of them. Diff-SCM (Sanchez & Tsaftaris 2022) respaces 1000 to 100 and
     walks the first 75.
+
+    Attributes:
+        levels: of the training schedule.
+        respaced: how many of them are kept, more than the solver's steps.
+        beta_first: of the first level; the betas rise linearly.
+        beta_last: of the last.
     """
 
     kind: Literal["ddpm"] = "ddpm"

@@ -49,7 +49,7 @@ from mechanisms.equation.inversion import (
 )
 from mechanisms.equation.values import TORCH, scale_of
 from mechanisms.seeds import gumbels
-from mechanisms.tables.noise_families import NoiseLaw, noise_law
+from mechanisms.tables.noise_families import NoiseLaw, NoiseSchema, noise_law
 
 __all__ = ["Equation", "EquationMechanism"]
 
@@ -77,20 +77,18 @@ class Equation(MechanismSpec, frozen=True):
     """A node of one number or category by a known equation.
 
     Attributes:
-        value: an expression of the parents and the noises, as in "2*a - 0.5*b + u" (``graphs.expressions``).
+        value: an expression of the parents and the noises, as in "2*a - 0.5*b + u".
             Categories enter as their codes, and a categorical node's value must be one, an integer node's
             whole.
-        noise: each noise's family and parameters, as in {u: {normal: [0, 1]}}; see
-            ``mechanisms.tables.noise_families``.
+        noise: each noise's family and parameters, as in ``{u: {normal: [0, 1]}}``.
         tolerance: how far evidence may be from what the equation gives, in parts of the scale of its terms in
-            that row (``mechanisms.equation.values``): the default takes six significant digits; whole
-            numbers must agree.
+            that row: the default takes six significant digits; whole numbers must agree.
     """
 
     kind: Literal["equation"] = "equation"
     training: None = None
     value: str
-    noise: dict[str, NoiseOption] = Field(default_factory=dict)
+    noise: Annotated[dict[str, NoiseOption], NoiseSchema()] = Field(default_factory=dict)
     tolerance: float = Field(default=1e-5, ge=0, allow_inf_nan=False)
 
     @field_validator("value")

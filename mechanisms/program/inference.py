@@ -86,7 +86,7 @@ class NUTS(Declared):
     max_tree_depth: int = Field(default=8, ge=1, le=12)
 
 
-Inference = Annotated[Importance | SVI | NUTS, Field(discriminator="kind")]
+Inference = Annotated[Importance | SVI | NUTS, Field(discriminator="kind", title="inference")]
 """What ``{kind: program, inference: ...}`` may say."""
 
 

@@ -23,6 +23,7 @@ from typing import Any, Literal, final
 
 import torch
 from pydantic import Field, field_validator
+from pydantic.json_schema import SkipJsonSchema
 from torch import Tensor
 
 from graphs.errors import CannotAbductError, EvidenceError, MechanismError, UnknownNameError
@@ -93,7 +94,7 @@ class Program(MechanismSpec, frozen=True):
 
     kind: Literal["program"] = "program"
     training: None = None
-    program: str | Callable[..., Any]
+    program: str | SkipJsonSchema[Callable[..., Any]]
     particles: int = Field(default=1000, ge=1, le=2**17)
     inference: Inference = Importance()
 

@@ -15,13 +15,16 @@ from typing import Any, Literal, final
 
 import pyro.distributions as dist
 import torch
+from pydantic import GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 from torch import Generator, Tensor
 
 from graphs.errors import SpecError
 from graphs.expressions import Range
 from mechanisms.registry import Registry
 
-__all__ = ["FAMILIES", "Family", "NoiseLaw", "Rule", "noise_law"]
+__all__ = ["FAMILIES", "Family", "NoiseLaw", "NoiseSchema", "Rule", "noise_law"]
 
 Rule = Literal["any", "positive", "probability", "share", "count", "above"]
 """What a parameter may be. At a last ``probability`` of 0 the least value is certain, of 1 the greatest."""
@@ -34,6 +37,15 @@ _RULES: Mapping[Rule, tuple[str, Callable[[float, float], bool]]] = {
     "count": ("a whole number of at least 1", lambda value, _: value >= 1 and float(value).is_integer()),
     "above": ("above the one before it", lambda value, before: value > before),
 }
+_SCHEMAS: Mapping[Rule, dict[str, Any]] = {
+    "any": {"type": "number"},
+    "positive": {"type": "number", "exclusiveMinimum": 0},
+    "probability": {"type": "number", "minimum": 0, "maximum": 1},
+    "share": {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
+    "count": {"type": "integer", "minimum": 1},
+    "above": {"type": "number", "$comment": "above the one before it"},
+}
+"""The same in JSON Schema; it cannot say ``above``."""
 _SMALLEST = torch.finfo(torch.float64).tiny
 _LARGEST_SUPPORT = 4096
 
@@ -360,3 +372,31 @@ FAMILIES: Registry[Family] = Registry(
     "noise family", "causalgen.noise_families", Family, {family.kind: family for family in _BUILT_IN}
 )
 """The families by name."""
+
+
+class NoiseSchema:
+    """In the annotation of an option, its JSON Schema: noises by name, each of one family."""
+
+    def __get_pydantic_json_schema__(
+        self, _schema: CoreSchema, _handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """What may be written."""
+        family = {
+            "title": FAMILIES.what,
+            "$comment": FAMILIES.comment,
+            "type": "object",
+            "properties": {kind: _parameters(FAMILIES.get(kind)) for kind in FAMILIES.kinds()},
+            "additionalProperties": False,
+            "minProperties": 1,
+            "maxProperties": 1,
+        }
+        return {"type": "object", "additionalProperties": family}
+
+
+def _parameters(family: Family) -> JsonSchemaValue:
+    """A list of the parameters; one alone needs no list."""
+    if not family.parameters:
+        return {"type": "array", "items": {"title": "probs", **_SCHEMAS["probability"]}, "minItems": 1}
+    each = [{"title": name, **_SCHEMAS[rule]} for name, rule in family.parameters.items()]
+    listed = {"type": "array", "prefixItems": each, "minItems": len(each), "maxItems": len(each)}
+    return listed if len(each) > 1 else {"anyOf": [each[0], listed]}

@@ -21,6 +21,7 @@ import mechanisms
 from causalgen.cli import main as cli
 from causalgen.cli.common import rows_of
 from causalgen.cli.wording import WORDS, in_command_words
+from mechanisms.schema import scm_schema
 
 GALLERY = Path(graphs.__file__).parent / "gallery"
 
@@ -240,3 +241,9 @@ def test_every_rewording_is_of_something_that_is_said():
     for pattern, _ in WORDS:
         found = [text for text in said if re.search(pattern, text)]
         assert found and all(in_command_words(text) != text for text in found), pattern
+
+
+def test_schema_prints_the_json_schema_of_the_scm_file(command):
+    code, told, _ = command("schema")
+    assert code == 0
+    assert json.loads(told) == scm_schema()
