@@ -22,6 +22,7 @@ from torch import Tensor
 
 from causalgen.arguments import as_path, check_targets, chosen_seed, share, whole_number
 from causalgen.counterfactuals.abduction import Abduction
+from causalgen.counterfactuals.dowhy_model import to_dowhy
 from causalgen.counterfactuals.engine import log_prob, predict
 from causalgen.counterfactuals.evidence import Evidence, encode_evidence
 from causalgen.counterfactuals.interventions import interventions
@@ -33,7 +34,7 @@ from causalgen.effects import queries
 from causalgen.fitting.fit_report import FitReport
 from causalgen.fitting.fit_table import fit_table
 from causalgen.saving.declaration import Declaration
-from causalgen.saving.pretrained import load_pretrained, save_pretrained
+from causalgen.saving.pretrained import load_pretrained, push_to_hub, save_pretrained
 from graphs.causal_graph import CausalGraph
 from graphs.errors import (
     DataError,
@@ -199,15 +200,17 @@ class SCM(Shown):
         return self._declaration().write(file)
 
     @classmethod
-    def from_pretrained(cls, name: Path | str) -> Self:
+    def from_pretrained(cls, name: Path | str, *, revision: str | None = None) -> Self:
         """A fitted model: a gallery name such as "mnist", or a folder that ``save_pretrained`` wrote.
+
+        With ``revision``, a commit's 40 digits, of the Hugging Face Hub: "user/model".
 
         Raises:
             UnknownNameError: neither a folder nor a gallery model.
             CheckpointError: no saved model, a damaged one, a newer format, or weights that do not fit.
         """
         as_path(name, "from_pretrained: name")
-        return cls.__new__(cls)._take(load_pretrained(name))
+        return cls.__new__(cls)._take(load_pretrained(name, revision))
 
     def save_pretrained(self, folder: Path | str, *, card: str | None = None) -> Path:
         """Write the fitted model to a folder, all or nothing: its file, weights, card and manifest.
@@ -375,7 +378,9 @@ class SCM(Shown):
             raise PartialEvidenceError(f"log_prob needs the value of every node; missing: {lacking}.")
         return log_prob(self._world, rows)
 
-    # Documented in ``causalgen.effects.queries``.
+    # Documented where they are written.
+    push_to_hub = push_to_hub
+    to_dowhy = to_dowhy
     effect = queries.effect
     natural_effects = queries.natural_effects
     coupling_sensitivity = queries.coupling_sensitivity

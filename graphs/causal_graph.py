@@ -18,6 +18,7 @@ from typing import Any, cast, final
 import networkx as nx
 
 from graphs.errors import CycleError, GraphError, UnknownNameError
+from graphs.graph_text import GraphFormat, parse_graph, write_graph
 from graphs.limits import NODE_NAME, NODES, PARENTS
 from graphs.shown import Shown
 from graphs.text import shortened
@@ -82,6 +83,55 @@ class CausalGraph(Shown):
     def to_networkx(self) -> nx.DiGraph[str]:
         """A fresh networkx ``DiGraph`` with the same nodes and edges, parents in order."""
         return _digraph(self._parents)
+
+    @classmethod
+    def from_text(cls, text: str, names: Mapping[str, str] | None = None) -> CausalGraph:
+        """The graph that a text in DOT, dagitty's language or GML says; see ``graphs.graph_text``.
+
+        >>> CausalGraph.from_text("dag { smoking -> tar -> cancer }").nodes
+        ('smoking', 'tar', 'cancer')
+
+        Args:
+            text: of a file, at most 4,000,000 characters.
+            names: name in the text -> name of the node, for those that are to be renamed.
+
+        Raises:
+            GraphError: the text is none of these, or says what a graph without hidden causes cannot say, such
+                as ``a <-> b``; or as the constructor says.
+            UnknownNameError: ``names`` renames a node that the text lacks.
+        """
+        said, names = parse_graph(text), names or {}
+        for name in names:
+            if name not in said:
+                raise UnknownNameError.of("node", name, said, where="names")
+        for node in said:
+            if names.get(node, node) == node and not _NAME.fullmatch(node):
+                raise GraphError(
+                    f"{_name_problem(node)} Rename it on the way in: from_text(text, names={{{node!r}: "
+                    f"{(re.sub('[^A-Za-z0-9_-]+', '_', node)[:20] or 'node')!r}}})."
+                )
+        renamed = [names.get(node, node) for node in said]
+        if len(set(renamed)) < len(renamed):
+            twice = next(node for node in renamed if renamed.count(node) > 1)
+            raise GraphError(f"names: two nodes of the text would be {twice!r}. Rename one of them.")
+        return cls(
+            {names.get(node, node): [names.get(each, each) for each in its] for node, its in said.items()}
+        )
+
+    def to_text(self, form: GraphFormat) -> str:
+        """The graph as ``"dot"``, ``"dagitty"`` or ``"gml"``; ``from_text`` reads it back equal.
+
+        >>> print(CausalGraph({"a": [], "b": ["a"]}).to_text("dagitty"))
+        dag {
+          "a"
+          "b"
+          "a" -> "b"
+        }
+
+        Raises:
+            GraphError: no such format.
+        """
+        return write_graph(self._parents, form)
 
     @property
     def nodes(self) -> tuple[str, ...]:

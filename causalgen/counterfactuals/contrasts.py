@@ -10,6 +10,7 @@ import torch
 
 from causalgen.counterfactuals.results import Counterfactual
 from causalgen.counterfactuals.summaries import contrast_text, summarise_contrast
+from causalgen.data.arrow_tables import Tabular
 from graphs.errors import EvidenceError, UnknownNameError
 from graphs.shown import Shown
 from graphs.variables import Categorical
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Contrast"]
 
 
-class Contrast(Mapping[str, Any], Shown):
+class Contrast(Mapping[str, Any], Shown, Tabular):
     """What one intervention gives beyond another, by node: ``contrast["y"]``.
 
     A difference in the form of the values, (B, *event) or (S, B, *event): in data units for numbers, in parts

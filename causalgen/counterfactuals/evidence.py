@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from causalgen.counterfactuals.row_blocks import blame
-from causalgen.data.frames import vector_columns
+from causalgen.data.arrow_tables import is_arrow
+from causalgen.data.frames import arrow_columns, vector_columns
 from causalgen.data.pictures import picture_column
 from graphs.errors import EvidenceError, PartialEvidenceError, ShapeError, UnknownNameError, near_misses
 from graphs.variables import Continuous, Image, Variable
@@ -39,8 +40,8 @@ __all__ = [
 ]
 
 Evidence = Mapping[str, Any]
-"""Node -> scalar, array, tensor, Series, PIL image, path of a picture or list of them; also a DataFrame, or a
-row of one as ``frame.iloc[0]`` gives it."""
+"""Node -> scalar, array, tensor, Series, PIL image, path of a picture or list of them; also a DataFrame,
+of pandas or of a library that shares Arrow columns, or a row of one as ``frame.iloc[0]`` gives it."""
 
 _FEW = 256
 """Rows of columns that are looked at together."""
@@ -251,6 +252,8 @@ def _spread(value: Tensor, rows: int) -> Tensor:
 
 def _columns(evidence: Evidence, variables: Mapping[str, Variable]) -> tuple[dict[str, Any], pd.Index | None]:
     """Columns of nodes, and the index of a DataFrame, or of the DataFrame that a Series is a row of."""
+    if is_arrow(evidence):
+        evidence = arrow_columns(evidence, variables, {node: node for node in variables}, some=True)
     if not hasattr(evidence, "items"):
         raise EvidenceError(
             "Evidence maps nodes to values, as in {'x': 1.0}, or is a DataFrame or a row of one; "

@@ -22,6 +22,7 @@ from torch import Tensor
 from causalgen.counterfactuals.provenance import ProvenanceTable
 from causalgen.counterfactuals.rows import broadcast_rows
 from causalgen.counterfactuals.summaries import summarise, summary_text
+from causalgen.data.arrow_tables import Tabular
 from graphs.errors import UnknownNameError
 from graphs.shown import Shown
 from graphs.variables import Image, Variable
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["Counterfactual", "Draws"]
 
 
-class Draws(Mapping[str, Any], Shown):
+class Draws(Mapping[str, Any], Shown, Tabular):
     """Rows drawn from a model, by node.
 
     Attributes:

@@ -1,6 +1,6 @@
-"""Tables of pandas and table files into one unchecked column a variable.
+"""Data frames and table files into one unchecked column a variable.
 
-A file is read by what its variables say (``csv_table``, ``parquet_table``); a frame holds what it holds.
+A file is read by what its variables say (``csv_table``, ``arrow_tables``); a frame holds what it holds.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from causalgen.data.arrow_tables import arrow_frame, arrow_table, parquet_header, read_parquet
 from causalgen.data.csv_table import csv_header, read_csv
-from causalgen.data.parquet_table import parquet_header, read_parquet
 from graphs.errors import DataError, did_you_mean, near_misses
 from graphs.variables import Image, Variable
 from graphs.variables.arrays import as_numbers
@@ -24,7 +24,14 @@ from graphs.variables.arrays import as_numbers
 if TYPE_CHECKING:
     from pandas import DataFrame  # slow to import, and only tables need it
 
-__all__ = ["file_columns", "frame_columns", "part_names", "present_columns", "vector_columns"]
+__all__ = [
+    "arrow_columns",
+    "file_columns",
+    "frame_columns",
+    "part_names",
+    "present_columns",
+    "vector_columns",
+]
 
 CSV_ENDINGS = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
 PARQUET_ENDINGS = (".parquet", ".pq")
@@ -40,7 +47,7 @@ def file_columns(
     """
     origin = f" of {path.name}"
     needed = _needed(_header(path), variables, names, origin)
-    with _reading(path):
+    with _reading(f"the table {path}"):
         if _is_csv(path):
             return read_csv(path, needed, variables)
         frame = read_parquet(path, needed, variables)
@@ -52,13 +59,13 @@ def _is_csv(path: Path) -> bool:
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[None]:
+def _reading(what: str) -> Iterator[None]:
     try:
         yield
     except DataError:
         raise
     except Exception as error:  # a broken file raises a dozen kinds
-        raise DataError(f"Cannot read the table {path}: {error}") from error
+        raise DataError(f"Cannot read {what}: {error}") from error
 
 
 def _header(path: Path) -> list[str]:
@@ -69,7 +76,7 @@ def _header(path: Path) -> list[str]:
         raise DataError(
             f"Cannot read {path}: expected a table in {', '.join(CSV_ENDINGS + PARQUET_ENDINGS)}."
         )
-    with _reading(path):
+    with _reading(f"the table {path}"):
         return csv_header(path) if _is_csv(path) else parquet_header(path)
 
 
@@ -106,6 +113,37 @@ def present_columns(
             f"Rename it {near!r}, or take it out."
         )
     return found or dict(wanted), strange
+
+
+def arrow_columns(
+    source: object, variables: Mapping[str, Variable], names: Mapping[str, str], *, some: bool = False
+) -> dict[str, object]:
+    """Columns of a frame of another library by node, as ``frame_columns`` gives them.
+
+    Args:
+        source: the frame; see ``arrow_tables``.
+        variables: by node.
+        names: of columns, by node.
+        some: whether nodes may have no column; columns that mean no node are there then too, each as None.
+
+    Raises:
+        DataError: a column that is missing or there twice, or of values that no variable has.
+    """
+    table, origin = arrow_table(source), " of the data frame"
+    header: list[str] = table.column_names
+    spread = {node: vector_columns(names[node], each, header, names) for node, each in variables.items()}
+    if some:
+        variables = {
+            node: each
+            for node, each in variables.items()
+            if names[node] in header or (spread[node] and set(spread[node]) <= set(header))
+        }
+    needed = _needed(header, variables, names, origin)
+    with _reading("the data frame"):
+        frame = arrow_frame(table, needed, variables, origin)
+    used = {name for parts in needed.values() for name in parts}
+    rest = {name: None for name in header if some and name not in used}
+    return {**rest, **frame_columns(frame, variables, names, origin)}
 
 
 def frame_columns(

@@ -1,6 +1,6 @@
 """Read training data of any common kind into one checked ``Table``; errors are raised before training starts.
 
-    DataFrame                       a column for each variable
+    DataFrame                       a column for each variable; of pandas, polars, pyarrow and others
     dict of arrays                  the same; images as arrays, PIL images or paths
     "train.csv", "train.parquet"    the same; image columns hold paths, relative to the table's folder
     a torchvision-style data set    (image, label) items
@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from causalgen.data.frames import file_columns, frame_columns
+from causalgen.data.arrow_tables import is_arrow
+from causalgen.data.frames import arrow_columns, file_columns, frame_columns
 from causalgen.data.pictures import picture_column
 from causalgen.data.sources import SOURCES, is_named, named_columns
 from causalgen.data.table import Table
@@ -119,6 +120,8 @@ def _open(
     if hasattr(source, "columns") and hasattr(source, "iloc"):
         frame = cast("DataFrame", source)
         return frame_columns(frame, variables, names, " of the data frame"), " of the data frame", None
+    if is_arrow(source):
+        return arrow_columns(source, variables, names), " of the data frame", None
     if isinstance(source, Mapping):
         _need(names.values(), source, "The data")
         return {node: source[name] for node, name in names.items()}, "", None

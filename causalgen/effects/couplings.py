@@ -30,6 +30,7 @@ from causalgen.counterfactuals.abduction import Abduction
 from causalgen.counterfactuals.evidence import Evidence
 from causalgen.counterfactuals.mutilated_model import MutilatedModel
 from causalgen.counterfactuals.results import Counterfactual
+from causalgen.data.arrow_tables import Tabular
 from graphs.errors import EvidenceError, MechanismError
 from graphs.shown import Shown
 from graphs.variables import Categorical, Image, Variable
@@ -46,7 +47,7 @@ _SHOWN = 24
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class CouplingSensitivity(Shown):
+class CouplingSensitivity(Shown, Tabular):
     """A counterfactual under both couplings of its categorical nodes. ``print`` shows it.
 
     Attributes:

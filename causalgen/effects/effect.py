@@ -27,6 +27,7 @@ from causalgen.arguments import check_targets, share
 from causalgen.counterfactuals.abduction import Abduction
 from causalgen.counterfactuals.nested import named_worlds
 from causalgen.counterfactuals.results import Counterfactual, Draws
+from causalgen.data.arrow_tables import Tabular
 from causalgen.effects.estimates import Estimate, Floats, estimate, individual_means
 from causalgen.effects.groups import Given, group_edges, group_labels, refuse_reached
 from causalgen.effects.population import Population
@@ -75,7 +76,7 @@ class Question:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Effect(Shown):
+class Effect(Shown, Tabular):
     """The mean effect on a target, overall and by group. ``print`` shows it.
 
     Attributes:

@@ -5,15 +5,29 @@ Gallery models ship with the package, in the same format as any saved model.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Protocol
 
 import graphs
 from causalgen.saving.checkpoint import MODEL, load_folder, save_folder
 from causalgen.saving.declaration import Declaration
+from causalgen.saving.hub import check_hub_id, hub_card, hub_folder, is_hub_id, push_folder
 from causalgen.saving.weights import load_weights
+from graphs.causal_graph import CausalGraph
 from graphs.errors import CheckpointError, NotFittedError, UnknownNameError
+from graphs.variables import Variable
+from mechanisms.base import Mechanism
 
-__all__ = ["gallery_folder", "gallery_names", "load_pretrained", "model_folder", "save_pretrained"]
+__all__ = [
+    "gallery_folder",
+    "gallery_names",
+    "load_pretrained",
+    "model_folder",
+    "push_to_hub",
+    "save_pretrained",
+]
 
 _GALLERY = Path(graphs.__file__).parent / "gallery"
 
@@ -46,19 +60,28 @@ def model_folder(name: Path | str) -> Path:
         return folder
     if folder.name != str(name):
         known = ", ".join(gallery_names())
+        if is_hub_id(name):
+            raise CheckpointError(
+                f"No folder {name!r}. A model on the Hugging Face Hub is read at one commit: give "
+                f"from_pretrained({name!r}, revision='...'), its 40 digits. Nothing was downloaded."
+            )
         raise CheckpointError(f"No folder {str(name)!r}. Give a saved model's folder, or one of: {known}.")
     return gallery_folder(str(name))
 
 
-def load_pretrained(name: Path | str) -> Declaration:
+def load_pretrained(name: Path | str, revision: str | None = None) -> Declaration:
     """A saved model, every byte checked, with its weights.
+
+    Args:
+        name: of a folder or a gallery model; with ``revision``, of a model on the Hub.
+        revision: the commit on the Hub.
 
     Raises:
         UnknownNameError: neither a folder nor a gallery model.
         CheckpointError: the folder is no saved model, is damaged, of a newer format, or its weights do not
-            fit.
+            fit; or as for ``hub.hub_folder``.
     """
-    folder = model_folder(name)
+    folder = model_folder(name) if revision is None else hub_folder(name, revision)
     text, states, _ = load_folder(folder)
     weights = sum(tensor.nbytes for state in states.values() for tensor in state.values())
     declared = Declaration.parse(text, str(folder / "scm.yaml"), weights=weights)
@@ -85,3 +108,48 @@ def save_pretrained(declared: Declaration, folder: Path, card: str | None) -> Pa
     states = {node: mechanism.state_dict() for node, mechanism in declared.mechanisms.items()}
     save_folder(folder, declared.text(), states, card)
     return folder
+
+
+class _Model(Protocol):
+    """What an SCM has that is saved."""
+
+    name: str | None
+
+    @property
+    def graph(self) -> CausalGraph: ...
+
+    @property
+    def variables(self) -> Mapping[str, Variable]: ...
+
+    @property
+    def mechanisms(self) -> Mapping[str, Mechanism]: ...
+
+
+def push_to_hub(
+    self: _Model, repo: str, *, card: str | None = None, private: bool = True, message: str = "Save the model"
+) -> str:
+    """Save a fitted model to a repository of the Hugging Face Hub; a method of ``SCM``.
+
+    The account is huggingface_hub's: of ``hf auth login``, or of the token in ``HF_TOKEN``.
+
+    Args:
+        self: the model.
+        repo: "user/model"; made where there is none.
+        card: the README, in Markdown; by default the nodes and how to load the model.
+        private: whether a repository that is made is seen by its owner alone.
+        message: of the commit.
+
+    Returns:
+        The commit, for ``SCM.from_pretrained(repo, revision=commit)``.
+
+    Raises:
+        NotFittedError: a mechanism has not been fitted.
+        CheckpointError: no such name, or the Hub cannot be reached or refuses.
+        MechanismError: a mechanism that no file can say.
+    """
+    check_hub_id(repo)
+    declared = Declaration(self.graph, self.variables, self.mechanisms, self.name)
+    card = hub_card(repo, self.name, declared.describe()) if card is None else card
+    with TemporaryDirectory() as temporary:
+        folder = save_pretrained(declared, Path(temporary) / "model", card)
+        return push_folder(folder, repo, private=private, message=message)

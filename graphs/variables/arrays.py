@@ -57,6 +57,9 @@ def as_array(value: object, *, where: str, objects: bool = False) -> Array:
             return tensor.numpy()
         except TypeError:  # numpy has no bfloat16
             return tensor.float().numpy()
+    elif callable(count := getattr(cast(Any, value), "null_count", None)) and count():
+        # Of polars, which would make floats of whole numbers, not all of them exactly.
+        return as_array(cast(Any, value).to_list(), where=where, objects=True)
     elif isinstance(value, (list, tuple)) and _holds_arrays(cast(Sequence[object], value)):
         return _stack(cast(Sequence[object], value), where=where)
     else:

@@ -1,8 +1,8 @@
 """One value means the same by whichever route it comes, or is refused by every route that can say it.
 
-Routes of typed values: Python, lists, data frames, Parquet, JSON, training data and ``do``. Routes of text:
-CSV, ``--set``, ``--do`` and strings in ``do``; there a number is its digits, and a truth value is a word that
-only two numbered categories and labels know.
+Routes of typed values: Python, lists, data frames (pandas, polars), Parquet, JSON, training data and ``do``.
+Routes of text: CSV, ``--set``, ``--do`` and strings in ``do``; there a number is its digits, and a truth
+value is a word that only two numbered categories and labels know.
 """
 
 import datetime
@@ -14,6 +14,8 @@ import networkx as nx
 import numpy as np
 import pandas as pd
 import PIL.Image
+import polars as pl
+import pyarrow as pa
 import pytest
 import torch
 
@@ -176,6 +178,9 @@ ROUTES = {
     "row": lambda scm, value, folder: evidence(scm, pd.Series({"v": value}, dtype=object)),
     "data": lambda scm, value, folder: table(scm, {"v": [value]}),
     "data frame": lambda scm, value, folder: table(scm, frame(value)),
+    "polars": lambda scm, value, folder: evidence(scm, pl.DataFrame({"v": [value]})),
+    "polars series": lambda scm, value, folder: evidence(scm, {"v": pl.Series([value])}),
+    "polars data": lambda scm, value, folder: table(scm, pl.DataFrame({"v": [value]})),
     "parquet": parquet,
     "json": read_json,
     "do": lambda scm, value, folder: do(scm, value),
@@ -188,6 +193,9 @@ def can_say(route, value):
         return type(value) in (int, float, bool, str, bytes, Decimal) and not (
             isinstance(value, int) and abs(value) >= 2**63
         )
+    if route.startswith("polars"):
+        plain = type(value) in (int, float, bool, str, bytes, Decimal, datetime.date, datetime.timedelta)
+        return value is None or (plain and not (isinstance(value, int) and abs(value) >= 2**63))
     if route == "json":
         return value is None or type(value) in (int, float, bool, str, dict)
     if route == "do":
@@ -282,6 +290,38 @@ def test_a_column_of_any_type_means_its_values(models, tmp_path, column, meaning
         if isinstance(column, pd.Series):
             pd.DataFrame({"v": column}).to_parquet(tmp_path / "v.parquet")
             assert outcome(table, scm, tmp_path / "v.parquet") == expected, name
+
+
+@pytest.mark.parametrize(
+    ("column", "meaning"),
+    [
+        (pl.Series([1], dtype=pl.Int8), ONE),
+        (pl.Series([1], dtype=pl.UInt64), ONE),
+        (pl.Series([1], dtype=pl.Float32), ONE),
+        (pl.Series([Decimal(1)], dtype=pl.Decimal(20, 2)), ONE),
+        (pl.Series([True]), TRUE),
+        (pl.Series(["yes"]), {"yesno": "yes"}),
+        (pl.Series(["yes"], dtype=pl.Categorical), {"yesno": "yes"}),
+        (pl.Series(["1"], dtype=pl.Enum(["0", "1"])), {"ranks": "1", "tens": 1, "mixed": 1}),
+        (pl.Series([None], dtype=pl.Int64), GAPS),
+        (pl.Series([None], dtype=pl.Boolean), GAPS),
+        (pl.Series([None], dtype=pl.String), GAPS),
+        (pl.Series([None], dtype=pl.Categorical), GAPS),
+        (pl.Series([None], dtype=pl.Null), GAPS),
+        (pl.Series([float("nan")]), GAPS),
+        (pl.Series([2**53 + 1], dtype=pl.Int64), NOTHING),
+        (pl.Series([datetime.datetime(2020, 1, 1)]), NOTHING),
+    ],
+    ids=lambda column: str(getattr(column, "dtype", "")),
+)
+def test_a_polars_column_of_any_type_means_its_values(models, column, meaning):
+    arrow = pa.table(pl.DataFrame({"v": column}))
+    for name, scm in models.items():
+        expected = meaning.get(name, REFUSED)
+        for form in ({"v": column}, pl.DataFrame({"v": column}), arrow, arrow.to_batches()[0]):
+            for ask in (evidence, table):
+                found = outcome(ask, scm, form)
+                assert found == expected and type(found) is type(expected), (name, ask, type(form))
 
 
 PIXELS = np.array([[[0, 51], [102, 255]]], dtype=np.uint8)
