@@ -105,7 +105,7 @@ class CausalGraph(Shown):
             if name not in said:
                 raise UnknownNameError.of("node", name, said, where="names")
         for node in said:
-            if names.get(node, node) == node and not _NAME.fullmatch(node):
+            if names.get(node, node) == node and not NAME.fullmatch(node):
                 raise GraphError(
                     f"{_name_problem(node)} Rename it on the way in: from_text(text, names={{{node!r}: "
                     f"{(re.sub('[^A-Za-z0-9_-]+', '_', node)[:20] or 'node')!r}}})."
