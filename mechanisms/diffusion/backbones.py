@@ -4,7 +4,6 @@ Small images run pixel-unshuffled: an r x r block of pixels becomes r * r channe
 fewer operations at equal quality (28 x 28: 4 times).
 """
 
-import math
 from abc import ABC, abstractmethod
 from typing import Annotated, Literal, final
 
@@ -16,9 +15,10 @@ from torch import Tensor, nn
 
 from graphs.declared import Declared
 from graphs.errors import MechanismError
+from mechanisms.encoders import network_time
 from mechanisms.registry import Registry
 
-__all__ = ["AnyBackbone", "BACKBONES", "Backbone", "UNet", "UNetNetwork", "Width", "network_time"]
+__all__ = ["AnyBackbone", "BACKBONES", "Backbone", "UNet", "UNetNetwork", "Width"]
 
 Width = Annotated[int, Field(ge=8, multiple_of=8)]
 """Channels of a convolution that is normalised in 8 groups."""
@@ -26,15 +26,6 @@ Width = Annotated[int, Field(ge=8, multiple_of=8)]
 # Up to here heads of 8 channels run faster on a CPU as plain products than in the fused kernel (1.2 times a
 # whole 28 x 28 evaluation), and what they hold between, tokens squared, is small.
 _FEW_TOKENS = 256
-
-# The levels any image model sees; log sigma over this range becomes a diffusers "timestep" in 0..1000.
-_LOG_SIGMA_RANGE = math.log(0.002), math.log(80.0)
-
-
-def network_time(sigma: Tensor) -> Tensor:
-    """Levels sigma (N,) as timesteps for diffusers' sinusoidal embedding, about 0..1000, float32."""
-    low, high = _LOG_SIGMA_RANGE
-    return (1000 * (sigma.log() - low) / (high - low)).float()
 
 
 class Backbone(Declared, ABC, frozen=True):  # pyright: ignore[reportGeneralTypeIssues]
