@@ -1,23 +1,26 @@
-"""Parents as the context of a network: one-hot categories and standardised numbers, in declared order.
+"""Parents as the context of a network: categories one-hot, numbers standardised, images as features.
 
     categorical parent, K categories   -> K columns, one-hot
     integer parent                     -> 1 column, as a continuous scalar
     continuous parent, shape (d...)    -> prod(d) columns, (value - mean) / std over the training rows
+    image parent, with an encoder      -> the encoder's features, trained with the network they are for
 
-Columns follow the parents' declared order. Image parents do not become columns: a mechanism that takes
-them concatenates channels itself.
+Columns follow the parents' declared order. An image without an encoder is refused; diffusion takes image
+parents otherwise, as channels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from math import prod
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from graphs.errors import DomainError, MechanismError
-from graphs.variables import Categorical, Continuous, Integer, Variable
+from graphs.variables import Categorical, Continuous, Image, Integer, Variable
+from mechanisms.encoders import EncodedImage, Encoder
 
 __all__ = ["Conditioning", "standardisation"]
 
@@ -47,29 +50,44 @@ class Conditioning(nn.Module):
         variables: the parents' variables, in declared order.
         width: number of context columns; 0 for a root.
         slices: the columns of each parent, by name.
-        mean: (width,) subtracted from each column; 0 for one-hot columns.
-        std: (width,) that each column is divided by; 1 for one-hot columns.
+        mean: (width,) subtracted from each column; 0 for one-hot columns and features.
+        std: (width,) that each column is divided by; 1 for one-hot columns and features.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, parents: Mapping[str, Variable], dtype: torch.dtype = torch.float64) -> None:
+    def __init__(
+        self,
+        parents: Mapping[str, Variable],
+        dtype: torch.dtype = torch.float64,
+        encoders: Mapping[str, Encoder] | None = None,
+    ) -> None:
         """Lay the columns out.
 
         Args:
-            parents: the parents' variables, in declared order; none of them an image.
-            dtype: of the context; ``Module.to`` changes it with the buffers.
+            parents: the parents' variables, in declared order.
+            dtype: of the context, and of encoders; ``Module.to`` changes it.
+            encoders: of the parents that are images, by name.
 
         Raises:
-            MechanismError: a parent is an image.
+            MechanismError: a parent is an image without an encoder.
         """
         super().__init__()
         self.variables = dict(parents)
         self.slices: dict[str, slice] = {}
+        encoders = encoders or {}
+        self._images: dict[str, int] = {}
+        # By number: a parent's name may be one that a module's attributes cannot have.
+        self.encoded = nn.ModuleList()
         start = 0
         for name, variable in self.variables.items():
-            stop = start + _columns(name, variable)
+            if isinstance(variable, Image) and name in encoders:
+                self._images[name] = len(self.encoded)
+                self.encoded.append(EncodedImage(variable, encoders[name], dtype))
+                stop = start + encoders[name].features
+            else:
+                stop = start + _columns(name, variable)
             self.slices[name] = slice(start, stop)
             start = stop
         self.width = start
@@ -82,22 +100,27 @@ class Conditioning(nn.Module):
         return self.mean.dtype
 
     def prepare(self, parents: Mapping[str, Tensor]) -> None:
-        """Take mean and std of the columns of numbers from all training rows."""
+        """Take mean and std of the columns of numbers, and of pixels, from all training rows."""
         for name, variable in self.variables.items():
-            if isinstance(variable, Continuous | Integer):
+            if name in self._images:
+                self._encoder(name).prepare(self._checked(name, parents))
+            elif isinstance(variable, Continuous | Integer):
                 mean, std = standardisation(self._columns_of(name, parents).double())
                 self.mean[self.slices[name]] = mean.to(self.mean)
                 self.std[self.slices[name]] = std.to(self.std)
 
-    def forward(self, parents: Mapping[str, Tensor], rows: int | None = None) -> Tensor:
+    def forward(
+        self, parents: Mapping[str, Tensor], rows: int | None = None, *, images: bool = True
+    ) -> Tensor:
         """The context of N rows.
 
         Args:
             parents: value of each parent, (N, *event) in canonical encoding; further names are ignored.
             rows: N, which only a root cannot tell from its parents.
+            images: whether to encode images; zeros in their place say nothing yet, as before training.
 
         Returns:
-            (N, width) in ``dtype``; differentiable in the continuous parents.
+            (N, width) in ``dtype``; differentiable in the parents that are no categories.
 
         Raises:
             MechanismError: a parent is missing or has the wrong shape.
@@ -105,7 +128,7 @@ class Conditioning(nn.Module):
         """
         if not self.variables:
             return self.mean.new_zeros(rows or 0, 0)
-        columns = [self._columns_of(name, parents) for name in self.variables]
+        columns = [self._columns_of(name, parents, images) for name in self.variables]
         # Standardised in the wider of the two dtypes: a float64 year near 2000 keeps its digits.
         context = columns[0] if len(columns) == 1 else torch.cat(columns, dim=1)
         context = (context - self.mean) / self.std
@@ -118,26 +141,40 @@ class Conditioning(nn.Module):
         """Refuse values at which a float32 network is left with NaN or noise."""
         if not context.numel() or bool(context.abs().amax() <= _FARTHEST):
             return
-        far = ~(context.abs() <= _FARTHEST)
-        row, column = far.nonzero()[0].tolist()
-        name = next(name for name, part in self.slices.items() if part.start <= column < part.stop)
-        value = parents[name][row].reshape(-1)[column - self.slices[name].start].item()
-        raise DomainError(
-            f"Parent {name!r}: row {row} is {value:g}, which is {context[row, column].abs().item():.1g} "
-            f"standard deviations from the mean in fitting; expected at most {_FARTHEST:.0e}. Check its unit."
-        )
+        for name, part in self.slices.items():
+            columns = context[:, part].abs()
+            if name in self._images or bool((columns <= _FARTHEST).all()):
+                continue
+            row, column = (~(columns <= _FARTHEST)).nonzero()[0].tolist()
+            value, apart = parents[name][row].reshape(-1)[column].item(), columns[row, column].item()
+            raise DomainError(
+                f"Parent {name!r}: row {row} is {value:g}, which is {apart:.1g} standard deviations from the "
+                f"mean in fitting; expected at most {_FARTHEST:.0e}. Check its unit."
+            )
 
-    def _columns_of(self, name: str, parents: Mapping[str, Tensor]) -> Tensor:
+    def _columns_of(self, name: str, parents: Mapping[str, Tensor], images: bool = True) -> Tensor:
         """One parent's columns before standardising, (N, columns)."""
+        variable, value = self.variables[name], self._checked(name, parents)
+        if name in self._images:
+            width = self.slices[name].stop - self.slices[name].start
+            return self._encoder(name)(value) if images else self.mean.new_zeros(len(value), width)
+        if isinstance(variable, Categorical):
+            return nn.functional.one_hot(value.long(), variable.size).to(self.dtype)
+        return value.reshape(len(value), self.slices[name].stop - self.slices[name].start)
+
+    def _encoder(self, name: str) -> EncodedImage:
+        """Of an image parent."""
+        return cast(EncodedImage, self.encoded[self._images[name]])
+
+    def _checked(self, name: str, parents: Mapping[str, Tensor]) -> Tensor:
+        """One parent's value, of the right shape."""
         if name not in parents:
             raise MechanismError(f"The value of parent {name!r} is missing; got {sorted(parents)}.")
         variable, value = self.variables[name], parents[name]
         if tuple(value.shape[1:]) != tuple(variable.event_shape) or value.ndim == 0:
             expected = ", ".join(["N", *map(str, variable.event_shape)])
             raise MechanismError(f"Parent {name!r} must have shape ({expected}), got {tuple(value.shape)}.")
-        if isinstance(variable, Categorical):
-            return nn.functional.one_hot(value.long(), variable.size).to(self.dtype)
-        return value.reshape(len(value), self.slices[name].stop - self.slices[name].start)
+        return value
 
 
 def _columns(name: str, variable: Variable) -> int:
@@ -147,6 +184,6 @@ def _columns(name: str, variable: Variable) -> int:
     if isinstance(variable, Continuous | Integer):
         return prod(variable.event_shape)
     raise MechanismError(
-        f"Parent {name!r} is an image, which this mechanism cannot take as a context vector. "
-        "Only an image node may have an image parent (kind 'diffusion')."
+        f"Parent {name!r} is an image, which this mechanism cannot read. Those of numbers and categories "
+        "that can are 'flow', 'categorical', 'auto', and 'additive' with function: network."
     )

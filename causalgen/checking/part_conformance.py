@@ -19,7 +19,7 @@ from causalgen.checking.statistics import distance_to_density, distance_to_whole
 from graphs import strict_yaml
 from graphs.errors import CausalgenError, MechanismError
 from mechanisms.diffusion.backbones import BACKBONES, Backbone
-from mechanisms.diffusion.predictor import ENCODERS, Encoder
+from mechanisms.encoders import ENCODERS, Encoder
 from mechanisms.networks import reproducible_initialisation
 from mechanisms.registry import Registry, dump_options
 from mechanisms.tables.noise_families import FAMILIES, NoiseLaw, noise_law

@@ -102,6 +102,8 @@ def fit_mechanism(
         return NodeReport(name, rows=table.rows, held_out=0, parameters=_count(mechanism))
     images = any(variable.type == "image" for variable in (mechanism.variable, *mechanism.parents.values()))
     runtime: Runtime = AcceleratedRuntime() if images else LocalRuntime()
+    if runtime.device.type == "mps" and mechanism.variable.type != "image":
+        runtime = LocalRuntime()  # tables are float64, which Apple's GPUs lack
     folder = run_folder(name, mechanism, table, seed, run_dir, resume, start, writes=runtime.is_main)
     home = mechanism.device
     if home != runtime.device:
@@ -164,7 +166,7 @@ class _NodeFit:
         if solved:
             report = self._solved(began)
         else:
-            if patience_of(self.settings, images=self.images) is not None:
+            if patience_of(self.settings, images=self.mechanism.variable.type == "image") is not None:
                 self._hold_out_more()
             report = self._trained(state, progress, checkpoint_seconds)
         if bad := self.mechanism.non_finite():
@@ -303,10 +305,10 @@ class _NodeFit:
             return self.mechanism.loss(value, parents, generator=generator)
 
         keys, label = ("fit", self.name), f"node {self.name!r}"
+        # A table node with an image parent is trained as tables are: until held-out rows tell to stop.
+        image = self.mechanism.variable.type == "image"
         number, fixed = (0, ()) if first is None else (1, (first.part,))
-        return Objective(
-            self.mechanism, self._values, loss, self.training, keys, label, self.images, number, fixed
-        )
+        return Objective(self.mechanism, self._values, loss, self.training, keys, label, image, number, fixed)
 
     def _held_out_figures(self) -> tuple[float | None, float | None, dict[str, float]]:
         """Mean loss on the held-out rows, its standard error, and further figures; none without any."""

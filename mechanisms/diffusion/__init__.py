@@ -3,12 +3,13 @@
 from mechanisms.diffusion.anticausal import Anticausal
 from mechanisms.diffusion.backbones import Backbone, DiT, UNet
 from mechanisms.diffusion.classifier_free import ClassifierFree
-from mechanisms.diffusion.code import Code, Strided
+from mechanisms.diffusion.code import Code
 from mechanisms.diffusion.guidance import Factual, Guidance
 from mechanisms.diffusion.mechanism import Diffusion, DiffusionMechanism
-from mechanisms.diffusion.predictor import Encoder, ResNet
+from mechanisms.diffusion.predictor import ResNet
 from mechanisms.diffusion.schedule import DDPMGrid, Grid, KarrasGrid, LogGrid
 from mechanisms.diffusion.solvers import BELM, DDIM, DDPM, Anchored, Leaves, NoiseEstimate, Solver
+from mechanisms.encoders import Encoder, Strided
 
 __all__ = [
     "Anchored",

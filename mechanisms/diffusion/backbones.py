@@ -5,7 +5,6 @@ becomes r * r channels, which costs r * r times fewer operations at equal qualit
 transformer such a block is a token.
 """
 
-import math
 from abc import ABC, abstractmethod
 from typing import Annotated, Literal, final
 
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 
 from graphs.declared import Declared
 from graphs.errors import MechanismError
+from mechanisms.encoders import network_time
 from mechanisms.registry import Registry
 
 __all__ = [
@@ -31,7 +31,6 @@ __all__ = [
     "UNet",
     "UNetNetwork",
     "Width",
-    "network_time",
 ]
 
 Width = Annotated[int, Field(ge=8, multiple_of=8)]
@@ -40,15 +39,6 @@ Width = Annotated[int, Field(ge=8, multiple_of=8)]
 # Up to here heads of 8 channels run faster on a CPU as plain products than in the fused kernel (1.2 times a
 # whole 28 x 28 evaluation), and what they hold between, tokens squared, is small.
 _FEW_TOKENS = 256
-
-# The levels any image model sees; log sigma over this range becomes a diffusers "timestep" in 0..1000.
-_LOG_SIGMA_RANGE = math.log(0.002), math.log(80.0)
-
-
-def network_time(sigma: Tensor) -> Tensor:
-    """Levels sigma (N,) as timesteps for diffusers' sinusoidal embedding, about 0..1000, float32."""
-    low, high = _LOG_SIGMA_RANGE
-    return (1000 * (sigma.log() - low) / (high - low)).float()
 
 
 class Backbone(Declared, ABC, frozen=True):  # pyright: ignore[reportGeneralTypeIssues]

@@ -23,8 +23,6 @@ T(z). A map that knew the parents could hide what codes tell of them, but would 
 
 import math
 from collections.abc import Callable, Mapping
-from itertools import pairwise
-from typing import Annotated, Literal, final
 
 import torch
 from pydantic import Field, field_validator
@@ -35,8 +33,7 @@ from graphs.errors import MechanismError
 from graphs.variables import Image, Variable
 from mechanisms.base import Parents
 from mechanisms.conditioning import Conditioning
-from mechanisms.diffusion.backbones import network_time
-from mechanisms.diffusion.predictor import AnyEncoder, Encoder
+from mechanisms.encoders import CLEAN, AnyEncoder, Strided
 from mechanisms.training import Training, filled
 
 __all__ = ["Code", "StyleCode", "in_chunks", "perceptron"]
@@ -48,68 +45,6 @@ _KNOTS = torch.linspace(-3, 3, 61)
 
 _MOMENTUM = 0.02
 """Of the running normalisation."""
-
-_CLEAN = 0.02
-"""The level that the encoder is told: its images are clean."""
-
-
-@final
-class Strided(Encoder, frozen=True):
-    """Strided convolutions, whose last map is read cell by cell: where things are stays told.
-
-    Attributes:
-        channels: width after each convolution, which halves the sides.
-        unshuffle: side of the pixel block folded into channels.
-        cells: side of the grid of cells that the last map is averaged over.
-        width: of the encoding.
-    """
-
-    kind: Literal["strided"] = "strided"
-    channels: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(16, 32), min_length=1, max_length=8)
-    unshuffle: int = Field(default=2, ge=1, le=16)
-    cells: int = Field(default=4, ge=1, le=16)
-    width: int = Field(default=64, ge=1)
-
-    @property
-    def features(self) -> int:
-        """Width of the encoding."""
-        return self.width
-
-    def check_size(self, height: int, width: int) -> None:
-        """Refuse an image whose sides are no multiples of ``unshuffle``, by a MechanismError."""
-        if height % self.unshuffle or width % self.unshuffle:
-            raise MechanismError(
-                f"The encoder 'strided' needs image sides that are multiples of {self.unshuffle} (its "
-                f"unshuffle), got {height}x{width}. Give it unshuffle: 1."
-            )
-
-    def build(self, image_channels: int) -> "StridedNetwork":
-        """The network."""
-        return StridedNetwork(self, image_channels)
-
-
-class StridedNetwork(nn.Module):
-    """Scaled image and level -> feature vector."""
-
-    def __init__(self, spec: Strided, image_channels: int) -> None:
-        super().__init__()
-        self.unshuffle, self.cells = spec.unshuffle, spec.cells
-        # One channel more, the level.
-        widths = (image_channels * spec.unshuffle**2 + 1, *spec.channels)
-        self.convolutions = nn.ModuleList(
-            nn.Conv2d(before, after, 3, stride=2, padding=1) for before, after in pairwise(widths)
-        )
-        self.last = nn.Linear(spec.channels[-1] * spec.cells**2, spec.width)
-
-    def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """Features (N, width) of scaled images x (N, C, H, W) at levels sigma (N,)."""
-        h = nn.functional.pixel_unshuffle(x, self.unshuffle)
-        level = (network_time(sigma) / 1000).to(h.dtype).view(-1, 1, 1, 1)
-        h = torch.cat([h, level.expand(-1, 1, *h.shape[2:])], 1)
-        for convolution in self.convolutions:
-            h = nn.functional.silu(convolution(h))
-        cells = nn.functional.adaptive_avg_pool2d(h, self.cells)
-        return nn.functional.silu(self.last(cells.flatten(1)))
 
 
 class Code(Declared):
@@ -244,7 +179,7 @@ class StyleCode(nn.Module):
 
     def _encoded(self, value: Tensor, parents: Parents) -> Tensor:
         """The encoder's means before normalising, (N, width) float32."""
-        level = value.new_full((len(value),), _CLEAN)
+        level = value.new_full((len(value),), CLEAN)
         features = self.encoder(self.scaled(value), level)
         context = self.conditioning(parents).to(features.dtype)
         return self.head(torch.cat([features, context], 1)).float()

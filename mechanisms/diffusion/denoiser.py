@@ -14,7 +14,8 @@ predicts its velocity, ``eps - x_0``. Its levels are sigma = t / (1 - t), with x
 ``x_t = x_bar / (1 + sigma)`` and ``eps = x_t + (1 - t) velocity = (x_bar + velocity) / (1 + sigma)``. Levels
 with normal ln sigma are times with normal logit t, as in Esser et al. (2024).
 
-A network may take a style code beside the parents (see ``code``).
+A network may take a style code beside the parents (see ``code``). Image parents, of any number and size, are
+channels beside the image's own, resized to its height and width (bilinear; averaged where they shrink).
 
 Each parent can be hidden on its own: its columns are zeroed and a flag says so. In training a share
 ``dropout`` of the rows hides a random set of parents, so one network is conditional and unconditional (Ho &
@@ -182,7 +183,7 @@ class Denoiser(nn.Module):
         visible = torch.as_tensor(shown, device=x.device).expand(len(x), len(self.names)).to(x.dtype)
         channels = [self._scale_input(x, column(sigma))]
         for name in self.images:
-            channels.append(parents[name].to(x.dtype) * column(visible[:, self.names.index(name)]))
+            channels.append(_resized(parents[name], x) * column(visible[:, self.names.index(name)]))
         context = torch.cat([self._context(parents, visible), code], 1)
         return self.network(torch.cat(channels, 1), sigma, context).to(x.dtype)
 
@@ -241,6 +242,14 @@ class Denoiser(nn.Module):
                 return a.sqrt() * noise - (1 - a).sqrt() * value
             case "velocity":
                 return noise - value
+
+
+def _resized(image: Tensor, like: Tensor) -> Tensor:
+    """An image parent, (N, C, H', W'), as high and wide as another image, and of its dtype."""
+    size = like.shape[2:]
+    if image.shape[2:] != size:
+        image = nn.functional.interpolate(image, size=size, mode="bilinear", antialias=True)
+    return image.to(like.dtype)
 
 
 @dataclass(frozen=True)

@@ -44,9 +44,10 @@ from mechanisms.diffusion.denoiser import (
 )
 from mechanisms.diffusion.feedback import accepted, corrected, readings, smallest_strengths
 from mechanisms.diffusion.guidance import GUIDANCE, AnyGuidance, Factual, Guidance
-from mechanisms.diffusion.predictor import ENCODERS, AnticausalPredictor, AnyEncoder, ResNet, recovery
+from mechanisms.diffusion.predictor import AnticausalPredictor, ResNet, recovery
 from mechanisms.diffusion.schedule import GRIDS
 from mechanisms.diffusion.solvers import SOLVERS, Anchored, AnySolver, NoiseEstimate
+from mechanisms.encoders import ENCODERS, AnyEncoder
 from mechanisms.networks import reproducible_initialisation
 from mechanisms.options import TrainedSpec
 from mechanisms.rows import distinct_rows
@@ -135,12 +136,6 @@ class Diffusion(TrainedSpec, frozen=True):
         tabular = [name for name, parent in parents.items() if not isinstance(parent, Image)]
         if self.predictor and tabular:
             self.predictor.check_size(variable.height, variable.width)
-        for name, parent in parents.items():
-            if isinstance(parent, Image) and parent.event_shape[1:] != variable.event_shape[1:]:
-                raise MechanismError(
-                    f"Image parent {name!r} is {parent.describe()}, but must be as high and wide as "
-                    f"{variable.describe()}. Resize one of them in the data."
-                )
         if self.guidance.corrections and not any(isinstance(p, Continuous) for p in parents.values()):
             raise MechanismError(
                 f"guidance {self.guidance.kind!r}: corrections follow continuous parents, but there are none "

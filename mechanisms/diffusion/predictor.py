@@ -13,9 +13,8 @@ likelihood by inflating its own uncertainty.
 
 import math
 import warnings
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Annotated, Literal, final
+from typing import Literal, final
 
 import torch
 from diffusers.models.embeddings import TimestepEmbedding, Timesteps
@@ -23,50 +22,16 @@ from diffusers.models.resnet import ResnetBlock2D
 from pydantic import Field
 from torch import Tensor, nn
 
-from graphs.declared import Declared
 from graphs.errors import MechanismError
 from graphs.variables import Categorical, Image, Variable
 from mechanisms.base import Parents
 from mechanisms.conditioning import Conditioning
-from mechanisms.diffusion.backbones import Width, network_time
-from mechanisms.registry import Registry
+from mechanisms.diffusion.backbones import Width
+from mechanisms.encoders import Encoder, network_time
 
-__all__ = ["AnticausalPredictor", "AnyEncoder", "ENCODERS", "Encoder", "ResNet", "ResNetNetwork", "recovery"]
+__all__ = ["AnticausalPredictor", "ResNet", "ResNetNetwork", "recovery"]
 
 _HIDDEN = 128
-
-
-class Encoder(Declared, ABC, frozen=True):  # pyright: ignore[reportGeneralTypeIssues]
-    """The options of a predictor's network; plug-ins come from entry points of ``causalgen.encoders``."""
-
-    kind: str
-
-    @abstractmethod
-    def check_size(self, height: int, width: int) -> None:
-        """Refuse images of a size that the network cannot take, by a MechanismError."""
-
-    @property
-    @abstractmethod
-    def features(self) -> int:
-        """Width of the encoding."""
-
-    @abstractmethod
-    def build(self, image_channels: int) -> nn.Module:
-        """The network, whose call with scaled images (N, C, H, W) and sigma (N,) gives (N, features)."""
-
-
-ENCODERS: Registry[type[Encoder]] = Registry(
-    "encoder",
-    "causalgen.encoders",
-    Encoder,
-    {
-        "resnet": "mechanisms.diffusion.predictor:ResNet",
-        "strided": "mechanisms.diffusion.code:Strided",
-    },
-    default="resnet",
-)
-AnyEncoder = Annotated[Encoder, ENCODERS]
-"""A field that holds any encoder, told by its ``kind``; ``resnet`` where it names none."""
 
 
 @final
@@ -88,8 +53,8 @@ class ResNet(Encoder, frozen=True):
         """Refuse an image whose sides are no multiples of ``unshuffle``, by a MechanismError."""
         if height % self.unshuffle or width % self.unshuffle:
             raise MechanismError(
-                f"The anticausal predictor needs image sides that are multiples of {self.unshuffle} (its "
-                f"unshuffle), got {height}x{width}. Give predictor: {{unshuffle: 1}}, or predictor: null."
+                f"The encoder 'resnet' needs image sides that are multiples of {self.unshuffle} (its "
+                f"unshuffle), got {height}x{width}. Give it unshuffle: 1; a predictor may also be null."
             )
 
     @property

@@ -24,7 +24,8 @@ from graphs.errors import MechanismError, NotFittedError
 from graphs.variables import Categorical, Continuous, Variable
 from mechanisms.base import Abducted, LinearForm, Mechanism, Noise, Parents
 from mechanisms.conditioning import standardisation
-from mechanisms.options import Hidden, TrainedSpec
+from mechanisms.encoders import EncodingSpec
+from mechanisms.options import Hidden
 from mechanisms.tables.conditional_flow import ConditionalColumns, value_of
 from mechanisms.tables.regression import LinearRegression, NetworkRegression
 from mechanisms.training import LEAST_TRAINED_ROWS, Training
@@ -36,7 +37,7 @@ _LAW_HIDDEN = (32, 32)
 """Of spline noise: how one component's law depends on those before it."""
 
 
-class Additive(TrainedSpec, frozen=True):
+class Additive(EncodingSpec, frozen=True):
     """A continuous node with additive noise. Its values may leave the variable's bounds: a flow's do not.
 
     Attributes:
@@ -45,6 +46,7 @@ class Additive(TrainedSpec, frozen=True):
             the residuals; or "empirical": the residuals of the training rows (saved with the model; no
             density).
         hidden: widths of the network's hidden layers.
+        encoder: of image parents, trained with the network; None for a small one by their size.
         training: of the network, and of spline noise.
     """
 
@@ -58,7 +60,8 @@ class Additive(TrainedSpec, frozen=True):
         """The mechanism for one continuous variable and its parents.
 
         Raises:
-            MechanismError: the variable is not continuous, or a parent is an image.
+            MechanismError: the variable is not continuous, a parent of a linear function is an image, or the
+                encoder has no image to read, or one that it cannot.
         """
         if not isinstance(variable, Continuous):
             raise MechanismError(
@@ -80,12 +83,17 @@ class AdditiveMechanism(Mechanism):
     def __init__(self, spec: Additive, variable: Continuous, parents: Mapping[str, Variable]) -> None:
         super().__init__(spec, variable, parents)
         width = prod(variable.event_shape)
-        linear = spec.function == "linear" or not parents
+        linear, encoders = spec.function == "linear" or not parents, spec.encoders(parents)
+        if linear and encoders:
+            raise MechanismError(
+                f"Parent {next(iter(encoders))!r} is an image, which a linear function cannot read. Give "
+                "'additive' function: network."
+            )
         spline = spec.noise == "spline"
         self.function = (
             LinearRegression(parents, width)
             if linear
-            else NetworkRegression(parents, width, spec.hidden, from_linear=spline)
+            else NetworkRegression(parents, width, spec.hidden, from_linear=spline, encoders=encoders)
         )
         self.law = ConditionalColumns(width, 0, _LAW_HIDDEN, bins=8, bound=4.0) if spline else None
         self.least_rows = 2 if linear and not spline else LEAST_TRAINED_ROWS
@@ -161,6 +169,7 @@ class AdditiveMechanism(Mechanism):
         offset = self.function.add_to(start, {**known, **zeros})
         return LinearForm(weights, offset, torch.diag(self._deviation() ** 2)[None])
 
+    @torch.no_grad()
     def prepare(self, value: Tensor, parents: Parents) -> None:
         """Standardise the network, start spline noise at least squares; keep the rows for empirical noise."""
         flat = self._flat(value)

@@ -5,6 +5,8 @@
     additive(function: network, noise: spline)   x = f(pa) + u
     flow                                         x = T_pa(u): how u acts may depend on pa
 
+The first two are left out where a parent is an image, which no linear function reads.
+
 From the least to the most flexible; of those that are as good as the best within two standard errors, the
 first is taken (``causalgen.fitting.choosing``). The fitted node *is* the chosen mechanism, also where it is
 saved.
@@ -20,24 +22,24 @@ import torch
 from torch import Tensor
 
 from graphs.errors import MechanismError, NotFittedError
-from graphs.variables import Continuous, Variable
+from graphs.variables import Continuous, Image, Variable
 from mechanisms.base import Abducted, Mechanism, MechanismSpec, Noise, Parents
-from mechanisms.conditioning import Conditioning
-from mechanisms.options import TrainedSpec
+from mechanisms.encoders import EncodingSpec
 from mechanisms.tables.additive import Additive
 from mechanisms.tables.flow import Flow
 from mechanisms.tables.support import Support
-from mechanisms.training import Training
+from mechanisms.training import LEAST_TRAINED_ROWS, Training
 
 __all__ = ["Auto", "AutoMechanism"]
 
 _TRAINING = Training()
 
 
-class Auto(TrainedSpec, frozen=True):
+class Auto(EncodingSpec, frozen=True):
     """A continuous node by whichever mechanism the data favour: additive noise, or a flow.
 
     Attributes:
+        encoder: of image parents, of each candidate its own; None for a small one by their size.
         training: of the candidates; what differs from the defaults of ``Training`` holds for all of them.
     """
 
@@ -50,6 +52,10 @@ class Auto(TrainedSpec, frozen=True):
         said = {name: value for name, value in said.items() if value != getattr(_TRAINING, name)}
         if not parents:
             return Additive(training=said), Flow(training=said)  # pyright: ignore[reportArgumentType]
+        if any(isinstance(parent, Image) for parent in parents.values()):
+            slower = {"encoder": self.encoder, "training": {"learning_rate": 3e-3} | said}
+            network = Additive.model_validate({"function": "network", "noise": "spline"} | slower)
+            return network, Flow.model_validate(slower)
         faster = {"learning_rate": 3e-2} | said  # the noise alone is trained
         written = (
             {"training": said},
@@ -63,7 +69,8 @@ class Auto(TrainedSpec, frozen=True):
         """What stands for the mechanism until it is fitted.
 
         Raises:
-            MechanismError: the variable is not continuous, or a parent is an image.
+            MechanismError: the variable is not continuous, or the encoder has no image to read, or one that
+                it cannot.
         """
         if not isinstance(variable, Continuous):
             raise MechanismError(f"Mechanism 'auto' needs a continuous variable, got {variable.describe()}.")
@@ -82,7 +89,8 @@ class AutoMechanism(Mechanism):
 
     def __init__(self, spec: Auto, variable: Continuous, parents: Mapping[str, Variable]) -> None:
         super().__init__(spec, variable, parents)
-        Conditioning(parents)  # refuses image parents where the model is declared
+        if spec.encoders(parents):  # refuses, where the model is declared, what no candidate could take
+            self.least_rows = LEAST_TRAINED_ROWS
         self.bounds = Support(variable.lower, variable.upper, prod(variable.event_shape))
 
     def unfittable(self, value: Tensor, parents: Parents) -> tuple[Tensor, str] | None:

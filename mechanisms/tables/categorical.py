@@ -7,7 +7,7 @@ Gumbel(logits_k) truncated at t: -log(exp(-t) + exp(-(logits_k + g))), g a fresh
 ``coupling: monotone`` takes the inverse distribution function of one uniform u instead, for categories
 with an order: x = #{k < K - 1: u >= P(x <= k)}; given x, u is uniform on x's step.
 
-Logits are log frequencies looked up by the parents' categories, or a network of the parents.
+Logits are log frequencies looked up by the parents' categories, or a network of the parents, images too.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ from graphs import variables
 from graphs.errors import EvidenceError, MechanismError
 from mechanisms.base import Abducted, Mechanism, Noise, Parents
 from mechanisms.conditioning import Conditioning
+from mechanisms.encoders import EncodingSpec
 from mechanisms.networks import DenseNetwork
-from mechanisms.options import Hidden, TrainedSpec
+from mechanisms.options import Hidden
 from mechanisms.seeds import gumbels
 from mechanisms.training import LEAST_TRAINED_ROWS, Training
 
@@ -35,7 +36,7 @@ __all__ = ["Categorical", "CategoricalMechanism"]
 _LARGEST_TABLE = 100_000
 
 
-class Categorical(TrainedSpec, frozen=True):
+class Categorical(EncodingSpec, frozen=True):
     """A categorical node.
 
     Attributes:
@@ -46,6 +47,7 @@ class Categorical(TrainedSpec, frozen=True):
             probability zero, and a combination of parents never seen follows the overall frequencies.
         coupling: how noise makes the category: "gumbel", or "monotone" for categories with an order.
         hidden: widths of the network's hidden layers.
+        encoder: of image parents, trained with the network; None for a small one by their size.
         training: of the network; a table is counted.
     """
 
@@ -62,8 +64,8 @@ class Categorical(TrainedSpec, frozen=True):
         """The mechanism for one categorical variable and its parents.
 
         Raises:
-            MechanismError: the variable is not categorical, a parent is an image, or a table was asked for
-                with a parent that is not categorical.
+            MechanismError: the variable is not categorical, a table was asked for with a parent that is not
+                categorical, or the encoder has no image to read, or one that it cannot.
         """
         if not isinstance(variable, variables.Categorical):
             raise MechanismError(
@@ -92,13 +94,14 @@ class CategoricalMechanism(Mechanism):
         super().__init__(spec, variable, parents)
         self.categories = variable.size
         self.tabular = _is_table(spec, variable, parents)
+        encoders = spec.encoders(parents)
         start = torch.zeros(self.categories, dtype=torch.float64)
         if self.tabular:
             combinations = prod(_size(parent) for parent in parents.values())
             self.register_buffer("table", start.repeat(combinations, 1))
         else:
             self.least_rows = LEAST_TRAINED_ROWS
-            self.conditioning = Conditioning(parents)
+            self.conditioning = Conditioning(parents, encoders=encoders)
             self.network = DenseNetwork(self.conditioning.width, spec.hidden, start)
 
     def logits(self, parents: Parents, rows: int) -> Tensor:

@@ -27,7 +27,8 @@ from graphs.errors import EvidenceError, MechanismError
 from graphs.variables import Continuous, Integer, Variable
 from mechanisms.base import Abducted, Mechanism, Noise, Parents
 from mechanisms.conditioning import Conditioning, standardisation
-from mechanisms.options import Hidden, TrainedSpec
+from mechanisms.encoders import EncodingSpec
+from mechanisms.options import Hidden
 from mechanisms.tables.conditional_flow import ConditionalColumns, value_of
 from mechanisms.tables.support import Grid, Support, cell_log_probability, middle, truncated_normal
 from mechanisms.training import LEAST_TRAINED_ROWS, Training
@@ -35,7 +36,7 @@ from mechanisms.training import LEAST_TRAINED_ROWS, Training
 __all__ = ["Flow", "FlowMechanism"]
 
 
-class Flow(TrainedSpec, frozen=True):
+class Flow(EncodingSpec, frozen=True):
     """A node of numbers by a conditional normalising flow.
 
     Attributes:
@@ -45,6 +46,7 @@ class Flow(TrainedSpec, frozen=True):
         hidden: widths of the hidden layers of each component's network; a scalar root has none.
         dequantize: step of the grid that the values lie on, in data units (1 for whole numbers); None
             for values without a grid. Scalars only; an integer node has a grid of step 1 by itself.
+        encoder: of image parents, trained with the flow; None for a small one by their size.
         training: of the flow.
     """
 
@@ -60,7 +62,8 @@ class Flow(TrainedSpec, frozen=True):
         """The mechanism for one continuous or integer variable and its parents.
 
         Raises:
-            MechanismError: the variable is neither, not a scalar though dequantized, or a parent is an image.
+            MechanismError: the variable is neither, or not a scalar though dequantized, or the encoder has no
+                image to read, or one that it cannot.
         """
         if not isinstance(variable, Continuous | Integer):
             raise MechanismError(
@@ -94,7 +97,7 @@ class FlowMechanism(Mechanism):
         self.deterministic = self.grid is None
         lower, upper = self.grid.support if self.grid else (variable.lower, variable.upper)
         self.bounds = Support(lower, upper, self.width)
-        self.conditioning = Conditioning(parents)
+        self.conditioning = Conditioning(parents, encoders=spec.encoders(parents))
         bins = spec.bins if spec.transform == "spline" else 0
         self.columns = ConditionalColumns(self.width, self.conditioning.width, spec.hidden, bins, spec.bound)
         self.register_buffer("mean", torch.zeros(self.width, dtype=torch.float64))
@@ -161,7 +164,8 @@ class FlowMechanism(Mechanism):
             line = value_of(transform.inv(line))
         for buffer, figure in zip((self.mean, self.std), standardisation(line), strict=True):
             buffer.copy_(figure)
-        self.columns.prepare(self.conditioning(parents, len(line)), (line - self.mean) / self.std)
+        context = self.conditioning(parents, len(line), images=False)
+        self.columns.prepare(context, (line - self.mean) / self.std)
 
     def unfittable(self, value: Tensor, parents: Parents) -> tuple[Tensor, str] | None:
         """Rows on a bound, or off the grid."""

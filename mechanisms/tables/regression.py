@@ -20,6 +20,7 @@ from graphs.errors import MechanismError
 from graphs.variables import Categorical, Variable
 from mechanisms.base import Parents
 from mechanisms.conditioning import Conditioning, standardisation
+from mechanisms.encoders import Encoder
 from mechanisms.networks import DenseNetwork
 from mechanisms.rows import column_like
 
@@ -133,18 +134,28 @@ class LinearRegression(nn.Module):
 
 
 class NetworkRegression(nn.Module):
-    """A dense network of the standardised parents, in deviations of x; ``from_linear``: of its residual."""
+    """A dense network of the standardised parents, in deviations of x; ``from_linear``: of its residual.
+
+    Image parents enter by their encoders' features, and the linear part not at all.
+    """
 
     closed_form = False
     mean: Tensor
     std: Tensor
 
     def __init__(
-        self, parents: Mapping[str, Variable], width: int, hidden: Sequence[int], *, from_linear: bool = False
+        self,
+        parents: Mapping[str, Variable],
+        width: int,
+        hidden: Sequence[int],
+        *,
+        from_linear: bool = False,
+        encoders: Mapping[str, Encoder] | None = None,
     ) -> None:
         super().__init__()
-        self.linear = LinearRegression(parents, width) if from_linear else None
-        self.conditioning = Conditioning(parents)
+        tabular = {name: parent for name, parent in parents.items() if name not in (encoders or {})}
+        self.linear = LinearRegression(tabular, width) if from_linear else None
+        self.conditioning = Conditioning(parents, encoders=encoders)
         self.network = DenseNetwork(self.conditioning.width, hidden, torch.zeros(width))
         self.register_buffer("mean", torch.zeros(width, dtype=torch.float64))
         self.register_buffer("std", torch.ones(width, dtype=torch.float64))

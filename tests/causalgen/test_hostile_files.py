@@ -71,6 +71,8 @@ def of_image(options: str) -> str:
 
 
 MANY = ", ".join(f"n{i}" for i in range(2000))
+PICTURE = one("type: image, shape: [1, 4, 4]")
+
 BOMBS: dict[str, tuple[str, str]] = {
     "categories": (one("type: categorical, categories: 1000000000"), "3:49: .* at most 100,000"),
     "categories of 400 digits": (one(f"type: categorical, categories: {'9' * 400}"), "3:49: "),
@@ -98,9 +100,14 @@ BOMBS: dict[str, tuple[str, str]] = {
     "key with an escape": ('causalgen: 1\nnodes: {"\\x1b": 1}\n', "2:9: .*control character U\\+001B"),
     "version": (f"%YAML 1.{'9' * 5000}\n---\n{MODEL}", "1:18: not valid YAML"),
     "default that does not fit": (one("type: image, shape: [1, 3, 5]"), "3:6: node 'a': .*multiples of 4"),
-    "default with an image": (
-        one("type: image, shape: [1, 4, 4]") + "  b: {variable: {type: integer}, parents: [a]}\n",
-        "4:6: node 'b': Parent 'a' is an image",
+    "linear with an image": (
+        f"{PICTURE}  b: {{variable: {{type: continuous}}, parents: [a], mechanism: {{kind: additive}}}}\n",
+        "4:62: node 'b': Parent 'a' is an image",
+    ),
+    "wide encoder": (
+        f"{PICTURE}  b: {{variable: {{type: integer}}, parents: [a], mechanism: {{kind: flow, encoder: "
+        "{kind: strided, unshuffle: 1, channels: [100000, 100000]}}}\n",
+        "4:.*: its network asks for more",
     ),
     "unknown kind": (one("type: integer", f", mechanism: {{kind: {'x' * 900_000}}}"), "Unknown mechanism"),
     "unknown type": (one(f"type: {'x' * 900_000}"), "unknown type"),

@@ -6,7 +6,7 @@ from causalgen.checking.statistics import sample_distance
 from causalgen.testing import check_mechanism
 from graphs import variables
 from graphs.errors import EvidenceError, MechanismError
-from graphs.variables import Continuous, Image
+from graphs.variables import Continuous
 from mechanisms.base import Noise
 from mechanisms.tables.categorical import Categorical
 from tests.mechanisms.fit import codes, fit, generator, normal
@@ -151,5 +151,3 @@ def test_refusals():
         Categorical(logits="table").bind(variables.Categorical(4), AGE)
     with pytest.raises(MechanismError, match="needs a categorical variable, got continuous"):
         Categorical().bind(Continuous(), {})
-    with pytest.raises(MechanismError, match="'photo' is an image"):
-        Categorical().bind(variables.Categorical(4), {"photo": Image(1, 8, 8)})

@@ -237,5 +237,3 @@ def test_same_options_start_from_the_same_weights():
 def test_refusals():
     with pytest.raises(MechanismError, match="needs a continuous or integer variable, got image"):
         Flow().bind(Image(1, 8, 8), {})
-    with pytest.raises(MechanismError, match="'photo' is an image"):
-        Flow().bind(Continuous(), {"photo": Image(1, 8, 8)})

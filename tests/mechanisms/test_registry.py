@@ -14,9 +14,9 @@ from mechanisms import registry
 from mechanisms.diffusion.backbones import BACKBONES, Backbone
 from mechanisms.diffusion.guidance import GUIDANCE, Guidance
 from mechanisms.diffusion.mechanism import Diffusion
-from mechanisms.diffusion.predictor import ENCODERS, Encoder
 from mechanisms.diffusion.schedule import GRIDS, Grid, LogGrid
 from mechanisms.diffusion.solvers import DDIM, SOLVERS, Solver
+from mechanisms.encoders import ENCODERS, Encoder
 from mechanisms.options import changed_spec
 from mechanisms.tables.additive import Additive
 from mechanisms.tables.categorical import Categorical as CategoricalSpec

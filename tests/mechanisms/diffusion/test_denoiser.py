@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from graphs.errors import MechanismError
 from graphs.variables import Categorical, Continuous, Image
-from mechanisms.diffusion.backbones import DiT, UNet, network_time
+from mechanisms.diffusion.backbones import DiT, UNet
 from mechanisms.diffusion.denoiser import Denoiser, log_normal_levels, stratified
+from mechanisms.encoders import network_time
 
 TINY = UNet(channels=(8, 8), unshuffle=1)
 PARENTS = {
@@ -273,6 +274,25 @@ def test_levels_are_log_normal():
     assert sigma.dtype == torch.float32 and sigma.shape == (4000,)
     assert sigma.log().mean().item() == pytest.approx(-1, abs=5e-3)
     assert sigma.log().std().item() == pytest.approx(1.2, abs=5e-3)
+
+
+@pytest.mark.parametrize("size", [(8, 16), (2, 2), (3, 7), (4, 4)])
+def test_image_parents_become_as_high_and_wide_as_the_image(size):
+    """A flat one stays flat, a ramp stays one, and what is left, right, above or below stays there."""
+    module, (x, _) = denoiser(parents={"mask": Image(2, *size)}), draws(3)
+    module.network = Oracle(torch.zeros_like(x))
+
+    def channels(mask: Tensor) -> Tensor:
+        module.eps(x, 1.0, {"mask": mask.expand(3, 2, *size)})
+        return module.network.asked[0][:, 1:]
+
+    torch.testing.assert_close(channels(torch.full(size, 0.3)), torch.full((3, 2, 4, 4), 0.3))
+    for axis in (0, 1):
+        middles = (torch.arange(size[axis]) + 0.5) / size[axis]
+        ramp = middles.view(-1, 1) if axis == 0 else middles
+        found = channels(ramp.expand(size)).mean(3 if axis == 0 else 2)[0, 0]
+        assert (found.diff() > 0).all()
+        torch.testing.assert_close(found[1:3], torch.tensor([0.375, 0.625]), rtol=0, atol=0.02)
 
 
 def test_network_time_spans_the_embeddings_range():

@@ -191,6 +191,34 @@ def test_an_image_without_a_cause_to_predict(parents, guidance):
         assert (mechanism.generate({name: other}, noise) - value).abs().max() > 1e-4
 
 
+def test_image_parents_of_any_size_and_number():
+    parents = {
+        "large": Image(3, 9, 12),
+        "digit": Categorical(3),
+        "flat": Image(1, 2, 6),
+        "same": Image(1, 4, 4),
+    }
+    generator = seeded(1)
+    given = {
+        name: torch.rand(4, *parent.event_shape, generator=generator) * 2 - 1
+        for name, parent in parents.items()
+        if isinstance(parent, Image)
+    }
+    value, given = draws(4, {})[0], given | {"digit": torch.arange(4) % 3}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        mechanism = Diffusion(**SMALL).bind(Image(1, 4, 4), parents)
+    mechanism.prepare(value, given)
+    mechanism.eval()
+    noise = mechanism.abduct(value, given, generator=seeded()).noise
+    torch.testing.assert_close(mechanism.generate(given, noise), value, rtol=0, atol=1e-4)
+    assert mechanism.generate(given, mechanism.sample_noise(4, generator=seeded())).isfinite().all()
+    mechanism.loss(value, given, generator=seeded()).mean().backward()
+    for name in ("large", "flat", "same"):
+        moved = mechanism.generate({**given, name: -given[name]}, noise)
+        assert (moved - value).flatten(1).abs().amax(1).min() > 1e-5
+
+
 def test_weights_serve_every_solver_and_guidance():
     mechanism, (value, parents) = untrained(), draws(4)
     other = untrained(solver=DDIM(steps=4, grid=DDPMGrid()), guidance=GUIDANCE[3])

@@ -173,6 +173,6 @@ def test_extreme_variances_stay_finite(predictor):
 def test_sides_that_unshuffling_does_not_divide_are_refused():
     ResNet().check_size(28, 30)
     with pytest.raises(
-        MechanismError, match=r"predictor needs image sides that are multiples of 2 .*got 29x28"
+        MechanismError, match=r"encoder 'resnet' needs image sides that are multiples of 2 .*got 29x28"
     ):
         ResNet().check_size(29, 28)
