@@ -148,7 +148,7 @@ def test_there_are_such_files():
         NODE % "{kind: equation, value: u, noise: {u: {}}}",
         NODE % "{kind: program, program: f, inference: {kind: svi, draws: 1}}",
         IMAGE % "solver: {steps: 8}",
-        IMAGE % "solver: {kind: anchored, steps: 1}",
+        IMAGE % "solver: {kind: anchored, steps: 0}",
         IMAGE % "solver: {kind: anchored, grid: {kind: log, sigma_min: 0}}",
         IMAGE % "solver: {kind: ddim, residuals: false}",
         IMAGE % "backbone: {kind: unett}",
