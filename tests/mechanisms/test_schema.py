@@ -15,9 +15,9 @@ from graphs.variables import Categorical, Continuous, Image, Integer
 from mechanisms.diffusion.backbones import BACKBONES
 from mechanisms.diffusion.code import Code
 from mechanisms.diffusion.guidance import GUIDANCE
-from mechanisms.diffusion.predictor import ENCODERS
 from mechanisms.diffusion.schedule import GRIDS
 from mechanisms.diffusion.solvers import SOLVERS
+from mechanisms.encoders import ENCODERS
 from mechanisms.program.inference import NUTS, SVI, Importance
 from mechanisms.registry import MECHANISMS, parse_mechanism
 from mechanisms.schema import scm_schema

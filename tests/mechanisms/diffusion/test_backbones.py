@@ -7,9 +7,10 @@ from diffusers.models.transformers.dit_transformer_2d import DiTTransformer2DMod
 
 from graphs.errors import MechanismError
 from graphs.variables import Continuous, Image
-from mechanisms.diffusion.backbones import DiT, UNet, network_time
+from mechanisms.diffusion.backbones import DiT, UNet
 from mechanisms.diffusion.denoiser import Denoiser
 from mechanisms.diffusion.predictor import ResNet, ResNetNetwork
+from mechanisms.encoders import network_time
 
 
 @pytest.mark.parametrize(("side", "plain"), [(8, True), (48, False)])
