@@ -359,6 +359,20 @@ class Mechanism(nn.Module, ABC):
         """
         return None
 
+    def read(self, value: Tensor) -> Mapping[str, Tensor]:
+        """What it reads of its parents in values, as an anticausal predictor does; empty where it cannot.
+
+        A function of the value alone: nothing of what was asked for can enter. Whoever reads here has learned
+        from the same rows as what generates, and is no independent judge of it.
+
+        Args:
+            value: x, (N, *event).
+
+        Returns:
+            (N, *event of the parent) by name, of those parents that it reads, in canonical encoding.
+        """
+        return {}
+
     def distribution(self, parents: Parents, rows: int) -> TorchDistribution | None:
         """p(x | pa) as a Pyro distribution of batch shape (N,) whose log_prob is this one's, or None.
 

@@ -12,7 +12,7 @@ import mmap
 import threading
 import weakref
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from math import prod
 from typing import Any
@@ -22,7 +22,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["column_like", "copy_column", "distinct_rows", "rank_among_equals"]
+from graphs.errors import MechanismError
+
+__all__ = ["check_finite", "column_like", "copy_column", "distinct_rows", "rank_among_equals"]
 
 
 def distinct_rows(columns: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
@@ -45,6 +47,28 @@ def rank_among_equals(inverse: Tensor) -> Tensor:
     starts = counts.cumsum(0) - counts
     numbers = torch.arange(len(inverse), device=inverse.device)
     return torch.empty_like(inverse).index_copy(0, order, numbers - starts[inverse[order]])
+
+
+def check_finite(made: Tensor, what: str, parents: Mapping[str, Tensor]) -> None:
+    """Refuse to answer with NaN or infinite numbers.
+
+    Args:
+        made: (N, ...).
+        what: it is, for the message.
+        parents: what it was made under, (N, *event) by name.
+
+    Raises:
+        MechanismError: names the first such row and its parents of one number.
+    """
+    if bool(made.isfinite().all()):
+        return
+    row = int((~made.flatten(1).isfinite().all(1)).nonzero()[0])
+    numbers = {name: value[row] for name, value in parents.items() if value.ndim == 1}
+    told = ", ".join(f"{name} = {value.item():g}" for name, value in numbers.items()) or "its parents"
+    raise MechanismError(
+        f"The {what} of row {row} is not finite under {told}: parents far from what fitting saw, or damaged "
+        "weights."
+    )
 
 
 _SLAB = 32 << 20

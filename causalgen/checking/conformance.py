@@ -15,6 +15,7 @@ from torch import Tensor
 
 from causalgen.checking.statistics import distance_to_log_prob, is_discrete, sample_distance
 from graphs.errors import CannotAbductError
+from graphs.variables import Variable
 from mechanisms.base import Mechanism, Noise
 from mechanisms.registry import dump_mechanism, kinds, parse_mechanism
 
@@ -46,6 +47,7 @@ class Suite:
             laws["change of variables"] = self.change_of_variables
         return laws | {
             "rows": self.one_by_one,
+            "reading": self.reading,
             "generator": self.by_generator,
             "saving": self.saving,
             "options": self.options,
@@ -76,7 +78,7 @@ class Suite:
 
     def interface(self) -> None:
         """Shapes, dtypes and finite values; abducted noise has the leaves of prior noise."""
-        _canonical(self.mechanism, self.generate(self.prior), self.rows)
+        _canonical(self.mechanism.variable, self.generate(self.prior), self.rows)
         assert self.prior.n == self.rows, f"sample_noise gave {self.prior.n} rows for {self.rows}"
         log_prob = self.mechanism.log_prob(self.values, self.parents)
         assert log_prob is None or log_prob.shape == (self.rows,), "log_prob must be (N,)"
@@ -206,6 +208,17 @@ class Suite:
                 assert part is not None, "log_prob is None for one row alone"
                 _close(part, log_prob[[row]], 1e-6 * max(1.0, log_prob.abs().max().item()), "log_prob")
 
+    @torch.no_grad()
+    def reading(self) -> None:
+        """What is read of parents in values are values of these parents, row by row."""
+        read = self.mechanism.read(self.values)
+        for name, value in read.items():
+            assert name in self.mechanism.parents, f"read gave {name!r}, which is no parent"
+            _canonical(self.mechanism.parents[name], value, self.rows, f"read of {name!r}")
+            for row in range(min(self.rows, 4)):
+                alone = self.mechanism.read(self.values[[row]])[name]
+                _close(alone, value[[row]], 1e-4 * max(1.0, value.abs().max().item()), f"read of {name!r}")
+
     def constant_rows(self) -> bool:
         """Whether it holds one value a row, as a constant of an intervention may: then no part will do."""
         return self.mechanism.spec.kind == "constant" and len(self.mechanism.get_buffer("rows")) > 1
@@ -257,10 +270,10 @@ class Suite:
         generator = torch.Generator(device).manual_seed(self.seed)
         with torch.no_grad():
             noise = mechanism.sample_noise(self.rows, generator=generator)
-            _canonical(mechanism, mechanism.generate(parents, noise), self.rows)
+            _canonical(mechanism.variable, mechanism.generate(parents, noise), self.rows)
             if mechanism.abduction != "none":
                 noise = mechanism.abduct(self.values.to(device), parents, generator=generator).noise
-                _canonical(mechanism, mechanism.generate(parents, noise), self.rows)
+                _canonical(mechanism.variable, mechanism.generate(parents, noise), self.rows)
 
     def gradients(self) -> None:
         """Gradients of the loss and of generated values are finite."""
@@ -283,16 +296,15 @@ class Suite:
                 assert gradient is None or bool(gradient.isfinite().all()), "of generate are not finite"
 
 
-def _canonical(mechanism: Mechanism, value: Tensor, rows: int) -> None:
+def _canonical(variable: Variable, value: Tensor, rows: int, what: str = "generate") -> None:
     """Values must be (N, *event), of canonical dtype, finite, and categories among the K."""
-    variable = mechanism.variable
-    assert tuple(value.shape) == (rows, *variable.event_shape), f"generate gave shape {tuple(value.shape)}"
-    assert value.dtype == getattr(torch, variable.dtype), f"generate gave {value.dtype}, not {variable.dtype}"
-    assert bool(value.isfinite().all()), "generate gave values that are not finite"
+    assert tuple(value.shape) == (rows, *variable.event_shape), f"{what} gave shape {tuple(value.shape)}"
+    assert value.dtype == getattr(torch, variable.dtype), f"{what} gave {value.dtype}, not {variable.dtype}"
+    assert bool(value.isfinite().all()), f"{what} gave values that are not finite"
     if variable.type == "integer":
-        assert torch.equal(value, value.round()), "generate gave numbers that are not whole"
+        assert torch.equal(value, value.round()), f"{what} gave numbers that are not whole"
     if variable.type == "categorical":
-        assert 0 <= int(value.min()) and int(value.max()) < variable.size, "generate gave unknown categories"
+        assert 0 <= int(value.min()) and int(value.max()) < variable.size, f"{what} gave unknown categories"
 
 
 def _close(got: Tensor, expected: Tensor, tolerance: float, what: str) -> None:

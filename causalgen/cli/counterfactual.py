@@ -2,7 +2,8 @@
 
 OUT/picture.png       the evidence, and each world below it (of a table: one picture in each world's folder)
 OUT/result.json       what was asked, and every world's values and provenance
-OUT/<world>/          its table and images, and with several samples their summary
+OUT/<world>/          its table and images, what the model's own predictor reads in these, and with several
+                      samples their summary
 OUT/factual/          what was observed, in the same form
 OUT/inferred/         where the evidence has gaps: what was drawn in their place, and its summary
 """
@@ -78,6 +79,8 @@ def run_counterfactual(
         out_console.print(line)
     for text, world in worlds.items():
         out_console.print(f"do({text})  {_values(world)}")
+        for line in world.readings.texts():
+            out_console.print(f"  read by the model itself in {line}")
     out_console.print(str(out.resolve()))
 
 

@@ -36,6 +36,7 @@ from causalgen.counterfactuals.nested import (
     provenance_from_worlds,
     shared_rows,
 )
+from causalgen.counterfactuals.own_readings import OwnReadings
 from causalgen.counterfactuals.provenance import trace_provenance
 from causalgen.counterfactuals.results import Counterfactual
 from causalgen.counterfactuals.rows import common_rows, expand_noise, expand_value
@@ -269,6 +270,8 @@ class Abduction(Shown):
         provenance = trace_provenance(
             world, prediction, noise.keys(), rows, samples, provenance_from_worlds(asked), drawn
         )
+        index = self._index if rows == self._rows else None
+        shape = (rows, self._samples, index)
         return Counterfactual(
             {node: self._variables[node] for node in wanted},
             {node: prediction.values[node] for node in wanted},
@@ -276,7 +279,8 @@ class Abduction(Shown):
             samples=self._samples,
             provenance=provenance.only(wanted),
             seed=self.seed,
-            index=self._index if rows == self._rows else None,
+            index=index,
+            readings=OwnReadings.of_world(world, self._variables, wanted, prediction.values, factual, *shape),
             factual={node: factual[node] for node in wanted},
             missing={node: drawn[node] for node in wanted if node in drawn},
             do={node: each.text for node, each in asked.items()},

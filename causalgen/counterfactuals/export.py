@@ -4,13 +4,15 @@ A saved result is a folder (``result_folder``):
 
     values.csv       a line a row (and sample); images by their path, so that ``read_data`` reads it back
     <node>/0003.png  images, numbered by row (of several samples: 0003-02.png is row 3, sample 2)
+    readings.csv     of images: what the model's own predictor reads of their causes, beside what was asked
     summary.csv      of several samples: mean, spread and quantiles of numbers, probabilities of categories
     factual/         what was observed, in the same form; a cell is empty where nothing was
     inferred/        where evidence has gaps: the values drawn in these, and their summary
     picture.png      what ``plot`` draws
     result.json      nodes, rows, samples, seed, do, values; of every node and row the provenance, and whether
                      its evidence was "observed", "inferred" or drawn from the "prior"; "draws" a row, and
-                     whether the values are "determined", so that another seed would give no others
+                     whether the values are "determined", so that another seed would give no others; what the
+                     model's own predictor, no independent judge, reads in the images
 
 Labels stand in the tables as they are declared, or they would not be read back: one such as "=1+1" is a
 formula to a spreadsheet that opens the file as it is. Import its columns as text there.
@@ -111,6 +113,7 @@ def describe_draws(draws: DrawsLike) -> dict[str, Any]:
         metadata["factual"] = _plain(draws.factual, draws.variables)
         metadata["inferred"] = _plain_inferred(draws)
         metadata["sources"] = {node: list(values) for node, values in draws.sources.items()}
+        metadata["readings"] = draws.readings.describe()
     metadata["values"] = _plain(dict(draws), draws.variables)
     metadata["provenance"] = {node: list(values) for node, values in draws.provenance.items()}
     return metadata
@@ -162,9 +165,11 @@ def _files(draws: DrawsLike) -> Iterator[tuple[str, bytes]]:
 
 
 def summary_files(cf: CounterfactualLike) -> Iterator[tuple[str, bytes]]:
-    """``summary.csv`` of several samples; nothing where there is one, or no table."""
+    """``summary.csv`` of several samples, and ``readings.csv`` of images; nothing where there are none."""
     if cf.samples is not None and _tabular(cf.variables):
         yield "summary.csv", summarise(cf).to_csv().encode()
+    if readings := cf.readings:
+        yield "readings.csv", readings.to_frame().to_csv().encode()
 
 
 def evidence_files(cf: CounterfactualLike) -> Iterator[tuple[str, bytes]]:

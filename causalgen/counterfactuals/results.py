@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from causalgen.counterfactuals.own_readings import OwnReadings
 from causalgen.counterfactuals.provenance import ProvenanceTable
 from causalgen.counterfactuals.rows import broadcast_rows
 from causalgen.counterfactuals.summaries import summarise, summary_text
@@ -150,6 +151,7 @@ class Counterfactual(Draws):
         noise: Mapping[str, Noise],
         weights: Tensor,
         lineages: Sequence[Tensor] = (),
+        readings: OwnReadings,
         rows: int,
         samples: int | None,
         provenance: ProvenanceTable,
@@ -166,6 +168,7 @@ class Counterfactual(Draws):
         )
         self.do, self.noise, self.weights, self._factual = do, noise, weights, factual
         self.lineages, self._missing = tuple(lineages), missing
+        self._readings = readings
         self._traced = provenance
 
     @property
@@ -217,6 +220,15 @@ class Counterfactual(Draws):
         One draw of what is not determined says nothing of its spread: ask ``num_samples``.
         """
         return {node: self._traced.determined(node) for node in self.variables}
+
+    @property
+    def readings(self) -> OwnReadings:
+        """What the model itself reads of the causes in its images, by image node and cause.
+
+        The model's own predictor reads, which is no independent judge. Read when first asked for; empty where
+        a node has no predictor. See ``causalgen.counterfactuals.own_readings``.
+        """
+        return self._readings.only(self.variables)
 
     def factual_canonical(self, node: str) -> Tensor:
         """The evidence of a node in canonical encoding, (B, *event); (S * B, *event) where it was drawn."""

@@ -19,7 +19,7 @@ from mechanisms.base import Abducted, Mechanism, Noise
 from mechanisms.rows import column_like
 from mechanisms.seeds import keyed_generator
 
-__all__ = ["abduct_rows", "blame", "generate_rows", "prior_noise"]
+__all__ = ["abduct_rows", "blame", "generate_rows", "prior_noise", "read_rows"]
 
 _BLOCK = 65_536
 """Rows whose noise comes from one generator, for mechanisms without a limit of their own."""
@@ -69,6 +69,15 @@ def generate_rows(
             for part in _parts(n, size)
         )
         return _join_columns(n, ({"": value} for value in values))[""]
+    except CausalgenError as error:
+        _raise_named(node, error)
+
+
+def read_rows(mechanism: Mechanism, node: str, value: Tensor) -> dict[str, Tensor]:
+    """What a node's mechanism reads of its parents in values (N, *event), in chunks of the rows it takes."""
+    n, size = value.shape[0], mechanism.chunk_rows or value.shape[0]
+    try:
+        return _join_columns(n, (mechanism.read(value[part]) for part in _parts(n, size)))
     except CausalgenError as error:
         _raise_named(node, error)
 

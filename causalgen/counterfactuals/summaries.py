@@ -26,6 +26,7 @@ __all__ = [
     "CounterfactualLike",
     "DrawsLike",
     "contrast_text",
+    "draw_texts",
     "inferred_texts",
     "is_counterfactual",
     "node_texts",
@@ -66,6 +67,19 @@ class DrawsLike(Protocol):
         ...
 
 
+class ReadingsLike(Protocol):
+    """What is saved of ``own_readings.OwnReadings``."""
+
+    def __len__(self) -> int: ...
+    def to_frame(self) -> pd.DataFrame:
+        """What is asked and read."""
+        ...
+
+    def describe(self) -> Mapping[str, Any]:
+        """The same as plain values."""
+        ...
+
+
 class CounterfactualLike(DrawsLike, Protocol):
     """What is shown and saved of ``results.Counterfactual``."""
 
@@ -89,6 +103,11 @@ class CounterfactualLike(DrawsLike, Protocol):
     @property
     def determined(self) -> Mapping[str, NDArray[np.bool_]]:
         """Whether evidence determines a value."""
+        ...
+
+    @property
+    def readings(self) -> ReadingsLike:
+        """What the model itself reads in its images."""
         ...
 
     def inferred_draws(self, node: str) -> Tensor:
@@ -183,14 +202,15 @@ def node_texts(cf: CounterfactualLike, *, images: bool = True) -> list[tuple[str
 
 def inferred_texts(cf: CounterfactualLike, rows: int = _SHOWN_ROWS) -> dict[str, dict[str, list[str]]]:
     """What was drawn for the first rows of each node with gaps, by the names of its numbers, "mean +- sd"."""
-    unsure = np.zeros(cf.rows, dtype=np.bool_)[:rows]
     return {
-        node: {
-            column.name: _cells(column)
-            for column in _parts(node, cf.variables[node], cf.inferred_draws(node)[:, :rows], unsure)
-        }
-        for node in cf.inferred
+        node: draw_texts(node, cf.variables[node], cf.inferred_draws(node)[:, :rows]) for node in cf.inferred
     }
+
+
+def draw_texts(name: str, variable: Variable, draws: Tensor) -> dict[str, list[str]]:
+    """Draws (S, B, *event) in canonical encoding by the names of their numbers, "mean +- sd" of each row."""
+    unsure = np.zeros(draws.shape[1], dtype=np.bool_)
+    return {column.name: _cells(column) for column in _parts(name, variable, draws, unsure)}
 
 
 def contrast_text(one: CounterfactualLike, other: CounterfactualLike, nodes: Iterable[str]) -> str:

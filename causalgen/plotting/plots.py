@@ -196,7 +196,9 @@ def plot_worlds(worlds: Mapping[str, Draws], rows: int = 8) -> Figure:
                 label = _row_label(name, node, nodes, sample, draws)
                 values = as_array(draws[node], where=node)
                 pictures[label] = (values if number is None else values[number])[:shown]
-                captions[label] = _captions(draws, told, shown, number)
+                said = _captions(draws, told, shown, number)
+                read = _reading_captions(draws, node, shown, sample)
+                captions[label] = ["\n".join(filter(None, each)) for each in zip(said, read, strict=True)]
     absent = dict.fromkeys(list(pictures)[: len(nodes) if observed else 0], "not\nobserved")
     return plot_image_rows(pictures, captions=captions, observed=observed, absent=absent)
 
@@ -269,6 +271,25 @@ def _varied(draws: Draws, shown: int) -> list[str]:
 def _captions(values: Mapping[str, Any], nodes: Sequence[str], shown: int, sample: int | None) -> list[str]:
     columns = {node: _column(values[node], shown, sample) for node in nodes}
     return ["\n".join(_caption(node, _short(columns[node][row])) for node in nodes) for row in range(shown)]
+
+
+def _reading_captions(draws: Draws, node: str, shown: int, sample: int) -> list[str]:
+    """What the model itself reads in images made anew: of the causes that were set, else of all it reads."""
+    if not isinstance(draws, Counterfactual) or (draws.provenance[node][:shown] == "copied").all():
+        return [""] * shown  # nothing to read, which would take its time
+    readings = {
+        cause: each
+        for cause, each in draws.readings.get(node, {}).items()
+        if not each.variable.event_shape and each.made[sample, :shown].any()
+    }
+    told = [cause for cause in readings if cause in draws.do] or list(readings)
+    columns = {cause: _column(readings[cause].read, shown, sample) for cause in told}
+    return [
+        "\n".join(["model reads", *(_caption(cause, _short(columns[cause][row])) for cause in told)])
+        if told and readings[told[0]].made[sample, row]
+        else ""
+        for row in range(shown)
+    ]
 
 
 def _inferred_caption(node: str, told: str, source: str) -> str:

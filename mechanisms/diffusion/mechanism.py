@@ -50,7 +50,7 @@ from mechanisms.diffusion.solvers import SOLVERS, Anchored, AnySolver, NoiseEsti
 from mechanisms.encoders import ENCODERS, AnyEncoder
 from mechanisms.networks import reproducible_initialisation
 from mechanisms.options import TrainedSpec
-from mechanisms.rows import distinct_rows
+from mechanisms.rows import check_finite, distinct_rows
 from mechanisms.training import Stage, Training
 
 __all__ = ["Diffusion", "DiffusionMechanism"]
@@ -198,7 +198,7 @@ class DiffusionMechanism(Mechanism):
             MechanismError: a pixel is not finite.
         """
         image = self._generated(parents, noise)
-        _check_finite(image, "image", parents)
+        check_finite(image, "image", parents)
         return image
 
     def _generated(self, parents: Parents, noise: Noise) -> Tensor:
@@ -299,7 +299,7 @@ class DiffusionMechanism(Mechanism):
         if self._draws:
             estimate = known[0] if known else followed(enters, lowest)
             leaves["last_residual"] = value[first] - (enters - lowest * estimate)
-        _check_finite(leaves["x_T"], "noise", rows)
+        check_finite(leaves["x_T"], "noise", rows)
         if self._read() and self.predictor:
             read = readings(self.predictor, value[first], lowest, rows)
             leaves |= {f"reading.{name}": reading for name, reading in read.items()}
@@ -395,6 +395,11 @@ class DiffusionMechanism(Mechanism):
         log_probs = self.predictor.log_probs(features.repeat(proposals, 1), parents)
         return torch.stack(list(log_probs.values())).sum(0).double()
 
+    @torch.no_grad()
+    def read(self, value: Tensor) -> Mapping[str, Tensor]:
+        """What the anticausal predictor reads at the lowest level; nothing without it."""
+        return {} if self.predictor is None else self.predictor.read(value, self.spec.solver.levels()[0])
+
     def _guided_levels(self, n: int, *, generator: torch.Generator) -> Tensor:
         """The lowest level for a share of the rows, log-uniform over the solver's range for others, (n,)."""
         sigma = self.spec.solver.levels()
@@ -419,19 +424,6 @@ class DiffusionMechanism(Mechanism):
         canonical = {name: getattr(torch, parent.dtype) for name, parent in self.parents.items()}
         leaves = {f"factual.{name}": factual[name].to(dtype) for name, dtype in canonical.items()}
         return {"known": known} | leaves
-
-
-def _check_finite(made: Tensor, what: str, parents: Parents) -> None:
-    """Refuse to answer with NaN or infinite numbers, (N, C, H, W)."""
-    if bool(made.isfinite().all()):
-        return
-    row = int((~made.flatten(1).isfinite().all(1)).nonzero()[0])
-    numbers = {name: value[row] for name, value in parents.items() if value.ndim == 1}
-    told = ", ".join(f"{name} = {value.item():g}" for name, value in numbers.items()) or "its parents"
-    raise MechanismError(
-        f"The {what} of row {row} is not finite under {told}: parents far from what fitting saw, or damaged "
-        "weights."
-    )
 
 
 def _rows(values: Parents, index: Tensor) -> dict[str, Tensor]:

@@ -14,6 +14,7 @@ likelihood by inflating its own uncertainty.
 import math
 import warnings
 from collections.abc import Mapping
+from math import prod
 from typing import Literal, final
 
 import torch
@@ -23,7 +24,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from graphs.errors import MechanismError
-from graphs.variables import Categorical, Image, Variable
+from graphs.variables import Categorical, Image, Integer, Variable
 from mechanisms.base import Parents
 from mechanisms.conditioning import Conditioning
 from mechanisms.diffusion.backbones import Width
@@ -171,6 +172,26 @@ class AnticausalPredictor(nn.Module):
             return out.argmax(1)
         mean = out.chunk(2, 1)[0] * self.conditioning.std[part] + self.conditioning.mean[part]
         return mean.double().view(len(features), *self.variables[name].event_shape)
+
+    def read(self, x: Tensor, sigma: float) -> dict[str, Tensor]:
+        """The mode of each parent given the modes of those before it, (N, *event) by name, of images alone.
+
+        Args:
+            x: images (N, C, H, W) in [-1, 1], at level ``sigma``.
+            sigma: the lowest level it was trained on, where images are clean.
+
+        Returns:
+            In canonical encoding and declared order; whole numbers are rounded.
+        """
+        features, found = self.encode(x, sigma), dict[str, Tensor]()
+        for name, variable in self.variables.items():  # their means, until they are read
+            width, part = prod(variable.event_shape), self.conditioning.slices[name]
+            mean = self.conditioning.mean[part][:width].to(getattr(torch, variable.dtype))
+            found[name] = mean.repeat(len(x), 1).view(len(x), *variable.event_shape)
+        for name, variable in self.variables.items():
+            mode = self.most_likely(features, found, name)
+            found[name] = mode.round() if isinstance(variable, Integer) else mode
+        return found
 
     def _head(self, name: str, features: Tensor, columns: Tensor) -> Tensor:
         before = columns[:, : self.conditioning.slices[name].start]

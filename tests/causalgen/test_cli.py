@@ -165,6 +165,10 @@ def test_counterfactual_takes_evidence_in_every_form(folder, tmp_path, pictures,
     told = json.loads((out / "result.json").read_text())
     assert told["worlds"]["kind=1"]["values"] == {"kind": [1]}
     assert told["worlds"]["kind=1"]["factual"] == {"kind": [kind]}
+    (read,) = told["worlds"][f"kind={1 - kind}"]["readings"]["nodes"]["picture"]["kind"]["read"]
+    line = f"read by the model itself in picture, kind: asked {1 - kind}; read {read}; of the factual"
+    assert line in " ".join(asked.output.split())
+    assert (out / f"kind={1 - kind}" / "readings.csv").exists()
     expected = scm.counterfactual(
         {"kind": kind, "picture": data["picture"][0]}, do={"kind": 1 - kind}, seed=0
     )

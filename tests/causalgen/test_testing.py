@@ -78,6 +78,14 @@ class PluggedMechanism(Mechanism):
     def loss(self, value, parents, *, generator):
         return -self.log_prob(value, parents) + (0 * self.weight).sqrt()
 
+    def read(self, value):
+        read = value / self.slope
+        if self.spec.mistake == "reads other rows":
+            read = read - read.mean()
+        if self.spec.mistake == "reads in float32":
+            read = read.float()
+        return {"b" if self.spec.mistake == "reads no parent" else "a": read}
+
 
 def bound(mistake=""):
     training = Training() if mistake == "gradient" else None
@@ -109,6 +117,9 @@ def test_a_sound_plug_in_passes():
         ("jacobian", "'change of variables'.*log_prob is off"),
         ("looks at other rows", "'round trip'"),
         ("forgets its state", "'saving'"),
+        ("reads other rows", "'reading'.*read of 'a': differs"),
+        ("reads in float32", "'reading'.*read of 'a' gave torch.float32, not torch.float64"),
+        ("reads no parent", "'reading'.*'b', which is no parent"),
         ("gradient", "'gradients'.*not finite, in weight"),
     ],
 )

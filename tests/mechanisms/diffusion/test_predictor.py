@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from graphs.errors import MechanismError
-from graphs.variables import Categorical, Continuous, Image
+from graphs.variables import Categorical, Continuous, Image, Integer
 from mechanisms.diffusion.predictor import AnticausalPredictor, ResNet
 
 PARENTS = {
@@ -176,3 +176,54 @@ def test_sides_that_unshuffling_does_not_divide_are_refused():
         MechanismError, match=r"encoder 'resnet' needs image sides that are multiples of 2 .*got 29x28"
     ):
         ResNet().check_size(29, 28)
+
+
+class Pixels(torch.nn.Module):
+    """As features, the first four pixels."""
+
+    def forward(self, x, sigma):
+        return x.flatten(1)[:, :4]
+
+
+class Head(torch.nn.Module):
+    """Mean pixel k plus the standardised values before, log variance 0; of three categories the nearest."""
+
+    def __init__(self, pixel, categories=False):
+        super().__init__()
+        self.pixel, self.categories = pixel, categories
+
+    def forward(self, columns):
+        mean = columns[:, [self.pixel]] + columns[:, 4:].sum(1, keepdim=True)
+        if self.categories:
+            return -((mean - torch.arange(3)) ** 2)
+        return torch.cat([mean, torch.zeros_like(mean)], 1)
+
+
+def test_each_parent_is_read_under_those_that_were_read_before_it():
+    parents = {
+        "level": Continuous(unit="m"),
+        "mask": Image(1, 4, 4),
+        "kind": Categorical(3),
+        "count": Integer(),
+    }
+    with torch.random.fork_rng():
+        predictor = AnticausalPredictor(Image(1, 4, 4), parents, ResNet(channels=(8,), unshuffle=2))
+    predictor = predictor.double().eval()
+    predictor.pixel_mean.fill_(0)
+    predictor.pixel_std.fill_(1)
+    predictor.encoder = Pixels()
+    for pixel, name in enumerate(predictor.names):
+        predictor.heads[name] = Head(pixel, categories=name == "kind")
+    # level = 1e9 + 10 a: 0 is further from its mean than a network takes
+    predictor.conditioning.mean[0], predictor.conditioning.std[0] = 1e9, 10.0
+    image = torch.zeros(3, 1, 4, 4, dtype=torch.float64)
+    image[:, 0, 0, 0] = torch.tensor([0.5, 2.0, -1.0])
+    image[:, 0, 0, 1] = torch.tensor([0.4, -1.0, 1.2])
+    image[:, 0, 0, 2] = torch.tensor([0.0, 0.3, 0.8])
+    with torch.no_grad():
+        read = predictor.read(image, 0.0)
+    assert tuple(read) == ("level", "kind", "count")
+    torch.testing.assert_close(read["level"], torch.tensor([1e9 + 5, 1e9 + 20, 1e9 - 10]).double())
+    assert read["kind"].tolist() == [1, 1, 0]  # 0.9, 1.0 and 0.2
+    # the one-hot category adds 1: 0.5 + 1, 2 + 1 + 0.3, -1 + 1 + 0.8
+    assert read["count"].tolist() == [2.0, 3.0, 1.0]
