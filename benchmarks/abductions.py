@@ -41,18 +41,26 @@ _SHARP = {"kind": "classifier_free", "weight": 6.0, "against": "hidden", "interv
 
 SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
     "mnist": {
-        "default: w = 1, posterior": _learned("posterior", 1.0),
+        "default: w = 6 against hidden, point": {"abduction": "point", "guidance": _SHARP},
+        "w = 1, point": _learned("point", 1.0),
+        "w = 1, posterior": _learned("posterior", 1.0),
+        "w = 1.5, posterior": _learned("posterior", 1.5),
+        "w = 1.5 against hidden, posterior": _learned("posterior", 1.5)
+        | {"guidance": _FACTUAL | {"weight": 1.5, "against": "hidden"}},
+        "w = 2, posterior": _learned("posterior", 2.0),
+    },
+    "mnist-style": {
+        "default: w = 1.5 above sigma 3, posterior": {},
+        "w = 1, posterior": _learned("posterior", 1.0),
         **{
-            f"default, {steps} steps": _learned("posterior", 1.0, solver={"steps": steps})
+            f"w = 1, posterior, {steps} steps": _learned("posterior", 1.0, solver={"steps": steps})
             for steps in (7, 4, 2, 1)
         },
+        "w = 2 above sigma 3, posterior": {"guidance": {"weight": 2.0}},
         "w = 1.5, posterior": _learned("posterior", 1.5),
         "w = 1, point": _learned("point", 1.0),
         "w = 6 against hidden, point": {"abduction": "point", "guidance": _SHARP},
-        "code hidden: w = 1, posterior": _learned("posterior", 1.0, code={"hidden": True}),
-        "code hidden: w = 6 against hidden, point": {
-            "abduction": "point", "guidance": _SHARP, "code": {"hidden": True},
-        },
+        "code hidden: w = 1.5 above sigma 3, posterior": {"code": {"hidden": True}},
     },
     "morphomnist": {
         "default: w by row, point": {"abduction": "point"},
@@ -149,15 +157,20 @@ def main() -> None:
     options = _parser().parse_args()
     torch.set_num_threads(options.threads)
     console = Console(width=options.width)
-    for name in options.only or [each for each in SETTINGS if getattr(options, each)]:
-        section, data = Section(options.out, name), f"{name}:{getattr(options, name)}:test"
-        run = Run(options.model or name, data, name, options.rows)
+    for name in options.only or [each for each in SETTINGS if getattr(options, _data_of(each))]:
+        section, data = Section(options.out, name), _data_of(name)
+        run = Run(options.model or name, f"{data}:{getattr(options, data)}:test", data, options.rows)
         found = {"rows": len(run.factual), "evaluators": run.evaluators.name, "settings": run.controls()}
         for setting, each in SETTINGS[name].items():
             found["settings"].append(run.measure(setting, each))
             section.keep(found)
         section.finish()
         show(console, name, found["settings"], hide=("interval",))
+
+
+def _data_of(model: str) -> str:
+    """The name of the data set, and of the evaluators, of a gallery model."""
+    return model.removesuffix("-style")
 
 
 def _parser() -> argparse.ArgumentParser:
