@@ -39,6 +39,8 @@ def _learned(abduction: str, weight: float, **options: Any) -> dict[str, Any]:
 
 _SHARP = {"kind": "classifier_free", "weight": 6.0, "against": "hidden", "interval": [1.5, 20.0]}
 
+_FAR = {"kind": "anchored", "grid": {"kind": "karras", "sigma_min": 0.1, "sigma_max": 80.0}}
+
 SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
     "mnist": {
         "default: w = 6 against hidden, point": {"abduction": "point", "guidance": _SHARP},
@@ -50,17 +52,24 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
         "w = 2, posterior": _learned("posterior", 2.0),
     },
     "mnist-style": {
-        "default: w = 1.5 above sigma 3, posterior": {},
+        "default: w = 6 against hidden, point": {"abduction": "point", "guidance": _SHARP},
+        "w = 1, point": _learned("point", 1.0),
         "w = 1, posterior": _learned("posterior", 1.0),
+        "w = 1, posterior, to sigma 80": _learned("posterior", 1.0, solver=_FAR),
         **{
-            f"w = 1, posterior, {steps} steps": _learned("posterior", 1.0, solver={"steps": steps})
+            f"w = 1, posterior, to sigma 80, {steps} steps": _learned(
+                "posterior", 1.0, solver=_FAR | {"steps": steps}
+            )
             for steps in (7, 4, 2, 1)
         },
-        "w = 2 above sigma 3, posterior": {"guidance": {"weight": 2.0}},
+        "w = 1.5 above sigma 3, posterior, to sigma 80": {
+            "abduction": "posterior", "solver": _FAR,
+            "guidance": _FACTUAL | {"weight": 1.5, "interval": [3.0, 80.0]},
+        },
         "w = 1.5, posterior": _learned("posterior", 1.5),
-        "w = 1, point": _learned("point", 1.0),
-        "w = 6 against hidden, point": {"abduction": "point", "guidance": _SHARP},
-        "code hidden: w = 1.5 above sigma 3, posterior": {"code": {"hidden": True}},
+        "w = 1.5 against hidden, posterior": _learned("posterior", 1.5)
+        | {"guidance": _FACTUAL | {"weight": 1.5, "against": "hidden"}},
+        "code hidden: w = 6 against hidden, point": {"code": {"hidden": True}},
     },
     "morphomnist": {
         "default: w by row, point": {"abduction": "point"},
