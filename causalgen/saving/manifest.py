@@ -299,10 +299,12 @@ def _damage(path: Path) -> Iterator[None]:
 
 
 def _check_inside(path: Path, folder: Path) -> None:
-    """Refuse a link that leads out of the folder."""
-    if not path.resolve().is_relative_to(folder.resolve()):
+    """Refuse a link that leads out of the folder; in the Hub's cache, out of that and the model's blobs."""
+    home, target = folder.resolve(), path.resolve()
+    blobs = home.parents[1] / "blobs" if home.parent.name == "snapshots" else home
+    if not (target.is_relative_to(home) or target.is_relative_to(blobs)):
         raise CheckpointError(
-            f"{path} is a link out of the folder, to {path.resolve()}. Copy the folder with what it links to."
+            f"{path} is a link out of the folder, to {target}. Copy the folder with what it links to."
         )
 
 

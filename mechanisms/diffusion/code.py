@@ -138,6 +138,7 @@ class StyleCode(nn.Module):
             chunk_rows: rows of a call.
             generator: of the codes drawn.
         """
+        self.eval()  # whoever trained it left it normalising batch by batch
         encoded = in_chunks(self._encoded, value, parents, chunk_rows).double()
         assert self.normalise.running_mean is not None and self.normalise.running_var is not None
         self.normalise.running_mean.copy_(encoded.mean(0))

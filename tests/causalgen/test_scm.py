@@ -223,7 +223,7 @@ def test_other_options_share_the_weights(pictures):
         scm.with_options("pic", solver={"steps": 2})
     with pytest.raises(cg.UnknownNameError, match="Did you mean 'solver'"):
         scm.with_options("picture", solvr={"steps": 2})
-    with pytest.raises(cg.SpecError, match="greater than or equal to 2, got 0"):
+    with pytest.raises(cg.SpecError, match="greater than or equal to 1, got 0"):
         scm.with_options("picture", solver={"steps": 0})
 
 

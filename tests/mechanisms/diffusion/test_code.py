@@ -99,9 +99,11 @@ def test_a_hidden_code_is_no_noise_and_the_same_weights_serve():
 
 def test_settled_codes_are_standard_normal_over_the_training_rows():
     mechanism, (value, parents) = coded(), draws(3000, PARENTS)
+    mechanism._chunk = 50
+    mechanism.train()  # as the training loop leaves it
     mechanism.first_stage().finish(value, parents)
     with torch.no_grad():
-        mean = mechanism.code.mean(value, parents)
+        mean = mechanism.eval().code.mean(value, parents)
         leaf = mechanism.code.to_prior(mechanism.code.around(mean, generator=seeded(3))).double()
     assert mean.double().var(0).numpy() == pytest.approx(1 - SPREAD**2, rel=0.01)
     assert leaf.T.cov().numpy() == pytest.approx(torch.eye(2).numpy(), abs=0.08)
@@ -122,6 +124,7 @@ def test_the_map_to_the_prior_has_its_inverse_in_the_tails_too():
 def _alone(parents) -> CodeTraining:
     image, spec = Image(1, 4, 4), Code(width=2, encoder=ENCODER)
     with torch.random.fork_rng():
+        torch.manual_seed(0)
         return CodeTraining(StyleCode(image, parents, spec), image, independence=1.0, chunk_rows=64)
 
 
@@ -314,5 +317,5 @@ def test_the_price_of_dependence_rises_while_the_code_is_trained():
         with torch.no_grad():
             losses.append(float(training.loss(value, parents, generator=seeded()).mean()))
     free, half, full, last = losses
-    assert abs(full - free) > 0.01 and last == full
+    assert abs(full - free) > 1e-3 and last == full
     assert full - free == pytest.approx(2 * (half - free), rel=1e-3)
