@@ -243,7 +243,7 @@ def test_a_wrong_argument_is_one_typed_error(call):
         (
             lambda: cg.mechanisms.Additive(noize="normal"),
             cg.SpecError,
-            "Additive: noize: unknown option. Did you mean 'noise'. Known: encoder, function, hidden, kind, noise",
+            "Additive: noize: unknown option. Did you mean .noise.. Known: encoder, function, hidden, kind",
         ),
         (
             lambda: cg.mechanisms.Additive(noise="nromal"),
