@@ -55,8 +55,9 @@ class Code(Declared):
         nats: the most that the code can tell of an image.
         independence: weight of what codes tell of parents, against what they miss of the image, both as
             shares of variance.
-        training: settings of the stage that fits it; null keeps the code of the model that the fit starts
-            from.
+        training: settings of the stage that fits it, on the rows of the node's own fit and to the last step:
+            its ``validation`` and ``patience`` have no effect; null keeps the code of the model that the fit
+            starts from.
         encoder: its network.
         hidden: leave the code out, as if the model had none: its noise is x_T alone.
     """
