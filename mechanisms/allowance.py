@@ -59,6 +59,8 @@ class Allowance(TorchFunctionMode):
 
 def _bytes(func: Any, args: Sequence[Any], options: Mapping[str, Any]) -> float:
     """What a call of torch takes, where it makes a tensor from sizes alone."""
+    if str(options.get("device")) == "meta" or (func in _LIKE and args[0].is_meta):
+        return 0.0
     if func in _LIKE:
         return float(args[0].numel() * args[0].element_size())
     if func in _SHAPED:

@@ -223,6 +223,9 @@ class Mechanism(nn.Module, ABC):
         least_rows: fewest rows that it can be fitted to.
         chunk_rows: most rows the engine passes in one call, few enough for intermediate results to stay in a
             processor's cache; None for all rows at once.
+        remedy: what to do where it is not fitted, in sentences.
+        note: what a listing says beside its kind, such as the licence of pretrained weights.
+        awaits_weights: whether a saved model may come without its state, which is got elsewhere.
         log_probabilities: names of the tensors of its state that are -inf where something cannot happen; all
             others are finite.
     """
@@ -233,6 +236,9 @@ class Mechanism(nn.Module, ABC):
     restricts: bool = False
     least_rows: int = 1
     chunk_rows: int | None = 65_536
+    remedy: str = "Call scm.fit(data) first."
+    note: str = ""
+    awaits_weights: bool = False
     log_probabilities: ClassVar[Collection[str]] = ()
     fitted_flag: Tensor
     seen_range: Tensor | None

@@ -103,6 +103,8 @@ class GlobalDraws(TorchFunctionMode):
         """Of the device that the numbers are for, as each has its own global state."""
         tensors = (each.device for each in (*args, *options.values()) if isinstance(each, Tensor))
         device = torch.device(options.get("device") or next(tensors, torch.get_default_device()))
+        if device.type == "meta":  # where there are no numbers
+            return Generator()
         if device not in self._generators:
             self._generators[device] = torch.Generator(device).manual_seed(self._seed)
         return self._generators[device]

@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.table import Table
 
 from causalgen.cli.common import console, load_model, save_figure
+from graphs.text import printable
 
 __all__ = ["run_show"]
 
@@ -28,6 +29,9 @@ def run_show(model: str, picture: Path | None) -> None:
         )
     out = console()
     out.print(table)
+    for node, mechanism in scm.mechanisms.items():
+        if mechanism.note:
+            out.print(f"\n{node}: {printable(mechanism.note)}")
     if scm.graph.edges:
         out.print()
     for cause in scm.graph.nodes:

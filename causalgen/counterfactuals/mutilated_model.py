@@ -99,7 +99,6 @@ def ready(world: MutilatedModel, node: str) -> Mechanism:
     mechanism = world.mechanisms[node]
     if not mechanism.fitted:
         raise NotFittedError(
-            f"Node {node!r}: its mechanism ({mechanism.spec.kind}) has not been fitted. "
-            "Call scm.fit(data) first."
+            f"Node {node!r}: its mechanism ({mechanism.spec.kind}) has not been fitted. {mechanism.remedy}"
         )
     return mechanism

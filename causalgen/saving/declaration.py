@@ -122,6 +122,7 @@ class Declaration:
         for node, variable in self.variables.items():
             mechanism, parents = self.mechanisms[node], ", ".join(self.graph.parents(node))
             state = "" if mechanism.fitted else "  (not fitted)"
+            state += f"  [{mechanism.note}]" if mechanism.note else ""
             lines.append(
                 f"{node:<{width}}  {variable.describe()}  <- {mechanism.spec.kind}({parents}){state}"
             )

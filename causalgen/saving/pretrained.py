@@ -86,6 +86,8 @@ def load_pretrained(name: Path | str, revision: str | None = None) -> Declaratio
     weights = sum(tensor.nbytes for state in states.values() for tensor in state.values())
     declared = Declaration.parse(text, str(folder / "scm.yaml"), weights=weights)
     for node, mechanism in declared.mechanisms.items():
+        if node not in states and mechanism.awaits_weights:
+            continue
         load_weights(mechanism, states.get(node, {}), f"Weights of node {node!r} in {name}")
         if bad := mechanism.non_finite():
             raise CheckpointError(
@@ -100,7 +102,7 @@ def save_pretrained(declared: Declaration, folder: Path, card: str | None) -> Pa
         raise CheckpointError(f"save_pretrained: card is Markdown text, got {card!r}.")
     for node, mechanism in declared.mechanisms.items():
         if not mechanism.fitted:
-            raise NotFittedError(f"Node {node!r} has not been fitted: nothing to save. Call scm.fit(data).")
+            raise NotFittedError(f"Node {node!r} has not been fitted: nothing to save. {mechanism.remedy}")
         if bad := mechanism.non_finite():
             raise CheckpointError(
                 f"Weights of node {node!r} are no numbers: {bad}. Nothing was saved; fit the node again."

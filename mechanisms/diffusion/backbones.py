@@ -6,6 +6,7 @@ transformer such a block is a token.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Annotated, Literal, final
 
 import torch
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 
 from graphs.declared import Declared
 from graphs.errors import MechanismError
+from graphs.variables import Variable
 from mechanisms.encoders import network_time
 from mechanisms.registry import Registry
 
@@ -50,6 +52,15 @@ class Backbone(Declared, ABC, frozen=True):  # pyright: ignore[reportGeneralType
     def check_size(self, height: int, width: int) -> None:
         """Refuse images of a size that the network cannot take, by a MechanismError."""
 
+    def check_parents(self, parents: Mapping[str, Variable], conditional: bool) -> None:
+        """Refuse parents that the network cannot be told of, by a MechanismError; the default takes any.
+
+        Args:
+            parents: the parents' variables, in declared order.
+            conditional: whether guidance relies on a network that is told them.
+        """
+        return
+
     @abstractmethod
     def build(self, image_channels: int, extra_channels: int, context: int) -> nn.Module:
         """The network F, whose call ``F(x, sigma, context)`` gives (N, image_channels, H, W).
@@ -67,6 +78,7 @@ BACKBONES: Registry[type[Backbone]] = Registry(
     Backbone,
     {
         "dit": "mechanisms.diffusion.backbones:DiT",
+        "pretrained": "mechanisms.diffusion.pretrained:Pretrained",
         "unet": "mechanisms.diffusion.backbones:UNet",
     },
     default="unet",

@@ -19,9 +19,10 @@ from torch import Tensor, nn
 
 from graphs.variables import Categorical, Image, Variable
 from mechanisms.base import Parents
-from mechanisms.diffusion.code import StyleCode, perceptron
+from mechanisms.diffusion.code import StyleCode, in_chunks, perceptron
+from mechanisms.diffusion.denoiser import Denoiser, log_normal_levels
 
-__all__ = ["CodeTraining", "code_figures", "told"]
+__all__ = ["CodeTraining", "code_figures", "held_out_code_figures", "told"]
 
 _KEPT = 1024
 """Codes of the last training rows that the adversary learns from."""
@@ -229,3 +230,45 @@ def _kernel(one: Tensor, other: Tensor, scale: float) -> Tensor:
 def _prior_kernel(code: Tensor, scale: float) -> Tensor:
     """E k(z, eps) over eps ~ N(0, I), (N,)."""
     return (scale / (scale + 1)) ** (code.shape[1] / 2) * (code.square().sum(1) / (-2 * (scale + 1))).exp()
+
+
+_LEAST_PROBED, _PROBED_ROWS = 100, 500
+"""Held-out rows that tell something of a code, and as many as are asked."""
+
+
+def held_out_code_figures(
+    style: StyleCode,
+    denoiser: Denoiser,
+    value: Tensor,
+    parents: Parents,
+    levels: tuple[float, float],
+    chunk: int,
+    generator: torch.Generator,
+) -> dict[str, float]:
+    """``code_figures`` of some held-out rows, under draws of their codes; none of few rows.
+
+    Args:
+        style: the code.
+        denoiser: that was trained under it.
+        value: held-out images, (N, C, H, W).
+        parents: each (N, *event).
+        levels: mean and standard deviation of ln sigma in training.
+        chunk: rows in one call.
+        generator: of noise, codes and levels.
+    """
+    if len(value) < _LEAST_PROBED:
+        return {}
+    value, parents = value[:_PROBED_ROWS], {name: each[:_PROBED_ROWS] for name, each in parents.items()}
+    noise = torch.randn(value.shape, generator=generator, device=generator.device).to(value)
+    sigma = log_normal_levels(len(value), *levels, generator=generator).to(value)
+    shown = torch.ones(len(value), len(denoiser.names) + 1, dtype=torch.bool, device=value.device)
+
+    def missed(code: Tensor) -> Tensor:
+        losses: list[Tensor] = []
+        for at in torch.arange(len(value), device=value.device).split(chunk):
+            rows = {name: each[at] for name, each in parents.items()}
+            losses.append(denoiser.loss(value[at], rows, sigma[at], noise[at], shown[at], code[at]))
+        return torch.cat(losses)
+
+    code = style.around(in_chunks(style.mean, value, parents, chunk), generator=generator)
+    return code_figures(style, code, parents, missed, generator)

@@ -21,7 +21,8 @@ conditional denoiser as it was learned; along any other field it is ``approximat
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Literal, final
+from pathlib import Path
+from typing import Annotated, Any, Literal, final
 
 import torch
 from pydantic import Field, model_validator
@@ -32,19 +33,14 @@ from graphs.variables import Categorical, Continuous, Image, Variable
 from mechanisms.base import Abducted, Mechanism, Noise, Parents
 from mechanisms.diffusion.backbones import BACKBONES, AnyBackbone, UNet
 from mechanisms.diffusion.classifier_free import ClassifierFree
-from mechanisms.diffusion.code import Code, StyleCode, in_chunks
-from mechanisms.diffusion.code_training import CodeTraining, code_figures
-from mechanisms.diffusion.denoiser import (
-    Denoiser,
-    Denoising,
-    Prediction,
-    WithCode,
-    log_normal_levels,
-    stratified,
-)
+from mechanisms.diffusion.code import Code, StyleCode
+from mechanisms.diffusion.code_training import CodeTraining, held_out_code_figures
+from mechanisms.diffusion.denoiser import Denoiser, Denoising, Prediction, WithCode, log_normal_levels
 from mechanisms.diffusion.feedback import accepted, corrected, readings, smallest_strengths
 from mechanisms.diffusion.guidance import GUIDANCE, AnyGuidance, Factual, Guidance
-from mechanisms.diffusion.predictor import AnticausalPredictor, ResNet, recovery
+from mechanisms.diffusion.latents import Autoencoder, LatentDiffusion
+from mechanisms.diffusion.predictor import AnticausalPredictor, ResNet, guided_levels, recovery
+from mechanisms.diffusion.pretrained import Pretrained, hub_pipeline, said_by_pipeline, take_weights
 from mechanisms.diffusion.schedule import GRIDS
 from mechanisms.diffusion.solvers import SOLVERS, Anchored, AnySolver, NoiseEstimate
 from mechanisms.encoders import ENCODERS, AnyEncoder
@@ -57,13 +53,6 @@ __all__ = ["Diffusion", "DiffusionMechanism"]
 
 # Rows in one network call: enough to fill the machine, little enough for memory (pixels per call).
 _PIXELS_A_CALL = 128 * 28 * 28
-
-# Rows on which the predictor trains at the lowest level, where corrections, strengths by row and abduction
-# read it: after an epoch without them what it reads of a clean image's brightness errs 1.5 times as much.
-_CLEAN_SHARE = 1 / 3
-
-_LEAST_PROBED, _PROBED_ROWS = 100, 500
-"""Held-out rows that tell something of a code, and as many as are asked."""
 
 
 class Diffusion(TrainedSpec, frozen=True):
@@ -81,6 +70,9 @@ class Diffusion(TrainedSpec, frozen=True):
             behind it, so that samples differ.
         levels: mean and standard deviation of ln sigma in training (Karras et al. 2022).
         training: settings of the fitting loop.
+        autoencoder: makes the diffusion one of its latents: the folder of one that diffusers saved.
+        pipeline: the folder of a pipeline that diffusers saved, below the working directory in a file, which
+            says backbone, prediction, levels and autoencoder, and has their weights; see ``from_pipeline``.
     """
 
     kind: Literal["diffusion"] = "diffusion"
@@ -94,9 +86,40 @@ class Diffusion(TrainedSpec, frozen=True):
     abduction: Literal["point", "posterior"] = "point"
     levels: tuple[float, Annotated[float, Field(gt=0)]] = (-0.7, 1.4)
     training: Training | None = Training(epochs=6, batch_size=64, validation=0.01)
+    autoencoder: Autoencoder | None = None
+    pipeline: Path | None = None
+
+    @classmethod
+    def from_pipeline(cls, folder: Path | str, revision: str | None = None, **options: Any) -> "Diffusion":
+        """The options of a node that is a pretrained pipeline: a DiTPipeline, or a DDPMPipeline's U-Net.
+
+        Args:
+            folder: that diffusers' ``save_pretrained`` wrote, with safetensors; with ``revision``, a name
+                "user/model" on the Hugging Face Hub, whose files are downloaded.
+            revision: the commit on the Hub, 40 hexadecimal digits.
+            options: others than the pipeline says, as in ``solver={"steps": 32}``.
+
+        Raises:
+            CheckpointError: no such pipeline, an incomplete one, or one that cannot be a mechanism.
+            SpecError: options that do not go with it.
+        """
+        home = Path(folder) if revision is None else hub_pipeline(str(folder), revision)
+        return cls(**said_by_pipeline({**options, "pipeline": home}))
+
+    @model_validator(mode="before")
+    @classmethod
+    def _said_by_pipeline(cls, value: object) -> object:
+        return said_by_pipeline(value) if isinstance(value, dict) and value.get("pipeline") else value
 
     @model_validator(mode="after")
     def _parts_agree(self) -> "Diffusion":
+        if isinstance(self.backbone, Pretrained):
+            coded, trained = self.code is not None, self.training is not None
+            self.backbone.check_options(self.prediction, coded, trained, self.predictor, self.solver.levels())
+        elif self.pipeline is not None:
+            raise ValueError(f"a pipeline's network is the backbone 'pretrained', not {self.backbone.kind!r}")
+        if self.autoencoder and self.solver.thresholding:
+            raise ValueError("thresholding clips pixels, but with an autoencoder the solver walks latents")
         if self.predictor is None and (self.guidance.reads_back or "predictor" in self.guidance.needs):
             raise ValueError(
                 "this guidance needs a predictor (anticausal, automatic strengths or corrections): "
@@ -126,13 +149,27 @@ class Diffusion(TrainedSpec, frozen=True):
         reasons = (registry.why_unwritable(part) for registry, part in parts if part is not None)
         return next((reason for reason in reasons if reason), None)
 
-    def make(self, variable: Variable, parents: Mapping[str, Variable]) -> "DiffusionMechanism":
-        """The mechanism for one image variable and its parents."""
+    def make(self, variable: Variable, parents: Mapping[str, Variable]) -> Mechanism:
+        """The mechanism for one image variable and its parents, with what weights were trained elsewhere."""
         if not isinstance(variable, Image):
             raise MechanismError(
                 f"Mechanism 'diffusion' generates images, but the variable is {variable.describe()}."
             )
+        if self.autoencoder is None:
+            made = inner = self.in_pixels(variable, parents)
+        else:
+            made = LatentDiffusion(self, variable, parents)
+            inner = made.inner
+        take_weights(made, inner.denoiser.network)
+        return made
+
+    def in_pixels(self, variable: Image, parents: Mapping[str, Variable]) -> "DiffusionMechanism":
+        """The mechanism of the image as it is, or of latents as if they were the image."""
+        if self.autoencoder or self.pipeline:
+            own = self.model_copy(update={"autoencoder": None, "pipeline": None})
+            return own.in_pixels(variable, parents)
         self.backbone.check_size(variable.height, variable.width)
+        self.backbone.check_parents(parents, "conditional" in self.guidance.needs)
         tabular = [name for name, parent in parents.items() if not isinstance(parent, Image)]
         if self.predictor and tabular:
             self.predictor.check_size(variable.height, variable.width)
@@ -324,10 +361,15 @@ class DiffusionMechanism(Mechanism):
         if self.code:
             with torch.no_grad():
                 code = self.code.around(self.code.mean(value, parents), generator=generator)
-        loss = self.denoiser.loss(value, parents, sigma, noise, shown, code)
+        frozen = isinstance(self.spec.backbone, Pretrained)
+        loss = (
+            value.new_zeros(len(value))
+            if frozen
+            else self.denoiser.loss(value, parents, sigma, noise, shown, code)
+        )
         if self.predictor is None:
             return loss
-        levels = self._guided_levels(len(value), generator=generator).to(value)
+        levels = guided_levels(self.spec.solver.levels(), len(value), generator=generator).to(value)
         features = self.predictor.encode(value + levels.view(-1, 1, 1, 1) * noise, levels)
         return loss - torch.stack(list(self.predictor.log_probs(features, parents).values())).sum(0)
 
@@ -338,7 +380,11 @@ class DiffusionMechanism(Mechanism):
         Categorical parents: accuracy, and the share of the commonest category. Continuous parents: mean
         absolute error, and that of guessing the median.
         """
-        figures = self._code_figures(value, parents, generator=generator)
+        figures = dict[str, float]()
+        if self.code:
+            figures = held_out_code_figures(
+                self.code, self.denoiser, value, parents, self.spec.levels, self._chunk, generator
+            )
         if self.predictor is None:
             return figures
         sigma = self.spec.solver.levels()[0]
@@ -357,27 +403,6 @@ class DiffusionMechanism(Mechanism):
         with reproducible_initialisation():
             module = CodeTraining(code, self.variable, spec.independence, self._chunk).to(self.device)
         return Stage("code", code, module, spec.training, module.loss, module.advance, module.finish)
-
-    def _code_figures(
-        self, value: Tensor, parents: Parents, *, generator: torch.Generator
-    ) -> dict[str, float]:
-        if self.code is None or len(value) < _LEAST_PROBED:
-            return {}
-        value, parents = value[:_PROBED_ROWS], {name: each[:_PROBED_ROWS] for name, each in parents.items()}
-        noise = torch.randn(value.shape, generator=generator, device=generator.device).to(value)
-        sigma = log_normal_levels(len(value), *self.spec.levels, generator=generator).to(value)
-        shown = torch.ones(len(value), len(self.parents) + 1, dtype=torch.bool, device=value.device)
-
-        def missed(code: Tensor) -> Tensor:
-            parts = torch.arange(len(value), device=value.device).split(self._chunk)
-            losses = (
-                self.denoiser.loss(value[at], _rows(parents, at), sigma[at], noise[at], shown[at], code[at])
-                for at in parts
-            )
-            return torch.cat(list(losses))
-
-        code = self.code.around(in_chunks(self.code.mean, value, parents, self._chunk), generator=generator)
-        return code_figures(self.code, code, parents, missed, generator)
 
     @torch.no_grad()
     def log_prob_of_parents(self, value: Tensor, parents: Parents) -> Tensor | None:
@@ -399,15 +424,6 @@ class DiffusionMechanism(Mechanism):
     def read(self, value: Tensor) -> Mapping[str, Tensor]:
         """What the anticausal predictor reads at the lowest level; nothing without it."""
         return {} if self.predictor is None else self.predictor.read(value, self.spec.solver.levels()[0])
-
-    def _guided_levels(self, n: int, *, generator: torch.Generator) -> Tensor:
-        """The lowest level for a share of the rows, log-uniform over the solver's range for others, (n,)."""
-        sigma = self.spec.solver.levels()
-        uniform = stratified(n, generator=generator)
-        # Shuffled, so that a row's level here says nothing of its level in the denoiser's loss.
-        uniform = uniform[torch.randperm(n, generator=generator, device=generator.device)]
-        above = (uniform - _CLEAN_SHARE).clamp(min=0) / (1 - _CLEAN_SHARE)
-        return sigma[0] * (sigma[-1] / sigma[0]) ** above
 
     @property
     def _coded(self) -> StyleCode | None:

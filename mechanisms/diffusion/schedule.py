@@ -72,6 +72,7 @@ GRIDS: Registry[type[Grid]] = Registry(
         "ddpm": "mechanisms.diffusion.schedule:DDPMGrid",
         "karras": "mechanisms.diffusion.schedule:KarrasGrid",
         "log": "mechanisms.diffusion.schedule:LogGrid",
+        "trained": "mechanisms.diffusion.trained_levels:TrainedGrid",
     },
 )
 AnyGrid = Annotated[Grid, GRIDS]

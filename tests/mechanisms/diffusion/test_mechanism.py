@@ -14,7 +14,7 @@ from mechanisms.diffusion.anticausal import Anticausal
 from mechanisms.diffusion.backbones import UNet
 from mechanisms.diffusion.classifier_free import ClassifierFree
 from mechanisms.diffusion.mechanism import Diffusion, DiffusionMechanism
-from mechanisms.diffusion.predictor import ResNet
+from mechanisms.diffusion.predictor import ResNet, guided_levels
 from mechanisms.diffusion.schedule import DDPMGrid, LogGrid
 from mechanisms.diffusion.solvers import BELM, DDIM, DDPM, Anchored
 
@@ -160,7 +160,7 @@ def test_denoiser_and_predictor_share_nothing():
 
 def test_predictors_train_on_the_levels_they_guide_on_and_a_third_on_the_lowest():
     mechanism = untrained(solver=Anchored(grid=LogGrid(sigma_min=0.1, sigma_max=5)))
-    levels = mechanism._guided_levels(3000, generator=seeded()).log()
+    levels = guided_levels(mechanism.spec.solver.levels(), 3000, generator=seeded()).log()
     lowest = levels == levels.min()
     assert levels.min() == pytest.approx(math.log(0.1)) and 999 <= lowest.sum() <= 1001
     above = levels[~lowest].sort().values

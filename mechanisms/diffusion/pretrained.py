@@ -1,0 +1,410 @@
+"""A pretrained pipeline as a mechanism: diffusers' DiT, U-Net or flow-matching transformer, from its folder.
+
+    network's class and config     backbone ``pretrained``, whose weights are never trained
+    scheduler                      the levels it was trained on, and what it predicts (``trained_levels``)
+    vae                            the autoencoder (``latents``): the walk is through latents
+    classes                        one categorical parent, in the network's order; its null class, the last
+                                   embedding, is our hidden parent; without classes all parents are hidden
+    learned variances              the second half of its output, dropped: solvers here are deterministic
+
+A folder is local. One on the Hugging Face Hub is downloaded where it is asked for by its commit, of which
+only configs, cards and safetensors. What is saved afterwards is an ordinary model, without the folder's path.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, final
+
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from graphs.errors import CheckpointError, MechanismError
+from graphs.variables import Categorical, Variable
+from mechanisms.base import Mechanism
+from mechanisms.diffusion.backbones import Backbone
+from mechanisms.diffusion.diffusers_folder import (
+    Config,
+    FrozenNetwork,
+    Words,
+    full_config,
+    licence_of,
+    local_folder,
+    network_folder,
+    read_json,
+    read_network,
+    read_weights,
+)
+from mechanisms.diffusion.latents import AutoencoderNetwork, inside
+from mechanisms.diffusion.trained_levels import TrainedLevels, scheduler_options
+from mechanisms.options import merge_options
+
+__all__ = [
+    "Pretrained",
+    "PretrainedNetwork",
+    "hub_pipeline",
+    "pipeline_options",
+    "said_by_pipeline",
+    "take_weights",
+]
+
+_PARTS: Mapping[str, str] = {"transformer": "DiTTransformer2DModel", "unet": "UNet2DModel"}
+"""The part of a pipeline that denoises, and its class."""
+
+_AUTOENCODERS = ("AutoencoderKL", "AutoencoderTiny")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+@final
+class Pretrained(Backbone, frozen=True):
+    """A network of diffusers' with weights that were trained elsewhere; they stay as they are.
+
+    Attributes:
+        network: its class.
+        config: its options, as its config.json has them; those left out are the class's defaults.
+        levels: the schedule that it was trained on.
+        origin: where its weights are from, in words: a folder's name, or user/model@commit on the Hub.
+        licence: of the weights, as their card names it.
+    """
+
+    kind: Literal["pretrained"] = "pretrained"
+    network: Literal["DiTTransformer2DModel", "UNet2DModel"] = "DiTTransformer2DModel"
+    config: Config = Field(default={})
+    levels: TrainedLevels = TrainedLevels()
+    origin: Words = ""
+    licence: Words = ""
+
+    @model_validator(mode="after")
+    def _supported(self) -> Pretrained:
+        embedding = self.config.get("class_embed_type")
+        if embedding is not None:
+            raise ValueError(f"a network with class_embed_type {embedding!r} has no classes to choose from")
+        time = self.config.get("time_embedding_type", "positional")
+        if time != "positional":
+            raise ValueError(f"a network with time_embedding_type {time!r} is told no number of a schedule")
+        return self
+
+    @property
+    def classes(self) -> int:
+        """How many classes it was trained on, without the null class; 0 for none."""
+        if self.network == "DiTTransformer2DModel":
+            return int(self._number("num_embeds_ada_norm", 1000))
+        return int(self._number("num_class_embeds", 0))
+
+    def check_size(self, height: int, width: int) -> None:
+        """Refuse images, or latents, of another size than it was trained on, by a MechanismError."""
+        side = self.config.get("sample_size", 32 if self.network == "DiTTransformer2DModel" else None)
+        expected = tuple(side) if isinstance(side, list) else (side, side)
+        if side is not None and expected != (height, width):
+            raise MechanismError(
+                f"The pretrained network takes {expected[0]}x{expected[1]}, got {height}x{width}: declare "
+                "images of the size that it was trained on (its autoencoder's latents, where it has one) and "
+                "resize those in the data."
+            )
+
+    def check_parents(self, parents: Mapping[str, Variable], conditional: bool) -> None:
+        """Refuse parents that the network cannot be told of, by a MechanismError."""
+        count, (first, *others) = self.classes, [*parents.values(), None]
+        told = ", ".join(f"{name} ({each.describe()})" for name, each in parents.items()) or "no parents"
+        if not count and parents and conditional:
+            raise MechanismError(
+                "The pretrained network knows no classes, so guidance by it alone moves nothing, but there "
+                f"are parents: {told}. Use guidance {{kind: anticausal, denoiser: unconditional}}, and a "
+                "predictor."
+            )
+        sizes = (count, count - 1) if self.network == "UNet2DModel" else (count,)
+        fits = isinstance(first, Categorical) and first.size in sizes and others == [None]
+        if count and not fits:
+            raise MechanismError(
+                f"The pretrained network has {count:,} classes: it takes one categorical parent of as many "
+                f"categories, in its order; got {told}."
+            )
+
+    def check_options(
+        self, prediction: str, coded: bool, trained: bool, predictor: object, levels: Sequence[float]
+    ) -> None:
+        """Refuse options of the mechanism that a pretrained network cannot have, by a ValueError."""
+        flow = self.levels.betas == "flow"
+        if flow != (prediction == "velocity") or prediction == "edm":
+            fits = "velocity" if flow else "eps, x0 or v"
+            raise ValueError(f"a network pretrained on these levels predicts {fits}, not {prediction!r}")
+        if coded:
+            raise ValueError("a pretrained network takes no style code: leave `code` out")
+        if trained and predictor is None:
+            raise ValueError(
+                "a pretrained network is not trained: give `training: null`, or a predictor to train"
+            )
+        if predictor is not None and not trained:
+            raise ValueError("a predictor has to be trained: give `training`, or `predictor: null`")
+        known = self.levels.sigmas()
+        if not (known[0] * (1 - 1e-6) <= levels[0] and levels[-1] <= known[-1] * (1 + 1e-6)):
+            raise ValueError(
+                f"the pretrained network knows levels sigma from {known[0]:.4g} to {known[-1]:.4g}, but the "
+                f"solver walks from {levels[0]:.4g} to {levels[-1]:.4g}: take a grid within, as "
+                "{kind: trained}"
+            )
+
+    def build(self, image_channels: int, extra_channels: int, context: int) -> PretrainedNetwork:
+        """The network, without weights yet."""
+        if extra_channels:
+            raise MechanismError("A pretrained network takes no image parents beside its own channels.")
+        return PretrainedNetwork(self, image_channels, context)
+
+    def remedy(self, folder: object = None) -> str:
+        """How to get the weights, in sentences."""
+        told = f" of {self.origin}" if self.origin else ""
+        sought = f"; there is no folder {str(folder)!r} here" if folder else ""
+        licence = f", under {self.licence}" if self.licence else ""
+        repository, _, commit = self.origin.partition("@")
+        way = "Give the folder that diffusers saved, by cg.mechanisms.Diffusion.from_pipeline(folder)."
+        if commit and folder:
+            way = (
+                f'Download them once{licence}: python -c "from diffusers import DiffusionPipeline as P; '
+                f"P.from_pretrained('{repository}', revision='{commit}').save_pretrained('{folder}')\""
+            )
+        return f"The weights of its {self.network}{told} do not come with the model{sought}. {way}"
+
+    def _number(self, option: str, default: int) -> float:
+        found = self.config.get(option, default)
+        return found if isinstance(found, int | float) else 0
+
+
+class PretrainedNetwork(FrozenNetwork):
+    """F(x, sigma, context) of a pretrained network: told its own number of a level, and its own class."""
+
+    def __init__(self, spec: Pretrained, image_channels: int, context: int) -> None:
+        super().__init__(spec.network, spec.config, spec.remedy())
+        self.levels, self.channels = spec.levels, image_channels
+        config: Any = getattr(self.model, "config")  # noqa: B009
+        takes, gives = config.in_channels, config.out_channels or config.in_channels
+        if takes != image_channels or gives not in (takes, 2 * takes):
+            raise MechanismError(
+                f"The pretrained {spec.network} takes {takes} channels and gives {gives}, but the image, or "
+                f"its latents, have {image_channels}: expected as many, and out {image_channels} or "
+                f"{2 * image_channels} (with variances)."
+            )
+        # The context has a column for each category and a flag: see ``Denoiser``.
+        self.categories = context - 1 if spec.classes else 0
+        # A U-Net may have no embedding to spare; DiT's null class comes after the others.
+        self.null = spec.classes if spec.network == "DiTTransformer2DModel" else self.categories
+        self.has_null = spec.network == "DiTTransformer2DModel" or spec.classes > self.categories
+
+    def forward(self, x: Tensor, sigma: Tensor, context: Tensor) -> Tensor:
+        """F(x, sigma, context).
+
+        Args:
+            x: in the scale of what it predicts, (N, C, H, W).
+            sigma: level of each row, (N,).
+            context: (N, categories + 1); the last column is 0 where the class is hidden.
+
+        Returns:
+            (N, C, H, W).
+
+        Raises:
+            NotFittedError: it has no weights.
+            MechanismError: a class is to be hidden, and the network has no null class.
+        """
+        self.check_weights()
+        told: dict[str, Tensor] = {}
+        if self.categories:
+            hidden = context[:, -1] == 0
+            if not self.has_null and bool(hidden.any()):
+                raise MechanismError(
+                    "The pretrained network has no null class, so it cannot hide its class: use guidance "
+                    "{kind: classifier_free, against: factual}, or a network trained with one."
+                )
+            told["class_labels"] = context[:, :-1].argmax(1).masked_fill(hidden, self.null)
+        out = self.model(x, self.levels.times(sigma), return_dict=False, **told)[0]
+        return out[:, : self.channels]
+
+
+def pipeline_options(folder: Path | str) -> dict[str, Any]:
+    """The options of ``diffusion`` that a pipeline's folder says: backbone, prediction, grid, autoencoder.
+
+    Raises:
+        CheckpointError: no folder, a part is missing, or one is of a class that is not known here.
+    """
+    home = local_folder(folder, "pipeline")
+    index = read_json(home / "model_index.json")
+    part = next((part for part in _PARTS if part in index), None)
+    if part is None:
+        raise CheckpointError(
+            f"The pipeline in {home} ({index.get('_class_name')}) has no {' and no '.join(_PARTS)}. "
+            "A DiTPipeline and a DDPMPipeline can be mechanisms."
+        )
+    where = home / "scheduler" / "scheduler_config.json"
+    levels, prediction = scheduler_options(read_json(where), where)
+    network, config = read_network(network_folder(home, part), (_PARTS[part],))
+    backbone = {
+        "kind": "pretrained", "network": network, "config": config, "levels": levels.model_dump(),
+        "origin": _origin(home, index), "licence": licence_of(home),
+    }  # fmt: skip
+    grid = {"kind": "trained", "trained": levels.model_dump()}
+    options: dict[str, Any] = {
+        "backbone": backbone,
+        "prediction": prediction,
+        "solver": {"kind": "anchored", "grid": grid},
+        "predictor": None,
+        "training": None,
+    }
+    if "vae" in index:
+        name, config = read_network(network_folder(home, "vae"), _AUTOENCODERS)
+        options["autoencoder"] = {"network": name, "config": config}
+    elif part == "transformer" and index.get("_class_name") == "DiTPipeline":
+        raise CheckpointError(f"The pipeline in {home} is incomplete: model_index.json lists no vae.")
+    return options
+
+
+def _origin(home: Path, index: Mapping[str, Any]) -> str:
+    """Where a folder's weights are from: of the Hub's cache, repository and commit."""
+    if home.parent.name == "snapshots" and _COMMIT.fullmatch(home.name):
+        return f"{home.parents[1].name.removeprefix('models--').replace('--', '/')}@{home.name}"
+    return home.resolve().name
+
+
+def said_by_pipeline(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of ``diffusion`` that name a pipeline's folder, with what the folder says.
+
+    Where a backbone is among them they say it all, and the weights may come later. Options given come before
+    what the folder says; a solver of another kind keeps its grid, and a predictor is trained.
+
+    Raises:
+        CheckpointError: see ``pipeline_options``; for a folder in a file a ValueError, which has its place.
+    """
+    given = dict(options)
+    named = given["pipeline"]
+    home = given["pipeline"] = inside(named)
+    if "backbone" in given:
+        return given
+    try:
+        said = pipeline_options(home)
+    except CheckpointError as error:
+        if isinstance(named, Path):
+            raise
+        raise ValueError(str(error).removesuffix(".")) from error
+    if isinstance(solver := given.get("solver"), Mapping):
+        given["solver"] = {"grid": said["solver"]["grid"], **solver}
+    merged = merge_options(said, given)
+    if merged["predictor"] is not None and "training" not in given:
+        del merged["training"]
+    return merged
+
+
+def take_weights(made: Mechanism, network: nn.Module) -> None:
+    """Give a mechanism that was just made the weights of the folders that its spec names.
+
+    Its spec then has no folders. Where a file says the whole architecture and the pipeline's folder is not
+    there, the mechanism waits for its weights: it can be shown, and refuses to be asked.
+
+    Raises:
+        CheckpointError: the folder holds another architecture, or weights that are missing or do not fit.
+    """
+    spec: Any = made.spec
+    own = dict[str, FrozenNetwork]()
+    if isinstance(network, FrozenNetwork):
+        own["network"] = network
+    if isinstance(autoencoder := getattr(made, "autoencoder", None), AutoencoderNetwork):
+        own["autoencoder"] = autoencoder
+    if not own:
+        return
+    said, home = spec.autoencoder, spec.pipeline
+    if said is not None and said.folder is not None:
+        own["autoencoder"].take(read_weights(said.folder), said.folder)
+        said = said.model_copy(update={"folder": None})
+    made.awaits_weights = home is not None
+    if home is not None and home.is_dir():
+        _check_same(home, spec.backbone)
+        _check_order(home, made.parents)
+        part = next(part for part, name in _PARTS.items() if name == spec.backbone.network)
+        for key, folder in (("network", home / part), ("autoencoder", home / "vae")):
+            if key in own and own[key].waits:
+                own[key].take(read_weights(folder), folder)
+        home = None
+    elif home is not None:
+        for each in own.values():
+            each.remedy = spec.backbone.remedy(home)
+    made.spec = spec.model_copy(update={"autoencoder": said, "pipeline": home})
+    told = [
+        " ".join(
+            filter(
+                None,
+                (each.network, each.origin and f"of {each.origin}", each.licence and f"({each.licence})"),
+            )
+        )
+        for each in (spec.backbone if "network" in own else None, said)
+        if each is not None
+    ]
+    made.note = "pretrained: " + ", ".join(told)
+    waiting = next((each for each in own.values() if each.waits), None)
+    if waiting is not None:
+        made.remedy = waiting.remedy
+        made.fitted_flag.fill_(False)
+
+
+def _check_order(home: Path, parents: Mapping[str, Variable]) -> None:
+    """Refuse labels in another order than the network's classes, where the pipeline names these."""
+    named = read_json(home / "model_index.json").get("id2label")
+    (name, variable), *_ = [*parents.items(), ("", None)]
+    if not isinstance(named, dict) or not isinstance(variable, Categorical) or variable.labels is None:
+        return
+    classes = {
+        word.strip(): int(code)
+        for code, words in named.items()
+        for word in (*str(words).split(","), str(words))
+    }
+    for code, label in enumerate(variable.labels):
+        own = str(named.get(str(code), ""))
+        if str(label) in (own, *(word.strip() for word in own.split(","))):
+            continue
+        if (other := classes.get(str(label))) is not None:
+            raise MechanismError(
+                f"Parent {name!r}: its label {label!r} is number {code}, but the pipeline's class of that "
+                f"name is number {other}; {code} is {own!r} there. Give the labels in the network's order."
+            )
+
+
+def _check_same(home: Path, spec: Pretrained) -> None:
+    """Refuse a pipeline that is not the one declared."""
+    found = Pretrained.model_validate(pipeline_options(home)["backbone"])
+    whole = [full_config(each.network, each.config) for each in (found, spec)]
+    if found.network != spec.network or whole[0] != whole[1] or found.levels != spec.levels:
+        raise CheckpointError(
+            f"The pipeline in {home} is another one than is declared: its {spec.network} or its schedule "
+            "differs. Leave `backbone` out to take what is in the folder."
+        )
+
+
+def hub_pipeline(name: str, revision: object) -> Path:
+    """The folder of a pipeline on the Hub at a commit: its configs, cards and safetensors, downloaded.
+
+    Args:
+        name: "user/model".
+        revision: the commit, 40 hexadecimal digits.
+
+    Raises:
+        CheckpointError: no such name or commit, or the Hub cannot be reached.
+    """
+    if not isinstance(revision, str) or not _COMMIT.fullmatch(revision):
+        raise CheckpointError(
+            "from_pipeline: revision is a commit, 40 hexadecimal digits, since a branch or a tag may come to "
+            f"mean other weights; got {revision!r}. The page of the model lists them, under Files."
+        )
+    what = f"Cannot get the pipeline {name} at {revision[:8]} from the Hub"
+    try:
+        import huggingface_hub as hub
+    except ImportError as error:
+        raise CheckpointError(f"{what}: it needs huggingface_hub. Install causalgen[hub].") from error
+    from huggingface_hub import errors
+
+    wanted = ["model_index.json", "README.md", "*/*.json", "*/*.safetensors"]
+    try:
+        return Path(hub.snapshot_download(name, revision=revision, allow_patterns=wanted))
+    except (errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError) as error:
+        raise CheckpointError(
+            f"{what}: the Hub cannot be reached, and the cache lacks it. Ask again online, or give a folder."
+        ) from error
+    except Exception as error:  # of the library, and of the HTTP client beneath it
+        found = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise CheckpointError(f"{what}: {type(error).__name__}: {found}") from error
