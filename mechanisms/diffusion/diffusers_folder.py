@@ -52,6 +52,9 @@ NETWORKS: Mapping[str, str] = {
 }
 """The classes that a folder or a file may name, with diffusers' modules of them."""
 
+_DERIVED = ("AutoencoderTiny", "block_out_channels")
+"""Of a class, what it writes into its config and does not take."""
+
 _WEIGHTS = "diffusion_pytorch_model.safetensors"
 _JSON_BYTES = 2**22
 _LARGEST, _DEEPEST, _LONGEST = 2**20, 1_000, 64
@@ -150,7 +153,11 @@ def read_network(folder: Path, allowed: Sequence[str]) -> tuple[str, dict[str, A
     known = inspect.signature(_class_of(name).__init__).parameters
     options = {key: value for key, value in config.items() if not key.startswith("_")}
     # An option of another version that is off changes nothing.
-    unknown = [key for key, value in options.items() if key not in known and value not in (None, False)]
+    unknown = [
+        key
+        for key, value in options.items()
+        if key not in known and value not in (None, False) and (name, key) != _DERIVED
+    ]
     if unknown:
         raise CheckpointError(
             f"{folder / 'config.json'}: {name} of this diffusers has no option {unknown[0]!r}, which is "

@@ -160,7 +160,7 @@ class Diffusion(TrainedSpec, frozen=True):
         else:
             made = LatentDiffusion(self, variable, parents)
             inner = made.inner
-        take_weights(made, inner.denoiser.network)
+        take_weights(made, self, inner.denoiser.network)
         return made
 
     def in_pixels(self, variable: Image, parents: Mapping[str, Variable]) -> "DiffusionMechanism":

@@ -292,16 +292,15 @@ def said_by_pipeline(options: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def take_weights(made: Mechanism, network: nn.Module) -> None:
-    """Give a mechanism that was just made the weights of the folders that its spec names.
+def take_weights(made: Mechanism, spec: Any, network: nn.Module) -> None:
+    """Give a mechanism that was just made of a spec the weights of the folders that it names.
 
-    Its spec then has no folders. Where a file says the whole architecture and the pipeline's folder is not
+    The mechanism's own spec then has no folders. Where a file says the whole architecture and the pipeline's folder is not
     there, the mechanism waits for its weights: it can be shown, and refuses to be asked.
 
     Raises:
         CheckpointError: the folder holds another architecture, or weights that are missing or do not fit.
     """
-    spec: Any = made.spec
     own = dict[str, FrozenNetwork]()
     if isinstance(network, FrozenNetwork):
         own["network"] = network
