@@ -215,10 +215,6 @@ class LatentDiffusion(Mechanism):
         some = torch.linspace(0, len(value) - 1, min(len(value), _PREPARED), device=value.device).long()
         self.inner.prepare(self.autoencoder.encode(value[some]), parents)
 
-    def finish(self, value: Tensor, parents: Parents) -> None:
-        """As the latents' mechanism does."""
-        self.inner.finish(self.autoencoder.encode(value), parents)
-
     def loss(self, value: Tensor, parents: Parents, *, generator: torch.Generator) -> Tensor:
         """(N,) the loss in latents; images are encoded as they come."""
         return self.inner.loss(self.autoencoder.encode(value), parents, generator=generator)
@@ -244,8 +240,10 @@ class LatentDiffusion(Mechanism):
 
     def log_prob_of_parents(self, value: Tensor, parents: Parents) -> Tensor | None:
         """log q(pa | x) of the anticausal predictor, which reads latents."""
+        if self.inner.predictor is None:  # encoding may take long
+            return None
         return self.inner.log_prob_of_parents(self.autoencoder.encode(value), parents)
 
     def read(self, value: Tensor) -> Mapping[str, Tensor]:
         """What the anticausal predictor reads in the latents; nothing without it."""
-        return self.inner.read(self.autoencoder.encode(value))
+        return {} if self.inner.predictor is None else self.inner.read(self.autoencoder.encode(value))

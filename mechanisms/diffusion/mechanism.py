@@ -70,9 +70,9 @@ class Diffusion(TrainedSpec, frozen=True):
             behind it, so that samples differ.
         levels: mean and standard deviation of ln sigma in training (Karras et al. 2022).
         training: settings of the fitting loop.
-        autoencoder: makes the diffusion one of its latents: the folder of one that diffusers saved.
-        pipeline: the folder of a pipeline that diffusers saved, below the working directory in a file, which
-            says backbone, prediction, levels and autoencoder, and has their weights; see ``from_pipeline``.
+        autoencoder: makes the diffusion one of its latents.
+        pipeline: the folder of a pipeline that diffusers saved; in a file below the working directory. It says
+            backbone, prediction, grid, autoencoder, and has the weights; see ``from_pipeline``.
     """
 
     kind: Literal["diffusion"] = "diffusion"
@@ -361,12 +361,9 @@ class DiffusionMechanism(Mechanism):
         if self.code:
             with torch.no_grad():
                 code = self.code.around(self.code.mean(value, parents), generator=generator)
-        frozen = isinstance(self.spec.backbone, Pretrained)
-        loss = (
-            value.new_zeros(len(value))
-            if frozen
-            else self.denoiser.loss(value, parents, sigma, noise, shown, code)
-        )
+        loss = value.new_zeros(len(value))
+        if not isinstance(self.spec.backbone, Pretrained):  # which is not trained
+            loss = self.denoiser.loss(value, parents, sigma, noise, shown, code)
         if self.predictor is None:
             return loss
         levels = guided_levels(self.spec.solver.levels(), len(value), generator=generator).to(value)

@@ -295,8 +295,8 @@ def said_by_pipeline(options: Mapping[str, Any]) -> dict[str, Any]:
 def take_weights(made: Mechanism, spec: Any, network: nn.Module) -> None:
     """Give a mechanism that was just made of a spec the weights of the folders that it names.
 
-    The mechanism's own spec then has no folders. Where a file says the whole architecture and the pipeline's folder is not
-    there, the mechanism waits for its weights: it can be shown, and refuses to be asked.
+    The mechanism's own spec then has no folders. Where a file says the whole architecture and the pipeline's
+    folder is not there, the mechanism waits for its weights: it can be shown, and refuses to be asked.
 
     Raises:
         CheckpointError: the folder holds another architecture, or weights that are missing or do not fit.

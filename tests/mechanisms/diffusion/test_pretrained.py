@@ -401,6 +401,18 @@ def test_nothing_is_downloaded_without_a_commit(monkeypatch, tmp_path):
     assert not any(pattern.endswith((".bin", "*")) for pattern in options["allow_patterns"])
 
 
+def test_a_download_offline_is_told(monkeypatch):
+    import huggingface_hub
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    def offline(*args, **options):
+        raise OfflineModeIsEnabled("no network")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
+    with pytest.raises(CheckpointError, match="cannot be reached, and the cache lacks it"):
+        cg.mechanisms.Diffusion.from_pipeline("user/model", revision="0" * 40)
+
+
 def test_an_anticausal_predictor_is_trained_beside_a_unet_that_knows_no_classes(folders):
     """Diff-SCM's own arrangement: an unconditional network, guided by a predictor of its cause."""
     spec = cg.mechanisms.Diffusion.from_pipeline(
