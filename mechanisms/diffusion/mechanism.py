@@ -30,7 +30,7 @@ from torch import Tensor
 from graphs.errors import MechanismError, UnknownNameError
 from graphs.variables import Categorical, Continuous, Image, Variable
 from mechanisms.base import Abducted, Mechanism, Noise, Parents
-from mechanisms.diffusion.backbones import BACKBONES, AnyBackbone, UNet
+from mechanisms.diffusion.backbones import BACKBONES, AnyBackbone
 from mechanisms.diffusion.classifier_free import ClassifierFree
 from mechanisms.diffusion.code import Code, StyleCode, in_chunks
 from mechanisms.diffusion.code_training import CodeTraining, code_figures
@@ -45,13 +45,14 @@ from mechanisms.diffusion.denoiser import (
 from mechanisms.diffusion.feedback import accepted, corrected, readings, smallest_strengths
 from mechanisms.diffusion.guidance import GUIDANCE, AnyGuidance, Factual, Guidance
 from mechanisms.diffusion.predictor import AnticausalPredictor, ResNet, recovery
+from mechanisms.diffusion.presets import settled
 from mechanisms.diffusion.schedule import GRIDS
 from mechanisms.diffusion.solvers import SOLVERS, Anchored, AnySolver, NoiseEstimate
 from mechanisms.encoders import ENCODERS, AnyEncoder
 from mechanisms.networks import reproducible_initialisation
 from mechanisms.options import TrainedSpec
 from mechanisms.rows import check_finite, distinct_rows
-from mechanisms.training import Stage, Training
+from mechanisms.training import ImageTraining, Stage
 
 __all__ = ["Diffusion", "DiffusionMechanism"]
 
@@ -70,7 +71,7 @@ class Diffusion(TrainedSpec, frozen=True):
     """Options of an image node.
 
     Attributes:
-        backbone: the denoising network.
+        backbone: the denoising network; None for a U-Net by the size of the image.
         prediction: what it predicts; ``edm`` for models trained here, ``velocity`` for flow matching.
         dropout: share of training rows that hide parents, which makes the denoiser unconditional too.
         code: a style code: what is particular to an image, kept under interventions; None for no code.
@@ -84,7 +85,7 @@ class Diffusion(TrainedSpec, frozen=True):
     """
 
     kind: Literal["diffusion"] = "diffusion"
-    backbone: AnyBackbone = UNet()
+    backbone: AnyBackbone | None = None
     prediction: Prediction = "edm"
     dropout: float = Field(default=0.15, ge=0, lt=1)
     code: Code | None = None
@@ -93,7 +94,7 @@ class Diffusion(TrainedSpec, frozen=True):
     guidance: AnyGuidance = ClassifierFree()
     abduction: Literal["point", "posterior"] = "point"
     levels: tuple[float, Annotated[float, Field(gt=0)]] = (-0.7, 1.4)
-    training: Training | None = Training(epochs=6, batch_size=64, validation=0.01)
+    training: ImageTraining | None = ImageTraining(validation=0.01)
 
     @model_validator(mode="after")
     def _parts_agree(self) -> "Diffusion":
@@ -112,6 +113,13 @@ class Diffusion(TrainedSpec, frozen=True):
                 "fields): use anchored"
             )
         return self
+
+    def as_saved(self) -> "Diffusion":
+        """With the network and the training that left-out options were before they followed the size."""
+        return self._settled(None)
+
+    def _settled(self, image: Image | None) -> "Diffusion":
+        return self.model_copy(update=settled(self.backbone, self.training, image))
 
     def why_unwritable(self) -> str | None:
         """A part from Python that is not registered."""
@@ -132,6 +140,10 @@ class Diffusion(TrainedSpec, frozen=True):
             raise MechanismError(
                 f"Mechanism 'diffusion' generates images, but the variable is {variable.describe()}."
             )
+        spec = self._settled(variable)
+        if spec != self:
+            return spec.make(variable, parents)
+        assert self.backbone is not None
         self.backbone.check_size(variable.height, variable.width)
         tabular = [name for name, parent in parents.items() if not isinstance(parent, Image)]
         if self.predictor and tabular:
@@ -162,6 +174,7 @@ class DiffusionMechanism(Mechanism):
         super().__init__(spec, variable, parents)
         self.code = StyleCode(variable, parents, spec.code) if spec.code else None
         width = self.code.width if self.code else 0
+        assert spec.backbone is not None
         self.denoiser = Denoiser(variable, parents, spec.backbone, spec.prediction, spec.dropout, width)
         tabular = any(not isinstance(parent, Image) for parent in parents.values())
         self.predictor = (
