@@ -12,7 +12,7 @@ from typing import Any
 
 from graphs.variables import Image
 from mechanisms.diffusion.backbones import Backbone, UNet
-from mechanisms.training import least_steps
+from mechanisms.training import ImageTraining, least_steps
 
 __all__ = ["Preset", "preset", "settled"]
 
