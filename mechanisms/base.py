@@ -181,6 +181,10 @@ class MechanismSpec(Declared, frozen=True):  # pyright: ignore[reportGeneralType
         """
         return ()
 
+    def as_saved(self) -> MechanismSpec:
+        """These options as a saved model means them, whose file says all that ``bind`` would choose today."""
+        return self
+
     def why_unwritable(self) -> str | None:
         """Why no file can say these options, or None where one can."""
         return None

@@ -33,6 +33,7 @@ __all__ = [
     "Strided",
     "StridedNetwork",
     "network_time",
+    "padded",
 ]
 
 CLEAN = 0.02
@@ -51,6 +52,12 @@ def network_time(sigma: Tensor) -> Tensor:
     """Levels sigma (N,) as timesteps for diffusers' sinusoidal embedding, about 0..1000, float32."""
     low, high = _LOG_SIGMA_RANGE
     return (1000 * (sigma.log() - low) / (high - low)).float()
+
+
+def padded(x: Tensor, multiple: int) -> Tensor:
+    """Images (N, C, H, W), their last row and column repeated until both sides are multiples of a number."""
+    below, right = (-side % multiple for side in x.shape[2:])
+    return nn.functional.pad(x, (0, right, 0, below), mode="replicate") if below or right else x
 
 
 class Encoder(Declared, ABC, frozen=True):  # pyright: ignore[reportGeneralTypeIssues]

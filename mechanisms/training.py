@@ -4,12 +4,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 from torch import Tensor, nn
 
 from graphs.declared import Declared
+from graphs.variables import Image, Variable
 
-__all__ = ["LEAST_TRAINED_ROWS", "Stage", "Training", "filled"]
+__all__ = ["ImageTraining", "LEAST_TRAINED_ROWS", "Stage", "Training", "filled", "least_steps"]
 
 LEAST_TRAINED_ROWS = 10
 """Fewest rows for a table node that is trained by gradient steps: with less there is nothing to hold out."""
@@ -20,6 +21,7 @@ class Training(Declared):
 
     Attributes:
         epochs: passes over the training rows.
+        steps: optimizer steps that are taken at least: of few rows, epochs are added until there are so many.
         batch_size: rows a step.
         learning_rate: peak of the cosine schedule, which ends at 0.
         warmup: share of all steps over which the learning rate rises from 0.
@@ -36,6 +38,7 @@ class Training(Declared):
     """
 
     epochs: int = Field(default=100, ge=1)
+    steps: int = Field(default=0, ge=0)
     batch_size: int = Field(default=256, ge=1)
     learning_rate: float = Field(default=1e-3, gt=0)
     warmup: float = Field(default=0.02, ge=0, lt=1)
@@ -47,10 +50,46 @@ class Training(Declared):
     validation: float = Field(default=0.05, ge=0, lt=1)
 
 
+class ImageTraining(Training):
+    """Settings of the fitting loop for an image node: its length and its batches may follow the image's size.
+
+    Attributes:
+        epochs: passes over the training rows; "auto" is 6.
+        steps: optimizer steps that are taken at least: of few rows, epochs are added until there are so many.
+            "auto" depends on the image's size where ``epochs`` is "auto" too, and is 0 elsewhere.
+        batch_size: rows a step; "auto" depends on the image's size.
+    """
+
+    model_config = ConfigDict(title="Image training")
+
+    epochs: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"  # pyright: ignore[reportIncompatibleVariableOverride]
+    steps: Literal["auto"] | Annotated[int, Field(ge=0)] = "auto"  # pyright: ignore[reportIncompatibleVariableOverride]
+    batch_size: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"  # pyright: ignore[reportIncompatibleVariableOverride]
+
+
+# Height times width up to which a denoiser learns in so many steps what its images have in common.
+_LEAST_STEPS = ((16 * 16, 500), (32 * 32, 3_000), (64 * 64, 6_000))
+_MOST_LEAST_STEPS = 8_000
+
+
+def least_steps(variable: Variable) -> int:
+    """Optimizer steps below which samples of an image's network are noise, by its size; 0 of other variables.
+
+    >>> least_steps(Image(3, 64, 64))
+    6000
+    """
+    if not isinstance(variable, Image):
+        return 0
+    area = variable.height * variable.width
+    return next((steps for most, steps in _LEAST_STEPS if area <= most), _MOST_LEAST_STEPS)
+
+
 def filled(value: object, default: object) -> object:
     """Settings written in part, ``{epochs: 5}``, with the rest of a default; others as they are."""
     if isinstance(value, Mapping) and isinstance(default, Training):
         return {**default.model_dump(), **value}
+    if type(value) is Training and isinstance(default, ImageTraining):
+        return value.model_dump()
     return value
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,15 +19,15 @@ from PIL import UnidentifiedImageError
 
 from graphs.errors import DataError, DomainError
 from graphs.variables import Image
-from graphs.variables.picture import FORMATS, is_picture, picture_pixels
+from graphs.variables.picture import FORMATS, MAX_PIXELS, is_picture, ranged
 
-__all__ = ["ENDINGS", "MAX_BYTES", "MAX_PIXELS", "picture_column"]
+__all__ = ["ENDINGS", "MAX_BYTES", "picture_column"]
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".npy")
 """How names of such files end, where a text may mean something else; what a file is, its content says."""
 
-MAX_PIXELS = 50_000_000
-"""Largest picture that is decoded; PIL itself only warns until twice as many."""
+_ARRAY = b"\x93NUMPY"
+"""How a .npy file begins."""
 
 MAX_BYTES = 256 * 2**20
 """Largest file that is opened: MAX_PIXELS of four channels, not compressed, and some more."""
@@ -35,19 +35,19 @@ MAX_BYTES = 256 * 2**20
 
 def picture_column(
     items: Sequence[object], variable: Image, *, column: str, folder: Path | None
-) -> NDArray[np.uint8]:
-    """Pictures and paths of picture files as (N, C, H, W) uint8.
+) -> NDArray[np.uint8] | NDArray[np.float32]:
+    """Pictures and paths of picture files as (N, C, H, W) uint8, or, with a range, canonical float32.
 
     Args:
         items: PIL images, or paths: relative to ``folder`` and within it.
-        variable: the size they must have; colours are converted, sizes are not.
+        variable: the size they must have, and what is done to other sizes; colours are converted.
         column: what the column is, for messages, as in "Column 'image' of train.csv".
         folder: of the table; None for data in memory, whose paths are the caller's own.
 
     Raises:
         DataError: a file that is missing, unreadable or out of bounds, or an image of another size.
     """
-    pixels = np.empty((len(items), *variable.shape), dtype=np.uint8)
+    pixels = np.empty((len(items), *variable.shape), dtype=np.uint8 if variable.range is None else np.float32)
     root = None if folder is None else folder.resolve()
     for row, item in enumerate(items):
         where = f"{column}, row {row}"
@@ -59,7 +59,7 @@ def picture_column(
             pixels[row] = _read(path, variable, where)
         else:
             raise DataError(f"{where}: expected a picture or the path of one, got {item!r}.")
-    return pixels
+    return pixels if variable.range is None else variable.encode(pixels, where=column)
 
 
 def _inside(root: Path, text: str, where: str) -> Path:
@@ -76,7 +76,7 @@ def _inside(root: Path, text: str, where: str) -> Path:
     return path
 
 
-def _read(path: Path, variable: Image, where: str) -> NDArray[np.uint8]:
+def _read(path: Path, variable: Image, where: str) -> NDArray[Any]:
     if not path.is_file():
         raise DataError(f"{where}: there is no file {path}.")
     if (size := path.stat().st_size) > MAX_BYTES:
@@ -84,8 +84,42 @@ def _read(path: Path, variable: Image, where: str) -> NDArray[np.uint8]:
             f"{where}: the file {path} has {size:,} bytes, expected at most {MAX_BYTES:,}. "
             "Save the picture as PNG first."
         )
+    with path.open("rb") as file:
+        if file.read(len(_ARRAY)) == _ARRAY:
+            return _array(path, variable, f"{where} ({path.name})")
     with _open(path, where) as picture:
         return _pixels(picture, variable, where=f"{where} ({path.name})")
+
+
+def _array(path: Path, variable: Image, where: str) -> NDArray[Any]:
+    """(C, H, W) of a .npy file: uint8, or numbers of the variable's range."""
+    try:
+        array = np.load(path, allow_pickle=False, mmap_mode="r")  # its header first: it may claim to be huge
+    except Exception as error:  # a damaged header raises nearly anything
+        raise DataError(f"{where}: cannot read the array: {error}. Give one that np.save wrote.") from error
+    shape = variable.shape
+    if array.shape != shape and (shape[0] > 1 or array.shape != shape[1:]):
+        raise DataError(
+            f"{where}: expected an array of shape {shape}, got {array.shape}. Channels come first, and "
+            "arrays are not resized."
+        )
+    whole = np.array(array).reshape(shape)
+    if variable.range is None:
+        if whole.dtype != np.uint8:
+            raise DataError(
+                f"{where}: expected uint8, got {whole.dtype}. Declare what is black and what is white, as in "
+                "range: [0, 65535]."
+            )
+        return whole
+    if whole.dtype == np.uint8 or whole.dtype.kind not in "uif":
+        raise DataError(
+            f"{where}: expected numbers of more than 8 bits for the variable's range, got {whole.dtype}. "
+            "Save them all alike, or declare no range."
+        )
+    try:
+        return ranged(whole, variable.range, where=where)
+    except DomainError as error:
+        raise DataError(str(error)) from error
 
 
 def _open(path: Path, where: str) -> Pictures.Image:
@@ -115,14 +149,9 @@ def _start(path: Path) -> str:
     return f"one that begins with {start!r}" if start else "an empty one"
 
 
-def _pixels(picture: Pictures.Image, variable: Image, where: str) -> NDArray[np.uint8]:
+def _pixels(picture: Pictures.Image, variable: Image, where: str) -> NDArray[Any]:
     """(C, H, W) of an open picture; nothing is decoded before its size is known to be right."""
-    width, height = picture.size
-    if width * height > MAX_PIXELS:
-        raise DataError(
-            f"{where}: expected at most {MAX_PIXELS:,} pixels, got {width} x {height}. Resize it first."
-        )
     try:
-        return picture_pixels(picture, variable.shape, where=where)
+        return variable.of_picture(picture, where=where)
     except DomainError as error:
         raise DataError(str(error)) from error

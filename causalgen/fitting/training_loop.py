@@ -128,7 +128,8 @@ class TrainingLoop:
         )
         # Batches of nearly equal size: no short last one with a noisy gradient, and no row left out.
         self._batches = math.ceil(len(self.rows) / self.settings.batch_size)
-        self.step, self.total = 0, self._batches * self.settings.epochs
+        epochs = max(self.settings.epochs, math.ceil(self.settings.steps / self._batches))
+        self.step, self.total = 0, self._batches * epochs
         self.seconds, self.rate = 0.0, 0.0
         self._precision: Literal["float32", "bfloat16"] = resolve_precision(
             settings.precision, runtime.device, images=objective.images

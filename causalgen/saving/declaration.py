@@ -96,7 +96,8 @@ class Declaration:
             source: what stands for the file in messages.
             weights: bytes of weights that come with it; a model may ask for some times as much memory.
         """
-        return cls._of(*parse_spec(text, source), max(model_bytes(), _TIMES * weights))
+        most = max(model_bytes(), _TIMES * weights)
+        return cls._of(*parse_spec(text, source), most, saved=weights > 0)
 
     def text(self, *, mechanisms: bool = True) -> str:
         """The file's text: every mechanism with what differs from its kind's defaults, or none.
@@ -157,12 +158,13 @@ class Declaration:
         return text
 
     @classmethod
-    def _of(cls, spec: SCMSpec, locations: Locations, most: int) -> Declaration:
+    def _of(cls, spec: SCMSpec, locations: Locations, most: int, *, saved: bool = False) -> Declaration:
         variables = {node: each.variable for node, each in spec.nodes.items()}
         mechanisms: dict[str, Mechanism] = {}
         allowance = Allowance(most)
         for node, each in spec.nodes.items():
             given = None if each.mechanism is None else _mechanism(node, each.mechanism, locations)
+            given = given.as_saved() if given and saved else given
             try:
                 with allowance:
                     mechanisms[node] = _bind(node, given, spec.graph, variables)

@@ -17,8 +17,8 @@ from pydantic import field_validator, model_validator
 from graphs.declared import python_only
 from graphs.errors import DomainError, ShapeError, SpecError
 from graphs.variables.arrays import Array, as_array, first_bad
-from graphs.variables.base import Size, Values, VariableBase, by_name, check_numbers
-from graphs.variables.picture import is_picture, picture_pixels
+from graphs.variables.base import Bound, Size, Values, VariableBase, by_name, check_numbers
+from graphs.variables.picture import Resize, is_picture, picture_pixels
 
 __all__ = ["Image"]
 
@@ -42,15 +42,38 @@ class Image(VariableBase):
 
     Attributes:
         shape: (C, H, W), each at least 1.
+        resize: how pictures and picture files of another size become this one: "crop" takes the middle in
+            proportion, "stretch" takes all. None refuses them, as arrays of another size always are.
+        range: [low, high], the pixels that are 0 and 1 in picture files of 16 or 32 bits or floats (PNG,
+            TIFF, .npy); None for 8 bits. Other arrays are uint8 or in [0, 1] all the same.
     """
 
     type: Literal["image"] = "image"
     shape: tuple[Size, Size, Size]
+    resize: Resize | None = None
+    range: tuple[Bound, Bound] | None = None
 
     @overload
-    def __init__(self, /, channels: int, height: int, width: int) -> None: ...
+    def __init__(
+        self,
+        /,
+        channels: int,
+        height: int,
+        width: int,
+        *,
+        resize: Resize | None = None,
+        range: tuple[float, float] | None = None,
+    ) -> None: ...
     @overload
-    def __init__(self, /, *, shape: Sequence[int], type: Literal["image"] = "image") -> None: ...
+    def __init__(
+        self,
+        /,
+        *,
+        shape: Sequence[int],
+        type: Literal["image"] = "image",
+        resize: Resize | None = None,
+        range: tuple[float, float] | None = None,
+    ) -> None: ...
     @python_only
     def __init__(self, /, *args: object, **data: object) -> None:
         """Declare the channels, the height and the width."""
@@ -85,6 +108,13 @@ class Image(VariableBase):
                 f"{channels} pixels high and {height} wide; got {list(shape)}"
             )
         return shape
+
+    @field_validator("range")
+    @classmethod
+    def _rises(cls, limits: tuple[float, float] | None) -> tuple[float, float] | None:
+        if limits is not None and not limits[0] < limits[1]:
+            raise ValueError(f"expected [low, high] with low below high, got {list(limits)}")
+        return limits
 
     @property
     def channels(self) -> int:
@@ -170,6 +200,10 @@ class Image(VariableBase):
         floats = array.astype(np.float32, copy=False)
         return floats.clip(0, 1) if low < 0 or high > 1 else floats
 
+    def of_picture(self, picture: object, *, where: str) -> NDArray[np.uint8] | NDArray[np.float32]:
+        """A PIL image as (C, H, W), uint8, or float32 in [0, 1] with ``range``; see ``picture_pixels``."""
+        return picture_pixels(picture, self.shape, where=where, limits=self.range, resize=self.resize)
+
     def _as_images(self, value: object, *, where: str) -> Array:
         """``value`` as (B, C, H, W) of any dtype."""
         if is_picture(value):
@@ -178,10 +212,7 @@ class Image(VariableBase):
         if isinstance(value, (list, tuple)) or getattr(getattr(value, "dtype", None), "kind", "") == "O":
             items = list(cast(Sequence[object], value))
             if items and all(map(is_picture, items)):
-                value = [
-                    picture_pixels(item, self.shape, where=f"{where}, row {row}")
-                    for row, item in enumerate(items)
-                ]
+                value = [self.of_picture(item, where=f"{where}, row {row}") for row, item in enumerate(items)]
         array = as_array(cast(object, value), where=where)
         if self.channels == 1 and array.shape[-2:] == self.shape[1:] and array.ndim in (2, 3):
             array = array.reshape(-1, *self.shape)

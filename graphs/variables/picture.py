@@ -1,12 +1,16 @@
 """A PIL image into pixels, exactly or not at all: the only place that knows what its formats and modes hide.
 
     taken                                      refused, since pixels would be guessed, lost or not there
-    1 to 8 bits a channel, grey or a palette   16 bits, 32 bits, floats
+    1 to 8 bits a channel, grey or a palette   16 bits, 32 bits, floats, unless their range is declared
     alpha that is 255 everywhere               real transparency, where the variable has no such channel
     one frame                                  several frames or pages
     EXIF orientation: applied                  inks and Lab, whose colours depend on a profile
     PNG, JPEG, BMP, GIF, TIFF, WebP            other formats, which PIL may start a program for
     tiles and strips that cover the picture    a frame within its screen, strips that are missing
+
+Another size is refused, or resized where that is asked for: bilinear, averaged where the picture shrinks.
+With a range ``[low, high]`` a picture is one channel of 16 or 32 bits or of floats, and becomes
+``(pixel - low) / (high - low)``; 8 bits, whose range is another, are refused then, and so is a pixel outside.
 
 What a header says is looked at before anything is decoded. A colour profile or gamma in a file changes
 nothing: the bytes are the pixels. PIL images are told by what they can do; the library is never imported.
@@ -16,14 +20,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from graphs.errors import DomainError, ShapeError
+from graphs.variables.arrays import first_bad
 
-__all__ = ["FORMATS", "is_picture", "picture_pixels"]
+__all__ = ["FORMATS", "MAX_PIXELS", "Resize", "is_picture", "picture_pixels", "ranged"]
+
+MAX_PIXELS = 50_000_000
+"""Largest picture that is decoded; PIL itself only warns until twice as many."""
+
+Resize = Literal["crop", "stretch"]
+"""How a picture of another size is resized: its middle, in proportion, or all of it, out of proportion."""
+
+_BILINEAR = 2
+"""PIL.Image.Resampling.BILINEAR."""
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP")
 """Decoded by PIL itself; for others, such as EPS, it starts other programs, whatever the file's name is."""
@@ -50,6 +64,9 @@ class _Picture(Protocol):
     size: tuple[int, int]
 
     def convert(self, mode: str) -> _Picture: ...
+    def resize(
+        self, size: tuple[int, int], resample: int, box: tuple[float, float, float, float]
+    ) -> _Picture: ...
     def getchannel(self, channel: str) -> _Picture: ...
     def getexif(self) -> Mapping[int, int]: ...
 
@@ -59,21 +76,30 @@ def is_picture(value: object) -> bool:
     return all(hasattr(value, name) for name in ("mode", "size", "convert", "getchannel"))
 
 
-def picture_pixels(picture: object, shape: tuple[int, int, int], *, where: str) -> NDArray[np.uint8]:
+def picture_pixels(
+    picture: object,
+    shape: tuple[int, int, int],
+    *,
+    where: str,
+    limits: tuple[float, float] | None = None,
+    resize: Resize | None = None,
+) -> NDArray[np.uint8] | NDArray[np.float32]:
     """Pixels of a PIL image, perhaps of one that is open and not decoded yet, turned as its EXIF says.
 
-    Colours become grey by luma, a palette its colours; the size is never changed.
+    Colours become grey by luma, a palette its colours.
 
     Args:
         picture: the PIL image.
         shape: (channels, height, width) that it must have.
         where: what it is, for messages.
+        limits: what is 0 and what is 1, of more than 8 bits; None for 8 bits.
+        resize: how another size becomes this one; None refuses it.
 
     Returns:
-        (channels, height, width) uint8.
+        (channels, height, width) uint8, or float32 in [0, 1] with ``limits``.
 
     Raises:
-        DomainError: its pixels would have to be guessed, or it cannot be decoded.
+        DomainError: its pixels would have to be guessed, are outside the limits, or cannot be decoded.
         ShapeError: it has another size.
     """
     image = cast(_Picture, picture)
@@ -83,25 +109,78 @@ def picture_pixels(picture: object, shape: tuple[int, int, int], *, where: str) 
             f"{where}: a PIL image has 1 to 4 channels, the variable has {shape[0]}; give an array."
         )
     try:
-        _check_header(image, shape, where)
+        _check_header(image, shape, where, limits, resize)
         if "A" not in mode and _is_transparent(image):
             raise DomainError(f"{where}: the PIL image is transparent; paste it on a background first.")
-        pixels = np.asarray(image.convert(mode), dtype=np.uint8)
+        if limits is None:
+            image = image.convert(mode)
+        else:
+            ranged(np.asarray(image), limits, where=where)
+            image = image.convert("I").convert("F") if image.mode.startswith("I") else image
         # After decoding: the EXIF of a PNG may be at its end.
-        pixels = _turned(pixels, image.getexif().get(_ORIENTATION, 1))
+        orientation = cast(_Picture, picture).getexif().get(_ORIENTATION, 1)
+        if resize is not None:
+            image = _resized(image, shape, orientation, resize)
+        pixels = _turned(np.asarray(image), orientation)
     except DomainError:
         raise
     except Exception as error:  # what a broken file raises depends on its format: nearly anything
         raise DomainError(f"{where}: cannot read the picture: {error}. Give an undamaged one.") from error
     if pixels.shape[:2] != shape[1:]:
         raise _of_another_size(pixels.shape[0], pixels.shape[1], shape, where)
-    return pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
+    pixels = pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
+    # Within the limits before they were averaged, and after it but for roundings.
+    return pixels.astype(np.uint8) if limits is None else ranged(pixels.clip(*limits), limits, where=where)
 
 
-def _check_header(image: _Picture, shape: tuple[int, int, int], where: str) -> None:
+def ranged(pixels: NDArray[Any], limits: tuple[float, float], *, where: str) -> NDArray[np.float32]:
+    """Pixels as float32 in [0, 1], of limits that are 0 and 1.
+
+    Raises:
+        DomainError: one is outside, or no number.
+    """
+    low, high = limits
+    outside = ~((pixels >= low) & (pixels <= high))
+    if outside.any():
+        index = first_bad(outside)
+        raise DomainError(
+            f"{where}: the pixel at {list(index)} is {pixels[index].item()!r}, expected {low:g} to {high:g}, "
+            "the variable's range. Declare the range that the pixels have."
+        )
+    return ((pixels.astype(np.float64) - low) / (high - low)).astype(np.float32).clip(0, 1)
+
+
+def _resized(image: _Picture, shape: tuple[int, int, int], orientation: int, resize: Resize) -> _Picture:
+    """A decoded picture that has the shape once it is turned; itself where it has it already."""
+    _, height, width = shape
+    if orientation in (5, 6, 7, 8):
+        height, width = width, height
+    if image.size == (width, height):
+        return image
+    across, down = image.size
+    box = (0.0, 0.0, float(across), float(down))
+    if resize == "crop":
+        scale = min(across / width, down / height)
+        left, top = (across - scale * width) / 2, (down - scale * height) / 2
+        box = (left, top, across - left, down - top)
+    return image.resize((width, height), _BILINEAR, box)
+
+
+def _check_header(
+    image: _Picture,
+    shape: tuple[int, int, int],
+    where: str,
+    limits: tuple[float, float] | None,
+    resize: Resize | None,
+) -> None:
     """Refuse what needs no decoding to be refused."""
     width, height = image.size
-    if {height, width} != set(shape[1:]):  # it may lie on its side: its orientation may stand at its end
+    if width * height > MAX_PIXELS:
+        raise DomainError(
+            f"{where}: expected at most {MAX_PIXELS:,} pixels, got {width} x {height}. Resize it first."
+        )
+    # It may lie on its side: its orientation may stand at its end.
+    if resize is None and {height, width} != set(shape[1:]):
         raise _of_another_size(height, width, shape, where)
     # Whether there is a second frame, not how many: of a GIF, that would walk through all.
     if getattr(image, "is_animated", False):
@@ -116,11 +195,7 @@ def _check_header(image: _Picture, shape: tuple[int, int, int], where: str) -> N
             "Save it as PNG, or give picture.copy(), which decodes it."
         )
     tags = getattr(image, "tag_v2", {})
-    if image.mode.startswith("I") or image.mode == "F" or _is_deep(image, tags):
-        raise DomainError(
-            f"{where}: a PIL image of mode {image.mode!r} has more than 8 bits a channel; "
-            "convert it to 8 bits first, or give a float array in [0, 1]."
-        )
+    _check_depth(image, shape, where, limits, tags)
     if image.mode in ("CMYK", "LAB"):
         raise DomainError(
             f"{where}: a PIL image of mode {image.mode!r} has colours that depend on a profile; "
@@ -138,10 +213,36 @@ def _check_header(image: _Picture, shape: tuple[int, int, int], where: str) -> N
         )
 
 
+def _check_depth(
+    image: _Picture,
+    shape: tuple[int, int, int],
+    where: str,
+    limits: tuple[float, float] | None,
+    tags: Mapping[int, Any],
+) -> None:
+    """Refuse bits a channel that the variable does not declare, and those that decoding would cut."""
+    whole = image.mode.startswith("I") or image.mode == "F"  # all bits are kept
+    if limits is None:
+        if whole or _is_deep(image, tags):
+            raise DomainError(
+                f"{where}: a PIL image of mode {image.mode!r} has more than 8 bits a channel; declare its "
+                "range, as in range: [0, 65535], convert it to 8 bits first, or give a float array in [0, 1]."
+            )
+        return
+    if not whole or shape[0] != 1:
+        why = "is cut to 8 bits by decoding" if _is_deep(image, tags) else "has 8 bits a channel"
+        why = f"has one channel, the variable {shape[0]}" if whole else why
+        raise DomainError(
+            f"{where}: a PIL image of mode {image.mode!r} {why}, but the variable declares the range "
+            f"{limits[0]:g} to {limits[1]:g} of more than 8 bits. Give a .npy file of shape {shape}, or "
+            "declare no range."
+        )
+
+
 def _of_another_size(height: int, width: int, shape: tuple[int, int, int], where: str) -> ShapeError:
     return ShapeError(
         f"{where}: expected an image of height {shape[1]} and width {shape[2]}, "
-        f"got height {height} and width {width}. Resize it first."
+        f"got height {height} and width {width}. Resize it first, or declare how, as in resize: crop."
     )
 
 

@@ -31,7 +31,7 @@ from torch import Tensor
 from graphs.errors import MechanismError, UnknownNameError
 from graphs.variables import Categorical, Continuous, Image, Variable
 from mechanisms.base import Abducted, Mechanism, Noise, Parents
-from mechanisms.diffusion.backbones import BACKBONES, AnyBackbone, UNet
+from mechanisms.diffusion.backbones import BACKBONES, AnyBackbone
 from mechanisms.diffusion.classifier_free import ClassifierFree
 from mechanisms.diffusion.code import Code, StyleCode
 from mechanisms.diffusion.code_training import CodeTraining, held_out_code_figures
@@ -40,6 +40,7 @@ from mechanisms.diffusion.feedback import accepted, corrected, readings, smalles
 from mechanisms.diffusion.guidance import GUIDANCE, AnyGuidance, Factual, Guidance
 from mechanisms.diffusion.latents import Autoencoder, LatentDiffusion
 from mechanisms.diffusion.predictor import AnticausalPredictor, ResNet, guided_levels, recovery
+from mechanisms.diffusion.presets import settled
 from mechanisms.diffusion.pretrained import Pretrained, hub_pipeline, said_by_pipeline, take_weights
 from mechanisms.diffusion.schedule import GRIDS
 from mechanisms.diffusion.solvers import SOLVERS, Anchored, AnySolver, NoiseEstimate
@@ -47,7 +48,7 @@ from mechanisms.encoders import ENCODERS, AnyEncoder
 from mechanisms.networks import reproducible_initialisation
 from mechanisms.options import TrainedSpec
 from mechanisms.rows import check_finite, distinct_rows
-from mechanisms.training import Stage, Training
+from mechanisms.training import ImageTraining, Stage
 
 __all__ = ["Diffusion", "DiffusionMechanism"]
 
@@ -59,7 +60,7 @@ class Diffusion(TrainedSpec, frozen=True):
     """Options of an image node.
 
     Attributes:
-        backbone: the denoising network.
+        backbone: the denoising network; None for a U-Net by the size of the image.
         prediction: what it predicts; ``edm`` for models trained here, ``velocity`` for flow matching.
         dropout: share of training rows that hide parents, which makes the denoiser unconditional too.
         code: a style code: what is particular to an image, kept under interventions; None for no code.
@@ -76,7 +77,7 @@ class Diffusion(TrainedSpec, frozen=True):
     """
 
     kind: Literal["diffusion"] = "diffusion"
-    backbone: AnyBackbone = UNet()
+    backbone: AnyBackbone | None = None
     prediction: Prediction = "edm"
     dropout: float = Field(default=0.15, ge=0, lt=1)
     code: Code | None = None
@@ -85,7 +86,7 @@ class Diffusion(TrainedSpec, frozen=True):
     guidance: AnyGuidance = ClassifierFree()
     abduction: Literal["point", "posterior"] = "point"
     levels: tuple[float, Annotated[float, Field(gt=0)]] = (-0.7, 1.4)
-    training: Training | None = Training(epochs=6, batch_size=64, validation=0.01)
+    training: ImageTraining | None = ImageTraining(validation=0.01)
     autoencoder: Autoencoder | None = None
     pipeline: Path | None = None
 
@@ -117,7 +118,8 @@ class Diffusion(TrainedSpec, frozen=True):
             coded, trained = self.code is not None, self.training is not None
             self.backbone.check_options(self.prediction, coded, trained, self.predictor, self.solver.levels())
         elif self.pipeline is not None:
-            raise ValueError(f"a pipeline's network is the backbone 'pretrained', not {self.backbone.kind!r}")
+            kind = self.backbone.kind if self.backbone else None
+            raise ValueError(f"a pipeline's network is the backbone 'pretrained', not {kind!r}")
         if self.autoencoder and self.solver.thresholding:
             raise ValueError("thresholding clips pixels, but with an autoencoder the solver walks latents")
         if self.predictor is None and (self.guidance.reads_back or "predictor" in self.guidance.needs):
@@ -135,6 +137,13 @@ class Diffusion(TrainedSpec, frozen=True):
                 "fields): use anchored"
             )
         return self
+
+    def as_saved(self) -> "Diffusion":
+        """With the network and the training that left-out options were before they followed the size."""
+        return self._settled(None)
+
+    def _settled(self, image: Image | None) -> "Diffusion":
+        return self.model_copy(update=settled(self.backbone, self.training, image))
 
     def why_unwritable(self) -> str | None:
         """A part from Python that is not registered."""
@@ -160,14 +169,16 @@ class Diffusion(TrainedSpec, frozen=True):
         else:
             made = LatentDiffusion(self, variable, parents)
             inner = made.inner
-        take_weights(made, self, inner.denoiser.network)
+        own = {"autoencoder": self.autoencoder, "pipeline": self.pipeline}
+        take_weights(made, inner.spec.model_copy(update=own), inner.denoiser.network)
         return made
 
     def in_pixels(self, variable: Image, parents: Mapping[str, Variable]) -> "DiffusionMechanism":
         """The mechanism of the image as it is, or of latents as if they were the image."""
-        if self.autoencoder or self.pipeline:
-            own = self.model_copy(update={"autoencoder": None, "pipeline": None})
-            return own.in_pixels(variable, parents)
+        spec = self._settled(variable).model_copy(update={"autoencoder": None, "pipeline": None})
+        if spec != self:
+            return spec.in_pixels(variable, parents)
+        assert self.backbone is not None
         self.backbone.check_size(variable.height, variable.width)
         self.backbone.check_parents(parents, "conditional" in self.guidance.needs)
         tabular = [name for name, parent in parents.items() if not isinstance(parent, Image)]
@@ -199,6 +210,7 @@ class DiffusionMechanism(Mechanism):
         super().__init__(spec, variable, parents)
         self.code = StyleCode(variable, parents, spec.code) if spec.code else None
         width = self.code.width if self.code else 0
+        assert spec.backbone is not None
         self.denoiser = Denoiser(variable, parents, spec.backbone, spec.prediction, spec.dropout, width)
         tabular = any(not isinstance(parent, Image) for parent in parents.values())
         self.predictor = (

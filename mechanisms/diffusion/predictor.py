@@ -23,13 +23,12 @@ from diffusers.models.resnet import ResnetBlock2D
 from pydantic import Field
 from torch import Tensor, nn
 
-from graphs.errors import MechanismError
 from graphs.variables import Categorical, Image, Integer, Variable
 from mechanisms.base import Parents
 from mechanisms.conditioning import Conditioning
 from mechanisms.diffusion.backbones import Width
 from mechanisms.diffusion.denoiser import stratified
-from mechanisms.encoders import Encoder, network_time
+from mechanisms.encoders import Encoder, network_time, padded
 
 __all__ = ["AnticausalPredictor", "ResNet", "ResNetNetwork", "guided_levels", "recovery"]
 
@@ -65,12 +64,7 @@ class ResNet(Encoder, frozen=True):
     unshuffle: int = Field(default=2, ge=1, le=16)
 
     def check_size(self, height: int, width: int) -> None:
-        """Refuse an image whose sides are no multiples of ``unshuffle``, by a MechanismError."""
-        if height % self.unshuffle or width % self.unshuffle:
-            raise MechanismError(
-                f"The encoder 'resnet' needs image sides that are multiples of {self.unshuffle} (its "
-                f"unshuffle), got {height}x{width}. Give it unshuffle: 1; a predictor may also be null."
-            )
+        """Refuse nothing: sides that ``unshuffle`` does not divide, or too small ones, are padded inside."""
 
     @property
     def features(self) -> int:
@@ -92,6 +86,7 @@ class ResNetNetwork(nn.Module):
     def __init__(self, spec: ResNet, image_channels: int) -> None:
         super().__init__()
         self.unshuffle = spec.unshuffle
+        self.least = spec.unshuffle * 2 ** (len(spec.channels) - 1)  # which leaves a pixel at the end
         embedding = 4 * spec.channels[0]
         self.time = Timesteps(spec.channels[0], flip_sin_to_cos=True, downscale_freq_shift=0)
         self.embed = TimestepEmbedding(spec.channels[0], embedding)
@@ -115,7 +110,8 @@ class ResNetNetwork(nn.Module):
     def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
         """Features (N, width) of scaled images x (N, C, H, W) at levels sigma (N,)."""
         time = self.embed(self.time(network_time(sigma)).to(x.dtype))
-        h = self.stem(nn.functional.pixel_unshuffle(x, self.unshuffle))
+        multiple = self.unshuffle if min(x.shape[2:]) >= self.least else self.least
+        h = self.stem(nn.functional.pixel_unshuffle(padded(x, multiple), self.unshuffle))
         for block in self.blocks:
             h = block(h, time)
         return torch.cat([nn.functional.silu(h).mean((2, 3)), h.amax((2, 3))], 1)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image as Pictures
 
-import causalgen.data.pictures
+import graphs.variables.picture
 from causalgen.data.reading import Table, read_data
 from graphs.errors import DataError, UnknownNameError
 from graphs.variables import Categorical, Continuous, Image
@@ -201,7 +201,7 @@ def test_picture_of_another_size(frame, folder):
 
 
 def test_a_picture_too_large_to_decode(frame, folder, monkeypatch):
-    monkeypatch.setattr(causalgen.data.pictures, "MAX_PIXELS", 19)
+    monkeypatch.setattr(graphs.variables.picture, "MAX_PIXELS", 19)
     refuse(written(frame, folder), VARIABLES, r"row 0 \(0.png\): expected at most 19 pixels, got 5 x 4")
 
 

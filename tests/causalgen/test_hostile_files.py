@@ -99,7 +99,10 @@ BOMBS: dict[str, tuple[str, str]] = {
     "escape sequence": (one('type: integer, unit: "\\x1b[2J"'), "3:39: .*control character U\\+001B"),
     "key with an escape": ('causalgen: 1\nnodes: {"\\x1b": 1}\n', "2:9: .*control character U\\+001B"),
     "version": (f"%YAML 1.{'9' * 5000}\n---\n{MODEL}", "1:18: not valid YAML"),
-    "default that does not fit": (one("type: image, shape: [1, 3, 5]"), "3:6: node 'a': .*multiples of 4"),
+    "network that does not fit": (
+        one("type: image, shape: [1, 3, 5]", ", mechanism: {kind: diffusion, backbone: {kind: dit}}"),
+        "3:61: node 'a': .*multiples of its patch",
+    ),
     "linear with an image": (
         f"{PICTURE}  b: {{variable: {{type: continuous}}, parents: [a], mechanism: {{kind: additive}}}}\n",
         "4:62: node 'b': Parent 'a' is an image",

@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from graphs.errors import MechanismError
 from graphs.variables import Categorical, Continuous, Image
 from mechanisms.diffusion.backbones import DiT, UNet
 from mechanisms.diffusion.denoiser import Denoiser, log_normal_levels, stratified
@@ -308,9 +307,16 @@ def test_backbone_folds_pixels_into_channels_and_back():
     assert out.shape == (2, 3, 8, 12)
 
 
-def test_backbone_refuses_sides_that_do_not_divide():
-    UNet().check_size(28, 28)
-    with pytest.raises(
-        MechanismError, match=r"multiples of 4 \(unshuffle 2, 2 resolutions\), got 30x28. Give"
-    ):
-        UNet().check_size(30, 28)
+@pytest.mark.parametrize("sides", [(7, 12), (8, 9), (5, 3)])
+def test_backbone_pads_sides_that_do_not_divide_and_cuts_them_again(sides):
+    height, width = sides
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = UNet(channels=(8, 16), unshuffle=2).build(3, 1, 5).eval()
+        x, context = torch.randn(2, 4, *sides), torch.randn(2, 5)
+    UNet().check_size(*sides)
+    rows = [min(row, height - 1) for row in range(-(-height // 4) * 4)]
+    columns = [min(column, width - 1) for column in range(-(-width // 4) * 4)]
+    with torch.no_grad():
+        whole = network(x[:, :, rows][:, :, :, columns], torch.ones(2), context)
+        assert torch.equal(network(x, torch.ones(2), context), whole[:, :, :height, :width])

@@ -6,10 +6,11 @@ import torch
 from graphs.errors import MechanismError, SpecError, UnknownNameError
 from graphs.variables import Categorical, Image
 from mechanisms.diffusion.anticausal import Anticausal
-from mechanisms.diffusion.backbones import UNet
+from mechanisms.diffusion.backbones import DiT, UNet
 from mechanisms.diffusion.classifier_free import ClassifierFree
 from mechanisms.diffusion.mechanism import Diffusion
 from mechanisms.diffusion.solvers import BELM, Anchored
+from mechanisms.encoders import Strided
 
 UNCONDITIONAL = Anticausal(denoiser="unconditional")
 HIDDEN = ClassifierFree(against="hidden")
@@ -25,7 +26,7 @@ def test_options_read_from_a_file_are_the_same_options():
     }
     spec = Diffusion.model_validate(options)
     assert spec.solver == Anchored() and spec.guidance == ClassifierFree(weight={"digit": 2.0})
-    assert spec.training is not None and (spec.training.epochs, spec.training.batch_size) == (3, 64)
+    assert spec.training is not None and (spec.training.epochs, spec.training.validation) == (3, 0.01)
     assert Diffusion.model_validate(spec.model_dump()) == spec
 
 
@@ -77,13 +78,19 @@ def test_options_out_of_range(options, message):
             MechanismError,
             "generates images, but the variable is categorical, 3",
         ),
-        (Diffusion(), Image(1, 30, 28), {}, MechanismError, "multiples of 4 .* got 30x28"),
         (
-            Diffusion(backbone=UNet(channels=(8,), unshuffle=1)),
+            Diffusion(backbone=DiT(patch=4)),
+            Image(1, 30, 28),
+            {},
+            MechanismError,
+            "multiples of its patch, 4, got 30x28",
+        ),
+        (
+            Diffusion(predictor=Strided()),
             Image(1, 29, 28),
             {"digit": Categorical(10)},
             MechanismError,
-            "encoder 'resnet' needs image sides that are multiples of 2 .* got 29x28.*predictor",
+            "encoder 'strided' needs image sides that are multiples of 2 .* got 29x28",
         ),
         (
             Diffusion(guidance=ClassifierFree(weight={"digt": 3.0})),

@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from graphs.errors import MechanismError
 from graphs.variables import Categorical, Continuous, Image, Integer
 from mechanisms.diffusion.predictor import AnticausalPredictor, ResNet
 
@@ -170,12 +169,20 @@ def test_extreme_variances_stay_finite(predictor):
     assert log_prob.max().item() == pytest.approx(-5 - 0.5 * math.log(2 * math.pi), abs=1e-2)
 
 
-def test_sides_that_unshuffling_does_not_divide_are_refused():
-    ResNet().check_size(28, 30)
-    with pytest.raises(
-        MechanismError, match=r"encoder 'resnet' needs image sides that are multiples of 2 .*got 29x28"
-    ):
-        ResNet().check_size(29, 28)
+@pytest.mark.parametrize("sides", [(5, 7), (6, 7), (4, 5)])
+def test_sides_that_unshuffling_does_not_divide_are_padded(sides):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = ResNet(channels=(8, 8)).build(2).eval()
+        x = torch.randn(3, 2, *sides)
+    ResNet().check_size(*sides)
+    below, right = sides[0] % 2, sides[1] % 2
+    even = torch.cat([x, x[:, :, -1:]], 2) if below else x
+    even = torch.cat([even, even[..., -1:]], 3) if right else even
+    sigma = torch.tensor([0.1, 1.0, 5.0])
+    with torch.no_grad():
+        assert torch.equal(network(x, sigma), network(even, sigma))
+        assert network(x[..., :1, :1], sigma).shape == (3, 16)
 
 
 class Pixels(torch.nn.Module):

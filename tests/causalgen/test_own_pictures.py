@@ -1,0 +1,158 @@
+"""Pictures as they are in the world: other sizes, 16 bits, floats, .npy files."""
+
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as Pictures
+from PIL.Image import Transpose
+
+import causalgen as cg
+from causalgen.data.reading import read_data
+from graphs.errors import DataError, DomainError, SpecError
+from graphs.variables import Image
+
+DEEP = np.array([[0, 1, 255, 256], [4095, 700, 2048, 3]], dtype=np.uint16)
+
+
+def png16(path: Path, values, width=None, height=None):
+    """A grey PNG of 16 bits, by its specification."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    size = (width or values.shape[1], height or values.shape[0])
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", *size, 16, 0, 0, 0, 0))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+
+
+def read(path, variable):
+    """Pixels in [0, 1] of one file, as a table has them: (C, H, W)."""
+    return (read_data({"x": [str(path)]}, {"x": variable}).tensor("x").numpy()[0] + 1) / 2
+
+
+def written(kind, values, folder):
+    path = folder / f"deep.{kind.split()[0]}"
+    if kind == "png":
+        png16(path, values)
+    elif kind == "npy":
+        np.save(path, values)
+    elif kind == "tif":
+        Pictures.fromarray(values.astype(np.uint16)).save(path)
+    elif kind == "tif int32":
+        Pictures.fromarray(values.astype(np.int32)).save(path)
+    elif kind == "tif float":
+        Pictures.fromarray(values.astype(np.float32)).save(path)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["png", "npy", "tif", "tif int32", "tif float"])
+def test_pixels_of_more_than_8_bits_are_told_by_their_range(kind, tmp_path):
+    path = written(kind, DEEP, tmp_path)
+    for low, high in ((0, 4095), (0, 65535), (-1000, 5000)):
+        pixels = read(path, Image(1, 2, 4, range=(low, high)))
+        np.testing.assert_allclose(pixels[0], (DEEP.astype(float) - low) / (high - low), atol=1e-7)
+    with pytest.raises(DataError, match=r"row 0.*the pixel at .*1, 0\] is 4095(\.0)?, expected 0 to 4094"):
+        read(path, Image(1, 2, 4, range=(0, 4094)))
+    with pytest.raises(DataError, match="range: .0, 65535"):
+        read(path, Image(1, 2, 4))
+    if kind != "npy":
+        picture = Pictures.open(path)
+        evidence = Image(1, 2, 4, range=(0, 4095)).encode(picture, where="x")
+        np.testing.assert_allclose((evidence[0, 0] + 1) / 2, DEEP / 4095, atol=1e-7)
+
+
+def test_arrays_in_files(tmp_path):
+    colour = np.random.default_rng(0).normal(size=(3, 2, 4))
+    np.save(tmp_path / "a.npy", colour)
+    pixels = read(tmp_path / "a.npy", Image(3, 2, 4, range=(-9, 9)))
+    np.testing.assert_allclose(pixels, (colour + 9) / 18, atol=1e-6)
+    np.save(tmp_path / "a.npy", DEEP.astype(np.uint8))
+    pixels = read(tmp_path / "a.npy", Image(1, 2, 4)) * 255
+    np.testing.assert_allclose(pixels[0], DEEP.astype(np.uint8), atol=1e-4)
+    np.save(tmp_path / "objects.npy", np.array([[None]]), allow_pickle=True)
+    (tmp_path / "torn.npy").write_bytes((tmp_path / "a.npy").read_bytes()[:-3])
+    for name, variable, told in (
+        ("a", Image(1, 2, 4, range=(0, 9)), "expected numbers of more than 8 bits .* got uint8"),
+        ("a", Image(1, 4, 4), r"expected an array of shape \(1, 4, 4\), got \(2, 4\)"),
+        ("a", Image(1, 4, 4, resize="crop"), "arrays are not resized"),
+        ("objects", Image(1, 1, 1), "cannot read the array"),
+        ("torn", Image(1, 2, 4), "cannot read the array"),
+    ):
+        with pytest.raises(DataError, match=f"row 0 .{name}.npy.: .*{told}"):
+            read(tmp_path / f"{name}.npy", variable)
+    np.save(tmp_path / "a.npy", np.full((2, 4), np.nan))
+    with pytest.raises(DataError, match="is nan, expected 0 to 1"):
+        read(tmp_path / "a.npy", Image(1, 2, 4, range=(0, 1)))
+
+
+def test_what_a_range_does_not_cover_is_refused(tmp_path):
+    Pictures.new("RGB", (4, 2)).save(tmp_path / "colour.png")
+    Pictures.new("L", (4, 2)).save(tmp_path / "grey.png")
+    png16(tmp_path / "deep.png", DEEP)
+    for name, channels, told in (
+        ("grey", 1, "'L' has 8 bits a channel, but the variable declares the range 0 to 4095"),
+        ("colour", 3, "'RGB' has 8 bits a channel"),
+        ("deep", 3, "has one channel, the variable 3"),
+    ):
+        with pytest.raises(DataError, match=told):
+            read(tmp_path / f"{name}.png", Image(channels, 2, 4, range=(0, 4095)))
+    for limits in ((1, 1), (2, 1), (0, float("nan")), (0, float("inf"))):
+        with pytest.raises(SpecError, match="range"):
+            Image(1, 2, 2, range=limits)
+
+
+RAMP = np.broadcast_to(5 * np.arange(40, dtype=np.uint8), (20, 40))
+"""5 x: a mean over a symmetric neighbourhood is the value in its middle."""
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_resizing_takes_the_middle_or_all(deep, tmp_path):
+    options = {"range": (0, 255)} if deep else {}
+    path = tmp_path / "ramp.png"
+    png16(path, RAMP) if deep else Pictures.fromarray(np.array(RAMP)).save(path)
+    column = np.arange(10)
+    crop = read(path, Image(1, 10, 10, resize="crop", **options))[0] * 255
+    stretch = read(path, Image(1, 10, 10, resize="stretch", **options))[0] * 255
+    larger = read(path, Image(1, 40, 80, resize="crop", **options))[0] * 255
+    np.testing.assert_allclose(crop, np.broadcast_to(5 * (10.5 + 2 * column), (10, 10)), atol=0.51)
+    inner = np.broadcast_to(5 * (4 * column + 1.5), (10, 10))[:, 2:-2]
+    np.testing.assert_allclose(stretch[:, 2:-2], inner, atol=0.51)
+    assert larger.shape == (40, 80) and (np.diff(larger, axis=1) >= -1e-4).all()
+    with pytest.raises(DataError, match="height 20 and width 40.*resize: crop"):
+        read(path, Image(1, 10, 10, **options))
+    exact = read(path, Image(1, 20, 40, resize="crop", **options))[0] * 255
+    np.testing.assert_allclose(exact, RAMP, atol=1e-4)
+
+
+def test_resizing_follows_the_orientation_of_the_camera(tmp_path):
+    upright = np.random.default_rng(0).integers(0, 256, (24, 40, 3), dtype=np.uint8)
+    laid = {6: Transpose.ROTATE_90, 3: Transpose.ROTATE_180, 5: Transpose.TRANSPOSE}
+    variable = Image(3, 10, 12, resize="crop")
+    Pictures.fromarray(upright).save(tmp_path / "a.png")
+    expected = read(tmp_path / "a.png", variable)
+    for orientation, method in laid.items():
+        exif = Pictures.Exif()
+        exif[0x0112] = orientation
+        Pictures.fromarray(upright).transpose(method).save(tmp_path / "b.png", exif=exif)
+        np.testing.assert_allclose(read(tmp_path / "b.png", variable), expected, atol=1.01 / 255)
+
+
+def test_a_bomb_is_refused_before_it_is_resized(tmp_path):
+    path = tmp_path / "huge.png"
+    png16(path, DEEP, 9000, 9000)
+    with pytest.raises(DataError, match="at most 50,000,000 pixels"):
+        read(path, Image(1, 2, 4, resize="crop", range=(0, 9)))
+    with Pictures.open(path) as picture, pytest.raises(DomainError, match="at most 50,000,000 pixels"):
+        Image(1, 2, 4, resize="crop", range=(0, 9)).encode(picture, where="x")
+
+
+def test_both_are_said_in_the_file_and_other_files_stay_as_they_were():
+    graph = cg.SCM.from_pretrained("mnist").graph
+    variables = {"digit": cg.Categorical(10), "image": Image(1, 8, 8, resize="crop", range=(0, 4095))}
+    text = cg.SCM(graph, variables).to_yaml()
+    assert "variable: {type: image, shape: [1, 8, 8], resize: crop, range: [0.0, 4095.0]}" in text
+    assert "{type: image, shape: [1, 28, 28]}\n" in cg.SCM.from_pretrained("mnist").to_yaml()
