@@ -110,6 +110,10 @@ class Guidance(Declared, ABC, frozen=True):  # pyright: ignore[reportGeneralType
     def abduction_weights(self, variables: Mapping[str, Variable]) -> Mapping[str, float]:
         """The weight of each parent in the field that abduction follows: 1 as learned, 0 hidden."""
 
+    def follows_learned(self, variables: Mapping[str, Variable]) -> bool:
+        """Whether every estimate is the conditional denoiser's own, in prediction too: at weight 1."""
+        return False
+
     @abstractmethod
     def abduction_eps(self, denoiser: Denoising, x: Tensor, sigma: float, factual: Parents) -> Tensor:
         """The noise estimate of x_bar (N, C, H, W) that abduction follows."""

@@ -42,6 +42,7 @@ from mechanisms.diffusion.denoiser import (
     log_normal_levels,
     stratified,
 )
+from mechanisms.diffusion.distillation import Distilled, Student, check_jumps, refuse_fit
 from mechanisms.diffusion.feedback import accepted, corrected, readings, smallest_strengths
 from mechanisms.diffusion.guidance import GUIDANCE, AnyGuidance, Factual, Guidance
 from mechanisms.diffusion.predictor import AnticausalPredictor, ResNet, recovery
@@ -79,6 +80,7 @@ class Diffusion(TrainedSpec, frozen=True):
         guidance: how counterfactual parents steer generation.
         abduction: ``point`` inverts the clean image, which gives one answer; ``posterior`` draws the noise
             behind it, so that samples differ.
+        distilled: the same flow in a few jumps, for solver ``jumps``; made by ``causalgen distil``.
         levels: mean and standard deviation of ln sigma in training (Karras et al. 2022).
         training: settings of the fitting loop.
     """
@@ -92,6 +94,7 @@ class Diffusion(TrainedSpec, frozen=True):
     solver: AnySolver = Anchored()
     guidance: AnyGuidance = ClassifierFree()
     abduction: Literal["point", "posterior"] = "point"
+    distilled: Distilled | None = None
     levels: tuple[float, Annotated[float, Field(gt=0)]] = (-0.7, 1.4)
     training: Training | None = Training(epochs=6, batch_size=64, validation=0.01)
 
@@ -121,6 +124,7 @@ class Diffusion(TrainedSpec, frozen=True):
             (ENCODERS, self.code and self.code.encoder),
             (SOLVERS, self.solver),
             (GRIDS, self.solver.grid),
+            (GRIDS, self.distilled and self.distilled.grid),
             (GUIDANCE, self.guidance),
         )
         reasons = (registry.why_unwritable(part) for registry, part in parts if part is not None)
@@ -143,6 +147,8 @@ class Diffusion(TrainedSpec, frozen=True):
             )
         if self.code:
             self.code.check(variable, parents)
+        if self.solver.distilled:
+            check_jumps(self.solver, self.distilled, self.guidance, self.abduction, self.code, parents)
         known = self.guidance.steerable(parents)
         for name in self.guidance.named():
             if name not in known:
@@ -163,6 +169,7 @@ class DiffusionMechanism(Mechanism):
         self.code = StyleCode(variable, parents, spec.code) if spec.code else None
         width = self.code.width if self.code else 0
         self.denoiser = Denoiser(variable, parents, spec.backbone, spec.prediction, spec.dropout, width)
+        self.student = Student(variable, parents, spec.backbone, self.denoiser) if spec.distilled else None
         tabular = any(not isinstance(parent, Image) for parent in parents.values())
         self.predictor = (
             AnticausalPredictor(variable, parents, spec.predictor) if spec.predictor and tabular else None
@@ -247,6 +254,8 @@ class DiffusionMechanism(Mechanism):
         solver = self.spec.solver
         followed = solver.thresholded(eps)
         x = solver.decode(noise, followed)
+        if solver.distilled:
+            return x + noise["last_residual"]
         if self._draws:
             return self._denoised(x, followed) + noise["last_residual"]
         # A prior sample still carries sigma_0 of noise; an image that entered clean never did.
@@ -254,9 +263,10 @@ class DiffusionMechanism(Mechanism):
 
     def _under(self, leaf: Tensor | None) -> Denoising:
         """The denoiser as guidance asks it, of parents alone: under the codes of a leaf."""
-        if self.code is None or leaf is None:
-            return self.denoiser
-        return WithCode(self.denoiser, self.code.from_prior(leaf))
+        code = None if self.code is None or leaf is None else self.code.from_prior(leaf)
+        if self.student and self.spec.solver.distilled:
+            return self.student.under(code)
+        return self.denoiser if code is None else WithCode(self.denoiser, code)
 
     def _denoised(self, x: Tensor, eps: NoiseEstimate) -> Tensor:
         """The estimate of x_0 at the lowest level."""
@@ -296,7 +306,9 @@ class DiffusionMechanism(Mechanism):
         leaves = dict(solver.encode(enters, remembered))
         if code is not None:
             leaves["code"] = code[first]
-        if self._draws:
+        if solver.distilled:  # its own residuals are of the image with its noise, and it ends without
+            leaves["last_residual"] = (value[first] - enters) * ("residuals" in leaves)
+        elif self._draws:
             estimate = known[0] if known else followed(enters, lowest)
             leaves["last_residual"] = value[first] - (enters - lowest * estimate)
         check_finite(leaves["x_T"], "noise", rows)
@@ -309,6 +321,7 @@ class DiffusionMechanism(Mechanism):
 
     def prepare(self, value: Tensor, parents: Parents) -> None:
         """Take pixel statistics and the parents' standardising."""
+        refuse_fit(self.student)
         self.denoiser.prepare(value, parents)
         if self.code:
             self.code.prepare(value, parents)
