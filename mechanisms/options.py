@@ -13,7 +13,15 @@ from graphs.errors import MechanismError, SpecError, UnknownNameError
 from mechanisms.base import Mechanism, MechanismSpec
 from mechanisms.training import Stage, filled
 
-__all__ = ["Hidden", "TrainedSpec", "changed_spec", "merge_options", "start_from", "take_weights", "with_options"]
+__all__ = [
+    "Hidden",
+    "TrainedSpec",
+    "changed_spec",
+    "merge_options",
+    "start_from",
+    "take_weights",
+    "with_options",
+]
 
 Hidden = Annotated[tuple[Annotated[int, Field(ge=1, le=16384)], ...], Field(min_length=1, max_length=16)]
 """Widths of the hidden layers of a network; at least one."""

@@ -60,8 +60,8 @@ def distil(
         progress: show progress.
 
     Returns:
-        A new model, whose node has solver ``jumps``, weight 1 and ``abduction: posterior``. ``with_options`` gives
-        it any other solver back. ``fit_report`` says how far the student ends from its teacher.
+        A new model, whose node has solver ``jumps``, weight 1 and ``abduction: posterior``; ``with_options``
+        gives it any other solver back. ``fit_report`` says how far the student ends from its teacher.
 
     Raises:
         UnknownNameError, SpecError: no such node or option.
@@ -184,7 +184,9 @@ class _Run:
         loop = TrainingLoop(objective, self.settings, self.seed, self.runtime)
         if state is not None:
             loop.restore(state)
-        with Progress(f"{self.name}.distilled", loop.total, done=loop.step, unit="step", enabled=shown) as bar:
+        with Progress(
+            f"{self.name}.distilled", loop.total, done=loop.step, unit="step", enabled=shown
+        ) as bar:
             train_loss = loop.run(bar, self.folder)
         mechanism.eval()
         figures = self._figures(work, paths) if self.held_out else {}
@@ -219,9 +221,7 @@ class _Run:
             for number, block in enumerate(blocks):
                 generator = keyed_generator(self.seed, "distil", self.name, "paths", number, device=device)
                 value = self.table.tensor(self.name, block, device=device)
-                parents = {
-                    each: self.table.tensor(each, block, device=device) for each in mechanism.parents
-                }
+                parents = {each: self.table.tensor(each, block, device=device) for each in mechanism.parents}
                 with torch.no_grad(), autocast(precision, device):
                     code = _code(mechanism, value, parents, generator)
                     found.append(work.walk(value, parents, code, generator=generator))

@@ -88,7 +88,8 @@ class Jumps(Solver, frozen=True):
     """N jumps up and N down of a distilled denoiser, N more for the residuals; see ``distillation``.
 
     Attributes:
-        residuals: keep what each jump down misses of the jumps up. Without, the null is as good as the student.
+        residuals: keep what each jump down misses of the jumps up. Without, the null is only as good as the
+            student.
     """
 
     kind: Literal["jumps"] = "jumps"
@@ -228,7 +229,7 @@ class Student(nn.Module):
     def velocity(
         self, x: Tensor, sigma: Tensor, target: Tensor, parents: Parents, code: Tensor | None
     ) -> Tensor:
-        """The mean of eps along the flow from x_bar (N, C, H, W) at level sigma to the target's, both (N,)."""
+        """The mean of eps along the flow from x_bar (N, C, H, W) at sigma to the target, levels (N,)."""
         scale = self.denoiser.pixel_std
         told = ((target**2 + scale**2) / (sigma**2 + scale**2)).log() / 2
         return self.denoiser.eps(x, sigma, parents, code=code, further=told[:, None])

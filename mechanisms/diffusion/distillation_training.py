@@ -174,16 +174,16 @@ class Distillation:
         """How far the student ends from the teacher on each path: root mean squares, of held-out rows.
 
         Returns:
-            "up: noise", in deviations of the noise; "down: image" and "other: image", in deviations of pixels.
+            "up: noise", in deviations of the noise; "down: image" and "other: image", in those of pixels.
         """
-        solver_ends = []
+        missed = []
         for number, (states, levels) in enumerate(self._ways):
             parents = paths.others if number == 2 else paths.parents
             x = paths.states[:, states[0]]
             for here, there in pairwise(levels):
                 sigma, target = (x.new_full((len(x),), level) for level in (here, there))
                 x = x + (there - here) * self.student.velocity(x, sigma, target, parents, paths.code)
-            solver_ends.append(float((x - paths.states[:, states[-1]]).square().mean().sqrt()))
-        up, down, other = solver_ends
+            missed.append(float((x - paths.states[:, states[-1]]).square().mean().sqrt()))
+        up, down, other = missed
         scale = float(self.student.denoiser.pixel_std)
         return {"up: noise": up / self.levels[-1], "down: image": down / scale, "other: image": other / scale}
