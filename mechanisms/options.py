@@ -7,12 +7,21 @@ from typing import Annotated, Any
 
 import torch
 from pydantic import Field, ValidationError, field_validator
+from torch import nn
 
 from graphs.errors import MechanismError, SpecError, UnknownNameError
 from mechanisms.base import Mechanism, MechanismSpec
 from mechanisms.training import Stage, filled
 
-__all__ = ["Hidden", "TrainedSpec", "changed_spec", "merge_options", "start_from", "with_options"]
+__all__ = [
+    "Hidden",
+    "TrainedSpec",
+    "changed_spec",
+    "merge_options",
+    "start_from",
+    "take_weights",
+    "with_options",
+]
 
 Hidden = Annotated[tuple[Annotated[int, Field(ge=1, le=16384)], ...], Field(min_length=1, max_length=16)]
 """Widths of the hidden layers of a network; at least one."""
@@ -66,22 +75,32 @@ def start_from(node: str, mechanism: Mechanism, earlier: Mechanism) -> None:
                 f"Node {node!r} cannot start from the weights of the other model: its {what} differs there, "
                 f"{other!r} instead of {own!r}. Fit it without, or give a model of the same node."
             )
+    take_weights(f"Node {node!r} cannot start from the weights of the other model", mechanism, earlier)
+    stage = mechanism.first_stage()
+    if stage is not None and stage.settings is None:
+        _keep_part(node, mechanism, earlier, stage)
+
+
+@torch.no_grad()
+def take_weights(failure: str, module: nn.Module, earlier: nn.Module) -> None:
+    """Give a module the weights of an earlier one, as ``start_from`` does; ``failure`` begins the error.
+
+    Raises:
+        MechanismError: layers that do not fit.
+    """
     known = dict(earlier.named_parameters())
-    for name, weight in mechanism.named_parameters():
+    for name, weight in module.named_parameters():
         before = known.get(name)
         if before is None:
             continue
         wider = weight.ndim == 2 and len(weight) == len(before) and weight.shape[1] > before.shape[1]
         if not wider and weight.shape != before.shape:
             raise MechanismError(
-                f"Node {node!r} cannot start from the weights of the other model: {name} is "
-                f"{tuple(weight.shape)}, there {tuple(before.shape)}. Give both the same networks."
+                f"{failure}: {name} is {tuple(weight.shape)}, there {tuple(before.shape)}. "
+                "Give both the same networks."
             )
         weight.zero_()
         weight[:, : before.shape[1]].copy_(before) if wider else weight.copy_(before)
-    stage = mechanism.first_stage()
-    if stage is not None and stage.settings is None:
-        _keep_part(node, mechanism, earlier, stage)
 
 
 def _keep_part(node: str, mechanism: Mechanism, earlier: Mechanism, stage: Stage) -> None:

@@ -19,7 +19,7 @@ from causalgen.scm import SCM
 from graphs.errors import CheckpointError, DataError
 from graphs.text import markdown
 
-__all__ = ["run_fit"]
+__all__ = ["check_place", "run_fit"]
 
 _CODE = "code: "
 """Begins the names of figures of a style code, which should be no better than chance."""
@@ -44,7 +44,7 @@ def run_fit(
     """
     use_threads(threads)
     scm = SCM.from_yaml(file)
-    _check_place(out)
+    check_place(out)
     if Path(data).is_file():
         tell_unused(Path(data), present_columns(Path(data), scm.variables, scm.variables)[1])
     run = run_dir if run_dir is not None else out.with_name(out.name + ".run")
@@ -86,7 +86,7 @@ def _choice(missing: str) -> Literal["refuse", "drop"]:
     raise DataError(f"--missing is refuse or drop, got {missing!r}.")
 
 
-def _check_place(out: Path) -> None:
+def check_place(out: Path) -> None:
     """Refuse before the training what saving would refuse after it."""
     MODEL.check_place(out)
     parent = next(each for each in out.resolve().parents if each.exists())

@@ -12,7 +12,24 @@ from typing import Annotated
 
 import typer
 
+from causalgen.cli.data import data_app
 from causalgen.cli.interrupts import Commands
+from causalgen.cli.parameters import (
+    ASSIGNED,
+    Clip,
+    Device,
+    Evidence,
+    GivenRows,
+    ModelName,
+    Out,
+    Preset,
+    Resume,
+    RunDir,
+    Seed,
+    Set,
+    Threads,
+    TrainingRows,
+)
 from causalgen.evaluation import STRENGTHS
 
 __all__ = ["app", "main"]
@@ -25,28 +42,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-ModelName = Annotated[str, typer.Argument(help="A gallery name, a saved model's folder, or an SCM file.")]
-Seed = Annotated[int, typer.Option(help="The same seed gives the same answer.")]
-ASSIGNED = "node=value[,node=value]: a number, a label, an image's file, or an expression such as 'x + 1'"
-Clip = Annotated[bool, typer.Option("--clip", help="Move what --do sets out of bounds onto the bound.")]
-Out = Annotated[Path, typer.Option(help="Where to write.")]
-Threads = Annotated[
-    int | None, typer.Option(min=1, help="CPU threads; as many as there are cores by default.")
-]
-Device = Annotated[str | None, typer.Option(help="Where to compute: cpu, cuda, cuda:1, mps; cpu by default.")]
-Preset = Annotated[str | None, typer.Option(help="Named settings: posterior, diff-scm.")]
-GivenRows = Annotated[
-    str | None,
-    typer.Option(help="Rows: a CSV or Parquet table, or mnist:DIR; the model's own sample rows by default."),
-]
-Evidence = Annotated[
-    str | None, typer.Option(help="A JSON file, a PNG (for the image node), or TABLE[:ROW].")
-]
-Set = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="More evidence: node=value; of an image, node=FILE."),
-]
 
 _SPAN = f"{min(STRENGTHS):g} to {max(STRENGTHS):g}"
 
@@ -133,15 +128,15 @@ def show(
 @app.command()
 def fit(
     file: Annotated[Path, typer.Argument(help="An SCM file.")],
-    data: Annotated[str, typer.Option(help="A CSV or Parquet table, or mnist:DIR.")],
+    data: TrainingRows,
     out: Out,
     node: Annotated[
         list[str] | None,
         typer.Option(help="Fit only this node now; may be repeated. --resume does the rest."),
     ] = None,
     seed: Seed = 0,
-    run_dir: Annotated[Path | None, typer.Option(help="Log and states; OUT.run by default.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the run folder.")] = False,
+    run_dir: RunDir = None,
+    resume: Resume = False,
     missing: Annotated[
         str, typer.Option(help="Rows that lack a value: refuse, or drop for the nodes that need it.")
     ] = "refuse",
@@ -163,6 +158,38 @@ def fit(
         resume=resume,
         missing=missing,
         start=start,
+        threads=threads,
+    )
+
+
+@app.command()
+def distil(
+    model: ModelName,
+    data: TrainingRows,
+    out: Out,
+    node: Annotated[str | None, typer.Option(help="The image node, where there are several.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, max=16, help="Jumps each way; 2 by default.")] = None,
+    rows: Annotated[int | None, typer.Option(min=2, help="Training rows, at most; 12000 by default.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over them; 14 by default.")] = None,
+    seed: Seed = 0,
+    run_dir: RunDir = None,
+    resume: Resume = False,
+    threads: Threads = None,
+) -> None:
+    """Distil the flow of an image node to a few jumps up and down: the solver jumps of a new model."""
+    from causalgen.cli.distil import run_distil
+
+    run_distil(
+        model,
+        data,
+        out,
+        node=node,
+        steps=steps,
+        rows=rows,
+        epochs=epochs,
+        seed=seed,
+        run_dir=run_dir,
+        resume=resume,
         threads=threads,
     )
 
@@ -413,27 +440,4 @@ def evaluate(
     )
 
 
-data_app = typer.Typer(help="Make data sets.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
-
-
-@data_app.command()
-def morphomnist(
-    mnist: Annotated[Path, typer.Option(help="A folder with MNIST's files; nothing is downloaded.")],
-    out: Out,
-    split: Annotated[
-        list[str] | None, typer.Option(help="train or test; both by default. May be repeated.")
-    ] = None,
-    tables: Annotated[
-        Path | None,
-        typer.Option(help="Thickness and intensity from a folder of published tables, or from one CSV."),
-    ] = None,
-    seed: Seed = 0,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes; as many as there are cores by default.")
-    ] = None,
-) -> None:
-    """MNIST's digits redrawn with stroke thickness and intensity as causes."""
-    from causalgen.cli.data import run_morphomnist
-
-    run_morphomnist(mnist, out, splits=split, tables=tables, seed=seed, workers=workers)

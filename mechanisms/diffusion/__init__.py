@@ -4,6 +4,7 @@ from mechanisms.diffusion.anticausal import Anticausal
 from mechanisms.diffusion.backbones import Backbone, DiT, UNet
 from mechanisms.diffusion.classifier_free import ClassifierFree
 from mechanisms.diffusion.code import Code
+from mechanisms.diffusion.distillation import Distilled, Jumps
 from mechanisms.diffusion.guidance import Factual, Guidance
 from mechanisms.diffusion.mechanism import Diffusion, DiffusionMechanism
 from mechanisms.diffusion.predictor import ResNet
@@ -24,10 +25,12 @@ __all__ = [
     "DiT",
     "Diffusion",
     "DiffusionMechanism",
+    "Distilled",
     "Encoder",
     "Factual",
     "Grid",
     "Guidance",
+    "Jumps",
     "KarrasGrid",
     "Leaves",
     "LogGrid",

@@ -63,6 +63,10 @@ class ClassifierFree(Guidance, frozen=True):
         """1 from the factual; against the unconditional reference the weights of prediction."""
         return self.strengths(variables) if self.against == "hidden" else dict.fromkeys(variables, 1.0)
 
+    def follows_learned(self, variables: Mapping[str, Variable]) -> bool:
+        """Where every weight is 1."""
+        return not self.automatic and all(weight == 1 for weight in self.strengths(variables).values())
+
     def abduction_eps(self, denoiser: Denoising, x: Tensor, sigma: float, factual: Parents) -> Tensor:
         """The noise estimate of x_bar (N, C, H, W) that abduction follows."""
         if self.against == "hidden":

@@ -89,6 +89,7 @@ class Denoiser(nn.Module):
         prediction: Prediction,
         dropout: float,
         code: int = 0,
+        further: int = 0,
     ) -> None:
         super().__init__()
         self.prediction: Prediction = prediction
@@ -100,7 +101,7 @@ class Denoiser(nn.Module):
         tabular = {name: variable for name, variable in parents.items() if name not in self.images}
         self.conditioning = Conditioning(tabular, dtype=torch.float32)
         extra = sum(variable.channels for variable in self.images.values())
-        context = self.conditioning.width + len(self.names) + (code + 1 if code else 0)
+        context = self.conditioning.width + len(self.names) + (code + 1 if code else 0) + further
         self.network = backbone.build(image.channels, extra, context)
         self.register_buffer("pixel_mean", torch.tensor(0.0))
         self.register_buffer("pixel_std", torch.tensor(0.5))
@@ -118,6 +119,7 @@ class Denoiser(nn.Module):
         parents: Parents,
         shown: Tensor | bool = True,
         code: Tensor | None = None,
+        further: Tensor | None = None,
     ) -> Tensor:
         """The estimated noise of x_bar.
 
@@ -127,12 +129,16 @@ class Denoiser(nn.Module):
             parents: each (N, *event); the value of a hidden parent does not matter.
             shown: which parents the network sees, (N, parents) or one for all.
             code: (N, width), of a network that has one; None hides it.
+            further: (N, further), columns of the context beside these, of a network that has some.
 
         Returns:
             (N, C, H, W).
         """
         levels = torch.as_tensor(sigma, dtype=x.dtype, device=x.device).expand(len(x))
-        out = self._forward(x, levels, parents, shown, self._code_columns(code, x))
+        columns = self._code_columns(code, x)
+        if further is not None:
+            columns = torch.cat([columns, further.to(x)], 1)
+        out = self._forward(x, levels, parents, shown, columns)
         return self._eps_from(out, x, column(levels))
 
     def loss(

@@ -32,7 +32,8 @@ from pydantic import Field, field_validator
 from torch import Tensor
 
 from graphs.declared import Declared
-from graphs.variables import Categorical, Variable
+from graphs.errors import MechanismError, UnknownNameError
+from graphs.variables import Categorical, Continuous, Variable
 from mechanisms.base import Parents
 from mechanisms.diffusion.denoiser import Denoising
 from mechanisms.diffusion.predictor import AnticausalPredictor
@@ -110,6 +111,10 @@ class Guidance(Declared, ABC, frozen=True):  # pyright: ignore[reportGeneralType
     def abduction_weights(self, variables: Mapping[str, Variable]) -> Mapping[str, float]:
         """The weight of each parent in the field that abduction follows: 1 as learned, 0 hidden."""
 
+    def follows_learned(self, variables: Mapping[str, Variable]) -> bool:
+        """Whether every estimate is the conditional denoiser's own, in prediction too: at weight 1."""
+        return False
+
     @abstractmethod
     def abduction_eps(self, denoiser: Denoising, x: Tensor, sigma: float, factual: Parents) -> Tensor:
         """The noise estimate of x_bar (N, C, H, W) that abduction follows."""
@@ -178,6 +183,19 @@ class Guidance(Declared, ABC, frozen=True):  # pyright: ignore[reportGeneralType
     def named(self) -> tuple[str, ...]:
         """The parents that the options name."""
         return tuple(self.strength) if isinstance(self.strength, Mapping) else ()
+
+    @final
+    def check_parents(self, parents: Mapping[str, Variable]) -> None:
+        """Refuse options about parents that there are not, by a MechanismError or UnknownNameError."""
+        if self.corrections and not any(isinstance(parent, Continuous) for parent in parents.values()):
+            raise MechanismError(
+                f"guidance {self.kind!r}: corrections follow continuous parents, but there are none "
+                f"among {sorted(parents)}. Leave `corrections` out."
+            )
+        known = self.steerable(parents)
+        for name in self.named():
+            if name not in known:
+                raise UnknownNameError.of("parent", name, known, where=f"guidance {self.kind!r}")
 
 
 GUIDANCE: Registry[type[Guidance]] = Registry(

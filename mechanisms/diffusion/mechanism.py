@@ -28,18 +28,19 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from graphs.errors import MechanismError, UnknownNameError
-from graphs.variables import Categorical, Continuous, Image, Variable
+from graphs.errors import MechanismError
+from graphs.variables import Continuous, Image, Variable
 from mechanisms.base import Abducted, Mechanism, Noise, Parents
 from mechanisms.diffusion.backbones import BACKBONES, AnyBackbone
 from mechanisms.diffusion.classifier_free import ClassifierFree
 from mechanisms.diffusion.code import Code, StyleCode
 from mechanisms.diffusion.code_training import CodeTraining, held_out_code_figures
 from mechanisms.diffusion.denoiser import Denoiser, Denoising, Prediction, WithCode, log_normal_levels
+from mechanisms.diffusion.distillation import Distilled, Student, check_jumps, refuse_fit
 from mechanisms.diffusion.feedback import accepted, corrected, readings, smallest_strengths
 from mechanisms.diffusion.guidance import GUIDANCE, AnyGuidance, Factual, Guidance
 from mechanisms.diffusion.latents import Autoencoder, LatentDiffusion
-from mechanisms.diffusion.predictor import AnticausalPredictor, ResNet, guided_levels, recovery
+from mechanisms.diffusion.predictor import AnticausalPredictor, ResNet, guided_levels
 from mechanisms.diffusion.presets import settled
 from mechanisms.diffusion.pretrained import Pretrained, hub_pipeline, said_by_pipeline, take_weights
 from mechanisms.diffusion.schedule import GRIDS
@@ -69,11 +70,12 @@ class Diffusion(TrainedSpec, frozen=True):
         guidance: how counterfactual parents steer generation.
         abduction: ``point`` inverts the clean image, which gives one answer; ``posterior`` draws the noise
             behind it, so that samples differ.
+        distilled: the same flow in a few jumps, for solver ``jumps``; made by ``causalgen distil``.
         levels: mean and standard deviation of ln sigma in training (Karras et al. 2022).
         training: settings of the fitting loop.
         autoencoder: makes the diffusion one of its latents.
-        pipeline: the folder of a pipeline that diffusers saved; in a file below the working directory. It says
-            backbone, prediction, grid, autoencoder, and has the weights; see ``from_pipeline``.
+        pipeline: the folder of a pipeline that diffusers saved; in a file below the working directory. It
+            says backbone, prediction, grid, autoencoder, and has the weights; see ``from_pipeline``.
     """
 
     kind: Literal["diffusion"] = "diffusion"
@@ -85,6 +87,7 @@ class Diffusion(TrainedSpec, frozen=True):
     solver: AnySolver = Anchored()
     guidance: AnyGuidance = ClassifierFree()
     abduction: Literal["point", "posterior"] = "point"
+    distilled: Distilled | None = None
     levels: tuple[float, Annotated[float, Field(gt=0)]] = (-0.7, 1.4)
     training: ImageTraining | None = ImageTraining(validation=0.01)
     autoencoder: Autoencoder | None = None
@@ -118,8 +121,7 @@ class Diffusion(TrainedSpec, frozen=True):
             coded, trained = self.code is not None, self.training is not None
             self.backbone.check_options(self.prediction, coded, trained, self.predictor, self.solver.levels())
         elif self.pipeline is not None:
-            kind = self.backbone.kind if self.backbone else None
-            raise ValueError(f"a pipeline's network is the backbone 'pretrained', not {kind!r}")
+            raise ValueError("a pipeline says its backbone, 'pretrained': leave `backbone` out")
         if self.autoencoder and self.solver.thresholding:
             raise ValueError("thresholding clips pixels, but with an autoencoder the solver walks latents")
         if self.predictor is None and (self.guidance.reads_back or "predictor" in self.guidance.needs):
@@ -140,10 +142,7 @@ class Diffusion(TrainedSpec, frozen=True):
 
     def as_saved(self) -> "Diffusion":
         """With the network and the training that left-out options were before they followed the size."""
-        return self._settled(None)
-
-    def _settled(self, image: Image | None) -> "Diffusion":
-        return self.model_copy(update=settled(self.backbone, self.training, image))
+        return self.model_copy(update=settled(self.backbone, self.training, None))
 
     def why_unwritable(self) -> str | None:
         """A part from Python that is not registered."""
@@ -153,6 +152,7 @@ class Diffusion(TrainedSpec, frozen=True):
             (ENCODERS, self.code and self.code.encoder),
             (SOLVERS, self.solver),
             (GRIDS, self.solver.grid),
+            (GRIDS, self.distilled and self.distilled.grid),
             (GUIDANCE, self.guidance),
         )
         reasons = (registry.why_unwritable(part) for registry, part in parts if part is not None)
@@ -175,7 +175,8 @@ class Diffusion(TrainedSpec, frozen=True):
 
     def in_pixels(self, variable: Image, parents: Mapping[str, Variable]) -> "DiffusionMechanism":
         """The mechanism of the image as it is, or of latents as if they were the image."""
-        spec = self._settled(variable).model_copy(update={"autoencoder": None, "pipeline": None})
+        chosen = settled(self.backbone, self.training, variable)
+        spec = self.model_copy(update=chosen | {"autoencoder": None, "pipeline": None})
         if spec != self:
             return spec.in_pixels(variable, parents)
         assert self.backbone is not None
@@ -184,17 +185,11 @@ class Diffusion(TrainedSpec, frozen=True):
         tabular = [name for name, parent in parents.items() if not isinstance(parent, Image)]
         if self.predictor and tabular:
             self.predictor.check_size(variable.height, variable.width)
-        if self.guidance.corrections and not any(isinstance(p, Continuous) for p in parents.values()):
-            raise MechanismError(
-                f"guidance {self.guidance.kind!r}: corrections follow continuous parents, but there are none "
-                f"among {sorted(parents)}. Leave `corrections` out."
-            )
+        self.guidance.check_parents(parents)
         if self.code:
             self.code.check(variable, parents)
-        known = self.guidance.steerable(parents)
-        for name in self.guidance.named():
-            if name not in known:
-                raise UnknownNameError.of("parent", name, known, where=f"guidance {self.guidance.kind!r}")
+        if self.solver.distilled:
+            check_jumps(self.solver, self.distilled, self.guidance, self.abduction, self.code, parents)
         return DiffusionMechanism(self, variable, parents)
 
 
@@ -212,6 +207,7 @@ class DiffusionMechanism(Mechanism):
         width = self.code.width if self.code else 0
         assert spec.backbone is not None
         self.denoiser = Denoiser(variable, parents, spec.backbone, spec.prediction, spec.dropout, width)
+        self.student = Student(variable, parents, spec.backbone, self.denoiser) if spec.distilled else None
         tabular = any(not isinstance(parent, Image) for parent in parents.values())
         self.predictor = (
             AnticausalPredictor(variable, parents, spec.predictor) if spec.predictor and tabular else None
@@ -296,6 +292,8 @@ class DiffusionMechanism(Mechanism):
         solver = self.spec.solver
         followed = solver.thresholded(eps)
         x = solver.decode(noise, followed)
+        if solver.distilled:
+            return x + noise["last_residual"]
         if self._draws:
             return self._denoised(x, followed) + noise["last_residual"]
         # A prior sample still carries sigma_0 of noise; an image that entered clean never did.
@@ -303,9 +301,10 @@ class DiffusionMechanism(Mechanism):
 
     def _under(self, leaf: Tensor | None) -> Denoising:
         """The denoiser as guidance asks it, of parents alone: under the codes of a leaf."""
-        if self.code is None or leaf is None:
-            return self.denoiser
-        return WithCode(self.denoiser, self.code.from_prior(leaf))
+        code = None if self.code is None or leaf is None else self.code.from_prior(leaf)
+        if self.student and self.spec.solver.distilled:
+            return self.student.under(code)
+        return self.denoiser if code is None else WithCode(self.denoiser, code)
 
     def _denoised(self, x: Tensor, eps: NoiseEstimate) -> Tensor:
         """The estimate of x_0 at the lowest level."""
@@ -345,7 +344,9 @@ class DiffusionMechanism(Mechanism):
         leaves = dict(solver.encode(enters, remembered))
         if code is not None:
             leaves["code"] = code[first]
-        if self._draws:
+        if solver.distilled:  # its own residuals are of the image with its noise, and it ends without
+            leaves["last_residual"] = (value[first] - enters) * ("residuals" in leaves)
+        elif self._draws:
             estimate = known[0] if known else followed(enters, lowest)
             leaves["last_residual"] = value[first] - (enters - lowest * estimate)
         check_finite(leaves["x_T"], "noise", rows)
@@ -358,6 +359,7 @@ class DiffusionMechanism(Mechanism):
 
     def prepare(self, value: Tensor, parents: Parents) -> None:
         """Take pixel statistics and the parents' standardising."""
+        refuse_fit(self.student)
         self.denoiser.prepare(value, parents)
         if self.code:
             self.code.prepare(value, parents)
@@ -384,11 +386,7 @@ class DiffusionMechanism(Mechanism):
 
     @torch.no_grad()
     def validate(self, value: Tensor, parents: Parents, *, generator: torch.Generator) -> Mapping[str, float]:
-        """How well each cause is recovered from the clean image, beside what guessing achieves.
-
-        Categorical parents: accuracy, and the share of the commonest category. Continuous parents: mean
-        absolute error, and that of guessing the median.
-        """
+        """How well each cause is recovered from the clean image, and what the code tells."""
         figures = dict[str, float]()
         if self.code:
             figures = held_out_code_figures(
@@ -396,13 +394,8 @@ class DiffusionMechanism(Mechanism):
             )
         if self.predictor is None:
             return figures
-        sigma = self.spec.solver.levels()[0]
-        parts = value.split(self.chunk_rows or len(value))
-        features = torch.cat([self.predictor.encode(part, sigma) for part in parts])
-        for name in self.predictor.names:
-            guess, truth = self.predictor.most_likely(features, parents, name), parents[name]
-            figures |= recovery(name, guess, truth, categorical=isinstance(self.parents[name], Categorical))
-        return figures
+        features = self.predictor.features(value, self.spec.solver.levels()[0], self._chunk)
+        return figures | self.predictor.recovered(features, parents)
 
     def first_stage(self) -> Stage | None:
         """The code's, so that the denoiser learns under codes that stay as they are."""
@@ -422,9 +415,7 @@ class DiffusionMechanism(Mechanism):
         """
         if self.predictor is None or len(self.predictor.names) < len(self.parents):
             return None
-        sigma = self.spec.solver.levels()[0]
-        parts = value.split(self.chunk_rows or len(value))
-        features = torch.cat([self.predictor.encode(part, sigma) for part in parts])
+        features = self.predictor.features(value, self.spec.solver.levels()[0], self._chunk)
         proposals = len(next(iter(parents.values()))) // len(value)
         log_probs = self.predictor.log_probs(features.repeat(proposals, 1), parents)
         return torch.stack(list(log_probs.values())).sum(0).double()

@@ -10,6 +10,7 @@ up with the factual noise estimate, ``decode`` walks down with the counterfactua
               intervention returns the image at any N, by construction.
     belm      Variable-step leapfrog (O-BELM, Wang et al. 2024, eq. 18), invertible by algebra. Second order.
     ddpm      Ancestral sampling (Ho et al. 2020). Prior samples only: it has no inverse.
+    jumps     A few jumps of a distilled denoiser, with residuals as ``anchored`` has: see ``distillation``.
 
 Noise leaves: ``x_T`` (n, C, H, W), in the variance-preserving scale, so that its prior is N(0, I);
 ``residuals`` (n, k, C, H, W), whose prior is zero (for ``ddpm``: N(0, I)).
@@ -39,6 +40,7 @@ __all__ = [
     "NoiseEstimate",
     "SOLVERS",
     "Solver",
+    "multistep",
     "standard_normal",
 ]
 
@@ -86,6 +88,11 @@ class Solver(Declared, ABC, frozen=True):  # pyright: ignore[reportGeneralTypeIs
     @abstractmethod
     def needs_conditional(self) -> bool:
         """Whether it takes estimates of a conditional denoiser alone, which do not change abruptly."""
+
+    @property
+    def distilled(self) -> bool:
+        """Whether it takes a distilled denoiser's jumps, the last one to the clean image; see ``Jumps``."""
+        return False
 
     @abstractmethod
     def sample_noise(self, n: int, shape: tuple[int, ...], *, generator: Generator) -> Leaves:
@@ -142,6 +149,7 @@ SOLVERS: Registry[type[Solver]] = Registry(
         "belm": "mechanisms.diffusion.solvers:BELM",
         "ddim": "mechanisms.diffusion.solvers:DDIM",
         "ddpm": "mechanisms.diffusion.solvers:DDPM",
+        "jumps": "mechanisms.diffusion.distillation:Jumps",
     },
 )
 AnySolver = Annotated[Solver, SOLVERS]
@@ -218,12 +226,12 @@ class Anchored(Solver, frozen=True):
         for i in range(self.steps):
             denoised.append(states[i] - sigma[i] * eps(states[i], sigma[i]))
             latest, behind = denoised[:-3:-1], sigma[max(i - 1, 0) : i + 1][::-1]
-            states.append(_multistep(states[i], latest, behind, sigma[i + 1]))
+            states.append(multistep(states[i], latest, behind, sigma[i + 1]))
         noise = {"x_T": self.to_noise(states[-1])}
         if self.residuals:
             denoised.append(states[-1] - sigma[-1] * eps(states[-1], sigma[-1]))
             missed = [
-                states[i - 1] - _multistep(states[i], denoised[i : i + 2], sigma[i : i + 2], sigma[i - 1])
+                states[i - 1] - multistep(states[i], denoised[i : i + 2], sigma[i : i + 2], sigma[i - 1])
                 for i in range(self.steps, 0, -1)
             ]
             noise["residuals"] = torch.stack(missed, 1)
@@ -235,13 +243,13 @@ class Anchored(Solver, frozen=True):
         denoised = list[Tensor]()
         for i in range(self.steps, 0, -1):
             denoised = [x - sigma[i] * eps(x, sigma[i]), *denoised[:1]]
-            x = _multistep(x, denoised, sigma[i : i + 2], sigma[i - 1])
+            x = multistep(x, denoised, sigma[i : i + 2], sigma[i - 1])
             if self.residuals:
                 x = x + noise["residuals"][:, self.steps - i]
         return x
 
 
-def _multistep(x: Tensor, denoised: list[Tensor], sigma: list[float], target: float) -> Tensor:
+def multistep(x: Tensor, denoised: list[Tensor], sigma: list[float], target: float) -> Tensor:
     """One DPM-Solver++(2M) step of x_bar from sigma[0] to ``target``, up or down.
 
     Args:

@@ -1,0 +1,74 @@
+"""``causalgen distil``: a fitted model and data -> the same model, whose image node takes a few jumps."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+from causalgen.cli.common import card_source, console, load_model, use_threads
+from causalgen.cli.fit import check_place
+from causalgen.fitting.distilling import distil
+from causalgen.saving.pretrained import model_folder
+from graphs.text import markdown
+
+__all__ = ["run_distil"]
+
+
+def run_distil(
+    model: str,
+    data: str,
+    out: Path,
+    *,
+    node: str | None,
+    steps: int | None,
+    rows: int | None,
+    epochs: int | None,
+    seed: int,
+    run_dir: Path | None,
+    resume: bool,
+    threads: int | None,
+) -> None:
+    """Distil, save, and say how far the jumps end from the flow."""
+    use_threads(threads)
+    scm = load_model(model)
+    check_place(out)
+    given = {"steps": steps, "rows": rows}
+    options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if epochs is not None:
+        options["training"] = {"epochs": epochs}
+    run = run_dir if run_dir is not None else out.with_name(out.name + ".run")
+    try:
+        made = distil(scm, data, node=node, options=options, seed=seed, run_dir=run, resume=resume)
+    except KeyboardInterrupt as interrupt:
+        if (run / "run.json").exists():
+            interrupt.args = (f"The run is kept in {run}: go on with --resume.",)
+        raise
+    say = console().print
+    say(str(made.fit_report))
+    command = ["causalgen", "distil", card_source(model), "--data", card_source(data), "--out", out.name]
+    asked = {"node": node, "steps": steps, "rows": rows, "epochs": epochs, "seed": seed}
+    command += [
+        part for name, value in asked.items() if value is not None for part in (f"--{name}", str(value))
+    ]
+    card = [
+        f"# {markdown(made.name or 'An SCM')}, distilled",
+        "",
+        "## Recipe",
+        "",
+        f"    {shlex.join(command)}",
+        "",
+    ]
+    card += [f"- {markdown(line)}" for line in str(made.fit_report).splitlines()]
+    card += ["", "## The model it was made from", "", *_card(model)]
+    made.save_pretrained(out, card="\n".join([*card, ""]))
+    say(str(out.resolve()))
+
+
+def _card(model: str) -> list[str]:
+    """The lines of a model's own card, its headings two levels down."""
+    card = model_folder(model) / "README.md"
+    if not card.is_file():
+        return ["It has no card."]
+    lines = card.read_text(encoding="utf-8").splitlines()
+    return [f"##{line}" if line.startswith("#") else line for line in lines]

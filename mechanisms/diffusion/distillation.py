@@ -1,0 +1,266 @@
+"""Distillation of the probability flow, in both directions, to N jumps up and N jumps down.
+
+Between the levels of a coarse grid, sigma_0 < ... < sigma_N, a student u replaces the many small steps of the
+flow ``d x_bar / d sigma = eps`` by its mean velocity (Luhman & Luhman 2021; Geng et al. 2025):
+
+    x_b = x_a + (sigma_b - sigma_a) u(x_a, sigma_a -> sigma_b; pa, z)
+
+It is the denoiser's network with a column more, for the level to reach, and starts as the denoiser (u = eps).
+The last jump down goes to sigma = 0, the clean image, so that no denoising step follows:
+
+    up      x + sigma_0 z = s_0 -> s_1 -> ... -> s_N          under the factual parents
+    down    s_N -> ... -> s_1 -> D(s_0)                       under these, the same path backwards
+    other   s_N -> o_{N-1} -> ... -> o_1 -> D(o_0)            under parents that differ
+
+It is fitted to a fitted model: see ``distillation_training``. Noise is a draw of the posterior, along the
+denoiser as it was learned; guidance and levels that the student never saw are refused.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal, final
+
+import torch
+from pydantic import Field, field_validator, model_validator
+from torch import Generator, Tensor, nn
+
+from graphs.declared import Declared
+from graphs.errors import MechanismError
+from graphs.variables import Image, Variable
+from mechanisms.base import Parents
+from mechanisms.diffusion.backbones import Backbone
+from mechanisms.diffusion.code import Code
+from mechanisms.diffusion.denoiser import Denoiser, Denoising
+from mechanisms.diffusion.guidance import Guidance
+from mechanisms.diffusion.schedule import AnyGrid, LogGrid
+from mechanisms.diffusion.solvers import Leaves, NoiseEstimate, Solver, standard_normal
+from mechanisms.options import take_weights
+from mechanisms.training import Training, filled
+
+__all__ = ["Distilled", "Jump", "Jumps", "Student", "check_jumps", "refuse_fit"]
+
+_GRID = LogGrid(sigma_min=0.1, sigma_max=80.0)
+"""Of two jumps, the middle level lies where an image's content is settled, and both are about as hard."""
+
+
+class Distilled(Declared):
+    """Options of a distilled flow, which solver ``jumps`` takes.
+
+    Attributes:
+        steps: N.
+        grid: its levels.
+        substeps: steps of the teacher in a jump.
+        rows: training rows whose paths the teacher walks, at most.
+        training: settings of the loop, over these rows.
+    """
+
+    steps: int = Field(default=2, ge=1, le=16)
+    grid: AnyGrid = _GRID
+    substeps: int = Field(default=8, ge=1, le=64)
+    rows: int = Field(default=12_000, ge=2)
+    training: Training = Training(epochs=14, batch_size=64, learning_rate=5e-4, validation=0.02)
+
+    @field_validator("training", mode="before")
+    @classmethod
+    def _fill_training(cls, value: object) -> object:
+        return filled(value, cls.model_fields["training"].default)
+
+    def jumps(self) -> "Jumps":
+        """The solver that it serves."""
+        return Jumps(steps=self.steps, grid=self.grid)
+
+
+class Jump(float):
+    """A level sigma_a with the level to reach: what ``Jumps`` asks a student for, in the place of a level."""
+
+    target: float
+
+    def __new__(cls, sigma: float, target: float) -> "Jump":
+        """From one level to another."""
+        made = super().__new__(cls, sigma)
+        made.target = target
+        return made
+
+
+@final
+class Jumps(Solver, frozen=True):
+    """N jumps up and N down of a distilled denoiser, N more for the residuals; see ``distillation``.
+
+    Attributes:
+        residuals: keep what each jump down misses of the jumps up. Without, the null is only as good as the
+            student.
+    """
+
+    kind: Literal["jumps"] = "jumps"
+    steps: int = Field(default=2, ge=1, le=16)
+    grid: AnyGrid = _GRID
+    residuals: bool = True
+
+    @model_validator(mode="after")
+    def _unclipped(self) -> "Jumps":
+        if self.thresholding:
+            raise ValueError("jumps estimate no x_0 that could be clipped: leave `thresholding` out")
+        return self
+
+    @property
+    def invertible(self) -> bool:
+        """Exactly, by its residuals."""
+        return True
+
+    @property
+    def needs_conditional(self) -> bool:
+        """The student learned no other field."""
+        return True
+
+    @property
+    def distilled(self) -> bool:
+        """It asks a student for jumps, down to the clean image."""
+        return True
+
+    def sample_noise(self, n: int, shape: tuple[int, ...], *, generator: Generator) -> Leaves:
+        """x_T, and residuals of zero."""
+        noise = {"x_T": standard_normal(n, shape, generator=generator)}
+        if self.residuals:
+            noise["residuals"] = torch.zeros(n, self.steps, *shape, device=generator.device)
+        return noise
+
+    def encode(self, image: Tensor, eps: NoiseEstimate) -> Leaves:
+        """Jump up, then look back down for what each jump misses, the last of the image as it entered."""
+        states = [image]
+        for here, there in pairwise(self.levels()):
+            states.append(_jump(states[-1], eps, here, there))
+        noise = {"x_T": self.to_noise(states[-1])}
+        if self.residuals:
+            ways = zip(states[:0:-1], states[-2::-1], self._down(), strict=True)
+            missed = [below - _jump(above, eps, *levels) for above, below, levels in ways]
+            noise["residuals"] = torch.stack(missed, 1)
+        return noise
+
+    def decode(self, noise: Leaves, eps: NoiseEstimate) -> Tensor:
+        """Jump down from x_T, adding back each jump's residual: the clean image."""
+        x = self.from_noise(noise["x_T"])
+        for number, (here, there) in enumerate(self._down()):
+            x = _jump(x, eps, here, there)
+            if self.residuals:
+                x = x + noise["residuals"][:, number]
+        return x
+
+    def _down(self) -> list[tuple[float, float]]:
+        """Levels of each jump down, the last one to 0."""
+        return list(pairwise([*self.levels()[:0:-1], 0.0]))
+
+
+def _jump(x: Tensor, eps: NoiseEstimate, here: float, there: float) -> Tensor:
+    return x + (there - here) * eps(x, Jump(here, there))
+
+
+def check_jumps(
+    solver: Solver,
+    distilled: Distilled | None,
+    guidance: Guidance,
+    abduction: str,
+    code: Code | None,
+    parents: Mapping[str, Variable],
+) -> None:
+    """Refuse solver ``jumps`` where its student never learned what it would be asked, by a MechanismError."""
+    if distilled is None:
+        raise MechanismError(
+            "Solver 'jumps' needs a distilled flow, and this model has none. Make one (`causalgen distil`, "
+            "cg.distil), or use solver 'anchored'."
+        )
+    own = distilled.jumps()
+    if (solver.steps, solver.grid) != (own.steps, own.grid):
+        raise MechanismError(
+            f"Solver 'jumps' was distilled for {own.steps} steps on {own.grid!r}, but is asked for "
+            f"{solver.steps} on {solver.grid!r}. Ask for those, or distil the model for these."
+        )
+    if not guidance.follows_learned(parents):
+        raise MechanismError(
+            f"Solver 'jumps' follows the conditional denoiser alone, but guidance {guidance.kind!r} has "
+            f"{guidance.strength_option} {guidance.strength!r}. Give guidance {{kind: classifier_free, "
+            "weight: 1}, or use solver 'anchored'."
+        )
+    if abduction != "posterior":
+        raise MechanismError(
+            f"Solver 'jumps' was distilled on draws of the noise, but abduction is {abduction!r}. Give "
+            "`abduction: posterior`, or use solver 'anchored'."
+        )
+    if code and code.hidden:
+        raise MechanismError(
+            "Solver 'jumps' was distilled under codes, but the code is hidden. Show it, or use solver "
+            "'anchored'."
+        )
+
+
+def refuse_fit(student: "Student | None") -> None:
+    """Refuse to fit a node whose flow is distilled, by a MechanismError: the student would stay as it was."""
+    if student is not None:
+        raise MechanismError(
+            "A distilled flow is made from a fitted model, not by fitting. Leave `distilled` and solver "
+            "'jumps' out, fit, and then distil the model (`causalgen distil`, cg.distil)."
+        )
+
+
+class Student(nn.Module):
+    """u(x_a, sigma_a -> sigma_b; pa, z): a denoiser that is told the level to reach.
+
+    Args:
+        image: the variable.
+        parents: of the node.
+        backbone: of its denoiser.
+        like: the denoiser, whose kind of prediction and code it shares.
+    """
+
+    def __init__(
+        self, image: Image, parents: Mapping[str, Variable], backbone: Backbone, like: Denoiser
+    ) -> None:
+        super().__init__()
+        self.denoiser = Denoiser(image, parents, backbone, like.prediction, 0.0, like.code, further=1)
+
+    @torch.no_grad()
+    def start(self, teacher: Denoiser) -> None:
+        """Begin as the denoiser: the new column has weight 0."""
+        take_weights("The student cannot start as its teacher", self.denoiser, teacher)
+        known = dict(teacher.named_buffers())
+        for name, buffer in self.denoiser.named_buffers():
+            buffer.copy_(known[name])
+
+    def velocity(
+        self, x: Tensor, sigma: Tensor, target: Tensor, parents: Parents, code: Tensor | None
+    ) -> Tensor:
+        """The mean of eps along the flow from x_bar (N, C, H, W) at sigma to the target, levels (N,)."""
+        scale = self.denoiser.pixel_std
+        told = ((target**2 + scale**2) / (sigma**2 + scale**2)).log() / 2
+        return self.denoiser.eps(x, sigma, parents, code=code, further=told[:, None])
+
+    def under(self, code: Tensor | None) -> Denoising:
+        """As guidance asks it, of parents alone, at a ``Jump`` for a level."""
+        return _Jumping(self, code)
+
+
+@dataclass(frozen=True)
+class _Jumping:
+    """A student under given codes."""
+
+    student: Student
+    code: Tensor | None
+
+    @property
+    def variables(self) -> Mapping[str, Variable]:
+        """The parents' variables, in declared order."""
+        return self.student.denoiser.variables
+
+    def eps(self, x: Tensor, sigma: Tensor | float, parents: Parents, shown: Tensor | bool = True) -> Tensor:
+        """The mean velocity of x_bar (N, C, H, W) over a jump.
+
+        Raises:
+            MechanismError: a level without a target, or hidden parents: the student learned neither.
+        """
+        if not isinstance(sigma, Jump) or not bool(torch.as_tensor(shown).all()):
+            raise MechanismError(
+                "A distilled denoiser knows jumps from level to level under all parents, but was asked for "
+                "the noise at one level or with parents hidden. Use solver 'anchored'."
+            )
+        sigmas, targets = (x.new_full((len(x),), level) for level in (sigma, sigma.target))
+        return self.student.velocity(x, sigmas, targets, parents, self.code)
