@@ -13,6 +13,19 @@ from typing import Annotated
 import typer
 
 from causalgen.cli.interrupts import Commands
+from causalgen.cli.options import (
+    ASSIGNED,
+    Clip,
+    Device,
+    Evidence,
+    GivenRows,
+    ModelName,
+    Out,
+    Preset,
+    Seed,
+    Set,
+    Threads,
+)
 from causalgen.evaluation import STRENGTHS
 
 __all__ = ["app", "main"]
@@ -25,28 +38,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-ModelName = Annotated[str, typer.Argument(help="A gallery name, a saved model's folder, or an SCM file.")]
-Seed = Annotated[int, typer.Option(help="The same seed gives the same answer.")]
-ASSIGNED = "node=value[,node=value]: a number, a label, an image's file, or an expression such as 'x + 1'"
-Clip = Annotated[bool, typer.Option("--clip", help="Move what --do sets out of bounds onto the bound.")]
-Out = Annotated[Path, typer.Option(help="Where to write.")]
-Threads = Annotated[
-    int | None, typer.Option(min=1, help="CPU threads; as many as there are cores by default.")
-]
-Device = Annotated[str | None, typer.Option(help="Where to compute: cpu, cuda, cuda:1, mps; cpu by default.")]
-Preset = Annotated[str | None, typer.Option(help="Named settings: posterior, diff-scm.")]
-GivenRows = Annotated[
-    str | None,
-    typer.Option(help="Rows: a CSV or Parquet table, or mnist:DIR; the model's own sample rows by default."),
-]
-Evidence = Annotated[
-    str | None, typer.Option(help="A JSON file, a PNG (for the image node), or TABLE[:ROW].")
-]
-Set = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="More evidence: node=value; of an image, node=FILE."),
-]
 
 _SPAN = f"{min(STRENGTHS):g} to {max(STRENGTHS):g}"
 
@@ -411,6 +402,23 @@ def evaluate(
         device=device,
         threads=threads,
     )
+
+
+@app.command("app")
+def _page(
+    model: ModelName,
+    data: GivenRows = None,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Of this machine alone; 0 takes a free one.")
+    ] = 7860,
+    browse: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+    device: Device = None,
+    threads: Threads = None,
+) -> None:
+    """Ask a model on a page in the browser, served to this machine alone."""
+    from causalgen.cli.app.server import run_app
+
+    run_app(model, data, port, browse=browse, device=device, threads=threads)
 
 
 data_app = typer.Typer(help="Make data sets.", no_args_is_help=True)
