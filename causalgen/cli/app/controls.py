@@ -6,8 +6,8 @@ integer, continuous      number       text, a number; "" where it is empty
 continuous of a shape    numbers      text, JSON as in [0.5, 2]; "" where it is empty
 image                    picture      the path of a file; None where there is none
 
-Where nodes are set, text that is no number is an expression, as in ``thickness + 1``. Numbers are text since a
-browser's field for numbers shows 0 where it is empty, and gives it.
+Where nodes are set, text that is no number is an expression, as in ``thickness + 1``. Numbers are text since
+a browser's field for numbers shows 0 where it is empty, and gives it.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def _range(variable: Continuous | Integer) -> str:
         words = f"at least {low:g}" if high is None else f"{low:g} to {high:g}"
     whole = "whole, " if isinstance(variable, Integer) else ""
     shape = f"{' x '.join(map(str, variable.event_shape))} numbers, " if variable.event_shape else ""
-    return f"{whole}{shape}{words or 'any'} {variable.unit}".strip()
+    return f"{whole}{shape}{words} {variable.unit}".strip(" ,") or "any number"
 
 
 def _value(raw: Any, variable: Variable, where: str, expressions: bool) -> Any:

@@ -59,11 +59,11 @@ def effect_downloads(model: Model, asked: AskedEffect) -> Iterator[tuple[str, by
 def worlds_lines(model: Model, session: Session) -> str:
     """Python that gives the worlds again, bit for bit."""
     script = _Script(model)
-    evidence = script.mapping(session.evidence, "rows")
-    does = {label: script.mapping(world.do, "rows") for label, world in session.worlds.items()}
+    evidence = script.mapping(session.evidence, apart=True)
+    does = {label: script.mapping(world.do) for label, world in session.worlds.items()}
     draws = "" if session.samples is None else f", num_samples={session.samples}"
-    body = [f"evidence = {evidence}", "worlds = scm.abduct(", f"    evidence{draws}, seed={session.seed}"]
-    body += [").worlds({", *(f"    {label!r}: {do}," for label, do in does.items()), "})"]
+    body = [f"evidence = {evidence}", f"abduction = scm.abduct(evidence{draws}, seed={session.seed})"]
+    body += ["worlds = abduction.worlds({", *(f"    {label!r}: {do}," for label, do in does.items()), "})"]
     body += ["for world in worlds.values():", "    print(world)"]
     return script.text(body)
 
@@ -71,11 +71,11 @@ def worlds_lines(model: Model, session: Session) -> str:
 def effect_lines(model: Model, asked: AskedEffect) -> str:
     """Python that gives an effect again."""
     script = _Script(model)
-    body = ["effect = scm.effect(", f"    {asked.target!r},", f"    do={script.mapping(asked.do, 'rows')},"]
+    body = ["effect = scm.effect(", f"    {asked.target!r},", f"    do={script.mapping(asked.do)},"]
     if asked.versus:
-        body.append(f"    versus={script.mapping(asked.versus, 'rows')},")
+        body.append(f"    versus={script.mapping(asked.versus)},")
     if asked.evidence:
-        body.append(f"    evidence={script.mapping(asked.evidence, 'rows')},")
+        body.append(f"    evidence={script.mapping(asked.evidence)},")
     if asked.category is not None:
         body.append(f"    statistic=lambda values: values == {asked.category!r},")
     body += [f"    n={asked.n},", f"    confidence={asked.confidence!r},", f"    seed={asked.effect.seed},"]
@@ -90,9 +90,12 @@ class _Script:
     uses_rows: bool = False
     pictures: list[str] = field(default_factory=list)
 
-    def mapping(self, values: Mapping[str, Any], rows: str) -> str:
-        """A dict of values by node, as Python says it."""
-        return f"{{{', '.join(f'{n!r}: {self._value(n, value, rows)}' for n, value in values.items())}}}"
+    def mapping(self, values: Mapping[str, Any], *, apart: bool = False) -> str:
+        """A dict of values by node, as Python says it; with ``apart`` a line each."""
+        pairs = [f"{node!r}: {self._value(node, value)}" for node, value in values.items()]
+        return (
+            "\n".join(["{", *(f"    {each}," for each in pairs), "}"]) if apart else f"{{{', '.join(pairs)}}}"
+        )
 
     def text(self, body: list[str]) -> str:
         """The whole."""
@@ -103,14 +106,14 @@ class _Script:
         head += [f"rows = cg.sample_rows({self.model.name!r})"] * self.uses_rows
         return "\n".join([*head, *self.pictures, *body, ""])
 
-    def _value(self, node: str, value: Any, rows: str) -> str:
+    def _value(self, node: str, value: Any) -> str:
         if not isinstance(value, np.ndarray):
             return repr(value)
         if self.model.own_rows:
             for row, image in enumerate(self.model.rows[node]):
                 if np.array_equal(image, value):
                     self.uses_rows = True
-                    return f"{rows}[{node!r}][{row}]"
+                    return f"rows[{node!r}][{row}]"
         name = f"picture_{len(self.pictures)}"
         coded = textwrap.wrap(b64encode(to_png(value / 255)).decode(), 96)
         lines = "\n".join(f'    "{line}"' for line in coded)

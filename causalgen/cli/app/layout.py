@@ -35,7 +35,7 @@ _THUMBNAILS, _MOST_LETTERS, _KEPT_S = 24, 60, 3600
 """Images of rows to pick, letters of a row's line, seconds that a session is kept."""
 
 _SETS = "as it is"
-"""What an empty control says of a node that may be set; of numbers also how."""
+"""What an empty control says of a node that may be set."""
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -79,6 +79,7 @@ def _counterfactual_tab(model: Model, folder: Path) -> dict[str, gr.components.C
             evidence = _evidence_panel(model)
         with gr.Column(min_width=300):
             gr.Markdown("### What if it had been")
+            gr.HTML(_hint(variables))
             pictures = image_variables(model.scm)
             numbers = {node: each for node, each in variables.items() if node not in pictures}
             sets = _controls(numbers, _SETS, "set")
@@ -164,21 +165,11 @@ def _evidence_panel(model: Model) -> dict[str, gr.components.Component]:
 
         gallery.select(clicked, None, picked, api_name=False, show_progress="hidden")
     controls = _controls(variables, "not observed", "observed", _row(model, 0))
-    picked.input(
-        lambda row: list(_row(model, row).values()),
-        picked,
-        [*controls.values()],
-        api_name=False,
-        show_progress="hidden",
-    )
-    if images:
-        picked.change(
-            lambda row: list(_row(model, row).values()),
-            picked,
-            [*controls.values()],
-            api_name=False,
-            show_progress="hidden",
-        )
+
+    def fill(row: int | None) -> list[Any]:
+        return [gr.skip() for _ in variables] if row is None else list(_row(model, row).values())
+
+    picked.change(fill, picked, [*controls.values()], api_name=False, show_progress="hidden")
     empty = gr.Button("Empty all", size="sm", elem_id="empty")
     empty.click(
         lambda: [
@@ -216,9 +207,11 @@ def _effect_tab(model: Model, folder: Path, evidence: Mapping[str, gr.components
             seed = gr.Number(0, label="Seed", minimum=0, step=1)
         with gr.Column(min_width=300):
             gr.Markdown("### if it were set to")
+            gr.HTML(_hint(variables))
             sets = _controls(variables, _SETS, "effect_do")
         with gr.Column(min_width=300):
             gr.Markdown("### rather than to")
+            gr.HTML("<p class='cg-note'>All empty: no intervention.</p>")
             others = _controls(variables, _SETS, "effect_versus")
     button = gr.Button("Ask", variant="primary", elem_id="ask_effect")
     answer = gr.HTML("", elem_id="effect")
@@ -303,6 +296,7 @@ def _control(node: str, variable: Variable, empty: str, name: str, value: Any) -
             label=node,
             info=control.hint + example,
             placeholder=empty,
+            max_lines=1,
             elem_id=name,
             min_width=130,
         )
@@ -342,6 +336,12 @@ def _read_set(given: Mapping[str, Any], variables: Mapping[str, Variable]) -> di
     return read_controls(given, variables, "Set", expressions=True)
 
 
+def _hint(variables: Mapping[str, Variable]) -> str:
+    numbers = [node for node, each in variables.items() if control_of(each).kind == "number"]
+    more = f" Of numbers also an expression, as in {html.escape(numbers[-1])} + 1." if numbers else ""
+    return f"<p class='cg-note'>What is left empty is as it is.{more}</p>"
+
+
 def _row(model: Model, row: int) -> dict[str, Any]:
     """What the controls of the evidence show of a row."""
     found = {n: shown(model.rows[n][row], variable) for n, variable in model.scm.variables.items()}
@@ -360,6 +360,8 @@ def _line(model: Model, row: int) -> str:
 
 
 def _short(value: Any) -> str:
+    if np.ndim(value):
+        return f"[{', '.join(map(_short, value))}]"
     return f"{value:.4g}" if isinstance(value, float | np.floating) else str(value)
 
 

@@ -129,16 +129,16 @@ def open_model(name: str, data: str | None, device: str | None = None) -> Model:
         EvidenceError: images of more channels than a picture has.
     """
     scm = load_model(name, device)
-    if lacking := [node for node, each in scm.mechanisms.items() if not each.fitted]:
-        raise NotFittedError(
-            f"{name} has not been fitted ({', '.join(lacking)}): nothing to ask. Call scm.fit(data)."
-        )
     for node, variable in image_variables(scm).items():
         if variable.channels > 4:
             raise EvidenceError(
                 f"Node {node!r} is an {variable.describe()}: a browser shows 1 to 4 channels. "
                 "Ask in Python, or by causalgen counterfactual."
             )
+    if lacking := [node for node, each in scm.mechanisms.items() if not each.fitted]:
+        raise NotFittedError(
+            f"{name} has not been fitted ({', '.join(lacking)}): nothing to ask. Call scm.fit(data)."
+        )
     table = read_data(rows_of(name, data), scm.variables, gaps=True, partial=False)
     kept = slice(0, min(_MOST_ROWS, table.rows))
     rows = {node: as_given(table, node, kept, scm) for node in scm.variables}

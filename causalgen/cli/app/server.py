@@ -93,7 +93,6 @@ def make_app(model: Any, port: int, folder: Path) -> Any:
         server_name=_HOST,
         server_port=port,
         footer_links=[],
-        run_history=False,
         max_file_size=_MOST_BYTES,
         ssr_mode=False,
         mcp_server=False,
@@ -108,6 +107,7 @@ def offline(folder: Path) -> None:
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    os.environ["GRADIO_RUN_HISTORY"] = "False"
     os.environ["GRADIO_TEMP_DIR"] = str(folder)
 
 

@@ -7,7 +7,7 @@ written is escaped: names and labels come from files.
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from io import BytesIO
@@ -61,7 +61,8 @@ class _Card:
     title: str
     lines: Sequence[tuple[str, str, str]]
     pictures: Sequence[_Picture] = ()
-    notes: Sequence[str] = field(default_factory=list)
+    readings: Mapping[str, Sequence[tuple[str, str, str]]] = field(default_factory=dict)
+    """By image: cause, what the model reads, what was asked."""
 
 
 def graph_html(model: Model) -> str:
@@ -155,7 +156,7 @@ def _world_card(label: str, cf: Counterfactual) -> _Card:
         if name not in _images(cf)
     ]
     pictures = [each for node in _images(cf) for each in _image_pair(cf, node)]
-    return _Card(f"do({label})", lines, pictures, [*_readings(cf)])
+    return _Card(f"do({label})", lines, pictures, _readings(cf))
 
 
 def _image_pair(cf: Counterfactual, node: str) -> Iterator[_Picture]:
@@ -170,17 +171,18 @@ def _image_pair(cf: Counterfactual, node: str) -> Iterator[_Picture]:
         yield _Picture("what differs", _png(gap), _fine(after))
 
 
-def _readings(cf: Counterfactual) -> Iterator[str]:
+def _readings(cf: Counterfactual) -> dict[str, list[tuple[str, str, str]]]:
     """What the model's own predictor reads in images made anew, beside what was asked."""
+    found: dict[str, list[tuple[str, str, str]]] = {}
     for node, causes in cf.readings.items():
         for cause, reading in causes.items():
-            if not reading.made.any():
-                continue
-            read, asked = (
-                draw_texts(cause, reading.variable, reading.draws[key]) for key in ("read", "asked")
-            )
-            for name, cells in read.items():
-                yield f"In {node} the model itself reads {name} {cells[0]}; asked was {asked[name][0]}."
+            if reading.made.any():
+                read, asked = (
+                    draw_texts(cause, reading.variable, reading.draws[key]) for key in ("read", "asked")
+                )
+                lines = [(name, cells[0], f"asked {asked[name][0]}") for name, cells in read.items()]
+                found.setdefault(node, []).extend(lines)
+    return found
 
 
 def _images(cf: Counterfactual) -> list[str]:
