@@ -41,7 +41,7 @@ VARIABLES = {
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory):
-    """kind, size -> weight = 2 size + u; weight -> heavy; a saved model with rows, one of which lacks its size."""
+    """kind, size -> weight = 2 size + u; weight -> heavy; saved, with rows, one of which lacks its size."""
     root = tmp_path_factory.mktemp("app")
     equation = cg.mechanisms.Equation
     scm = cg.SCM(
