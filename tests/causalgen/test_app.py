@@ -300,9 +300,11 @@ def test_an_effect_has_its_interval_and_its_python(shop):
     asked = ask_effect(shop, "weight", None, {"size": 3.0}, {"size": 1.0}, {}, **options)
     assert asked.effect.value == pytest.approx(4.0, abs=1e-12)  # twice the difference of size
     assert run(effect_lines(shop, asked))["effect"].value == asked.effect.value
-    heavy = ask_effect(shop, "heavy", "yes", {"size": "size + 1"}, {}, {}, **options)
+    heavy = ask_effect(shop, "heavy", "yes", {"size": "size / 2"}, {}, {}, **options)
     low, high = heavy.effect.interval
-    assert low < 0.1 < high  # size beyond 5 is heavy, of 10
+    # P(2 size + u > 10) = 1/2; P(size + u > 10) = E[max(u, 0)] / 10 = 1 / (10 sqrt(2 pi))
+    truth = 1 / (10 * np.sqrt(2 * np.pi)) - 0.5
+    assert abs(heavy.effect.value - truth) < 4 * heavy.effect.standard_error < 4 * 0.05
     again = run(effect_lines(shop, heavy))["effect"]
     assert (again.value, again.interval) == (heavy.effect.value, (low, high))
     assert "90 % interval" in effect_html(heavy)
@@ -353,7 +355,7 @@ def test_a_model_that_cannot_be_asked_is_refused(tmp_path, name, message):
     fitted = cg.SCM(nx.DiGraph({"x": []}), {"x": cg.Continuous()}, {"x": cg.mechanisms.Additive()})
     fitted.to_yaml(tmp_path / "scm.yaml")
     fitted.fit({"x": [0.0, 1.0, 2.0]}, progress=False).save_pretrained(tmp_path / "model")
-    cg.SCM(nx.DiGraph({"x": []}), {"x": cg.Image(5, 2, 2)}).to_yaml(tmp_path / "deep.yaml")
+    cg.SCM(nx.DiGraph({"x": []}), {"x": cg.Image(5, 8, 8)}).to_yaml(tmp_path / "deep.yaml")
     with pytest.raises(cg.CausalgenError, match=message):
         open_model(str(tmp_path / name), None)
 
