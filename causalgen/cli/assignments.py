@@ -17,7 +17,7 @@ from causalgen.data.pictures import ENDINGS
 from graphs.errors import DomainError, InterventionError, UnknownNameError, did_you_mean
 from graphs.variables import Categorical, Image, Variable
 
-__all__ = ["parse_assignments"]
+__all__ = ["parse_assignments", "read_number"]
 
 
 def parse_assignments(
@@ -85,10 +85,10 @@ def _value(text: str, variable: Variable, where: str, expressions: bool) -> Any:
         if isinstance(variable, Categorical) and variable.labels is not None:
             return _label(text, variable, where)
         if variable.event_shape and text.startswith("["):
-            return [_number(each.strip()) for each in text.removeprefix("[").removesuffix("]").split(",")]
+            return [read_number(each.strip()) for each in text.removeprefix("[").removesuffix("]").split(",")]
         if isinstance(variable, Categorical) and variable.size == 2 and text in TRUTH:
             return TRUTH[text]
-        return _number(text)
+        return read_number(text)
     except ValueError as error:
         if expressions and not text.startswith("["):
             return text
@@ -115,12 +115,12 @@ def _label(text: str, variable: Categorical, where: str) -> str | int | float:
     except DomainError:
         if not any(isinstance(label, int) for label in variable.labels or ()):
             raise
-    number = _number(text)
+    number = read_number(text)
     variable.encode(number, where=where)
     return number
 
 
-def _number(text: str) -> int | float:
+def read_number(text: str) -> int | float:
     """A number as a table would have it; whole ones of any length stay whole.
 
     Raises:

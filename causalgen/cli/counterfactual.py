@@ -37,7 +37,7 @@ from causalgen.plotting.plots import plot_worlds
 from causalgen.saving.result_folder import check_result_folder, write_result
 from graphs.errors import InterventionError
 
-__all__ = ["run_counterfactual"]
+__all__ = ["counterfactual_files", "run_counterfactual"]
 
 _PICTURE_ROWS = 10
 _HOW = {"inferred": "inferred", "prior": "drawn from its prior"}
@@ -71,7 +71,7 @@ def run_counterfactual(
     metadata = {"model": model, "preset": preset, "evidence": evidence, "seed": seed}
     write_result(
         out,
-        _files(worlds, pictures=bool(image_variables(scm))),
+        counterfactual_files(worlds, pictures=bool(image_variables(scm))),
         metadata | {"worlds": {text: describe_draws(world) for text, world in worlds.items()}},
     )
     out_console = console()
@@ -100,7 +100,10 @@ def _inferred(world: Counterfactual) -> Iterator[str]:
         yield f"Not in the evidence{where}, so {how}{draw}: {'  '.join(shown) or node}"
 
 
-def _files(worlds: Mapping[str, Counterfactual], *, pictures: bool) -> Iterator[tuple[str, bytes]]:
+def counterfactual_files(
+    worlds: Mapping[str, Counterfactual], *, pictures: bool
+) -> Iterator[tuple[str, bytes]]:
+    """Path and content of each file but ``result.json``; worlds by what was asked, as typed."""
     labels = {f"do({text})": world for text, world in worlds.items()}
     if pictures:
         yield "picture.png", figure_png(plot_worlds(labels, _PICTURE_ROWS))

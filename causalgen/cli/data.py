@@ -8,7 +8,7 @@ from typing import Annotated, cast
 
 import typer
 
-from causalgen.cli.parameters import Out, Seed
+from causalgen.cli.options import Out, Seed
 
 __all__ = ["data_app", "morphomnist"]
 

@@ -17,7 +17,7 @@ from causalgen.data.reading import Table, read_data
 from causalgen.scm import SCM
 from graphs.errors import DataError, EvidenceError
 
-__all__ = ["read_evidence"]
+__all__ = ["as_given", "read_evidence"]
 
 
 def read_evidence(source: str | None, scm: SCM, typed: Collection[str]) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def read_evidence(source: str | None, scm: SCM, typed: Collection[str]) -> dict[
     if row and int(row) >= table.rows:
         raise DataError(f"{path} has rows 0..{table.rows - 1}, got row {row}.")
     rows = slice(int(row), int(row) + 1) if row else slice(None)
-    return {node: _as_given(table, node, rows, scm) for node in table}
+    return {node: as_given(table, node, rows, scm) for node in table}
 
 
 def _read_picture(file: Path, scm: SCM) -> dict[str, Any]:
@@ -85,7 +85,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return values
 
 
-def _as_given(table: Table, node: str, rows: slice, scm: SCM) -> Any:
+def as_given(table: Table, node: str, rows: slice, scm: SCM) -> Any:
     """Rows of a checked table in the form that evidence takes, None where a row lacks a value."""
     values, gaps = table[node][rows], table.incomplete([node])[rows]
     given = values if values.dtype == np.uint8 else np.asarray(scm.variables[node].decode(values))

@@ -14,7 +14,7 @@ import typer
 
 from causalgen.cli.data import data_app
 from causalgen.cli.interrupts import Commands
-from causalgen.cli.parameters import (
+from causalgen.cli.options import (
     ASSIGNED,
     Clip,
     Device,
@@ -438,6 +438,23 @@ def evaluate(
         device=device,
         threads=threads,
     )
+
+
+@app.command("app")
+def _page(
+    model: ModelName,
+    data: GivenRows = None,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Of this machine alone; 0 takes a free one.")
+    ] = 7860,
+    browse: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+    device: Device = None,
+    threads: Threads = None,
+) -> None:
+    """Ask a model on a page in the browser, served to this machine alone."""
+    from causalgen.cli.app.server import run_app
+
+    run_app(model, data, port, browse=browse, device=device, threads=threads)
 
 
 app.add_typer(data_app, name="data")

@@ -1,0 +1,147 @@
+"""The control of a node, made from its variable, and what it says; an empty one leaves the node out.
+
+variable                 control      what it gives
+categorical              choice       its code as text; "" where nothing is chosen
+integer, continuous      number       text, a number; "" where it is empty
+continuous of a shape    numbers      text, JSON as in [0.5, 2]; "" where it is empty
+image                    picture      the path of a file; None where there is none
+
+Where nodes are set, text that is no number is an expression, as in ``thickness + 1``. Numbers are text since
+a browser's field for numbers shows 0 where it is empty, and gives it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import isnan
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from causalgen.cli.assignments import read_number
+from causalgen.data.pictures import picture_column
+from graphs.errors import EvidenceError
+from graphs.variables import Categorical, Continuous, Image, Integer, Variable
+
+__all__ = ["Control", "control_of", "read_controls", "read_picture", "shown"]
+
+
+@dataclass(frozen=True)
+class Control:
+    """How a node is typed.
+
+    Attributes:
+        kind: see the head of this module.
+        hint: bounds and unit of numbers, size of a picture.
+        choices: the categories by their codes.
+    """
+
+    kind: Literal["choice", "number", "numbers", "picture"]
+    hint: str = ""
+    choices: tuple[str, ...] = ()
+
+
+def control_of(variable: Variable) -> Control:
+    """The control that a variable is typed with."""
+    if isinstance(variable, Categorical):
+        labels = variable.labels or range(variable.size)
+        return Control("choice", "in order" if variable.ordered else "", tuple(map(str, labels)))
+    if isinstance(variable, Image):
+        return Control("picture", variable.describe())
+    return Control("numbers" if variable.event_shape else "number", _range(variable))
+
+
+def read_controls(
+    given: Mapping[str, Any], variables: Mapping[str, Variable], what: str, *, expressions: bool = False
+) -> dict[str, Any]:
+    """What controls say, by node, those that are left empty left out.
+
+    Args:
+        given: what each control gives, by node.
+        variables: of the nodes.
+        what: the panel they stand in, for messages, as in "Evidence".
+        expressions: whether text that is no number is an expression, which is left as text.
+
+    Raises:
+        EvidenceError: text that is no number, or a category that is none.
+        DataError: a file that is no picture of the variable.
+        DomainError, ShapeError: a value outside its variable's domain.
+    """
+    read: dict[str, Any] = {}
+    for node, raw in given.items():
+        raw = raw.strip() if isinstance(raw, str) else raw
+        if raw is not None and raw != "":
+            read[node] = _value(raw, variables[node], f"{what} {node!r}", expressions)
+    return read
+
+
+def read_picture(path: str | Path, variable: Image, where: str) -> np.ndarray:
+    """A picture's pixels, (C, H, W) uint8.
+
+    Raises:
+        DataError: no picture of the variable's size and depth.
+    """
+    return picture_column([Path(path)], variable, column=where, folder=None)[0]
+
+
+def shown(value: Any, variable: Variable) -> Any:
+    """What a control shows of one value in the user's form; an image as its pixels.
+
+    A number is written so that it is read back to the last bit.
+    """
+    if value is None or (isinstance(value, float | np.floating) and isnan(value)):
+        return None if isinstance(variable, Image) else ""
+    if isinstance(variable, Categorical):
+        return str(int(np.ravel(variable.encode(value, where="Row"))[0]))
+    if isinstance(variable, Image):
+        return np.asarray(value)
+    return json.dumps(np.asarray(value).tolist()) if variable.event_shape else repr(np.asarray(value).item())
+
+
+def _range(variable: Continuous | Integer) -> str:
+    """Bounds and unit, in words."""
+    low, high = variable.lower, variable.upper
+    words = "" if high is None else f"at most {high:g}"
+    if low is not None:
+        words = f"at least {low:g}" if high is None else f"{low:g} to {high:g}"
+    whole = "whole, " if isinstance(variable, Integer) else ""
+    shape = f"{' x '.join(map(str, variable.event_shape))} numbers, " if variable.event_shape else ""
+    return f"{whole}{shape}{words} {variable.unit}".strip(" ,") or "any number"
+
+
+def _value(raw: Any, variable: Variable, where: str, expressions: bool) -> Any:
+    if isinstance(variable, Image):
+        return read_picture(raw, variable, where)
+    if isinstance(variable, Categorical):
+        return _category(raw, variable, where)
+    try:
+        value = _numbers(raw) if variable.event_shape else read_number(raw)
+    except (ValueError, RecursionError) as error:
+        if expressions and not raw.startswith("["):
+            return raw
+        form = "numbers in brackets, as in [0.5, 2]" if variable.event_shape else "a number"
+        raise EvidenceError(f"{where}: expected {form} ({variable.describe()}), got {raw!r}.") from error
+    variable.encode(value, where=where)  # refused here, where the panel is known
+    return value
+
+
+def _category(raw: Any, variable: Categorical, where: str) -> str | int:
+    code = int(raw) if isinstance(raw, str) and raw.isascii() and raw.isdigit() else -1
+    if not 0 <= code < variable.size:
+        raise EvidenceError(f"{where}: {raw!r} is the code of no category ({variable.describe()}).")
+    return code if variable.labels is None else variable.labels[code]
+
+
+def _numbers(raw: str) -> Any:
+    """A list of JSON.
+
+    Raises:
+        ValueError: it is none.
+    """
+    value = json.loads(raw, parse_constant=str)  # a number that JSON has not is text, which is refused
+    if not isinstance(value, list):
+        raise ValueError
+    return value

@@ -1,0 +1,408 @@
+"""The page, in gradio: a panel for the evidence, one for what is set, the answer below them; effects beside.
+
+Only what is drawn where, and what a button does: reading, asking and drawing are functions of other modules.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+from uuid import uuid4
+
+import gradio as gr
+import numpy as np
+from PIL import Image as PILImage
+
+from causalgen.cli.app.controls import control_of, read_controls, read_picture, shown
+from causalgen.cli.app.downloads import counterfactual_downloads, effect_downloads, effect_lines, worlds_lines
+from causalgen.cli.app.questions import AskedEffect, Model, Session, ask, ask_effect, effect_targets
+from causalgen.cli.app.views import answer_html, effect_html, graph_html
+from causalgen.cli.common import image_variables
+from graphs.errors import CausalgenError
+from graphs.text import printable
+from graphs.variables import Categorical, Image, Variable
+
+__all__ = ["STYLE", "build_page", "theme"]
+
+STYLE = files("causalgen.cli.app").joinpath("page.css").read_text(encoding="utf-8")
+"""The sheet of the page."""
+
+_THUMBNAILS, _MOST_LETTERS, _KEPT_S = 24, 60, 3600
+"""Images of rows to pick, letters of a row's line, seconds that a session is kept."""
+
+_SETS = "as it is"
+"""What an empty control says of a node that may be set."""
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+def theme() -> gr.themes.Base:
+    """The system's fonts, so that none is fetched."""
+    fonts, fixed = ("system-ui", "sans-serif"), ("ui-monospace", "monospace")
+    return gr.themes.Default(
+        font=[gr.themes.Font(each) for each in fonts],
+        font_mono=[gr.themes.Font(each) for each in fixed],
+        primary_hue="slate",
+        radius_size="sm",
+        spacing_size="sm",
+    )
+
+
+def build_page(model: Model, folder: Path) -> gr.Blocks:
+    """The page about a model.
+
+    Args:
+        model: that is asked.
+        folder: where downloads are written until the server ends.
+    """
+    title = model.scm.name or Path(model.name).name
+    with gr.Blocks(title=f"causalgen: {title}", analytics_enabled=False) as page:
+        gr.HTML(f"<h1 class='cg-title'>{html.escape(title)}</h1>{graph_html(model)}")
+        with gr.Tab("Counterfactual"):
+            evidence = _counterfactual_tab(model, folder)
+        with gr.Tab("Effect"):
+            _effect_tab(model, folder, evidence)
+    return page
+
+
+def _counterfactual_tab(model: Model, folder: Path) -> dict[str, gr.components.Component]:
+    """The controls of the evidence."""
+    variables, session = model.scm.variables, gr.State(None, time_to_live=_KEPT_S)
+    with gr.Row(equal_height=False):
+        with gr.Column(min_width=300):
+            gr.Markdown("### What was observed")
+            evidence = _evidence_panel(model)
+        with gr.Column(min_width=300):
+            gr.Markdown("### What if it had been")
+            gr.HTML(_hint(variables))
+            pictures = image_variables(model.scm)
+            numbers = {node: each for node, each in variables.items() if node not in pictures}
+            sets = _controls(numbers, _SETS, "set")
+            if pictures:
+                with gr.Accordion(f"set {', '.join(pictures)} to a picture", open=False):
+                    sets |= _controls(pictures, _SETS, "set")
+            sets = {node: sets[node] for node in variables}
+            with gr.Row():
+                draws = gr.Number(1, label="Draws", minimum=1, step=1, min_width=90)
+                seed = gr.Number(0, label="Seed", minimum=0, step=1, min_width=90)
+            with gr.Row():
+                button = gr.Button("Ask", variant="primary", elem_id="ask")
+                clear = gr.Button("Clear the worlds", elem_id="clear")
+    answer = gr.HTML(
+        "<p class='cg-note'>Pick a row or type what was observed, set something, and ask. Each question adds "
+        "a world; what is left empty in the evidence is inferred.</p>",
+        elem_id="answer",
+    )
+    names = ("PNG", "JSON", "CSV", "Python", "all as ZIP")
+    buttons = _download_buttons(names)
+    lines = gr.Code(language="python", label="The same in Python", visible=False, elem_id="lines")
+    nodes, count = list(variables), len(variables)
+
+    @_told
+    def add_world(now: Session | None, *given: Any) -> tuple[Session, str, Any]:
+        known = read_controls(dict(zip(nodes, given[:count], strict=True)), variables, "Evidence")
+        do = _read_set(dict(zip(nodes, given[count : 2 * count], strict=True)), variables)
+        samples, number = given[2 * count :]
+        after = ask(model, now, known, do, seed=number, samples=samples)
+        return after, answer_html(after), gr.Code(worlds_lines(model, after), visible=True)
+
+    @_told
+    def prepare(now: Session | None) -> list[Any]:
+        files = {} if now is None else dict(counterfactual_downloads(model, now))
+        return _offered(names, files, folder)
+
+    button.click(
+        add_world,
+        [session, *evidence.values(), *sets.values(), draws, seed],
+        [session, answer, lines],
+        concurrency_limit=1,
+        concurrency_id="engine",
+        api_name="counterfactual",
+    ).success(prepare, session, buttons, concurrency_limit=1, api_name=False, show_progress="hidden")
+    clear.click(
+        lambda: (None, "<p class='cg-note'>No world has been asked for.</p>", gr.Code(visible=False)),
+        None,
+        [session, answer, lines],
+        api_name=False,
+    ).then(prepare, session, buttons, api_name=False, show_progress="hidden")
+    return evidence
+
+
+def _evidence_panel(model: Model) -> dict[str, gr.components.Component]:
+    """Rows to pick from, and the controls that the picked one fills."""
+    variables = model.scm.variables
+    choices = [(_line(model, row), row) for row in range(model.count)]
+    images = image_variables(model.scm)
+    label = f"Row, one of {model.count}" + ", or click an image" * bool(images)
+    picked = gr.Dropdown(choices, value=0, label=label, elem_id="row")
+    if images:
+        node = next(iter(images))
+        thumbnails = [
+            None if image is None else _picture(image)
+            for image in model.rows[node][: min(_THUMBNAILS, model.count)]
+        ]
+        places = [row for row, each in enumerate(thumbnails) if each is not None]
+        gallery = gr.Gallery(
+            [thumbnails[row] for row in places],
+            label=f"{node} of the first rows",
+            show_label=False,
+            columns=8,
+            allow_preview=False,
+            format="png",
+            height="auto",
+            elem_id="rows",
+            elem_classes="" if images[node].width >= 128 else "cg-pixels",
+            buttons=[],
+        )
+
+        def clicked(event: gr.SelectData) -> int:
+            return places[event.index]
+
+        gallery.select(clicked, None, picked, api_name=False, show_progress="hidden")
+    controls = _controls(variables, "not observed", "observed", _row(model, 0))
+
+    def fill(row: int | None) -> list[Any]:
+        return [gr.skip() for _ in variables] if row is None else list(_row(model, row).values())
+
+    picked.change(fill, picked, [*controls.values()], api_name=False, show_progress="hidden")
+    empty = gr.Button("Empty all", size="sm", elem_id="empty")
+    empty.click(
+        lambda: [
+            None if control_of(each).kind in ("number", "picture") else "" for each in variables.values()
+        ],
+        None,
+        [*controls.values()],
+        api_name=False,
+        show_progress="hidden",
+    )
+    return controls
+
+
+def _effect_tab(model: Model, folder: Path, evidence: Mapping[str, gr.components.Component]) -> None:
+    targets = effect_targets(model.scm)
+    if not targets:
+        gr.Markdown("No node but images has a cause here, so that there is no effect on a mean to ask about.")
+        return
+    variables = {n: v for n, v in model.scm.variables.items() if not isinstance(v, Image)}
+    with gr.Row():
+        with gr.Column(min_width=300):
+            gr.Markdown("### Effect on the mean of")
+            target = gr.Dropdown(targets, value=targets[-1], label="Node", elem_id="target")
+            category = gr.Dropdown(
+                _categories(model, targets[-1]),
+                label="Its category",
+                visible=bool(_categories(model, targets[-1])),
+            )
+            whom = gr.Radio(
+                ["everybody", "the evidence"], value="everybody", label="Of", elem_id="whom",
+                info="the population, or the row on the other tab",
+            )  # fmt: skip
+            n = gr.Number(10_000, label="Draws", minimum=2, step=1000)
+            confidence = gr.Number(0.95, label="Confidence of the interval", step=0.01)
+            seed = gr.Number(0, label="Seed", minimum=0, step=1)
+        with gr.Column(min_width=300):
+            gr.Markdown("### if it were set to")
+            gr.HTML(_hint(variables))
+            sets = _controls(variables, _SETS, "effect_do")
+        with gr.Column(min_width=300):
+            gr.Markdown("### rather than to")
+            gr.HTML("<p class='cg-note'>All empty: no intervention.</p>")
+            others = _controls(variables, _SETS, "effect_versus")
+    button = gr.Button("Ask", variant="primary", elem_id="ask_effect")
+    answer = gr.HTML("", elem_id="effect")
+    names = ("PNG", "JSON", "CSV", "Python")
+    buttons = _download_buttons(names)
+    lines = gr.Code(language="python", label="The same in Python", visible=False)
+    asked = gr.State(None, time_to_live=_KEPT_S)
+    target.change(
+        lambda node: gr.Dropdown(
+            _categories(model, node), value=None, visible=bool(_categories(model, node))
+        ),
+        target,
+        category,
+        api_name=False,
+        show_progress="hidden",
+    )
+    nodes, everything, count = list(variables), list(model.scm.variables), len(variables)
+
+    @_told
+    def find(*given: Any) -> tuple[AskedEffect, str, Any]:
+        node, code, of, draws, level, number, *rest = given
+        one = _read_set(dict(zip(nodes, rest[:count], strict=True)), variables)
+        other = _read_set(dict(zip(nodes, rest[count : 2 * count], strict=True)), variables)
+        known = dict(zip(everything, rest[2 * count :], strict=True)) if of == "the evidence" else {}
+        found = ask_effect(
+            model,
+            node,
+            read_controls({node: code}, model.scm.variables, "Category").get(node) if code else None,
+            one,
+            other,
+            read_controls(known, model.scm.variables, "Evidence"),
+            n=draws,
+            confidence=level,
+            seed=number,
+        )
+        return found, effect_html(found), gr.Code(effect_lines(model, found), visible=True)
+
+    @_told
+    def prepare(found: AskedEffect | None) -> list[Any]:
+        return _offered(names, {} if found is None else dict(effect_downloads(model, found)), folder)
+
+    given = [target, category, whom, n, confidence, seed]
+    button.click(
+        find,
+        [*given, *sets.values(), *others.values(), *evidence.values()],
+        [asked, answer, lines],
+        concurrency_limit=1,
+        concurrency_id="engine",
+        api_name="effect",
+    ).success(prepare, asked, buttons, concurrency_limit=1, api_name=False, show_progress="hidden")
+
+
+def _controls(
+    variables: Mapping[str, Variable], empty: str, panel: str, values: Mapping[str, Any] | None = None
+) -> dict[str, gr.components.Component]:
+    """A control for each node, two in a line."""
+    found: dict[str, gr.components.Component] = {}
+    with gr.Row(elem_classes="cg-controls"):
+        for node, variable in variables.items():
+            value = (values or {}).get(node)
+            found[node] = _control(node, variable, empty, f"{panel}-{node}", value)
+    return found
+
+
+def _control(node: str, variable: Variable, empty: str, name: str, value: Any) -> gr.components.Component:
+    control = control_of(variable)
+    if control.kind == "choice":
+        choices = [(empty, ""), *((label, str(code)) for code, label in enumerate(control.choices))]
+        options: dict[str, Any] = {
+            "label": node,
+            "info": control.hint or None,
+            "elem_id": name,
+            "min_width": 130,
+        }
+        # Three buttons: a box that is ticked or not could not say that a truth value was not observed.
+        kind = gr.Radio if len(control.choices) == 2 else gr.Dropdown
+        return kind(choices, value=value or "", **options)
+    if control.kind in ("number", "numbers"):
+        example = ", as in [0.5, 2]" if control.kind == "numbers" else ""
+        return gr.Textbox(
+            value or "",
+            label=node,
+            info=control.hint + example,
+            placeholder=empty,
+            max_lines=1,
+            elem_id=name,
+            min_width=130,
+        )
+    assert isinstance(variable, Image)
+    return _upload(node, variable, empty, name, value)
+
+
+def _upload(node: str, variable: Image, empty: str, name: str, value: Any) -> gr.Image:
+    """A picture that can be uploaded and left out again."""
+    with gr.Column(min_width=130, elem_classes="cg-upload"):
+        picture = gr.Image(
+            value,
+            label=f"{node}: {empty}" if value is None else node,
+            type="filepath",
+            image_mode=None,
+            format="png",
+            interactive=False,
+            height=170,
+            buttons=[],
+            elem_id=name,
+            elem_classes="cg-fine" if variable.width >= 128 else "cg-pixels",
+        )
+        with gr.Row():
+            button = gr.UploadButton(f"Upload {node}", size="sm", min_width=80, elem_id=f"{name}-upload")
+            empty_button = gr.Button("Leave out", size="sm", min_width=80, elem_id=f"{name}-empty")
+
+    @_told
+    def read(path: str) -> PILImage.Image:
+        return _picture(read_picture(path, variable, f"Upload {Path(path).name!r}"))
+
+    button.upload(read, button, picture, api_name=False, show_progress="minimal")
+    empty_button.click(lambda: None, None, picture, api_name=False, show_progress="hidden")
+    return picture
+
+
+def _read_set(given: Mapping[str, Any], variables: Mapping[str, Variable]) -> dict[str, Any]:
+    return read_controls(given, variables, "Set", expressions=True)
+
+
+def _hint(variables: Mapping[str, Variable]) -> str:
+    numbers = [node for node, each in variables.items() if control_of(each).kind == "number"]
+    more = f" Of numbers also an expression, as in {html.escape(numbers[-1])} + 1." if numbers else ""
+    return f"<p class='cg-note'>What is left empty is as it is.{more}</p>"
+
+
+def _row(model: Model, row: int) -> dict[str, Any]:
+    """What the controls of the evidence show of a row."""
+    found = {n: shown(model.rows[n][row], variable) for n, variable in model.scm.variables.items()}
+    return {n: _picture(each) if isinstance(each, np.ndarray) else each for n, each in found.items()}
+
+
+def _line(model: Model, row: int) -> str:
+    """A row in a line, for the list to pick from."""
+    told = [
+        f"{node} {_short(model.rows[node][row])}"
+        for node, variable in model.scm.variables.items()
+        if not isinstance(variable, Image)
+    ]
+    text = f"{row}: {', '.join(told)}"
+    return printable(text if len(text) <= _MOST_LETTERS else text[: _MOST_LETTERS - 1] + "…")
+
+
+def _short(value: Any) -> str:
+    if np.ndim(value):
+        return f"[{', '.join(map(_short, value))}]"
+    return f"{value:.4g}" if isinstance(value, float | np.floating) else str(value)
+
+
+def _picture(pixels: Any) -> PILImage.Image:
+    """(C, H, W) uint8 as a picture, exactly."""
+    array = np.asarray(pixels)
+    return PILImage.fromarray(array[0] if len(array) == 1 else np.moveaxis(array, 0, -1))
+
+
+def _categories(model: Model, node: str) -> list[tuple[str, str]]:
+    variable = model.scm.variables[node]
+    if not isinstance(variable, Categorical):
+        return []
+    return [(label, str(code)) for code, label in enumerate(control_of(variable).choices)]
+
+
+def _download_buttons(names: Sequence[str]) -> list[gr.DownloadButton]:
+    with gr.Row(elem_classes="cg-downloads"):
+        return [gr.DownloadButton(name, size="sm", visible=False, min_width=80) for name in names]
+
+
+def _offered(names: Sequence[str], contents: Mapping[str, bytes], folder: Path) -> list[Any]:
+    """Buttons that give files; none is seen where there are no files."""
+    if not contents:
+        return [gr.DownloadButton(value=None, visible=False) for _ in names]
+    own = folder / uuid4().hex
+    own.mkdir()
+    for file, content in contents.items():
+        (own / file).write_bytes(content)
+    return [gr.DownloadButton(value=str(own / file), visible=True) for file in contents]
+
+
+def _told(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """An error of ours as a message on the page, to the letter; anything else is gradio's."""
+
+    @wraps(function)
+    def called(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        try:
+            return function(*args, **kwargs)
+        except CausalgenError as error:
+            text = html.escape(printable(str(error)))
+            raise gr.Error(text, title="Not answered", duration=None, print_exception=False) from error
+
+    return called

@@ -1,0 +1,304 @@
+"""What a page asks of a model, and the answers: functions of plain values, without a browser.
+
+    model = open_model("mnist", None)
+    page = ask(model, None, {"digit": 7}, {"digit": 3}, seed=0, samples=None)
+    page = ask(model, page, {"digit": 7}, {"digit": 4}, seed=0, samples=None)      a second world beside it
+
+Worlds that are asked about the same evidence, seed and number of draws share one abduction and stand side by
+side; other evidence begins anew. Every answer is that of ``scm.abduct(evidence, ...).worlds(...)``, bit for
+bit, whoever else asks at the same time.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+
+from causalgen.arguments import whole_number
+from causalgen.cli.common import image_variables, load_model, rows_of
+from causalgen.cli.given import as_given
+from causalgen.counterfactuals.abduction import Abduction
+from causalgen.counterfactuals.results import Counterfactual
+from causalgen.data.reading import read_data
+from causalgen.effects.effect import Effect
+from causalgen.saving.pretrained import model_folder
+from causalgen.scm import SCM
+from graphs.errors import EvidenceError, InterventionError, NotFittedError
+from graphs.variables import Categorical, Image
+
+__all__ = [
+    "AskedEffect",
+    "Model",
+    "Session",
+    "World",
+    "ask",
+    "ask_effect",
+    "effect_targets",
+    "open_model",
+    "sentence",
+]
+
+_MOST_ROWS, _MOST_WORLDS, _MOST_DRAWS, _MOST_IMAGES = 200, 12, 10_000, 64
+"""Rows to pick from, worlds side by side, draws of a row, and draws where images are drawn with them."""
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A model, and the rows that a page offers as evidence.
+
+    Attributes:
+        name: of the gallery, or the path of a folder.
+        scm: the model.
+        rows: by node, in the user's form; None where a row lacks a value.
+        count: how many rows.
+        own_rows: whether these are ``cg.sample_rows(name)``.
+        device: where it computes, None for the processor.
+    """
+
+    name: str
+    scm: SCM
+    rows: Mapping[str, Sequence[Any]]
+    count: int
+    own_rows: bool
+    device: str | None
+
+
+@dataclass(frozen=True, eq=False)
+class World:
+    """What was set, by node, and the counterfactual."""
+
+    do: Mapping[str, Any]
+    answer: Counterfactual
+
+
+@dataclass(frozen=True, eq=False)
+class Session:
+    """What a page has asked about one piece of evidence.
+
+    Attributes:
+        evidence: one row by node, what is not known left out.
+        seed: of the draws.
+        samples: draws, None for one.
+        abduction: of the evidence, shared by the worlds.
+        worlds: by what they set, as text.
+        warnings: what the library warned of, each once.
+    """
+
+    evidence: Mapping[str, Any]
+    seed: int
+    samples: int | None
+    abduction: Abduction
+    worlds: Mapping[str, World]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class AskedEffect:
+    """An effect, and the question that it answers; see ``ask_effect``."""
+
+    effect: Effect
+    target: str
+    category: str | int | None
+    do: Mapping[str, Any]
+    versus: Mapping[str, Any]
+    evidence: Mapping[str, Any]
+    n: int
+    confidence: float
+    warnings: tuple[str, ...]
+
+
+def open_model(name: str, data: str | None, device: str | None = None) -> Model:
+    """A fitted model with the rows that evidence is picked from.
+
+    Args:
+        name: as for the other commands.
+        data: a table; None for the model's own sample rows.
+        device: where to compute.
+
+    Raises:
+        NotFittedError: a mechanism has not been fitted.
+        DataError: there are no rows, or they are none of the model.
+        EvidenceError: images of more channels than a picture has.
+    """
+    scm = load_model(name, device)
+    for node, variable in image_variables(scm).items():
+        if variable.channels > 4:
+            raise EvidenceError(
+                f"Node {node!r} is an {variable.describe()}: a browser shows 1 to 4 channels. "
+                "Ask in Python, or by causalgen counterfactual."
+            )
+    if lacking := [node for node, each in scm.mechanisms.items() if not each.fitted]:
+        raise NotFittedError(
+            f"{name} has not been fitted ({', '.join(lacking)}): nothing to ask. Call scm.fit(data)."
+        )
+    table = read_data(rows_of(name, data), scm.variables, gaps=True, partial=False)
+    kept = slice(0, min(_MOST_ROWS, table.rows))
+    rows = {node: as_given(table, node, kept, scm) for node in scm.variables}
+    folder = Path(name).is_dir()
+    where = str(model_folder(name).resolve()) if folder else name
+    return Model(where, scm, rows, kept.stop, data is None, device)
+
+
+def ask(
+    model: Model,
+    session: Session | None,
+    evidence: Mapping[str, Any],
+    do: Mapping[str, Any],
+    *,
+    seed: Any,
+    samples: Any,
+) -> Session:
+    """One more world.
+
+    Args:
+        model: that is asked.
+        session: the worlds so far; None for none.
+        evidence: one row by node, as ``controls.read_controls`` gives it.
+        do: what is set, likewise, or expressions as text.
+        seed: of the draws, a whole number.
+        samples: draws, a whole number of at least 1; 1 is a single draw.
+
+    Raises:
+        InterventionError: nothing is set, or too many worlds.
+        EvidenceError: no evidence, or draws out of range.
+        CausalgenError: as for ``scm.counterfactual``.
+    """
+    if not do:
+        raise InterventionError("Nothing to ask: set at least one node, or type what to set.")
+    if not evidence:
+        raise EvidenceError("Nothing was observed: give at least one node a value, or pick a row.")
+    seed, samples = _whole(seed, "Seed", 0), _draws(model, samples)
+    label = sentence(do)
+    with _warned() as told:
+        if session is None or not _same(session, evidence, seed, samples):
+            abduction = model.scm.abduct(evidence, num_samples=samples, seed=seed)
+            session = Session(evidence, seed, samples, abduction, {}, ())
+        if label not in session.worlds and len(session.worlds) >= _MOST_WORLDS:
+            raise InterventionError(f"{_MOST_WORLDS} worlds stand side by side already: clear them first.")
+        answer = session.abduction.counterfactual(do)
+        answer.readings.texts()  # read here, so that what reading warns of is told
+    worlds = {**session.worlds, label: World(do, answer)}
+    said = tuple(dict.fromkeys([*session.warnings, *told]))
+    return Session(session.evidence, seed, samples, session.abduction, worlds, said)
+
+
+def effect_targets(scm: SCM) -> list[str]:
+    """The nodes that something may be set against: those with a cause, without images."""
+    images = image_variables(scm)
+    return [node for node in scm.variables if scm.graph.parents(node) and node not in images]
+
+
+def ask_effect(
+    model: Model,
+    target: Any,
+    category: str | int | None,
+    do: Mapping[str, Any],
+    versus: Mapping[str, Any],
+    evidence: Mapping[str, Any],
+    *,
+    n: Any,
+    confidence: Any,
+    seed: Any,
+) -> AskedEffect:
+    """How much an intervention changes a node on average; see ``scm.effect``.
+
+    Args:
+        model: that is asked.
+        target: the node.
+        category: of a categorical target, the one whose probability is compared.
+        do: what is set.
+        versus: what it is compared with; empty for no intervention.
+        evidence: one row, for an individual effect; empty for the population.
+        n: draws.
+        confidence: of the interval.
+        seed: of the draws.
+
+    Raises:
+        EvidenceError: no target, or a categorical one without a category.
+        InterventionError: nothing is set.
+        CausalgenError: as for ``scm.effect``.
+    """
+    if not isinstance(target, str) or target not in effect_targets(model.scm):
+        raise EvidenceError(f"Choose the node whose mean is compared; got {target!r}.")
+    if not do:
+        raise InterventionError("Nothing to ask: set at least one node, or type what to set.")
+    variable, statistic = model.scm.variables[target], None
+    if isinstance(variable, Categorical):
+        if category is None:
+            raise EvidenceError(
+                f"Target {target!r} has categories, which have no mean. Choose the one whose probability is "
+                "compared."
+            )
+        statistic = _is_category(target, variable, category)
+    n = _whole(n, "Draws", 2, 1_000_000)
+    asked: dict[str, Any] = {"do": do, "versus": versus or None, "evidence": evidence or None}
+    with _warned() as told:
+        found = model.scm.effect(
+            target,
+            **asked,
+            n=n,
+            statistic=statistic,
+            confidence=confidence,
+            seed=_whole(seed, "Seed", 0),
+        )
+    return AskedEffect(found, target, category, do, versus, evidence, n, confidence, tuple(told))
+
+
+def sentence(do: Mapping[str, Any]) -> str:
+    """What is set, as text: "digit = 3, thickness = thickness + 1"; equal text sets equal values."""
+    return ", ".join(f"{node} = {_text(value)}" for node, value in do.items())
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, np.ndarray):
+        return f"image {crc32(value.tobytes()):08x}"
+    return f"{value:.15g}" if isinstance(value, float) and float(f"{value:.15g}") == value else str(value)
+
+
+def _is_category(target: str, variable: Categorical, category: str | int) -> Callable[[Any], Any]:
+    code = variable.encode(category, where="Category")
+    return lambda values: variable.encode(values, where=target) == code
+
+
+def _same(session: Session, evidence: Mapping[str, Any], seed: int, samples: int | None) -> bool:
+    known = session.evidence
+    if (session.seed, session.samples) != (seed, samples) or known.keys() != evidence.keys():
+        return False
+    return all(np.array_equal(known[node], value) for node, value in evidence.items())
+
+
+def _draws(model: Model, samples: Any) -> int | None:
+    pictures = any(isinstance(variable, Image) for variable in model.scm.variables.values())
+    number = _whole(samples, "Draws", 1, _MOST_IMAGES if pictures else _MOST_DRAWS)
+    return None if number == 1 else number
+
+
+def _whole(value: Any, what: str, least: int, most: int = 2**63 - 1) -> int:
+    """A whole number, as a number's control gives it."""
+    number = int(value) if isinstance(value, float) and value.is_integer() else value
+    number = whole_number(number, what, least=least)
+    if number > most:
+        raise EvidenceError(f"{what}: at most {most:,}, got {number:,}.")
+    return number
+
+
+_WARNINGS = Lock()
+
+
+@contextmanager
+def _warned() -> Iterator[list[str]]:
+    """What is warned of meanwhile; one question at a time, since Python's warnings are of the process."""
+    told: list[str] = []
+    with _WARNINGS, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("ignore")  # what other libraries say to those who write programs
+        warnings.simplefilter("always", UserWarning)
+        yield told
+        told += dict.fromkeys(" ".join(str(each.message).split()) for each in caught)

@@ -1,0 +1,238 @@
+"""Answers as HTML: the evidence and each world as cards side by side, images with what differs in them.
+
+A picture in a page is the PNG of the library, bit for bit (``export.to_png``), as a data URI. Everything
+written is escaped: names and labels come from files.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.colors import to_rgb
+
+from causalgen.cli.app.questions import AskedEffect, Model, Session
+from causalgen.counterfactuals.export import to_png
+from causalgen.counterfactuals.results import Counterfactual
+from causalgen.counterfactuals.summaries import draw_texts, inferred_texts, node_texts, undetermined_nodes
+from causalgen.plotting.graph_plots import MOST_NODES, plot_graph
+from causalgen.plotting.plot_style import ACCENT, INFERRED
+from graphs.variables import Image
+from graphs.variables.arrays import as_array
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+    from matplotlib.figure import Figure
+
+__all__ = ["answer_html", "difference_image", "effect_html", "graph_html"]
+
+_MOST_SHOWN = 4
+"""Draws of an image that a card shows."""
+
+_MEANINGS = {
+    "copied": "the factual value itself",
+    "exact": "from noise recovered exactly",
+    "posterior": "from a draw of the noise given the evidence",
+    "approximate": "from noise recovered approximately",
+    "inferred": "drawn given the evidence, which lacks it or a cause of it",
+    "prior": "drawn from the model: no evidence bears on it",
+    "interventional": "set",
+    "observed": "given",
+}
+
+
+@dataclass(frozen=True)
+class _Picture:
+    label: str
+    source: str
+    fine: bool
+    """Whether it has pixels enough to be smoothed."""
+    how: str = ""
+    """Its provenance, or "observed" and the like; empty of a difference."""
+
+
+@dataclass(frozen=True)
+class _Card:
+    title: str
+    lines: Sequence[tuple[str, str, str]]
+    pictures: Sequence[_Picture] = ()
+    readings: Mapping[str, Sequence[tuple[str, str, str]]] = field(default_factory=dict)
+    """By image: cause, what the model reads, what was asked."""
+
+
+def graph_html(model: Model) -> str:
+    """The causal graph, drawn."""
+    graph, variables = model.scm.graph, model.scm.variables
+    if len(graph) > MOST_NODES:
+        return _render("graph", alt=f"{len(graph):,} nodes, too many to draw.", source="")
+    edges = ", ".join(f"{cause} -> {effect}" for cause, effect in list(graph.edges)[:24])
+    figure = plot_graph(graph, variables)
+    return _render(
+        "graph",
+        alt=f"Causal graph: {edges or ', '.join(graph.nodes)}",
+        source=_svg(figure),
+        width=round(96 * figure.get_figwidth()),
+    )
+
+
+def answer_html(session: Session) -> str:
+    """The evidence and every world, side by side."""
+    worlds = {label: world.answer for label, world in session.worlds.items()}
+    first = next(iter(worlds.values()))
+    cards = [_evidence_card(first), *(_world_card(label, answer) for label, answer in worlds.items())]
+    words = {how for card in cards for _, _, how in card.lines}
+    words |= {picture.how for card in cards for picture in card.pictures}
+    unsure = undetermined_nodes(*worlds.values())
+    notes = [*session.warnings]
+    if unsure and session.samples is None:
+        notes.append(
+            f"One draw of {', '.join(unsure)}, which the evidence does not determine: ask for more draws."
+        )
+    return _render(
+        "answer",
+        cards=cards,
+        meanings={word: _MEANINGS[word] for word in _MEANINGS if word in words},
+        compared=any(not picture.how for card in cards for picture in card.pictures),
+        notes=notes,
+    )
+
+
+def effect_html(asked: AskedEffect) -> str:
+    """An effect with its interval, as text and drawn."""
+    title, *lines = str(asked.effect).splitlines()
+    figure = asked.effect.plot()
+    source = _svg(figure)
+    width = round(96 * figure.get_figwidth())
+    return _render(
+        "effect", title=title, lines=lines, alt=title, source=source, width=width, notes=asked.warnings
+    )
+
+
+def difference_image(after: Any, before: Any) -> np.ndarray:
+    """What differs between two images, (3, H, W) in [0, 1]: red where brighter, blue where darker.
+
+    Args:
+        after: (C, H, W) in [0, 1].
+        before: likewise; the mean over the channels is compared.
+    """
+    gap = (np.asarray(after, dtype=float) - np.asarray(before, dtype=float)).mean(0)
+    colour = np.where(gap >= 0, *(np.array(to_rgb(each))[:, None, None] for each in (ACCENT, INFERRED)))
+    return 1 - np.abs(gap) * (1 - colour)
+
+
+def _evidence_card(cf: Counterfactual) -> _Card:
+    """What was observed, and what was drawn in the place of the rest."""
+    drawn, sources = inferred_texts(cf, 1), cf.sources
+    lines: list[tuple[str, str, str]] = []
+    for node, variable in cf.variables.items():
+        how = str(sources[node][0])
+        if isinstance(variable, Image):
+            continue
+        if how == "observed":
+            numbers = np.ravel(as_array(cf.factual[node], where=node)).tolist()
+            names = [f"{node}_{k}" for k in range(len(numbers))] if variable.event_shape else [node]
+            lines += [(name, _short(value), how) for name, value in zip(names, numbers, strict=True)]
+        else:
+            lines += [(name, cells[0], how) for name, cells in drawn[node].items()]
+    pictures = [
+        _Picture(node, _png(image), _fine(image), str(sources[node][0]))
+        for node, variable in cf.variables.items()
+        if isinstance(variable, Image)
+        for image in _before(cf, node)[:1]
+    ]
+    whole = all((how == "observed").all() for how in sources.values())
+    return _Card("factual" if whole else "evidence", lines, pictures)
+
+
+def _world_card(label: str, cf: Counterfactual) -> _Card:
+    lines = [
+        (name, text, str(cf.provenance[node][0]))
+        for node, name, text in node_texts(cf)
+        if name not in _images(cf)
+    ]
+    pictures = [each for node in _images(cf) for each in _image_pair(cf, node)]
+    return _Card(f"do({label})", lines, pictures, _readings(cf))
+
+
+def _image_pair(cf: Counterfactual, node: str) -> Iterator[_Picture]:
+    """Each draw of an image, and what differs from the evidence."""
+    how = str(cf.provenance[node][0])
+    for sample, (after, before) in enumerate(zip(_draws(cf, node), _before(cf, node), strict=True)):
+        number = f" #{sample + 1}" if cf.samples is not None else ""
+        yield _Picture(f"{node}{number}", _png(after), _fine(after), how)
+        if how == "copied":
+            return
+        gap = difference_image(after, before)
+        yield _Picture("what differs", _png(gap), _fine(after))
+
+
+def _readings(cf: Counterfactual) -> dict[str, list[tuple[str, str, str]]]:
+    """What the model's own predictor reads in images made anew, beside what was asked."""
+    found: dict[str, list[tuple[str, str, str]]] = {}
+    for node, causes in cf.readings.items():
+        for cause, reading in causes.items():
+            if reading.made.any():
+                read, asked = (
+                    draw_texts(cause, reading.variable, reading.draws[key]) for key in ("read", "asked")
+                )
+                lines = [(name, cells[0], f"asked {asked[name][0]}") for name, cells in read.items()]
+                found.setdefault(node, []).extend(lines)
+    return found
+
+
+def _images(cf: Counterfactual) -> list[str]:
+    return [node for node, variable in cf.variables.items() if isinstance(variable, Image)]
+
+
+def _draws(cf: Counterfactual, node: str) -> np.ndarray:
+    """The first draws of an image, (S, C, H, W) in [0, 1]."""
+    values = np.asarray(cf[node])
+    return values[:_MOST_SHOWN, 0] if cf.samples is not None else values[:1]
+
+
+def _before(cf: Counterfactual, node: str) -> np.ndarray:
+    """The image of the evidence behind each of these draws; one that was not observed was drawn too."""
+    if cf.sources[node][0] == "observed":
+        return np.repeat(np.asarray(cf.factual[node]), min(cf.samples or 1, _MOST_SHOWN), axis=0)
+    values = np.asarray(cf.inferred[node])
+    return values[:_MOST_SHOWN, 0] if cf.samples is not None else values[:1]
+
+
+def _fine(image: np.ndarray) -> bool:
+    return image.shape[-1] >= 128
+
+
+def _png(image: np.ndarray) -> str:
+    return f"data:image/png;base64,{b64encode(to_png(image)).decode()}"
+
+
+def _svg(figure: Figure) -> str:
+    buffer = BytesIO()
+    figure.savefig(buffer, format="svg", facecolor="white", metadata={"Date": None})
+    return f"data:image/svg+xml;base64,{b64encode(buffer.getvalue()).decode()}"
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _render(part: str, **values: Any) -> str:
+    return _template().render(part=part, **values)
+
+
+@cache
+def _template() -> Template:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("causalgen.cli", "app"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+    )
+    return environment.get_template("views.html.j2")
