@@ -1,7 +1,7 @@
 """The command line. Heavy imports wait inside the commands, so that ``--help`` is quick.
 
-Exit codes: 0 done, 1 an error, told in one line, 2 wrong usage, 3 a check found a problem, 130 interrupted,
-143 terminated.
+Exit codes: 0 done, 1 an error, told in one line, 2 wrong usage, 3 a check found a problem or rows of a
+--table could not be answered, 130 interrupted, 143 terminated.
 """
 
 from __future__ import annotations
@@ -13,6 +13,24 @@ from typing import Annotated
 import typer
 
 from causalgen.cli.interrupts import Commands
+from causalgen.cli.options import (
+    ASSIGNED,
+    Clip,
+    Device,
+    Engine,
+    Evidence,
+    GivenRows,
+    LongTable,
+    ModelName,
+    Out,
+    PartRows,
+    Preset,
+    Resume,
+    Seed,
+    Set,
+    Threads,
+    Workers,
+)
 from causalgen.evaluation import STRENGTHS
 
 __all__ = ["app", "main"]
@@ -25,28 +43,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-ModelName = Annotated[str, typer.Argument(help="A gallery name, a saved model's folder, or an SCM file.")]
-Seed = Annotated[int, typer.Option(help="The same seed gives the same answer.")]
-ASSIGNED = "node=value[,node=value]: a number, a label, an image's file, or an expression such as 'x + 1'"
-Clip = Annotated[bool, typer.Option("--clip", help="Move what --do sets out of bounds onto the bound.")]
-Out = Annotated[Path, typer.Option(help="Where to write.")]
-Threads = Annotated[
-    int | None, typer.Option(min=1, help="CPU threads; as many as there are cores by default.")
-]
-Device = Annotated[str | None, typer.Option(help="Where to compute: cpu, cuda, cuda:1, mps; cpu by default.")]
-Preset = Annotated[str | None, typer.Option(help="Named settings: posterior, diff-scm.")]
-GivenRows = Annotated[
-    str | None,
-    typer.Option(help="Rows: a CSV or Parquet table, or mnist:DIR; the model's own sample rows by default."),
-]
-Evidence = Annotated[
-    str | None, typer.Option(help="A JSON file, a PNG (for the image node), or TABLE[:ROW].")
-]
-Set = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="More evidence: node=value; of an image, node=FILE."),
-]
 
 _SPAN = f"{min(STRENGTHS):g} to {max(STRENGTHS):g}"
 
@@ -277,28 +273,28 @@ def counterfactual(
     do: Annotated[list[str] | None, typer.Option(help=f"{ASSIGNED}; each one is a world.")] = None,
     out: Out = Path("counterfactual"),
     samples: Annotated[int | None, typer.Option(min=1, help="Draws a row.")] = None,
+    table: LongTable = None,
+    engine: Engine = "serial",
+    workers: Workers = None,
+    part_rows: PartRows = None,
+    resume: Resume = False,
     seed: Seed = 0,
     preset: Preset = None,
     clip: Clip = False,
     device: Device = None,
     threads: Threads = None,
 ) -> None:
-    """What would have been, had things been otherwise: a picture and a JSON."""
+    """What would have been, had things been otherwise: a picture and a JSON; of a --table, Parquet."""
+    from causalgen.cli.batch import Job, check_engine, run_table
     from causalgen.cli.counterfactual import run_counterfactual
 
-    run_counterfactual(
-        model,
-        evidence,
-        given or [],
-        do or [],
-        out,
-        samples=samples,
-        seed=seed,
-        preset=preset,
-        clip=clip,
-        device=device,
-        threads=threads,
-    )
+    check_engine(engine, table, evidence, workers=workers, part_rows=part_rows, resume=resume)
+    options = {"seed": seed, "preset": preset, "clip": clip, "device": device, "threads": threads}
+    if table is None:
+        run_counterfactual(model, evidence, given or [], do or [], out, samples=samples, **options)
+    else:
+        job = Job(model, table, given or [], do or [], out, samples=samples, part_rows=part_rows, **options)
+        run_table(job, engine, workers, resume=resume)
 
 
 @app.command()

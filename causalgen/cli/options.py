@@ -1,0 +1,61 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = [
+    "ASSIGNED",
+    "Clip",
+    "Device",
+    "Engine",
+    "Evidence",
+    "GivenRows",
+    "LongTable",
+    "ModelName",
+    "Out",
+    "PartRows",
+    "Preset",
+    "Resume",
+    "Seed",
+    "Set",
+    "Threads",
+    "Workers",
+]
+
+ModelName = Annotated[str, typer.Argument(help="A gallery name, a saved model's folder, or an SCM file.")]
+Seed = Annotated[int, typer.Option(help="The same seed gives the same answer.")]
+ASSIGNED = "node=value[,node=value]: a number, a label, an image's file, or an expression such as 'x + 1'"
+Clip = Annotated[bool, typer.Option("--clip", help="Move what --do sets out of bounds onto the bound.")]
+Out = Annotated[Path, typer.Option(help="Where to write.")]
+Threads = Annotated[
+    int | None, typer.Option(min=1, help="CPU threads; as many as there are cores by default.")
+]
+Device = Annotated[str | None, typer.Option(help="Where to compute: cpu, cuda, cuda:1, mps; cpu by default.")]
+Preset = Annotated[str | None, typer.Option(help="Named settings: posterior, diff-scm.")]
+GivenRows = Annotated[
+    str | None,
+    typer.Option(help="Rows: a CSV or Parquet table, or mnist:DIR; the model's own sample rows by default."),
+]
+Evidence = Annotated[
+    str | None, typer.Option(help="A JSON file, a PNG (for the image node), or TABLE[:ROW].")
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="More evidence: node=value; of an image, node=FILE."),
+]
+LongTable = Annotated[
+    Path | None,
+    typer.Option(help="A Parquet file, or a folder of them, of any length: evidence, answered in parts."),
+]
+Engine = Annotated[str, typer.Option(help="Of --table: serial, or ray (extra ray). Both give the same bits.")]
+Workers = Annotated[
+    int | None, typer.Option(min=1, help="Of --engine ray: models at work; one a CPU by default.")
+]
+PartRows = Annotated[
+    int | None, typer.Option(min=1, help="Of --table: rows answered together; the model chooses by default.")
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Of --table: go on in --out where a job stopped.")]
