@@ -20,6 +20,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
@@ -39,6 +40,7 @@ from causalgen.cli.common import (
     write_file,
 )
 from causalgen.cli.counterfactual import world_folders
+from causalgen.cli.ray_engine import answer_on_ray, require_ray
 from causalgen.counterfactuals.export import free_name, to_frame, to_png
 from causalgen.counterfactuals.results import Counterfactual
 from causalgen.counterfactuals.table_parts import TablePart, TableQuestion
@@ -113,6 +115,8 @@ class Answerer:
 
     def __init__(self, job: Job, question: TableQuestion | None = None) -> None:
         self._job, self._question = job, question or job.question()
+        if question is None:  # perhaps another machine, with another model of that name, table or torch
+            _check_question(job.out, job.describe(self._question))
         self._folders = world_folders(list(job.does))
 
     def __call__(self, number: int) -> dict[str, Any]:
@@ -167,27 +171,26 @@ def run_table(job: Job, engine: str, workers: int | None, *, resume: bool) -> No
     """Answer every part that is not there, write what came of it, and exit with 3 where rows were refused."""
     check_preset(job.preset)
     where = Path(job.model)
-    model = str(where.resolve()) if where.exists() else job.model
-    job = replace(job, model=model, table=job.table.resolve(), out=job.out.resolve())
+    model = str(where.absolute()) if where.exists() else job.model
+    job = replace(job, model=model, table=job.table.absolute(), out=job.out.absolute())
     if engine == "ray":
-        from causalgen.cli.ray_engine import answer_on_ray, require_ray
-
         require_ray()
     _check_place(job.out, resume)
     question = job.question()
     question.check()
     said = job.describe(question)
-    _check_question(job.out, said)
+    if (job.out / "question.json").is_file():
+        _check_question(job.out, said)
     _tell_columns(question.table)
     write_file(job.out / "question.json", json.dumps(said, indent=1).encode())
     missing = [number for number in range(question.parts) if not _done_file(job.out, number).is_file()]
     done = question.parts - len(missing)
     if resume:
         console().print(f"{done} of {question.parts} parts are there already.")
-    if engine == "ray":
-        answers = answer_on_ray(job, missing, workers) if missing else iter(())
-    else:
-        answers = map(Answerer(job, question), missing)
+    answers: Iterator[object] = map(Answerer(job, question), missing)
+    if engine == "ray" and missing:
+        gpu, make = (job.device or "").startswith("cuda"), partial(Answerer, job)
+        answers = answer_on_ray(make, missing, workers=workers, threads=job.threads or 1, gpu=gpu)
     with Progress(
         "counterfactuals", question.parts, done=done, unit="part", console=console(stderr=True)
     ) as shown:
@@ -214,7 +217,7 @@ def _check_question(out: Path, said: dict[str, Any]) -> None:
     """Refuse to go on with the answer to another question."""
     file = out / "question.json"
     if not file.is_file():
-        return
+        raise CheckpointError(f"There is no {file}. --out must be a folder that every machine sees.")
     before, asked = read_json(file), json.loads(json.dumps(said))
     asked.pop("model")  # the checksum of its weights is compared, not where it lies
     for name in asked:

@@ -23,7 +23,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from causalgen.cli.batch import Answerer, Job
 from graphs.errors import CausalgenError, DataError
 
 __all__ = ["answer_on_ray", "require_ray"]
@@ -48,41 +47,46 @@ def require_ray() -> None:
 
 
 def answer_on_ray(
-    job: Job,
+    make: Callable[[], Callable[[int], object]],
     numbers: Sequence[int],
+    *,
     workers: int | None,
-    make: Callable[[Job], Callable[[int], dict[str, Any]]] = Answerer,
-) -> Iterator[dict[str, Any]]:
+    threads: int,
+    gpu: bool,
+) -> Iterator[int]:
     """Answer parts, in whatever order they come.
 
     Args:
-        job: what is asked; its paths made absolute.
-        numbers: of the parts.
+        make: what answers a part, and writes the answer; called once an actor.
+        numbers: of the parts, at least one.
         workers: actors; as many as the cluster has CPUs for where None.
-        make: what answers a part, called once an actor.
+        threads: CPUs of an actor.
+        gpu: whether an actor has a GPU.
+
+    Yields:
+        The number of each part that is done.
 
     Raises:
         CausalgenError: a part cannot be answered, or Ray fails.
     """
-    with _cluster(workers, job.threads or 1) as ray:
+    with _cluster(workers, threads) as ray:
         from ray.data import ActorPoolStrategy, DataContext
 
         context = DataContext.get_current()
         context.enable_progress_bars = context.print_on_execution_start = False
-        size = workers or max(1, int(ray.cluster_resources().get("CPU", 1)) // (job.threads or 1))
-        cuda = 1 if (job.device or "").startswith("cuda") else None
+        size = workers or max(1, int(ray.cluster_resources().get("CPU", 1)) // threads)
         found = ray.data.range(len(numbers), override_num_blocks=len(numbers)).map(
             _Actor,
-            fn_constructor_args=(job, list(numbers), make),
+            fn_constructor_args=(make, list(numbers)),
             compute=ActorPoolStrategy(size=min(size, len(numbers))),
-            num_cpus=job.threads or 1,
-            num_gpus=cuda,
+            num_cpus=threads,
+            num_gpus=1 if gpu else None,
         )
         try:
             for row in found.iter_rows():
                 if row["error"]:
                     raise DataError(row["error"])
-                yield {"part": row["part"]}
+                yield int(row["part"])
         except ray.exceptions.RayError as error:
             lines = str(error).strip().splitlines() or [type(error).__name__]
             raise CausalgenError(f"Ray cannot answer the parts: {lines[-1]}") from error
@@ -91,10 +95,10 @@ def answer_on_ray(
 class _Actor:
     """One model at work; errors of ours go back as text, to be told once and not tried again."""
 
-    def __init__(self, job: Job, numbers: Sequence[int], make: Callable[[Job], Callable[[int], Any]]) -> None:
+    def __init__(self, make: Callable[[], Callable[[int], object]], numbers: Sequence[int]) -> None:
         self._numbers, self._error = numbers, ""
         try:
-            self._answer = make(job)
+            self._answer = make()
         except CausalgenError as error:
             self._error = str(error)
 

@@ -168,7 +168,7 @@ def test_rows_with_unreadable_pictures_are_named_and_the_others_answered(images,
         assert why in refused["reason"][text] and f"row {row}" in refused["reason"][text]
     answered = pd.read_parquet("out/kind=1")
     assert answered["row"].tolist() == [row for row in range(24) if row not in (5, 9, 17)]
-    assert answered["provenance[picture]"].isin(["approximate", "copied", "inferred", "prior"]).all()
+    assert set(answered["provenance[picture]"]) <= {"approximate", "copied", "inferred", "prior"}
     kept = [row for row in range(8) if row != 5]
     plain = scm.counterfactual({"kind": kind[kept], "picture": picture[kept]}, {"kind": 1}, seed=0)
     assert answered["picture"][: len(kept)].tolist() == [
@@ -196,7 +196,7 @@ def test_a_job_is_resumed_where_it_stopped_and_only_for_its_own_question(
     assert run(*ask, "--out", stopped).exit_code == 130
     assert not (stopped / "result.json").exists()
     assert "not empty" in error_of(monkeypatch, capsys, *ask, "--out", stopped)
-    for other in (["--seed", 1], ["--do", "b=1"], ["--samples", 2], ["--threads", 2]):
+    for other in (["--seed", 1], ["--do", "b=1"], ["--samples", 2], ["--part-rows", 63]):
         said = error_of(monkeypatch, capsys, *ask, *other, "--out", stopped, "--resume")
         assert "another question" in said
     done = run(*ask, "--out", stopped, "--resume")
