@@ -7,7 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,6 +19,7 @@ import pytest
 from causalgen.counterfactuals.export import to_png
 
 ROWS, PART = 160, 4
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 COMMAND = [
     sys.executable,
     "-c",
@@ -74,32 +77,59 @@ def ask(job, out, *options):
     return [*COMMAND, *arguments, "--part-rows", str(PART), *options]
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
-def test_a_cluster_with_a_killed_worker_gives_the_bytes_of_the_serial_run(job, tmp_path_factory):
-    serial = subprocess.run(ask(job, "serial"), cwd=job, capture_output=True, text=True)
-    assert serial.returncode == 3, serial.stderr
-    assert "row 7" in serial.stderr
-    # What Ray leaves would be there; the path must be short, for sockets.
-    temporary = Path("/tmp") / f"t{os.getpid()}"
-    temporary.mkdir()
+@pytest.fixture(scope="module")
+def serial(job):
+    """What the serial engine writes."""
+    done = subprocess.run(ask(job, "serial"), cwd=job, capture_output=True, text=True)
+    assert done.returncode == 3, done.stderr
+    assert "row 7" in done.stderr
+    return files(job / "serial")
+
+
+@contextmanager
+def on_a_cluster(job, out):
+    """The command on two workers, once a part is done; afterwards nothing may be left of it."""
+    temporary = Path(tempfile.mkdtemp(prefix="t", dir="/tmp"))  # short: it will hold sockets
     settings = {**os.environ, "TMPDIR": str(temporary), "RAY_worker_niceness": "0"}
-    command = ask(job, "ray", "--engine", "ray", "--workers", "2")
-    with open(job / "log", "w+") as log:
+    command = ask(job, out, "--engine", "ray", "--workers", "2")
+    with (job / f"{out}.log").open("w") as log:
         running = subprocess.Popen(command, cwd=job, stdout=log, stderr=log, env=settings)
         try:
-            killed = None
-            while killed is None and running.poll() is None:
-                if any((job / "ray" / "parts").glob("*.json")):
-                    killed = worker_of(running.pid)
+            while running.poll() is None and not any((job / out / "parts").glob("*.json")):
                 time.sleep(0.01)
-            assert killed is not None, (job / "log").read_text()
-            os.kill(killed, signal.SIGKILL)
-            assert not (job / "ray" / "result.json").exists()  # killed before the end
-            code = running.wait(timeout=500)
+            assert running.returncode is None, (job / f"{out}.log").read_text()
+            started = descendants(running.pid)
+            yield running
         finally:
             running.terminate()
-            running.wait(timeout=60)
-        assert code == 3, (job / "log").read_text()
-    assert files(job / "ray") == files(job / "serial")
+            running.wait(timeout=120)
     assert list(temporary.iterdir()) == []
     temporary.rmdir()
+    deadline = time.monotonic() + 60
+    while left := [each for each in started if Path(f"/proc/{each}").exists()]:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.1)
+
+
+def test_a_cluster_with_a_killed_worker_gives_the_bytes_of_the_serial_run(job, serial):
+    with on_a_cluster(job, "ray") as running:
+        killed = worker_of(running.pid)
+        assert killed is not None
+        os.kill(killed, signal.SIGKILL)
+        assert not (job / "ray" / "result.json").exists()  # killed before the end
+        code = running.wait(timeout=600)
+    assert code == 3, (job / "ray.log").read_text()
+    assert files(job / "ray") == serial
+
+
+@pytest.mark.slow
+def test_a_job_terminated_on_a_cluster_leaves_nothing_and_is_resumed_by_one_process(job, serial):
+    with on_a_cluster(job, "stopped") as running:
+        running.terminate()
+        code = running.wait(timeout=600)
+    assert code == 128 + signal.SIGTERM, (job / "stopped.log").read_text()
+    assert "Terminated." in (job / "stopped.log").read_text()
+    assert 0 < len(list((job / "stopped" / "parts").glob("*.json"))) < ROWS // PART
+    done = subprocess.run(ask(job, "stopped", "--resume"), cwd=job, capture_output=True, text=True)
+    assert done.returncode == 3, done.stderr
+    assert files(job / "stopped") == serial
