@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from causalgen.counterfactuals.assignments import Policy, Replace, Scale, Shift, Stochastic
     from causalgen.counterfactuals.contrasts import Contrast
     from causalgen.counterfactuals.results import Counterfactual, Draws
+    from causalgen.counterfactuals.table_parts import counterfactual_parts
     from causalgen.counterfactuals.world_ref import WorldRef
     from causalgen.data.reading import sample_rows
     from causalgen.effects.couplings import CouplingSensitivity
@@ -92,6 +93,7 @@ __all__ = [
     "Stochastic",
     "UnknownNameError",
     "WorldRef",
+    "counterfactual_parts",
     "datasets",
     "distil",
     "evaluate",
@@ -117,6 +119,7 @@ _HOMES = {
     "tune": "causalgen.evaluation.tune",
     "NaturalEffects": "causalgen.effects.mediation",
     "PyroModel": "causalgen.pyro",
+    "counterfactual_parts": "causalgen.counterfactuals.table_parts",
     "WorldRef": "causalgen.counterfactuals.world_ref",
     "Policy": "causalgen.counterfactuals.assignments",
     "Replace": "causalgen.counterfactuals.assignments",

@@ -37,9 +37,10 @@ from causalgen.plotting.plots import plot_worlds
 from causalgen.saving.result_folder import check_result_folder, write_result
 from graphs.errors import InterventionError
 
-__all__ = ["counterfactual_files", "run_counterfactual"]
+__all__ = ["counterfactual_files", "run_counterfactual", "world_folders"]
 
 _PICTURE_ROWS = 10
+_TAKEN = ("factual", "inferred", "parts", "picture.png", "question.json", "refused.csv", "result.json")
 _HOW = {"inferred": "inferred", "prior": "drawn from its prior"}
 
 
@@ -108,19 +109,19 @@ def counterfactual_files(
     if pictures:
         yield "picture.png", figure_png(plot_worlds(labels, _PICTURE_ROWS))
     yield from evidence_files(next(iter(worlds.values())))
-    for folder, world in zip(_folders(list(worlds)), worlds.values(), strict=True):
+    for folder, world in zip(world_folders(list(worlds)), worlds.values(), strict=True):
         yield from ((f"{folder}/{name}", data) for name, data in table_files(world))
         yield from ((f"{folder}/{name}", data) for name, data in summary_files(world))
         if not pictures:
             yield f"{folder}/picture.png", figure_png(world.plot())
 
 
-def _folders(texts: Sequence[str]) -> list[str]:
+def world_folders(texts: Sequence[str]) -> list[str]:
     """A folder's name for each world: what was asked, in letters that no file system minds."""
     names: list[str] = []
     for text in texts:
         name = re.sub(r"[^A-Za-z0-9_=+.-]", "_", text.replace(",", "+")).lstrip(".")[:80]
-        taken = {each.lower() for each in [*names, "factual", "inferred", "picture.png", "result.json"]}
+        taken = {each.lower() for each in [*names, *_TAKEN]}
         names.append(f"{name}_{len(names)}" if name.lower() in taken else name)
     return names
 

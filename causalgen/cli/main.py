@@ -1,7 +1,7 @@
 """The command line. Heavy imports wait inside the commands, so that ``--help`` is quick.
 
-Exit codes: 0 done, 1 an error, told in one line, 2 wrong usage, 3 a check found a problem, 130 interrupted,
-143 terminated.
+Exit codes: 0 done, 1 an error, told in one line, 2 wrong usage, 3 a check found a problem or rows of a
+--table could not be answered, 130 interrupted, 143 terminated.
 """
 
 from __future__ import annotations
@@ -18,17 +18,22 @@ from causalgen.cli.options import (
     ASSIGNED,
     Clip,
     Device,
+    Engine,
     Evidence,
     GivenRows,
+    LongTable,
     ModelName,
     Out,
+    PartRows,
     Preset,
     Resume,
+    ResumeJob,
     RunDir,
     Seed,
     Set,
     Threads,
     TrainingRows,
+    Workers,
 )
 from causalgen.evaluation import STRENGTHS
 
@@ -304,28 +309,28 @@ def counterfactual(
     do: Annotated[list[str] | None, typer.Option(help=f"{ASSIGNED}; each one is a world.")] = None,
     out: Out = Path("counterfactual"),
     samples: Annotated[int | None, typer.Option(min=1, help="Draws a row.")] = None,
+    table: LongTable = None,
+    engine: Engine = "serial",
+    workers: Workers = None,
+    part_rows: PartRows = None,
+    resume: ResumeJob = False,
     seed: Seed = 0,
     preset: Preset = None,
     clip: Clip = False,
     device: Device = None,
     threads: Threads = None,
 ) -> None:
-    """What would have been, had things been otherwise: a picture and a JSON."""
+    """What would have been, had things been otherwise: a picture and a JSON; of a --table, Parquet."""
+    from causalgen.cli.batch import Job, check_engine, run_table
     from causalgen.cli.counterfactual import run_counterfactual
 
-    run_counterfactual(
-        model,
-        evidence,
-        given or [],
-        do or [],
-        out,
-        samples=samples,
-        seed=seed,
-        preset=preset,
-        clip=clip,
-        device=device,
-        threads=threads,
-    )
+    check_engine(engine, table, evidence, workers=workers, part_rows=part_rows, resume=resume)
+    options = {"seed": seed, "preset": preset, "clip": clip, "device": device, "threads": threads}
+    if table is None:
+        run_counterfactual(model, evidence, given or [], do or [], out, samples=samples, **options)
+    else:
+        job = Job(model, table, given or [], do or [], out, samples=samples, part_rows=part_rows, **options)
+        run_table(job, engine, workers, resume=resume)
 
 
 @app.command()

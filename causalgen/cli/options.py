@@ -11,17 +11,22 @@ __all__ = [
     "ASSIGNED",
     "Clip",
     "Device",
+    "Engine",
     "Evidence",
     "GivenRows",
+    "LongTable",
     "ModelName",
     "Out",
+    "PartRows",
     "Preset",
     "Resume",
+    "ResumeJob",
     "RunDir",
     "Seed",
     "Set",
     "Threads",
     "TrainingRows",
+    "Workers",
 ]
 
 ModelName = Annotated[str, typer.Argument(help="A gallery name, a saved model's folder, or an SCM file.")]
@@ -48,3 +53,15 @@ Set = Annotated[
 TrainingRows = Annotated[str, typer.Option(help="A CSV or Parquet table, or mnist:DIR.")]
 RunDir = Annotated[Path | None, typer.Option(help="Log and states; OUT.run by default.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in the run folder.")]
+LongTable = Annotated[
+    Path | None,
+    typer.Option(help="A Parquet file, or a folder of them, of any length: evidence, answered in parts."),
+]
+Engine = Annotated[str, typer.Option(help="Of --table: serial, or ray (extra ray). Both give the same bits.")]
+Workers = Annotated[
+    int | None, typer.Option(min=1, help="Of --engine ray: models at work; one a CPU by default.")
+]
+PartRows = Annotated[
+    int | None, typer.Option(min=1, help="Of --table: rows answered together; the model chooses by default.")
+]
+ResumeJob = Annotated[bool, typer.Option("--resume", help="Of --table: go on in --out where a job stopped.")]

@@ -199,7 +199,7 @@ def read_pictures(value: Any, variable: Image, *, where: str, folder: Path | Non
     """Images with the paths among them read, None where there is none; anything without a path as it is.
 
     Args:
-        value: a path, or a list, array or Series of paths, PIL images and gaps.
+        value: a path or the bytes of a file, or a list, array or Series of these, PIL images and gaps.
         variable: the size they must have.
         where: what the value is, for messages.
         folder: that paths are relative to and must lie in; None where they are the caller's own.
@@ -207,11 +207,11 @@ def read_pictures(value: Any, variable: Image, *, where: str, folder: Path | Non
     Raises:
         DataError: a file that is missing, unreadable or of another size.
     """
-    single = isinstance(value, str | os.PathLike)
+    single = isinstance(value, bytes | str | os.PathLike)
     if not (single or isinstance(value, list | tuple) or _holds_objects(value)):
         return value
     items = [value] if single else list(value)
-    if not any(isinstance(item, str | os.PathLike) for item in items):
+    if not any(isinstance(item, bytes | str | os.PathLike) for item in items):
         return value
     filled, gaps = fill_gaps(variable, items, where=where) or (items, None)
     pixels = picture_column(cast(list[object], filled), variable, column=where, folder=folder)

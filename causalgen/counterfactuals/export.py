@@ -51,6 +51,7 @@ __all__ = [
     "describe_draws",
     "evidence_files",
     "figure_png",
+    "free_name",
     "save_draws",
     "summary_files",
     "table_files",
@@ -151,7 +152,7 @@ def table_files(
     taken = list(table.columns)
     for level, name in enumerate(table.index.names):
         default = f"row_{level}" if level else "row"
-        taken.append(_free(default if name is None else str(name), taken))
+        taken.append(free_name(default if name is None else str(name), taken))
     table.index.names = taken[len(table.columns) :]
     yield "values.csv", table.to_csv().encode()
 
@@ -192,7 +193,7 @@ def _frames(
         _frame({node: array[k] for node, array in arrays.items()}, variables, draws.index, draws.rows)
         for k in range(samples)
     ]
-    return pd.concat(frames, keys=range(samples), names=[_free("sample", frames[0].columns)])
+    return pd.concat(frames, keys=range(samples), names=[free_name("sample", frames[0].columns)])
 
 
 def _where(
@@ -219,11 +220,11 @@ def _frame(
             columns |= {name: parts[:, part] for part, name in enumerate(names)}
         else:
             columns[node] = _whole(array) if isinstance(variables[node], Categorical | Integer) else array
-    own = pd.RangeIndex(rows, name=_free("row", columns))
+    own = pd.RangeIndex(rows, name=free_name("row", columns))
     return pd.DataFrame(columns, index=own if index is None else index.copy())
 
 
-def _free(name: str, taken: Iterable[object]) -> str:
+def free_name(name: str, taken: Iterable[object]) -> str:
     """The name, or where a column has it another one."""
     names = list(taken)
     while name in names:

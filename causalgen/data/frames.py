@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from causalgen.data.arrow_tables import arrow_frame, arrow_table, parquet_header, read_parquet
 from causalgen.data.csv_table import csv_header, read_csv
+from causalgen.data.pictures import picture_cell
 from graphs.errors import DataError, did_you_mean, near_misses
 from graphs.variables import Image, Variable
 from graphs.variables.arrays import as_numbers
@@ -166,7 +167,9 @@ def _column(frame: DataFrame, variable: Variable, columns: Sequence[str], name: 
         parts = [as_numbers(_cells(frame, part), where=f"Column {part!r}{origin}") for part in columns]
         return np.stack(parts, axis=-1)
     values = _cells(frame, name)
-    if values.dtype == object or isinstance(variable, Image):
+    if isinstance(variable, Image):
+        return [picture_cell(cell) for cell in _unpacked(list(values))]
+    if values.dtype == object:
         return _unpacked(list(values))
     return values
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ from graphs.errors import DataError, DomainError
 from graphs.variables import Image
 from graphs.variables.picture import FORMATS, MAX_PIXELS, is_picture, ranged
 
-__all__ = ["ENDINGS", "MAX_BYTES", "picture_column"]
+__all__ = ["ENDINGS", "MAX_BYTES", "picture_cell", "picture_column"]
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".npy")
 """How names of such files end, where a text may mean something else; what a file is, its content says."""
@@ -34,15 +35,16 @@ MAX_BYTES = 256 * 2**20
 
 
 def picture_column(
-    items: Sequence[object], variable: Image, *, column: str, folder: Path | None
+    items: Sequence[object], variable: Image, *, column: str, folder: Path | None, first: int = 0
 ) -> NDArray[np.uint8] | NDArray[np.float32]:
     """Pictures and paths of picture files as (N, C, H, W) uint8, or, with a range, canonical float32.
 
     Args:
-        items: PIL images, or paths: relative to ``folder`` and within it.
+        items: PIL images, the bytes of picture files, or paths: relative to ``folder`` and within it.
         variable: the size they must have, and what is done to other sizes; colours are converted.
         column: what the column is, for messages, as in "Column 'image' of train.csv".
         folder: of the table; None for data in memory, whose paths are the caller's own.
+        first: number of the first row, for messages.
 
     Raises:
         DataError: a file that is missing, unreadable or out of bounds, or an image of another size.
@@ -50,8 +52,10 @@ def picture_column(
     pixels = np.empty((len(items), *variable.shape), dtype=np.uint8 if variable.range is None else np.float32)
     root = None if folder is None else folder.resolve()
     for row, item in enumerate(items):
-        where = f"{column}, row {row}"
-        if is_picture(item):
+        where = f"{column}, row {first + row}"
+        if isinstance(item, bytes):
+            pixels[row] = _decode(BytesIO(item), len(item), "in the cell", variable, where)
+        elif is_picture(item):
             pixels[row] = _pixels(cast(Pictures.Image, item), variable, where)
         elif isinstance(item, (str, os.PathLike)):
             text = os.fspath(item)
@@ -60,6 +64,17 @@ def picture_column(
         else:
             raise DataError(f"{where}: expected a picture or the path of one, got {item!r}.")
     return pixels if variable.range is None else variable.encode(pixels, where=column)
+
+
+def picture_cell(cell: object) -> object:
+    """A cell that may hold a picture, without the ``{"bytes": ..., "path": ...}`` that image data sets have.
+
+    >>> picture_cell({"bytes": None, "path": "7.png"})
+    '7.png'
+    """
+    if isinstance(cell, dict) and cell.keys() == {"bytes", "path"}:
+        return cell["path"] if cell["bytes"] is None else cell["bytes"]
+    return cell
 
 
 def _inside(root: Path, text: str, where: str) -> Path:
@@ -79,31 +94,51 @@ def _inside(root: Path, text: str, where: str) -> Path:
 def _read(path: Path, variable: Image, where: str) -> NDArray[Any]:
     if not path.is_file():
         raise DataError(f"{where}: there is no file {path}.")
-    if (size := path.stat().st_size) > MAX_BYTES:
+    try:
+        file = path.open("rb")
+    except OSError as error:
         raise DataError(
-            f"{where}: the file {path} has {size:,} bytes, expected at most {MAX_BYTES:,}. "
+            f"{where}: cannot read the picture {path}: {error.strerror}. Let it be read, or give another."
+        ) from error
+    with file:
+        return _decode(file, path.stat().st_size, str(path), variable, where)
+
+
+def _decode(file: BinaryIO, size: int, name: str, variable: Image, where: str) -> NDArray[Any]:
+    """The pixels of an open file."""
+    if size > MAX_BYTES:
+        raise DataError(
+            f"{where}: the file {name} has {size:,} bytes, expected at most {MAX_BYTES:,}. "
             "Save the picture as PNG first."
         )
-    with path.open("rb") as file:
-        if file.read(len(_ARRAY)) == _ARRAY:
-            return _array(path, variable, f"{where} ({path.name})")
-    with _open(path, where) as picture:
-        return _pixels(picture, variable, where=f"{where} ({path.name})")
+    begins = file.read(len(_ARRAY))
+    file.seek(0)
+    if begins == _ARRAY:
+        return _array(file, variable, f"{where} ({Path(name).name})")
+    with _open(file, name, where) as picture:
+        return _pixels(picture, variable, where=f"{where} ({Path(name).name})")
 
 
-def _array(path: Path, variable: Image, where: str) -> NDArray[Any]:
-    """(C, H, W) of a .npy file: uint8, or numbers of the variable's range."""
+def _array(file: BinaryIO, variable: Image, where: str) -> NDArray[Any]:
+    """(C, H, W) of an open .npy file: uint8, or numbers of the variable's range."""
+    shape = variable.shape
     try:
-        array = np.load(path, allow_pickle=False, mmap_mode="r")  # its header first: it may claim to be huge
+        version = np.lib.format.read_magic(file)
+        header = np.lib.format.read_array_header_1_0
+        found = (header if version == (1, 0) else np.lib.format.read_array_header_2_0)(file)[0]
+        if found == shape or (shape[0] == 1 and found == shape[1:]):  # its header may claim to be huge
+            file.seek(0)
+            array = np.load(file, allow_pickle=False)
+        else:
+            array = None
     except Exception as error:  # a damaged header raises nearly anything
         raise DataError(f"{where}: cannot read the array: {error}. Give one that np.save wrote.") from error
-    shape = variable.shape
-    if array.shape != shape and (shape[0] > 1 or array.shape != shape[1:]):
+    if array is None:
         raise DataError(
-            f"{where}: expected an array of shape {shape}, got {array.shape}. Channels come first, and "
+            f"{where}: expected an array of shape {shape}, got {found}. Channels come first, and "
             "arrays are not resized."
         )
-    whole = np.array(array).reshape(shape)
+    whole = array.reshape(shape)
     if variable.range is None:
         if whole.dtype != np.uint8:
             raise DataError(
@@ -122,30 +157,30 @@ def _array(path: Path, variable: Image, where: str) -> NDArray[Any]:
         raise DataError(str(error)) from error
 
 
-def _open(path: Path, where: str) -> Pictures.Image:
+def _open(file: BinaryIO, name: str, where: str) -> Pictures.Image:
     """The picture of a file, not decoded."""
     try:
-        return Pictures.open(path, formats=FORMATS)
+        return Pictures.open(file, formats=FORMATS)
     except (Pictures.DecompressionBombError, Pictures.DecompressionBombWarning) as error:
         raise DataError(
-            f"{where}: the picture {path} is larger than {MAX_PIXELS:,} pixels. Resize it first."
+            f"{where}: the picture {name} is larger than {MAX_PIXELS:,} pixels. Resize it first."
         ) from error
     except UnidentifiedImageError as error:
         known = ", ".join(FORMATS)
         raise DataError(
-            f"{where}: cannot read the picture {path}: expected a file of one of {known}, "
-            f"got {_start(path)}. Save it as PNG first."
+            f"{where}: cannot read the picture {name}: expected a file of one of {known}, "
+            f"got {_start(file)}. Save it as PNG first."
         ) from error
     except Exception as error:  # what a broken file raises depends on its format: nearly anything
         raise DataError(
-            f"{where}: cannot read the picture {path}: {error}. Give an undamaged one."
+            f"{where}: cannot read the picture {name}: {error}. Give an undamaged one."
         ) from error
 
 
-def _start(path: Path) -> str:
+def _start(file: BinaryIO) -> str:
     """How a file begins, which tells what it is."""
-    with path.open("rb") as file:
-        start = file.read(8)
+    file.seek(0)
+    start = file.read(8)
     return f"one that begins with {start!r}" if start else "an empty one"
 
 

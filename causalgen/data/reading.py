@@ -2,7 +2,8 @@
 
     DataFrame                       a column for each variable; of pandas, polars, pyarrow and others
     dict of arrays                  the same; images as arrays, PIL images or paths
-    "train.csv", "train.parquet"    the same; image columns hold paths, relative to the table's folder
+    "train.csv", "train.parquet"    the same; image columns hold paths, relative to the table's folder, or,
+                                    of Parquet, the bytes of picture files
     a torchvision-style data set    (image, label) items
     "mnist:DIR", "mnist:DIR:test"   a named data set; morphomnist, and those of plug-ins: ``data.sources``
 
@@ -217,8 +218,8 @@ def _is_empty(values: object) -> bool:
 
 
 def _holds_pictures(values: object) -> bool:
-    """Whether the items are pictures or paths, rather than arrays of pixels; judged by the first."""
+    """Whether the items are pictures, files or paths, rather than arrays of pixels; judged by the first."""
     if not isinstance(values, (list, tuple, np.ndarray)) or len(values) == 0:
         return False
     first: object = values[0]
-    return is_picture(first) or isinstance(first, (str, os.PathLike))
+    return is_picture(first) or isinstance(first, (bytes, str, os.PathLike))

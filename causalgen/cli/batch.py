@@ -1,0 +1,311 @@
+"""``causalgen counterfactual --table``: every row of a large Parquet table, in parts, by one process or many.
+
+OUT/question.json              what is asked, of which table; written first
+OUT/<world>/part-00000.parquet the answered rows of a part: "row" (its number in the table), "sample" where
+                               there are several, each node, images as PNG, and each node's provenance
+OUT/parts/00000.json           written when a part is on the disk whole: rows, rows refused, warnings
+OUT/refused.csv                rows that are not answered, since a picture cannot be read
+OUT/result.json                written last
+
+A part is the same bits whoever computes it (``counterfactuals.table_parts``): ``--resume`` answers the parts
+that are not there yet, and a part that is computed twice is written twice the same.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from hashlib import sha256
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from causalgen.cli.assignments import parse_assignments
+from causalgen.cli.common import (
+    check_preset,
+    console,
+    load_model,
+    tell_unused,
+    use_preset,
+    use_threads,
+    write_file,
+)
+from causalgen.cli.counterfactual import world_folders
+from causalgen.cli.ray_engine import answer_on_ray, require_ray
+from causalgen.counterfactuals.export import free_name, to_frame, to_png
+from causalgen.counterfactuals.results import Counterfactual
+from causalgen.counterfactuals.table_parts import TablePart, TableQuestion
+from causalgen.data.parquet_rows import ParquetRows
+from causalgen.fitting.progress import Progress
+from causalgen.saving.manifest import library_versions, read_json
+from causalgen.saving.pretrained import model_folder
+from graphs.errors import CausalgenError, CheckpointError, InterventionError
+from graphs.text import printable
+from graphs.variables import Image
+from graphs.variables.arrays import as_array
+
+if TYPE_CHECKING:
+    import pyarrow
+
+__all__ = ["Answerer", "Job", "check_engine", "run_table"]
+
+ENGINES = ("serial", "ray")
+
+REFUSED = 3
+"""Exit code where some rows could not be answered."""
+
+_SHOWN = 5
+"""Refused rows that are printed."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What was typed; enough for a process on another machine to answer any part."""
+
+    model: str
+    table: Path
+    given: Sequence[str]
+    does: Sequence[str]
+    out: Path
+    samples: int | None
+    part_rows: int | None
+    seed: int
+    preset: str | None
+    clip: bool
+    device: str | None
+    threads: int | None
+
+    def question(self) -> TableQuestion:
+        """The model, loaded, and the table, opened."""
+        use_threads(self.threads or 1)  # how many may decide the last bit
+        scm = use_preset(load_model(self.model, self.device), self.preset)
+        if not self.does:
+            raise InterventionError("Nothing to ask: give at least one --do node=value.")
+        variables = scm.variables
+        does = {text: parse_assignments([text], variables, "--do", expressions=True) for text in self.does}
+        given = parse_assignments(self.given, variables, "--set")
+        rows = ParquetRows(self.table, variables, given=given)
+        return TableQuestion(
+            scm, rows, does, self.seed, given, self.samples, clip=self.clip, part_rows=self.part_rows
+        )
+
+    def describe(self, question: TableQuestion) -> dict[str, Any]:
+        """What decides the answer."""
+        said = {name: value for name, value in asdict(self).items() if name not in ("table", "out")}
+        return said | {
+            "weights": _digest(self.model),
+            "table": question.table.describe(),
+            "threads": self.threads or 1,
+            "part_rows": question.size,
+            "libraries": library_versions(("causalgen", "torch")),
+        }
+
+
+class Answerer:
+    """Answers parts of a job and writes them; one a process."""
+
+    def __init__(self, job: Job, question: TableQuestion | None = None) -> None:
+        self._job, self._question = job, question or job.question()
+        if question is None:  # perhaps another machine, with another model of that name, table or torch
+            _check_question(job.out, job.describe(self._question))
+        self._folders = world_folders(list(job.does))
+
+    def __call__(self, number: int) -> dict[str, Any]:
+        """Answer one part; what its file in ``parts/`` says."""
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            part = self._question.answer(number)
+        for folder, world in zip(self._folders, part.worlds.values(), strict=bool(part.worlds)):
+            write_file(self._job.out / folder / f"part-{number:05d}.parquet", _parquet(part, world))
+        said = {
+            "part": number,
+            "rows": len(part.rows),
+            "refused": [asdict(row) for row in part.refused],
+            "warnings": list(dict.fromkeys(str(each.message) for each in told)),
+        }
+        write_file(_done_file(self._job.out, number), json.dumps(said).encode())
+        return said
+
+
+def check_engine(
+    engine: str,
+    table: Path | None,
+    evidence: str | None,
+    *,
+    workers: int | None,
+    part_rows: int | None,
+    resume: bool,
+) -> None:
+    """Refuse options that do not go together.
+
+    Raises:
+        CausalgenError: they do not, or there is no such engine.
+    """
+    if engine not in ENGINES:
+        raise CausalgenError(f"--engine is {' or '.join(ENGINES)}, got {engine!r}.")
+    used = {
+        "--engine ray": engine == "ray",
+        "--workers": workers,
+        "--part-rows": part_rows,
+        "--resume": resume,
+    }
+    for option, value in used.items():
+        if value and table is None:
+            raise CausalgenError(f"{option} is for a --table, a Parquet table of any length. Give one.")
+    if workers and engine != "ray":
+        raise CausalgenError("--workers is for --engine ray: the serial engine has one.")
+    if table is not None and evidence is not None:
+        raise CausalgenError("Give --evidence or --table, not both.")
+
+
+def run_table(job: Job, engine: str, workers: int | None, *, resume: bool) -> None:
+    """Answer every part that is not there, write what came of it, and exit with 3 where rows were refused."""
+    check_preset(job.preset)
+    where = Path(job.model)
+    model = str(where.absolute()) if where.exists() else job.model
+    job = replace(job, model=model, table=job.table.absolute(), out=job.out.absolute())
+    if engine == "ray":
+        require_ray()
+    _check_place(job.out, resume)
+    question = job.question()
+    question.check()
+    said = job.describe(question)
+    if (job.out / "question.json").is_file():
+        _check_question(job.out, said)
+    _tell_columns(question.table)
+    write_file(job.out / "question.json", json.dumps(said, indent=1).encode())
+    missing = [number for number in range(question.parts) if not _done_file(job.out, number).is_file()]
+    done = question.parts - len(missing)
+    if resume:
+        console().print(f"{done} of {question.parts} parts are there already.")
+    answers: Iterator[object] = map(Answerer(job, question), missing)
+    if engine == "ray" and missing:
+        gpu, make = (job.device or "").startswith("cuda"), partial(Answerer, job)
+        answers = answer_on_ray(make, missing, workers=workers, threads=job.threads or 1, gpu=gpu)
+    with Progress(
+        "counterfactuals", question.parts, done=done, unit="part", console=console(stderr=True)
+    ) as shown:
+        for _ in answers:
+            shown.advance(1)
+    _finish(job, question.parts)
+
+
+def _check_place(out: Path, resume: bool) -> None:
+    """Refuse a folder that holds something, unless it is a job's to be resumed."""
+    if out.exists() and not out.is_dir():
+        raise CheckpointError(f"{out} is a file; --out of a --table is a folder.")
+    held = sorted(each.name for each in out.iterdir()) if out.is_dir() else []
+    if held and not resume:
+        raise CheckpointError(
+            f"The folder {out} is not empty: it holds {', '.join(held[:3])}. Give --out a new one, or "
+            "--resume to go on with the job that wrote it."
+        )
+    if resume and held and "question.json" not in held:
+        raise CheckpointError(f"The folder {out} holds no job to resume: there is no question.json in it.")
+
+
+def _check_question(out: Path, said: dict[str, Any]) -> None:
+    """Refuse to go on with the answer to another question."""
+    file = out / "question.json"
+    if not file.is_file():
+        raise CheckpointError(f"There is no {file}. --out must be a folder that every machine sees.")
+    before, asked = read_json(file), json.loads(json.dumps(said))
+    asked.pop("model")  # the checksum of its weights is compared, not where it lies
+    for name in asked:
+        if not isinstance(before, dict) or before.get(name) != asked[name]:
+            was = before.get(name) if isinstance(before, dict) else None
+            raise CheckpointError(
+                f"{file} is of another question: {name} was {was!r} and is {asked[name]!r}. Ask the same "
+                "one, or give --out a new folder."
+            )
+
+
+def _tell_columns(table: ParquetRows) -> None:
+    tell_unused(Path(table.name), table.unused)
+    if table.absent:
+        console().print(f"No column of: {printable(', '.join(table.absent))}. Inferred in every row.")
+
+
+def _finish(job: Job, parts: int) -> None:
+    """Put together what the parts say; the result is whole when ``result.json`` is there."""
+    found = [read_json(_done_file(job.out, number)) for number in range(parts)]
+    refused = [row for part in found for row in part["refused"]]
+    answered = sum(part["rows"] for part in found)
+    if refused:
+        write_file(job.out / "refused.csv", pd.DataFrame(refused).to_csv(index=False).encode())
+    for text, count in _alike(found):
+        more = f" (and alike in {count - 1} more parts)" if count > 1 else ""
+        warnings.warn(f"{text}{more}", UserWarning, stacklevel=2)
+    worlds = dict(zip(job.does, world_folders(list(job.does)), strict=True))
+    result = {"worlds": worlds, "parts": parts, "rows": answered, "refused": len(refused)}
+    write_file(job.out / "result.json", json.dumps(result, indent=1).encode())
+    say = console().print
+    say(f"{answered:,} rows in {parts:,} parts, each in {len(worlds)} worlds.")
+    say(str(job.out.resolve()))
+    if refused:
+        shown = console(stderr=True).print
+        for row in refused[:_SHOWN]:
+            shown(f"not answered: {printable(row['reason'])}")
+        shown(f"{len(refused):,} rows are not answered: {job.out / 'refused.csv'} names them.")
+        sys.exit(REFUSED)
+
+
+def _alike(found: Sequence[dict[str, Any]]) -> Iterator[tuple[str, int]]:
+    """Warnings that differ in numbers alone, each once, and in how many parts."""
+    first: dict[str, str] = {}
+    counts: Counter[str] = Counter()
+    for part in found:
+        kinds = {
+            re.sub(r"[-+]?\d[\d.,]*(e[-+]?\d+)?", "#", text): f"Part {part['part']}: {text}"
+            for text in part["warnings"]
+        }
+        counts.update(kinds.keys())
+        first = kinds | first
+    yield from ((first[kind], count) for kind, count in counts.items())
+
+
+def _done_file(out: Path, number: int) -> Path:
+    return out / "parts" / f"{number:05d}.json"
+
+
+def _digest(model: str) -> str:
+    """Which model it is: of its file, or of the manifest, which has the checksum of every weight."""
+    file = Path(model) if model.endswith((".yaml", ".yml")) else model_folder(model) / "manifest.json"
+    return sha256(file.read_bytes()).hexdigest()
+
+
+def _parquet(part: TablePart, world: Counterfactual) -> bytes:
+    """A part of a world as a Parquet file: one line a row, and sample."""
+    import pyarrow
+    import pyarrow.parquet
+
+    frame, samples = to_frame(world).reset_index(drop=True), world.samples or 1
+    taken = [*world.variables, *frame.columns]
+    columns: dict[str, Any] = {free_name("row", taken): np.tile(part.rows, samples)}
+    if world.samples is not None:
+        columns[free_name("sample", taken)] = np.repeat(np.arange(samples), world.rows)
+    for name in frame.columns:
+        columns[name] = pyarrow.Array.from_pandas(frame[name])
+    for node in (node for node, variable in world.variables.items() if isinstance(variable, Image)):
+        columns[node] = pyarrow.array(_pngs(world, node), pyarrow.binary())
+    for node in world.variables:
+        how = pyarrow.array(np.tile(world.provenance[node], samples), pyarrow.string())
+        columns[free_name(f"provenance[{node}]", [*columns, *taken])] = how.dictionary_encode()
+    buffer = BytesIO()
+    table: pyarrow.Table = pyarrow.table(columns)
+    pyarrow.parquet.write_table(table, buffer, write_page_checksum=True)
+    return buffer.getvalue()
+
+
+def _pngs(world: Counterfactual, node: str) -> list[bytes]:
+    images = as_array(world[node], where="Values")
+    return [to_png(image) for image in images.reshape(-1, *world.variables[node].event_shape)]

@@ -1,0 +1,283 @@
+"""Parquet tables too large for memory: any rows by number, read as they are asked for.
+
+A file, or a folder of files of one schema in the order of their names; rows are numbered from 0 through all
+of them. A file is read forward, a batch at a time, so that memory depends neither on its length nor on that
+of its row groups; to go back costs as much as to read from the start of a row group.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from causalgen.data.arrow_tables import arrow_frame
+from causalgen.data.frames import PARQUET_ENDINGS, frame_columns, present_columns, vector_columns
+from causalgen.data.pictures import picture_cell, picture_column
+from graphs.errors import DataError
+from graphs.variables import Image, Variable
+
+__all__ = ["ParquetRows", "RefusedRow", "RowsRead"]
+
+_BATCH = 8_192
+"""Most rows of a file that are decoded at once."""
+
+_BUFFER = 1 << 20
+"""Bytes of a column's chunk that are read at once; without, pyarrow reads the chunk whole."""
+
+
+@dataclass(frozen=True)
+class RefusedRow:
+    """A row with a picture that cannot be read: its number in the table, the column, and why."""
+
+    row: int
+    column: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class RowsRead:
+    """Some rows of a table.
+
+    Attributes:
+        columns: by node, as ``scm.abduct`` takes evidence.
+        numbers: (n,) of the rows, in the table.
+        refused: rows that are not among them.
+    """
+
+    columns: Mapping[str, Any]
+    numbers: NDArray[np.int64]
+    refused: Sequence[RefusedRow]
+
+
+class ParquetRows:
+    """A Parquet table by row number.
+
+    Args:
+        path: of a file, or of a folder with files.
+        variables: of the model, by node.
+        given: nodes whose value comes from elsewhere: their columns are not read.
+
+    Attributes:
+        name: of the file or folder.
+        rows: how many.
+        nodes: those that the table has a column for, and are read.
+        absent: those that have neither a column nor a value from elsewhere.
+        unused: columns that mean no node.
+
+    Raises:
+        DataError: no such table, files of different schemas, no rows, or no column of any node.
+    """
+
+    def __init__(self, path: Path, variables: Mapping[str, Variable], *, given: Collection[str] = ()) -> None:
+        self.name, self._folder = path.name, path if path.is_dir() else path.parent
+        self._files = _find_files(path)
+        wanted = {node: variable for node, variable in variables.items() if node not in given}
+        self._variables, self.unused = present_columns(self._files[0], wanted, variables)
+        self.nodes = tuple(self._variables)
+        self.absent = tuple(node for node in wanted if node not in self._variables)
+        heads = [_Head.read(file) for file in self._files]
+        header = heads[0].types
+        self._columns = {
+            node: [node] if node in header else vector_columns(node, variable, header, variables)
+            for node, variable in self._variables.items()
+        }
+        names = [name for parts in self._columns.values() for name in parts]
+        for name in names:
+            if name not in header:
+                raise DataError(f"There is no column {name!r} of {self.name}. Columns: {', '.join(header)}.")
+            for file, head in zip(self._files, heads, strict=True):
+                if head.types.get(name) != header[name]:
+                    raise DataError(
+                        f"The files of {self.name} differ: column {name!r} is {header[name]} in "
+                        f"{self._files[0].name}, and {head.types.get(name, 'missing')} in {file.name}. "
+                        "Give files of one schema."
+                    )
+        self._starts = [0, *np.cumsum([head.rows for head in heads]).tolist()]
+        self._digests = [head.digest for head in heads]
+        self.rows = self._starts[-1]
+        if not self.rows:
+            raise DataError(f"The table {self.name} has no rows.")
+        self._names: list[str] = names
+        self._cursor: tuple[int, _Cursor] | None = None
+
+    def describe(self) -> list[dict[str, Any]]:
+        """Name, rows and a digest of the footer of each file: which table this is, without reading it all."""
+        counts = np.diff(self._starts).tolist()
+        return [
+            {"file": file.name, "rows": rows, "footer": digest}
+            for file, rows, digest in zip(self._files, counts, self._digests, strict=True)
+        ]
+
+    def read(self, start: int, stop: int) -> RowsRead:
+        """Rows ``start`` to ``stop - 1``; those with a picture that cannot be read are left out and named.
+
+        Raises:
+            DataError: the table cannot be read, or holds values that no variable has.
+        """
+        table = self._table(start, stop)
+        origin, pictures = f" of {self.name}", dict[str, list[Any]]()
+        refused: dict[int, RefusedRow] = {}
+        for node, variable in self._variables.items():
+            if isinstance(variable, Image):
+                cells = [picture_cell(cell) for cell in table.column(node).to_pylist()]
+                if _holds_files(table.column(node).type):
+                    cells = self._pictures(cells, node, variable, start, refused)
+                pictures[node] = [cell if cell is None else np.array(cell) for cell in cells]
+        kept = np.array([row for row in range(stop - start) if row not in refused], dtype=np.int64)
+        if refused:
+            table = table.take(kept)
+        plain = {node: each for node, each in self._variables.items() if node not in pictures}
+        columns: dict[str, Any] = {}
+        if plain and len(kept):
+            frame = arrow_frame(table, {node: self._columns[node] for node in plain}, plain, origin)
+            columns = dict(frame_columns(frame, plain, {node: node for node in plain}, origin))
+        for node, cells in pictures.items():
+            good = [cells[row] for row in kept]
+            columns[node] = good if any(cell is None for cell in good) else np.array(good)
+        return RowsRead(
+            {node: columns[node] for node in self.nodes if node in columns},
+            start + kept,
+            tuple(refused[row] for row in sorted(refused)),
+        )
+
+    def _pictures(
+        self, cells: list[Any], node: str, variable: Image, start: int, refused: dict[int, RefusedRow]
+    ) -> list[Any]:
+        """The pixels of each cell; rows without a readable one are put among the refused."""
+        column, found = f"Column {node!r} of {self.name}", list[Any]()
+        for row, cell in enumerate(cells):
+            found.append(None)
+            if cell is None:
+                continue
+            try:
+                found[-1] = picture_column(
+                    [cell], variable, column=column, folder=self._folder, first=start + row
+                )[0]
+            except DataError as error:
+                refused.setdefault(row, RefusedRow(start + row, node, str(error)))
+        return found
+
+    def _table(self, start: int, stop: int) -> Any:
+        import pyarrow
+
+        pieces: list[Any] = []
+        with _reading(self.name):
+            while start < stop:
+                number = bisect_right(self._starts, start) - 1
+                end = min(stop, self._starts[number + 1])
+                offset = start - self._starts[number]
+                if self._cursor is None or self._cursor[0] != number or self._cursor[1].row > offset:
+                    batch = min(_BATCH, stop - start)
+                    self._cursor = number, _Cursor(self._files[number], self._names, offset, batch)
+                pieces += self._cursor[1].take(offset, end - start)
+                start = end
+            return pyarrow.Table.from_batches(pieces)
+
+
+@dataclass(frozen=True)
+class _Head:
+    """What a file's footer says: rows, type of each column, and a digest of it all."""
+
+    rows: int
+    types: Mapping[str, Any]
+    digest: str
+
+    @classmethod
+    def read(cls, file: Path) -> _Head:
+        import pyarrow.parquet
+
+        with _reading(file.name), file.open("rb") as raw, pyarrow.parquet.ParquetFile(file) as table:
+            schema = table.schema_arrow
+            raw.seek(-8, 2)
+            size = int.from_bytes(raw.read(4), "little")
+            raw.seek(-8 - size, 2)
+            return cls(
+                table.metadata.num_rows,
+                dict(zip(schema.names, schema.types, strict=True)),
+                blake2b(raw.read(size), digest_size=16).hexdigest(),
+            )
+
+
+class _Cursor:
+    """Reads a file forward.
+
+    Attributes:
+        row: the next that it can give.
+    """
+
+    def __init__(self, path: Path, names: Sequence[str], row: int, batch: int) -> None:
+        import pyarrow.parquet
+
+        file = pyarrow.parquet.ParquetFile(
+            path, buffer_size=_BUFFER, pre_buffer=False, page_checksum_verification=True
+        )
+        sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+        ends = np.cumsum(sizes)
+        group = int(np.searchsorted(ends, row, side="right"))
+        self.row = int(ends[group] - sizes[group])
+        self._names = list(names)
+        # In one thread: the threads of Arrow's pool outlive the reading.
+        self._batches: Iterator[Any] = file.iter_batches(
+            batch, row_groups=list(range(group, len(sizes))), columns=self._names, use_threads=False
+        )
+        self._rest: Any = None
+
+    def take(self, start: int, count: int) -> list[Any]:
+        """Record batches of ``count`` rows, from one on that it has not passed."""
+        found: list[Any] = []
+        while count:
+            if self._rest is None or not self._rest.num_rows:
+                self._rest = next(self._batches).select(self._names)
+            skipped = min(start - self.row, self._rest.num_rows)
+            piece = self._rest.slice(skipped, count if self.row + skipped == start else 0)
+            self._rest = self._rest.slice(skipped + piece.num_rows)
+            self.row += skipped + piece.num_rows
+            if piece.num_rows:
+                found.append(piece)
+                count, start = count - piece.num_rows, start + piece.num_rows
+        return found
+
+
+def _find_files(path: Path) -> list[Path]:
+    if not path.exists():
+        raise DataError(f"There is no table {path}.")
+    found = [path] if path.is_file() else sorted(each for each in path.iterdir() if _is_parquet(each))
+    if not found or not _is_parquet(found[0]):
+        raise DataError(
+            f"{path} is no Parquet table: expected a file in {', '.join(PARQUET_ENDINGS)}, or a folder of "
+            "such files. Write it as Parquet first."
+        )
+    return found
+
+
+def _is_parquet(path: Path) -> bool:
+    return path.name.lower().endswith(PARQUET_ENDINGS) and path.is_file()
+
+
+def _holds_files(kind: Any) -> bool:
+    """Whether a column's cells are paths, or the bytes of files, rather than lists of pixels."""
+    from pyarrow import types
+
+    kind = kind.value_type if types.is_dictionary(kind) else kind
+    if types.is_struct(kind):
+        return {kind.field(index).name for index in range(kind.num_fields)} == {"bytes", "path"}
+    text = types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
+    return text or types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind)
+
+
+@contextmanager
+def _reading(name: str) -> Iterator[None]:
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:  # a broken file raises a dozen kinds
+        raise DataError(f"Cannot read the table {name}: {error}") from error
