@@ -51,6 +51,7 @@ from mechanisms.encoders import ENCODERS, AnyEncoder
 from mechanisms.networks import reproducible_initialisation
 from mechanisms.options import TrainedSpec
 from mechanisms.rows import check_finite, distinct_rows
+from mechanisms.seeds import drawn_for_rows
 from mechanisms.training import Stage, Training
 
 __all__ = ["Diffusion", "DiffusionMechanism"]
@@ -317,19 +318,30 @@ class DiffusionMechanism(Mechanism):
 
     def loss(self, value: Tensor, parents: Parents, *, generator: torch.Generator) -> Tensor:
         """(N,) the denoiser's loss plus the predictor's -log q(pa | x_t); they share no parameters."""
-        noise = torch.randn(value.shape, generator=generator, device=generator.device).to(value)
-        sigma = log_normal_levels(len(value), *self.spec.levels, generator=generator).to(value)
-        shown = self.denoiser.draw_shown(len(value), generator=generator).to(value.device)
+        drawn = drawn_for_rows(self._drawn_for_loss, len(value), generator)
+        noise, sigma, shown = drawn["noise"].to(value), drawn["sigma"].to(value), drawn["shown"]
         code = None
         if self.code:
             with torch.no_grad():
-                code = self.code.around(self.code.mean(value, parents), generator=generator)
-        loss = self.denoiser.loss(value, parents, sigma, noise, shown, code)
+                code = self.code.moved(self.code.mean(value, parents), drawn["code"])
+        loss = self.denoiser.loss(value, parents, sigma, noise, shown.to(value.device), code)
         if self.predictor is None:
             return loss
-        levels = self._guided_levels(len(value), generator=generator).to(value)
+        levels = drawn["guided"].to(value)
         features = self.predictor.encode(value + levels.view(-1, 1, 1, 1) * noise, levels)
         return loss - torch.stack(list(self.predictor.log_probs(features, parents).values())).sum(0)
+
+    def _drawn_for_loss(self, n: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """All that ``loss`` draws for n rows, by name."""
+        shape, device = self.variable.event_shape, generator.device
+        drawn = {"noise": torch.randn(n, *shape, generator=generator, device=device)}
+        drawn["sigma"] = log_normal_levels(n, *self.spec.levels, generator=generator)
+        drawn["shown"] = self.denoiser.draw_shown(n, generator=generator)
+        if self.code:
+            drawn["code"] = self.code.sample(n, generator=generator)
+        if self.predictor:
+            drawn["guided"] = self._guided_levels(n, generator=generator)
+        return drawn
 
     @torch.no_grad()
     def validate(self, value: Tensor, parents: Parents, *, generator: torch.Generator) -> Mapping[str, float]:
