@@ -81,8 +81,8 @@ def drawn_for_rows(
 ) -> Mapping[str, Tensor]:
     """``draw(n, generator)``: tensors of n rows each, by name.
 
-    Strata and permutations depend on the number of rows. Where processes share a batch (``SharedDraws``), each
-    draws for all of it and keeps its own rows: together they have what one process would have drawn.
+    Strata and permutations depend on the number of rows. Where processes share a batch (``SharedDraws``),
+    each draws for all of it and keeps its own rows: together they have what one process would have drawn.
     """
     if not isinstance(generator, SharedDraws):
         return draw(n, generator)

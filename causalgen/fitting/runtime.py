@@ -161,17 +161,18 @@ def _shared_by_cpus() -> bool:
 
 
 def _refuse_settings(accelerator: Any) -> None:
-    """What accelerate was told, by its command, its configuration file or the environment, and must not do."""
+    """What accelerate was told, by its command, its configuration file or variables, and must not do."""
     kind = accelerator.distributed_type.name
     if kind != "NO" and not kind.startswith("MULTI_"):
         raise MechanismError(
-            f"Fitting is data parallel, with the whole model in each process, but accelerate is set to {kind}, "
-            "which splits it up. Launch without it, as in: accelerate launch --multi_gpu -m causalgen fit ..."
+            "Fitting is data parallel, with the whole model in each process, but accelerate is set to "
+            f"{kind}, which splits it up. Launch without it, as in: accelerate launch --multi_gpu ..."
         )
     if accelerator.mixed_precision != "no":
         raise MechanismError(
-            f"accelerate is set to mixed_precision {accelerator.mixed_precision!r}, but a node's own settings "
-            "decide its precision. Launch with --mixed_precision no, and say training.precision: bfloat16."
+            f"accelerate is set to mixed_precision {accelerator.mixed_precision!r}, but a node's own "
+            "settings decide its precision. Launch with --mixed_precision no; a node may say "
+            "training.precision: bfloat16."
         )
     if accelerator.gradient_accumulation_steps != 1:
         raise MechanismError(

@@ -3,9 +3,9 @@
     theta_{k+1} = AdamW(theta_k, clip(grad mean_n loss_n)),  learning rate: linear warm-up, cosine to 0
     average_{k+1} = d average_k + (1 - d) theta_{k+1},  d = min(ema, (1 + k) / (10 + k));  kept at the end
 
-Processes share each batch: each draws what one process alone would have drawn for all of it, keeps its share of
-rows, and weighs its mean loss by that share. So their number changes rounding alone, also from one run to one
-that resumes it. Layers that draw (dropout) draw apart in each.
+Processes share each batch: each draws what one process alone would have drawn for all of it, keeps its share
+of rows, and weighs its mean loss by that share. So their number changes rounding alone, also from one run to
+one that resumes it. Layers that draw (dropout) draw apart in each.
 
 Lean on purpose: a step of a table node takes well under a millisecond, so whatever happens in each step
 is a few tensor operations; showing, logging and saving are looked after a few times a second.
@@ -250,9 +250,9 @@ class TrainingLoop:
         kinds = {type(each).__name__ for each in self.module.modules() if _normalises_batch(each)}
         if kinds and self.runtime.processes > 1:
             warnings.warn(
-                f"{self.objective.label} has {', '.join(sorted(kinds))}, which each of {self.runtime.processes} "
-                "processes applies to its own share of a batch: the weights depend on their number. Fit in one "
-                "process, or normalise row by row (GroupNorm).",
+                f"{self.objective.label} has {', '.join(sorted(kinds))}, which each of "
+                f"{self.runtime.processes} processes applies to its own share of a batch: the weights depend "
+                "on their number. Fit in one process, or normalise row by row (GroupNorm).",
                 stacklevel=2,
             )
 
@@ -275,7 +275,7 @@ class TrainingLoop:
         return order.tensor_split(self._batches)[done:]
 
     def _share(self, rows: int) -> tuple[slice, float]:
-        """Which rows of a batch are this process's, and the weight of their mean in the mean over processes."""
+        """Which rows of a batch are this process's, and their mean's weight in the mean over processes."""
         processes = self.runtime.processes
         if rows < processes:  # all of them take all
             return slice(None), 1.0

@@ -200,7 +200,10 @@ def test_a_process_that_dies_ends_the_job(tmp_path):
 
 def test_shares_of_draws_are_those_of_one_process():
     def draw(n, generator):
-        return {"strata": torch.rand(n, generator=generator) + torch.arange(n), "order": torch.randperm(n, generator=generator)}
+        return {
+            "strata": torch.rand(n, generator=generator) + torch.arange(n),
+            "order": torch.randperm(n, generator=generator),
+        }
 
     with torch.random.fork_rng():
         torch.manual_seed(0)
