@@ -31,6 +31,8 @@ from mechanisms.locks import ALONE
 
 __all__ = [
     "GlobalDraws",
+    "SharedDraws",
+    "drawn_for_rows",
     "global_draws_from",
     "gumbels",
     "keyed_generator",
@@ -58,6 +60,34 @@ def gumbels(shape: tuple[int, ...], generator: Generator) -> Tensor:
     """
     exponential = torch.empty(shape, dtype=torch.float64, device=generator.device)
     return -exponential.exponential_(generator=generator).clamp(min=torch.finfo(torch.float64).tiny).log()
+
+
+class SharedDraws(Generator):
+    """What a process draws for its share of a batch: from this generator alone, or by ``drawn_for_rows``.
+
+    Attributes:
+        batch: draws for the whole batch, and is at the same point in every process.
+        rows: of the whole batch.
+        own: which of them are this process's.
+    """
+
+    batch: Generator
+    rows: int
+    own: slice
+
+
+def drawn_for_rows(
+    draw: Callable[[int, Generator], Mapping[str, Tensor]], n: int, generator: Generator
+) -> Mapping[str, Tensor]:
+    """``draw(n, generator)``: tensors of n rows each, by name.
+
+    Strata and permutations depend on the number of rows. Where processes share a batch (``SharedDraws``),
+    each draws for all of it and keeps its own rows: together they have what one process would have drawn.
+    """
+    if not isinstance(generator, SharedDraws):
+        return draw(n, generator)
+    whole = draw(generator.rows, generator.batch)
+    return {name: each[generator.own] for name, each in whole.items()}
 
 
 class GlobalDraws(TorchFunctionMode):

@@ -14,6 +14,7 @@ import torch
 from causalgen.cli.common import card_source, console, tell_unused, use_threads
 from causalgen.data.frames import present_columns
 from causalgen.fitting.fit_report import FitReport, NodeReport
+from causalgen.fitting.runtime import is_first
 from causalgen.saving.checkpoint import MODEL
 from causalgen.scm import SCM
 from graphs.errors import CheckpointError, DataError
@@ -63,6 +64,8 @@ def run_fit(
             interrupt.args = (f"The run is kept in {run}: go on with --resume.",)
         raise
     assert scm.fit_report is not None
+    if not is_first():
+        return  # the first of several processes tells and saves
     say = console().print
     say(str(scm.fit_report))
     for line in _recovery(scm.fit_report):

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from causalgen.fitting.fit import Rows, fit_mechanism, run_folder
 from causalgen.fitting.fit_report import NodeReport
+from causalgen.fitting.runtime import is_first
 from graphs.variables import Continuous
 from mechanisms.base import Mechanism, MechanismSpec
 from mechanisms.registry import dump_mechanism, parse_mechanism
@@ -65,7 +66,7 @@ def choose_mechanism(
     Returns:
         The report, whose ``choice`` says what was chosen and why, and the fitted mechanism.
     """
-    folder = run_folder(name, mechanism, table, seed, run_dir, resume)
+    folder = run_folder(name, mechanism, table, seed, run_dir, resume, writes=is_first())
     state = None if folder is None else folder.load()
     if state is not None and "report" in state.values:
         report = NodeReport(**state.values["report"])

@@ -24,7 +24,7 @@ from causalgen.fitting.progress import Progress
 from causalgen.fitting.run_folder import RunFolder, State, digest
 from causalgen.fitting.runtime import AcceleratedRuntime, LocalRuntime, Runtime
 from causalgen.fitting.training_loop import Objective, TrainingLoop
-from graphs.errors import DataError, MechanismError
+from graphs.errors import CheckpointError, DataError, MechanismError
 from mechanisms.base import Mechanism
 from mechanisms.options import start_from
 from mechanisms.seeds import keyed_generator, keyed_seed, layers_apart, seed_layers
@@ -157,7 +157,7 @@ class _NodeFit:
         self.held_out, self.training = _split(table.rows, self.settings.validation, seed)
 
     def run(self, progress: bool, checkpoint_seconds: float) -> NodeReport:
-        state = self.folder.load() if self.folder is not None else None
+        state = self._loaded()
         began = time.perf_counter()
         solved = self._solve(self.training)
         if state is not None and "report" in state.values:
@@ -178,6 +178,19 @@ class _NodeFit:
             self.folder.finish(self.mechanism.state_dict(), report.to_dict())
         self.runtime.wait()
         return report
+
+    def _loaded(self) -> State | None:
+        """The state to go on from, the same in every process."""
+        state = self.folder.load() if self.folder is not None else None
+        step = -1.0 if state is None else float(state.values.get("step", math.inf))
+        first = self.runtime.agreed(step)
+        if step != first:
+            raise CheckpointError(
+                f"Cannot resume node {self.name!r}: this process found step {step:g} in its run folder, the "
+                f"first one {first:g} (-1: nothing, inf: all). Give all processes one folder that they share."
+            )
+        self.runtime.wait()  # none writes a newer one before all have read
+        return state
 
     def _solve(self, rows: Tensor) -> bool:
         """Prepare for these rows and fit them in closed form, where there is one.
@@ -234,7 +247,9 @@ class _NodeFit:
             if begun == 0 and first.settings is not None:
                 self.mechanism.requires_grad_(False)
                 first.module.requires_grad_(True)
-                loop = TrainingLoop(self._objective_of(first), first.settings, self.seed, self.runtime)
+                # Each process alone: a stage may normalise over a batch, and remember rows of earlier ones.
+                alone = LocalRuntime(self.runtime.device)
+                loop = TrainingLoop(self._objective_of(first), first.settings, self.seed, alone)
                 self._minimise(loop, state, progress, checkpoint_seconds)
                 first.finish(*self._whole(self._some()))
                 state, spent = None, loop.seconds

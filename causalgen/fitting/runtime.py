@@ -1,8 +1,8 @@
 """Where a node is fitted: which device, which processes, which precision.
 
-Nodes that see images go through accelerate (GPUs, many processes). Table nodes are small float64
-networks whose step costs less than accelerate's bookkeeping: they run plainly on the CPU. Started by
-``accelerate launch``, every process then fits them alone and the main one writes the results.
+Nodes that see images go through accelerate (GPUs, many processes that share each batch, data parallel). Table
+nodes are small float64 networks whose step costs less than accelerate's bookkeeping: they run plainly on the
+CPU. Started by ``accelerate launch``, every process then fits them alone and the main one writes the results.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-__all__ = ["AcceleratedRuntime", "LocalRuntime", "Runtime", "autocast", "resolve_precision"]
+from graphs.errors import MechanismError
+
+__all__ = ["AcceleratedRuntime", "LocalRuntime", "Runtime", "autocast", "is_first", "resolve_precision"]
 
 
 class Runtime(Protocol):
@@ -50,6 +52,10 @@ class Runtime(Protocol):
         """Gradients of a scalar loss."""
         ...
 
+    def mean(self, value: Tensor) -> Tensor:
+        """The mean over processes of a number of each, ()."""
+        ...
+
     def agreed(self, value: float) -> float:
         """The first process's number, so that all decide alike."""
         ...
@@ -60,13 +66,13 @@ class Runtime(Protocol):
 
 
 class LocalRuntime:
-    """The CPU of this process alone."""
+    """One device of this process alone."""
 
-    def __init__(self) -> None:
-        self.device: torch.device = torch.device("cpu")
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        self.device: torch.device = torch.device(device)
         self.rank: int = 0
         self.processes: int = 1
-        self.is_main: bool = _is_first()
+        self.is_main: bool = is_first()
 
     def prepare(
         self, objective: nn.Module, optimizer: torch.optim.Optimizer
@@ -78,6 +84,10 @@ class LocalRuntime:
         """Gradients of a scalar loss."""
         loss.backward()
 
+    def mean(self, value: Tensor) -> Tensor:
+        """The number itself."""
+        return value
+
     def agreed(self, value: float) -> float:
         """The number itself."""
         return value
@@ -87,18 +97,23 @@ class LocalRuntime:
 
 
 class AcceleratedRuntime:
-    """Whatever accelerate finds: the best device, and the processes that its launcher started."""
+    """Whatever accelerate finds: the best device, and the processes that its launcher started.
+
+    Raises:
+        MechanismError: accelerate is set to something that would change the fit, or that it cannot do.
+    """
 
     def __init__(self) -> None:
         from accelerate import Accelerator  # slow to import, and only images need it
 
         # Without mixed_precision: accelerate's state is one a process and refuses a second value.
-        self._accelerator = Accelerator()
+        self._accelerator = Accelerator(cpu=_shared_by_cpus())
+        _refuse_settings(self._accelerator)
         self.device: torch.device = self._accelerator.device
         self.rank: int = self._accelerator.process_index
         self.processes: int = self._accelerator.num_processes
         # Started by another launcher, accelerate may think that it is alone; two must not write.
-        self.is_main: bool = self._accelerator.is_main_process and _is_first()
+        self.is_main: bool = self._accelerator.is_main_process and is_first()
 
     def prepare(
         self, objective: nn.Module, optimizer: torch.optim.Optimizer
@@ -110,6 +125,15 @@ class AcceleratedRuntime:
     def backward(self, loss: Tensor) -> None:
         """Gradients of a scalar loss, averaged over processes."""
         self._accelerator.backward(loss)
+
+    def mean(self, value: Tensor) -> Tensor:
+        """The mean over processes of a number of each, ()."""
+        if self.processes == 1:
+            return value
+        from accelerate.utils import reduce
+
+        shared: Any = reduce(value, reduction="mean")
+        return shared
 
     def agreed(self, value: float) -> float:
         """The first process's number, so that all decide alike."""
@@ -125,9 +149,37 @@ class AcceleratedRuntime:
         self._accelerator.wait_for_everyone()
 
 
-def _is_first() -> bool:
+def is_first() -> bool:
     """Whether this is the first of the processes that a launcher started, or the only one."""
     return int(os.environ.get("RANK", "0")) == 0
+
+
+def _shared_by_cpus() -> bool:
+    """Whether a launcher started several processes where there is no GPU: accelerate has to be told so."""
+    devices = getattr(torch, "accelerator", torch.cuda)  # torch 2.6
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and not devices.is_available()
+
+
+def _refuse_settings(accelerator: Any) -> None:
+    """What accelerate was told, by its command, its configuration file or variables, and must not do."""
+    kind = accelerator.distributed_type.name
+    if kind != "NO" and not kind.startswith("MULTI_"):
+        raise MechanismError(
+            "Fitting is data parallel, with the whole model in each process, but accelerate is set to "
+            f"{kind}, which splits it up. Launch without it, as in: accelerate launch --multi_gpu ..."
+        )
+    if accelerator.mixed_precision != "no":
+        raise MechanismError(
+            f"accelerate is set to mixed_precision {accelerator.mixed_precision!r}, but a node's own "
+            "settings decide its precision. Launch with --mixed_precision no; a node may say "
+            "training.precision: bfloat16."
+        )
+    if accelerator.gradient_accumulation_steps != 1:
+        raise MechanismError(
+            "accelerate is set to accumulate gradients over "
+            f"{accelerator.gradient_accumulation_steps} steps, but every batch is a step here. Launch with "
+            "--gradient_accumulation_steps 1; training.batch_size is of all processes together."
+        )
 
 
 def resolve_precision(

@@ -3,6 +3,10 @@
     theta_{k+1} = AdamW(theta_k, clip(grad mean_n loss_n)),  learning rate: linear warm-up, cosine to 0
     average_{k+1} = d average_k + (1 - d) theta_{k+1},  d = min(ema, (1 + k) / (10 + k));  kept at the end
 
+Processes share each batch: each draws what one process alone would have drawn for all of it, keeps its share
+of rows, and weighs its mean loss by that share. So their number changes rounding alone, also from one run to
+one that resumes it. Layers that draw (dropout) draw apart in each.
+
 Lean on purpose: a step of a table node takes well under a millisecond, so whatever happens in each step
 is a few tensor operations; showing, logging and saving are looked after a few times a second.
 """
@@ -11,6 +15,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -25,7 +30,7 @@ from causalgen.fitting.progress import Progress
 from causalgen.fitting.run_folder import RunFolder, State
 from causalgen.fitting.runtime import Runtime, autocast, resolve_precision
 from graphs.errors import CheckpointError, MechanismError
-from mechanisms.seeds import keyed_generator, keyed_seed, seed_layers
+from mechanisms.seeds import SharedDraws, keyed_generator, keyed_seed, seed_layers
 from mechanisms.training import Training
 
 __all__ = ["Objective", "TrainingLoop", "learning_rate"]
@@ -117,8 +122,7 @@ class TrainingLoop:
             raise MechanismError(f"There is nothing to train: {objective.label} has no trainable parameter.")
         self._names = [key for key, _ in named]
         self._parameters = [value for _, value in named]
-        # Without gradient history: the average must not remember the steps.
-        self._weights = [value.detach() for value in self._parameters]
+        self._weights = self._values()
         self._average = [value.clone() for value in self._weights] if self.settings.ema else []
         self._optimizer = torch.optim.AdamW(
             self._parameters,
@@ -149,24 +153,25 @@ class TrainingLoop:
         if folder is not None and self.step == 0:
             folder.save(self.state())  # the weights it began with, which a new process may not have
         mean_loss, optimizer = self.runtime.prepare(_MeanLoss(self.objective), self._optimizer)
+        self._weights = self._values()  # shared by processes, parameters have other memory now
         if self.step == 0:
             # With several processes all have just got the weights of the first one.
             for average, weight in zip(self._average, self._weights, strict=False):
                 average.copy_(weight)
         self._train_mode()
+        self._tell_normalised_apart()
         context = autocast(self._precision, self.runtime.device)
-        noise = self.objective.noise or torch.Generator(self.runtime.device)
-        base = keyed_seed(self.seed, *self.objective.keys, "noise", self.runtime.rank)
+        noise = self.objective.noise or _StepNoise(self.seed, self.objective.keys, self.runtime)
         while self.step < self.total and not self._stops():
             for batch in self._rest_of_epoch():
-                if self.objective.noise is None:
-                    self._seed_step((base + self.step) % 2**63, noise)
+                own, weight = self._share(len(batch))
+                drawn = noise if isinstance(noise, torch.Generator) else noise.of(self.step, len(batch), own)
                 if self.objective.progress is not None:
                     self.objective.progress(self.step / self.total)
-                inputs = self.objective.inputs(batch)
+                inputs = self.objective.inputs(batch[own])
                 with context:
-                    loss = mean_loss(*inputs, noise)
-                self._update(loss, optimizer)
+                    loss = mean_loss(*inputs, drawn)
+                loss = self._update(loss if weight == 1 else weight * loss, optimizer)
                 clock.tick(loss, len(batch))
         clock.stop()
         if self.step == self.total:
@@ -232,10 +237,25 @@ class TrainingLoop:
         for key, tensor in self._tensors().items():
             tensor.copy_(self.stopping.kept[key])
 
+    def _values(self) -> list[Tensor]:
+        """The memory of the parameters, without gradient history: the average must not remember the steps."""
+        return [value.detach() for value in self._parameters]
+
     def _train_mode(self) -> None:
         self.module.train()
         for part in self.objective.fixed:
             part.eval()
+
+    def _tell_normalised_apart(self) -> None:
+        """Warn of layers whose statistics are those of a batch, of which each process has a share."""
+        kinds = {type(each).__name__ for each in self.module.modules() if _normalises_batch(each)}
+        if kinds and self.runtime.processes > 1:
+            warnings.warn(
+                f"{self.objective.label} has {', '.join(sorted(kinds))}, which each of "
+                f"{self.runtime.processes} processes applies to its own share of a batch: the weights depend "
+                "on their number. Fit in one process, or normalise row by row (GroupNorm).",
+                stacklevel=2,
+            )
 
     def _average_weights(self) -> None:
         for weight, average in zip(self._weights, self._average, strict=False):
@@ -247,25 +267,24 @@ class TrainingLoop:
         return {key: value.detach() for key, value in named}
 
     def _rest_of_epoch(self) -> tuple[Tensor, ...]:
-        """The row numbers of the batches that are left in this epoch, this process's share of each."""
+        """The row numbers of the batches that are left in this epoch."""
         epoch, done = divmod(self.step, self._batches)
         if done == 0:
             self._epoch_loss.zero_()
         generator = keyed_generator(self.seed, *self.objective.keys, "order", epoch)
         order = self.rows[torch.randperm(len(self.rows), generator=generator)]
-        batches = order.tensor_split(self._batches)[done:]
-        if self.runtime.processes == 1:
-            return batches
-        # A batch with fewer rows than processes is given to all of them whole.
-        rank, processes = self.runtime.rank, self.runtime.processes
-        return tuple(batch[rank::processes] if len(batch) >= processes else batch for batch in batches)
+        return order.tensor_split(self._batches)[done:]
 
-    def _seed_step(self, seed: int, noise: torch.Generator) -> None:
-        """The loss's own noise, and what layers such as dropout draw."""
-        noise.manual_seed(seed)
-        seed_layers(seed, self.runtime.device)
+    def _share(self, rows: int) -> tuple[slice, float]:
+        """Which rows of a batch are this process's, and their mean's weight in the mean over processes."""
+        processes = self.runtime.processes
+        if rows < processes:  # all of them take all
+            return slice(None), 1.0
+        own = slice(self.runtime.rank, None, processes)
+        return own, len(range(rows)[own]) * processes / rows
 
-    def _update(self, loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
+    def _update(self, loss: Tensor, optimizer: torch.optim.Optimizer) -> Tensor:
+        """A step; the loss of the whole batch."""
         optimizer.zero_grad()
         self.runtime.backward(loss)
         nn.utils.clip_grad_norm_(self._parameters, self.settings.gradient_clip)
@@ -276,8 +295,33 @@ class TrainingLoop:
         if self._average:
             decay = min(self.settings.ema, (1 + self.step) / (10 + self.step))
             get_ema_multi_avg_fn(decay)(self._average, self._weights, self.step)
-        self._epoch_loss += loss.detach()
+        whole = self.runtime.mean(loss.detach())
+        self._epoch_loss += whole
         self.step += 1
+        return whole
+
+
+class _StepNoise:
+    """What the loss of a step draws by, and layers such as dropout: seeded anew for each step."""
+
+    def __init__(self, seed: int, keys: tuple[str, ...], runtime: Runtime) -> None:
+        self._device, self._shared = runtime.device, runtime.processes > 1
+        self._seed = self._own = keyed_seed(seed, *keys, "noise", 0)
+        self._generator = torch.Generator(runtime.device)
+        if self._shared:
+            self._own = keyed_seed(seed, *keys, "noise", runtime.rank + 1)
+            self._draws = SharedDraws(runtime.device)
+
+    def of(self, step: int, rows: int, own: slice) -> torch.Generator:
+        """The generator of a step, for some rows of its batch."""
+        seed = (self._own + step) % 2**63
+        seed_layers(seed, self._device)
+        self._generator.manual_seed((self._seed + step) % 2**63)
+        if not self._shared:
+            return self._generator
+        self._draws.manual_seed(seed)
+        self._draws.batch, self._draws.rows, self._draws.own = self._generator, rows, own
+        return self._draws
 
 
 class _Clock:
@@ -298,7 +342,7 @@ class _Clock:
 
     def tick(self, loss: Tensor, rows: int) -> None:
         """Called after every step: cheap, unless something is due."""
-        self._loss += loss.detach()
+        self._loss += loss
         self._rows += rows
         self._steps += 1
         now = time.perf_counter()
@@ -323,7 +367,7 @@ class _Clock:
             )
         loop.seconds += now - self._last
         self._last = now
-        rate = self._rows * loop.runtime.processes / max(now - self._since, 1e-9)
+        rate = self._rows / max(now - self._since, 1e-9)
         self._bar.update(loop.step, f"loss {loss:.4g}", f"{rate:,.0f} rows/s")
         self._log_loss += loss * self._steps
         self._log_steps += self._steps
@@ -351,6 +395,11 @@ class _Clock:
                 seconds=round(loop.seconds, 3),
             )
         self._log_loss, self._log_steps = 0.0, 0
+
+
+def _normalises_batch(layer: nn.Module) -> bool:
+    batch = isinstance(layer, nn.modules.batchnorm._BatchNorm) and not isinstance(layer, nn.SyncBatchNorm)
+    return batch and layer.training
 
 
 def _agreed(runtime: Runtime, loss: Callable[[], float]) -> float:

@@ -169,7 +169,11 @@ class StyleCode(nn.Module):
 
     def around(self, mean: Tensor, *, generator: torch.Generator) -> Tensor:
         """A draw of q(z | x, pa) of these means, (N, width)."""
-        return mean + self.spread * self.sample(len(mean), generator=generator).to(mean)
+        return self.moved(mean, self.sample(len(mean), generator=generator))
+
+    def moved(self, mean: Tensor, sample: Tensor) -> Tensor:
+        """The draw of q(z | x, pa) of these means that draws from the prior give, (N, width)."""
+        return mean + self.spread * sample.to(mean)
 
     def sample(self, n: int, *, generator: torch.Generator) -> Tensor:
         """n codes from their prior, (n, width)."""

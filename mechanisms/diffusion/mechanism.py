@@ -22,34 +22,31 @@ conditional denoiser as it was learned; along any other field it is ``approximat
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, final
+from typing import Any, final
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import model_validator
 from torch import Tensor
 
 from graphs.errors import MechanismError
 from graphs.variables import Continuous, Image, Variable
 from mechanisms.base import Abducted, Mechanism, Noise, Parents
-from mechanisms.diffusion.backbones import BACKBONES, AnyBackbone
-from mechanisms.diffusion.classifier_free import ClassifierFree
-from mechanisms.diffusion.code import Code, StyleCode
+from mechanisms.diffusion.code import StyleCode
 from mechanisms.diffusion.code_training import CodeTraining, held_out_code_figures
-from mechanisms.diffusion.denoiser import Denoiser, Denoising, Prediction, WithCode, log_normal_levels
-from mechanisms.diffusion.distillation import Distilled, Student, check_jumps, refuse_fit
+from mechanisms.diffusion.denoiser import Denoiser, Denoising, WithCode, log_normal_levels
+from mechanisms.diffusion.distillation import Student, check_jumps, refuse_fit
 from mechanisms.diffusion.feedback import accepted, corrected, readings, smallest_strengths
-from mechanisms.diffusion.guidance import GUIDANCE, AnyGuidance, Factual, Guidance
-from mechanisms.diffusion.latents import Autoencoder, LatentDiffusion
-from mechanisms.diffusion.predictor import AnticausalPredictor, ResNet, guided_levels
+from mechanisms.diffusion.guidance import Factual, Guidance
+from mechanisms.diffusion.latents import LatentDiffusion
+from mechanisms.diffusion.options import DiffusionOptions
+from mechanisms.diffusion.predictor import AnticausalPredictor, guided_levels
 from mechanisms.diffusion.presets import settled
 from mechanisms.diffusion.pretrained import Pretrained, hub_pipeline, said_by_pipeline, take_weights
-from mechanisms.diffusion.schedule import GRIDS
-from mechanisms.diffusion.solvers import SOLVERS, Anchored, AnySolver, NoiseEstimate
-from mechanisms.encoders import ENCODERS, AnyEncoder
+from mechanisms.diffusion.solvers import NoiseEstimate
 from mechanisms.networks import reproducible_initialisation
-from mechanisms.options import TrainedSpec
 from mechanisms.rows import check_finite, distinct_rows
-from mechanisms.training import ImageTraining, Stage
+from mechanisms.seeds import drawn_for_rows
+from mechanisms.training import Stage
 
 __all__ = ["Diffusion", "DiffusionMechanism"]
 
@@ -57,41 +54,8 @@ __all__ = ["Diffusion", "DiffusionMechanism"]
 _PIXELS_A_CALL = 128 * 28 * 28
 
 
-class Diffusion(TrainedSpec, frozen=True):
-    """Options of an image node.
-
-    Attributes:
-        backbone: the denoising network; None for a U-Net by the size of the image.
-        prediction: what it predicts; ``edm`` for models trained here, ``velocity`` for flow matching.
-        dropout: share of training rows that hide parents, which makes the denoiser unconditional too.
-        code: a style code: what is particular to an image, kept under interventions; None for no code.
-        predictor: the anticausal predictor's encoder; None trains none, which rules anticausal guidance out.
-        solver: how noise is recovered and images are generated.
-        guidance: how counterfactual parents steer generation.
-        abduction: ``point`` inverts the clean image, which gives one answer; ``posterior`` draws the noise
-            behind it, so that samples differ.
-        distilled: the same flow in a few jumps, for solver ``jumps``; made by ``causalgen distil``.
-        levels: mean and standard deviation of ln sigma in training (Karras et al. 2022).
-        training: settings of the fitting loop.
-        autoencoder: makes the diffusion one of its latents.
-        pipeline: the folder of a pipeline that diffusers saved; in a file below the working directory. It
-            says backbone, prediction, grid, autoencoder, and has the weights; see ``from_pipeline``.
-    """
-
-    kind: Literal["diffusion"] = "diffusion"
-    backbone: AnyBackbone | None = None
-    prediction: Prediction = "edm"
-    dropout: float = Field(default=0.15, ge=0, lt=1)
-    code: Code | None = None
-    predictor: AnyEncoder | None = ResNet()
-    solver: AnySolver = Anchored()
-    guidance: AnyGuidance = ClassifierFree()
-    abduction: Literal["point", "posterior"] = "point"
-    distilled: Distilled | None = None
-    levels: tuple[float, Annotated[float, Field(gt=0)]] = (-0.7, 1.4)
-    training: ImageTraining | None = ImageTraining(validation=0.01)
-    autoencoder: Autoencoder | None = None
-    pipeline: Path | None = None
+class Diffusion(DiffusionOptions, frozen=True):  # noqa: D101, its options say it
+    __doc__ = DiffusionOptions.__doc__
 
     @classmethod
     def from_pipeline(cls, folder: Path | str, revision: str | None = None, **options: Any) -> "Diffusion":
@@ -114,49 +78,6 @@ class Diffusion(TrainedSpec, frozen=True):
     @classmethod
     def _said_by_pipeline(cls, value: object) -> object:
         return said_by_pipeline(value) if isinstance(value, dict) and value.get("pipeline") else value
-
-    @model_validator(mode="after")
-    def _parts_agree(self) -> "Diffusion":
-        if isinstance(self.backbone, Pretrained):
-            coded, trained = self.code is not None, self.training is not None
-            self.backbone.check_options(self.prediction, coded, trained, self.predictor, self.solver.levels())
-        elif self.pipeline is not None:
-            raise ValueError("a pipeline says its backbone, 'pretrained': leave `backbone` out")
-        if self.autoencoder and self.solver.thresholding:
-            raise ValueError("thresholding clips pixels, but with an autoencoder the solver walks latents")
-        if self.predictor is None and (self.guidance.reads_back or "predictor" in self.guidance.needs):
-            raise ValueError(
-                "this guidance needs a predictor (anticausal, automatic strengths or corrections): "
-                "leave `predictor` out for the default one"
-            )
-        if self.dropout == 0 and "unconditional" in self.guidance.needs:
-            raise ValueError("an unconditional denoiser needs dropout above 0: it learns from hidden parents")
-        if self.dropout == 0 and self.code and self.code.hidden:
-            raise ValueError("a hidden code needs dropout above 0: the denoiser learns to do without from it")
-        if self.solver.needs_conditional and "conditional" not in self.guidance.needs:
-            raise ValueError(
-                f"solver {self.solver.kind} needs a conditional denoiser (it drifts on unconditional "
-                "fields): use anchored"
-            )
-        return self
-
-    def as_saved(self) -> "Diffusion":
-        """With the network and the training that left-out options were before they followed the size."""
-        return self.model_copy(update=settled(self.backbone, self.training, None))
-
-    def why_unwritable(self) -> str | None:
-        """A part from Python that is not registered."""
-        parts = (
-            (BACKBONES, self.backbone),
-            (ENCODERS, self.predictor),
-            (ENCODERS, self.code and self.code.encoder),
-            (SOLVERS, self.solver),
-            (GRIDS, self.solver.grid),
-            (GRIDS, self.distilled and self.distilled.grid),
-            (GUIDANCE, self.guidance),
-        )
-        reasons = (registry.why_unwritable(part) for registry, part in parts if part is not None)
-        return next((reason for reason in reasons if reason), None)
 
     def make(self, variable: Variable, parents: Mapping[str, Variable]) -> Mechanism:
         """The mechanism for one image variable and its parents, with what weights were trained elsewhere."""
@@ -368,21 +289,32 @@ class DiffusionMechanism(Mechanism):
 
     def loss(self, value: Tensor, parents: Parents, *, generator: torch.Generator) -> Tensor:
         """(N,) the denoiser's loss plus the predictor's -log q(pa | x_t); they share no parameters."""
-        noise = torch.randn(value.shape, generator=generator, device=generator.device).to(value)
-        sigma = log_normal_levels(len(value), *self.spec.levels, generator=generator).to(value)
-        shown = self.denoiser.draw_shown(len(value), generator=generator).to(value.device)
+        drawn = drawn_for_rows(self._drawn_for_loss, len(value), generator)
+        noise, sigma, shown = drawn["noise"].to(value), drawn["sigma"].to(value), drawn["shown"]
         code = None
         if self.code:
             with torch.no_grad():
-                code = self.code.around(self.code.mean(value, parents), generator=generator)
+                code = self.code.moved(self.code.mean(value, parents), drawn["code"])
         loss = value.new_zeros(len(value))
         if not isinstance(self.spec.backbone, Pretrained):  # which is not trained
-            loss = self.denoiser.loss(value, parents, sigma, noise, shown, code)
+            loss = self.denoiser.loss(value, parents, sigma, noise, shown.to(value.device), code)
         if self.predictor is None:
             return loss
-        levels = guided_levels(self.spec.solver.levels(), len(value), generator=generator).to(value)
+        levels = drawn["guided"].to(value)
         features = self.predictor.encode(value + levels.view(-1, 1, 1, 1) * noise, levels)
         return loss - torch.stack(list(self.predictor.log_probs(features, parents).values())).sum(0)
+
+    def _drawn_for_loss(self, n: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """All that ``loss`` draws for n rows, by name."""
+        shape, device = self.variable.event_shape, generator.device
+        drawn = {"noise": torch.randn(n, *shape, generator=generator, device=device)}
+        drawn["sigma"] = log_normal_levels(n, *self.spec.levels, generator=generator)
+        drawn["shown"] = self.denoiser.draw_shown(n, generator=generator)
+        if self.code:
+            drawn["code"] = self.code.sample(n, generator=generator)
+        if self.predictor:
+            drawn["guided"] = guided_levels(self.spec.solver.levels(), n, generator=generator)
+        return drawn
 
     @torch.no_grad()
     def validate(self, value: Tensor, parents: Parents, *, generator: torch.Generator) -> Mapping[str, float]:

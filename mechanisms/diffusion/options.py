@@ -1,0 +1,104 @@
+"""What an SCM file may say of an image node: the parts of its diffusion model, and which of them agree."""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from mechanisms.diffusion.backbones import BACKBONES, AnyBackbone
+from mechanisms.diffusion.classifier_free import ClassifierFree
+from mechanisms.diffusion.code import Code
+from mechanisms.diffusion.denoiser import Prediction
+from mechanisms.diffusion.distillation import Distilled
+from mechanisms.diffusion.guidance import GUIDANCE, AnyGuidance
+from mechanisms.diffusion.latents import Autoencoder
+from mechanisms.diffusion.predictor import ResNet
+from mechanisms.diffusion.presets import settled
+from mechanisms.diffusion.pretrained import Pretrained
+from mechanisms.diffusion.schedule import GRIDS
+from mechanisms.diffusion.solvers import SOLVERS, Anchored, AnySolver
+from mechanisms.encoders import ENCODERS, AnyEncoder
+from mechanisms.options import TrainedSpec
+from mechanisms.training import ImageTraining
+
+__all__ = ["DiffusionOptions"]
+
+
+class DiffusionOptions(TrainedSpec, frozen=True):
+    """Options of an image node.
+
+    Attributes:
+        backbone: the denoising network; None for a U-Net by the size of the image.
+        prediction: what it predicts; ``edm`` for models trained here, ``velocity`` for flow matching.
+        dropout: share of training rows that hide parents, which makes the denoiser unconditional too.
+        code: a style code: what is particular to an image, kept under interventions; None for no code.
+        predictor: the anticausal predictor's encoder; None trains none, which rules anticausal guidance out.
+        solver: how noise is recovered and images are generated.
+        guidance: how counterfactual parents steer generation.
+        abduction: ``point`` inverts the clean image, which gives one answer; ``posterior`` draws the noise
+            behind it, so that samples differ.
+        distilled: the same flow in a few jumps, for solver ``jumps``; made by ``causalgen distil``.
+        levels: mean and standard deviation of ln sigma in training (Karras et al. 2022).
+        training: settings of the fitting loop.
+        autoencoder: makes the diffusion one of its latents.
+        pipeline: the folder of a pipeline that diffusers saved; in a file below the working directory. It
+            says backbone, prediction, grid, autoencoder, and has the weights; see ``from_pipeline``.
+    """
+
+    kind: Literal["diffusion"] = "diffusion"
+    backbone: AnyBackbone | None = None
+    prediction: Prediction = "edm"
+    dropout: float = Field(default=0.15, ge=0, lt=1)
+    code: Code | None = None
+    predictor: AnyEncoder | None = ResNet()
+    solver: AnySolver = Anchored()
+    guidance: AnyGuidance = ClassifierFree()
+    abduction: Literal["point", "posterior"] = "point"
+    distilled: Distilled | None = None
+    levels: tuple[float, Annotated[float, Field(gt=0)]] = (-0.7, 1.4)
+    training: ImageTraining | None = ImageTraining(validation=0.01)
+    autoencoder: Autoencoder | None = None
+    pipeline: Path | None = None
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> Self:
+        if isinstance(self.backbone, Pretrained):
+            coded, trained = self.code is not None, self.training is not None
+            self.backbone.check_options(self.prediction, coded, trained, self.predictor, self.solver.levels())
+        elif self.pipeline is not None:
+            raise ValueError("a pipeline says its backbone, 'pretrained': leave `backbone` out")
+        if self.autoencoder and self.solver.thresholding:
+            raise ValueError("thresholding clips pixels, but with an autoencoder the solver walks latents")
+        if self.predictor is None and (self.guidance.reads_back or "predictor" in self.guidance.needs):
+            raise ValueError(
+                "this guidance needs a predictor (anticausal, automatic strengths or corrections): "
+                "leave `predictor` out for the default one"
+            )
+        if self.dropout == 0 and "unconditional" in self.guidance.needs:
+            raise ValueError("an unconditional denoiser needs dropout above 0: it learns from hidden parents")
+        if self.dropout == 0 and self.code and self.code.hidden:
+            raise ValueError("a hidden code needs dropout above 0: the denoiser learns to do without from it")
+        if self.solver.needs_conditional and "conditional" not in self.guidance.needs:
+            raise ValueError(
+                f"solver {self.solver.kind} needs a conditional denoiser (it drifts on unconditional "
+                "fields): use anchored"
+            )
+        return self
+
+    def as_saved(self) -> Self:
+        """With the network and the training that left-out options were before they followed the size."""
+        return self.model_copy(update=settled(self.backbone, self.training, None))
+
+    def why_unwritable(self) -> str | None:
+        """A part from Python that is not registered."""
+        parts = (
+            (BACKBONES, self.backbone),
+            (ENCODERS, self.predictor),
+            (ENCODERS, self.code and self.code.encoder),
+            (SOLVERS, self.solver),
+            (GRIDS, self.solver.grid),
+            (GRIDS, self.distilled and self.distilled.grid),
+            (GUIDANCE, self.guidance),
+        )
+        reasons = (registry.why_unwritable(part) for registry, part in parts if part is not None)
+        return next((reason for reason in reasons if reason), None)

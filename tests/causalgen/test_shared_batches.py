@@ -1,0 +1,276 @@
+"""Fits by two processes that share every batch (gloo, on this machine's CPU): the weights of one process.
+
+The module is its own worker: ``python -m torch.distributed.run --nproc-per-node 2 -m <this> WHAT FOLDER``.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from safetensors.torch import load_file, save_file
+
+from causalgen.data.table import Table
+from causalgen.fitting.fit import fit_mechanism
+from causalgen.fitting.runtime import AcceleratedRuntime, is_first
+from causalgen.fitting.training_loop import Objective, TrainingLoop
+from graphs.errors import MechanismError
+from graphs.variables import Categorical, Continuous, Image
+from mechanisms.diffusion.backbones import UNet
+from mechanisms.diffusion.code import Code
+from mechanisms.diffusion.mechanism import Diffusion
+from mechanisms.diffusion.predictor import ResNet
+from mechanisms.encoders import Strided
+from mechanisms.seeds import SharedDraws, drawn_for_rows
+from mechanisms.tables.additive import Additive
+from mechanisms.training import Training
+
+ROWS = 39
+BEGUN = 4
+"""Steps of fits that stop, to be resumed by another number of processes."""
+
+WITHOUT_EFFECT = "to_k.bias"
+"""Of attention: softmax takes it away, so that its gradient is rounding, of which Adam makes steps."""
+
+ENCODER = Strided(channels=(4,), unshuffle=1, cells=2, width=8)
+
+
+class Stop(Exception):
+    """Stands for whatever ends a process."""
+
+
+def table():
+    draw = np.random.default_rng(0)
+    digit, shade = draw.integers(0, 3, ROWS), draw.normal(size=ROWS)
+    level = 100 + 40 * shade + 30 * digit
+    x = np.clip(level[:, None, None, None] + 20 * draw.normal(size=(ROWS, 1, 8, 8)), 0, 255)
+    return Table({"x": x.astype(np.uint8), "digit": digit, "shade": shade, "seen": level})
+
+
+def picture():
+    """All that a step of an image node draws, under a style code; batches of 8 and 7 rows."""
+    code = Code(width=2, nats=3.0, encoder=ENCODER, training=Training(epochs=1, batch_size=20))
+    spec = Diffusion(
+        backbone=UNet(channels=(16,), unshuffle=1),
+        predictor=ResNet(channels=(16,), unshuffle=1),
+        code=code,
+        training=Training(epochs=3, batch_size=8, validation=0),
+    )
+    return spec.bind(Image(1, 8, 8), {"digit": Categorical(3), "shade": Continuous()})
+
+
+def reading():
+    """A table node with an image parent: float64, with early stopping."""
+    spec = Additive(function="network", encoder=ENCODER, training=Training(epochs=6, batch_size=9))
+    return spec.bind(Continuous(), {"x": Image(1, 8, 8)})
+
+
+def fit(mechanism, node="x", **options):
+    return fit_mechanism(node, mechanism, table(), seed=3, progress=False, **options)
+
+
+def begin(mechanism, folder, happens):
+    """Fit, saving every state; ``happens`` is told the loss of each step before it is taken."""
+    loss, steps = mechanism.loss, []
+
+    def watched(value, parents, **options):
+        if not mechanism.training:
+            return loss(value, parents, **options)
+        steps.append(0)
+        return happens(len(steps) - 1, loss(value, parents, **options))
+
+    mechanism.loss = watched
+    fit(mechanism, run_dir=folder, checkpoint_seconds=0)
+
+
+def stop(step, loss):
+    if step == BEGUN:
+        raise Stop
+    return loss
+
+
+def step_of(folder):
+    """Steps in the state of a run, whose tensors are all finite."""
+    from safetensors import safe_open
+
+    with safe_open(folder / "x.safetensors", framework="pt") as file:
+        assert all(bool(file.get_tensor(name).isfinite().all()) for name in file.keys())
+        return json.loads(file.metadata()["values"])["step"]
+
+
+def work(what, folder):
+    """What each of the processes does."""
+    other, stamp = os.environ["RANK"] == "1", folder / "died"
+
+    def lost(step, loss):
+        return loss * float("nan") if step == BEGUN and other else loss
+
+    def dies(step, loss):
+        if step == BEGUN and other:
+            stamp.write_text(str(time.time()))
+            os.kill(os.getpid(), signal.SIGKILL)
+        return loss
+
+    if what == "dies":
+        begin(picture(), folder / "killed", dies)
+    whole, read, resumed = picture(), reading(), picture()
+    reports = [fit(whole), fit(read, "seen"), fit(resumed, run_dir=folder / "by one", resume=True)]
+    with pytest.raises(Stop):
+        begin(picture(), folder / "by two", stop)
+    with pytest.raises(MechanismError, match="loss of node 'x' became nan by step 5"):
+        begin(picture(), folder / "lost", lost)
+    if is_first():
+        for name, each in (("whole", whole), ("read", read), ("resumed", resumed)):
+            save_file(each.state_dict(), folder / f"{name}.safetensors")
+        losses = [(each.steps, each.train_loss, each.validation_loss) for each in reports]
+        (folder / "reports.json").write_text(json.dumps(losses))
+
+
+def launched(what, folder):
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    command += ["-m", "tests.causalgen.test_shared_batches", what, str(folder)]
+    paths = {"PYTHONPATH": os.pathsep.join([os.getcwd(), *filter(None, sys.path)]), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        command, env=os.environ | paths, check=False, timeout=300, capture_output=True, text=True
+    )
+
+
+def assert_near(state, mechanism, within=1e-5):
+    expected = mechanism.state_dict()
+    assert state.keys() == expected.keys()
+    for name, value in expected.items():
+        if not name.endswith(WITHOUT_EFFECT):
+            torch.testing.assert_close(state[name], value, rtol=0, atol=within, msg=name)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shared")
+    with pytest.raises(Stop):
+        begin(picture(), folder / "by one", stop)
+    done = launched("fits", folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def alone():
+    mechanism = picture()
+    return mechanism, fit(mechanism)
+
+
+def test_two_processes_end_in_the_weights_of_one(shared, alone):
+    mechanism, report = alone
+    assert_near(load_file(shared / "whole.safetensors"), mechanism)
+    read = reading()
+    figures = [(each.steps, each.train_loss, each.validation_loss) for each in (report, fit(read, "seen"))]
+    assert_near(load_file(shared / "read.safetensors"), read, within=1e-10)
+    for found, expected in zip(json.loads((shared / "reports.json").read_text()), figures, strict=False):
+        assert found == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_run_is_resumed_by_another_number_of_processes(shared, alone):
+    assert_near(load_file(shared / "resumed.safetensors"), alone[0])
+    assert step_of(shared / "by two") == BEGUN
+    resumed = picture()
+    fit(resumed, run_dir=shared / "by two", resume=True)
+    assert_near(resumed.state_dict(), alone[0])
+
+
+def test_a_loss_that_one_process_loses_spoils_no_state(shared):
+    assert step_of(shared / "lost") == BEGUN
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_ends_the_job(tmp_path):
+    done = launched("dies", tmp_path)
+    assert done.returncode != 0
+    assert time.time() - float((tmp_path / "died").read_text()) < 30
+    assert step_of(tmp_path / "killed") == BEGUN
+    resumed = picture()
+    assert fit(resumed, run_dir=tmp_path / "killed", resume=True).steps == 15
+
+
+def test_shares_of_draws_are_those_of_one_process():
+    def draw(n, generator):
+        return {
+            "strata": torch.rand(n, generator=generator) + torch.arange(n),
+            "order": torch.randperm(n, generator=generator),
+        }
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        whole = drawn_for_rows(draw, 5, torch.Generator().manual_seed(1))
+        for rank in (0, 1):
+            generator = SharedDraws()
+            generator.batch, generator.rows = torch.Generator().manual_seed(1), 5
+            generator.own = slice(rank, None, 2)
+            torch.manual_seed(0)
+            own = drawn_for_rows(draw, 3 - rank, generator)
+            assert all(torch.equal(own[name], whole[name][rank::2]) for name in whole)
+
+
+class Two:
+    """A runtime of which another process exists."""
+
+    device, rank, processes, is_main = torch.device("cpu"), 1, 2, True
+
+    def prepare(self, objective, optimizer):
+        return objective, optimizer
+
+    def backward(self, loss):
+        loss.backward()
+
+    def mean(self, value):
+        return value
+
+
+@pytest.mark.parametrize(("rows", "own", "weight"), [(8, 4, 1), (7, 3, 6 / 7), (2, 1, 1), (1, 1, 1)])
+def test_shares_weigh_what_they_hold(rows, own, weight):
+    share, found = loop(torch.nn.Linear(1, 1))._share(rows)
+    assert len(range(rows)[share]) == own and found == weight
+
+
+def loop(module):
+    def inputs(rows):
+        return (rows[:, None].float(),)
+
+    def loss(x, generator):
+        return module(x).square().mean(1)
+
+    objective = Objective(module, inputs, loss, torch.arange(8), ("k",), "node 'x'", images=True)
+    return TrainingLoop(objective, Training(epochs=1, batch_size=8), 0, Two())
+
+
+def test_normalisation_over_a_batch_is_told():
+    class Silent:
+        def update(self, *_):
+            return
+
+    with pytest.warns(UserWarning, match="node 'x' has BatchNorm1d, which each of 2 processes"):
+        loop(torch.nn.Sequential(torch.nn.Linear(1, 3), torch.nn.BatchNorm1d(3))).run(Silent())
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("mixed_precision", "bf16", "mixed_precision 'bf16'.*training.precision"),
+        ("gradient_accumulation_steps", 4, "accumulate gradients over 4 steps"),
+        ("distributed_type", type("Kind", (), {"name": "FSDP"}), "set to FSDP, which splits it up"),
+    ],
+)
+def test_settings_of_accelerate_that_would_change_a_fit_are_refused(monkeypatch, name, value, told):
+    monkeypatch.setattr(Accelerator, name, value)
+    with pytest.raises(MechanismError, match=told):
+        AcceleratedRuntime()
+
+
+if __name__ == "__main__":
+    work(sys.argv[1], Path(sys.argv[2]))
