@@ -83,7 +83,7 @@ class _Parser:
         self.indent = len(flat) - len(flat.lstrip())
         self._check_numbers(flat)
         if _DATE.fullmatch(flat):  # which is arithmetic too: 2023-10-11 would be 2002
-            raise self._error("a date is no number. Count days from one of your choice")
+            raise self._error("a date is no number. Count days from one of your choice", self.indent + 1)
         try:
             body = ast.parse(flat.strip(), mode="eval").body
         except SyntaxError as error:
@@ -124,8 +124,9 @@ class _Parser:
             raise self._error("empty")
         for column, character in enumerate(self.written, 1):
             if character not in _CHARACTERS:
+                code = "" if character.isascii() else f" (U+{ord(character):04X})"
                 raise self._error(
-                    f"the character {character!r} (U+{ord(character):04X}) is not part of the language: "
+                    f"the character {character!r}{code} is not part of the language: "
                     "names in plain letters, digits and _, numbers, + - * / // % **, comparisons, "
                     "parentheses and commas",
                     column,
