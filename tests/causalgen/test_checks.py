@@ -57,7 +57,7 @@ def test_rows_that_lack_a_value_are_dropped_where_that_is_asked():
         node: np.where(np.arange(N) % 5 == k, np.nan, column) for k, (node, column) in enumerate(ROWS.items())
     }
     scm = fitted(RIGHT, ROWS)
-    with pytest.raises(DataError, match=r"missing in 800 of the 1000 rows.*missing='drop'"):
+    with pytest.raises(DataError, match=r"missing in 800 of the 1,000 rows.*missing='drop'"):
         scm.check(gaps)
     with pytest.raises(DataError, match="'refuse' or 'drop', got 'keep'"):
         scm.check(gaps, missing="keep")
