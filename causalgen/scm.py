@@ -29,7 +29,7 @@ from causalgen.counterfactuals.interventions import interventions
 from causalgen.counterfactuals.mutilated_model import MutilatedModel, act
 from causalgen.counterfactuals.provenance import trace_provenance
 from causalgen.counterfactuals.results import Counterfactual, Draws
-from causalgen.data.reading import read_data
+from causalgen.data.reading import gaps_allowed, read_data
 from causalgen.effects import queries
 from causalgen.fitting.fit_report import FitReport
 from causalgen.fitting.fit_table import fit_table
@@ -164,13 +164,11 @@ class SCM(Shown):
             DataError: the data are wrong; nothing has been fitted then.
             MechanismError: a node cannot start from these weights.
         """
-        if missing not in ("refuse", "drop"):
-            raise DataError(f"missing is 'refuse' or 'drop', got {missing!r}.")
         asked, seed = check_targets(nodes, self._variables), whole_number(seed, "fit: seed")
         run_dir = None if run_dir is None else as_path(run_dir, "fit: run_dir", DataError)
         read = {name for node in asked for name in (node, *self.graph.parents(node))}
         columns = {node: variable for node, variable in self._variables.items() if node in read}
-        table = read_data(data, columns, gaps=missing == "drop")
+        table = read_data(data, columns, gaps=gaps_allowed(missing))
         mechanisms = {node: self._mechanism(node) for node in asked}
         earlier = type(self).from_pretrained(start) if isinstance(start, str | Path) else start
         known = earlier and earlier.mechanisms
@@ -385,7 +383,9 @@ class SCM(Shown):
     natural_effects = queries.natural_effects
     coupling_sensitivity = queries.coupling_sensitivity
 
-    def check(self, data: Any, *, seed: int = 0, level: float = 0.01) -> CheckReport:
+    def check(
+        self, data: Any, *, seed: int = 0, level: float = 0.01, missing: Literal["refuse", "drop"] = "refuse"
+    ) -> CheckReport:
         """Whether the model agrees with rows: how its mechanisms fit, and which independences hold.
 
         Args:
@@ -394,6 +394,7 @@ class SCM(Shown):
             seed: of the rows, draws and permutations; the same one gives the same report.
             level: false discovery rate of all tests together, between 0 and 1: the share of checks, at most,
                 that report a problem with a true model.
+            missing: "refuse" rows that lack a value, or "drop" them, all: ``report.dropped`` counts.
 
         Returns:
             The report: print it, or ask ``report.ok``.
@@ -411,7 +412,7 @@ class SCM(Shown):
                 "Check the model before the intervention."
             )
         seed, level = whole_number(seed, "check: seed"), share(level, "check: level")
-        table = read_data(data, self._variables)
+        table = read_data(data, self._variables, gaps=gaps_allowed(missing))
         report = check_model(self._world, self._variables, table, seed=seed, level=level)
         return report if self.fit_report is None else replace(report, advice=tuple(self.fit_report.advice))
 

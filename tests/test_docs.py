@@ -158,6 +158,14 @@ def test_the_page_of_the_scm_file_says_what_the_code_declares(monkeypatch):
     assert scm_file.page(text) == text
 
 
+def test_the_gallery_page_lists_every_model_with_its_card():
+    from causalgen.saving.pretrained import gallery_names
+
+    text = (CHECKOUT / "docs/gallery.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| `(.+?)` \|.*gallery/(.+?)/README\.md\) \|$", text, re.MULTILINE)
+    assert listed == [(name, name) for name in gallery_names()]
+
+
 def test_llms_txt_lists_every_page_once():
     links = re.findall(r"\]\(docs/([^)#]+)\)", (CHECKOUT / "llms.txt").read_text(encoding="utf-8"))
     pages = [page.relative_to(CHECKOUT / "docs").as_posix() for page in CHECKOUT.glob("docs/*.md")]

@@ -65,6 +65,7 @@ class CheckReport(Shown):
         independences: every test made.
         skipped: nodes whose noise was not tested, and why.
         untested: pairs of a large graph that were left out, at random.
+        dropped: rows that were left out, for a value was missing in them.
         advice: of the fit, where the model was fitted in this session: what overfits; not tested here.
     """
 
@@ -75,6 +76,7 @@ class CheckReport(Shown):
     independences: Sequence[Independence]
     skipped: Mapping[str, str]
     untested: int = 0
+    dropped: int = 0
     advice: Sequence[str] = ()
 
     @property
@@ -110,6 +112,7 @@ class CheckReport(Shown):
             "independences": [test.to_dict() for test in self.independences],
             "skipped": dict(self.skipped),
             "untested": self.untested,
+            "dropped": self.dropped,
             "advice": list(self.advice),
             "problems": self.problems,
         }
@@ -119,7 +122,8 @@ class CheckReport(Shown):
         """What was looked at and how many problems were found, in a line."""
         count = len(self.problems)
         found = "no problem" if not count else f"{count} problem{'s' * (count > 1)}"
-        return f"Checked {len(self.fits)} nodes on {self.rows:,} rows: {found} found."
+        left = f" ({self.dropped:,} left out: values missing)" if self.dropped else ""
+        return f"Checked {len(self.fits)} nodes on {self.rows:,} rows{left}: {found} found."
 
     def __repr__(self) -> str:
         """The verdict and the problems; ``print`` shows all."""

@@ -65,7 +65,8 @@ def check_model(
     Args:
         world: the model.
         variables: by node.
-        table: rows of every node, at least 20; at most 1,000 are looked at, drawn by the seed.
+        table: rows of every node; those without gaps, at least 20, are used, at most 1,000 of them, drawn
+            by the seed.
         seed: of that draw, of noise and of permutations.
         level: false discovery rate of all tests together.
 
@@ -73,8 +74,10 @@ def check_model(
         DataError: fewer than 20 rows.
         NotFittedError: a mechanism has not been fitted.
     """
+    given, table = table.rows, table.complete(list(variables))
     if table.rows < _LEAST:
-        raise DataError(f"A check needs at least {_LEAST} rows, got {table.rows}.")
+        complete = f" without missing values, got {table.rows} of {given}" if table.rows < given else ""
+        raise DataError(f"A check needs at least {_LEAST} rows{complete or f', got {table.rows}'}.")
     for node, mechanism in world.mechanisms.items():
         if not mechanism.fitted:
             raise NotFittedError(f"Node {node!r} has not been fitted: nothing to check. Call scm.fit(data).")
@@ -91,7 +94,10 @@ def check_model(
         replace(test, adjusted=q, holds=q > level)
         for test, q in zip(found, adjusted[len(measured) :], strict=True)
     ]
-    return CheckReport(check.rows, seed, level, fits, tuple(tests), check.skipped, check.untested)
+    dropped = given - table.rows
+    return CheckReport(
+        check.rows, seed, level, fits, tuple(tests), check.skipped, check.untested, dropped=dropped
+    )
 
 
 def _judged(fit: Goodness, adjusted: float, level: float) -> Goodness:

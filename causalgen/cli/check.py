@@ -6,7 +6,7 @@ import json
 import sys
 from pathlib import Path
 
-from causalgen.cli.common import console, load_model, rows_of, use_threads, write_file
+from causalgen.cli.common import choice_of_missing, console, load_model, rows_of, use_threads, write_file
 
 __all__ = ["FOUND", "run_check"]
 
@@ -20,14 +20,16 @@ def run_check(
     out: Path | None,
     *,
     level: float,
+    missing: str,
     seed: int,
     device: str | None,
     threads: int | None,
 ) -> None:
     """Check, print the report, write it as JSON where asked, and exit with 3 where there are problems."""
     use_threads(threads)
+    drop = choice_of_missing(missing)
     scm = load_model(model, device)
-    report = scm.check(rows_of(model, data), seed=seed, level=level)
+    report = scm.check(rows_of(model, data), seed=seed, level=level, missing=drop)
     say = console().print
     say(str(report))
     if out is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from rich.console import Console
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "card_source",
     "check_preset",
+    "choice_of_missing",
     "console",
     "image_variables",
     "load_model",
@@ -65,6 +66,17 @@ def rows_of(model: str, data: str | None) -> object:
             f"The model {model} has no rows of its own: give --data, a CSV or Parquet table or mnist:DIR."
         )
     return sample_rows(model)
+
+
+def choice_of_missing(missing: str) -> Literal["refuse", "drop"]:
+    """What ``--missing`` says.
+
+    Raises:
+        DataError: neither of the two.
+    """
+    if missing == "refuse" or missing == "drop":
+        return missing
+    raise DataError(f"--missing is refuse or drop, got {missing!r}.")
 
 
 def card_source(source: str) -> str:

@@ -7,17 +7,16 @@ import platform
 import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
 
 import torch
 
-from causalgen.cli.common import card_source, console, tell_unused, use_threads
+from causalgen.cli.common import card_source, choice_of_missing, console, tell_unused, use_threads
 from causalgen.data.frames import present_columns
 from causalgen.fitting.fit_report import FitReport, NodeReport
 from causalgen.fitting.runtime import is_first
 from causalgen.saving.checkpoint import MODEL
 from causalgen.scm import SCM
-from graphs.errors import CheckpointError, DataError
+from graphs.errors import CheckpointError
 from graphs.text import markdown
 
 __all__ = ["check_place", "run_fit"]
@@ -56,7 +55,7 @@ def run_fit(
             seed=seed,
             run_dir=run,
             resume=resume,
-            missing=_choice(missing),
+            missing=choice_of_missing(missing),
             start=start,
         )
     except KeyboardInterrupt as interrupt:
@@ -81,12 +80,6 @@ def run_fit(
     command += ["--start", start] if start else []
     scm.save_pretrained(out, card=_card(scm, scm.fit_report, source, shlex.join(command)))
     say(str(out.resolve()))
-
-
-def _choice(missing: str) -> Literal["refuse", "drop"]:
-    if missing == "refuse" or missing == "drop":
-        return missing
-    raise DataError(f"--missing is refuse or drop, got {missing!r}.")
 
 
 def check_place(out: Path) -> None:

@@ -391,6 +391,7 @@ def check(
     data: GivenRows = None,
     out: Annotated[Path | None, typer.Option(help="Write the report to this JSON too.")] = None,
     level: Annotated[float, typer.Option(help="False discovery rate of all tests together.")] = 0.01,
+    missing: Annotated[str, typer.Option(help="Rows that lack a value: refuse, or drop.")] = "refuse",
     seed: Seed = 0,
     device: Device = None,
     threads: Threads = None,
@@ -398,7 +399,7 @@ def check(
     """Whether a model agrees with rows: fit and independences; exit code 3 where it does not."""
     from causalgen.cli.check import run_check
 
-    run_check(model, data, out, level=level, seed=seed, device=device, threads=threads)
+    run_check(model, data, out, level=level, missing=missing, seed=seed, device=device, threads=threads)
 
 
 @app.command()

@@ -18,8 +18,7 @@ __all__ = ["WORDS", "in_command_words", "plain_warnings"]
 
 WORDS = (
     (r"Call scm\.fit\(data\)( first)?\.", "Fit it first: causalgen fit."),
-    (r"fit with missing='drop' \(--missing drop\)", "fit with --missing drop"),
-    (r", or give columns=\{.*?\}\.", "."),
+    (r"give missing='drop' \(--missing drop\)", "give --missing drop"),
     (
         r"ask scm\.abduct\(\.\.\., particles=\.\.\.\) for more\.",
         "in Python, abduct(particles=...) takes more.",

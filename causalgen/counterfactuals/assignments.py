@@ -19,7 +19,7 @@ import numpy as np
 
 from graphs.errors import DomainError, InterventionError, SpecError, UnknownNameError
 from graphs.expressions import Expression, parse_expression
-from graphs.variables import Variable
+from graphs.variables import Categorical, Variable
 from graphs.variables.arrays import as_numbers
 from mechanisms.equation.values import TORCH
 
@@ -235,6 +235,11 @@ def parse_assignment(node: str, text: str, variables: Mapping[str, Variable]) ->
     if unknown := [name for name in expression.names if name not in variables]:
         if labelled and expression.names == (text,):
             variable.encode(text, where=where)
+        if expression.names == (text,) and isinstance(variable, Categorical):
+            raise InterventionError(
+                f"{where}: {text!r} is no node and no value of a variable that is {variable.describe()}: its "
+                f"values are 0 to {variable.size - 1}."
+            )
         dashed = [name for name in variables if "-" in name]
         hint = f" No expression can read {dashed[0]!r}: in it, - is minus. Use a Policy." if dashed else ""
         error = UnknownNameError.of("node", unknown[0], variables, where=f"do={{{node!r}: {text!r}}}")

@@ -38,7 +38,7 @@ from graphs.variables.picture import is_picture
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-__all__ = ["SAMPLES", "Table", "read_data", "sample_rows"]
+__all__ = ["SAMPLES", "Table", "gaps_allowed", "read_data", "sample_rows"]
 
 SAMPLES = Path("samples") / "rows.csv"
 """Where a model's folder keeps its sample rows."""
@@ -93,6 +93,17 @@ def read_data(
         {node: _check(tidy[node][0], variable, wheres[node], folder) for node, variable in variables.items()},
         masks,
     )
+
+
+def gaps_allowed(missing: str) -> bool:
+    """Whether rows may lack a value, by the argument ``missing``: "drop" or "refuse".
+
+    Raises:
+        DataError: it is neither.
+    """
+    if missing not in ("refuse", "drop"):
+        raise DataError(f"missing is 'refuse' or 'drop', got {missing!r}.")
+    return missing == "drop"
 
 
 def sample_rows(name: str | Path) -> Table:
@@ -168,8 +179,8 @@ def _refuse_gaps(
     raise DataError(
         f"Values are missing in {int(lacking.sum()):,} of the {len(lacking):,} rows{origin}: "
         f"{', '.join(each[:_SHOWN])}{more}; expected a value in every row. "
-        "Fill them, drop those rows, or fit with missing='drop' (--missing drop), which leaves out, for each "
-        "node, the rows that lack it or one of its parents."
+        "Fill them, drop those rows, or give missing='drop' (--missing drop): a fit leaves out, for each "
+        "node, the rows that lack it or one of its parents, a check all of them."
     )
 
 

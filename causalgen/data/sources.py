@@ -83,7 +83,7 @@ def named_columns(
 
     A node takes the column of its name. Where there is none, the type decides as far as it can: the only
     image node takes the images, the only categorical one the labels. Which of two numbers a node means only
-    its name can say, or a name given with ``columns``.
+    its name can say.
 
     Args:
         text: ``KIND:DIR``, perhaps with ``:train`` or ``:test``.
@@ -105,7 +105,7 @@ def named_columns(
             hint = did_you_mean(name, columns)
             raise DataError(
                 f"Node {node!r} ({variable.describe()}) means no column of {text}.{hint} Columns: "
-                f"{', '.join(columns)}. Name the node after its column, or give columns={{{node!r}: ...}}."
+                f"{', '.join(columns)}. Name the node after its column."
             )
         taken[node] = columns[name]
     return taken

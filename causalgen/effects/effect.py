@@ -61,6 +61,7 @@ class Question:
     statistic: Statistic | None = None
     confidence: float = 0.95
     clip: bool = False
+    intervals: bool = True
 
     def check(self, graph: CausalGraph, variables: Mapping[str, Variable]) -> None:
         """Refuse what cannot be answered, before anything is computed."""
@@ -176,7 +177,7 @@ def find_effect(
             other,
             mask[:, :1] if one_row and mask is not None else mask,
             certain=certain,
-            confidence=question.confidence,
+            confidence=question.confidence if question.intervals else None,
             generator=generator,
             lineages=[each[:, :1] for each in lineages] if one_row else lineages,
         )

@@ -72,7 +72,7 @@ def estimate(
     mask: NDArray[np.bool_] | None,
     *,
     certain: bool,
-    confidence: float,
+    confidence: float | None,
     generator: np.random.Generator,
     lineages: Sequence[NDArray[np.int64]] = (),
 ) -> Estimate:
@@ -83,7 +83,7 @@ def estimate(
         under_versus: in the other, likewise.
         mask: which rows and samples take part, (S, B); all where None.
         certain: whether nothing was drawn: the difference of each row is known.
-        confidence: of the interval.
+        confidence: of the interval; None where nobody wants one, which costs more than all the rest.
         generator: for resampling.
         lineages: of the draws, (S, B) each.
     """
@@ -105,10 +105,12 @@ def estimate(
         variance, units = _clustered(residual, mass[:, 0], clusters)
         error = np.sqrt(variance) / total
         taken = mass[:, 0] > 0
-        low, high = _bootstrap(difference[taken], mass[taken], confidence, generator)
-        wider = np.sqrt(np.divide(variance, plain, out=np.ones_like(plain), where=plain > 0))
-        wider = wider * _student(units - 1, confidence)
-        low, high = value + (low - value) * wider, value + (high - value) * wider
+        low = high = np.full_like(value, np.nan)
+        if confidence is not None:
+            low, high = _bootstrap(difference[taken], mass[taken], confidence, generator)
+            wider = np.sqrt(np.divide(variance, plain, out=np.ones_like(plain), where=plain > 0))
+            wider = wider * _student(units - 1, confidence)
+            low, high = value + (low - value) * wider, value + (high - value) * wider
     else:
         error = np.full_like(value, 0.0 if certain else np.nan)
         low, high = value - error, value + error

@@ -6,6 +6,7 @@ These functions are methods of ``SCM``: ``scm.effect(...)``.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from causalgen.arguments import chosen_seed, names_of
@@ -80,9 +81,9 @@ def effect(
     question.check(scm._world.graph, scm._variables)
     seed, variables = chosen_seed(seed), scm._variables
 
-    def ask(world: MutilatedModel) -> Sequence[Effect]:
+    def ask(world: MutilatedModel, intervals: bool) -> Sequence[Effect]:
         source = source_of_worlds(world, variables, evidence, n, seed)
-        return (find_effect(question, source, variables),)
+        return (find_effect(replace(question, intervals=intervals), source, variables),)
 
     options: Any = {"count": refits, "data": data, "workers": workers, "progress": progress}
     return effects_with_refits(ask, scm._world, target, seed=seed, **options)[0]
@@ -134,9 +135,10 @@ def natural_effects(
     total.check(scm._world.graph, scm._variables)
     seed, variables = chosen_seed(seed), scm._variables
 
-    def ask(world: MutilatedModel) -> Sequence[Effect]:
+    def ask(world: MutilatedModel, intervals: bool) -> Sequence[Effect]:
         source = source_of_worlds(world, variables, evidence, n, seed)
-        return find_natural_effects(total, nodes, source, scm._world.graph, variables)
+        asked = replace(total, intervals=intervals)
+        return find_natural_effects(asked, nodes, source, scm._world.graph, variables)
 
     options: Any = {"count": refits, "data": data, "workers": workers, "progress": progress}
     return NaturalEffects(nodes, *effects_with_refits(ask, scm._world, target, seed=seed, **options))

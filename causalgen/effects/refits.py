@@ -35,8 +35,8 @@ from mechanisms.seeds import keyed_seed
 
 __all__ = ["Refits", "effects_with_refits", "include_fitting_error", "refit_answers"]
 
-Ask = Callable[[MutilatedModel], Sequence[Effect]]
-"""The effects that a question gets from a refitted world."""
+Ask = Callable[[MutilatedModel, bool], Sequence[Effect]]
+"""The effects that a question gets from a world, with their intervals or without."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def effects_with_refits(
     """
     if not count:
         fitted = any(mechanism.spec.training is not None for mechanism in world.mechanisms.values())
-        return [replace(effect, fitted=fitted) for effect in ask(world)]
+        return [replace(effect, fitted=fitted) for effect in ask(world, True)]
     if data is None:
         raise EvidenceError("refits draw from the training rows: give them, as data=....")
     nodes = _refitted_nodes(world)
@@ -110,7 +110,7 @@ def effects_with_refits(
     columns = {node: world.mechanisms[node].variable for node in world.graph.nodes if node in read}
     refits = Refits(count, read_data(data, columns, gaps=True), seed, workers, progress)
     refits.check(world, target)
-    found = ask(world)
+    found = ask(world, True)
     refitted = refit_answers(refits, world, ask)
     return [
         include_fitting_error(effect, [each[place] for each in refitted])
@@ -122,7 +122,7 @@ def refit_answers(refits: Refits, world: MutilatedModel, ask: Ask) -> list[Seque
     """The answers of R refitted worlds, in order; the same whatever the number of workers."""
 
     def answer(number: int) -> Sequence[Effect]:
-        return ask(_refitted(refits, world, number))
+        return ask(_refitted(refits, world, number), False)  # their values alone matter
 
     with _bar(refits) as advance:
         if refits.workers == 1:

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import ast
+import keyword
 import math
 import re
 from collections.abc import Collection, Sequence
@@ -34,6 +35,8 @@ _NUMBER = re.compile(
     r"(?<![\w.])(?:0[xX][\da-fA-F_]+|0[oO][0-7_]+|0[bB][01_]+|(?:\d[\d_]*\.?[\d_]*|\.\d[\d_]*)(?:[eE][+-]?\d[\d_]*)?[jJ]?)"
 )
 _GLUED = re.compile(r"(?:and|else|for|if|in|is|not|or)(?!\w)")
+_DATE = re.compile(r"\s*(?:\d{4}-\d\d?-\d\d?|\d\d?/\d\d?/\d{4})\s*")
+_WORDS = ("and", "else", "if", "not", "or")
 _OPERATORS: dict[type[ast.AST], str] = {
     ast.Add: "+",
     ast.Sub: "-",
@@ -79,12 +82,14 @@ class _Parser:
         flat = self.written.replace("\t", " ").replace("\n", " ")
         self.indent = len(flat) - len(flat.lstrip())
         self._check_numbers(flat)
+        if _DATE.fullmatch(flat):  # which is arithmetic too: 2023-10-11 would be 2002
+            raise self._error("a date is no number. Count days from one of your choice", self.indent + 1)
         try:
             body = ast.parse(flat.strip(), mode="eval").body
         except SyntaxError as error:
             # At the end of the text Python names column 0.
             column = error.offset + self.indent if error.offset else len(flat.rstrip()) + 1
-            raise self._error(f"not an expression: {error.msg}", column) from None
+            raise self._error(f"not an expression: {error.msg}{self._hint(flat)}", column) from None
         except (RecursionError, MemoryError):
             raise self._error(f"nested too deep, at most {_DEEPEST} levels are allowed") from None
         except (ValueError, OverflowError) as error:
@@ -100,6 +105,18 @@ class _Parser:
                     number.end() + 1,
                 )
 
+    def _hint(self, text: str) -> str:
+        """What may be meant by a text that is no expression: a name that Python keeps, a number's unit."""
+        for name in re.findall(r"\b[A-Za-z]+\b", text):
+            if keyword.iskeyword(name) and name not in _WORDS:
+                return (
+                    f"; {name!r} is a word of Python's, which is no name here. Call a node of that name "
+                    "otherwise, or give a function in Python"
+                )
+        if re.fullmatch(r"\s*[+-]?[\d.]+\s*[A-Za-z]\w*\s*", text):
+            return "; a number is written without its unit"
+        return ""
+
     def _check_characters(self) -> None:
         if len(self.written) > _LONGEST:
             raise self._error(f"{len(self.written)} characters long, at most {_LONGEST} are allowed")
@@ -107,14 +124,16 @@ class _Parser:
             raise self._error("empty")
         for column, character in enumerate(self.written, 1):
             if character not in _CHARACTERS:
+                code = "" if character.isascii() else f" (U+{ord(character):04X})"
                 raise self._error(
-                    f"the character {character!a} is not part of the language: names in plain letters, "
-                    "digits and _, numbers, + - * / // % **, comparisons, parentheses and commas",
+                    f"the character {character!r}{code} is not part of the language: "
+                    "names in plain letters, digits and _, numbers, + - * / // % **, comparisons, "
+                    "parentheses and commas",
                     column,
                 )
 
     def _error(self, what: str, column: int | None = None) -> SpecError:
-        shown = ascii(self.written if len(self.written) <= 60 else self.written[:57] + "...")
+        shown = repr(self.written if len(self.written) <= 60 else self.written[:57] + "...")
         place = "" if column is None else f", column {column}"
         return SpecError(f"Expression {shown}{place}: {what}.")
 

@@ -7,6 +7,7 @@ apart by what they can do, never by importing their library. Everything here rai
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from decimal import Decimal
 from numbers import Real
@@ -17,9 +18,14 @@ from numpy.typing import NDArray
 
 from graphs.errors import DomainError, ShapeError
 
-__all__ = ["Array", "as_array", "as_numbers", "as_rows", "first_bad"]
+__all__ = ["DATE_ADVICE", "Array", "as_array", "as_numbers", "as_rows", "first_bad", "is_date"]
 
 Array = NDArray[Any]
+
+DATE_ADVICE = " Count from a day of your choice, in pandas (dates - day).dt.days."
+"""What to do about dates where numbers should be."""
+
+_DATE = re.compile(r"\d{4}-\d\d?-\d\d?(?!\d)|\d{1,2}[./]\d{1,2}[./]\d{2,4}(?!\d)")
 
 
 @runtime_checkable
@@ -138,11 +144,21 @@ def as_numbers(value: object, *, where: str) -> Array:
         return array.astype(np.float64)  # None becomes NaN, for the caller to refuse
     if array.dtype.kind not in "biuf":
         example = array.flat[0].item() if array.size else ""
-        raise DomainError(
-            f"{where}: expected numbers, got dtype {array.dtype} (row 0: {example!r}). "
-            "Convert it first, as by value.astype(float)."
-        )
+        raise DomainError(f"{where}: expected numbers, got {_kind(array, example)}")
     return array
+
+
+def _kind(array: Array, example: object) -> str:
+    """What an array holds instead of numbers, and how it becomes numbers."""
+    shown = f"dtype {array.dtype} (row 0: {example!r}). "
+    if array.dtype.kind in "mM" or (isinstance(example, str) and is_date(example)):
+        return f"dates or times, {shown.rstrip()}{DATE_ADVICE}"
+    return f"{shown}Convert it first, as by value.astype(float)."
+
+
+def is_date(text: str) -> bool:
+    """Whether a text begins like a date, such as 2024-05-31, 31.5.2024 or 5/31/24."""
+    return _DATE.match(text) is not None
 
 
 def _is_float(number: int) -> bool:

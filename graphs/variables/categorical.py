@@ -171,7 +171,11 @@ class Categorical(VariableBase):
         known, fix = f"0..{self.size - 1}", ""
         if self.labels is not None:
             known = ", ".join(map(repr, self.labels[:20])) + (", ..." if self.size > 20 else "")
-            if isinstance(item, (Real, np.bool_)) and item == item:
+            if isinstance(item, (bool, np.bool_)):
+                fix = (
+                    " Give the labels; where they are True and False themselves, declare 'True' and 'False'."
+                )
+            elif isinstance(item, Real) and item == item:
                 fix = " A number is no code here: give the label, which variable.decode(code) tells."
             elif nested:
                 fix = " Labels are strings or integers."

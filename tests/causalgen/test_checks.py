@@ -52,6 +52,25 @@ def test_a_missing_edge_is_found():
     assert report.problems[0].startswith("z depends on x beyond its parents")
 
 
+def test_rows_that_lack_a_value_are_dropped_where_that_is_asked():
+    gaps = {
+        node: np.where(np.arange(N) % 5 == k, np.nan, column) for k, (node, column) in enumerate(ROWS.items())
+    }
+    scm = fitted(RIGHT, ROWS)
+    with pytest.raises(DataError, match=r"missing in 800 of the 1,000 rows.*missing='drop'"):
+        scm.check(gaps)
+    with pytest.raises(DataError, match="'refuse' or 'drop', got 'keep'"):
+        scm.check(gaps, missing="keep")
+    whole = np.arange(N) % 5 == 4
+    report = scm.check(gaps, missing="drop", seed=1)
+    alone = scm.check({node: column[whole] for node, column in ROWS.items()}, seed=1)
+    assert (report.rows, report.dropped, alone.dropped) == (200, 800, 0)
+    assert report.to_dict() == alone.to_dict() | {"dropped": 800}
+    assert "on 200 rows (800 left out: values missing)" in report.verdict
+    with pytest.raises(DataError, match="20 rows without missing values, got 10 of 50"):
+        scm.check({node: column[:50] for node, column in gaps.items()}, missing="drop")
+
+
 def test_a_common_cause_is_found():
     rows = {"y": Y, "z": X + RANDOM.normal(size=N), "w": W}
     assert failed(fitted([("w", "y"), ("w", "z")], rows).check(rows)) == {"z ⟂ y | w"}

@@ -187,7 +187,7 @@ def test_warnings_are_one_line_without_places_in_python(folder, command):
     [
         (["effect", "SCM", "x", "--do", "x=1"], "has not been fitted. Fit it first: causalgen fit."),
         (["check", "SCM", "--data", "ROWS"], "nothing to check. Fit it first: causalgen fit."),
-        (["fit", "SCM", "--data", "GAPS", "--out", "o"], "or fit with --missing drop, which leaves out"),
+        (["fit", "SCM", "--data", "GAPS", "--out", "o"], "or give --missing drop: a fit leaves out"),
         (["effect", "MODEL", "size"], "give at least one --do node=value"),
         (["effect", "MODEL", "kind", "--do", "size=1"], "Give --category LABEL"),
         (["effect", "MODEL", "size", "--do", "size=1", "--category", "1"], "--category is for categories"),

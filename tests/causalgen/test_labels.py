@@ -31,7 +31,8 @@ def test_a_treatment_as_truth_values_is_refused_or_means_itself(trial, coded):
     scm, data = trial
     recoded = data.assign(t=coded(data["t"]))
     told = (
-        r"Column 't' of the data frame: row \d+ is (True|False|0|1), .*'yes', 'no'. A number is no code here"
+        r"Column 't' of the data frame: row \d+ is "
+        r"(?:(True|False), .*'yes', 'no'\. Give the labels|(0|1), .*'yes', 'no'\. A number is no code here)"
     )
     with pytest.raises(cg.DataError, match=told):
         scm.fit(recoded, progress=False)

@@ -100,3 +100,13 @@ def test_intervals_cover_as_often_as_they_say():
         low, high = asked(rows(seed, 80), 100, seed).interval
         covered += low <= 2 <= high
     assert 0.92 <= covered / 200 <= 0.98
+
+
+def test_intervals_of_single_refits_are_not_computed(monkeypatch):
+    """Their values alone matter, and an interval costs more than all the rest."""
+    from causalgen.effects import estimates
+
+    computed, bootstrap = [], estimates._bootstrap
+    monkeypatch.setattr(estimates, "_bootstrap", lambda *given: computed.append(1) or bootstrap(*given))
+    effect = asked(rows(0, 60), 5)
+    assert len(computed) == 1 and np.isfinite(effect.interval).all()

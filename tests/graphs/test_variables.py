@@ -337,7 +337,13 @@ def test_masked_scalars_vectors_and_images_have_no_value():
         (Continuous(), [1.5, "x"], "expected numbers"),
         (Continuous(), np.array([1.5, "x"], dtype=object), "row 1 is 'x', expected a number"),
         (Continuous(), [1j], "dtype complex128"),
-        (Continuous(), pd.Series(pd.to_datetime(["2020-01-01"])), "dtype datetime64"),
+        (Continuous(), pd.Series(pd.to_datetime(["2020-01-01"])), "dtype datetime64.*Count from a day"),
+        (Continuous(), ["31.12.2020"], "got dates or times, .*Count from a day"),
+        (
+            Categorical(["no", "yes"]),
+            [True],
+            "row 0 is True, .*Give the labels; where they are True and False",
+        ),
         (Continuous(), {"a": 1}, "expected a number"),
     ],
 )
