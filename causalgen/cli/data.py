@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import cast
 
 from causalgen.datasets.mnist import Split, file_prefix
-from causalgen.datasets.writing import make_morphomnist
+from causalgen.datasets.writing import make_morphomnist, make_pendulum
 
-__all__ = ["run_morphomnist"]
+__all__ = ["run_morphomnist", "run_pendulum"]
 
 
 def run_morphomnist(
@@ -36,3 +36,10 @@ def run_morphomnist(
     )
     print(folder)
     print(f"Fit on it with --data morphomnist:{folder}")
+
+
+def run_pendulum(out: Path, *, rows: int, size: int, experiments: float, seed: int) -> None:
+    """Draw pendulums, and say where they are and how to fit on them."""
+    folder = make_pendulum(out, rows=rows, size=size, experiments=experiments, seed=seed)
+    print(folder)
+    print(f"Fit on it with --data pendulum:{folder}")

@@ -437,3 +437,19 @@ def morphomnist(
     from causalgen.cli.data import run_morphomnist
 
     run_morphomnist(mnist, out, splits=split, tables=tables, seed=seed, workers=workers)
+
+
+@data_app.command()
+def pendulum(
+    out: Out,
+    rows: Annotated[int, typer.Option(min=5, help="Of both splits; a fifth are test rows.")] = 62_500,
+    size: Annotated[int, typer.Option(min=16, help="Pixels of a side: 64, or 96 as published.")] = 64,
+    experiments: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of training rows in which a shadow is set at random.")
+    ] = 0.0,
+    seed: Seed = 0,
+) -> None:
+    """A drawn pendulum and its shadow: angle and light as causes."""
+    from causalgen.cli.data import run_pendulum
+
+    run_pendulum(out, rows=rows, size=size, experiments=experiments, seed=seed)

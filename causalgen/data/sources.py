@@ -49,6 +49,7 @@ SOURCES: Registry[type[DataSource]] = Registry(
     {
         "mnist": "causalgen.datasets.mnist:MNISTSource",
         "morphomnist": "causalgen.datasets.morphomnist:MorphoMNISTSource",
+        "pendulum": "causalgen.datasets.pendulum:PendulumSource",
     },
 )
 """The named data sets."""

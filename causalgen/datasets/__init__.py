@@ -2,23 +2,31 @@
 
 mnist         handwritten digits, from their files
 morphomnist   the same with stroke thickness and intensity as causes: its folder, its laws, its images
+pendulum      drawn scenes of a pendulum and its shadow: their laws and images
 synthetic     small sets that need no files, for examples and tests
 """
 
 from causalgen.datasets.mnist import mnist
 from causalgen.datasets.morphomnist import draw_attributes, intensity_of, morphomnist, morphomnist_truth
+from causalgen.datasets.pendulum import draw_scenes, pendulum, pendulum_images, pendulum_truth, shadow_of
 from causalgen.datasets.redrawing import morphomnist_images
 from causalgen.datasets.synthetic import bars, measurements
-from causalgen.datasets.writing import make_morphomnist
+from causalgen.datasets.writing import make_morphomnist, make_pendulum
 
 __all__ = [
     "bars",
     "draw_attributes",
+    "draw_scenes",
     "intensity_of",
     "make_morphomnist",
+    "make_pendulum",
     "measurements",
     "mnist",
     "morphomnist",
     "morphomnist_images",
     "morphomnist_truth",
+    "pendulum",
+    "pendulum_images",
+    "pendulum_truth",
+    "shadow_of",
 ]
