@@ -10,8 +10,8 @@
 Geometry, colours and ranges are those of Yang et al. 2021 (*CausalVAE*), whose code draws the scene with
 matplotlib on 96 x 96 pixels: x in [0, 20] and y in [-1, 21] fill a figure of one inch within its margins,
 lines are 3 points wide, discs have an edge of half a point more, and what leaves the axes is cut. The shapes
-here cover each pixel by its part, at any size; theirs are snapped to whole pixels where they are level. Theirs
-are 84 x 87 images on a grid of steps of 0.9 degrees; here the angles are drawn anew.
+here cover each pixel by its part, at any size; theirs are snapped to whole pixels where they are level. They
+drew 84 x 87 images on a grid of steps of 0.9 degrees; here the angles are drawn anew.
 
 Nothing is random but the angles, so every true counterfactual is known.
 """
@@ -46,7 +46,7 @@ __all__ = [
 ]
 
 ANGLES, LIGHTS = (-36.0, 39.6), (54.0, 133.2)
-"""Published ranges in degrees: of the pendulum 0.9 i, i in [-40, 44), and of the light 0.9 j, j in [60, 148)."""
+"""Published ranges in degrees: of the pendulum 0.9 i, -40 <= i < 44, and of the light 0.9 j, 60 <= j < 148."""
 
 NUMBERS = ("angle", "light", "shadow_length", "shadow_position")
 """The causes of the image."""
