@@ -46,7 +46,7 @@ __all__ = [
 ]
 
 ANGLES, LIGHTS = (-36.0, 39.6), (54.0, 133.2)
-"""Published ranges in degrees: of the pendulum 0.9 i, -40 <= i < 44, and of the light 0.9 j, 60 <= j < 148."""
+"""Published ranges, degrees: of the pendulum 0.9 i, -40 <= i < 44, and of the light 0.9 j, 60 <= j < 148."""
 
 NUMBERS = ("angle", "light", "shadow_length", "shadow_position")
 """The causes of the image."""
