@@ -20,7 +20,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, final
 
 import numpy as np
@@ -32,10 +34,12 @@ from causalgen.data.pictures import picture_column
 from causalgen.data.sources import DataSource, Split
 from graphs.errors import DataError, DomainError, ShapeError
 from graphs.variables import Continuous, Image, Variable
+from graphs.variables.arrays import as_array
 
 __all__ = [
     "ANGLES",
     "LIGHTS",
+    "MEASURES",
     "NUMBERS",
     "PendulumSource",
     "draw_scenes",
@@ -71,7 +75,7 @@ _COLOURS = np.array([[178, 34, 34], [255, 165, 0], [0, 0, 0], [255, 255, 255]]) 
 _TOLERANCE = 1e-3
 """Scene units by which a row's shadow may miss its equation."""
 
-_CHUNK, _SMALLEST = 64, 16
+_CHUNK, _SMALLEST, _TRACE = 64, 16, 0.3
 
 
 @final
@@ -237,6 +241,107 @@ def pendulum_truth(
         return {**world, image: made.astype(np.float32) / np.float32(255)}
 
     return truth
+
+
+def measured_angle(images: object) -> Floats:
+    """The pendulum's angle in degrees, by the centroid of the bob.
+
+    What is measured takes pixels apart into the scene's four colours: three channels and a sum of one say how
+    much of each.
+
+    Args:
+        images: (N, 3, S, S) in [0, 1].
+
+    Returns:
+        (N,); nan where there is no bob.
+
+    Raises:
+        ShapeError: another shape.
+        DomainError: not floats in [0, 1].
+    """
+    x, y, _ = _centre(_colour(images, 0))
+    return np.degrees(np.arctan2(x - _PIVOT[0], _PIVOT[1] - y))
+
+
+def measured_light(images: object) -> Floats:
+    """The light's angle in degrees, by the sun's visible part; arguments and errors as ``measured_angle``."""
+    sun = _colour(images, 1)
+    x, _, _ = _centre(sun)
+    visible, middles = _suns(sun.shape[2])
+    return np.degrees(np.arctan2(_SUN_HEIGHT - _PIVOT[1], np.interp(x, visible, middles) - _PIVOT[0]))
+
+
+@cache
+def _suns(size: int) -> tuple[Floats, Floats]:
+    """Centroid of the visible part of suns, and where their middles are: the frame cuts some."""
+    middles = np.linspace(-_SUN, _WIDE + _SUN, 131)
+    lights = np.degrees(np.arctan2(_SUN_HEIGHT - _PIVOT[1], middles - _PIVOT[0]))
+    drawn = pendulum_images(0, lights, 0, -_WIDE, size=size) / 255
+    return _centre(_colour(drawn, 1))[0], middles
+
+
+def measured_shadow_length(images: object) -> Floats:
+    """Length of the visible shadow in units of the scene; arguments and errors as ``measured_angle``."""
+    length = _shadow(images)[1]
+    return np.where(length > 0, length, np.nan)
+
+
+def measured_shadow_position(images: object) -> Floats:
+    """Middle of the visible shadow in units of the scene; arguments and errors as ``measured_angle``."""
+    return _shadow(images)[0]
+
+
+MEASURES: Mapping[str, Callable[[object], Floats]] = MappingProxyType(
+    {
+        "angle": measured_angle,
+        "light": measured_light,
+        "shadow_length": measured_shadow_length,
+        "shadow_position": measured_shadow_position,
+    }
+)
+"""The causes of the image, measured on it without a network."""
+
+
+def _colour(images: object, colour: int) -> Floats:
+    """(N, S, S) how much of each pixel one of the scene's colours covers; a faint trace counts as none."""
+    array = as_array(images, where="Images")
+    if (
+        array.ndim != 4
+        or array.shape[1] != 3
+        or array.shape[2] != array.shape[3]
+        or array.shape[3] < _SMALLEST
+    ):
+        raise ShapeError(f"Images: expected (N, 3, S, S), S at least {_SMALLEST}, got {array.shape}.")
+    if not np.issubdtype(array.dtype, np.floating) or not (np.all(array >= 0) and np.all(array <= 1)):
+        raise DomainError("Images: expected floats in [0, 1]. Divide bytes by 255.")
+    weights = np.linalg.inv(np.vstack([_COLOURS.T, np.ones(4)]))[colour]
+    cover = np.full(array[:, 0].shape, weights[3])
+    for channel, weight in enumerate(weights[:3]):
+        cover += weight * array[:, channel]
+    return np.where(cover > _TRACE, cover, 0.0).clip(0, 1)
+
+
+def _centre(cover: Floats) -> tuple[Floats, Floats, Floats]:
+    """Centroid in scene units and area in pixels, (N,) each; nan where there is nothing."""
+    size = cover.shape[1]
+    places = (np.arange(size) + 0.5) / size
+    area = cover.sum((1, 2))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        across, down = (cover.sum(1) @ places) / area, (cover.sum(2) @ places) / area
+    return _WIDE * (across - _LEFT) / _ACROSS, _HIGH - (_HIGH - _LOW) * (down - _TOP) / _DOWN, area
+
+
+def _shadow(images: object) -> tuple[Floats, Floats]:
+    """Middle and length of the black line on the ground, in scene units, (N,) each."""
+    black = _colour(images, 2)
+    size = black.shape[1]
+    highest = int(size * (_TOP + _DOWN * (_HIGH - _GROUND) / (_HIGH - _LOW) - _LINE))
+    low = np.zeros_like(black)
+    low[:, highest:] = black[:, highest:]
+    middle, _, area = _centre(low)
+    whole = pendulum_images(0, 90, 2 * _WIDE, _WIDE / 2, size=size) / 255
+    column = _colour(whole, 2)[0, highest:, size // 2].sum()
+    return middle, area / column / size * _WIDE / _ACROSS
 
 
 def _checked(*causes: object) -> list[Floats]:
