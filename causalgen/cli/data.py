@@ -10,7 +10,7 @@ import typer
 
 from causalgen.cli.options import Out, Seed
 
-__all__ = ["data_app", "morphomnist"]
+__all__ = ["data_app", "morphomnist", "pendulum"]
 
 data_app = typer.Typer(help="Make data sets.", no_args_is_help=True)
 
@@ -48,3 +48,21 @@ def morphomnist(
     )
     print(folder)
     print(f"Fit on it with --data morphomnist:{folder}")
+
+
+@data_app.command()
+def pendulum(
+    out: Out,
+    rows: Annotated[int, typer.Option(min=5, help="Of both splits; a fifth are test rows.")] = 62_500,
+    size: Annotated[int, typer.Option(min=16, help="Pixels of a side: 64, or 96 as published.")] = 64,
+    experiments: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of training rows in which a shadow is set at random.")
+    ] = 0.0,
+    seed: Seed = 0,
+) -> None:
+    """A drawn pendulum and its shadow: angle and light as causes."""
+    from causalgen.datasets.writing import make_pendulum
+
+    folder = make_pendulum(out, rows=rows, size=size, experiments=experiments, seed=seed)
+    print(folder)
+    print(f"Fit on it with --data pendulum:{folder}")

@@ -416,7 +416,7 @@ def evaluate(
         ),
     ] = None,
     measures: Annotated[
-        str | None, typer.Option(help="What to measure on images: strokes (of drawn characters).")
+        str | None, typer.Option(help="What to measure on images: strokes (of drawn characters) or pendulum.")
     ] = None,
     truth: Annotated[
         Path | None,

@@ -47,8 +47,10 @@ SOURCES: Registry[type[DataSource]] = Registry(
     "causalgen.datasets",
     DataSource,
     {
+        "colour-digits": "causalgen.datasets.colour_digits:ColourDigitsSource",
         "mnist": "causalgen.datasets.mnist:MNISTSource",
         "morphomnist": "causalgen.datasets.morphomnist:MorphoMNISTSource",
+        "pendulum": "causalgen.datasets.pendulum:PendulumSource",
     },
 )
 """The named data sets."""

@@ -1,4 +1,8 @@
-"""``causalgen data morphomnist``: MNIST redrawn, in a folder with the layout of the published set."""
+"""``causalgen data``: folders of data sets made here, all or nothing.
+
+morphomnist   MNIST redrawn, with the layout of the published set
+pendulum      drawn scenes: a table and PNG files for each split
+"""
 
 from __future__ import annotations
 
@@ -11,17 +15,25 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image as Pictures
 
 from causalgen.datasets.mnist import Split, file_prefix, idx_bytes, mnist
 from causalgen.datasets.morphomnist import ATTRIBUTES, draw_attributes, read_attributes
+from causalgen.datasets.pendulum import NUMBERS, draw_scenes, pendulum_images
 from causalgen.datasets.redrawing import morphomnist_images
 from causalgen.saving.atomic import new_folder, write_synced
 from graphs.errors import DataError
 
-__all__ = ["ABOUT", "make_morphomnist", "write_morphomnist"]
+__all__ = ["ABOUT", "make_morphomnist", "make_pendulum", "write_morphomnist"]
 
 ABOUT = "morphomnist.json"
 """The file that says how a folder was made, and marks it as one that may be replaced."""
+
+_PENDULUM = "pendulum.json"
+"""The same of a folder with pendulums."""
+
+_TEST_SHARE = 5
+"""One row in so many is a test row, as published."""
 
 Columns = Mapping[str, NDArray[Any]]
 
@@ -55,7 +67,7 @@ def make_morphomnist(
         DataError: MNIST or a table is missing or disagrees with the other, or ``out`` holds other things.
         OSError: the folder cannot be written.
     """
-    target = check_target(Path(out))
+    target = check_target(Path(out), ABOUT)
     if not splits or len(set(splits)) < len(splits):
         raise DataError(f"Expected the splits train, test or both, got {', '.join(splits) or 'none'}.")
     # All that can be wrong is found before the first of many minutes.
@@ -77,7 +89,7 @@ def make_morphomnist(
 
 def write_morphomnist(out: Path, made: Mapping[str, Columns], origins: Mapping[str, str]) -> Path:
     """Write columns by split, as ``morphomnist`` reads them, and where their values come from."""
-    target = check_target(out)
+    target = check_target(out, ABOUT)
     files: dict[str, bytes] = {}
     for split, columns in made.items():
         prefix = file_prefix(split)
@@ -105,12 +117,71 @@ def write_morphomnist(out: Path, made: Mapping[str, Columns], origins: Mapping[s
     return target
 
 
-def check_target(out: Path) -> Path:
-    """The place to write to, if that may be done."""
+def make_pendulum(
+    out: str | os.PathLike[str],
+    *,
+    rows: int = 62_500,
+    size: int = 64,
+    experiments: float = 0.0,
+    seed: int = 0,
+) -> Path:
+    """Draw pendulums and write them: ``train.csv`` and ``test.csv``, and a folder of PNG files for each.
+
+    Args:
+        out: the folder to write; one written before is replaced.
+        rows: in all, at least 5; a fifth of them, rounded down, are the test rows.
+        size: pixels of a side of an image.
+        experiments: share of the *training* rows in which a shadow is set, as ``draw_scenes`` has it.
+        seed: of the draws.
+
+    Returns:
+        The folder.
+
+    Raises:
+        DataError: fewer rows, or ``out`` holds other things.
+        DomainError: a size below 16, or a share outside [0, 1].
+        OSError: the folder cannot be written.
+    """
+    target = check_target(Path(out), _PENDULUM)
+    if rows < _TEST_SHARE:
+        raise DataError(
+            f"Expected at least {_TEST_SHARE} rows, a fifth of which are for testing, got {rows}."
+        )
+    test = rows // _TEST_SHARE
+    counts: dict[Split, int] = {"train": rows - test, "test": test}
+    about = {
+        "format": "causalgen-pendulum",
+        "version": 1,
+        "recipe": "Yang et al. 2021, CausalVAE; angles drawn uniformly over the published ranges",
+        "size": size,
+        "seed": seed,
+        "experiments": experiments,
+        "rows": counts,
+    }
+    with new_folder(target) as temporary:
+        for split, count in counts.items():
+            share = experiments if split == "train" else 0.0
+            columns = draw_scenes(count, seed=[seed, split == "test"], experiments=share)
+            images = pendulum_images(*columns.values(), size=size)
+            (temporary / split).mkdir()
+            paths = [f"{split}/{row:06d}.png" for row in range(count)]
+            for path, pixels in zip(paths, images, strict=True):
+                # Without a sync each, which would take longer than the drawing: the table comes last.
+                Pictures.fromarray(pixels.transpose(1, 2, 0)).save(temporary / path)
+            values = zip(*(columns[name].tolist() for name in NUMBERS), paths, strict=True)
+            lines = [",".join([*map(repr, row[:-1]), row[-1]]) for row in values]
+            table = "\n".join([",".join([*NUMBERS, "image"]), *lines, ""])
+            write_synced(temporary / f"{split}.csv", table.encode())
+        write_synced(temporary / _PENDULUM, (json.dumps(about, indent=2) + "\n").encode())
+    return target
+
+
+def check_target(out: Path, about: str) -> Path:
+    """The place to write to, if that may be done: it is new, empty, or holds ``about``."""
     target = out.resolve()
     if target.exists() and not target.is_dir():
         raise DataError(f"Cannot write the data to {out}: it is no folder. Choose another place.")
-    if target.is_dir() and any(target.iterdir()) and not (target / ABOUT).is_file():
+    if target.is_dir() and any(target.iterdir()) and not (target / about).is_file():
         raise DataError(
             f"Cannot write the data to {out}: the folder holds other things. Choose another place."
         )

@@ -67,7 +67,8 @@ def evaluate(
         evaluators: what reads causes from images: trained networks (``metrics.load_evaluators``), or cause ->
             predictor (``metrics.effectiveness``) that guidance never saw.
         measures: what is measured on images without a network: attribute -> function such as
-            ``metrics.thickness``, or "strokes" for Morpho-MNIST's thickness, slant, size and intensity.
+            ``metrics.thickness``, "strokes" for Morpho-MNIST's thickness, slant, size and intensity, or
+            "pendulum" for the causes of ``datasets.pendulum``.
         truth: (row numbers of the data, what is set) -> values of nodes in the true counterfactual world,
             where the data generator is known.
         metrics: kinds of registered metrics, or ``Metric`` objects; all that are registered where None.

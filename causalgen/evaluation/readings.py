@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from causalgen.datasets.pendulum import MEASURES
 from causalgen.metrics.axioms import Reader
 from causalgen.metrics.measurement import intensity, size, slant, thickness
 from graphs.errors import DataError, DomainError
@@ -19,11 +20,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Measures", "Readings", "find_readings"]
 
-Measures = Literal["strokes"] | Mapping[str, Reader]
-"""What is measured on images without a network: attribute -> function, or "strokes" for Morpho-MNIST's."""
+Measures = Literal["strokes", "pendulum"] | Mapping[str, Reader]
+"""What is measured on images without a network: attribute -> function, or a set of ``_SETS`` by name."""
 
-_STROKES = {"intensity": intensity, "size": size, "slant": slant, "thickness": thickness}
-"""Attributes of a drawn character (Castro et al. 2019)."""
+_SETS: Mapping[str, tuple[int, Mapping[str, Reader]]] = {
+    "strokes": (1, {"intensity": intensity, "size": size, "slant": slant, "thickness": thickness}),
+    "pendulum": (3, MEASURES),
+}
+"""Channels and attributes: of a drawn character (Castro et al. 2019), of a pendulum (Yang et al. 2021)."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,8 @@ def find_readings(
         measures: what to measure; None for nothing. Causes among them are scored by it.
 
     Raises:
-        DomainError: evaluators of images of another size, or of another variable, or strokes in colour.
+        DomainError: evaluators of images of another size, or of another variable, or measures of other
+            channels.
         DataError: a predictor of what is no cause of the image.
     """
     attributes = _attributes(image, measures)
@@ -108,11 +113,14 @@ def _attributes(image: Image, measures: Measures | None) -> dict[str, Reader]:
     """What is measured on images of this variable."""
     if measures is None or isinstance(measures, Mapping):
         return dict(measures or {})
-    if measures != "strokes":
-        raise DomainError(f"measures is 'strokes', or attribute -> function, got {measures!r}.")
-    if image.channels != 1:
-        raise DomainError(f"measures 'strokes' is for grey images, and this node is {image.describe()}.")
-    return dict(_STROKES)
+    if measures not in _SETS:
+        known = ", ".join(map(repr, _SETS))
+        raise DomainError(f"measures is {known}, or attribute -> function, got {measures!r}.")
+    channels, attributes = _SETS[measures]
+    if image.channels != channels:
+        what = "grey" if channels == 1 else "colour"
+        raise DomainError(f"measures {measures!r} is for {what} images, and this node is {image.describe()}.")
+    return dict(attributes)
 
 
 def _trained(image: Image, causes: Mapping[str, Variable], given: Evaluators) -> dict[str, Reader]:

@@ -129,7 +129,7 @@ def test_no_variable_is_measured_for_its_name(name, data):
     assert score(asked, "effectiveness", subject=MECHANISM, of=name, by="measured").value < 1e-5
     strokes = cg.evaluate(scm, named, measures="strokes", progress=False)
     assert strokes.find("effectiveness", of=name, by="measured")
-    with pytest.raises(DomainError, match="measures is 'strokes', or attribute -> function, got 'stroke'"):
+    with pytest.raises(DomainError, match="measures is 'strokes', 'pendulum', or attribute .* got 'stroke'"):
         cg.evaluate(scm, named, measures="stroke", progress=False)
 
 

@@ -56,7 +56,7 @@ def test_a_plug_in_that_is_no_data_source_is_told(zoo):
 def test_a_path_is_not_a_name():
     assert is_named("mnist:DIR") and is_named("morphomnist:DIR:test")
     assert not is_named("C:mnist.csv") and not is_named("mnist") and not is_named(3)
-    with pytest.raises(cg.DataError, match="a named one: 'mnist:DIR', 'morphomnist:DIR'"):
+    with pytest.raises(cg.DataError, match="a named one: .*'mnist:DIR', 'morphomnist:DIR'"):
         read_data(3, {"x": cg.Continuous()})
 
 
