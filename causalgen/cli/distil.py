@@ -4,32 +4,35 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from causalgen.cli.common import card_source, console, load_model, use_threads
-from causalgen.cli.fit import check_place
-from causalgen.fitting.distilling import distil
-from causalgen.saving.pretrained import model_folder
-from graphs.text import markdown
+import typer
 
-__all__ = ["run_distil"]
+from causalgen.cli.options import ModelName, Out, Resume, RunDir, Seed, Threads, TrainingRows
+
+__all__ = ["distil"]
 
 
-def run_distil(
-    model: str,
-    data: str,
-    out: Path,
-    *,
-    node: str | None,
-    steps: int | None,
-    rows: int | None,
-    epochs: int | None,
-    seed: int,
-    run_dir: Path | None,
-    resume: bool,
-    threads: int | None,
+def distil(
+    model: ModelName,
+    data: TrainingRows,
+    out: Out,
+    node: Annotated[str | None, typer.Option(help="The image node, where there are several.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, max=16, help="Jumps each way; 2 by default.")] = None,
+    rows: Annotated[int | None, typer.Option(min=2, help="Training rows, at most; 12000 by default.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over them; 14 by default.")] = None,
+    seed: Seed = 0,
+    run_dir: RunDir = None,
+    resume: Resume = False,
+    threads: Threads = None,
 ) -> None:
-    """Distil, save, and say how far the jumps end from the flow."""
+    """Distil the flow of an image node to a few jumps up and down: the solver jumps of a new model."""
+    from causalgen.cli.common import card_source, console, load_model, use_threads
+    from causalgen.cli.fit import check_place
+    from causalgen.fitting.distilling import distil as distilled
+    from causalgen.saving.pretrained import model_folder
+    from graphs.text import markdown
+
     use_threads(threads)
     scm = load_model(model)
     check_place(out)
@@ -39,7 +42,7 @@ def run_distil(
         options["training"] = {"epochs": epochs}
     run = run_dir if run_dir is not None else out.with_name(out.name + ".run")
     try:
-        made = distil(scm, data, node=node, options=options, seed=seed, run_dir=run, resume=resume)
+        made = distilled(scm, data, node=node, options=options, seed=seed, run_dir=run, resume=resume)
     except KeyboardInterrupt as interrupt:
         if (run / "run.json").exists():
             interrupt.args = (f"The run is kept in {run}: go on with --resume.",)
@@ -60,14 +63,14 @@ def run_distil(
         "",
     ]
     card += [f"- {markdown(line)}" for line in str(made.fit_report).splitlines()]
-    card += ["", "## The model it was made from", "", *_card(model)]
+    card += ["", "## The model it was made from", "", *_card(model_folder(model))]
     made.save_pretrained(out, card="\n".join([*card, ""]))
     say(str(out.resolve()))
 
 
-def _card(model: str) -> list[str]:
+def _card(folder: Path) -> list[str]:
     """The lines of a model's own card, its headings two levels down."""
-    card = model_folder(model) / "README.md"
+    card = folder / "README.md"
     if not card.is_file():
         return ["It has no card."]
     lines = card.read_text(encoding="utf-8").splitlines()

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from causalgen.cli.data import data_app
+from causalgen.cli.distil import distil
 from causalgen.cli.interrupts import Commands
 from causalgen.cli.options import (
     ASSIGNED,
@@ -167,36 +168,7 @@ def fit(
     )
 
 
-@app.command()
-def distil(
-    model: ModelName,
-    data: TrainingRows,
-    out: Out,
-    node: Annotated[str | None, typer.Option(help="The image node, where there are several.")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, max=16, help="Jumps each way; 2 by default.")] = None,
-    rows: Annotated[int | None, typer.Option(min=2, help="Training rows, at most; 12000 by default.")] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over them; 14 by default.")] = None,
-    seed: Seed = 0,
-    run_dir: RunDir = None,
-    resume: Resume = False,
-    threads: Threads = None,
-) -> None:
-    """Distil the flow of an image node to a few jumps up and down: the solver jumps of a new model."""
-    from causalgen.cli.distil import run_distil
-
-    run_distil(
-        model,
-        data,
-        out,
-        node=node,
-        steps=steps,
-        rows=rows,
-        epochs=epochs,
-        seed=seed,
-        run_dir=run_dir,
-        resume=resume,
-        threads=threads,
-    )
+app.command()(distil)
 
 
 @app.command()

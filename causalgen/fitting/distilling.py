@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -28,15 +28,17 @@ from mechanisms.options import changed_spec, merge_options
 from mechanisms.seeds import keyed_generator
 
 if TYPE_CHECKING:
-    from causalgen.scm import SCM
     from mechanisms.diffusion.distillation_training import Distillation, Paths
     from mechanisms.diffusion.mechanism import DiffusionMechanism
 
 __all__ = ["distil"]
 
+_Model = TypeVar("_Model")
+"""``SCM``, which imports what fits it."""
+
 
 def distil(
-    scm: SCM,
+    scm: _Model,
     data: Any,
     *,
     node: str | None = None,
@@ -45,7 +47,7 @@ def distil(
     run_dir: Path | str | None = None,
     resume: bool = False,
     progress: bool = True,
-) -> SCM:
+) -> _Model:
     """Distil the flow of a diffusion node to a few jumps up and down; the denoiser stays as it is.
 
     Args:
@@ -70,20 +72,22 @@ def distil(
         DataError: the data are wrong, or too few.
     """
     seed = whole_number(seed, "distil: seed")
-    name = _node(scm, node)
-    teacher = scm.mechanisms[name]
+    model: Any = scm
+    name = _node(model, node)
+    teacher = model.mechanisms[name]
     if not teacher.fitted:
         raise NotFittedError(f"Node {name!r} has not been fitted: fit the model before it is distilled.")
     student = _student(name, teacher, options or {})
-    columns = {each: scm.variables[each] for each in (*scm.graph.parents(name), name)}
+    columns = {each: model.variables[each] for each in (*model.graph.parents(name), name)}
     run = _Run(name, student, read_data(data, columns), seed, run_dir, resume)
     report = run.train(progress)
-    made = type(scm)(scm.graph, scm.variables, {**scm.mechanisms, name: student}, scm.name)
+    mechanisms = {**model.mechanisms, name: student}
+    made = type(model)(model.graph, model.variables, mechanisms, model.name)
     made.fit_report = FitReport({name: report})
     return made
 
 
-def _node(scm: SCM, node: str | None) -> str:
+def _node(scm: Any, node: str | None) -> str:
     """The diffusion node that is meant: any whose options have a distilled flow."""
     known = [each for each, found in scm.mechanisms.items() if "distilled" in type(found.spec).model_fields]
     if node is None and len(known) == 1:
