@@ -1,8 +1,10 @@
 """The two abductions of the gallery models: an edit by point inversion, and draws of the noise's posterior.
 
     python benchmarks/abductions.py --mnist DIR --morphomnist DIR [--only mnist,morphomnist] [--rows 256]
+    python benchmarks/abductions.py --mnist DIR --only mnist --rows 1000 --seeds 0 1 2
 
-Each row gets one random other digit. One setting a row of the result: is the digit reached, how near does the
+Each row gets one random other digit; with ``--seeds`` the default alone is asked, for other digits and by
+other draws each time. One setting a row of the result: is the digit reached, how near does the
 image stay, has the noise its prior law, and do counterfactuals, averaged over factuals, have the law of the
 model's own samples of the same digits. The rows are test images that fitting never saw; the evaluators never
 guide.
@@ -23,6 +25,7 @@ from rich.console import Console
 from torch import Tensor
 
 import causalgen as cg
+from causalgen.cli.presets import preset_options
 from causalgen.metrics import attribute_distance, class_distances, cld, load_evaluators, variance_ratio
 from causalgen.metrics.consistency import variance_within
 from causalgen.metrics.controls import real_images
@@ -37,39 +40,18 @@ def _learned(abduction: str, weight: float, **options: Any) -> dict[str, Any]:
     return {"abduction": abduction, "guidance": _FACTUAL | {"weight": weight}, **options}
 
 
-_SHARP = {"kind": "classifier_free", "weight": 6.0, "against": "hidden", "interval": [1.5, 20.0]}
-
-_FAR = {"kind": "anchored", "grid": {"kind": "karras", "sigma_min": 0.1, "sigma_max": 80.0}}
-
 SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
     "mnist": {
-        "default: w = 6 against hidden, point": {"abduction": "point", "guidance": _SHARP},
-        "w = 1, point": _learned("point", 1.0),
-        "w = 1, posterior": _learned("posterior", 1.0),
-        "w = 1.5, posterior": _learned("posterior", 1.5),
-        "w = 1.5 against hidden, posterior": _learned("posterior", 1.5)
-        | {"guidance": _FACTUAL | {"weight": 1.5, "against": "hidden"}},
-        "w = 2, posterior": _learned("posterior", 2.0),
-    },
-    "mnist-style": {
-        "default: w = 6 against hidden, point": {"abduction": "point", "guidance": _SHARP},
-        "w = 1, point": _learned("point", 1.0),
-        "w = 1, posterior": _learned("posterior", 1.0),
-        "w = 1, posterior, to sigma 80": _learned("posterior", 1.0, solver=_FAR),
-        **{
-            f"w = 1, posterior, to sigma 80, {steps} steps": _learned(
-                "posterior", 1.0, solver=_FAR | {"steps": steps}
-            )
-            for steps in (7, 4, 2, 1)
+        "default: w = 1, posterior, 7 steps": {},
+        **{f"the same, {steps} steps": {"solver": {"steps": steps}} for steps in (12, 4, 2, 1)},
+        "levels to 20 only, 12 steps": {
+            "solver": {"kind": "anchored", "steps": 12, "grid": {"kind": "log", "sigma_min": 0.1}}
         },
-        "w = 1.5 above sigma 3, posterior, to sigma 80": {
-            "abduction": "posterior", "solver": _FAR,
-            "guidance": _FACTUAL | {"weight": 1.5, "interval": [3.0, 80.0]},
-        },
-        "w = 1.5, posterior": _learned("posterior", 1.5),
-        "w = 1.5 against hidden, posterior": _learned("posterior", 1.5)
-        | {"guidance": _FACTUAL | {"weight": 1.5, "against": "hidden"}},
-        "code hidden: w = 6 against hidden, point": {"code": {"hidden": True}},
+        "w = 1.5": {"guidance": {"weight": 1.5}},
+        "w = 1, point": {"abduction": "point"},
+        "edit: w = 6 against hidden, point, 12 steps": preset_options("edit"),
+        "code hidden": {"code": {"hidden": True}},
+        "code hidden, edit": preset_options("edit") | {"code": {"hidden": True}},
     },
     "morphomnist": {
         "default: w by row, point": {"abduction": "point"},
@@ -84,9 +66,9 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
 class Run:
     """One model on its rows."""
 
-    def __init__(self, name: str, data: str, evaluators: str, rows: int) -> None:
-        self.scm, self.evaluators = cg.SCM.from_pretrained(name), load_evaluators(evaluators)
-        self.rows, self.pool = Rows.read(self.scm, data, rows)
+    def __init__(self, name: str, data: str, evaluators: str, rows: int, seed: int = 0) -> None:
+        self.scm, self.evaluators, self.seed = cg.SCM.from_pretrained(name), load_evaluators(evaluators), seed
+        self.rows, self.pool = Rows.read(self.scm, data, rows, seed)
         self.evidence, self.targets = self.rows.evidence, self.rows.targets
         digit = self.scm.variables["digit"]
         self.factual = self.evidence["image"]
@@ -122,7 +104,7 @@ class Run:
         """Figures of one setting."""
         scm = self.scm.with_options("image", **options)
         with counted(image_mechanism(scm)) as cost:
-            abduction = scm.abduct(self.evidence, seed=0)
+            abduction = scm.abduct(self.evidence, seed=self.seed)
             noise = abduction.noise["image"]
             x_T = noise["x_T"]
             images = abduction.counterfactual({"digit": self.targets}, targets=["image"])["image"].numpy()
@@ -166,20 +148,17 @@ def main() -> None:
     options = _parser().parse_args()
     torch.set_num_threads(options.threads)
     console = Console(width=options.width)
-    for name in options.only or [each for each in SETTINGS if getattr(options, _data_of(each))]:
-        section, data = Section(options.out, name), _data_of(name)
-        run = Run(options.model or name, f"{data}:{getattr(options, data)}:test", data, options.rows)
-        found = {"rows": len(run.factual), "evaluators": run.evaluators.name, "settings": run.controls()}
-        for setting, each in SETTINGS[name].items():
-            found["settings"].append(run.measure(setting, each))
-            section.keep(found)
-        section.finish()
-        show(console, name, found["settings"], hide=("interval",))
-
-
-def _data_of(model: str) -> str:
-    """The name of the data set, and of the evaluators, of a gallery model."""
-    return model.removesuffix("-style")
+    for name in options.only or [each for each in SETTINGS if getattr(options, each)]:
+        for seed in options.seeds or [None]:
+            title = name if seed is None else f"{name}, seed {seed}"
+            section, data = Section(options.out, title), f"{name}:{getattr(options, name)}:test"
+            run = Run(options.model or name, data, name, options.rows, seed or 0)
+            found = {"rows": len(run.factual), "evaluators": run.evaluators.name, "settings": run.controls()}
+            for setting, each in list(SETTINGS[name].items())[: None if seed is None else 1]:
+                found["settings"].append(run.measure(setting, each))
+                section.keep(found)
+            section.finish()
+            show(console, title, found["settings"], hide=("interval",))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -189,6 +168,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--morphomnist", metavar="DIR", help="the published test set")
     add("--model", help="a folder to load instead of the gallery's model")
     add("--rows", type=int, default=256, help="test rows of each model (%(default)s)")
+    add("--seeds", type=int, nargs="+", help="ask the default alone, once for each")
     add_common(parser, "abductions.json", SETTINGS, width=220)
     return parser
 

@@ -1,6 +1,6 @@
 """Has the style code of a gallery model the law that it claims: over training rows, and told of the parents?
 
-    python benchmarks/style_code.py --mnist DIR [--model mnist-style]
+    python benchmarks/style_code.py --mnist DIR [--model mnist]
 
 Codes are drawn, one a row, and mapped to the leaf of noise. Fresh probes tell the digit from leaves of test
 rows: kernel ridge regression, as in the fit report, and a network trained on leaves of training rows.
@@ -62,7 +62,7 @@ def main() -> None:
     parser.add_argument(
         "--mnist", required=True, metavar="DIR", help="MNIST in torchvision's layout, unzipped"
     )
-    parser.add_argument("--model", default="mnist-style", help="a gallery name or a folder (%(default)s)")
+    parser.add_argument("--model", default="mnist", help="a gallery name or a folder (%(default)s)")
     add_common(parser, "style_code.json", ("law",), width=100)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

@@ -137,7 +137,7 @@ def test_the_readme_declares_the_gallery_model(tmp_path):
     (block,) = re.findall(r"^```yaml\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
     (tmp_path / "scm.yaml").write_text(block)
     declared = cg.SCM.from_yaml(tmp_path / "scm.yaml")
-    assert declared.to_yaml() == cg.SCM.from_pretrained("mnist-style").to_yaml()
+    assert declared.to_yaml() == cg.SCM.from_pretrained("mnist").to_yaml()
 
 
 def test_the_results_page_says_what_was_measured(monkeypatch):

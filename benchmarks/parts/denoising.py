@@ -68,12 +68,12 @@ class Rows:
     targets: NDArray[np.int64]
 
     @staticmethod
-    def read(scm: cg.SCM, data: str, count: int) -> tuple[Rows, Columns]:
-        """The first rows of a source, each with one random other digit; and its first 5,000."""
+    def read(scm: cg.SCM, data: str, count: int, seed: int = 0) -> tuple[Rows, Columns]:
+        """The first rows of a source, each with one random other digit by the seed; and its first 5,000."""
         table = read_data(data, scm.variables)
         pool = held_rows(table, scm.variables, np.arange(min(table.rows, 5000)))
         evidence = {node: values[:count] for node, values in pool.items()}
-        targets = other_values(scm.variables["digit"], evidence["digit"], 2022)
+        targets = other_values(scm.variables["digit"], evidence["digit"], 2022 + seed)
         return Rows(evidence, np.asarray(targets)), pool
 
     def __len__(self) -> int:

@@ -19,8 +19,8 @@ def run_demo(preset: str | None, out: Path, seed: int, device: str | None, threa
     say = console().print
     use_threads(threads)
     check_preset(preset)
-    scm = use_preset(load_model("mnist-style", device), preset)
-    rows = sample_rows("mnist-style")
+    scm = use_preset(load_model("mnist", device), preset)
+    rows = sample_rows("mnist")
     columns = _one_of_each(rows["digit"], seed)
     evidence = {"digit": rows["digit"][columns], "image": rows["image"][columns]}
     say(scm.describe())
