@@ -38,7 +38,7 @@ Threads = Annotated[
     int | None, typer.Option(min=1, help="CPU threads; as many as there are cores by default.")
 ]
 Device = Annotated[str | None, typer.Option(help="Where to compute: cpu, cuda, cuda:1, mps; cpu by default.")]
-Preset = Annotated[str | None, typer.Option(help="Named settings: posterior, diff-scm.")]
+Preset = Annotated[str | None, typer.Option(help="Named settings: posterior, edit, diff-scm.")]
 GivenRows = Annotated[
     str | None,
     typer.Option(help="Rows: a CSV or Parquet table, or mnist:DIR; the model's own sample rows by default."),

@@ -71,6 +71,10 @@ class Objective:
     noise: torch.Generator | None = None
 
 
+_ENOUGH_BATCHES, _CLEAR_RISE = 8, 6.0
+"""Batches of an epoch that say how far its mean loss is by chance, and how many such errors are none."""
+
+
 class _MeanLoss(nn.Module):
     """The mean loss of a batch as a module's forward, which is what accelerate can wrap."""
 
@@ -146,6 +150,7 @@ class TrainingLoop:
         # Apple's GPUs have no float64.
         exact = torch.float32 if runtime.device.type == "mps" else torch.float64
         self._epoch_loss = torch.zeros((), dtype=exact, device=runtime.device)
+        self._epoch_squares, self._least = self._epoch_loss.clone(), self._epoch_loss.clone().fill_(math.inf)
 
     def run(self, bar: Progress, folder: RunFolder | None = None, checkpoint_seconds: float = 60.0) -> float:
         """Take the steps that are left; keep the averaged or the best weights; the last epoch's mean loss."""
@@ -173,10 +178,12 @@ class TrainingLoop:
                     loss = mean_loss(*inputs, drawn)
                 loss = self._update(loss if weight == 1 else weight * loss, optimizer)
                 clock.tick(loss, len(batch))
+            torch.minimum(self._least, self._epoch_loss / self._batches, out=self._least)
         clock.stop()
         if self.step == self.total:
             self._stops()
         self._keep()
+        self._tell_divergence()
         return float(self._epoch_loss) / self._batches
 
     def state(self) -> State:
@@ -186,7 +193,8 @@ class TrainingLoop:
         for key, parameter in zip(self._names, self._parameters, strict=True):
             moments = self._optimizer.state.get(parameter, {})
             tensors |= {f"optimizer.{key}.{what}": moment for what, moment in moments.items()}
-        tensors["epoch_loss"] = self._epoch_loss
+        tensors["epoch_loss"], tensors["epoch_squares"] = self._epoch_loss, self._epoch_squares
+        tensors["least_loss"] = self._least
         values = {"stage": self.objective.stage, "step": self.step, "seconds": self.seconds}
         if self.stopping is not None:
             tensors |= {f"kept.{key}": value for key, value in self.stopping.kept.items()}
@@ -208,6 +216,9 @@ class TrainingLoop:
                 {"state": {index: each for index, each in moments.items() if each}, "param_groups": groups}
             )
             self._epoch_loss.copy_(state.tensors["epoch_loss"])
+            if "least_loss" in state.tensors:  # states before there was a warning have none
+                self._epoch_squares.copy_(state.tensors["epoch_squares"])
+                self._least.copy_(state.tensors["least_loss"])
             self.step, self.seconds = int(state.values["step"]), float(state.values["seconds"])
             if self.stopping is not None:
                 self.stopping.restore(state.values, _below("kept.", state.tensors))
@@ -257,6 +268,24 @@ class TrainingLoop:
                 stacklevel=2,
             )
 
+    def _tell_divergence(self) -> None:
+        """Warn where the last weights are kept and the loss ended higher, which no rising price explains."""
+        if (
+            self.stopping is not None
+            or self.objective.progress is not None
+            or self._batches < _ENOUGH_BATCHES
+        ):
+            return
+        last, least = float(self._epoch_loss) / self._batches, float(self._least)
+        variance = max(float(self._epoch_squares) / self._batches - last**2, 0.0)
+        if last - least > _CLEAR_RISE * (variance / self._batches) ** 0.5:
+            warnings.warn(
+                f"Training diverged: the loss of {self.objective.label} ended at {last:.4g}, above the "
+                f"{least:.4g} of an earlier epoch. Fit again with a lower training.learning_rate (now "
+                f"{self.settings.learning_rate:g}).",
+                stacklevel=2,
+            )
+
     def _average_weights(self) -> None:
         for weight, average in zip(self._weights, self._average, strict=False):
             weight.copy_(average)
@@ -271,6 +300,7 @@ class TrainingLoop:
         epoch, done = divmod(self.step, self._batches)
         if done == 0:
             self._epoch_loss.zero_()
+            self._epoch_squares.zero_()
         generator = keyed_generator(self.seed, *self.objective.keys, "order", epoch)
         order = self.rows[torch.randperm(len(self.rows), generator=generator)]
         return order.tensor_split(self._batches)[done:]
@@ -297,6 +327,7 @@ class TrainingLoop:
             get_ema_multi_avg_fn(decay)(self._average, self._weights, self.step)
         whole = self.runtime.mean(loss.detach())
         self._epoch_loss += whole
+        self._epoch_squares += whole.square()
         self.step += 1
         return whole
 

@@ -111,6 +111,18 @@ class PictureMechanism(_Fitted):
         return ((out - value) ** 2).float().mean((1, 2, 3))
 
 
+@final
+class WellMechanism(_Fitted):
+    """A loss with a well at 0 in a plain that is flat: whoever steps out never comes back."""
+
+    def __init__(self, spec, variable, parents):
+        super().__init__(spec, variable, parents)
+        self.weight = nn.Parameter(torch.tensor([0.3]))
+
+    def loss(self, value: Tensor, parents: Parents, *, generator: torch.Generator) -> Tensor:
+        return 1 - torch.exp(-self.weight.square()) + 0.1 * torch.rand(len(value), generator=generator)
+
+
 ROWS = 101
 
 
@@ -181,6 +193,18 @@ def test_without_average_the_last_weights_are_kept(line_table):
     )
     assert report.validation_loss is not None and report.validation_loss < 0.02
     assert mechanism.fitted and not mechanism.training
+
+
+@pytest.mark.parametrize(("rate", "diverged"), [(20.0, True), (0.01, False)])
+def test_a_loss_that_ends_above_what_it_was_is_told(picture_table, recwarn, rate, diverged):
+    settings = Training(epochs=6, batch_size=3, learning_rate=rate, ema=0, patience=None, warmup=0.2)
+    report = fit(WellMechanism(Line(training=settings), Image(1, 6, 6), {}), picture_table, "x")
+    told = [str(each.message) for each in recwarn if "Training diverged" in str(each.message)]
+    assert bool(told) is diverged
+    assert report.train_loss is not None
+    if diverged:
+        assert report.train_loss > 0.9
+        assert "node 'x'" in told[0] and "learning_rate (now 20)" in told[0]
 
 
 def test_learning_rate_rises_then_falls_to_nothing():
