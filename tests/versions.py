@@ -1,12 +1,12 @@
-"""The suite with the lowest or the newest versions that ``pyproject.toml`` admits, in an environment of its own.
+"""The suite with the lowest or the newest versions that ``pyproject.toml`` admits, in its own environment.
 
     python tests/versions.py lowest                         make the environment, run the tests
     python tests/versions.py newest -n 4 tests/graphs       arguments are pytest's
     python tests/versions.py lowest --only constraints      say the versions
 
-"lowest" is, of each requirement, the first version at or above its lower bound that has a build for this Python
-(``pip index``); pip then resolves the rest, as newly as these allow. Its constraints and the environment are
-kept in ``.versions/``, and made anew when ``pyproject.toml`` changes.
+"lowest" is, of each requirement, the first version at or above its lower bound that has a build for this
+Python (``pip index``); pip then resolves the rest, as newly as these allow. Its constraints and the
+environment are kept in ``.versions/``, and made anew when ``pyproject.toml`` changes.
 """
 
 from __future__ import annotations
@@ -93,7 +93,8 @@ def environment(which: str) -> Path:
     venv.create(folder, clear=True, with_pip=True)
     install = [python, "-m", "pip", "install", "--upgrade", "--only-binary", ":all:"]
     constraints = folder / "constraints.txt"
-    constraints.write_text(lowest(python, tomllib.loads(text.decode())["project"]) if which == "lowest" else "")
+    project = tomllib.loads(text.decode())["project"]
+    constraints.write_text(lowest(python, project) if which == "lowest" else "")
     asked = f"{CHECKOUT}[{','.join(EXTRAS)}]"
     subprocess.run([*install, "--constraint", constraints, "--editable", asked], check=True)
     done.touch()
@@ -102,7 +103,8 @@ def environment(which: str) -> Path:
 
 def main() -> None:
     """Make the environment and run the tests in it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw, allow_abbrev=False)
     parser.add_argument("which", choices=["lowest", "newest"])
     parser.add_argument("--only", choices=["constraints", "environment"], help="Stop there, and say it.")
     asked, pytest = parser.parse_known_args()
