@@ -18,6 +18,8 @@ import subprocess
 import sys
 import tomllib
 import venv
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 __all__ = ["at_least", "lowest"]
@@ -73,10 +75,12 @@ def built(python: Path, name: str) -> list[str]:
 
 def lowest(python: Path, project: dict) -> str:
     """Constraints on the lowest versions, one a line."""
-    lines = []
-    for name, bound in lower_bounds(project).items():
+    bounds, lines = lower_bounds(project), []
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(partial(built, python), bounds))
+    for (name, bound), versions in zip(bounds.items(), found, strict=True):
         try:
-            lines.append(f"{name}=={at_least(bound, built(python, name))}")
+            lines.append(f"{name}=={at_least(bound, versions)}")
         except ValueError as error:
             raise SystemExit(f"{name}: {error}.") from error
     return "\n".join([*lines, ""])
