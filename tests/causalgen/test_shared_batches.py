@@ -28,6 +28,7 @@ from mechanisms.diffusion.code import Code
 from mechanisms.diffusion.mechanism import Diffusion
 from mechanisms.diffusion.predictor import ResNet
 from mechanisms.encoders import Strided
+from mechanisms.networks import reproducible_initialisation
 from mechanisms.seeds import SharedDraws, drawn_for_rows
 from mechanisms.tables.additive import Additive
 from mechanisms.training import Training
@@ -245,11 +246,14 @@ class Two:
 
 @pytest.mark.parametrize(("rows", "own", "weight"), [(8, 4, 1), (7, 3, 6 / 7), (2, 1, 1), (1, 1, 1)])
 def test_shares_weigh_what_they_hold(rows, own, weight):
-    share, found = loop(torch.nn.Linear(1, 1))._share(rows)
+    share, found = loop(1)._share(rows)
     assert len(range(rows)[share]) == own and found == weight
 
 
-def loop(module):
+def loop(width, *layers):
+    with reproducible_initialisation():
+        module = torch.nn.Sequential(torch.nn.Linear(1, width), *layers)
+
     def inputs(rows):
         return (rows[:, None].float(),)
 
@@ -266,7 +270,7 @@ def test_normalisation_over_a_batch_is_told():
             return
 
     with pytest.warns(UserWarning, match="node 'x' has BatchNorm1d, which each of 2 processes"):
-        loop(torch.nn.Sequential(torch.nn.Linear(1, 3), torch.nn.BatchNorm1d(3))).run(Silent())
+        loop(3, torch.nn.BatchNorm1d(3)).run(Silent())
 
 
 @pytest.mark.parametrize(
