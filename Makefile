@@ -23,7 +23,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-slow check docs format bench clean
+.PHONY: help demo test test-slow test-lowest test-newest check docs format bench clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,12 @@ test: $(INSTALLED_DEV) ## Run the tests
 
 test-slow: $(INSTALLED_DEV) ## Run the tests that take minutes each
 	$(BIN)/python -m pytest -m slow $(PARALLEL) $(ARGS)
+
+test-lowest: ## Run the tests with the lowest versions that pyproject.toml admits
+	$(PYTHON) tests/versions.py lowest $(PARALLEL) $(ARGS)
+
+test-newest: ## Run the tests with the newest ones
+	$(PYTHON) tests/versions.py newest $(PARALLEL) $(ARGS)
 
 check: $(INSTALLED_DEV) ## Check format, lint, types, imports and docs
 	$(BIN)/ruff format --check .
@@ -55,7 +61,7 @@ bench: $(INSTALLED_DEV) ## Run the benchmark BENCH (of tables) and save its resu
 	$(BIN)/python benchmarks/$(BENCH).py $(ARGS)
 
 clean: ## Remove .venv and everything built
-	rm -rf $(VENV) build dist docs/_build .hypothesis .import_linter_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .versions build dist docs/_build .hypothesis .import_linter_cache .pytest_cache .ruff_cache
 	find benchmarks causalgen docs graphs mechanisms tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(INSTALLED): pyproject.toml

@@ -8,7 +8,8 @@ CPU. Started by ``accelerate launch``, every process then fits them alone and th
 from __future__ import annotations
 
 import os
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal, Protocol
 
 import torch
@@ -119,12 +120,14 @@ class AcceleratedRuntime:
         self, objective: nn.Module, optimizer: torch.optim.Optimizer
     ) -> tuple[nn.Module, torch.optim.Optimizer]:
         """The objective on its device, wrapped where there are several processes."""
-        prepared: Any = self._accelerator.prepare(objective, optimizer)
+        with _together(self.processes):
+            prepared: Any = self._accelerator.prepare(objective, optimizer)
         return prepared[0], prepared[1]
 
     def backward(self, loss: Tensor) -> None:
         """Gradients of a scalar loss, averaged over processes."""
-        self._accelerator.backward(loss)
+        with _together(self.processes):
+            self._accelerator.backward(loss)
 
     def mean(self, value: Tensor) -> Tensor:
         """The mean over processes of a number of each, ()."""
@@ -132,7 +135,8 @@ class AcceleratedRuntime:
             return value
         from accelerate.utils import reduce
 
-        shared: Any = reduce(value, reduction="mean")
+        with _together(self.processes):
+            shared: Any = reduce(value, reduction="mean")
         return shared
 
     def agreed(self, value: float) -> float:
@@ -141,17 +145,33 @@ class AcceleratedRuntime:
             return value
         from accelerate.utils import broadcast
 
-        shared: Any = broadcast(torch.tensor(value, device=self.device))
+        with _together(self.processes):
+            shared: Any = broadcast(torch.tensor(value, device=self.device))
         return float(shared)
 
     def wait(self) -> None:
         """Return when every process has come here."""
-        self._accelerator.wait_for_everyone()
+        with _together(self.processes):
+            self._accelerator.wait_for_everyone()
 
 
 def is_first() -> bool:
     """Whether this is the first of the processes that a launcher started, or the only one."""
     return int(os.environ.get("RANK", "0")) == 0
+
+
+@contextmanager
+def _together(processes: int) -> Iterator[None]:
+    """Say what it means when the others can no longer be reached; gloo raises plain RuntimeErrors."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not (isinstance(error, torch.distributed.DistError) or "/gloo/" in str(error)):
+            raise
+        raise MechanismError(
+            f"Another of the {processes} processes that share this fit failed, or was stopped: see what it "
+            "said. With a run folder, go on with resume=True (--resume)."
+        ) from error
 
 
 def _shared_by_cpus() -> bool:
