@@ -117,6 +117,8 @@ class _Actor:
 def _cluster(workers: int | None, threads: int) -> Iterator[Any]:
     """Ray, connected: to what it is connected to already, to ``RAY_ADDRESS``, or to a cluster of its own."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Ray's core tells of inner matters on standard error; what fails, it raises as well.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     # As it will be by default: workers without a GPU keep the machine's setting, and Ray does not warn of it.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray
