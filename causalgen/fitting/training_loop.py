@@ -14,16 +14,16 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from causalgen.fitting.early_stopping import EarlyStopping, patience_of
-from causalgen.fitting.progress import Progress
+from causalgen.fitting.progress import Progress, duration
 from causalgen.fitting.run_folder import RunFolder, State
-from causalgen.fitting.runtime import Runtime, autocast, resolve_precision
+from causalgen.fitting.runtime import Precision, Runtime, autocast, peak_memory, resolve_precision
 from graphs.errors import CheckpointError, MechanismError
 from mechanisms.seeds import keyed_generator, keyed_seed, seed_layers
 from mechanisms.training import Training
@@ -32,6 +32,9 @@ __all__ = ["Objective", "TrainingLoop", "learning_rate"]
 
 SHOW_SECONDS = 0.5
 LOG_SECONDS = 5.0
+
+_TIMED_STEPS = 3
+"""Steps of a training on images, after its first one, that its length is estimated from."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,7 @@ class TrainingLoop:
         total: steps in all.
         seconds: time taken, by the runs that this one resumes too.
         rate: the last step's learning rate.
+        precision: of the forward passes; a resumed run keeps that of its start.
     """
 
     def __init__(
@@ -131,7 +135,7 @@ class TrainingLoop:
         epochs = max(self.settings.epochs, math.ceil(self.settings.steps / self._batches))
         self.step, self.total = 0, self._batches * epochs
         self.seconds, self.rate = 0.0, 0.0
-        self._precision: Literal["float32", "bfloat16"] = resolve_precision(
+        self.precision: Precision = resolve_precision(
             settings.precision, runtime.device, images=objective.images
         )
         patience = patience_of(settings, images=objective.images)
@@ -154,7 +158,7 @@ class TrainingLoop:
             for average, weight in zip(self._average, self._weights, strict=False):
                 average.copy_(weight)
         self._train_mode()
-        context = autocast(self._precision, self.runtime.device)
+        context = autocast(self.precision, self.runtime.device)
         noise = self.objective.noise or torch.Generator(self.runtime.device)
         base = keyed_seed(self.seed, *self.objective.keys, "noise", self.runtime.rank)
         while self.step < self.total and not self._stops():
@@ -182,7 +186,12 @@ class TrainingLoop:
             moments = self._optimizer.state.get(parameter, {})
             tensors |= {f"optimizer.{key}.{what}": moment for what, moment in moments.items()}
         tensors["epoch_loss"] = self._epoch_loss
-        values = {"stage": self.objective.stage, "step": self.step, "seconds": self.seconds}
+        values: dict[str, Any] = {
+            "stage": self.objective.stage,
+            "step": self.step,
+            "seconds": self.seconds,
+            "precision": self.precision,
+        }
         if self.stopping is not None:
             tensors |= {f"kept.{key}": value for key, value in self.stopping.kept.items()}
             values |= self.stopping.values()
@@ -204,6 +213,7 @@ class TrainingLoop:
             )
             self._epoch_loss.copy_(state.tensors["epoch_loss"])
             self.step, self.seconds = int(state.values["step"]), float(state.values["seconds"])
+            self.precision = state.values.get("precision", self.precision)
             if self.stopping is not None:
                 self.stopping.restore(state.values, _below("kept.", state.tensors))
         except (KeyError, RuntimeError, ValueError) as error:
@@ -295,6 +305,10 @@ class _Clock:
         self._rows, self._steps, self._since = 0, 0, now
         self._rate = 0.0
         self._log_loss, self._log_steps = 0.0, 0  # since the last line of the log
+        self._timed = -1 if loop.objective.images and loop.step < loop.total else _TIMED_STEPS
+        self._began = now
+        if self._timed < 0:
+            bar.say(f"{loop.total - loop.step:,} steps of {loop.settings.batch_size:,} images")
 
     def tick(self, loss: Tensor, rows: int) -> None:
         """Called after every step: cheap, unless something is due."""
@@ -302,8 +316,27 @@ class _Clock:
         self._rows += rows
         self._steps += 1
         now = time.perf_counter()
+        if self._timed < _TIMED_STEPS:
+            self._estimate(now, rows)
         if now >= self._next_show or now >= self._next_save:
             self._look(now)
+
+    def _estimate(self, now: float, rows: int) -> None:
+        """Say how long it takes and how much memory, by the steps after the very first, a slow one."""
+        self._timed += 1
+        if self._timed == 0:
+            self._began = now
+        if self._timed < _TIMED_STEPS:
+            return
+        loop, step = self._loop, max((now - self._began) / _TIMED_STEPS, 1e-9)
+        left, rate = step * (loop.total - loop.step), rows * loop.runtime.processes / step
+        memory = peak_memory(loop.runtime.device)
+        held = "" if memory is None else f", {memory / 1e9:.1f} GB of memory"
+        self._bar.say(f"about {duration(left)} by the first steps, {rate:,.0f} images/s{held}")
+        if self._folder is not None:
+            self._folder.log(
+                "estimate", seconds=round(left, 1), rows_per_second=round(rate, 1), memory=memory
+            )
 
     def stop(self) -> None:
         """Called after the last step."""

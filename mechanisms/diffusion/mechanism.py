@@ -116,10 +116,7 @@ class Diffusion(TrainedSpec, frozen=True):
 
     def as_saved(self) -> "Diffusion":
         """With the network and the training that left-out options were before they followed the size."""
-        return self._settled(None)
-
-    def _settled(self, image: Image | None) -> "Diffusion":
-        return self.model_copy(update=settled(self.backbone, self.training, image))
+        return self.model_copy(update=settled(self.backbone, self.training, None, {}))
 
     def why_unwritable(self) -> str | None:
         """A part from Python that is not registered."""
@@ -140,7 +137,8 @@ class Diffusion(TrainedSpec, frozen=True):
             raise MechanismError(
                 f"Mechanism 'diffusion' generates images, but the variable is {variable.describe()}."
             )
-        spec = self._settled(variable)
+        left = settled(self.backbone, self.training, variable, parents)
+        spec = self.model_copy(update=left)
         if spec != self:
             return spec.make(variable, parents)
         assert self.backbone is not None
