@@ -35,7 +35,7 @@ MAX_BYTES = 256 * 2**20
 
 def picture_column(
     items: Sequence[object], variable: Image, *, column: str, folder: Path | None
-) -> NDArray[np.uint8] | NDArray[np.float32]:
+) -> NDArray[Any]:
     """Pictures and paths of picture files as (N, C, H, W) uint8, or, with a range, float32 in [0, 1].
 
     Args:
