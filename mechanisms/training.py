@@ -28,8 +28,9 @@ class Training(Declared):
         weight_decay: of AdamW.
         gradient_clip: largest norm of the gradient.
         ema: decay of the moving average of the weights, which are the weights kept; 0 keeps the last.
-        precision: of the forward pass; "auto" takes bfloat16 autocast for images on GPUs,
-            float32 (float64 for tables) elsewhere.
+        precision: of the forward pass; "auto" takes bfloat16 autocast for images on GPUs, and for nodes of
+            more than 32 x 32 pixels on CPUs that multiply it faster, as is measured once a process; float32
+            (float64 for tables) elsewhere. A resumed run keeps what it began with.
         patience: epochs without a better held-out loss after which training stops; the best weights are kept.
             "auto" is 15 (60 steps at least) for tables and None for images; None takes all epochs and
             keeps the last weights. Without held-out rows there is none.
@@ -58,6 +59,9 @@ class ImageTraining(Training):
         steps: optimizer steps that are taken at least: of few rows, epochs are added until there are so many.
             "auto" depends on the image's size where ``epochs`` is "auto" too, and is 0 elsewhere.
         batch_size: rows a step; "auto" depends on the image's size.
+        flip: whether half of the images, drawn anew each time, are mirrored left to right in training. That
+            says that an image and its mirror image are equally likely under the same parents; image parents,
+            which say where things are, rule it out.
     """
 
     model_config = ConfigDict(title="Image training")
@@ -65,6 +69,7 @@ class ImageTraining(Training):
     epochs: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"  # pyright: ignore[reportIncompatibleVariableOverride]
     steps: Literal["auto"] | Annotated[int, Field(ge=0)] = "auto"  # pyright: ignore[reportIncompatibleVariableOverride]
     batch_size: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"  # pyright: ignore[reportIncompatibleVariableOverride]
+    flip: bool = False
 
 
 # Height times width up to which a denoiser learns in so many steps what its images have in common.

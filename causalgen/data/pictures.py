@@ -36,8 +36,8 @@ MAX_BYTES = 256 * 2**20
 
 def picture_column(
     items: Sequence[object], variable: Image, *, column: str, folder: Path | None, first: int = 0
-) -> NDArray[np.uint8] | NDArray[np.float32]:
-    """Pictures and paths of picture files as (N, C, H, W) uint8, or, with a range, canonical float32.
+) -> NDArray[Any]:
+    """Pictures and paths of picture files as (N, C, H, W) uint8, or, with a range, float32 in [0, 1].
 
     Args:
         items: PIL images, the bytes of picture files, or paths: relative to ``folder`` and within it.
@@ -63,7 +63,7 @@ def picture_column(
             pixels[row] = _read(path, variable, where)
         else:
             raise DataError(f"{where}: expected a picture or the path of one, got {item!r}.")
-    return pixels if variable.range is None else variable.encode(pixels, where=column)
+    return pixels
 
 
 def picture_cell(cell: object) -> object:

@@ -211,7 +211,7 @@ def _check(values: object, variable: Variable, where: str, folder: Path | None) 
         if not isinstance(variable, Image):
             return variable.encode(values, where=where)
         if _holds_pictures(values):
-            return picture_column(cast(Sequence[object], values), variable, column=where, folder=folder)
+            values = picture_column(cast(Sequence[object], values), variable, column=where, folder=folder)
         pixels = variable.pixels(values, where=where)
         if pixels.dtype == np.uint8:
             # The caller's memory is the caller's: what they do to it later must not change the table.

@@ -19,16 +19,16 @@ import torch
 from torch import Tensor, nn
 
 from causalgen.fitting.early_stopping import patience_of
-from causalgen.fitting.fit_report import FitReport, NodeReport
+from causalgen.fitting.fit_report import FitReport, NodeReport, too_short
 from causalgen.fitting.progress import Progress
 from causalgen.fitting.run_folder import RunFolder, State, digest
-from causalgen.fitting.runtime import AcceleratedRuntime, LocalRuntime, Runtime
+from causalgen.fitting.runtime import AcceleratedRuntime, LocalRuntime, Runtime, image_precision
 from causalgen.fitting.training_loop import Objective, TrainingLoop
 from graphs.errors import CheckpointError, DataError, MechanismError
 from mechanisms.base import Mechanism
 from mechanisms.options import start_from
 from mechanisms.seeds import keyed_generator, keyed_seed, layers_apart, seed_layers
-from mechanisms.training import Stage
+from mechanisms.training import ImageTraining, Stage, least_steps
 
 __all__ = ["FitReport", "NodeReport", "Rows", "fit_mechanism", "run_folder"]
 
@@ -154,6 +154,9 @@ class _NodeFit:
         self.name, self.mechanism, self.table, self.seed = name, mechanism, table, seed
         self.runtime, self.folder, self.images, self.start = runtime, folder, images, start
         self.settings = mechanism.spec.training
+        if images:
+            precision = image_precision(self.settings.precision, mechanism.variable, runtime.device)
+            self.settings = self.settings.model_copy(update={"precision": precision})
         self.held_out, self.training = _split(table.rows, self.settings.validation, seed)
 
     def run(self, progress: bool, checkpoint_seconds: float) -> NodeReport:
@@ -278,6 +281,8 @@ class _NodeFit:
             validation_error=error,
             figures=figures,
             parameters=_count(self.mechanism),
+            least_steps=least_steps(self.mechanism.variable),
+            precision=loop.precision if self.images else None,
         )
 
     def _minimise(
@@ -288,6 +293,9 @@ class _NodeFit:
             loop.restore(state)
         shown, name = progress and self.runtime.is_main, ".".join(loop.objective.keys[1:])
         with Progress(name, loop.total, done=loop.step, unit="step", enabled=shown) as bar:
+            least = least_steps(self.mechanism.variable)
+            if loop.objective.module is self.mechanism and loop.total < least:
+                bar.say(f"warning: {too_short(loop.total, least)}")
             return loop.run(bar, self.folder, checkpoint_seconds)
 
     def _some(self) -> Tensor:
@@ -300,7 +308,7 @@ class _NodeFit:
         """What a part is trained by."""
 
         def loss(value: Tensor, parents: dict[str, Tensor], generator: torch.Generator) -> Tensor:
-            return stage.loss(value, parents, generator=generator)
+            return stage.loss(self._seen(value, generator), parents, generator=generator)
 
         keys, label = ("fit", self.name, stage.name), f"{stage.name} of node {self.name!r}"
         # With the rest of the mechanism: a resumed run has other weights to begin with.
@@ -317,13 +325,20 @@ class _NodeFit:
             )
 
         def loss(value: Tensor, parents: dict[str, Tensor], generator: torch.Generator) -> Tensor:
-            return self.mechanism.loss(value, parents, generator=generator)
+            return self.mechanism.loss(self._seen(value, generator), parents, generator=generator)
 
         keys, label = ("fit", self.name), f"node {self.name!r}"
         # A table node with an image parent is trained as tables are: until held-out rows tell to stop.
         image = self.mechanism.variable.type == "image"
         number, fixed = (0, ()) if first is None else (1, (first.part,))
         return Objective(self.mechanism, self._values, loss, self.training, keys, label, image, number, fixed)
+
+    def _seen(self, value: Tensor, generator: torch.Generator) -> Tensor:
+        """What training sees of a batch: images as they are, or half of them mirrored."""
+        if not (isinstance(self.settings, ImageTraining) and self.settings.flip):
+            return value
+        mirrored = torch.rand(len(value), generator=generator, device=generator.device) < 0.5
+        return torch.where(mirrored.view(-1, 1, 1, 1), value.flip(-1), value)
 
     def _held_out_figures(self) -> tuple[float | None, float | None, dict[str, float]]:
         """Mean loss on the held-out rows, its standard error, and further figures; none without any."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from graphs.shown import Shown
 
-__all__ = ["FitReport", "NodeReport"]
+__all__ = ["FitReport", "NodeReport", "too_short"]
 
 
 _REMEDY = "Take a simpler mechanism (for tables 'additive'; 'auto' compares), or more rows."
@@ -45,6 +45,8 @@ class NodeReport:
             fitted without them; None without any.
         validation_error: standard error of the held-out mean, over its rows.
         figures: further held-out figures of the mechanism, such as a predictor's accuracy and chance.
+        least_steps: steps that images of this size need at least; 0 for other nodes.
+        precision: of the forward passes in training, "float32" or "bfloat16"; None for tables.
         parameters: trainable numbers.
     """
 
@@ -61,10 +63,14 @@ class NodeReport:
     kept_step: int | None = None
     choice: Mapping[str, Any] | None = None
     validation_error: float | None = None
+    least_steps: int = 0
+    precision: str | None = None
 
     @property
     def advice(self) -> str | None:
         """What speaks against trusting the fit, with the remedy; None where nothing does."""
+        if 0 < self.steps < self.least_steps:
+            return f"{self.node}: {too_short(self.steps, self.least_steps)}"
         if self.validation_loss is None or self.train_loss is None or self.validation_error is None:
             return None
         if not self.steps:
@@ -93,7 +99,8 @@ class NodeReport:
             parts.append(f"{self.dropped:,} left out (values missing)")
         if self.steps:
             kept = "" if self.kept_step is None else f" (the best after {self.kept_step:,})"
-            parts.append(f"{self.steps:,} steps{kept} in {self.seconds:,.1f} s")
+            lower = " (bfloat16)" if self.precision == "bfloat16" else ""
+            parts.append(f"{self.steps:,} steps{kept} in {self.seconds:,.1f} s{lower}")
         if self.train_loss is not None:
             parts.append(f"loss {self.train_loss:.4g}")
         if self.validation_loss is not None:
@@ -103,6 +110,14 @@ class NodeReport:
         if self.choice is not None:
             parts.append(_choice_text(self.choice))
         return f"{self.node}: " + ", ".join(parts)
+
+
+def too_short(steps: int, least: int) -> str:
+    """That images of a size need more steps, and how to take them."""
+    return (
+        f"{steps:,} steps are few for images of this size, expected at least {least:,}. "
+        f"Give training: {{steps: {least}}}."
+    )
 
 
 class FitReport(Mapping[str, NodeReport], Shown):

@@ -75,6 +75,11 @@ class Progress:
         if self._bar is not None:
             self._bar.stop()
 
+    def say(self, text: str) -> None:
+        """A line of its own, at once."""
+        if self._console is not None:
+            self._console.print(f"{self._name}: {text}", markup=False, highlight=False, soft_wrap=True)
+
     def begin(self, name: str) -> None:
         """Say what comes now."""
         self._name = name

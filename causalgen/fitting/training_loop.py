@@ -14,29 +14,26 @@ is a few tensor operations; showing, logging and saving are looked after a few t
 from __future__ import annotations
 
 import math
-import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from causalgen.fitting.clock import Clock
 from causalgen.fitting.early_stopping import EarlyStopping, patience_of
 from causalgen.fitting.progress import Progress
 from causalgen.fitting.run_folder import RunFolder, State
-from causalgen.fitting.runtime import Runtime, autocast, resolve_precision
+from causalgen.fitting.runtime import Precision, Runtime, autocast, resolve_precision
 from graphs.errors import CheckpointError, MechanismError
 from mechanisms.seeds import SharedDraws, keyed_generator, keyed_seed, seed_layers
 from mechanisms.training import Training
 
 __all__ = ["Objective", "TrainingLoop", "learning_rate"]
-
-SHOW_SECONDS = 0.5
-LOG_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -109,6 +106,7 @@ class TrainingLoop:
         total: steps in all.
         seconds: time taken, by the runs that this one resumes too.
         rate: the last step's learning rate.
+        precision: of the forward passes; a resumed run keeps that of its start.
     """
 
     def __init__(
@@ -121,6 +119,7 @@ class TrainingLoop:
     ) -> None:
         self.objective, self.settings, self.seed, self.runtime = objective, settings, seed, runtime
         self.module, self.rows = objective.module, objective.rows
+        self.label, self.images = objective.label, objective.images
         named = [(key, value) for key, value in self.module.named_parameters() if value.requires_grad]
         if not named:
             raise MechanismError(f"There is nothing to train: {objective.label} has no trainable parameter.")
@@ -139,7 +138,7 @@ class TrainingLoop:
         epochs = max(self.settings.epochs, math.ceil(self.settings.steps / self._batches))
         self.step, self.total = 0, self._batches * epochs
         self.seconds, self.rate = 0.0, 0.0
-        self._precision: Literal["float32", "bfloat16"] = resolve_precision(
+        self.precision: Precision = resolve_precision(
             settings.precision, runtime.device, images=objective.images
         )
         patience = patience_of(settings, images=objective.images)
@@ -154,7 +153,7 @@ class TrainingLoop:
 
     def run(self, bar: Progress, folder: RunFolder | None = None, checkpoint_seconds: float = 60.0) -> float:
         """Take the steps that are left; keep the averaged or the best weights; the last epoch's mean loss."""
-        clock = _Clock(self, bar, folder, checkpoint_seconds)
+        clock = Clock(self, bar, folder, checkpoint_seconds)
         if folder is not None and self.step == 0:
             folder.save(self.state())  # the weights it began with, which a new process may not have
         mean_loss, optimizer = self.runtime.prepare(_MeanLoss(self.objective), self._optimizer)
@@ -165,7 +164,7 @@ class TrainingLoop:
                 average.copy_(weight)
         self._train_mode()
         self._tell_normalised_apart()
-        context = autocast(self._precision, self.runtime.device)
+        context = autocast(self.precision, self.runtime.device)
         noise = self.objective.noise or _StepNoise(self.seed, self.objective.keys, self.runtime)
         while self.step < self.total and not self._stops():
             for batch in self._rest_of_epoch():
@@ -195,7 +194,12 @@ class TrainingLoop:
             tensors |= {f"optimizer.{key}.{what}": moment for what, moment in moments.items()}
         tensors["epoch_loss"], tensors["epoch_squares"] = self._epoch_loss, self._epoch_squares
         tensors["least_loss"] = self._least
-        values = {"stage": self.objective.stage, "step": self.step, "seconds": self.seconds}
+        values: dict[str, Any] = {
+            "stage": self.objective.stage,
+            "step": self.step,
+            "seconds": self.seconds,
+            "precision": self.precision,
+        }
         if self.stopping is not None:
             tensors |= {f"kept.{key}": value for key, value in self.stopping.kept.items()}
             values |= self.stopping.values()
@@ -220,6 +224,7 @@ class TrainingLoop:
                 self._epoch_squares.copy_(state.tensors["epoch_squares"])
                 self._least.copy_(state.tensors["least_loss"])
             self.step, self.seconds = int(state.values["step"]), float(state.values["seconds"])
+            self.precision = state.values.get("precision", self.precision)
             if self.stopping is not None:
                 self.stopping.restore(state.values, _below("kept.", state.tensors))
         except (KeyError, RuntimeError, ValueError) as error:
@@ -353,79 +358,6 @@ class _StepNoise:
         self._draws.manual_seed(seed)
         self._draws.batch, self._draws.rows, self._draws.own = self._generator, rows, own
         return self._draws
-
-
-class _Clock:
-    """Looks after showing, logging and saving, as time passes."""
-
-    def __init__(
-        self, loop: TrainingLoop, bar: Progress, folder: RunFolder | None, checkpoint_seconds: float
-    ) -> None:
-        self._loop, self._bar, self._folder, self._every = loop, bar, folder, checkpoint_seconds
-        now = time.perf_counter()
-        self._last = now
-        self._next_show = now + SHOW_SECONDS
-        self._next_log, self._next_save = now + LOG_SECONDS, now + checkpoint_seconds
-        self._loss = torch.zeros((), device=loop.runtime.device)
-        self._rows, self._steps, self._since = 0, 0, now
-        self._rate = 0.0
-        self._log_loss, self._log_steps = 0.0, 0  # since the last line of the log
-
-    def tick(self, loss: Tensor, rows: int) -> None:
-        """Called after every step: cheap, unless something is due."""
-        self._loss += loss
-        self._rows += rows
-        self._steps += 1
-        now = time.perf_counter()
-        if now >= self._next_show or now >= self._next_save:
-            self._look(now)
-
-    def stop(self) -> None:
-        """Called after the last step."""
-        if self._steps:
-            self._look(time.perf_counter(), last=True)
-        if self._log_steps:
-            self._log()
-
-    def _look(self, now: float, *, last: bool = False) -> None:
-        loop = self._loop
-        loss = float(self._loss) / self._steps
-        if not math.isfinite(loss):
-            # Before saving: the state on the disk stays the last good one.
-            raise MechanismError(
-                f"The loss of {loop.objective.label} became {loss} by step {loop.step}. "
-                f"Lower training.learning_rate (now {loop.settings.learning_rate:g}), or look for outliers."
-            )
-        loop.seconds += now - self._last
-        self._last = now
-        rate = self._rows / max(now - self._since, 1e-9)
-        self._bar.update(loop.step, f"loss {loss:.4g}", f"{rate:,.0f} rows/s")
-        self._log_loss += loss * self._steps
-        self._log_steps += self._steps
-        self._rate = rate
-        if now >= self._next_log:
-            self._log()
-            self._next_log = now + LOG_SECONDS
-        if self._folder is not None and now >= self._next_save and not last:
-            self._folder.save(loop.state())
-            self._next_save = time.perf_counter() + self._every
-        self._next_show = now + SHOW_SECONDS
-        self._loss.zero_()
-        self._rows, self._steps, self._since = 0, 0, now
-
-    def _log(self) -> None:
-        loop = self._loop
-        if self._folder is not None:
-            self._folder.log(
-                "step",
-                step=loop.step,
-                steps=loop.total,
-                loss=self._log_loss / self._log_steps,
-                learning_rate=loop.rate,
-                rows_per_second=round(self._rate, 1),
-                seconds=round(loop.seconds, 3),
-            )
-        self._log_loss, self._log_steps = 0.0, 0
 
 
 def _normalises_batch(layer: nn.Module) -> bool:

@@ -96,7 +96,7 @@ class Diffusion(DiffusionOptions, frozen=True):  # noqa: D101, its options say i
 
     def in_pixels(self, variable: Image, parents: Mapping[str, Variable]) -> "DiffusionMechanism":
         """The mechanism of the image as it is, or of latents as if they were the image."""
-        chosen = settled(self.backbone, self.training, variable)
+        chosen = settled(self.backbone, self.training, variable, parents)
         spec = self.model_copy(update=chosen | {"autoencoder": None, "pipeline": None})
         if spec != self:
             return spec.in_pixels(variable, parents)

@@ -87,7 +87,7 @@ class DiffusionOptions(TrainedSpec, frozen=True):
 
     def as_saved(self) -> Self:
         """With the network and the training that left-out options were before they followed the size."""
-        return self.model_copy(update=settled(self.backbone, self.training, None))
+        return self.model_copy(update=settled(self.backbone, self.training, None, {}))
 
     def why_unwritable(self) -> str | None:
         """A part from Python that is not registered."""

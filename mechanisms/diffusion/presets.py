@@ -7,10 +7,12 @@ model stays what it is when this table changes. The first line of it never does.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from graphs.variables import Image
+from graphs.errors import MechanismError
+from graphs.variables import Image, Variable
 from mechanisms.diffusion.backbones import Backbone, UNet
 from mechanisms.training import ImageTraining, least_steps
 
@@ -54,7 +56,12 @@ def preset(image: Image) -> Preset:
     return next(each for each in _PRESETS if each.pixels is None or area <= each.pixels)
 
 
-def settled(backbone: Backbone | None, training: ImageTraining | None, image: Image | None) -> dict[str, Any]:
+def settled(
+    backbone: Backbone | None,
+    training: ImageTraining | None,
+    image: Image | None,
+    parents: Mapping[str, Variable],
+) -> dict[str, Any]:
     """Both options of ``diffusion`` with nothing left to choose, by name.
 
     A length in epochs is taken as it is. Where none is given, larger images are trained for a number of steps
@@ -65,7 +72,17 @@ def settled(backbone: Backbone | None, training: ImageTraining | None, image: Im
         training: as given; None trains nothing.
         image: what they are for; None for the options of a saved model, whatever its size: those written
             before there were presets leave out what was the same for all sizes.
+        parents: of the image, by name.
+
+    Raises:
+        MechanismError: images are to be mirrored, but a parent says where things are in them.
     """
+    placed = [name for name, parent in parents.items() if isinstance(parent, Image)]
+    if training is not None and training.flip and placed:
+        raise MechanismError(
+            f"training: flip mirrors images, but the parent {placed[0]!r} is an image, which says where "
+            "things are. Leave flip out, or mirror both in the data."
+        )
     chosen = _SMALL if image is None else preset(image)
     if training is not None:
         floor = 0 if image is None or chosen is _SMALL or training.epochs != "auto" else least_steps(image)

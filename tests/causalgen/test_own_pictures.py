@@ -3,13 +3,17 @@
 import struct
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image as Pictures
 from PIL.Image import Transpose
 
 import causalgen as cg
+from causalgen.cli.given import read_evidence
+from causalgen.counterfactuals.evidence import encode_evidence
 from causalgen.data.reading import read_data
 from graphs.errors import DataError, DomainError, SpecError
 from graphs.variables import Image
@@ -156,3 +160,16 @@ def test_both_are_said_in_the_file_and_other_files_stay_as_they_were():
     text = cg.SCM(graph, variables).to_yaml()
     assert "variable: {type: image, shape: [1, 8, 8], resize: crop, range: [0.0, 4095.0]}" in text
     assert "{type: image, shape: [1, 28, 28]}\n" in cg.SCM.from_pretrained("mnist").to_yaml()
+
+
+def test_a_ranged_picture_is_the_same_in_a_table_as_evidence_and_on_the_command_line(tmp_path):
+    variable = Image(1, 2, 4, range=(0, 4095))
+    png16(tmp_path / "a.png", DEEP)
+    np.save(tmp_path / "a.npy", DEEP)
+    table = read_data({"x": [str(tmp_path / "a.png")]}, {"x": variable}).tensor("x").numpy()
+    for name in ("a.png", "a.npy"):
+        evidence = {"x": [str(tmp_path / name)]}
+        found, *_ = encode_evidence(evidence, {"x": variable}, torch.device("cpu"))
+        assert np.array_equal(found["x"].numpy(), table)
+        typed = read_evidence(str(tmp_path / name), SimpleNamespace(variables={"x": variable}), ())
+        assert np.array_equal(variable.encode(typed["x"], where="x"), table)
