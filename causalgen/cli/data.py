@@ -1,31 +1,47 @@
-"""``causalgen data``: data sets made on this machine."""
+"""``causalgen data``: data sets made on this machine. Heavy imports wait inside the commands."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, Annotated, cast
 
-from causalgen.datasets.mnist import Split, file_prefix
-from causalgen.datasets.writing import make_morphomnist, make_pendulum
+import typer
 
-__all__ = ["run_morphomnist", "run_pendulum"]
+if TYPE_CHECKING:
+    from causalgen.data.sources import Split
+
+__all__ = ["Out", "Seed", "data_app"]
+
+data_app = typer.Typer(help="Make data sets.", no_args_is_help=True)
+
+Out = Annotated[Path, typer.Option(help="Where to write.")]
+Seed = Annotated[int, typer.Option(help="The same seed gives the same answer.")]
 
 
-def run_morphomnist(
-    mnist: Path,
-    out: Path,
-    *,
-    splits: Sequence[str] | None,
-    tables: Path | None,
-    seed: int,
-    workers: int | None,
+@data_app.command()
+def morphomnist(
+    mnist: Annotated[Path, typer.Option(help="A folder with MNIST's files; nothing is downloaded.")],
+    out: Out,
+    split: Annotated[
+        list[str] | None, typer.Option(help="train or test; both by default. May be repeated.")
+    ] = None,
+    tables: Annotated[
+        Path | None,
+        typer.Option(help="Thickness and intensity from a folder of published tables, or from one CSV."),
+    ] = None,
+    seed: Seed = 0,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes; as many as there are cores by default.")
+    ] = None,
 ) -> None:
-    """Make Morpho-MNIST, and say where it is and how to fit on it."""
-    chosen = tuple(splits or ("train", "test"))
-    for split in chosen:
-        file_prefix(split)  # refuses what is no split
+    """MNIST's digits redrawn with stroke thickness and intensity as causes."""
+    from causalgen.datasets.mnist import file_prefix
+    from causalgen.datasets.writing import make_morphomnist
+
+    chosen = tuple(split or ("train", "test"))
+    for each in chosen:
+        file_prefix(each)  # refuses what is no split
     folder = make_morphomnist(
         mnist,
         out,
@@ -34,12 +50,25 @@ def run_morphomnist(
         seed=seed,
         workers=workers or os.cpu_count() or 1,
     )
-    print(folder)
-    print(f"Fit on it with --data morphomnist:{folder}")
+    _tell("morphomnist", folder)
 
 
-def run_pendulum(out: Path, *, rows: int, size: int, experiments: float, seed: int) -> None:
-    """Draw pendulums, and say where they are and how to fit on them."""
-    folder = make_pendulum(out, rows=rows, size=size, experiments=experiments, seed=seed)
+@data_app.command()
+def pendulum(
+    out: Out,
+    rows: Annotated[int, typer.Option(min=5, help="Of both splits; a fifth are test rows.")] = 62_500,
+    size: Annotated[int, typer.Option(min=16, help="Pixels of a side: 64, or 96 as published.")] = 64,
+    experiments: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of training rows in which a shadow is set at random.")
+    ] = 0.0,
+    seed: Seed = 0,
+) -> None:
+    """A drawn pendulum and its shadow: angle and light as causes."""
+    from causalgen.datasets.writing import make_pendulum
+
+    _tell("pendulum", make_pendulum(out, rows=rows, size=size, experiments=experiments, seed=seed))
+
+
+def _tell(kind: str, folder: Path) -> None:
     print(folder)
-    print(f"Fit on it with --data pendulum:{folder}")
+    print(f"Fit on it with --data {kind}:{folder}")

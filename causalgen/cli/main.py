@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from causalgen.cli.data import Out, Seed, data_app
 from causalgen.cli.interrupts import Commands
 from causalgen.evaluation import STRENGTHS
 
@@ -25,12 +26,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(data_app, name="data")
 
 ModelName = Annotated[str, typer.Argument(help="A gallery name, a saved model's folder, or an SCM file.")]
-Seed = Annotated[int, typer.Option(help="The same seed gives the same answer.")]
 ASSIGNED = "node=value[,node=value]: a number, a label, an image's file, or an expression such as 'x + 1'"
 Clip = Annotated[bool, typer.Option("--clip", help="Move what --do sets out of bounds onto the bound.")]
-Out = Annotated[Path, typer.Option(help="Where to write.")]
 Threads = Annotated[
     int | None, typer.Option(min=1, help="CPU threads; as many as there are cores by default.")
 ]
@@ -411,45 +411,3 @@ def evaluate(
         device=device,
         threads=threads,
     )
-
-
-data_app = typer.Typer(help="Make data sets.", no_args_is_help=True)
-app.add_typer(data_app, name="data")
-
-
-@data_app.command()
-def morphomnist(
-    mnist: Annotated[Path, typer.Option(help="A folder with MNIST's files; nothing is downloaded.")],
-    out: Out,
-    split: Annotated[
-        list[str] | None, typer.Option(help="train or test; both by default. May be repeated.")
-    ] = None,
-    tables: Annotated[
-        Path | None,
-        typer.Option(help="Thickness and intensity from a folder of published tables, or from one CSV."),
-    ] = None,
-    seed: Seed = 0,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes; as many as there are cores by default.")
-    ] = None,
-) -> None:
-    """MNIST's digits redrawn with stroke thickness and intensity as causes."""
-    from causalgen.cli.data import run_morphomnist
-
-    run_morphomnist(mnist, out, splits=split, tables=tables, seed=seed, workers=workers)
-
-
-@data_app.command()
-def pendulum(
-    out: Out,
-    rows: Annotated[int, typer.Option(min=5, help="Of both splits; a fifth are test rows.")] = 62_500,
-    size: Annotated[int, typer.Option(min=16, help="Pixels of a side: 64, or 96 as published.")] = 64,
-    experiments: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of training rows in which a shadow is set at random.")
-    ] = 0.0,
-    seed: Seed = 0,
-) -> None:
-    """A drawn pendulum and its shadow: angle and light as causes."""
-    from causalgen.cli.data import run_pendulum
-
-    run_pendulum(out, rows=rows, size=size, experiments=experiments, seed=seed)
