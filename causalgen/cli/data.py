@@ -46,8 +46,7 @@ def morphomnist(
         seed=seed,
         workers=workers or os.cpu_count() or 1,
     )
-    print(folder)
-    print(f"Fit on it with --data morphomnist:{folder}")
+    _tell("morphomnist", folder)
 
 
 @data_app.command()
@@ -63,6 +62,9 @@ def pendulum(
     """A drawn pendulum and its shadow: angle and light as causes."""
     from causalgen.datasets.writing import make_pendulum
 
-    folder = make_pendulum(out, rows=rows, size=size, experiments=experiments, seed=seed)
+    _tell("pendulum", make_pendulum(out, rows=rows, size=size, experiments=experiments, seed=seed))
+
+
+def _tell(kind: str, folder: Path) -> None:
     print(folder)
-    print(f"Fit on it with --data pendulum:{folder}")
+    print(f"Fit on it with --data {kind}:{folder}")

@@ -1,0 +1,199 @@
+"""A fitted pendulum model on held-out scenes, beside the true counterfactual images.
+
+    python benchmarks/pendulum.py --pendulum DIR [--model pendulum] [--only ours]
+
+``--pendulum`` is a folder of ``causalgen data pendulum``; its test rows are used, which no fit sees. Each
+cause is set to the value that another row has, one at a time, and the whole model answers: an angle moves the
+shadow by the model's own equations, a shadow that is set moves nothing.
+
+    ours       a section for each seed. For each cause, against the true image: L1 on 0..255 of ours and of
+               doing nothing, their ratio, L1 inside and outside the pixels that the truth changes; the four
+               causes as measured on the image against the true ones, of ours, of doing nothing and of the
+               true image itself, which is the floor; in the data's units and as shares of published ranges
+    null       the image regenerated from its own noise under its own causes, nothing copied
+    training   how long the fit took, from the run folder that ``causalgen fit`` left; needs --run-dir
+
+Published ranges: the code of Causal-Adapter (Tong et al. 2025, arXiv:2509.24798) scales labels by [-40, 43]
+and [60, 147] steps of 0.9 degrees, [3, 12] and [2, 19] units. It and CausalDiffAE (Komanduri et al. 2024,
+arXiv:2404.17735) read scaled labels off images by regressors that they train; here they are measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from parts.record import Section, add_common, command, show, target
+from rich.console import Console
+
+import causalgen as cg
+from causalgen.datasets.pendulum import MEASURES, NUMBERS
+from causalgen.evaluation.questions import other_values
+from mechanisms.seeds import keyed_seed
+
+RANGES = {"angle": 83 * 0.9, "light": 87 * 0.9, "shadow_length": 9.0, "shadow_position": 17.0}
+BATCH = 100
+
+
+class Run:
+    """What every section needs."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+
+    @cached_property
+    def scm(self) -> cg.SCM:
+        """The model, as it was saved."""
+        return cg.SCM.from_pretrained(self.options.model)
+
+    @cached_property
+    def columns(self) -> Mapping[str, NDArray[Any]]:
+        """The test rows."""
+        return cg.datasets.pendulum(self.options.pendulum, "test")
+
+    def rows(self, seed: int) -> NDArray[np.int64]:
+        """Which rows a seed takes."""
+        random = np.random.default_rng(keyed_seed(seed, "pendulum", "rows"))
+        return np.sort(random.permutation(len(self.columns["image"]))[: self.options.rows])
+
+    def answers(
+        self, rows: NDArray[np.int64], do: Mapping[str, NDArray[Any]], seed: int, **options: Any
+    ) -> NDArray[np.float32]:
+        """The model's counterfactual images of rows, (N, 3, S, S)."""
+        return np.concatenate(list(self._answers(rows, do, seed, options)))
+
+    def _answers(
+        self, rows: NDArray[np.int64], do: Mapping[str, NDArray[Any]], seed: int, options: Mapping[str, Any]
+    ) -> Iterator[NDArray[np.float32]]:
+        for start in range(0, len(rows), BATCH):
+            part = slice(start, start + BATCH)
+            evidence = {name: self.columns[name][rows[part]] for name in (*NUMBERS, "image")}
+            asked = {name: values[part] for name, values in do.items()}
+            found = self.scm.counterfactual(evidence, do=asked, seed=keyed_seed(seed, str(start)), **options)
+            yield found["image"].clamp(0, 1).numpy()
+
+
+def ours(run: Run) -> None:
+    """The model as it is saved, a seed at a time."""
+    truth = cg.datasets.pendulum_truth(run.columns, run.columns["image"].shape[-1])
+    for seed in run.options.seeds:
+        section = Section(run.options.out, f"ours, seed {seed}")
+        rows = run.rows(seed)
+        before = run.columns["image"][rows].astype(np.float32) / 255
+        found: dict[str, Any] = {
+            "rows": len(rows),
+            "seed": seed,
+            "model": Path(run.options.model).name,
+            "do": {},
+        }
+        for cause in NUMBERS:
+            variable, factual = run.scm.variables[cause], run.columns[cause][rows]
+            values = other_values(variable, factual, keyed_seed(seed, "pendulum", cause))
+            world = truth(rows, {cause: values})
+            made = run.answers(rows, {cause: values}, seed)
+            found["do"][cause] = {**pixels(made, before, world["image"]), **attributes(made, before, world)}
+            section.keep(found)
+            summary(cause, found["do"][cause])
+        worst = max(each["share_of_doing_nothing"] for each in found["do"].values())
+        found["targets"] = [
+            target("L1 to the truth, as a share of doing nothing, worst cause", worst, most=0.25)
+        ]
+        section.finish(found)
+
+
+def pixels(made: NDArray[Any], before: NDArray[Any], true: NDArray[Any]) -> dict[str, Any]:
+    """L1 on 0..255 to the true images, over all pixels and over those that the truth changes or leaves."""
+    off, nothing = 255 * np.abs(made - true), 255 * np.abs(before - true)
+    moved = nothing.max(1, keepdims=True) > 0.5
+    inside = np.broadcast_to(moved, off.shape)
+    random = np.random.default_rng(0)
+    each = np.stack([off.mean((1, 2, 3)), nothing.mean((1, 2, 3))])
+    drawn = each[:, random.integers(0, each.shape[1], (1000, each.shape[1]))].mean(2)
+    return {
+        "l1": each[0].mean(),
+        "l1_doing_nothing": each[1].mean(),
+        "share_of_doing_nothing": each[0].mean() / each[1].mean(),
+        "share_interval": np.quantile(drawn[0] / drawn[1], [0.025, 0.975]).tolist(),
+        "l1_inside": off[inside].mean(),
+        "l1_inside_doing_nothing": nothing[inside].mean(),
+        "l1_outside": off[~inside].mean(),
+        "pixels_changed": moved.mean(),
+    }
+
+
+def attributes(made: NDArray[Any], before: NDArray[Any], world: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+    """Mean absolute errors of the causes measured on images, and the share of images that lack the shape."""
+    subjects = {"ours": made, "doing_nothing": before, "true_image": world["image"]}
+    found: dict[str, Any] = {}
+    for name, measure in MEASURES.items():
+        errors = {of: np.abs(measure(images) - world[name]) for of, images in subjects.items()}
+        found[f"{name}_mae"] = {of: np.nanmean(error) for of, error in errors.items()}
+        found[f"{name}_mae_scaled"] = {of: np.nanmean(error) / RANGES[name] for of, error in errors.items()}
+        found[f"{name}_missing"] = {of: np.isnan(error).mean() for of, error in errors.items()}
+    return found
+
+
+def summary(cause: str, found: Mapping[str, Any]) -> None:
+    """Print one intervention."""
+    rows = [
+        {"of": of, **{name: found[f"{name}_mae"][of] for name in MEASURES}}
+        for of in ("ours", "doing_nothing", "true_image")
+    ]
+    title = f"do({cause}): L1 {found['l1']:.3f}, doing nothing {found['l1_doing_nothing']:.3f}"
+    show(Console(), f"{title}, share {found['share_of_doing_nothing']:.3f}; MAE as measured", rows)
+
+
+def null(run: Run) -> None:
+    """What the image's noise keeps."""
+    section = Section(run.options.out, "null")
+    rows = run.rows(0)[: run.options.null_rows]
+    before = run.columns["image"][rows].astype(np.float32) / 255
+    found: dict[str, Any] = {"rows": len(rows)}
+    found["l1"] = 255 * np.abs(run.answers(rows, {}, 0, copy_unaffected=False) - before).mean()
+    section.finish(found)
+
+
+def training(run: Run) -> None:
+    """What the fit says of the image."""
+    if not run.options.run_dir:
+        print("training: not told (give --run-dir)")
+        return
+    section = Section(run.options.out, "training")
+    lines = (run.options.run_dir / "log.jsonl").read_text().splitlines()
+    events = [
+        event for event in map(json.loads, lines) if event["event"] == "fitted" and event["node"] == "image"
+    ]
+    names = ("rows", "steps", "seconds", "parameters", "figures", "validation_loss")
+    section.finish({name: events[-1][name] for name in names})
+
+
+SECTIONS = {"ours": ours, "null": null, "training": training}
+
+
+def main() -> None:
+    """Run the chosen sections and save their results one by one."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    add = parser.add_argument
+    add("--pendulum", type=Path, required=True, metavar="DIR", help="a folder of causalgen data pendulum")
+    add("--model", default="pendulum", help="a gallery name or a model's folder (%(default)s)")
+    add_common(parser, "pendulum.json", SECTIONS)
+    add("--rows", type=int, default=1000, help="of ours (%(default)s)")
+    add("--null-rows", type=int, default=200, help="of null (%(default)s)")
+    add("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of ours (%(default)s)")
+    add("--run-dir", type=Path, metavar="DIR", help="the run folder of the model's fit")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    run = Run(options)
+    for name in options.only or list(SECTIONS):
+        SECTIONS[name](run)
+
+
+if __name__ == "__main__":
+    command(main)
