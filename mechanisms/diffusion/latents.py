@@ -46,7 +46,7 @@ _PREPARED = 2_048
 """Rows that the latents' mean and spread are taken of."""
 
 
-class Autoencoder(Declared, frozen=True):
+class Autoencoder(Declared):
     """A pretrained autoencoder of diffusers', whose weights stay as they are; its folder says it all.
 
     Attributes:

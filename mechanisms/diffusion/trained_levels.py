@@ -39,7 +39,7 @@ _EXACT = 1e-3
 """Of a step between two levels: nearer than this is at the level, which float32 cannot tell from it."""
 
 
-class TrainedLevels(Declared, frozen=True):
+class TrainedLevels(Declared):
     """The schedule that a network was trained on.
 
     Attributes:
