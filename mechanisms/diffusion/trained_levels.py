@@ -56,7 +56,7 @@ class TrainedLevels(Declared):
 
     @model_validator(mode="after")
     def _levels_rise(self) -> TrainedLevels:
-        sigmas, _ = _table(self)
+        sigmas, _ = self._table()
         if not (bool(sigmas.isfinite().all()) and bool((sigmas.diff() > 0).all())):
             raise ValueError(
                 f"these betas give levels that do not rise or are infinite: sigma to {sigmas[-1]:g}"
@@ -65,11 +65,11 @@ class TrainedLevels(Declared):
 
     def sigmas(self) -> Tensor:
         """Every level, ascending, float64."""
-        return _table(self)[0]
+        return self._table()[0]
 
     def times(self, sigma: Tensor) -> Tensor:
         """What the network is told of levels sigma, (N,) float32; beyond the ends, those of the ends."""
-        known, first = _table(self)
+        known, first = self._table()
         logs = known.to(sigma.device).log()
         asked = sigma.double().log().clamp(logs[0], logs[-1])
         above = torch.searchsorted(logs, asked).clamp(1, len(logs) - 1)
@@ -78,14 +78,17 @@ class TrainedLevels(Declared):
         nearest = between.round()
         return (first + torch.where((between - nearest).abs() < _EXACT, nearest, between)).float()
 
+    def _table(self) -> tuple[Tensor, int]:
+        return _table(self.count, self.betas, self.beta_first, self.beta_last)
+
 
 @lru_cache(maxsize=16)
-def _table(levels: TrainedLevels) -> tuple[Tensor, int]:
+def _table(count: int, betas: Betas, first: float, last: float) -> tuple[Tensor, int]:
     """The levels and the first one's number."""
-    if levels.betas == "flow":
-        share = torch.arange(1, levels.count, dtype=torch.float64) / levels.count
+    if betas == "flow":
+        share = torch.arange(1, count, dtype=torch.float64) / count
         return share / (1 - share), 1
-    scheduler = DDPMScheduler(levels.count, levels.beta_first, levels.beta_last, levels.betas)
+    scheduler = DDPMScheduler(count, first, last, betas)
     return sigma_of(torch.cumprod(1 - scheduler.betas.double(), 0)), 0
 
 
