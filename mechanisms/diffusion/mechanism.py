@@ -109,7 +109,8 @@ class Diffusion(TrainedSpec, frozen=True):
     @model_validator(mode="before")
     @classmethod
     def _said_by_pipeline(cls, value: object) -> object:
-        return said_by_pipeline(value) if isinstance(value, dict) and value.get("pipeline") else value
+        named = isinstance(value, dict) and isinstance(value.get("pipeline"), str | Path)
+        return said_by_pipeline(value) if named else value
 
     @model_validator(mode="after")
     def _parts_agree(self) -> "Diffusion":
