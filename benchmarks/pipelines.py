@@ -219,7 +219,7 @@ def cost(section: Section, repeats: int) -> list[dict[str, Any]]:
             diffusers.UNet2DModel(sample_size=32, block_out_channels=(32, 64), norm_num_groups=8, **blocks),
             diffusers.DDPMScheduler(),
         ).save_pretrained(unet)
-        n, steps = 8, 8
+        n, steps = 4, 8
         for name, folder in (("DiT", dit), ("U-Net", unet)):
             if name == "DiT":
                 outer = model(folder, 16, solver={"steps": steps}).mechanisms["image"]
@@ -230,8 +230,9 @@ def cost(section: Section, repeats: int) -> list[dict[str, Any]]:
                 spec = cg.mechanisms.Diffusion.from_pipeline(folder, solver={"steps": steps})
                 mechanism, parents, told = spec.bind(cg.Image(3, 32, 32), {}), {}, {}
             noise = mechanism.sample_noise(n, generator=torch.Generator().manual_seed(0))
-            # As if abducted, so that no denoising step is added at the end.
-            noise = type(noise)(n, {**noise, "known": torch.ones(n, dtype=torch.bool)})
+            # As if abducted under these parents: one evaluation a step, and no denoising step at the end.
+            factual = {f"factual.{name}": value for name, value in parents.items()}
+            noise = type(noise)(n, {**noise, **factual, "known": torch.ones(n, dtype=torch.bool)})
             bare: Any = mechanism.get_submodule("denoiser.network.model")
             x, times = torch.randn(n, *mechanism.variable.event_shape), torch.full((n,), 500.0)
 

@@ -5,15 +5,19 @@ from mechanisms.diffusion.backbones import Backbone, DiT, UNet
 from mechanisms.diffusion.classifier_free import ClassifierFree
 from mechanisms.diffusion.code import Code
 from mechanisms.diffusion.guidance import Factual, Guidance
+from mechanisms.diffusion.latents import Autoencoder, LatentDiffusion
 from mechanisms.diffusion.mechanism import Diffusion, DiffusionMechanism
 from mechanisms.diffusion.predictor import ResNet
+from mechanisms.diffusion.pretrained import Pretrained
 from mechanisms.diffusion.schedule import DDPMGrid, Grid, KarrasGrid, LogGrid
 from mechanisms.diffusion.solvers import BELM, DDIM, DDPM, Anchored, Leaves, NoiseEstimate, Solver
+from mechanisms.diffusion.trained_levels import TrainedGrid, TrainedLevels
 from mechanisms.encoders import Encoder, Strided
 
 __all__ = [
     "Anchored",
     "Anticausal",
+    "Autoencoder",
     "BELM",
     "Backbone",
     "ClassifierFree",
@@ -29,11 +33,15 @@ __all__ = [
     "Grid",
     "Guidance",
     "KarrasGrid",
+    "LatentDiffusion",
     "Leaves",
     "LogGrid",
     "NoiseEstimate",
+    "Pretrained",
     "ResNet",
     "Solver",
     "Strided",
+    "TrainedGrid",
+    "TrainedLevels",
     "UNet",
 ]

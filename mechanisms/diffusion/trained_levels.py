@@ -17,7 +17,6 @@ from functools import lru_cache
 from typing import Any, Literal, final
 
 import torch
-from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from pydantic import Field, model_validator
 from torch import Tensor
 
@@ -88,6 +87,8 @@ def _table(count: int, betas: Betas, first: float, last: float) -> tuple[Tensor,
     if betas == "flow":
         share = torch.arange(1, count, dtype=torch.float64) / count
         return share / (1 - share), 1
+    from diffusers.schedulers.scheduling_ddpm import DDPMScheduler  # pretrained networks alone need it
+
     scheduler = DDPMScheduler(count, first, last, betas)
     return sigma_of(torch.cumprod(1 - scheduler.betas.double(), 0)), 0
 
