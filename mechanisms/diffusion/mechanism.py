@@ -109,8 +109,9 @@ class Diffusion(TrainedSpec, frozen=True):
     @model_validator(mode="before")
     @classmethod
     def _said_by_pipeline(cls, value: object) -> object:
-        named = isinstance(value, dict) and isinstance(value.get("pipeline"), str | Path)
-        return said_by_pipeline(value) if named else value
+        if isinstance(value, dict) and isinstance(value.get("pipeline"), str | Path):
+            return said_by_pipeline(value)
+        return value
 
     @model_validator(mode="after")
     def _parts_agree(self) -> "Diffusion":

@@ -55,7 +55,7 @@ class TrainedLevels(Declared):
 
     @model_validator(mode="after")
     def _levels_rise(self) -> TrainedLevels:
-        sigmas, _ = self._table()
+        sigmas = self.sigmas()
         if not (bool(sigmas.isfinite().all()) and bool((sigmas.diff() > 0).all())):
             raise ValueError(
                 f"these betas give levels that do not rise or are infinite: sigma to {sigmas[-1]:g}"
@@ -68,8 +68,8 @@ class TrainedLevels(Declared):
 
     def times(self, sigma: Tensor) -> Tensor:
         """What the network is told of levels sigma, (N,) float32; beyond the ends, those of the ends."""
-        known, first = self._table()
-        logs = known.to(sigma.device).log()
+        _, logs, first = self._table()
+        logs = logs.to(sigma.device)
         asked = sigma.double().log().clamp(logs[0], logs[-1])
         above = torch.searchsorted(logs, asked).clamp(1, len(logs) - 1)
         low, high = logs[above - 1], logs[above]
@@ -77,20 +77,22 @@ class TrainedLevels(Declared):
         nearest = between.round()
         return (first + torch.where((between - nearest).abs() < _EXACT, nearest, between)).float()
 
-    def _table(self) -> tuple[Tensor, int]:
+    def _table(self) -> tuple[Tensor, Tensor, int]:
         return _table(self.count, self.betas, self.beta_first, self.beta_last)
 
 
 @lru_cache(maxsize=16)
-def _table(count: int, betas: Betas, first: float, last: float) -> tuple[Tensor, int]:
-    """The levels and the first one's number."""
+def _table(count: int, betas: Betas, first: float, last: float) -> tuple[Tensor, Tensor, int]:
+    """The levels, their logarithms, and the first one's number."""
     if betas == "flow":
         share = torch.arange(1, count, dtype=torch.float64) / count
-        return share / (1 - share), 1
+        sigma = share / (1 - share)
+        return sigma, sigma.log(), 1
     from diffusers.schedulers.scheduling_ddpm import DDPMScheduler  # pretrained networks alone need it
 
     scheduler = DDPMScheduler(count, first, last, betas)
-    return sigma_of(torch.cumprod(1 - scheduler.betas.double(), 0)), 0
+    sigma = sigma_of(torch.cumprod(1 - scheduler.betas.double(), 0))
+    return sigma, sigma.log(), 0
 
 
 @final
