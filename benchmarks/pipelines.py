@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -26,16 +27,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from diffusers import (
-    AutoencoderKL,
-    DDIMInverseScheduler,
-    DDIMScheduler,
-    DDPMPipeline,
-    DDPMScheduler,
-    DiTPipeline,
-    DiTTransformer2DModel,
-    UNet2DModel,
-)
 from parts.record import Section, add_common, command, show, target
 from rich.console import Console
 from torch import Tensor, nn
@@ -43,6 +34,8 @@ from torch import Tensor, nn
 import causalgen as cg
 from causalgen.saving.pretrained import gallery_folder
 from mechanisms.diffusion.latents import LatentDiffusion
+
+diffusers: Any = import_module("diffusers")  # whose names are loaded on first use
 
 SECTIONS = ("null", "cost", "dit-xl")
 SIDE, CLASSES = 32, 3
@@ -89,7 +82,7 @@ def train(module: nn.Module, loss: Callable[[int], Tensor], steps: int, rate: fl
 def small_pipeline(folder: Path, steps: int) -> dict[str, float]:
     """Train and save a DiT pipeline of 32 x 32 pictures, 4 x 8 x 8 latents."""
     torch.manual_seed(0)
-    vae = AutoencoderKL(
+    vae = diffusers.AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3,
         block_out_channels=(16, 32, 32), norm_num_groups=8, latent_channels=4, sample_size=SIDE,
         mid_block_add_attention=False,
@@ -104,11 +97,11 @@ def small_pipeline(folder: Path, steps: int) -> dict[str, float]:
     vae.eval().requires_grad_(False)
     spread = vae.encode(shapes(256, 1)[0]).latent_dist.mode().std().item()
     vae.register_to_config(scaling_factor=1 / spread)
-    network = DiTTransformer2DModel(
+    network = diffusers.DiTTransformer2DModel(
         num_attention_heads=4, attention_head_dim=24, in_channels=4, out_channels=8, num_layers=4,
         sample_size=SIDE // 4, patch_size=1, num_embeds_ada_norm=CLASSES,
     )  # fmt: skip
-    schedule, generator = DDPMScheduler(), torch.Generator().manual_seed(0)
+    schedule, generator = diffusers.DDPMScheduler(), torch.Generator().manual_seed(0)
     network.train()
 
     def denoise(step: int) -> Tensor:
@@ -121,8 +114,8 @@ def small_pipeline(folder: Path, steps: int) -> dict[str, float]:
         return (out[:, :4] - noise).square().mean()
 
     loss = train(network, denoise, steps, 1e-3)
-    pipeline = DiTPipeline(
-        network.eval(), vae, DDIMScheduler(clip_sample=False),
+    pipeline = diffusers.DiTPipeline(
+        network.eval(), vae, diffusers.DDIMScheduler(clip_sample=False),
         id2label={0: "disc", 1: "square", 2: "triangle"},
     )  # fmt: skip
     pipeline.save_pretrained(folder)
@@ -130,10 +123,10 @@ def small_pipeline(folder: Path, steps: int) -> dict[str, float]:
 
 
 @torch.no_grad()
-def theirs(pipeline: DiTPipeline, latents: Tensor, kinds: Tensor, steps: int) -> Tensor:
+def theirs(pipeline: Any, latents: Tensor, kinds: Tensor, steps: int) -> Tensor:
     """Latents inverted by DDIMInverseScheduler and decoded by DDIMScheduler, 2 steps evaluations."""
     down: Any = pipeline.scheduler
-    up = DDIMInverseScheduler.from_config(down.config)
+    up = diffusers.DDIMInverseScheduler.from_config(down.config)
     x = latents
     for schedule in (up, down):
         schedule.set_timesteps(steps)
@@ -160,7 +153,7 @@ def null(section: Section, steps: int, rows: int) -> list[dict[str, Any]]:
     with TemporaryDirectory() as temporary:
         folder = Path(temporary) / "shapes"
         trained = small_pipeline(folder, steps)
-        pipeline: Any = DiTPipeline.from_pretrained(folder, local_files_only=True)
+        pipeline: Any = diffusers.DiTPipeline.from_pretrained(folder, local_files_only=True)
         pictures, kinds = shapes(rows, 7)
         parents = {"class": kinds}
         bare = model(folder, SIDE).mechanisms["image"]
@@ -215,18 +208,18 @@ def cost(section: Section, repeats: int) -> list[dict[str, Any]]:
     torch.manual_seed(0)
     with TemporaryDirectory() as temporary:
         dit, unet = Path(temporary) / "dit", Path(temporary) / "unet"
-        vae = AutoencoderKL(block_out_channels=(8,), norm_num_groups=8)
-        network = DiTTransformer2DModel(
+        vae = diffusers.AutoencoderKL(block_out_channels=(8,), norm_num_groups=8)
+        network = diffusers.DiTTransformer2DModel(
             num_attention_heads=6, attention_head_dim=32, in_channels=4, out_channels=8, num_layers=6,
             sample_size=16, patch_size=2, num_embeds_ada_norm=CLASSES,
         )  # fmt: skip
-        DiTPipeline(network, vae, DDIMScheduler()).save_pretrained(dit)
+        diffusers.DiTPipeline(network, vae, diffusers.DDIMScheduler()).save_pretrained(dit)
         blocks = {"down_block_types": ("DownBlock2D",) * 2, "up_block_types": ("UpBlock2D",) * 2}
-        DDPMPipeline(
-            UNet2DModel(sample_size=32, block_out_channels=(32, 64), norm_num_groups=8, **blocks),
-            DDPMScheduler(),
+        diffusers.DDPMPipeline(
+            diffusers.UNet2DModel(sample_size=32, block_out_channels=(32, 64), norm_num_groups=8, **blocks),
+            diffusers.DDPMScheduler(),
         ).save_pretrained(unet)
-        n, steps = 8, 8
+        n, steps = 4, 8
         for name, folder in (("DiT", dit), ("U-Net", unet)):
             if name == "DiT":
                 outer = model(folder, 16, solver={"steps": steps}).mechanisms["image"]
@@ -237,8 +230,9 @@ def cost(section: Section, repeats: int) -> list[dict[str, Any]]:
                 spec = cg.mechanisms.Diffusion.from_pipeline(folder, solver={"steps": steps})
                 mechanism, parents, told = spec.bind(cg.Image(3, 32, 32), {}), {}, {}
             noise = mechanism.sample_noise(n, generator=torch.Generator().manual_seed(0))
-            # As if abducted, so that no denoising step is added at the end.
-            noise = type(noise)(n, {**noise, "known": torch.ones(n, dtype=torch.bool)})
+            # As if abducted under these parents: one evaluation a step, and no denoising step at the end.
+            factual = {f"factual.{name}": value for name, value in parents.items()}
+            noise = type(noise)(n, {**noise, **factual, "known": torch.ones(n, dtype=torch.bool)})
             bare: Any = mechanism.get_submodule("denoiser.network.model")
             x, times = torch.randn(n, *mechanism.variable.event_shape), torch.full((n,), 500.0)
 
@@ -278,10 +272,10 @@ def random_xl(folder: Path) -> None:
     """The gallery's architecture as a pipeline's folder, of random weights."""
     spec: Any = cg.SCM.from_pretrained("imagenet").mechanisms["image"].spec
     torch.manual_seed(0)
-    vae = AutoencoderKL(**spec.autoencoder.config)
+    vae = diffusers.AutoencoderKL(**spec.autoencoder.config)
     with torch.device("meta"):
-        empty = DiTTransformer2DModel(**spec.backbone.config)
-    one = DiTTransformer2DModel(**(spec.backbone.config | {"num_layers": 1})).state_dict()
+        empty = diffusers.DiTTransformer2DModel(**spec.backbone.config)
+    one = diffusers.DiTTransformer2DModel(**(spec.backbone.config | {"num_layers": 1})).state_dict()
 
     def first(name: str) -> str:
         """The same tensor of the first block."""
@@ -291,7 +285,7 @@ def random_xl(folder: Path) -> None:
     empty.load_state_dict({name: one[first(name)].clone() for name in empty.state_dict()}, assign=True)
     empty.save_pretrained(folder / "transformer")
     vae.save_pretrained(folder / "vae")
-    DDIMScheduler(clip_sample=False).save_pretrained(folder / "scheduler")
+    diffusers.DDIMScheduler(clip_sample=False).save_pretrained(folder / "scheduler")
     parts = {
         "scheduler": ["diffusers", "DDIMScheduler"], "transformer": ["diffusers", "DiTTransformer2DModel"],
         "vae": ["diffusers", "AutoencoderKL"],
@@ -341,7 +335,7 @@ def dit_xl(section: Section, threads: int) -> list[dict[str, Any]]:
 
 def main() -> None:
     """Measure the sections asked for."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     add_common(parser, "pipelines.json", SECTIONS, width=160)
     parser.add_argument(
         "--steps", type=int, default=2000, help="of the small transformer's training (%(default)s)"

@@ -6,15 +6,19 @@ from mechanisms.diffusion.classifier_free import ClassifierFree
 from mechanisms.diffusion.code import Code
 from mechanisms.diffusion.distillation import Distilled, Jumps
 from mechanisms.diffusion.guidance import Factual, Guidance
+from mechanisms.diffusion.latents import Autoencoder, LatentDiffusion
 from mechanisms.diffusion.mechanism import Diffusion, DiffusionMechanism
 from mechanisms.diffusion.predictor import ResNet
+from mechanisms.diffusion.pretrained import Pretrained
 from mechanisms.diffusion.schedule import DDPMGrid, Grid, KarrasGrid, LogGrid
 from mechanisms.diffusion.solvers import BELM, DDIM, DDPM, Anchored, Leaves, NoiseEstimate, Solver
+from mechanisms.diffusion.trained_levels import TrainedGrid, TrainedLevels
 from mechanisms.encoders import Encoder, Strided
 
 __all__ = [
     "Anchored",
     "Anticausal",
+    "Autoencoder",
     "BELM",
     "Backbone",
     "ClassifierFree",
@@ -32,11 +36,15 @@ __all__ = [
     "Guidance",
     "Jumps",
     "KarrasGrid",
+    "LatentDiffusion",
     "Leaves",
     "LogGrid",
     "NoiseEstimate",
+    "Pretrained",
     "ResNet",
     "Solver",
     "Strided",
+    "TrainedGrid",
+    "TrainedLevels",
     "UNet",
 ]

@@ -143,7 +143,7 @@ def read_network(folder: Path, allowed: Sequence[str]) -> tuple[str, dict[str, A
         CheckpointError: another class, or a config that its class does not take.
     """
     config = read_json(folder / "config.json")
-    name = config.get("_class_name")
+    name = str(config.get("_class_name"))
     if name == "Transformer2DModel" and config.get("norm_type") == "ada_norm_zero":
         name = "DiTTransformer2DModel"  # what DiT was called when its weights were published
     if name not in allowed:
@@ -262,7 +262,7 @@ class FrozenNetwork(nn.Module):
             raise MechanismError(f"The config does not describe a {name}: {error}.") from error
         for module in self.model.modules():
             if isinstance(module, PatchEmbed) and module.pos_embed is not None:
-                module.pos_embed = _positions(module)
+                module.register_buffer("pos_embed", _positions(module), persistent=False)
         lacking = {*dict(self.model.named_buffers())} - {*self.model.state_dict()}
         if any(self.model.get_buffer(each).is_meta for each in lacking):
             raise MechanismError(f"This {name} has buffers that no file keeps: {sorted(lacking)}.")

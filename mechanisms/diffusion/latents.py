@@ -46,7 +46,7 @@ _PREPARED = 2_048
 """Rows that the latents' mean and spread are taken of."""
 
 
-class Autoencoder(Declared, frozen=True):
+class Autoencoder(Declared):
     """A pretrained autoencoder of diffusers', whose weights stay as they are; its folder says it all.
 
     Attributes:
@@ -70,8 +70,10 @@ class Autoencoder(Declared, frozen=True):
     def _from_folder(cls, value: object) -> object:
         """A folder, or options with one, to which the folder adds what it says."""
         given = value
-        if not isinstance(given, dict) or given.get("folder") is None or "network" in given:
+        if not (isinstance(given, dict) and isinstance(given.get("folder"), str | Path)):
             return given
+        if "network" in given:
+            return {**given, "folder": inside(given["folder"])}
         try:
             home = local_folder(inside(given["folder"]), "autoencoder")
             if not (home / "config.json").is_file() and (home / "vae" / "config.json").is_file():

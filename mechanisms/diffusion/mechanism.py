@@ -77,7 +77,9 @@ class Diffusion(DiffusionOptions, frozen=True):  # noqa: D101, its options say i
     @model_validator(mode="before")
     @classmethod
     def _said_by_pipeline(cls, value: object) -> object:
-        return said_by_pipeline(value) if isinstance(value, dict) and value.get("pipeline") else value
+        if isinstance(value, dict) and isinstance(value.get("pipeline"), str | Path):
+            return said_by_pipeline(value)
+        return value
 
     def make(self, variable: Variable, parents: Mapping[str, Variable]) -> Mechanism:
         """The mechanism for one image variable and its parents, with what weights were trained elsewhere."""

@@ -41,8 +41,8 @@ class DiffusionOptions(TrainedSpec, frozen=True):
         levels: mean and standard deviation of ln sigma in training (Karras et al. 2022).
         training: settings of the fitting loop.
         autoencoder: makes the diffusion one of its latents.
-        pipeline: the folder of a pipeline that diffusers saved; in a file below the working directory. It
-            says backbone, prediction, grid, autoencoder, and has the weights; see ``from_pipeline``.
+        pipeline: the folder of a pipeline that diffusers saved; in a file, one below the working directory.
+            It says backbone, prediction, grid and autoencoder, and has the weights; see ``from_pipeline``.
     """
 
     kind: Literal["diffusion"] = "diffusion"

@@ -17,7 +17,6 @@ from functools import lru_cache
 from typing import Any, Literal, final
 
 import torch
-from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from pydantic import Field, model_validator
 from torch import Tensor
 
@@ -39,7 +38,7 @@ _EXACT = 1e-3
 """Of a step between two levels: nearer than this is at the level, which float32 cannot tell from it."""
 
 
-class TrainedLevels(Declared, frozen=True):
+class TrainedLevels(Declared):
     """The schedule that a network was trained on.
 
     Attributes:
@@ -56,7 +55,7 @@ class TrainedLevels(Declared, frozen=True):
 
     @model_validator(mode="after")
     def _levels_rise(self) -> TrainedLevels:
-        sigmas, _ = _table(self)
+        sigmas = self.sigmas()
         if not (bool(sigmas.isfinite().all()) and bool((sigmas.diff() > 0).all())):
             raise ValueError(
                 f"these betas give levels that do not rise or are infinite: sigma to {sigmas[-1]:g}"
@@ -65,12 +64,12 @@ class TrainedLevels(Declared, frozen=True):
 
     def sigmas(self) -> Tensor:
         """Every level, ascending, float64."""
-        return _table(self)[0]
+        return self._table()[0]
 
     def times(self, sigma: Tensor) -> Tensor:
         """What the network is told of levels sigma, (N,) float32; beyond the ends, those of the ends."""
-        known, first = _table(self)
-        logs = known.to(sigma.device).log()
+        _, logs, first = self._table()
+        logs = logs.to(sigma.device)
         asked = sigma.double().log().clamp(logs[0], logs[-1])
         above = torch.searchsorted(logs, asked).clamp(1, len(logs) - 1)
         low, high = logs[above - 1], logs[above]
@@ -78,15 +77,22 @@ class TrainedLevels(Declared, frozen=True):
         nearest = between.round()
         return (first + torch.where((between - nearest).abs() < _EXACT, nearest, between)).float()
 
+    def _table(self) -> tuple[Tensor, Tensor, int]:
+        return _table(self.count, self.betas, self.beta_first, self.beta_last)
+
 
 @lru_cache(maxsize=16)
-def _table(levels: TrainedLevels) -> tuple[Tensor, int]:
-    """The levels and the first one's number."""
-    if levels.betas == "flow":
-        share = torch.arange(1, levels.count, dtype=torch.float64) / levels.count
-        return share / (1 - share), 1
-    scheduler = DDPMScheduler(levels.count, levels.beta_first, levels.beta_last, levels.betas)
-    return sigma_of(torch.cumprod(1 - scheduler.betas.double(), 0)), 0
+def _table(count: int, betas: Betas, first: float, last: float) -> tuple[Tensor, Tensor, int]:
+    """The levels, their logarithms, and the first one's number."""
+    if betas == "flow":
+        share = torch.arange(1, count, dtype=torch.float64) / count
+        sigma = share / (1 - share)
+        return sigma, sigma.log(), 1
+    from diffusers.schedulers.scheduling_ddpm import DDPMScheduler  # pretrained networks alone need it
+
+    scheduler = DDPMScheduler(count, first, last, betas)
+    sigma = sigma_of(torch.cumprod(1 - scheduler.betas.double(), 0))
+    return sigma, sigma.log(), 0
 
 
 @final

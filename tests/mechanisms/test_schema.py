@@ -15,8 +15,10 @@ from graphs.variables import Categorical, Continuous, Image, Integer
 from mechanisms.diffusion.backbones import BACKBONES
 from mechanisms.diffusion.code import Code
 from mechanisms.diffusion.guidance import GUIDANCE
+from mechanisms.diffusion.latents import Autoencoder
 from mechanisms.diffusion.schedule import GRIDS
 from mechanisms.diffusion.solvers import SOLVERS
+from mechanisms.diffusion.trained_levels import TrainedLevels
 from mechanisms.encoders import ENCODERS
 from mechanisms.program.inference import NUTS, SVI, Importance
 from mechanisms.registry import MECHANISMS, parse_mechanism
@@ -31,7 +33,19 @@ VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 REGISTRIES = (MECHANISMS, SOLVERS, GRIDS, GUIDANCE, BACKBONES, ENCODERS)
 PARTS = [
     *(registry.get(kind) for registry in REGISTRIES for kind in registry.kinds()),
-    *(Categorical, Continuous, Image, Integer, Training, Code, Importance, SVI, NUTS),
+    *(
+        Categorical,
+        Continuous,
+        Image,
+        Integer,
+        Training,
+        Autoencoder,
+        Code,
+        TrainedLevels,
+        Importance,
+        SVI,
+        NUTS,
+    ),
 ]
 
 NODES = "causalgen: 1\nnodes: "

@@ -2,21 +2,12 @@
 
 import json
 import shutil
+from importlib import import_module
+from typing import Any
 
 import networkx as nx
 import pytest
 import torch
-from diffusers import (
-    AutoencoderKL,
-    AutoencoderTiny,
-    DDIMScheduler,
-    DDPMPipeline,
-    DDPMScheduler,
-    DiTPipeline,
-    DiTTransformer2DModel,
-    FlowMatchEulerDiscreteScheduler,
-    UNet2DModel,
-)
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
@@ -26,6 +17,8 @@ from causalgen.testing import check_grid, check_mechanism
 from graphs.errors import CheckpointError, MechanismError, NotFittedError, SpecError
 from mechanisms.diffusion.trained_levels import TrainedGrid, TrainedLevels
 
+diffusers: Any = import_module("diffusers")  # whose names are loaded on first use
+
 NAMES = {0: "cat, house cat", 1: "dog", 2: "eel"}
 
 
@@ -34,7 +27,7 @@ def seeded(seed=0):
 
 
 def dit(**options):
-    network = DiTTransformer2DModel(
+    network = diffusers.DiTTransformer2DModel(
         **{
             "num_attention_heads": 2, "attention_head_dim": 8, "in_channels": 4, "out_channels": 8,
             "num_layers": 1, "sample_size": 8, "patch_size": 2, "num_embeds_ada_norm": 3, **options,
@@ -47,12 +40,12 @@ def dit(**options):
 def kl(**options):
     blocks = {"down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2}
     sizes = {"block_out_channels": (8, 8), "norm_num_groups": 4, "sample_size": 16}
-    return AutoencoderKL(**blocks, **sizes, scaling_factor=0.7, shift_factor=0.1, **options)
+    return diffusers.AutoencoderKL(**blocks, **sizes, scaling_factor=0.7, shift_factor=0.1, **options)
 
 
 def unet(**options):
     blocks = {"down_block_types": ("DownBlock2D",) * 2, "up_block_types": ("UpBlock2D",) * 2}
-    return UNet2DModel(
+    return diffusers.UNet2DModel(
         sample_size=8, block_out_channels=(8, 8), norm_num_groups=4, layers_per_block=1, **blocks, **options
     )
 
@@ -63,13 +56,15 @@ def folders(tmp_path_factory):
     home = tmp_path_factory.mktemp("pipelines")
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        plain = DDIMScheduler(clip_sample=False)
-        DiTPipeline(dit(), kl(), plain, id2label=NAMES).save_pretrained(home / "dit")
-        DDPMPipeline(unet(), DDPMScheduler(prediction_type="v_prediction")).save_pretrained(home / "unet")
-        DDPMPipeline(unet(num_class_embeds=4), plain).save_pretrained(home / "classes")
-        DiTPipeline(dit(out_channels=4), kl(), plain, id2label=NAMES).save_pretrained(home / "flow")
-        FlowMatchEulerDiscreteScheduler(shift=3.0).save_pretrained(home / "flow" / "scheduler")
-        AutoencoderTiny(
+        plain = diffusers.DDIMScheduler(clip_sample=False)
+        diffusers.DiTPipeline(dit(), kl(), plain, id2label=NAMES).save_pretrained(home / "dit")
+        diffusers.DDPMPipeline(
+            unet(), diffusers.DDPMScheduler(prediction_type="v_prediction")
+        ).save_pretrained(home / "unet")
+        diffusers.DDPMPipeline(unet(num_class_embeds=4), plain).save_pretrained(home / "classes")
+        diffusers.DiTPipeline(dit(out_channels=4), kl(), plain, id2label=NAMES).save_pretrained(home / "flow")
+        diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0).save_pretrained(home / "flow" / "scheduler")
+        diffusers.AutoencoderTiny(
             encoder_block_out_channels=(8, 8), decoder_block_out_channels=(8, 8), num_encoder_blocks=(1, 1),
             num_decoder_blocks=(1, 1),
         ).save_pretrained(home / "tiny")  # fmt: skip
@@ -99,7 +94,7 @@ def told(network, x, t, kinds=None):
 @torch.no_grad()
 def test_ddim_samples_are_those_of_diffusers(folders):
     """N steps of DDIMScheduler are N - 1 of ours on its levels, and the denoising step at the end."""
-    pipeline = DiTPipeline.from_pretrained(folders / "dit", local_files_only=True)
+    pipeline = diffusers.DiTPipeline.from_pretrained(folders / "dit", local_files_only=True)
     made = bound(folders / "dit", solver={"kind": "ddim", "steps": 9, "grid": GRID}).inner
     _, parents = rows(16)
     noise = made.sample_noise(3, generator=seeded())
@@ -121,8 +116,8 @@ def test_a_velocity_of_a_latent_unet_and_a_flow_are_those_of_diffusers(folders):
     )
     assert spec.prediction == "v"
     made = spec.bind(cg.Image(3, 8, 8), {})
-    pipeline = DDPMPipeline.from_pretrained(folders / "unet", local_files_only=True)
-    scheduler = DDIMScheduler.from_config(pipeline.scheduler.config, clip_sample=False)
+    pipeline = diffusers.DDPMPipeline.from_pretrained(folders / "unet", local_files_only=True)
+    scheduler = diffusers.DDIMScheduler.from_config(pipeline.scheduler.config, clip_sample=False)
     scheduler.set_timesteps(10)
     noise = made.sample_noise(2, generator=seeded())
     x = noise["x_T"]
@@ -136,10 +131,10 @@ def test_a_step_of_flow_matching_is_that_of_diffusers(folders):
     made = bound(folders / "flow").inner
     assert made.spec.prediction == "velocity"
     assert made.spec.backbone.levels == TrainedLevels(betas="flow")
-    network = DiTTransformer2DModel.from_pretrained(
+    network = diffusers.DiTTransformer2DModel.from_pretrained(
         folders / "flow" / "transformer", local_files_only=True
     ).eval()
-    scheduler = FlowMatchEulerDiscreteScheduler()
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler()
     scheduler.set_timesteps(sigmas=[0.8, 0.5])
     _, parents = rows(16)
     x = torch.randn(3, 4, 8, 8, generator=seeded())
@@ -156,7 +151,7 @@ def test_the_null_class_is_the_hidden_parent(folders):
     _, parents = rows(16)
     made = bound(folders / "dit").inner
     x, sigma = torch.randn(3, 4, 8, 8, generator=seeded()), made.spec.backbone.levels.sigmas()[250].item()
-    network = DiTTransformer2DModel.from_pretrained(
+    network = diffusers.DiTTransformer2DModel.from_pretrained(
         folders / "dit" / "transformer", local_files_only=True
     ).eval()
     scaled = x / (1 + sigma**2) ** 0.5
@@ -169,7 +164,7 @@ def test_a_class_unet_hides_its_class_only_if_it_has_a_null_class(folders):
     spec = cg.mechanisms.Diffusion.from_pipeline(folders / "classes")
     x = torch.zeros(2, 3, 8, 8)
     with_null = spec.bind(cg.Image(3, 8, 8), {"kind": cg.Categorical(3)})
-    network = UNet2DModel.from_pretrained(folders / "classes" / "unet", local_files_only=True)
+    network = diffusers.UNet2DModel.from_pretrained(folders / "classes" / "unet", local_files_only=True)
     sigma = spec.backbone.levels.sigmas()[5].item()
     kinds = torch.tensor([0, 1])
     with torch.no_grad():
@@ -188,7 +183,7 @@ def test_the_null_is_exact_and_carries_what_the_autoencoder_misses(folders, resi
     if residual:
         torch.testing.assert_close(again, images, rtol=0, atol=1e-3)
         return
-    vae = AutoencoderKL.from_pretrained(folders / "dit" / "vae", local_files_only=True)
+    vae = diffusers.AutoencoderKL.from_pretrained(folders / "dit" / "vae", local_files_only=True)
     with torch.no_grad():
         expected = vae.decode(vae.encode(images).latent_dist.mode()).sample
     assert (expected - images).abs().mean() > 0.1  # a random autoencoder keeps nothing
@@ -198,7 +193,7 @@ def test_the_null_is_exact_and_carries_what_the_autoencoder_misses(folders, resi
 @torch.no_grad()
 def test_latents_are_scaled_as_the_autoencoder_says(folders):
     made = bound(folders / "dit")
-    vae = AutoencoderKL.from_pretrained(folders / "dit" / "vae", local_files_only=True)
+    vae = diffusers.AutoencoderKL.from_pretrained(folders / "dit" / "vae", local_files_only=True)
     images, _ = rows(16)
     expected = (vae.encode(images).latent_dist.mode() - 0.1) * 0.7
     torch.testing.assert_close(made.autoencoder.encode(images), expected)
