@@ -37,7 +37,7 @@ def address():
         yield found[0]
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(180)
         process.stdout.close()
 
 
