@@ -300,6 +300,9 @@ def test_an_effect_has_its_interval_and_its_python(shop):
     asked = ask_effect(shop, "weight", None, {"size": 3.0}, {"size": 1.0}, {}, **options)
     assert asked.effect.value == pytest.approx(4.0, abs=1e-12)  # twice the difference of size
     assert run(effect_lines(shop, asked))["effect"].value == asked.effect.value
+    one = ask_effect(shop, "weight", None, {"size": "size + 2"}, {}, first(shop), **options)
+    assert one.effect.value == 4.0 and one.effect.individual_error is not None
+    assert run(effect_lines(shop, one))["effect"].value == 4.0
     heavy = ask_effect(shop, "heavy", "yes", {"size": "size / 2"}, {}, {}, **options)
     low, high = heavy.effect.interval
     # P(2 size + u > 10) = 1/2; P(size + u > 10) = E[max(u, 0)] / 10 = 1 / (10 sqrt(2 pi))

@@ -7,3 +7,5 @@ downloads   an answer as files, and as the Python that gives it again
 layout      the page, in gradio
 server      who may open it, and from where
 """
+
+__all__: list[str] = []

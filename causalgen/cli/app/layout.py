@@ -15,6 +15,8 @@ from uuid import uuid4
 
 import gradio as gr
 import numpy as np
+from gradio import themes
+from gradio.components import Component
 from PIL import Image as PILImage
 
 from causalgen.cli.app.controls import control_of, read_controls, read_picture, shown
@@ -34,6 +36,9 @@ STYLE = files("causalgen.cli.app").joinpath("page.css").read_text(encoding="utf-
 _THUMBNAILS, _MOST_LETTERS, _KEPT_S = 24, 60, 3600
 """Images of rows to pick, letters of a row's line, seconds that a session is kept."""
 
+_QUIET: Any = {"api_visibility": "private", "show_progress": "hidden"}
+"""Of events that only change what is shown."""
+
 _SETS = "as it is"
 """What an empty control says of a node that may be set."""
 
@@ -41,12 +46,12 @@ _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
 
-def theme() -> gr.themes.Base:
+def theme() -> themes.Base:
     """The system's fonts, so that none is fetched."""
     fonts, fixed = ("system-ui", "sans-serif"), ("ui-monospace", "monospace")
-    return gr.themes.Default(
-        font=[gr.themes.Font(each) for each in fonts],
-        font_mono=[gr.themes.Font(each) for each in fixed],
+    return themes.Default(
+        font=[themes.Font(each) for each in fonts],
+        font_mono=[themes.Font(each) for each in fixed],
         primary_hue="slate",
         radius_size="sm",
         spacing_size="sm",
@@ -70,7 +75,7 @@ def build_page(model: Model, folder: Path) -> gr.Blocks:
     return page
 
 
-def _counterfactual_tab(model: Model, folder: Path) -> dict[str, gr.components.Component]:
+def _counterfactual_tab(model: Model, folder: Path) -> dict[str, Component]:
     """The controls of the evidence."""
     variables, session = model.scm.variables, gr.State(None, time_to_live=_KEPT_S)
     with gr.Row(equal_height=False):
@@ -88,8 +93,8 @@ def _counterfactual_tab(model: Model, folder: Path) -> dict[str, gr.components.C
                     sets |= _controls(pictures, _SETS, "set")
             sets = {node: sets[node] for node in variables}
             with gr.Row():
-                draws = gr.Number(1, label="Draws", minimum=1, step=1, min_width=90)
-                seed = gr.Number(0, label="Seed", minimum=0, step=1, min_width=90)
+                draws = gr.Number(1, label="Draws", step=1, min_width=90)
+                seed = gr.Number(0, label="Seed", step=1, min_width=90)
             with gr.Row():
                 button = gr.Button("Ask", variant="primary", elem_id="ask")
                 clear = gr.Button("Clear the worlds", elem_id="clear")
@@ -123,17 +128,17 @@ def _counterfactual_tab(model: Model, folder: Path) -> dict[str, gr.components.C
         concurrency_limit=1,
         concurrency_id="engine",
         api_name="counterfactual",
-    ).success(prepare, session, buttons, concurrency_limit=1, api_name=False, show_progress="hidden")
+    ).success(prepare, session, buttons, concurrency_limit=1, **_QUIET)
     clear.click(
         lambda: (None, "<p class='cg-note'>No world has been asked for.</p>", gr.Code(visible=False)),
         None,
         [session, answer, lines],
-        api_name=False,
-    ).then(prepare, session, buttons, api_name=False, show_progress="hidden")
+        api_visibility="private",
+    ).then(prepare, session, buttons, **_QUIET)
     return evidence
 
 
-def _evidence_panel(model: Model) -> dict[str, gr.components.Component]:
+def _evidence_panel(model: Model) -> dict[str, Component]:
     """Rows to pick from, and the controls that the picked one fills."""
     variables = model.scm.variables
     choices = [(_line(model, row), row) for row in range(model.count)]
@@ -148,7 +153,7 @@ def _evidence_panel(model: Model) -> dict[str, gr.components.Component]:
         ]
         places = [row for row, each in enumerate(thumbnails) if each is not None]
         gallery = gr.Gallery(
-            [thumbnails[row] for row in places],
+            [each for each in thumbnails if each is not None],
             label=f"{node} of the first rows",
             show_label=False,
             columns=8,
@@ -163,13 +168,13 @@ def _evidence_panel(model: Model) -> dict[str, gr.components.Component]:
         def clicked(event: gr.SelectData) -> int:
             return places[event.index]
 
-        gallery.select(clicked, None, picked, api_name=False, show_progress="hidden")
+        gallery.select(clicked, None, picked, **_QUIET)
     controls = _controls(variables, "not observed", "observed", _row(model, 0))
 
     def fill(row: int | None) -> list[Any]:
         return [gr.skip() for _ in variables] if row is None else list(_row(model, row).values())
 
-    picked.change(fill, picked, [*controls.values()], api_name=False, show_progress="hidden")
+    picked.change(fill, picked, [*controls.values()], **_QUIET)
     empty = gr.Button("Empty all", size="sm", elem_id="empty")
     empty.click(
         lambda: [
@@ -177,13 +182,12 @@ def _evidence_panel(model: Model) -> dict[str, gr.components.Component]:
         ],
         None,
         [*controls.values()],
-        api_name=False,
-        show_progress="hidden",
+        **_QUIET,
     )
     return controls
 
 
-def _effect_tab(model: Model, folder: Path, evidence: Mapping[str, gr.components.Component]) -> None:
+def _effect_tab(model: Model, folder: Path, evidence: Mapping[str, Component]) -> None:
     targets = effect_targets(model.scm)
     if not targets:
         gr.Markdown("No node but images has a cause here, so that there is no effect on a mean to ask about.")
@@ -202,9 +206,9 @@ def _effect_tab(model: Model, folder: Path, evidence: Mapping[str, gr.components
                 ["everybody", "the evidence"], value="everybody", label="Of", elem_id="whom",
                 info="the population, or the row on the other tab",
             )  # fmt: skip
-            n = gr.Number(10_000, label="Draws", minimum=2, step=1000)
+            n = gr.Number(10_000, label="Draws", step=1000)
             confidence = gr.Number(0.95, label="Confidence of the interval", step=0.01)
-            seed = gr.Number(0, label="Seed", minimum=0, step=1)
+            seed = gr.Number(0, label="Seed", step=1)
         with gr.Column(min_width=300):
             gr.Markdown("### if it were set to")
             gr.HTML(_hint(variables))
@@ -225,8 +229,7 @@ def _effect_tab(model: Model, folder: Path, evidence: Mapping[str, gr.components
         ),
         target,
         category,
-        api_name=False,
-        show_progress="hidden",
+        **_QUIET,
     )
     nodes, everything, count = list(variables), list(model.scm.variables), len(variables)
 
@@ -261,14 +264,14 @@ def _effect_tab(model: Model, folder: Path, evidence: Mapping[str, gr.components
         concurrency_limit=1,
         concurrency_id="engine",
         api_name="effect",
-    ).success(prepare, asked, buttons, concurrency_limit=1, api_name=False, show_progress="hidden")
+    ).success(prepare, asked, buttons, concurrency_limit=1, **_QUIET)
 
 
 def _controls(
     variables: Mapping[str, Variable], empty: str, panel: str, values: Mapping[str, Any] | None = None
-) -> dict[str, gr.components.Component]:
+) -> dict[str, Component]:
     """A control for each node, two in a line."""
-    found: dict[str, gr.components.Component] = {}
+    found: dict[str, Component] = {}
     with gr.Row(elem_classes="cg-controls"):
         for node, variable in variables.items():
             value = (values or {}).get(node)
@@ -276,7 +279,7 @@ def _controls(
     return found
 
 
-def _control(node: str, variable: Variable, empty: str, name: str, value: Any) -> gr.components.Component:
+def _control(node: str, variable: Variable, empty: str, name: str, value: Any) -> Component:
     control = control_of(variable)
     if control.kind == "choice":
         choices = [(empty, ""), *((label, str(code)) for code, label in enumerate(control.choices))]
@@ -327,8 +330,8 @@ def _upload(node: str, variable: Image, empty: str, name: str, value: Any) -> gr
     def read(path: str) -> PILImage.Image:
         return _picture(read_picture(path, variable, f"Upload {Path(path).name!r}"))
 
-    button.upload(read, button, picture, api_name=False, show_progress="minimal")
-    empty_button.click(lambda: None, None, picture, api_name=False, show_progress="hidden")
+    button.upload(read, button, picture, api_visibility="private", show_progress="minimal")
+    empty_button.click(lambda: None, None, picture, **_QUIET)
     return picture
 
 
