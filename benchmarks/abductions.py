@@ -2,6 +2,8 @@
 
     python benchmarks/abductions.py --mnist DIR --morphomnist DIR [--only mnist,morphomnist] [--rows 256]
 
+What ``causalgen distil`` made is measured by ``--only mnist-distilled --model DIR``, beside its own teacher.
+
 Each row gets one random other digit. One setting a row of the result: is the digit reached, how near does the
 image stay, has the noise its prior law, and do counterfactuals, averaged over factuals, have the law of the
 model's own samples of the same digits. The rows are test images that fitting never saw; the evaluators never
@@ -17,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from parts.denoising import MEASURES, Rows, counted, image_mechanism, merits
+from parts.denoising import MEASURES, Rows, counted, grey_levels, image_mechanism, merits
 from parts.record import Section, add_common, command, show
 from rich.console import Console
 from torch import Tensor
@@ -70,6 +72,16 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
         "w = 1.5 against hidden, posterior": _learned("posterior", 1.5)
         | {"guidance": _FACTUAL | {"weight": 1.5, "against": "hidden"}},
         "code hidden: w = 6 against hidden, point": {"code": {"hidden": True}},
+    },
+    "mnist-distilled": {
+        "jumps": {},
+        "jumps without residuals": {"solver": {"residuals": False}},
+        **{
+            f"undistilled, {steps} steps{'' if kept else ' without residuals'}": _learned(
+                "posterior", 1.0, solver=_FAR | {"steps": steps, "residuals": kept}
+            )
+            for steps in (12, 4, 2) for kept in (True, False)
+        },
     },
     "morphomnist": {
         "default: w by row, point": {"abduction": "point"},
@@ -126,12 +138,14 @@ class Run:
             noise = abduction.noise["image"]
             x_T = noise["x_T"]
             images = abduction.counterfactual({"digit": self.targets}, targets=["image"])["image"].numpy()
+        null = abduction.counterfactual({}, targets=["image"], copy_unaffected=False)["image"].numpy()
         beside = (x_T[..., 1:] * x_T[..., :-1]).mean() / x_T.square().mean()
         return (
             {"setting": name}
             | self.figures(images)
             | {"std x_T": float(x_T.std()), "neighbours x_T": float(beside)}
             | {f"{leaf} tells": self.told(noise[leaf]) for leaf in ("x_T", "code") if leaf in noise}
+            | {"null L1": grey_levels(null[:, 0].astype(np.float64), self.rows.pixels)}
             | {"evaluations": cost.evaluations / len(images), "fidelity": image_mechanism(scm).abduction}
         )
 
@@ -166,7 +180,8 @@ def main() -> None:
     options = _parser().parse_args()
     torch.set_num_threads(options.threads)
     console = Console(width=options.width)
-    for name in options.only or [each for each in SETTINGS if getattr(options, _data_of(each))]:
+    given = [each for each in SETTINGS if getattr(options, _data_of(each)) and each != "mnist-distilled"]
+    for name in options.only or given:
         section, data = Section(options.out, name), _data_of(name)
         run = Run(options.model or name, f"{data}:{getattr(options, data)}:test", data, options.rows)
         found = {"rows": len(run.factual), "evaluators": run.evaluators.name, "settings": run.controls()}
@@ -179,7 +194,7 @@ def main() -> None:
 
 def _data_of(model: str) -> str:
     """The name of the data set, and of the evaluators, of a gallery model."""
-    return model.removesuffix("-style")
+    return model.split("-")[0]
 
 
 def _parser() -> argparse.ArgumentParser:

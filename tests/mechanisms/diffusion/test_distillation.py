@@ -360,6 +360,15 @@ def test_bad_questions_are_refused():
         cg.SCM(scm.graph, scm.variables, {"x": untrained()}).fit(data, nodes=["x"], progress=False)
 
 
+def test_a_node_without_parents_is_distilled_too():
+    spec = Diffusion(**SMALL, dropout=0.0, training=Training(epochs=1, batch_size=16))
+    data = {"x": rows(16)["x"]}
+    scm = cg.SCM(nx.DiGraph({"x": []}), {"x": Image(1, 4, 4)}, {"x": spec}).fit(data, progress=False)
+    made = distil(scm, data, options=QUICK, progress=False)
+    null = made.counterfactual(data, {}, copy_unaffected=False, seed=0)
+    np.testing.assert_allclose(null["x"], data["x"], atol=1e-5)
+
+
 QUICK = {"rows": 16, "substeps": 1, "training": {"epochs": 2, "batch_size": 4}}
 
 
