@@ -396,11 +396,12 @@ def test_a_killed_run_resumes_to_the_same_weights(fitted, tmp_path, monkeypatch)
     monkeypatch.undo()
     with pytest.raises(CheckpointError, match="resume=True"):
         distil(fitted, rows(20), options=QUICK, run_dir=tmp_path / "run", progress=False)
-    for _ in range(2):  # from the state, then the finished one
-        again = distil(fitted, rows(20), options=QUICK, run_dir=tmp_path / "run", resume=True, progress=False)
+    options = {"options": QUICK, "run_dir": tmp_path / "run", "resume": True, "progress": False}
+    resumed, finished = (distil(fitted, rows(20), **options) for _ in range(2))
+    for again in (resumed, finished):
+        assert again.fit_report["x"].steps == whole.fit_report["x"].steps == 8
         for name, tensor in whole.mechanisms["x"].state_dict().items():
             assert torch.equal(tensor, again.mechanisms["x"].state_dict()[name]), name
-    assert again.fit_report["x"].steps == whole.fit_report["x"].steps == 8
 
 
 def test_the_command_writes_a_model_that_answers_as_it_did(fitted, tmp_path, capsys):
