@@ -3,6 +3,8 @@
     python benchmarks/abductions.py --mnist DIR --morphomnist DIR [--only mnist,morphomnist] [--rows 256]
     python benchmarks/abductions.py --mnist DIR --only mnist --rows 1000 --seeds 0 1 2
 
+What ``causalgen distil`` made is measured by ``--only mnist-distilled --model DIR``, beside its own teacher.
+
 Each row gets one random other digit; with ``--seeds`` the default alone is asked, for other digits and by
 other draws each time. One setting a row of the result: is the digit reached, how near does the
 image stay, has the noise its prior law, and do counterfactuals, averaged over factuals, have the law of the
@@ -19,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from parts.denoising import MEASURES, Rows, counted, image_mechanism, merits
+from parts.denoising import MEASURES, Rows, counted, grey_levels, image_mechanism, merits
 from parts.record import Section, add_common, command, show
 from rich.console import Console
 from torch import Tensor
@@ -40,6 +42,8 @@ def _learned(abduction: str, weight: float, **options: Any) -> dict[str, Any]:
     return {"abduction": abduction, "guidance": _FACTUAL | {"weight": weight}, **options}
 
 
+_FAR = {"kind": "anchored", "grid": {"kind": "karras", "sigma_min": 0.1, "sigma_max": 80.0}}
+
 SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
     "mnist": {
         "default: w = 1, posterior, 7 steps": {},
@@ -52,6 +56,16 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
         "edit: w = 6 against hidden, point, 12 steps": preset_options("edit"),
         "code hidden": {"code": {"hidden": True}},
         "code hidden, edit": preset_options("edit") | {"code": {"hidden": True}},
+    },
+    "mnist-distilled": {
+        "jumps": {},
+        "jumps without residuals": {"solver": {"residuals": False}},
+        **{
+            f"undistilled, {steps} steps{'' if kept else ' without residuals'}": _learned(
+                "posterior", 1.0, solver=_FAR | {"steps": steps, "residuals": kept}
+            )
+            for steps in (12, 4, 2) for kept in (True, False)
+        },
     },
     "morphomnist": {
         "default: w by row, point": {"abduction": "point"},
@@ -108,12 +122,14 @@ class Run:
             noise = abduction.noise["image"]
             x_T = noise["x_T"]
             images = abduction.counterfactual({"digit": self.targets}, targets=["image"])["image"].numpy()
+        null = abduction.counterfactual({}, targets=["image"], copy_unaffected=False)["image"].numpy()
         beside = (x_T[..., 1:] * x_T[..., :-1]).mean() / x_T.square().mean()
         return (
             {"setting": name}
             | self.figures(images)
             | {"std x_T": float(x_T.std()), "neighbours x_T": float(beside)}
             | {f"{leaf} tells": self.told(noise[leaf]) for leaf in ("x_T", "code") if leaf in noise}
+            | {"null L1": grey_levels(null[:, 0].astype(np.float64), self.rows.pixels)}
             | {"evaluations": cost.evaluations / len(images), "fidelity": image_mechanism(scm).abduction}
         )
 
@@ -148,17 +164,23 @@ def main() -> None:
     options = _parser().parse_args()
     torch.set_num_threads(options.threads)
     console = Console(width=options.width)
-    for name in options.only or [each for each in SETTINGS if getattr(options, each)]:
+    given = [each for each in SETTINGS if getattr(options, _data_of(each)) and each != "mnist-distilled"]
+    for name in options.only or given:
         for seed in options.seeds or [None]:
-            title = name if seed is None else f"{name}, seed {seed}"
-            section, data = Section(options.out, title), f"{name}:{getattr(options, name)}:test"
-            run = Run(options.model or name, data, name, options.rows, seed or 0)
+            title, data = name if seed is None else f"{name}, seed {seed}", _data_of(name)
+            section, rows = Section(options.out, title), f"{data}:{getattr(options, data)}:test"
+            run = Run(options.model or name, rows, data, options.rows, seed or 0)
             found = {"rows": len(run.factual), "evaluators": run.evaluators.name, "settings": run.controls()}
             for setting, each in list(SETTINGS[name].items())[: None if seed is None else 1]:
                 found["settings"].append(run.measure(setting, each))
                 section.keep(found)
             section.finish()
             show(console, title, found["settings"], hide=("interval",))
+
+
+def _data_of(model: str) -> str:
+    """The name of the data set, and of the evaluators, of a gallery model."""
+    return model.split("-")[0]
 
 
 def _parser() -> argparse.ArgumentParser:

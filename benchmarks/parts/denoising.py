@@ -140,6 +140,8 @@ def counted(mechanism: DiffusionMechanism) -> Iterator[Cost]:
         cost.gradients += len(output) * output.requires_grad
 
     hooks = [mechanism.denoiser.network.register_forward_hook(evaluated)]
+    if mechanism.student:
+        hooks.append(mechanism.student.denoiser.network.register_forward_hook(evaluated))
     if mechanism.predictor:
         hooks.append(mechanism.predictor.encoder.register_forward_hook(predicted))
     start, processor = time.perf_counter(), time.process_time()

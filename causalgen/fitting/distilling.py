@@ -25,7 +25,7 @@ from causalgen.fitting.runtime import AcceleratedRuntime, autocast, resolve_prec
 from causalgen.fitting.training_loop import Objective, TrainingLoop
 from graphs.errors import DataError, MechanismError, NotFittedError, UnknownNameError
 from mechanisms.options import changed_spec, merge_options
-from mechanisms.seeds import keyed_generator
+from mechanisms.seeds import keyed_generator, layers_apart
 
 if TYPE_CHECKING:
     from mechanisms.diffusion.distillation_training import Distillation, Paths
@@ -191,7 +191,8 @@ class _Run:
         with Progress(
             f"{self.name}.distilled", loop.total, done=loop.step, unit="step", enabled=shown
         ) as bar:
-            train_loss = loop.run(bar, self.folder)
+            with layers_apart(student):
+                train_loss = loop.run(bar, self.folder)
         mechanism.eval()
         figures = self._figures(work, paths) if self.held_out else {}
         mechanism.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]

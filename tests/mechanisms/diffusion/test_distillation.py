@@ -360,6 +360,15 @@ def test_bad_questions_are_refused():
         cg.SCM(scm.graph, scm.variables, {"x": untrained()}).fit(data, nodes=["x"], progress=False)
 
 
+def test_a_node_without_parents_is_distilled_too():
+    spec = Diffusion(**SMALL, dropout=0.0, training=Training(epochs=1, batch_size=16))
+    data = {"x": rows(16)["x"]}
+    scm = cg.SCM(nx.DiGraph({"x": []}), {"x": Image(1, 4, 4)}, {"x": spec}).fit(data, progress=False)
+    made = distil(scm, data, options=QUICK, progress=False)
+    null = made.counterfactual(data, {}, copy_unaffected=False, seed=0)
+    np.testing.assert_allclose(null["x"], data["x"], atol=1e-5)
+
+
 QUICK = {"rows": 16, "substeps": 1, "training": {"epochs": 2, "batch_size": 4}}
 
 
@@ -387,11 +396,12 @@ def test_a_killed_run_resumes_to_the_same_weights(fitted, tmp_path, monkeypatch)
     monkeypatch.undo()
     with pytest.raises(CheckpointError, match="resume=True"):
         distil(fitted, rows(20), options=QUICK, run_dir=tmp_path / "run", progress=False)
-    for _ in range(2):  # from the state, then the finished one
-        again = distil(fitted, rows(20), options=QUICK, run_dir=tmp_path / "run", resume=True, progress=False)
+    options = {"options": QUICK, "run_dir": tmp_path / "run", "resume": True, "progress": False}
+    resumed, finished = (distil(fitted, rows(20), **options) for _ in range(2))
+    for again in (resumed, finished):
+        assert again.fit_report["x"].steps == whole.fit_report["x"].steps == 8
         for name, tensor in whole.mechanisms["x"].state_dict().items():
             assert torch.equal(tensor, again.mechanisms["x"].state_dict()[name]), name
-    assert again.fit_report["x"].steps == whole.fit_report["x"].steps == 8
 
 
 def test_the_command_writes_a_model_that_answers_as_it_did(fitted, tmp_path, capsys):
