@@ -130,6 +130,9 @@ def test_another_page_is_refused(address, name, value):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # gradio's client leaves sockets
 def test_twenty_sessions_at_once_get_the_answers_of_one(address, tmp_path):
     from gradio_client import Client, handle_file
 

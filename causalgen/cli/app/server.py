@@ -65,8 +65,8 @@ def run_app(
             import webbrowser
 
             webbrowser.open(url)
-        # A page that is open keeps a connection open: the end does not wait for it.
-        options: dict[str, Any] = {"log_level": "error", "lifespan": "on", "ws": "none"}
+        # A page that is open keeps a connection open: the end does not wait for it, nor tell that it was cut.
+        options: dict[str, Any] = {"log_level": "critical", "lifespan": "on", "ws": "none"}
         config = uvicorn.Config(app, timeout_graceful_shutdown=1, **options)
         uvicorn.Server(config).run(sockets=[bound])
 
