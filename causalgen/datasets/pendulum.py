@@ -344,7 +344,7 @@ def _shadow(images: object) -> tuple[Floats, Floats]:
     return middle, area / column / size * _WIDE / _ACROSS
 
 
-def _checked(*causes: object) -> list[Floats]:
+def _checked(*causes: Any) -> list[Floats]:
     """The four numbers of each row, (N,) each."""
     try:
         rows = np.broadcast_arrays(*(np.asarray(each, np.float64) for each in causes))
