@@ -346,10 +346,11 @@ def _shadow(images: object) -> tuple[Floats, Floats]:
 
 def _checked(*causes: Any) -> list[Floats]:
     """The four numbers of each row, (N,) each."""
+    given = [np.asarray(each, np.float64) for each in causes]
     try:
-        rows = np.broadcast_arrays(*(np.asarray(each, np.float64) for each in causes))
+        rows = np.broadcast_arrays(*given)
     except ValueError as error:
-        shapes = ", ".join(f"{name} {np.shape(each)}" for name, each in zip(NUMBERS, causes, strict=True))
+        shapes = ", ".join(f"{name} {each.shape}" for name, each in zip(NUMBERS, given, strict=True))
         raise ShapeError(f"Expected numbers, or as many of each, got shapes {shapes}.") from error
     rows = [np.atleast_1d(each) for each in rows]
     for name, each in zip(NUMBERS, rows, strict=True):
