@@ -124,16 +124,14 @@ class _Parser:
             raise self._error("empty")
         for column, character in enumerate(self.written, 1):
             if character not in _CHARACTERS:
-                code = "" if character.isascii() else f" (U+{ord(character):04X})"
                 raise self._error(
-                    f"the character {character!r}{code} is not part of the language: "
-                    "names in plain letters, digits and _, numbers, + - * / // % **, comparisons, "
-                    "parentheses and commas",
+                    f"the character {character!a} is not part of the language: names in plain letters, "
+                    "digits and _, numbers, + - * / // % **, comparisons, parentheses and commas",
                     column,
                 )
 
     def _error(self, what: str, column: int | None = None) -> SpecError:
-        shown = repr(self.written if len(self.written) <= 60 else self.written[:57] + "...")
+        shown = ascii(self.written if len(self.written) <= 60 else self.written[:57] + "...")
         place = "" if column is None else f", column {column}"
         return SpecError(f"Expression {shown}{place}: {what}.")
 
