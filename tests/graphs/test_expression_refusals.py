@@ -218,7 +218,7 @@ def test_only_text_is_an_expression(text):
     ],
 )
 def test_message_says_where_and_why(text, message):
-    with pytest.raises(SpecError, match=f"^Expression {re.escape(repr(text))}, {message}"):
+    with pytest.raises(SpecError, match=f"^Expression {re.escape(ascii(text))}, {message}"):
         parse_expression(text, ["speed", "u"])
 
 
