@@ -31,7 +31,7 @@ from causalgen.metrics.evaluators import Evaluators, load_evaluators
 VARIANTS = ("published", "aligned", "repaired", "repaired_predictor")
 SETTINGS: dict[str, dict[str, Any]] = {
     "default": {},
-    "4 steps": {"solver": {"steps": 4}},
+    "7 steps": {"solver": {"steps": 7}},
     "w = 1.5": {"guidance": {"weight": 1.5}},
     "point": {"abduction": "point"},
     "edit": preset_options("edit"),
