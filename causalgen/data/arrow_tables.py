@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from graphs.errors import DataError
 from graphs.variables import Image, Variable
-from graphs.variables.arrays import DATE_ADVICE
+from graphs.variables.arrays import ADVICE_ON_DATES
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -173,7 +173,7 @@ def _refuse_inexact(column: Any, where: str) -> None:
     ):
         column, where = column.combine_chunks().flatten(), f"{where}, in its lists"
     if types.is_temporal(column.type):
-        raise DataError(f"{where}: expected numbers, got dates or times ({column.type}).{DATE_ADVICE}")
+        raise DataError(f"{where}: expected numbers, got dates or times ({column.type}).{ADVICE_ON_DATES}")
     if types.is_integer(column.type):
         ends = compute.min_max(column).as_py()
         if ends["min"] is None or (-(2**53) <= ends["min"] and ends["max"] <= 2**53):

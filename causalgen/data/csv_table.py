@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from graphs.errors import DataError
 from graphs.variables import Categorical, Image, Variable
-from graphs.variables.arrays import DATE_ADVICE, is_date
+from graphs.variables.arrays import ADVICE_ON_DATES, is_date
 
 __all__ = ["csv_header", "read_csv"]
 
@@ -338,7 +338,7 @@ def _parsed(cells: Sequence[str], parse: Callable[[str], object], where: str, fi
         try:
             values.append(parse(cell))
         except ValueError as error:
-            date = DATE_ADVICE if is_date(cell) else ""
+            date = ADVICE_ON_DATES if is_date(cell) else ""
             raise DataError(f"{where}: row {first + row} is {cell!r}, {error}.{date}") from error
     return values
 

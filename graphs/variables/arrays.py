@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 
 from graphs.errors import DomainError, ShapeError
 
-__all__ = ["DATE_ADVICE", "Array", "as_array", "as_numbers", "as_rows", "first_bad", "is_date"]
+__all__ = ["ADVICE_ON_DATES", "Array", "as_array", "as_numbers", "as_rows", "first_bad", "is_date"]
 
 Array = NDArray[Any]
 
-DATE_ADVICE = " Count from a day of your choice, in pandas (dates - day).dt.days."
+ADVICE_ON_DATES = " Count from a day of your choice, in pandas (dates - day).dt.days."
 """What to do about dates where numbers should be."""
 
 _DATE = re.compile(r"\d{4}-\d\d?-\d\d?(?!\d)|\d{1,2}[./]\d{1,2}[./]\d{2,4}(?!\d)")
@@ -152,7 +152,7 @@ def _kind(array: Array, example: object) -> str:
     """What an array holds instead of numbers, and how it becomes numbers."""
     shown = f"dtype {array.dtype} (row 0: {example!r}). "
     if array.dtype.kind in "mM" or (isinstance(example, str) and is_date(example)):
-        return f"dates or times, {shown.rstrip()}{DATE_ADVICE}"
+        return f"dates or times, {shown.rstrip()}{ADVICE_ON_DATES}"
     return f"{shown}Convert it first, as by value.astype(float)."
 
 

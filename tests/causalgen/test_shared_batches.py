@@ -269,6 +269,9 @@ def test_normalisation_over_a_batch_is_told():
         def update(self, *_):
             return
 
+        def say(self, _):
+            return
+
     with pytest.warns(UserWarning, match="node 'x' has BatchNorm1d, which each of 2 processes"):
         loop(3, torch.nn.BatchNorm1d(3)).run(Silent())
 

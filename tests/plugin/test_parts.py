@@ -119,7 +119,7 @@ def test_wrong_options_of_parts_are_named_with_their_place(installed, work):
     assert kind.startswith(
         f"wrong.yaml:14:22: {place}.solver.kind: unknown kind 'huen'. Did you mean 'heun'?"
     )
-    assert "Known: anchored, belm, ddim, ddpm, heun." in kind
+    assert "Known: anchored, belm, ddim, ddpm, heun, jumps." in kind
     assert width.startswith(f"wrong.yaml:12:37: {place}.backbone.width: must be greater than or equal to 1")
     assert noise.startswith("wrong.yaml:6:") and "weibull: concentration must be above 0, got -1.5" in noise
 
