@@ -67,7 +67,8 @@ def current_blocks() -> dict[str, str]:
         if name.startswith("ours, ")
     }
     many = [section["result"] for name, section in mnist.items() if name.startswith("many, seed")]
-    many_rows = f"{len(many)} times {many[0]['rows']:,} rows"
+    many_rows = f"{len(many)} times {many[0]['rows']:,} rows" if many else "these rows"
+    many = many or [mnist["ours, default"]["result"]]
     for name, entries in mnist["peer"]["result"].items():
         if "/" in name:
             variant, scale = name.split("/")

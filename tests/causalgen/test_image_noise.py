@@ -56,7 +56,7 @@ def test_noise_of_real_digits_follows_its_prior_when_drawn_and_not_as_a_point():
     point, _ = noise_of(
         model("mnist", abduction="point", solver={"grid": {"kind": "log", "sigma_min": 0.1}}), "mnist", 8
     )
-    assert point.std() < 0.5 and neighbours(point) > 0.1
+    assert point.std() < 0.5 and neighbours(point) > 2 * 0.03  # what a draw may have, twice
 
 
 def test_noise_of_own_samples_is_a_draw_beside_the_one_they_were_made_of():
