@@ -42,18 +42,26 @@ def _learned(abduction: str, weight: float, **options: Any) -> dict[str, Any]:
     return {"abduction": abduction, "guidance": _FACTUAL | {"weight": weight}, **options}
 
 
+def _drawn(weight: float = 1.0, **options: Any) -> dict[str, Any]:
+    """The preset ``posterior``, with another weight, other options of the solver or of the mechanism."""
+    preset = preset_options("posterior")
+    solver = {name: options.pop(name) for name in ("steps", "residuals") if name in options}
+    changed = {"guidance": preset["guidance"] | {"weight": weight}, "solver": preset["solver"] | solver}
+    return preset | changed | options
+
+
 _FAR = {"kind": "anchored", "grid": {"kind": "karras", "sigma_min": 0.1, "sigma_max": 80.0}}
 
 SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
     "mnist": {
-        "default: w = 1, posterior, 12 steps": {},
-        **{f"the same, {steps} steps": {"solver": {"steps": steps}} for steps in (7, 4, 2)},
-        "the same, 7 steps without residuals": {"solver": {"steps": 7, "residuals": False}},
-        "w = 1.5": {"guidance": {"weight": 1.5}},
-        "w = 1, point": {"abduction": "point"},
-        "edit: w = 6 against hidden, point, 12 steps": preset_options("edit"),
-        "code hidden": {"code": {"hidden": True}},
-        "code hidden, edit": preset_options("edit") | {"code": {"hidden": True}},
+        "default, the edit: w = 6 against hidden, point, 12 steps": {},
+        "the edit, code hidden": {"code": {"hidden": True}},
+        "draw: w = 1, 12 steps": preset_options("posterior"),
+        "draw, code hidden": _drawn(code={"hidden": True}),
+        **{f"draw, {steps} steps": _drawn(steps=steps) for steps in (7, 4, 2)},
+        "draw, 7 steps without residuals": _drawn(steps=7, residuals=False),
+        "draw, w = 1.5": _drawn(weight=1.5),
+        "w = 1, point": _drawn(abduction="point"),
     },
     "mnist-distilled": {
         "jumps": {},

@@ -68,7 +68,7 @@ def current_blocks() -> dict[str, str]:
     }
     many = [section["result"] for name, section in mnist.items() if name.startswith("many, seed")]
     many_rows = f"{len(many)} times {many[0]['rows']:,} rows" if many else "these rows"
-    many = many or [mnist["ours, default"]["result"]]
+    many = many or [mnist["ours, edit"]["result"]]
     for name, entries in mnist["peer"]["result"].items():
         if "/" in name:
             variant, scale = name.split("/")

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from causalgen.evaluation.evaluate import evaluate
     from causalgen.evaluation.report import EvaluationReport
     from causalgen.evaluation.tune import tune
+    from causalgen.fitting.distilling import distil
     from causalgen.pyro import PyroModel
     from causalgen.scm import SCM
     from graphs.causal_graph import CausalGraph

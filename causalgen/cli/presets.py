@@ -1,10 +1,10 @@
 """Presets of diffusion nodes: posterior abduction, an edit, Diff-SCM's inference (Sanchez & Tsaftaris 2022).
 
 Used as ``scm.with_options(node, **PRESETS[name])``. ``posterior`` is Pearl's abduction: the noise behind an
-image is drawn, not inverted to a point, along the denoiser as it was learned. Guidance starts from the
-factual, at a weight that is little more than none. ``edit`` inverts the image to a point and follows strong
-guidance against hidden parents: one answer, which the more surely shows what was asked for the less the model
-is sure of it, and too much alike to average over.
+image is drawn, not inverted to a point, and decoded along the denoiser as it was learned, without guidance
+(weight 1); levels go up to 80, where nothing of the old parents is left in the noise. ``edit`` inverts the
+image to a point and follows strong guidance against hidden parents: one answer, the surest of what was asked
+for, and too much alike to average over.
 
 ``diff-scm`` is Diff-SCM's inference (Sanchez & Tsaftaris 2022, Algorithm 3): an unconditional denoiser, DDIM
 on the first 75 of 100 levels respaced from 1000 with linear betas, and the raw gradient of an anticausal
@@ -52,9 +52,15 @@ PRESETS = MappingProxyType(
         },
         "posterior": {
             "abduction": "posterior",
+            "solver": {
+                "kind": "anchored",
+                "steps": 12,
+                "grid": {"kind": "karras", "sigma_min": 0.1},
+                "thresholding": False,
+            },
             "guidance": {
                 "kind": "classifier_free",
-                "weight": 1.5,
+                "weight": 1.0,
                 "against": "factual",
                 "interval": None,
             },
