@@ -162,7 +162,7 @@ def test_the_gallery_page_lists_every_model_with_its_card():
     from causalgen.saving.pretrained import gallery_names
 
     text = (CHECKOUT / "docs/gallery.md").read_text(encoding="utf-8")
-    listed = re.findall(r"^\| `(.+?)` \|.*gallery/(.+?)/README\.md\) \|$", text, re.MULTILINE)
+    listed = re.findall(r"^\| `(.+?)` \|.*`graphs/gallery/(.+?)/README\.md` \|$", text, re.MULTILINE)
     assert listed == [(name, name) for name in gallery_names()]
 
 
