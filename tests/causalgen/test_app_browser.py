@@ -18,7 +18,10 @@ from causalgen.counterfactuals.export import to_png
 from tests.causalgen.chromium import Chromium, find_chromium
 
 pytest.importorskip("gradio", reason="the extra app is not installed")
-pytestmark = pytest.mark.skipif(find_chromium() is None, reason="there is no chromium on this machine")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(find_chromium() is None, reason="there is no chromium on this machine"),
+]
 
 UPLOAD = ":has(> #observed-image-upload) > input[type=file]"
 
