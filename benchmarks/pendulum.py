@@ -1,6 +1,6 @@
 """A fitted pendulum model on held-out scenes, beside the true counterfactual images.
 
-    python benchmarks/pendulum.py --pendulum DIR [--model pendulum] [--only ours]
+    python benchmarks/pendulum.py --pendulum DIR --model DIR [--only ours]
 
 ``--pendulum`` is a folder of ``causalgen data pendulum``; its test rows are used, which no fit sees. Each
 cause is set to the value that another row has, one at a time, and the whole model answers: an angle moves the
@@ -182,7 +182,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     add = parser.add_argument
     add("--pendulum", type=Path, required=True, metavar="DIR", help="a folder of causalgen data pendulum")
-    add("--model", default="pendulum", help="a gallery name or a model's folder (%(default)s)")
+    add("--model", required=True, metavar="DIR", help="a fitted model's folder")
     add_common(parser, "pendulum.json", SECTIONS)
     add("--rows", type=int, default=1000, help="of ours (%(default)s)")
     add("--null-rows", type=int, default=200, help="of null (%(default)s)")
