@@ -31,6 +31,7 @@ __all__ = [
     "frame_columns",
     "part_names",
     "present_columns",
+    "reading",
     "vector_columns",
 ]
 
@@ -48,7 +49,7 @@ def file_columns(
     """
     origin = f" of {path.name}"
     needed = _needed(_header(path), variables, names, origin)
-    with _reading(f"the table {path}"):
+    with reading(f"the table {path}"):
         if _is_csv(path):
             return read_csv(path, needed, variables)
         frame = read_parquet(path, needed, variables)
@@ -60,7 +61,8 @@ def _is_csv(path: Path) -> bool:
 
 
 @contextmanager
-def _reading(what: str) -> Iterator[None]:
+def reading(what: str) -> Iterator[None]:
+    """Errors of a library that reads ``what``, as a DataError that names it."""
     try:
         yield
     except DataError:
@@ -77,7 +79,7 @@ def _header(path: Path) -> list[str]:
         raise DataError(
             f"Cannot read {path}: expected a table in {', '.join(CSV_ENDINGS + PARQUET_ENDINGS)}."
         )
-    with _reading(f"the table {path}"):
+    with reading(f"the table {path}"):
         return csv_header(path) if _is_csv(path) else parquet_header(path)
 
 
@@ -140,7 +142,7 @@ def arrow_columns(
             if names[node] in header or (spread[node] and set(spread[node]) <= set(header))
         }
     needed = _needed(header, variables, names, origin)
-    with _reading("the data frame"):
+    with reading("the data frame"):
         frame = arrow_frame(table, needed, variables, origin)
     used = {name for parts in needed.values() for name in parts}
     rest = {name: None for name in header if some and name not in used}

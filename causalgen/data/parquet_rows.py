@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -19,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalgen.data.arrow_tables import arrow_frame
-from causalgen.data.frames import PARQUET_ENDINGS, frame_columns, present_columns, vector_columns
+from causalgen.data.frames import PARQUET_ENDINGS, frame_columns, present_columns, reading, vector_columns
 from causalgen.data.pictures import picture_cell, picture_column
 from graphs.errors import DataError
 from graphs.variables import Image, Variable
@@ -169,7 +168,7 @@ class ParquetRows:
         import pyarrow
 
         pieces: list[Any] = []
-        with _reading(self.name):
+        with reading(f"the table {self.name}"):
             while start < stop:
                 number = bisect_right(self._starts, start) - 1
                 end = min(stop, self._starts[number + 1])
@@ -194,7 +193,11 @@ class _Head:
     def read(cls, file: Path) -> _Head:
         import pyarrow.parquet
 
-        with _reading(file.name), file.open("rb") as raw, pyarrow.parquet.ParquetFile(file) as table:
+        with (
+            reading(f"the table {file.name}"),
+            file.open("rb") as raw,
+            pyarrow.parquet.ParquetFile(file) as table,
+        ):
             schema = table.schema_arrow
             raw.seek(-8, 2)
             size = int.from_bytes(raw.read(4), "little")
@@ -271,13 +274,3 @@ def _holds_files(kind: Any) -> bool:
         return {kind.field(index).name for index in range(kind.num_fields)} == {"bytes", "path"}
     text = types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
     return text or types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind)
-
-
-@contextmanager
-def _reading(name: str) -> Iterator[None]:
-    try:
-        yield
-    except DataError:
-        raise
-    except Exception as error:  # a broken file raises a dozen kinds
-        raise DataError(f"Cannot read the table {name}: {error}") from error
