@@ -1,7 +1,8 @@
 """Write the sample rows of a gallery model: the first 200 rows of a test set, and their table.
 
-.venv/bin/python benchmarks/gallery_samples.py --data mnist:DIR:test --out graphs/gallery/mnist
-.venv/bin/python benchmarks/gallery_samples.py --data morphomnist:DIR:test --out graphs/gallery/morphomnist
+    python benchmarks/gallery_samples.py --data mnist:DIR:test --out graphs/gallery/mnist
+
+Pictures are numbered, with the node's name where a model has several; a vector takes a column a number.
 """
 
 from __future__ import annotations
@@ -25,17 +26,22 @@ def main() -> None:
     table = read_data(arguments.data, variables)
     target = arguments.out / SAMPLES
     target.parent.mkdir(parents=True, exist_ok=True)
-    lines = [",".join(variables)]
+    several = sum(isinstance(variable, cg.Image) for variable in variables.values()) > 1
+    lines: list[str] = []
     for row in range(arguments.rows):
-        cells: list[str] = []
+        cells: dict[str, object] = {}
         for node, variable in variables.items():
             value = table[node][row]
             if isinstance(variable, cg.Image):
-                name = f"{row:03d}.png"
-                (target.parent / name).write_bytes(to_png(value / 255))
-                value = name
-            cells.append(str(value))
-        lines.append(",".join(cells))
+                cells[node] = f"{node}-{row:03d}.png" if several else f"{row:03d}.png"
+                (target.parent / str(cells[node])).write_bytes(to_png(value / 255))
+            elif value.shape:
+                cells |= {f"{node}_{k}": number for k, number in enumerate(value)}
+            else:
+                cells[node] = value
+        if not lines:
+            lines.append(",".join(cells))
+        lines.append(",".join(map(str, cells.values())))
     target.write_text("\n".join(lines) + "\n")
     print(target)
 

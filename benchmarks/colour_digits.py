@@ -1,0 +1,206 @@
+"""A fitted model of coloured digits on held-out rows, beside the true counterfactual pictures.
+
+    python benchmarks/colour_digits.py --mnist DIR --model DIR [--only ours]
+
+Rows are of MNIST's test set, coloured as they are read, which no fit sees. Ink, paper and shape are each set to those of
+another row, and the digit to another one; the whole model answers.
+
+    ours       a section for each seed. Of ink, paper and shape, whose true picture is known: L1 on 0..255 of
+               ours and of doing nothing, their ratio, L1 inside and outside the pixels that the truth changes;
+               of each, the colours as measured by least squares on the picture under the answer's shape, and
+               the digit as the packaged evaluators read it off the picture less its colours: of ours, of
+               doing nothing and of the true picture. In how many rows the shape is the factual one to the bit
+    null       the picture regenerated from its own noise under its own causes, nothing copied, with and without
+               the residuals of steps
+    training   how long the fit of the picture took, from the run folder of ``causalgen fit``; needs --run-dir
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from parts.against_truth import fitted_image, pixels
+from parts.record import Section, add_common, command, show, target
+from rich.console import Console
+
+import causalgen as cg
+from causalgen.datasets.colour_digits import colours_of
+from causalgen.evaluation.questions import other_values
+from causalgen.metrics import load_evaluators
+from mechanisms.seeds import keyed_seed
+
+NODES = ("digit", "shape", "ink", "paper", "picture")
+COLOURS = ("ink", "paper")
+ASKED = (*COLOURS, "shape", "digit")
+BATCH = 100
+
+World = dict[str, NDArray[Any]]
+
+
+class Run:
+    """What every section needs."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        self.evaluators = load_evaluators("mnist")
+
+    @cached_property
+    def scm(self) -> cg.SCM:
+        """The model, as it was saved."""
+        return cg.SCM.from_pretrained(self.options.model)
+
+    @cached_property
+    def columns(self) -> Mapping[str, NDArray[Any]]:
+        """The test rows."""
+        return cg.datasets.colour_digits(self.options.mnist, "test")
+
+    def rows(self, seed: int, count: int) -> NDArray[np.int64]:
+        """Which rows a seed takes."""
+        random = np.random.default_rng(keyed_seed(seed, "colour-digits", "rows"))
+        return np.sort(random.permutation(len(self.columns["digit"]))[:count])
+
+    def factual(self, rows: NDArray[np.int64]) -> World:
+        """What was seen, pictures in [0, 1]."""
+        world = {name: self.columns[name][rows] for name in NODES}
+        for name in ("shape", "picture"):
+            world[name] = world[name].astype(np.float32) / np.float32(255)
+        return world | {"shape": world["shape"][:, None]}
+
+    def asked(self, cause: str, rows: NDArray[np.int64], seed: int) -> NDArray[Any]:
+        """What a cause is set to: another digit, or what another row has."""
+        random = np.random.default_rng(keyed_seed(seed, "colour-digits", cause))
+        if cause == "digit":
+            digits = self.columns["digit"][rows]
+            return np.asarray(other_values(self.scm.variables["digit"], digits, keyed_seed(seed, cause)))
+        others = (rows + random.integers(1, len(self.columns["digit"]), len(rows))) % len(self.columns["digit"])
+        return self.columns[cause][others]
+
+    def answers(self, scm: cg.SCM, rows: NDArray[np.int64], do: World, seed: int, **options: Any) -> World:
+        """A model's counterfactual worlds."""
+        parts: list[World] = []
+        for start in range(0, len(rows), BATCH):
+            part = slice(start, start + BATCH)
+            evidence = {name: self.columns[name][rows[part]] for name in NODES}
+            asked = {name: values[part] for name, values in do.items()}
+            found = scm.counterfactual(evidence, do=asked, seed=keyed_seed(seed, str(start)), **options)
+            parts.append({name: np.asarray(found[name]) for name in NODES})
+        world = {name: np.concatenate([part[name] for part in parts]) for name in NODES}
+        return world | {name: world[name].clip(0, 1) for name in ("shape", "picture")}
+
+    def read_digits(self, pictures: NDArray[Any], ink: NDArray[Any], paper: NDArray[Any]) -> NDArray[np.int64]:
+        """The digit of pictures, read off how much of the way from paper to ink each pixel has gone."""
+        ink, paper = ink[..., None, None], paper[..., None, None]
+        cover = ((pictures - paper) * (ink - paper)).sum(1) / ((ink - paper) ** 2).sum(1)
+        seen = torch.as_tensor(cover.clip(0, 1)[:, None], dtype=torch.float32)
+        return np.asarray(self.evaluators.readers["digit"](seen)).astype(np.int64)
+
+
+def ours(run: Run) -> None:
+    """The model as it is saved, a seed at a time."""
+    truth = cg.datasets.colour_digits_truth(run.columns)
+    for seed in run.options.seeds:
+        section = Section(run.options.out, f"ours, seed {seed}")
+        rows = run.rows(seed, run.options.rows)
+        before = run.factual(rows)
+        found: dict[str, Any] = {"rows": len(rows), "seed": seed, "model": Path(run.options.model).name, "do": {}}
+        for cause in ASKED:
+            do = {cause: run.asked(cause, rows, seed)}
+            made = run.answers(run.scm, rows, do, seed)
+            if cause == "shape":
+                do["shape"] = do["shape"].astype(np.float32)[:, None] / np.float32(255)
+            digit = run.columns["digit"][rows]
+            if cause == "digit":
+                wanted, true = {**before, **do, "shape": made["shape"]}, None
+            else:
+                true = truth(rows, do)
+                wanted = {**before, **do, "picture": true["picture"]}
+            if cause == "shape":
+                digit = run.evaluators.readers["digit"](torch.as_tensor(do["shape"]))
+            elif cause == "digit":
+                digit = do["digit"]
+            each = {"shape_equal": float(np.mean([np.array_equal(*pair) for pair in zip(made["shape"], before["shape"])]))}
+            if true is not None:
+                each |= pixels(made["picture"], before["picture"], true["picture"])
+            subjects = {"ours": made["picture"], "doing_nothing": before["picture"]}
+            subjects |= {} if true is None else {"true_picture": true["picture"]}
+            found["do"][cause] = each | _read(run, subjects, wanted, np.asarray(digit))
+            section.keep(found)
+            _summary(cause, found["do"][cause])
+        colour, worst = found["do"]["ink"], [each["digit"]["ours"] for each in found["do"].values()]
+        found["targets"] = [
+            target("digit as asked, worst cause", min(worst), least=0.97),
+            target("do(ink) leaves the shape as it is, share of rows", colour["shape_equal"], least=1.0),
+        ]
+        section.finish(found)
+
+
+def _read(run: Run, subjects: World, wanted: World, digit: NDArray[Any]) -> dict[str, Any]:
+    """Colours off the asked ones, and the digit."""
+    found: dict[str, Any] = {f"{name}_mae": {} for name in COLOURS} | {"digit": {}}
+    for of, pictures in subjects.items():
+        seen = colours_of(pictures, wanted["shape"])
+        for name, colours in zip(COLOURS, seen, strict=True):
+            found[f"{name}_mae"][of] = np.nanmean(np.abs(colours - wanted[name]))
+        read = run.read_digits(pictures, wanted["ink"], wanted["paper"])
+        found["digit"][of] = np.mean(read == digit)
+    return found
+
+
+def _summary(cause: str, found: Mapping[str, Any]) -> None:
+    """Print one intervention."""
+    rows = [{"of": of, **{name: found[name][of] for name in ("ink_mae", "paper_mae", "digit")}} for of in found["digit"]]
+    shares = f", L1 {found['l1']:.2f}, doing nothing {found['l1_doing_nothing']:.2f}" if "l1" in found else ""
+    show(Console(), f"do({cause}): shape equal in {found['shape_equal']:.3f}{shares}", rows)
+
+
+def null(run: Run) -> None:
+    """What the picture's noise keeps."""
+    section = Section(run.options.out, "null")
+    rows = run.rows(0, run.options.null_rows)
+    before = run.factual(rows)["picture"]
+    bare = run.scm.with_options("picture", solver={"residuals": False})
+    found: dict[str, Any] = {"rows": len(rows)}
+    for name, scm in {"l1": run.scm, "l1_without_residuals": bare}.items():
+        again = run.answers(scm, rows, {}, 0, copy_unaffected=False, targets=["picture"])["picture"]
+        found[name] = 255 * np.abs(again - before).mean()
+    section.finish(found)
+
+
+def training(run: Run) -> None:
+    """What the fit says of the picture."""
+    if not run.options.run_dir:
+        print("training: not told (give --run-dir)")
+        return
+    Section(run.options.out, "training").finish(fitted_image(run.options.run_dir, "picture"))
+
+
+SECTIONS = {"ours": ours, "null": null, "training": training}
+
+
+def main() -> None:
+    """Run the chosen sections and save their results one by one."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    add = parser.add_argument
+    add("--mnist", type=Path, required=True, metavar="DIR", help="a folder with MNIST's files")
+    add("--model", required=True, metavar="DIR", help="a fitted model's folder")
+    add_common(parser, "colour_digits.json", SECTIONS)
+    add("--rows", type=int, default=334, help="of ours (%(default)s)")
+    add("--null-rows", type=int, default=200, help="of null (%(default)s)")
+    add("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of ours (%(default)s)")
+    add("--run-dir", type=Path, metavar="DIR", help="the run folder of the model's fit")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    run = Run(options)
+    for name in options.only or list(SECTIONS):
+        SECTIONS[name](run)
+
+
+if __name__ == "__main__":
+    command(main)
