@@ -191,8 +191,8 @@ def faces_truth(
         image: name of the image node.
 
     Returns:
-        (row numbers, what is set) -> values, among them the image (n, 3, S, S) in [0, 1] where it is known;
-        labels as codes.
+        (row numbers, what is set) -> values, labels as text, and the image (n, 3, S, S) in [0, 1] where it is
+        known.
 
     Raises:
         DataError: a column is missing.
@@ -205,17 +205,11 @@ def faces_truth(
     noise = (lean - (factual["age"] - _MIDDLE) / _PACE) / _SPREAD
 
     def truth(asked: NDArray[np.int64], do: Columns) -> dict[str, NDArray[Any]]:
-        world = {name: values[asked] for name, values in factual.items()}
-        set_to = {
-            name: _labels(name)[_codes(name, value)] if _is_label(name) else np.asarray(value, np.float64)
-            for name, value in do.items()
-        }
-        world |= set_to
+        world: dict[str, Any] = {name: values[asked] for name, values in factual.items()} | dict(do)
         if "age" in do and "grey" not in do:
-            world["grey"] = grey_of(world["age"], noise[asked])
+            world["grey"] = grey_of(np.asarray(do["age"]), noise[asked])
         unknown = {"beard", "hair"} - set(do) if "sex" in do else set()
-        known = {name: values for name, values in world.items() if name in CAUSES and name not in unknown}
-        answer = {name: _codes(name, each) if _is_label(name) else each for name, each in known.items()}
+        answer: dict[str, Any] = {name: np.asarray(world[name]) for name in CAUSES if name not in unknown}
         if not unknown:
             answer[image] = face_images(world, size=size).astype(np.float32) / np.float32(255)
         return answer
@@ -242,11 +236,7 @@ def _range(name: str) -> tuple[float, float]:
 
 
 def _codes(name: str, values: object) -> NDArray[np.int64]:
-    """Codes of labels, which may be given as codes."""
-    array = np.atleast_1d(np.asarray(values))
-    if array.dtype.kind in "iu":
-        return Categorical(len(_labels(name))).encode(array, where=name)
-    return np.asarray((CAUSES | NOISE)[name].encode(array, where=name), np.int64)
+    return np.asarray((CAUSES | NOISE)[name].encode(np.asarray(values), where=name), np.int64)
 
 
 def _checked(columns: Columns, names: Iterable[str]) -> dict[str, NDArray[Any]]:

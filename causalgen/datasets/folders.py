@@ -47,7 +47,9 @@ def read_folder(
     table = Path(folder) / f"{split}.csv"
     if not table.is_file():
         raise DataError(f"There is no table {table}. Make the set with: causalgen data {kind} --out {folder}")
-    raw = file_columns(table, {**variables, "image": Image(3, 1, 1)}, {name: name for name in (*variables, "image")})
+    raw = file_columns(
+        table, {**variables, "image": Image(3, 1, 1)}, {name: name for name in (*variables, "image")}
+    )
     where = f"Column {{!r}} of {table}"
     columns: dict[str, NDArray[Any]] = {}
     for name, variable in variables.items():
@@ -115,7 +117,9 @@ def write_folder(
                     # Without a sync each, which would take longer than the drawing: the table comes last.
                     Pictures.fromarray(pixels.transpose(1, 2, 0)).save(temporary / path)
             values = zip(*(each.tolist() for each in columns.values()), paths, strict=True)
-            lines = [",".join(each if isinstance(each, str) else repr(each) for each in row) for row in values]
+            lines = [
+                ",".join(each if isinstance(each, str) else repr(each) for each in row) for row in values
+            ]
             table = "\n".join([",".join([*columns, "image"]), *lines, ""])
             write_synced(temporary / f"{split}.csv", table.encode())
         document = {"format": f"causalgen-{kind}", "version": 1, **about, "rows": counts}
