@@ -2,16 +2,16 @@
 
     python benchmarks/faces.py --faces DIR --model DIR [--judges FILE] [--only judges,ours]
 
-``--faces`` is a folder of ``causalgen data faces``; its test rows are used, which no fit sees. Each cause is set
-to the value of another row, or to another label, one at a time, and the whole model answers: an age that is set
-turns hair grey by the model's own mechanism. Needs the extra ``datasets``, which draws the truth.
+``--faces`` is a folder of ``causalgen data faces``; its test rows are used, which no fit sees. Each cause is
+set to the value of another row, or to another label, one at a time, and the whole model answers: an age that
+is set turns hair grey by the model's own mechanism. Needs the extra ``datasets``, which draws the truth.
 
     judges     trains what reads the causes and the noise off portraits, on portraits of its own, and says how
                well it reads others; kept in --judges
     ours       a section for each seed. For each cause, against the true portrait: L1 on 0..255 of ours and of
-               doing nothing, inside and outside the pixels that the truth changes; each cause of the image as
-               judged, of ours, of doing nothing and of the true portrait, which is the floor; each part of the
-               noise: the share of rows in which it is read as it was before, beside that of the true portrait
+               doing nothing, inside and outside the pixels that the truth changes; each cause of the image
+               as judged, of ours, of doing nothing and of the true portrait, which is the floor; each part of
+               the noise: the share of rows in which it is read as it was, beside that of the true portrait
     null       the portrait regenerated from its own noise under its own causes, nothing copied, without the
                residuals of steps
     pictures   counterfactuals beside their truths, and samples of the model: faces_answers.png and
@@ -42,7 +42,6 @@ from rich.console import Console
 import causalgen as cg
 from causalgen.datasets.faces import CAUSES, NOISE
 from causalgen.evaluation.questions import other_values
-from graphs.variables import Categorical
 from mechanisms.seeds import keyed_seed
 
 ASKED = ("age", "grey", "beard", "hair", "skin", "smile")

@@ -7,12 +7,12 @@
     image := portrait(grey, beard, hair, skin, smile; noise)
 
 The noise, which an intervention leaves alone: eyes, eyebrows, clothes and their hue, the hair's cut above the
-forehead and its colour before it turned grey, the hue of the background, and how the head is turned, scaled and
-moved. Nothing of it hides behind another part, so that a portrait tells its own noise; and hair never turns
-wholly grey, so that its first colour is still to be seen.
+forehead and its colour before it turned grey, the hue of the background, and how the head is turned, scaled
+and moved. All of it shows, whatever the causes are, so that a portrait tells its own noise: hair never turns
+wholly grey, and its first colour is still to be seen.
 
-The parts are those of *ToonHead* by Johan Melin (CC BY 4.0, figma.com/community/file/1589627891082866389), in the
-version of the package ``dicebear-styles``; the mouth is drawn larger here, to be read on 64 x 64 pixels.
+The parts are those of *ToonHead* by Johan Melin (CC BY 4.0, figma.com/community/file/1589627891082866389), in
+the version of the package ``dicebear-styles``; the mouth is drawn larger here, to be read on 64 x 64 pixels.
 ``dicebear-core`` puts them together and ``resvg-py`` draws them: the extra ``datasets`` brings all three.
 """
 
@@ -39,8 +39,8 @@ from graphs.variables import Categorical, Continuous, Variable
 
 __all__ = [
     "CAUSES",
-    "NOISE",
     "FacesSource",
+    "NOISE",
     "draw_faces",
     "face_images",
     "faces",
@@ -181,9 +181,9 @@ def faces_truth(
 ) -> Callable[[NDArray[np.int64], Columns], Columns]:
     """The portraits' true counterfactual worlds, for ``cg.evaluate``.
 
-    An age that is set turns hair grey by its own equation, with the noise it had. Which beard and hair somebody
-    would have had as another sex no record says: under do(sex), those that are not set as well are unknown, and
-    so is the image.
+    An age that is set turns hair grey by its own equation, with the noise it had. Which beard and hair
+    somebody would have had as another sex no record says: under do(sex), those that are not set as well are
+    unknown, and so is the image.
 
     Args:
         columns: causes and noise of the rows, (N,) each, as ``draw_faces`` and ``faces`` give them.

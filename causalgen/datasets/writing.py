@@ -177,8 +177,8 @@ def make_faces(
     from rich.progress import Progress
 
     about = {
-        "parts": "ToonHead by Johan Melin, CC BY 4.0, figma.com/community/file/1589627891082866389; changed: a "
-        "larger mouth",
+        "parts": "ToonHead by Johan Melin, CC BY 4.0, figma.com/community/file/1589627891082866389; "
+        "changed: a larger mouth",
         "size": size,
         "seed": seed,
     }
