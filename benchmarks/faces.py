@@ -82,7 +82,7 @@ class Run:
 
     def before(self, rows: NDArray[np.int64]) -> Images:
         """The factual portraits, (N, 3, S, S) in [0, 1]."""
-        return self.columns["image"][rows].astype(np.float32) / 255
+        return self.columns["image"][rows].astype(np.float32) / np.float32(255)
 
     def asked(self, cause: str, rows: NDArray[np.int64], seed: int) -> dict[str, NDArray[Any]]:
         """What a cause is set to, row by row."""

@@ -26,7 +26,7 @@ __all__ = ["LABELS", "NUMBERS", "FaceJudge", "backgrounds", "independent_faces"]
 
 LABELS: Mapping[str, int] = {
     name: variable.size
-    for name, variable in (CAUSES | NOISE).items()
+    for name, variable in {**CAUSES, **NOISE}.items()
     if isinstance(variable, Categorical) and name != "sex"
 }
 """What is read as one of so many labels."""
@@ -51,7 +51,7 @@ def independent_faces(rows: int, seed: int) -> dict[str, NDArray[Any]]:
         cg.datasets.face_images({name: each[start : start + _CHUNK] for name, each in drawn.items()})
         for start in range(0, rows, _CHUNK)
     ]
-    known = CAUSES | NOISE
+    known = {**CAUSES, **NOISE}
     columns = {name: np.asarray(known[name].encode(drawn[name], where=name)) for name in LABELS}
     return columns | {name: drawn[name] for name in NUMBERS} | {"image": np.concatenate(images)}
 

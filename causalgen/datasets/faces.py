@@ -78,6 +78,8 @@ NOISE: Mapping[str, Variable] = MappingProxyType(
 )
 """The image's noise, each independent of all else and drawn evenly; parts by their names in ToonHead."""
 
+_KNOWN: Mapping[str, Variable] = {**CAUSES, **NOISE}
+
 Columns = Mapping[str, Any]
 Floats = NDArray[np.float64]
 
@@ -123,14 +125,14 @@ def faces(folder: str | os.PathLike[str], split: Split = "train") -> dict[str, N
     Raises:
         DataError: a file is missing or damaged, or a picture is not as large as the first.
     """
-    return read_folder("faces", folder, split, CAUSES | NOISE)
+    return read_folder("faces", folder, split, _KNOWN)
 
 
 def draw_faces(rows: int, *, seed: int | Sequence[int]) -> dict[str, NDArray[Any]]:
     """Causes and noise from their laws, by name, each (rows,); labels as text."""
     random = np.random.default_rng(seed)
     drawn: dict[str, NDArray[Any]] = {}
-    for name, variable in (CAUSES | NOISE).items():
+    for name, variable in _KNOWN.items():
         if name == "grey":
             drawn[name] = grey_of(drawn["age"], random.standard_normal(rows))
         elif name in ("beard", "hair"):
@@ -218,25 +220,25 @@ def faces_truth(
 
 
 def _is_label(name: str) -> bool:
-    return isinstance((CAUSES | NOISE).get(name), Categorical)
+    return isinstance(_KNOWN.get(name), Categorical)
 
 
 @cache
 def _labels(name: str) -> NDArray[Any]:
-    variable = (CAUSES | NOISE)[name]
+    variable = _KNOWN[name]
     assert isinstance(variable, Categorical) and variable.labels is not None
     return np.array(variable.labels)
 
 
 @cache
 def _range(name: str) -> tuple[float, float]:
-    variable = (CAUSES | NOISE)[name]
+    variable = _KNOWN[name]
     assert isinstance(variable, Continuous) and variable.lower is not None and variable.upper is not None
     return float(variable.lower), float(variable.upper)
 
 
 def _codes(name: str, values: object) -> NDArray[np.int64]:
-    return np.asarray((CAUSES | NOISE)[name].encode(np.asarray(values), where=name), np.int64)
+    return np.asarray(_KNOWN[name].encode(np.asarray(values), where=name), np.int64)
 
 
 def _checked(columns: Columns, names: Iterable[str]) -> dict[str, NDArray[Any]]:
