@@ -21,7 +21,6 @@ arXiv:2404.17735) read scaled labels off images by regressors that they train; h
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -30,6 +29,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from parts.against_truth import fitted_image, pixels
 from parts.record import Section, add_common, command, show, target
 from rich.console import Console
 
@@ -108,26 +108,6 @@ def ours(run: Run) -> None:
         section.finish(found)
 
 
-def pixels(made: NDArray[Any], before: NDArray[Any], true: NDArray[Any]) -> dict[str, Any]:
-    """L1 on 0..255 to the true images, over all pixels and over those that the truth changes or leaves."""
-    off, nothing = 255 * np.abs(made - true), 255 * np.abs(before - true)
-    moved = nothing.max(1, keepdims=True) > 0.5
-    inside = np.broadcast_to(moved, off.shape)
-    random = np.random.default_rng(0)
-    each = np.stack([off.mean((1, 2, 3)), nothing.mean((1, 2, 3))])
-    drawn = each[:, random.integers(0, each.shape[1], (1000, each.shape[1]))].mean(2)
-    return {
-        "l1": each[0].mean(),
-        "l1_doing_nothing": each[1].mean(),
-        "share_of_doing_nothing": each[0].mean() / each[1].mean(),
-        "share_interval": np.quantile(drawn[0] / drawn[1], [0.025, 0.975]).tolist(),
-        "l1_inside": off[inside].mean(),
-        "l1_inside_doing_nothing": nothing[inside].mean(),
-        "l1_outside": off[~inside].mean(),
-        "pixels_changed": moved.mean(),
-    }
-
-
 def attributes(made: NDArray[Any], before: NDArray[Any], world: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
     """Mean absolute errors of the causes measured on images, and the share of images that lack the shape."""
     subjects = {"ours": made, "doing_nothing": before, "true_image": world["image"]}
@@ -165,13 +145,7 @@ def training(run: Run) -> None:
     if not run.options.run_dir:
         print("training: not told (give --run-dir)")
         return
-    section = Section(run.options.out, "training")
-    lines = (run.options.run_dir / "log.jsonl").read_text().splitlines()
-    events = [
-        event for event in map(json.loads, lines) if event["event"] == "fitted" and event["node"] == "image"
-    ]
-    names = ("rows", "steps", "seconds", "parameters", "figures", "validation_loss")
-    section.finish({name: events[-1][name] for name in names})
+    Section(run.options.out, "training").finish(fitted_image(run.options.run_dir))
 
 
 SECTIONS = {"ours": ours, "null": null, "training": training}

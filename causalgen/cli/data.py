@@ -10,7 +10,7 @@ import typer
 
 from causalgen.cli.options import Out, Seed
 
-__all__ = ["data_app", "morphomnist", "pendulum"]
+__all__ = ["data_app", "faces", "morphomnist", "pendulum"]
 
 data_app = typer.Typer(help="Make data sets.", no_args_is_help=True)
 
@@ -63,6 +63,19 @@ def pendulum(
     from causalgen.datasets.writing import make_pendulum
 
     _tell("pendulum", make_pendulum(out, rows=rows, size=size, experiments=experiments, seed=seed))
+
+
+@data_app.command()
+def faces(
+    out: Out,
+    rows: Annotated[int, typer.Option(min=5, help="Of both splits; a fifth are test rows.")] = 30_000,
+    size: Annotated[int, typer.Option(min=16, help="Pixels of a side.")] = 64,
+    seed: Seed = 0,
+) -> None:
+    """Drawn portraits: age, sex, skin and smile as causes of grey hair, beard, hair and the image."""
+    from causalgen.datasets.writing import make_faces
+
+    _tell("faces", make_faces(out, rows=rows, size=size, seed=seed, progress=True))
 
 
 def _tell(kind: str, folder: Path) -> None:

@@ -48,6 +48,7 @@ SOURCES: Registry[type[DataSource]] = Registry(
     DataSource,
     {
         "colour-digits": "causalgen.datasets.colour_digits:ColourDigitsSource",
+        "faces": "causalgen.datasets.faces:FacesSource",
         "mnist": "causalgen.datasets.mnist:MNISTSource",
         "morphomnist": "causalgen.datasets.morphomnist:MorphoMNISTSource",
         "pendulum": "causalgen.datasets.pendulum:PendulumSource",

@@ -21,19 +21,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image as Pictures
 
-from causalgen.data.frames import file_columns
-from causalgen.data.pictures import picture_column
 from causalgen.data.sources import DataSource, Split
+from causalgen.datasets.folders import read_folder
 from graphs.errors import DataError, DomainError, ShapeError
-from graphs.variables import Continuous, Image, Variable
+from graphs.variables import Continuous
 from graphs.variables.arrays import as_array
 
 __all__ = [
@@ -105,32 +102,7 @@ def pendulum(folder: str | os.PathLike[str], split: Split = "train") -> dict[str
     Raises:
         DataError: a file is missing or damaged, or a picture is not as large as the first.
     """
-    table = Path(folder) / f"{split}.csv"
-    if not table.is_file():
-        raise DataError(
-            f"There is no table {table}. Make the set with: causalgen data pendulum --out {folder}"
-        )
-    variables: dict[str, Variable] = {name: Continuous() for name in NUMBERS}
-    raw = file_columns(
-        table, variables | {"image": Image(3, 1, 1)}, {name: name for name in (*NUMBERS, "image")}
-    )
-    where = f"Column {{!r}} of {table}"
-    columns = {name: variables[name].encode(raw[name], where=where.format(name)) for name in NUMBERS}
-    paths = list(raw["image"])  # pyright: ignore[reportArgumentType] - a column of paths
-    side = _side(table, paths)
-    column = where.format("image")
-    pixels = picture_column(paths, Image(3, side, side), column=column, folder=table.parent)
-    return {**columns, "image": pixels}
-
-
-def _side(table: Path, paths: Sequence[object]) -> int:
-    """Pixels of a side of the first picture; the others are compared with it as they are read."""
-    first = table.parent / str(paths[0]) if paths else table
-    try:
-        with Pictures.open(first, formats=["PNG"]) as picture:
-            return picture.height
-    except (OSError, ValueError) as error:
-        raise DataError(f"Column 'image' of {table}, row 0: expected a PNG file, got {first}.") from error
+    return read_folder("pendulum", folder, split, dict.fromkeys(NUMBERS, Continuous()))
 
 
 def draw_scenes(rows: int, *, seed: int | Sequence[int], experiments: float = 0.0) -> dict[str, Floats]:

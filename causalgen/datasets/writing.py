@@ -2,6 +2,7 @@
 
 morphomnist   MNIST redrawn, with the layout of the published set
 pendulum      drawn scenes: a table and PNG files for each split
+faces         drawn portraits, likewise
 """
 
 from __future__ import annotations
@@ -15,25 +16,20 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image as Pictures
 
+from causalgen.datasets.faces import draw_faces, face_images
+from causalgen.datasets.folders import check_target, write_folder
 from causalgen.datasets.mnist import Split, file_prefix, idx_bytes, mnist
 from causalgen.datasets.morphomnist import ATTRIBUTES, draw_attributes, read_attributes
-from causalgen.datasets.pendulum import NUMBERS, draw_scenes, pendulum_images
+from causalgen.datasets.pendulum import draw_scenes, pendulum_images
 from causalgen.datasets.redrawing import morphomnist_images
 from causalgen.saving.atomic import new_folder, write_synced
 from graphs.errors import DataError
 
-__all__ = ["ABOUT", "make_morphomnist", "make_pendulum", "write_morphomnist"]
+__all__ = ["ABOUT", "make_faces", "make_morphomnist", "make_pendulum", "write_morphomnist"]
 
 ABOUT = "morphomnist.json"
 """The file that says how a folder was made, and marks it as one that may be replaced."""
-
-_PENDULUM = "pendulum.json"
-"""The same of a folder with pendulums."""
-
-_TEST_SHARE = 5
-"""One row in so many is a test row, as published."""
 
 Columns = Mapping[str, NDArray[Any]]
 
@@ -142,50 +138,63 @@ def make_pendulum(
         DomainError: a size below 16, or a share outside [0, 1].
         OSError: the folder cannot be written.
     """
-    target = check_target(Path(out), _PENDULUM)
-    if rows < _TEST_SHARE:
-        raise DataError(
-            f"Expected at least {_TEST_SHARE} rows, a fifth of which are for testing, got {rows}."
-        )
-    test = rows // _TEST_SHARE
-    counts: dict[Split, int] = {"train": rows - test, "test": test}
     about = {
-        "format": "causalgen-pendulum",
-        "version": 1,
         "recipe": "Yang et al. 2021, CausalVAE; angles drawn uniformly over the published ranges",
         "size": size,
         "seed": seed,
         "experiments": experiments,
-        "rows": counts,
     }
-    with new_folder(target) as temporary:
-        for split, count in counts.items():
-            share = experiments if split == "train" else 0.0
-            columns = draw_scenes(count, seed=[seed, split == "test"], experiments=share)
-            images = pendulum_images(*columns.values(), size=size)
-            (temporary / split).mkdir()
-            paths = [f"{split}/{row:06d}.png" for row in range(count)]
-            for path, pixels in zip(paths, images, strict=True):
-                # Without a sync each, which would take longer than the drawing: the table comes last.
-                Pictures.fromarray(pixels.transpose(1, 2, 0)).save(temporary / path)
-            values = zip(*(columns[name].tolist() for name in NUMBERS), paths, strict=True)
-            lines = [",".join([*map(repr, row[:-1]), row[-1]]) for row in values]
-            table = "\n".join([",".join([*NUMBERS, "image"]), *lines, ""])
-            write_synced(temporary / f"{split}.csv", table.encode())
-        write_synced(temporary / _PENDULUM, (json.dumps(about, indent=2) + "\n").encode())
-    return target
+
+    def scenes(split: Split, count: int) -> Columns:
+        share = experiments if split == "train" else 0.0
+        return draw_scenes(count, seed=[seed, split == "test"], experiments=share)
+
+    return write_folder(
+        "pendulum", out, rows, about, scenes, lambda part: pendulum_images(*part.values(), size=size)
+    )
 
 
-def check_target(out: Path, about: str) -> Path:
-    """The place to write to, if that may be done: it is new, empty, or holds ``about``."""
-    target = out.resolve()
-    if target.exists() and not target.is_dir():
-        raise DataError(f"Cannot write the data to {out}: it is no folder. Choose another place.")
-    if target.is_dir() and any(target.iterdir()) and not (target / about).is_file():
-        raise DataError(
-            f"Cannot write the data to {out}: the folder holds other things. Choose another place."
-        )
-    return target
+def make_faces(
+    out: str | os.PathLike[str], *, rows: int = 30_000, size: int = 64, seed: int = 0, progress: bool = False
+) -> Path:
+    """Draw portraits and write them: ``train.csv`` and ``test.csv``, and a folder of PNG files for each.
+
+    Args:
+        out: the folder to write; one written before is replaced.
+        rows: in all, at least 5; a fifth of them, rounded down, are the test rows.
+        size: pixels of a side of an image.
+        seed: of the draws.
+        progress: show a bar.
+
+    Returns:
+        The folder.
+
+    Raises:
+        DataError: fewer rows, ``out`` holds other things, or the extra ``datasets`` is not installed.
+        DomainError: a size below 16.
+        OSError: the folder cannot be written.
+    """
+    from rich.progress import Progress
+
+    about = {
+        "parts": "ToonHead by Johan Melin, CC BY 4.0, figma.com/community/file/1589627891082866389; "
+        "changed: a larger mouth",
+        "size": size,
+        "seed": seed,
+    }
+
+    def portraits(split: Split, count: int) -> Columns:
+        return draw_faces(count, seed=[seed, split == "test"])
+
+    with Progress(disable=not progress) as bar:
+        task = bar.add_task("portraits", total=rows)
+
+        def images(part: Columns) -> NDArray[np.uint8]:
+            drawn = face_images(part, size=size)
+            bar.advance(task, len(drawn))
+            return drawn
+
+        return write_folder("faces", out, rows, about, portraits, images)
 
 
 def _causes(
