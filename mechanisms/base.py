@@ -230,6 +230,7 @@ class Mechanism(nn.Module, ABC):
         remedy: what to do where it is not fitted, in sentences.
         note: what a listing says beside its kind, such as the licence of pretrained weights.
         awaits_weights: whether a saved model may come without its state, which is got elsewhere.
+        brought: with what the names of weights begin that came with its options; "" where none did.
         log_probabilities: names of the tensors of its state that are -inf where something cannot happen; all
             others are finite.
     """
@@ -243,6 +244,7 @@ class Mechanism(nn.Module, ABC):
     remedy: str = "Call scm.fit(data) first."
     note: str = ""
     awaits_weights: bool = False
+    brought: str = ""
     log_probabilities: ClassVar[Collection[str]] = ()
     fitted_flag: Tensor
     seen_range: Tensor | None

@@ -26,10 +26,13 @@ from graphs.declared import Declared
 from graphs.errors import CheckpointError, MechanismError
 from graphs.variables import Image, Variable
 from mechanisms.base import Abducted, Mechanism, Noise, Parents
+from mechanisms.diffusion.classifier import OwnPredictor
 from mechanisms.diffusion.diffusers_folder import (
     Config,
     FrozenNetwork,
     Words,
+    inside,
+    laid_out,
     licence_of,
     local_folder,
     read_network,
@@ -37,7 +40,7 @@ from mechanisms.diffusion.diffusers_folder import (
 from mechanisms.rows import check_finite, distinct_rows
 from mechanisms.training import Stage
 
-__all__ = ["Autoencoder", "AutoencoderNetwork", "LatentDiffusion", "inside"]
+__all__ = ["Autoencoder", "AutoencoderNetwork", "LatentDiffusion"]
 
 # Pixels that are encoded or decoded in one call: what lies between is a hundred times as much.
 _PIXELS_A_CALL = 128 * 128 * 4
@@ -94,21 +97,6 @@ class Autoencoder(Declared):
         return self
 
 
-def inside(path: Path | str) -> Path:
-    """A path; one that is text, as in a file, stays below the working directory.
-
-    Raises:
-        ValueError: it does not.
-    """
-    found = Path(path)
-    if isinstance(path, str) and (found.is_absolute() or ".." in found.parts or "\\" in path or ":" in path):
-        raise ValueError(
-            f"a folder in a file lies below the working directory, got {path!r}: in Python a pathlib.Path "
-            "may lie anywhere, as in cg.mechanisms.Diffusion.from_pipeline(path)"
-        )
-    return found
-
-
 class AutoencoderNetwork(FrozenNetwork):
     """Images to scaled latents and back.
 
@@ -119,8 +107,7 @@ class AutoencoderNetwork(FrozenNetwork):
 
     def __init__(self, spec: Autoencoder, image: Image) -> None:
         super().__init__(
-            spec.network,
-            spec.config,
+            laid_out(spec.network, spec.config),
             f"The weights of its autoencoder, {spec.network} {spec.origin}, do not come with the model. Give "
             "`autoencoder: {folder: FOLDER}`, one that diffusers saved.",
         )
@@ -152,6 +139,10 @@ class AutoencoderNetwork(FrozenNetwork):
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """Images of scaled latents, (N, C, H, W), about in [-1, 1]."""
+        return self.decode_tracked(latents)
+
+    def decode_tracked(self, latents: Tensor) -> Tensor:
+        """The same, differentiable in the latents."""
         self.check_weights()
         model: Any = self.model
         unscaled = latents / self.scaling + self.shift
@@ -182,6 +173,8 @@ class LatentDiffusion(Mechanism):
         factor = self.autoencoder.factor
         latents = Image(self.autoencoder.latents, variable.height // factor, variable.width // factor)
         self.inner = spec.in_pixels(latents, parents)
+        if isinstance(self.inner.predictor, OwnPredictor):  # which reads pixels
+            self.inner.predictor.decode = self.autoencoder.decode_tracked
         self.abduction = "none" if self.inner.abduction == "none" else "approximate"
         self.deterministic = self.inner.deterministic
         self.chunk_rows = max(1, _PIXELS_A_CALL // (variable.height * variable.width))
@@ -241,11 +234,20 @@ class LatentDiffusion(Mechanism):
         return replace(stage, loss=in_latents, finish=lambda value, parents: finish(encode(value), parents))
 
     def log_prob_of_parents(self, value: Tensor, parents: Parents) -> Tensor | None:
-        """log q(pa | x) of the anticausal predictor, which reads latents."""
+        """log q(pa | x) of the anticausal predictor, which reads latents, or of a classifier of the image."""
         if self.inner.predictor is None:  # encoding may take long
             return None
+        own = self.inner.predictor
+        if isinstance(own, OwnPredictor) and len(own.names) == len(self.parents):
+            with torch.no_grad():
+                return own.of_pixels().joint(value, parents, 0.0, self.chunk_rows or len(value))
         return self.inner.log_prob_of_parents(self.autoencoder.encode(value), parents)
 
     def read(self, value: Tensor) -> Mapping[str, Tensor]:
-        """What the anticausal predictor reads in the latents; nothing without it."""
-        return {} if self.inner.predictor is None else self.inner.read(self.autoencoder.encode(value))
+        """What the anticausal predictor reads in the latents, a classifier in the image; nothing without."""
+        if self.inner.predictor is None:
+            return {}
+        if isinstance(self.inner.predictor, OwnPredictor):
+            with torch.no_grad():
+                return self.inner.predictor.of_pixels().read(value, 0.0)
+        return self.inner.read(self.autoencoder.encode(value))

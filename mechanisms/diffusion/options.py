@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from mechanisms.diffusion.backbones import BACKBONES, AnyBackbone
+from mechanisms.diffusion.classifier import Classifier
 from mechanisms.diffusion.classifier_free import ClassifierFree
 from mechanisms.diffusion.code import Code
 from mechanisms.diffusion.denoiser import Prediction
@@ -32,7 +33,8 @@ class DiffusionOptions(TrainedSpec, frozen=True):
         prediction: what it predicts; ``edm`` for models trained here, ``velocity`` for flow matching.
         dropout: share of training rows that hide parents, which makes the denoiser unconditional too.
         code: a style code: what is particular to an image, kept under interventions; None for no code.
-        predictor: the anticausal predictor's encoder; None trains none, which rules anticausal guidance out.
+        predictor: the anticausal predictor's encoder, or a classifier that was trained elsewhere; None trains
+            none, which rules anticausal guidance out.
         solver: how noise is recovered and images are generated.
         guidance: how counterfactual parents steer generation.
         abduction: ``point`` inverts the clean image, which gives one answer; ``posterior`` draws the noise
@@ -64,7 +66,8 @@ class DiffusionOptions(TrainedSpec, frozen=True):
     def _parts_agree(self) -> Self:
         if isinstance(self.backbone, Pretrained):
             coded, trained = self.code is not None, self.training is not None
-            self.backbone.check_options(self.prediction, coded, trained, self.predictor, self.solver.levels())
+            predictor = None if isinstance(self.predictor, Classifier) else self.predictor
+            self.backbone.check_options(self.prediction, coded, trained, predictor, self.solver.levels())
         elif self.pipeline is not None:
             raise ValueError("a pipeline says its backbone, 'pretrained': leave `backbone` out")
         if self.autoencoder and self.solver.thresholding:
@@ -91,6 +94,8 @@ class DiffusionOptions(TrainedSpec, frozen=True):
 
     def why_unwritable(self) -> str | None:
         """A part from Python that is not registered."""
+        if isinstance(self.predictor, Classifier) and (why := self.predictor.why_unwritable()):
+            return why
         parts = (
             (BACKBONES, self.backbone),
             (ENCODERS, self.predictor),
