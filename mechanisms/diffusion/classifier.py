@@ -85,6 +85,8 @@ class Classifier(Encoder, frozen=True):
     @field_validator("weights", mode="before")
     @classmethod
     def _inside(cls, value: object) -> object:
+        if value == {}:
+            raise ValueError("a state dict without weights")
         return inside(value, "a weights file") if isinstance(value, str) else value
 
     @model_validator(mode="after")
