@@ -347,7 +347,8 @@ class FrozenNetwork(nn.Module):
     def _load_from_state_dict(
         self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
-        if self.waits and any(name.startswith(f"{prefix}model.") for name in state_dict):
+        given = [each for name, each in state_dict.items() if name.startswith(f"{prefix}model.")]
+        if self.waits and given and not any(each.is_meta for each in given):  # of one that waits, too
             for module in self.model.modules():
                 for name, own in module._parameters.items():
                     if own is not None and own.is_meta:
