@@ -254,18 +254,19 @@ def _class_of(name: str) -> type[nn.Module]:
     return getattr(import_module(NETWORKS[name]), name)
 
 
-def laid_out(name: str, config: Mapping[str, Any]) -> nn.Module:
-    """A network of diffusers', without memory for its weights.
+def laid_out(name: str, config: Mapping[str, Any], device: str = "meta") -> nn.Module:
+    """A network of diffusers', on "meta" without memory for its weights.
 
     Args:
         name: of its class.
         config: of its constructor.
+        device: where its first weights are made.
 
     Raises:
         MechanismError: the config is not one of its class.
     """
     try:
-        with torch.device("meta"):
+        with torch.device(device):
             model = _class_of(name)(**config)
     except (
         TypeError,

@@ -93,7 +93,8 @@ class Diffusion(DiffusionOptions, frozen=True):  # noqa: D101, its options say i
         else:
             made = LatentDiffusion(self, variable, parents)
             inner = made.inner
-        own = {"autoencoder": self.autoencoder, "pipeline": self.pipeline}
+        autoencoder = made.spec.autoencoder if isinstance(made, LatentDiffusion) else None
+        own = {"autoencoder": autoencoder, "pipeline": self.pipeline}
         take_weights(made, inner.spec.model_copy(update=own), inner.denoiser.network, inner.predictor)
         if isinstance(inner.predictor, OwnPredictor):
             inner.predictor.check_image(variable)

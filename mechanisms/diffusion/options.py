@@ -42,7 +42,7 @@ class DiffusionOptions(TrainedSpec, frozen=True):
         distilled: the same flow in a few jumps, for solver ``jumps``; made by ``causalgen distil``.
         levels: mean and standard deviation of ln sigma in training (Karras et al. 2022).
         training: settings of the fitting loop.
-        autoencoder: makes the diffusion one of its latents.
+        autoencoder: makes the diffusion one of its latents; pretrained, or trained before the rest.
         pipeline: the folder of a pipeline that diffusers saved; in a file, one below the working directory.
             It says backbone, prediction, grid and autoencoder, and has the weights; see ``from_pipeline``.
     """
@@ -72,6 +72,8 @@ class DiffusionOptions(TrainedSpec, frozen=True):
             raise ValueError("a pipeline says its backbone, 'pretrained': leave `backbone` out")
         if self.autoencoder and self.solver.thresholding:
             raise ValueError("thresholding clips pixels, but with an autoencoder the solver walks latents")
+        if self.autoencoder and self.autoencoder.training:
+            self._check_trained_autoencoder()
         if self.predictor is None and (self.guidance.reads_back or "predictor" in self.guidance.needs):
             raise ValueError(
                 "this guidance needs a predictor (anticausal, automatic strengths or corrections): "
@@ -87,6 +89,17 @@ class DiffusionOptions(TrainedSpec, frozen=True):
                 "fields): use anchored"
             )
         return self
+
+    def _check_trained_autoencoder(self) -> None:
+        """Refuse, by a ValueError, what does not go with an autoencoder that is trained with the node."""
+        if self.training is None:
+            raise ValueError("an autoencoder is trained in the fit of its node, but its `training` is null")
+        if self.code is not None:
+            raise ValueError(
+                "a style code is learned of latents that stay: leave `code` out, or give a folder"
+            )
+        if isinstance(self.backbone, Pretrained):
+            raise ValueError("a pretrained network knows the latents of its own autoencoder, no new ones")
 
     def as_saved(self) -> Self:
         """With the network and the training that left-out options were before they followed the size."""

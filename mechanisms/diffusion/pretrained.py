@@ -340,12 +340,12 @@ def take_weights(made: Mechanism, spec: Any, network: nn.Module, predictor: nn.M
             )
         )
         for each in (spec.backbone if "network" in own else None, said)
-        if each is not None
+        if each is not None and getattr(each, "training", None) is None  # which is trained with the node
     ]
     if classifier is not None:
         told.append(spec.predictor.describe())
         own["classifier"] = classifier
-    made.note = "pretrained: " + ", ".join(told)
+    made.note = "pretrained: " + ", ".join(told) if told else ""
     waiting = next((each for each in own.values() if each.waits), None)
     if waiting is not None:
         made.remedy = waiting.remedy
