@@ -9,9 +9,10 @@ autoencoder never saw. Prior noise has r = 0. With ``residual: false`` nothing i
 better than the autoencoder. The mean of AutoencoderKL's latents is taken, so that enc is a function.
 
 A pretrained autoencoder stays as it is. One that is trained here learns the images of the fit before the
-denoiser does, by the loss of Rombach et al. (2022) without its perceptual and adversarial terms: the mean
-absolute error of a number, and ``kl`` times the divergence of the latents from N(0, I), divided by how many
-numbers an image has. Then s and m are such that latents have mean 0 and standard deviation 1.
+denoiser does: the mean absolute and squared error of a number, and ``kl`` times the divergence of the latents
+from N(0, I) over how many numbers an image has. That is the loss of Rombach et al. (2022) without perceptual
+and adversarial terms, but for the square: the absolute error alone stays at the median image for long, where
+most of an image is background. Then s and m are such that latents have mean 0 and standard deviation 1.
 
 Everything else, predictors and style codes too, works in the latents, as if they were the image.
 """
@@ -220,7 +221,8 @@ class AutoencoderTraining(nn.Module):
         law = model.encode(value).latent_dist
         drawn = torch.randn(law.mean.shape, generator=generator, device=generator.device).to(law.mean)
         made = model.decode(law.mean + law.std * drawn).sample
-        missed = (made - value).abs().flatten(1).mean(1)
+        error = (made - value).flatten(1)
+        missed = (error.abs() + error.square()).mean(1)
         far = 0.5 * (law.mean**2 + law.var - 1 - law.logvar).flatten(1).sum(1) / value[0].numel()
         return missed + self.kl * far
 

@@ -15,7 +15,7 @@ from mechanisms.diffusion import Autoencoder, Diffusion
 from mechanisms.diffusion.latents import AutoencoderTraining
 from mechanisms.training import Training
 
-CONFIG = {"block_out_channels": [8, 8]}
+CONFIG = {"block_out_channels": [16, 16], "norm_num_groups": 4}
 SMALL = {
     "backbone": {"kind": "unet", "channels": [8], "unshuffle": 1},
     "predictor": {"kind": "resnet", "channels": [8], "unshuffle": 1},
@@ -27,13 +27,13 @@ def rows(n, side=8):
     """Bars, one at a random place, whose colour is the kind."""
     draw = np.random.default_rng(0)
     kinds, images = np.arange(n) % 3, np.full((n, 3, side, side), 40, dtype=np.uint8)
-    for row, place in enumerate(draw.integers(0, side - 2, n)):
-        images[row, kinds[row], place : place + 3] = 220
+    for row, place in enumerate(draw.integers(0, side - 3, n)):
+        images[row, kinds[row], place : place + 4] = 220
     return {"kind": kinds, "x": images}
 
 
-def spec(epochs=40, **options):
-    training = {"epochs": epochs, "batch_size": 16, "learning_rate": 5e-3, "ema": 0.9}
+def spec(epochs=50, **options):
+    training = {"epochs": epochs, "batch_size": 16, "learning_rate": 1e-2, "ema": 0.9}
     autoencoder = {"config": CONFIG, "training": training}
     rest = {"epochs": 1, "batch_size": 16, "validation": 0.25}
     return Diffusion(**{**SMALL, "autoencoder": autoencoder, "training": rest, **options})
@@ -47,7 +47,7 @@ def fitted():
 
 
 @torch.no_grad()
-def test_it_reconstructs_far_better_than_the_mean_image_and_latents_are_standard(fitted):
+def test_it_reconstructs_better_than_any_constant_image_and_latents_are_standard(fitted):
     mechanism = fitted.mechanisms["x"]
     images = torch.as_tensor(rows(64)["x"]).float() / 127.5 - 1
     latents = mechanism.autoencoder.encode(images)
@@ -55,7 +55,7 @@ def test_it_reconstructs_far_better_than_the_mean_image_and_latents_are_standard
     assert latents.mean().item() == pytest.approx(0, abs=1e-3)
     assert latents.std(correction=0).item() == pytest.approx(1, abs=1e-3)
     missed = (mechanism.autoencoder.decode(latents) - images).abs().mean()
-    assert missed < 0.4 * (images.mean(0) - images).abs().mean()
+    assert missed < 0.5 * (images.median(0).values - images).abs().mean()  # which no constant beats
     inner = mechanism.inner
     for part in (inner.denoiser, inner.predictor):
         assert (part.pixel_mean.item(), part.pixel_std.item()) == (0.0, 1.0)
@@ -78,7 +78,7 @@ def test_the_null_is_exact_and_the_saved_model_needs_nothing_else(fitted, tmp_pa
 
 
 @torch.no_grad()
-def test_the_loss_is_absolute_error_and_the_divergence():
+def test_the_loss_is_absolute_and_squared_error_and_the_divergence():
     """Of the normal law N(mean, var): 0.5 (mean^2 + var - 1 - log var), by torch.distributions."""
     mechanism = spec().bind(Image(3, 8, 8), {"kind": Categorical(3)})
     value = torch.rand(5, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
@@ -94,7 +94,8 @@ def test_the_loss_is_absolute_error_and_the_divergence():
     torch.testing.assert_close(losses[1] - losses[0], 2 * far / (3 * 8 * 8))
     drawn = torch.randn(law.mean.shape, generator=torch.Generator().manual_seed(1))
     made = mechanism.autoencoder.model.decode(law.mean + law.std * drawn).sample
-    torch.testing.assert_close(losses[0], (made - value).abs().mean((1, 2, 3)))
+    error = (made - value).abs()
+    torch.testing.assert_close(losses[0], (error + error**2).mean((1, 2, 3)))
 
 
 class Stop(Exception):
