@@ -257,6 +257,7 @@ class LatentDiffusion(Mechanism):
         inner: the diffusion mechanism, bound to the latents as its variable.
     """
 
+    spec: Any  # DiffusionOptions, whose module imports this one
     variable: Image
     abduction = "approximate"
 
@@ -318,7 +319,7 @@ class LatentDiffusion(Mechanism):
 
     def first_stage(self) -> Stage | None:
         """The autoencoder's, where it is trained, or the code's, in latents."""
-        own = self.spec.autoencoder  # pyright: ignore[reportAttributeAccessIssue]
+        own = self.spec.autoencoder
         if own.training is not None:
             training = AutoencoderTraining(self.autoencoder, own.kl).to(self.device)
 
