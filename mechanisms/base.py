@@ -225,13 +225,12 @@ class Mechanism(nn.Module, ABC):
         estimated: whether ``log_prob`` is an estimate by simulation; see ``likelihood``.
         restricts: whether ``check`` can refuse a value: some value of the variable has no noise.
         least_rows: fewest rows that it can be fitted to.
-        chunk_rows: most rows the engine passes in one call, few enough for intermediate results to stay in a
-            processor's cache; None for all rows at once.
+        chunk_rows: most rows the engine passes in one call, so that all between stays in cache; None: all.
         remedy: what to do where it is not fitted, in sentences.
         note: what a listing says beside its kind, such as the licence of pretrained weights.
         awaits_weights: whether a saved model may come without its state, which is got elsewhere.
-        log_probabilities: names of the tensors of its state that are -inf where something cannot happen; all
-            others are finite.
+        brought: with what the names of weights begin that came with its options; "" where none did.
+        log_probabilities: of its state, what is -inf where something cannot happen; all else is finite.
     """
 
     abduction: Fidelity
@@ -243,6 +242,7 @@ class Mechanism(nn.Module, ABC):
     remedy: str = "Call scm.fit(data) first."
     note: str = ""
     awaits_weights: bool = False
+    brought: str = ""
     log_probabilities: ClassVar[Collection[str]] = ()
     fitted_flag: Tensor
     seen_range: Tensor | None

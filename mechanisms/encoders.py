@@ -84,6 +84,7 @@ ENCODERS: Registry[type[Encoder]] = Registry(
     "causalgen.encoders",
     Encoder,
     {
+        "classifier": "mechanisms.diffusion.classifier:Classifier",
         "resnet": "mechanisms.diffusion.predictor:ResNet",
         "strided": "mechanisms.encoders:Strided",
     },

@@ -37,15 +37,19 @@ class TrainedSpec(MechanismSpec, frozen=True):
 
 
 def with_options(node: str, mechanism: Mechanism, options: Mapping[str, Any]) -> Mechanism:
-    """A node's mechanism with the same weights and some options changed.
+    """A node's mechanism with the same weights, but those that come with an option, and some options changed.
 
     Raises:
         UnknownNameError, SpecError: an option that it does not have, or out of range.
         MechanismError: the options would need other weights.
     """
     new = changed_spec(node, mechanism.spec, options).bind(mechanism.variable, mechanism.parents)
+    state = mechanism.state_dict()
+    if own := new.brought:
+        state = {name: each for name, each in state.items() if not name.startswith(own)}
+        state |= {name: each for name, each in new.state_dict().items() if name.startswith(own)}
     try:
-        new.load_state_dict(mechanism.state_dict(), assign=True)
+        new.load_state_dict(state, assign=True)
     except RuntimeError as error:
         raise MechanismError(
             f"Node {node!r}: options {sorted(options)} need other weights than these. "

@@ -2,6 +2,7 @@
 
 from mechanisms.diffusion.anticausal import Anticausal
 from mechanisms.diffusion.backbones import Backbone, DiT, UNet
+from mechanisms.diffusion.classifier import Classifier
 from mechanisms.diffusion.classifier_free import ClassifierFree
 from mechanisms.diffusion.code import Code
 from mechanisms.diffusion.distillation import Distilled, Jumps
@@ -21,6 +22,7 @@ __all__ = [
     "Autoencoder",
     "BELM",
     "Backbone",
+    "Classifier",
     "ClassifierFree",
     "Code",
     "DDIM",

@@ -1,6 +1,6 @@
 """Classifier guidance by anticausal predictors: gradients of log q(pa | x_t); formulas in ``guidance``."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Literal, final
 
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from graphs.variables import Image, Variable
 from mechanisms.base import Parents
+from mechanisms.diffusion.classifier import OwnPredictor
 from mechanisms.diffusion.denoiser import Denoising
 from mechanisms.diffusion.guidance import Factual, Guidance, Need, Strength, path_of
 from mechanisms.diffusion.predictor import AnticausalPredictor
@@ -20,7 +21,8 @@ __all__ = ["Anticausal"]
 class Anticausal(Guidance, frozen=True):
     """Follow the gradient of an anticausal predictor; one evaluation and one predictor gradient a step.
 
-    No predictor follows an image parent: the base takes its counterfactual value, and always sees it.
+    No predictor follows an image parent, nor a classifier of one's own any parent but its own: the base takes
+    their counterfactual values.
 
     Attributes:
         form: ``delta`` vanishes at the factual; ``raw`` is the paper's.
@@ -67,24 +69,28 @@ class Anticausal(Guidance, frozen=True):
         parents: Parents,
     ) -> Tensor:
         """The guided noise estimate of x_bar (N, C, H, W) at one level."""
-        variables = denoiser.variables
-        start = {name: (parents if isinstance(v, Image) else factual)[name] for name, v in variables.items()}
-        base = denoiser.eps(x, sigma, start, shown=self._shown(variables))
+        read = {} if predictor is None else predictor.variables
+        start = {name: (factual if name in read else parents)[name] for name in denoiser.variables}
+        shown = self._shown(denoiser.variables)
+
+        def base(at: Tensor) -> Tensor:
+            return denoiser.eps(at, sigma, start, shown=shown)
+
         if predictor is None:  # only where there is no parent to predict
-            return base
+            return base(x)
         path = path_of(factual, parents, self.strengths(predictor.variables))
         steers = self.active(sigma) and (self.form == "raw" or bool(path))
         samples = self.denoiser == "unconditional" and not bool(factual.known.all())
         if not steers and not samples:
-            return base
+            return base(x)
         with torch.enable_grad():
             image = x.detach().requires_grad_()
-            features = predictor.encode(image, sigma)
+            features, noise = _features(predictor, image, sigma, base)
             nothing = features.new_zeros(len(x))
             gain = self._gain(predictor, features, factual, parents, path) if steers else nothing
             prior = _joint(predictor, features, parents) if samples else nothing
             (gradient,) = torch.autograd.grad(torch.where(factual.known, gain, prior).sum(), image)
-        return base - sigma * gradient
+        return noise - sigma * gradient
 
     def _shown(self, variables: Mapping[str, Variable]) -> Tensor | bool:
         """All parents, or of an unconditional base the images alone."""
@@ -110,6 +116,17 @@ class Anticausal(Guidance, frozen=True):
             for (weight, _), (before, after) in zip(path, pairwise(joint), strict=True)
         ]
         return torch.stack(gains).sum(0)
+
+
+def _features(
+    predictor: AnticausalPredictor, image: Tensor, sigma: float, base: Callable[[Tensor], Tensor]
+) -> tuple[Tensor, Tensor]:
+    """What the predictor sees in x_bar or in the estimate of x_0, and the base's noise, detached."""
+    if isinstance(predictor, OwnPredictor):
+        return predictor.encode_estimate(image, sigma, base)
+    with torch.no_grad():
+        noise = base(image)
+    return predictor.encode(image, sigma), noise
 
 
 def _joint(predictor: AnticausalPredictor, features: Tensor, parents: Parents) -> Tensor:

@@ -36,11 +36,14 @@ __all__ = [
     "NETWORKS",
     "Words",
     "full_config",
+    "inside",
+    "laid_out",
     "licence_of",
     "local_folder",
     "network_folder",
     "read_json",
     "read_network",
+    "read_safetensors",
     "read_weights",
 ]
 
@@ -82,6 +85,21 @@ Config = Annotated[
 
 Words = Annotated[str, AfterValidator(lambda text: check_text(text, "origin or licence"))]
 """What is shown of where weights are from."""
+
+
+def inside(path: Path | str, what: str = "a folder") -> Path:
+    """A path; one that is text, as in a file, stays below the working directory.
+
+    Raises:
+        ValueError: it does not.
+    """
+    found = Path(path)
+    if isinstance(path, str) and (found.is_absolute() or ".." in found.parts or "\\" in path or ":" in path):
+        raise ValueError(
+            f"{what} in a file lies below the working directory, got {path!r}: in Python a pathlib.Path "
+            "may lie anywhere, as in cg.mechanisms.Diffusion.from_pipeline(path)"
+        )
+    return found
 
 
 def local_folder(path: Path | str, what: str) -> Path:
@@ -190,11 +208,21 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
         path = folder / name
         if re.search(r"[/\\]", name) or not path.is_file():
             raise CheckpointError(f"No weights in {folder}: {name} is missing.{_instead(folder)}")
-        try:
-            with safe_open(path, framework="pt") as file:
-                found |= {key: file.get_tensor(key) for key in file.keys()}
-        except (SafetensorError, OSError) as error:
-            raise CheckpointError(f"Cannot read {path}: {error}.") from error
+        found |= read_safetensors(path)
+    return found
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file, in float32.
+
+    Raises:
+        CheckpointError: no such file, a damaged one, or no safetensors.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            found = {key: file.get_tensor(key) for key in file.keys()}
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"Cannot read {path}: {error}.") from error
     return {name: each.float() if each.is_floating_point() else each for name, each in found.items()}
 
 
@@ -226,8 +254,40 @@ def _class_of(name: str) -> type[nn.Module]:
     return getattr(import_module(NETWORKS[name]), name)
 
 
+def laid_out(name: str, config: Mapping[str, Any], device: str = "meta") -> nn.Module:
+    """A network of diffusers', on "meta" without memory for its weights.
+
+    Args:
+        name: of its class.
+        config: of its constructor.
+        device: where its first weights are made.
+
+    Raises:
+        MechanismError: the config is not one of its class.
+    """
+    try:
+        with torch.device(device):
+            model = _class_of(name)(**config)
+    except (
+        TypeError,
+        ValueError,
+        RuntimeError,
+        NotImplementedError,
+        ZeroDivisionError,
+        IndexError,
+    ) as error:
+        raise MechanismError(f"The config does not describe a {name}: {error}.") from error
+    for module in model.modules():
+        if isinstance(module, PatchEmbed) and module.pos_embed is not None:
+            module.register_buffer("pos_embed", _positions(module), persistent=False)
+    lacking = {*dict(model.named_buffers())} - {*model.state_dict()}
+    if any(model.get_buffer(each).is_meta for each in lacking):
+        raise MechanismError(f"This {name} has buffers that no file keeps: {sorted(lacking)}.")
+    return model
+
+
 class FrozenNetwork(nn.Module):
-    """A network of diffusers' whose weights were trained elsewhere; it is never trained or in training mode.
+    """A network whose weights were trained elsewhere; it is never trained or in training mode.
 
     Attributes:
         model: the network.
@@ -235,37 +295,16 @@ class FrozenNetwork(nn.Module):
         remedy: how to get them, for the error.
     """
 
-    def __init__(self, name: str, config: Mapping[str, Any], remedy: str) -> None:
-        """Lay the network out, without memory.
+    def __init__(self, model: nn.Module, remedy: str, *, waits: bool = True) -> None:
+        """Take the network as it is.
 
         Args:
-            name: of its class.
-            config: of its constructor.
+            model: that nobody else uses, without memory where it waits.
             remedy: how to get its weights.
-
-        Raises:
-            MechanismError: the config is not one of its class.
+            waits: whether it lacks them.
         """
         super().__init__()
-        self.waits, self.remedy = True, remedy
-        try:
-            with torch.device("meta"):
-                self.model = _class_of(name)(**config)
-        except (
-            TypeError,
-            ValueError,
-            RuntimeError,
-            NotImplementedError,
-            ZeroDivisionError,
-            IndexError,
-        ) as error:
-            raise MechanismError(f"The config does not describe a {name}: {error}.") from error
-        for module in self.model.modules():
-            if isinstance(module, PatchEmbed) and module.pos_embed is not None:
-                module.register_buffer("pos_embed", _positions(module), persistent=False)
-        lacking = {*dict(self.model.named_buffers())} - {*self.model.state_dict()}
-        if any(self.model.get_buffer(each).is_meta for each in lacking):
-            raise MechanismError(f"This {name} has buffers that no file keeps: {sorted(lacking)}.")
+        self.model, self.waits, self.remedy = model, waits, remedy
         self.requires_grad_(False).eval()
 
     def take(self, weights: Mapping[str, Tensor], where: object) -> None:
@@ -309,11 +348,15 @@ class FrozenNetwork(nn.Module):
     def _load_from_state_dict(
         self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
-        if self.waits and any(name.startswith(f"{prefix}model.") for name in state_dict):
+        given = [each for name, each in state_dict.items() if name.startswith(f"{prefix}model.")]
+        if self.waits and given and not any(each.is_meta for each in given):  # of one that waits, too
             for module in self.model.modules():
                 for name, own in module._parameters.items():
                     if own is not None and own.is_meta:
                         module._parameters[name] = nn.Parameter(torch.empty_like(own, device="cpu"), False)
+                for name, own in module._buffers.items():
+                    if own is not None and own.is_meta:
+                        module._buffers[name] = torch.empty_like(own, device="cpu")
             self.waits = False
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 

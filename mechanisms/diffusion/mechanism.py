@@ -31,6 +31,7 @@ from torch import Tensor
 from graphs.errors import MechanismError
 from graphs.variables import Continuous, Image, Variable
 from mechanisms.base import Abducted, Mechanism, Noise, Parents
+from mechanisms.diffusion.classifier import Classifier, OwnPredictor
 from mechanisms.diffusion.code import StyleCode
 from mechanisms.diffusion.code_training import CodeTraining, held_out_code_figures
 from mechanisms.diffusion.denoiser import Denoiser, Denoising, WithCode, log_normal_levels
@@ -92,8 +93,13 @@ class Diffusion(DiffusionOptions, frozen=True):  # noqa: D101, its options say i
         else:
             made = LatentDiffusion(self, variable, parents)
             inner = made.inner
-        own = {"autoencoder": self.autoencoder, "pipeline": self.pipeline}
-        take_weights(made, inner.spec.model_copy(update=own), inner.denoiser.network)
+        autoencoder = made.spec.autoencoder if isinstance(made, LatentDiffusion) else None
+        own = {"autoencoder": autoencoder, "pipeline": self.pipeline}
+        take_weights(made, inner.spec.model_copy(update=own), inner.denoiser.network, inner.predictor)
+        if isinstance(inner.predictor, OwnPredictor):
+            inner.predictor.check_image(variable)
+            if not inner.predictor.encoder.waits:
+                made.brought = "predictor." if made is inner else "inner.predictor."
         return made
 
     def in_pixels(self, variable: Image, parents: Mapping[str, Variable]) -> "DiffusionMechanism":
@@ -106,7 +112,9 @@ class Diffusion(DiffusionOptions, frozen=True):  # noqa: D101, its options say i
         self.backbone.check_size(variable.height, variable.width)
         self.backbone.check_parents(parents, "conditional" in self.guidance.needs)
         tabular = [name for name, parent in parents.items() if not isinstance(parent, Image)]
-        if self.predictor and tabular:
+        if isinstance(self.predictor, Classifier):
+            self.predictor.check(parents, self.guidance)
+        elif self.predictor and tabular:
             self.predictor.check_size(variable.height, variable.width)
         self.guidance.check_parents(parents)
         if self.code:
@@ -131,10 +139,7 @@ class DiffusionMechanism(Mechanism):
         assert spec.backbone is not None
         self.denoiser = Denoiser(variable, parents, spec.backbone, spec.prediction, spec.dropout, width)
         self.student = Student(variable, parents, spec.backbone, self.denoiser) if spec.distilled else None
-        tabular = any(not isinstance(parent, Image) for parent in parents.values())
-        self.predictor = (
-            AnticausalPredictor(variable, parents, spec.predictor) if spec.predictor and tabular else None
-        )
+        self.predictor = self._make_predictor()
         self._chunk = self.chunk_rows = max(1, _PIXELS_A_CALL // (variable.height * variable.width))
         self._draws = spec.abduction == "posterior"
         self.deterministic = not self._draws
@@ -142,6 +147,22 @@ class DiffusionMechanism(Mechanism):
             self.abduction = "none"
         elif self._draws and all(weight == 1 for weight in spec.guidance.abduction_weights(parents).values()):
             self.abduction = "posterior"  # along the denoiser as it was learned
+
+    def _make_predictor(self) -> AnticausalPredictor | None:
+        """The one of the options, where there is a parent to read."""
+        spec, tabular = self.spec, any(not isinstance(parent, Image) for parent in self.parents.values())
+        if isinstance(spec.predictor, Classifier):
+            return OwnPredictor(self.parents, spec.predictor, spec.solver.levels()[0])
+        return (
+            AnticausalPredictor(self.variable, self.parents, spec.predictor)
+            if spec.predictor and tabular
+            else None
+        )
+
+    @property
+    def _trained_predictor(self) -> AnticausalPredictor | None:
+        """The predictor, where it is trained with the node."""
+        return None if isinstance(self.predictor, OwnPredictor) else self.predictor
 
     def sample_noise(self, n: int, *, generator: torch.Generator) -> Noise:
         """The solver's noise from its prior, no factual parents."""
@@ -300,11 +321,11 @@ class DiffusionMechanism(Mechanism):
         loss = value.new_zeros(len(value))
         if not isinstance(self.spec.backbone, Pretrained):  # which is not trained
             loss = self.denoiser.loss(value, parents, sigma, noise, shown.to(value.device), code)
-        if self.predictor is None:
+        if (predictor := self._trained_predictor) is None:
             return loss
         levels = drawn["guided"].to(value)
-        features = self.predictor.encode(value + levels.view(-1, 1, 1, 1) * noise, levels)
-        return loss - torch.stack(list(self.predictor.log_probs(features, parents).values())).sum(0)
+        features = predictor.encode(value + levels.view(-1, 1, 1, 1) * noise, levels)
+        return loss - torch.stack(list(predictor.log_probs(features, parents).values())).sum(0)
 
     def _drawn_for_loss(self, n: int, generator: torch.Generator) -> dict[str, Tensor]:
         """All that ``loss`` draws for n rows, by name."""
@@ -314,7 +335,7 @@ class DiffusionMechanism(Mechanism):
         drawn["shown"] = self.denoiser.draw_shown(n, generator=generator)
         if self.code:
             drawn["code"] = self.code.sample(n, generator=generator)
-        if self.predictor:
+        if self._trained_predictor:
             drawn["guided"] = guided_levels(self.spec.solver.levels(), n, generator=generator)
         return drawn
 
@@ -349,10 +370,7 @@ class DiffusionMechanism(Mechanism):
         """
         if self.predictor is None or len(self.predictor.names) < len(self.parents):
             return None
-        features = self.predictor.features(value, self.spec.solver.levels()[0], self._chunk)
-        proposals = len(next(iter(parents.values()))) // len(value)
-        log_probs = self.predictor.log_probs(features.repeat(proposals, 1), parents)
-        return torch.stack(list(log_probs.values())).sum(0).double()
+        return self.predictor.joint(value, parents, self.spec.solver.levels()[0], self._chunk)
 
     @torch.no_grad()
     def read(self, value: Tensor) -> Mapping[str, Tensor]:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from mechanisms.diffusion.backbones import BACKBONES, AnyBackbone
+from mechanisms.diffusion.classifier import Classifier
 from mechanisms.diffusion.classifier_free import ClassifierFree
 from mechanisms.diffusion.code import Code
 from mechanisms.diffusion.denoiser import Prediction
@@ -32,7 +33,8 @@ class DiffusionOptions(TrainedSpec, frozen=True):
         prediction: what it predicts; ``edm`` for models trained here, ``velocity`` for flow matching.
         dropout: share of training rows that hide parents, which makes the denoiser unconditional too.
         code: a style code: what is particular to an image, kept under interventions; None for no code.
-        predictor: the anticausal predictor's encoder; None trains none, which rules anticausal guidance out.
+        predictor: the anticausal predictor's encoder, or a classifier that was trained elsewhere; None trains
+            none, which rules anticausal guidance out.
         solver: how noise is recovered and images are generated.
         guidance: how counterfactual parents steer generation.
         abduction: ``point`` inverts the clean image, which gives one answer; ``posterior`` draws the noise
@@ -40,7 +42,7 @@ class DiffusionOptions(TrainedSpec, frozen=True):
         distilled: the same flow in a few jumps, for solver ``jumps``; made by ``causalgen distil``.
         levels: mean and standard deviation of ln sigma in training (Karras et al. 2022).
         training: settings of the fitting loop.
-        autoencoder: makes the diffusion one of its latents.
+        autoencoder: makes the diffusion one of its latents; pretrained, or trained before the rest.
         pipeline: the folder of a pipeline that diffusers saved; in a file, one below the working directory.
             It says backbone, prediction, grid and autoencoder, and has the weights; see ``from_pipeline``.
     """
@@ -64,11 +66,14 @@ class DiffusionOptions(TrainedSpec, frozen=True):
     def _parts_agree(self) -> Self:
         if isinstance(self.backbone, Pretrained):
             coded, trained = self.code is not None, self.training is not None
-            self.backbone.check_options(self.prediction, coded, trained, self.predictor, self.solver.levels())
+            predictor = None if isinstance(self.predictor, Classifier) else self.predictor
+            self.backbone.check_options(self.prediction, coded, trained, predictor, self.solver.levels())
         elif self.pipeline is not None:
             raise ValueError("a pipeline says its backbone, 'pretrained': leave `backbone` out")
         if self.autoencoder and self.solver.thresholding:
             raise ValueError("thresholding clips pixels, but with an autoencoder the solver walks latents")
+        if self.autoencoder and self.autoencoder.training:
+            self._check_trained_autoencoder()
         if self.predictor is None and (self.guidance.reads_back or "predictor" in self.guidance.needs):
             raise ValueError(
                 "this guidance needs a predictor (anticausal, automatic strengths or corrections): "
@@ -85,12 +90,25 @@ class DiffusionOptions(TrainedSpec, frozen=True):
             )
         return self
 
+    def _check_trained_autoencoder(self) -> None:
+        """Refuse, by a ValueError, what does not go with an autoencoder that is trained with the node."""
+        if self.training is None:
+            raise ValueError("an autoencoder is trained in the fit of its node, but its `training` is null")
+        if self.code is not None:
+            raise ValueError(
+                "a style code is learned of latents that stay: leave `code` out, or give a folder"
+            )
+        if isinstance(self.backbone, Pretrained):
+            raise ValueError("a pretrained network knows the latents of its own autoencoder, no new ones")
+
     def as_saved(self) -> Self:
         """With the network and the training that left-out options were before they followed the size."""
         return self.model_copy(update=settled(self.backbone, self.training, None, {}))
 
     def why_unwritable(self) -> str | None:
         """A part from Python that is not registered."""
+        if isinstance(self.predictor, Classifier) and (why := self.predictor.why_unwritable()):
+            return why
         parts = (
             (BACKBONES, self.backbone),
             (ENCODERS, self.predictor),

@@ -178,6 +178,13 @@ class AnticausalPredictor(nn.Module):
         columns = self.conditioning(parents).to(features.dtype)
         return {name: self._log_prob(name, features, columns, parents) for name in self.names}
 
+    def joint(self, value: Tensor, parents: Parents, sigma: float, rows: int) -> Tensor:
+        """The sum of ``log_probs``, (K N,) float64, of N images at one level, under K N proposals."""
+        features = self.features(value, sigma, rows)
+        proposals = len(next(iter(parents.values()))) // len(value)
+        log_probs = self.log_probs(features.repeat(proposals, 1), parents)
+        return torch.stack(list(log_probs.values())).sum(0).double()
+
     def most_likely(self, features: Tensor, parents: Parents, name: str) -> Tensor:
         """The mode of q(pa_k | x_t, pa_<k), (N, *event) in canonical encoding; ``parents`` holds pa_<k."""
         columns = self.conditioning(parents).to(features.dtype)

@@ -25,11 +25,14 @@ from graphs.errors import CheckpointError, MechanismError
 from graphs.variables import Categorical, Variable
 from mechanisms.base import Mechanism
 from mechanisms.diffusion.backbones import Backbone
+from mechanisms.diffusion.classifier import OwnPredictor, is_classifier
 from mechanisms.diffusion.diffusers_folder import (
     Config,
     FrozenNetwork,
     Words,
     full_config,
+    inside,
+    laid_out,
     licence_of,
     local_folder,
     network_folder,
@@ -37,7 +40,7 @@ from mechanisms.diffusion.diffusers_folder import (
     read_network,
     read_weights,
 )
-from mechanisms.diffusion.latents import AutoencoderNetwork, inside
+from mechanisms.diffusion.latents import AutoencoderNetwork
 from mechanisms.diffusion.trained_levels import TrainedLevels, scheduler_options
 from mechanisms.options import merge_options
 
@@ -175,7 +178,7 @@ class PretrainedNetwork(FrozenNetwork):
     """F(x, sigma, context) of a pretrained network: told its own number of a level, and its own class."""
 
     def __init__(self, spec: Pretrained, image_channels: int, context: int) -> None:
-        super().__init__(spec.network, spec.config, spec.remedy())
+        super().__init__(laid_out(spec.network, spec.config), spec.remedy())
         self.levels, self.channels = spec.levels, image_channels
         config: Any = getattr(self.model, "config")  # noqa: B009
         takes, gives = config.in_channels, config.out_channels or config.in_channels
@@ -268,7 +271,8 @@ def said_by_pipeline(options: Mapping[str, Any]) -> dict[str, Any]:
     """Options of ``diffusion`` that name a pipeline's folder, with what the folder says.
 
     Where a backbone is among them they say it all, and the weights may come later. Options given come before
-    what the folder says; a solver of another kind keeps its grid, and a predictor is trained.
+    what the folder says; a solver of another kind keeps its grid, and a predictor that is no classifier is
+    trained.
 
     Raises:
         CheckpointError: see ``pipeline_options``; for a folder in a file a ValueError, which has its place.
@@ -287,16 +291,17 @@ def said_by_pipeline(options: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(solver := given.get("solver"), Mapping):
         given["solver"] = {"grid": said["solver"]["grid"], **solver}
     merged = merge_options(said, given)
-    if merged["predictor"] is not None and "training" not in given:
+    if merged["predictor"] is not None and not is_classifier(merged["predictor"]) and "training" not in given:
         del merged["training"]
     return merged
 
 
-def take_weights(made: Mechanism, spec: Any, network: nn.Module) -> None:
+def take_weights(made: Mechanism, spec: Any, network: nn.Module, predictor: nn.Module | None) -> None:
     """Give a mechanism that was just made of a spec the weights of the folders that it names.
 
-    The mechanism's own spec then has no folders. Where a file says the whole architecture and the pipeline's
-    folder is not there, the mechanism waits for its weights: it can be shown, and refuses to be asked.
+    The mechanism's own spec then has no folders, and no weights of a classifier. Where a file says the whole
+    architecture and the pipeline's folder is not there, the mechanism waits for its weights: it can be shown,
+    and refuses to be asked.
 
     Raises:
         CheckpointError: the folder holds another architecture, or weights that are missing or do not fit.
@@ -306,7 +311,8 @@ def take_weights(made: Mechanism, spec: Any, network: nn.Module) -> None:
         own["network"] = network
     if isinstance(autoencoder := getattr(made, "autoencoder", None), AutoencoderNetwork):
         own["autoencoder"] = autoencoder
-    if not own:
+    classifier = predictor.encoder if isinstance(predictor, OwnPredictor) else None
+    if not own and classifier is None:
         return
     said, home = spec.autoencoder, spec.pipeline
     if said is not None and said.folder is not None:
@@ -324,7 +330,8 @@ def take_weights(made: Mechanism, spec: Any, network: nn.Module) -> None:
     elif home is not None:
         for each in own.values():
             each.remedy = spec.backbone.remedy(home)
-    made.spec = spec.model_copy(update={"autoencoder": said, "pipeline": home})
+    given = {} if classifier is None else {"predictor": spec.predictor.without_weights()}
+    made.spec = spec.model_copy(update={"autoencoder": said, "pipeline": home, **given})
     told = [
         " ".join(
             filter(
@@ -333,9 +340,12 @@ def take_weights(made: Mechanism, spec: Any, network: nn.Module) -> None:
             )
         )
         for each in (spec.backbone if "network" in own else None, said)
-        if each is not None
+        if each is not None and getattr(each, "training", None) is None  # which is trained with the node
     ]
-    made.note = "pretrained: " + ", ".join(told)
+    if classifier is not None:
+        told.append(spec.predictor.describe())
+        own["classifier"] = classifier
+    made.note = "pretrained: " + ", ".join(told) if told else ""
     waiting = next((each for each in own.values() if each.waits), None)
     if waiting is not None:
         made.remedy = waiting.remedy

@@ -482,6 +482,7 @@ def test_imagenet_is_shown_and_says_how_to_get_its_weights(tmp_path, monkeypatch
     labels = scm.variables["class"].labels
     assert (len(labels), labels[281], labels[207]) == (1000, "tabby", "golden retriever")
     scm.to("cpu")
+    scm.with_options("image", solver={"steps": 3}).to("cpu")  # which has nothing to move either
     evidence = {"class": "beagle", "image": torch.rand(3, 256, 256, generator=seeded())}
     for ask in (
         lambda: scm.counterfactual(evidence, do={"class": "tabby"}),
