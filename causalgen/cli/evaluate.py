@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 from causalgen.cli.common import (
     check_preset,
+    choice_of_missing,
     console,
     image_variables,
     load_model,
@@ -43,6 +44,7 @@ def run_evaluate(
     evaluators: str | None,
     measures: str | None,
     truth: Path | None,
+    missing: str,
     preset: str | None,
     seed: int,
     device: str | None,
@@ -51,6 +53,7 @@ def run_evaluate(
     """Evaluate, print the figures, write the folder, and say where the page is."""
     check_result_folder(out, REPORT)
     check_preset(preset)
+    drop = choice_of_missing(missing)
     use_threads(threads)
     scm = use_preset(load_model(model, device), preset)
     source = rows_of(model, data)
@@ -74,6 +77,7 @@ def run_evaluate(
         measures=cast("Measures | None", measures),  # what it may be is said by the evaluation
         truth=known,
         seed=seed,
+        missing=drop,
     )
     say = console().print
     say(str(report))

@@ -15,6 +15,7 @@ __all__ = [
     "Evidence",
     "GivenRows",
     "LongTable",
+    "Missing",
     "ModelName",
     "Out",
     "PartRows",
@@ -52,6 +53,7 @@ Set = Annotated[
 ]
 TrainingRows = Annotated[str, typer.Option(help="A CSV or Parquet table, or mnist:DIR.")]
 RunDir = Annotated[Path | None, typer.Option(help="Log and states; OUT.run by default.")]
+Missing = Annotated[str, typer.Option(help="Rows that lack a value: refuse, or drop.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in the run folder.")]
 LongTable = Annotated[
     Path | None,

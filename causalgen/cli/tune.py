@@ -11,7 +11,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from causalgen.cli.common import check_preset, console, load_model, rows_of, use_preset, use_threads
+from causalgen.cli.common import (
+    check_preset,
+    choice_of_missing,
+    console,
+    load_model,
+    rows_of,
+    use_preset,
+    use_threads,
+)
 from causalgen.evaluation.tune import tune
 from causalgen.evaluation.tuning import RESULT
 from causalgen.metrics.evaluators.storage import load_evaluators
@@ -32,6 +40,7 @@ def run_tune(
     rows: int,
     min_effectiveness: float,
     save: bool,
+    missing: str,
     preset: str | None,
     seed: int,
     device: str | None,
@@ -40,6 +49,7 @@ def run_tune(
     """Sweep, choose, write."""
     check_result_folder(out, RESULT)
     check_preset(preset)
+    drop = choice_of_missing(missing)
     if save and not Path(model).is_dir():
         raise CheckpointError(
             f"--save writes the choice into the model's folder, and {model!r} is none. Leave --save out and "
@@ -58,6 +68,7 @@ def run_tune(
         rows=rows,
         min_effectiveness=min_effectiveness,
         seed=seed,
+        missing=drop,
         **given,
     )
     tuned = tuning.apply(scm)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -61,6 +61,7 @@ def tune(
     rows: int = 200,
     min_effectiveness: float = 0.95,
     seed: int = 0,
+    missing: Literal["refuse", "drop"] = "refuse",
     progress: bool = True,
 ) -> Tuning:
     """Choose the strength of a diffusion node's guidance: effective first, then of least CLD.
@@ -75,6 +76,7 @@ def tune(
         min_effectiveness: share of rows that must show the new category; where no strength gets there,
             the most effective is chosen, with a warning.
         seed: of rows and new categories.
+        missing: "refuse" rows that lack a value, or "drop" them, all: ``tuning.dropped`` counts.
         progress: show progress.
 
     Returns:
@@ -86,14 +88,19 @@ def tune(
         DataError: too few rows.
     """
     seed, rows = whole_number(seed, "tune: seed"), whole_number(rows, "tune: rows", least=1)
-    table = read_data(data, scm.variables)
+    given = read_data(data, scm.variables, missing=missing)
+    table = given.complete(list(scm.variables))
+    dropped = given.rows - table.rows
     if not 0 <= min_effectiveness <= 1:
         raise DomainError(f"min_effectiveness is a share, 0 to 1, got {min_effectiveness:g}.")
     asked = _checked_strengths(strengths)
     node = _image_node(scm, node, evaluators)
     option = strength_option(scm, node)
     if not 2 <= rows <= table.rows:
-        raise DataError(f"The data have {table.rows:,} rows: tuning takes 2 to all of them, got {rows}.")
+        complete = f" without missing values, of {given.rows:,}" if dropped else ""
+        raise DataError(
+            f"The data have {table.rows:,} rows{complete}: tuning takes 2 to all of them, got {rows}."
+        )
     order = torch.randperm(table.rows, generator=keyed_generator(seed, "tune", "rows")).numpy()
     chosen = np.sort(order[:rows])
     columns = held_rows(table, scm.variables, chosen)
@@ -117,6 +124,7 @@ def tune(
         floor=cld_floor(scoring.distances),
         min_effectiveness=min_effectiveness,
         current=current_strength(scm, node, label),
+        dropped=dropped,
     )
     if not tuning.choice.effective:
         warnings.warn(

@@ -188,6 +188,7 @@ def test_warnings_are_one_line_without_places_in_python(folder, command):
         (["effect", "SCM", "x", "--do", "x=1"], "has not been fitted. Fit it first: causalgen fit."),
         (["check", "SCM", "--data", "ROWS"], "nothing to check. Fit it first: causalgen fit."),
         (["fit", "SCM", "--data", "GAPS", "--out", "o"], "or give --missing drop: a fit leaves out"),
+        (["evaluate", "FITTED", "--data", "GAPS", "--out", "o"], "or give --missing drop: a fit leaves out"),
         (["effect", "MODEL", "size"], "give at least one --do node=value"),
         (["effect", "MODEL", "kind", "--do", "size=1"], "Give --category LABEL"),
         (["effect", "MODEL", "size", "--do", "size=1", "--category", "1"], "--category is for categories"),
@@ -212,6 +213,7 @@ def test_messages_are_in_the_command_s_own_words(folder, command, tmp_path, word
     places = {
         "SCM": folder / "scm.yaml",
         "MODEL": folder / "model",
+        "FITTED": folder / "fitted",
         "ROWS": tmp_path / "rows.csv",
         "GAPS": tmp_path / "gaps.csv",
     }
