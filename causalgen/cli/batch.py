@@ -48,7 +48,7 @@ from causalgen.data.parquet_rows import ParquetRows
 from causalgen.fitting.progress import Progress
 from causalgen.saving.manifest import library_versions, read_json
 from causalgen.saving.pretrained import model_folder
-from graphs.errors import CausalgenError, CheckpointError, InterventionError
+from graphs.errors import CausalgenError, CheckpointError, InterventionError, warn
 from graphs.text import printable
 from graphs.variables import Image
 from graphs.variables.arrays import as_array
@@ -244,7 +244,7 @@ def _finish(job: Job, parts: int) -> None:
         write_file(job.out / "refused.csv", pd.DataFrame(refused).to_csv(index=False).encode())
     for text, count in _alike(found):
         more = f" (and alike in {count - 1} more parts)" if count > 1 else ""
-        warnings.warn(f"{text}{more}", UserWarning, stacklevel=2)
+        warn(f"{text}{more}")
     worlds = dict(zip(job.does, world_folders(list(job.does)), strict=True))
     result = {"worlds": worlds, "parts": parts, "rows": answered, "refused": len(refused)}
     write_file(job.out / "result.json", json.dumps(result, indent=1).encode())

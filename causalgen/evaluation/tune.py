@@ -8,7 +8,6 @@ the noise. Against hidden parents it does, and each strength abducts anew.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -37,7 +36,7 @@ from causalgen.metrics.interpretability import im1, im2
 from causalgen.metrics.latent_divergence import ClassDistances, class_distances, cld, cld_floor
 from causalgen.metrics.node_passes import batches
 from causalgen.metrics.scores import Score, mean_score, share_score
-from graphs.errors import DataError, DomainError, MechanismError, UnknownNameError
+from graphs.errors import DataError, DomainError, MechanismError, UnknownNameError, warn
 from graphs.variables import Image
 from mechanisms.seeds import keyed_generator, keyed_seed
 
@@ -127,11 +126,10 @@ def tune(
         dropped=dropped,
     )
     if not tuning.choice.effective:
-        warnings.warn(
+        warn(
             f"do({label}) reaches an effectiveness of {min_effectiveness:g} at no {option} that was tried; "
             f"{tuning.best.strength:g} is the most effective, at {tuning.best.scores['effectiveness']}. Try "
             "larger strengths, or fit the model for longer.",
-            stacklevel=3,
         )
     return tuning
 
