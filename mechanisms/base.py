@@ -225,13 +225,12 @@ class Mechanism(nn.Module, ABC):
         estimated: whether ``log_prob`` is an estimate by simulation; see ``likelihood``.
         restricts: whether ``check`` can refuse a value: some value of the variable has no noise.
         least_rows: fewest rows that it can be fitted to.
-        chunk_rows: most rows the engine passes in one call, few enough for intermediate results to stay in a
-            processor's cache; None for all rows at once.
+        has_loss: whether ``loss`` tells how well it fits; the report of a fit has none otherwise.
+        chunk_rows: most rows passed in one call, so that their results stay in a cache; None for all at once.
         remedy: what to do where it is not fitted, in sentences.
         note: what a listing says beside its kind, such as the licence of pretrained weights.
         awaits_weights: whether a saved model may come without its state, which is got elsewhere.
-        log_probabilities: names of the tensors of its state that are -inf where something cannot happen; all
-            others are finite.
+        log_probabilities: tensors of its state that may be -inf, by name; all others are finite.
     """
 
     abduction: Fidelity
@@ -239,6 +238,7 @@ class Mechanism(nn.Module, ABC):
     estimated: bool = False
     restricts: bool = False
     least_rows: int = 1
+    has_loss: bool = True
     chunk_rows: int | None = 65_536
     remedy: str = "Call scm.fit(data) first."
     note: str = ""

@@ -224,7 +224,7 @@ class _NodeFit:
             rows=len(every),
             held_out=len(self.held_out),
             seconds=time.perf_counter() - began,
-            train_loss=self._mean_loss(every)[0],
+            train_loss=self._mean_loss(every)[0] if self.mechanism.has_loss else None,
             validation_loss=held_out_loss,
             validation_error=error,
             figures=figures,
@@ -344,7 +344,7 @@ class _NodeFit:
         """Mean loss on the held-out rows, its standard error, and further figures; none without any."""
         if not len(self.held_out):
             return None, None, {}
-        loss, error = self._mean_loss(self.held_out)
+        loss, error = self._mean_loss(self.held_out) if self.mechanism.has_loss else (None, None)
         generator = self._generator("figures")
         with torch.no_grad():
             figures = self.mechanism.validate(*self._whole(self.held_out), generator=generator)
