@@ -32,6 +32,7 @@ import pandas as pd
 from causalgen.cli.assignments import parse_assignments
 from causalgen.cli.common import (
     check_preset,
+    column_names,
     console,
     load_model,
     tell_unused,
@@ -44,7 +45,7 @@ from causalgen.cli.ray_engine import answer_on_ray, require_ray
 from causalgen.counterfactuals.export import free_name, to_frame, to_png
 from causalgen.counterfactuals.results import Counterfactual
 from causalgen.counterfactuals.table_parts import TablePart, TableQuestion
-from causalgen.data.parquet_rows import ParquetRows
+from causalgen.data.parquet_rows import ParquetRows, parquet_files
 from causalgen.fitting.progress import Progress
 from causalgen.saving.manifest import library_versions, read_json
 from causalgen.saving.pretrained import model_folder
@@ -78,6 +79,7 @@ class Job:
     out: Path
     samples: int | None
     part_rows: int | None
+    rename: Sequence[str]
     seed: int
     preset: str | None
     clip: bool
@@ -93,7 +95,8 @@ class Job:
         variables = scm.variables
         does = {text: parse_assignments([text], variables, "--do", expressions=True) for text in self.does}
         given = parse_assignments(self.given, variables, "--set")
-        rows = ParquetRows(self.table, variables, given=given)
+        columns = column_names(self.rename, scm, parquet_files(self.table)[0])
+        rows = ParquetRows(self.table, variables, given=given, columns=columns)
         return TableQuestion(
             scm, rows, does, self.seed, given, self.samples, clip=self.clip, part_rows=self.part_rows
         )
@@ -101,6 +104,8 @@ class Job:
     def describe(self, question: TableQuestion) -> dict[str, Any]:
         """What decides the answer."""
         said = {name: value for name, value in asdict(self).items() if name not in ("table", "out")}
+        if not self.rename:  # as jobs before there was this option
+            del said["rename"]
         return said | {
             "weights": _digest(self.model),
             "table": question.table.describe(),

@@ -7,12 +7,14 @@ OUT/report.json   every figure, what was asked and what was evaluated
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from causalgen.cli.common import (
     check_preset,
     choice_of_missing,
+    column_names,
     console,
     image_variables,
     load_model,
@@ -45,6 +47,7 @@ def run_evaluate(
     measures: str | None,
     truth: Path | None,
     missing: str,
+    rename: Sequence[str],
     preset: str | None,
     seed: int,
     device: str | None,
@@ -56,7 +59,7 @@ def run_evaluate(
     drop = choice_of_missing(missing)
     use_threads(threads)
     scm = use_preset(load_model(model, device), preset)
-    source = rows_of(model, data)
+    source = rows_of(model, data, column_names(rename, scm, data))
     found = None
     if evaluators is not None:
         from causalgen.metrics.evaluators.storage import load_evaluators

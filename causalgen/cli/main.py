@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from causalgen.cli.data import data_app
 from causalgen.cli.distil import distil
+from causalgen.cli.evaluators import evaluators
 from causalgen.cli.interrupts import Commands
 from causalgen.cli.options import (
     ASSIGNED,
@@ -28,6 +29,7 @@ from causalgen.cli.options import (
     Out,
     PartRows,
     Preset,
+    Rename,
     Resume,
     ResumeJob,
     RunDir,
@@ -150,6 +152,7 @@ def fit(
     start: Annotated[
         str | None, typer.Option(help="A model whose weights trained nodes start from: a name or a folder.")
     ] = None,
+    rename: Rename = None,
     threads: Threads = None,
 ) -> None:
     """Fit a model to data and save it."""
@@ -165,43 +168,13 @@ def fit(
         resume=resume,
         missing=missing,
         start=start,
+        rename=rename or [],
         threads=threads,
     )
 
 
 app.command()(distil)
-
-
-@app.command()
-def evaluators(
-    model: ModelName,
-    data: Annotated[str, typer.Option(help="Training rows: a CSV or Parquet table, or mnist:DIR.")],
-    out: Out,
-    test: Annotated[str | None, typer.Option(help="Rows to measure the evaluators on.")] = None,
-    image: Annotated[str | None, typer.Option(help="The image node, where there are several.")] = None,
-    label: Annotated[
-        str | None, typer.Option(help="Its categorical parent, where there are several.")
-    ] = None,
-    about: Annotated[
-        str | None, typer.Option(help="For the card: the data, where they come from, their licence.")
-    ] = None,
-    seed: Seed = 0,
-    threads: Threads = None,
-) -> None:
-    """Train the networks that score counterfactual images of a data set."""
-    from causalgen.cli.evaluators import run_evaluators
-
-    run_evaluators(
-        model,
-        data,
-        out,
-        test=test,
-        image=image,
-        label=label,
-        about=about,
-        seed=seed,
-        threads=threads,
-    )
+app.command()(evaluators)
 
 
 @app.command(
@@ -233,6 +206,7 @@ def tune(
     ] = 0.95,
     save: Annotated[bool, typer.Option("--save", help="Write the choice into the model's folder.")] = False,
     missing: Missing = "refuse",
+    rename: Rename = None,
     preset: Preset = None,
     seed: Seed = 0,
     device: Device = None,
@@ -252,6 +226,7 @@ def tune(
         min_effectiveness=min_effectiveness,
         save=save,
         missing=missing,
+        rename=rename or [],
         preset=preset,
         seed=seed,
         device=device,
@@ -285,6 +260,7 @@ def counterfactual(
     out: Out = Path("counterfactual"),
     samples: Annotated[int | None, typer.Option(min=1, help="Draws a row.")] = None,
     table: LongTable = None,
+    rename: Rename = None,
     engine: Engine = "serial",
     workers: Workers = None,
     part_rows: PartRows = None,
@@ -300,11 +276,12 @@ def counterfactual(
     from causalgen.cli.counterfactual import run_counterfactual
 
     check_engine(engine, table, evidence, workers=workers, part_rows=part_rows, resume=resume)
-    options = {"seed": seed, "preset": preset, "clip": clip, "device": device, "threads": threads}
+    options: dict[str, Any] = {"seed": seed, "preset": preset, "clip": clip, "device": device}
+    options |= {"threads": threads, "samples": samples, "rename": rename or []}
     if table is None:
-        run_counterfactual(model, evidence, given or [], do or [], out, samples=samples, **options)
+        run_counterfactual(model, evidence, given or [], do or [], out, **options)
     else:
-        job = Job(model, table, given or [], do or [], out, samples=samples, part_rows=part_rows, **options)
+        job = Job(model, table, given or [], do or [], out, part_rows=part_rows, **options)
         run_table(job, engine, workers, resume=resume)
 
 
@@ -330,6 +307,7 @@ def effect(
         int, typer.Option(min=0, help="Fits to resampled --data, so that the interval has their error.")
     ] = 0,
     data: Annotated[str | None, typer.Option(help="The training rows, for --refits.")] = None,
+    rename: Rename = None,
     out: Annotated[Path | None, typer.Option(help="Write the effect to this CSV too.")] = None,
     seed: Seed = 0,
     clip: Clip = False,
@@ -353,6 +331,7 @@ def effect(
         clip=clip,
         refits=refits,
         data=data,
+        rename=rename or [],
         out=out,
         seed=seed,
         device=device,
@@ -367,6 +346,7 @@ def check(
     out: Annotated[Path | None, typer.Option(help="Write the report to this JSON too.")] = None,
     level: Annotated[float, typer.Option(help="False discovery rate of all tests together.")] = 0.01,
     missing: Missing = "refuse",
+    rename: Rename = None,
     seed: Seed = 0,
     device: Device = None,
     threads: Threads = None,
@@ -374,7 +354,13 @@ def check(
     """Whether a model agrees with rows: fit and independences; exit code 3 where it does not."""
     from causalgen.cli.check import run_check
 
-    run_check(model, data, out, level=level, missing=missing, seed=seed, device=device, threads=threads)
+    options: dict[str, Any] = {
+        "missing": missing,
+        "rename": rename or [],
+        "device": device,
+        "threads": threads,
+    }
+    run_check(model, data, out, level=level, seed=seed, **options)
 
 
 @app.command()
@@ -398,6 +384,7 @@ def evaluate(
         typer.Option(help="MNIST's folder: true counterfactuals of --data morphomnist:DIR."),
     ] = None,
     missing: Missing = "refuse",
+    rename: Rename = None,
     preset: Preset = None,
     seed: Seed = 0,
     device: Device = None,
@@ -416,6 +403,7 @@ def evaluate(
         measures=measures,
         truth=truth,
         missing=missing,
+        rename=rename or [],
         preset=preset,
         seed=seed,
         device=device,
@@ -431,13 +419,14 @@ def _page(
         int, typer.Option(min=0, max=65535, help="Of this machine alone; 0 takes a free one.")
     ] = 7860,
     browse: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+    rename: Rename = None,
     device: Device = None,
     threads: Threads = None,
 ) -> None:
     """Ask a model on a page in the browser, served to this machine alone."""
     from causalgen.cli.app.server import run_app
 
-    run_app(model, data, port, browse=browse, device=device, threads=threads)
+    run_app(model, data, port, browse=browse, rename=rename or [], device=device, threads=threads)
 
 
 app.add_typer(data_app, name="data")

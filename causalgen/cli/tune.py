@@ -14,6 +14,7 @@ from typing import Any
 from causalgen.cli.common import (
     check_preset,
     choice_of_missing,
+    column_names,
     console,
     load_model,
     rows_of,
@@ -41,6 +42,7 @@ def run_tune(
     min_effectiveness: float,
     save: bool,
     missing: str,
+    rename: Sequence[str],
     preset: str | None,
     seed: int,
     device: str | None,
@@ -57,7 +59,7 @@ def run_tune(
         )
     use_threads(threads)
     scm = use_preset(load_model(model, device), preset)
-    source = rows_of(model, data)
+    source = rows_of(model, data, column_names(rename, scm, data))
     found = load_evaluators(evaluators)
     given: dict[str, Any] = {"strengths": strengths} if strengths else {}
     tuning = tune(

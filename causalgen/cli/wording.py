@@ -17,6 +17,11 @@ import typer
 __all__ = ["WORDS", "in_command_words", "plain_warnings"]
 
 WORDS = (
+    (
+        r"Column '(.*?)' of (.*?) means no node; '(.*?)', (.*?) Rename it '.*?', or take it out\.",
+        r"Column '\1' of \2 means no node; '\3', \4 Give --rename '\1=\3', or take it out.",
+    ),
+    (r"(There is no column '(.*?)'.*? Did you mean '(.*?)'\?)", r"\1 Then give --rename '\3=\2'."),
     (r"Call scm\.fit\(data\)( first)?\.", "Fit it first: causalgen fit."),
     (r"give missing='drop' \(--missing drop\)", "give --missing drop"),
     (

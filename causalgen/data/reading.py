@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -38,13 +39,26 @@ from graphs.variables.picture import is_picture
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-__all__ = ["SAMPLES", "Table", "read_data", "sample_rows"]
+__all__ = ["Renamed", "SAMPLES", "Table", "read_data", "sample_rows"]
 
 SAMPLES = Path("samples") / "rows.csv"
 """Where a model's folder keeps its sample rows."""
 
 _SHOWN = 5
 """Columns with gaps that an error names."""
+
+
+@dataclass(frozen=True)
+class Renamed:
+    """Data some of whose columns are not named like their nodes.
+
+    Attributes:
+        source: as ``read_data`` takes it.
+        columns: their names, by node.
+    """
+
+    source: object
+    columns: Mapping[str, str]
 
 
 def read_data(
@@ -59,7 +73,8 @@ def read_data(
     """Read and check the data of some variables.
 
     Args:
-        source: see the head of this module; a ``Table`` is only checked to have the columns.
+        source: see the head of this module; a ``Table`` is only checked to have the columns; or ``Renamed``,
+            of which columns of other nodes are passed over.
         variables: what each column must hold, by node.
         columns: names of columns by node, where they differ from the node's.
         gaps: whether rows may lack a value (None, NaN, an empty cell); ``table.gaps`` says which do.
@@ -78,6 +93,11 @@ def read_data(
     if missing not in ("refuse", "drop", None):
         raise DataError(f"missing is 'refuse' or 'drop', got {missing!r}.")
     allowed = gaps or missing == "drop"
+    if isinstance(source, Renamed):
+        columns = {node: name for node, name in source.columns.items() if node in variables} | {
+            **(columns or {})
+        }
+        source = source.source
     for node in columns or {}:
         if node not in variables:
             raise UnknownNameError.of("node", node, variables, where="columns")
