@@ -200,7 +200,9 @@ def tune(
     strength: Annotated[
         list[float] | None, typer.Option(help=f"A strength to try; repeat for each. {_SPAN} by default.")
     ] = None,
-    rows: Annotated[int, typer.Option(min=2, help="How many rows to try them on.")] = 200,
+    rows: Annotated[
+        int | None, typer.Option(min=2, help="How many rows to try them on; 100 by default.")
+    ] = None,
     min_effectiveness: Annotated[
         float, typer.Option(min=0, max=1, help="Share of rows that must show what was asked for.")
     ] = 0.95,

@@ -38,7 +38,7 @@ def run_tune(
     *,
     node: str | None,
     strengths: Sequence[float] | None,
-    rows: int,
+    rows: int | None,
     min_effectiveness: float,
     save: bool,
     missing: str,

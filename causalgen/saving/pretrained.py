@@ -61,6 +61,9 @@ def model_folder(name: Path | str) -> Path:
                 f"from_pretrained({name!r}, revision='...'), its 40 digits. Nothing was downloaded."
             )
         raise CheckpointError(f"No folder {str(name)!r}. Give a saved model's folder, or one of: {known}.")
+    if str(name) not in gallery_names():
+        where = "the gallery, and no folder of that name"
+        raise UnknownNameError.of("model", str(name), gallery_names(), where=where)
     return gallery_folder(str(name))
 
 

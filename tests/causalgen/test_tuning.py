@@ -87,7 +87,7 @@ def test_the_choice_is_applied(pictures, tuned):
     assert (tuned.current, tuned.min_effectiveness) == (2.0, 0)
     assert tuned.apply(scm).mechanisms["picture"].spec.guidance.weight == tuned.best.strength
     assert scm.mechanisms["picture"].spec.guidance.weight == 2.0
-    assert f"Chosen: weight {tuned.best.strength:g}, {tuned.choice.reason}. 40 rows" in str(tuned)
+    assert f"Chosen: weight {tuned.best.strength:g}, {tuned.choice.reason}. 40 of 64 rows" in str(tuned)
 
 
 def sweep(*points):
@@ -169,6 +169,18 @@ def test_refusals(pictures, linear):
         DomainError, match="The evaluators of bars know sort .* Train evaluators for this model"
     ):
         cg.tune(scm, data, others, rows=40, progress=False)
+
+
+@pytest.mark.parametrize(("times", "rows"), [(1, 64), (2, 100)])
+def test_unless_told_a_hundred_rows_are_tried_and_it_is_said(pictures, times, rows):
+    scm, data = pictures
+    more = {node: np.concatenate([values] * times) for node, values in data.items()}
+    judges = judges_of(scm.variables)
+    found = cg.tune(scm, more, judges, strengths=(0, 3), min_effectiveness=0, progress=False)
+    assert (found.rows, found.available) == (rows, 64 * times)
+    assert f" {rows} of {64 * times} rows," in str(found)
+    told = cg.tune(scm, more, judges, strengths=(0, 3), rows=rows, min_effectiveness=0, progress=False)
+    assert told.points == found.points
 
 
 def test_rows_with_gaps_are_left_out_where_told(pictures):
