@@ -46,9 +46,9 @@ def run_app(
     port: int,
     *,
     browse: bool,
-    rename: Sequence[str],
     device: str | None,
     threads: int | None,
+    rename: Sequence[str] = (),
 ) -> None:
     """Serve the page until interrupted.
 
