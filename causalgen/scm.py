@@ -29,7 +29,7 @@ from causalgen.counterfactuals.interventions import interventions
 from causalgen.counterfactuals.mutilated_model import MutilatedModel, act
 from causalgen.counterfactuals.provenance import trace_provenance
 from causalgen.counterfactuals.results import Counterfactual, Draws
-from causalgen.data.reading import gaps_allowed, read_data
+from causalgen.data.reading import read_data
 from causalgen.effects import queries
 from causalgen.fitting.fit_report import FitReport
 from causalgen.fitting.fit_table import fit_table
@@ -168,7 +168,7 @@ class SCM(Shown):
         run_dir = None if run_dir is None else as_path(run_dir, "fit: run_dir", DataError)
         read = {name for node in asked for name in (node, *self.graph.parents(node))}
         columns = {node: variable for node, variable in self._variables.items() if node in read}
-        table = read_data(data, columns, gaps=gaps_allowed(missing))
+        table = read_data(data, columns, missing=missing)
         mechanisms = {node: self._mechanism(node) for node in asked}
         earlier = type(self).from_pretrained(start) if isinstance(start, str | Path) else start
         known = earlier and earlier.mechanisms
@@ -412,7 +412,7 @@ class SCM(Shown):
                 "Check the model before the intervention."
             )
         seed, level = whole_number(seed, "check: seed"), share(level, "check: level")
-        table = read_data(data, self._variables, gaps=gaps_allowed(missing))
+        table = read_data(data, self._variables, missing=missing)
         report = check_model(self._world, self._variables, table, seed=seed, level=level)
         return report if self.fit_report is None else replace(report, advice=tuple(self.fit_report.advice))
 

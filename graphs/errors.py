@@ -18,15 +18,20 @@
         ├── ChecksumError                  a file is not the one its manifest describes
         └── FormatVersionError             the format is newer than this version reads
 
-and one warning, ExtrapolationWarning (UserWarning): a value lies outside of what fitting saw.
+and one warning, ExtrapolationWarning (UserWarning): a value lies outside of what fitting saw. ``warn`` shows
+every warning at the line of the user's that asked.
 
 Each class also derives from the builtin users catch by habit. A message says what is wrong,
 where, what was expected, what was found, and how to mend it.
 """
 
 import re
+import warnings
 from collections.abc import Iterable
 from difflib import SequenceMatcher, get_close_matches
+from inspect import currentframe
+from types import FrameType
+from typing import Any
 
 __all__ = [
     "CannotAbductError",
@@ -49,11 +54,16 @@ __all__ = [
     "UnknownNameError",
     "did_you_mean",
     "near_misses",
+    "users_line",
+    "warn",
 ]
 
 
 _MOST, _LONGEST = 50, 100
 """Known names that a message lists, characters of an unknown one that it shows."""
+
+_OURS, _DECORATORS = ("causalgen", "graphs", "mechanisms"), ("contextlib", "torch")
+"""These packages, and whose wrappers may stand between them and their caller."""
 
 
 class ExtrapolationWarning(UserWarning):
@@ -205,3 +215,35 @@ def _alike(one: str, other: str) -> bool:
 def _bare(name: str) -> str:
     """Its letters and digits, in one case."""
     return re.sub(r"[\W_]+", "", name).casefold()
+
+
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
+    """``warnings.warn``, shown at the line outside of these packages that called them.
+
+    No ``stacklevel`` tells that line: how deep below it a warning arises depends on the question, and torch
+    or Pyro may have called back in between.
+    """
+    warnings.warn_explicit(message, category, **users_line())
+
+
+def users_line() -> dict[str, Any]:
+    """The line that called these packages, as ``warnings.warn_explicit`` takes it."""
+    found = frame = currentframe()
+    while frame is not None:
+        if _top(frame) in _OURS:
+            found = frame.f_back or frame
+        frame = frame.f_back
+    while found is not None and _top(found) in _DECORATORS and found.f_back is not None:
+        found = found.f_back
+    assert found is not None  # CPython has frames
+    return {
+        "filename": found.f_code.co_filename,
+        "lineno": found.f_lineno,
+        "module": found.f_globals.get("__name__", "<unknown>"),
+        "registry": found.f_globals.setdefault("__warningregistry__", {}),
+    }
+
+
+def _top(frame: FrameType) -> str:
+    """The package that a frame is of."""
+    return str(frame.f_globals.get("__name__")).partition(".")[0]

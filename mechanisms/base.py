@@ -225,6 +225,7 @@ class Mechanism(nn.Module, ABC):
         estimated: whether ``log_prob`` is an estimate by simulation; see ``likelihood``.
         restricts: whether ``check`` can refuse a value: some value of the variable has no noise.
         least_rows: fewest rows that it can be fitted to.
+        has_loss: whether ``loss`` tells how well it fits; the report of a fit has none otherwise.
         chunk_rows: most rows the engine passes in one call, so that all between stays in cache; None: all.
         remedy: what to do where it is not fitted, in sentences.
         note: what a listing says beside its kind, such as the licence of pretrained weights.
@@ -238,6 +239,7 @@ class Mechanism(nn.Module, ABC):
     estimated: bool = False
     restricts: bool = False
     least_rows: int = 1
+    has_loss: bool = True
     chunk_rows: int | None = 65_536
     remedy: str = "Call scm.fit(data) first."
     note: str = ""

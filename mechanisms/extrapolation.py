@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -10,7 +9,7 @@ from contextvars import ContextVar
 import torch
 from torch import Tensor
 
-from graphs.errors import ExtrapolationWarning
+from graphs.errors import ExtrapolationWarning, warn
 from graphs.variables import Categorical, Continuous, Integer, Variable
 
 __all__ = ["extrapolation_expected", "has_bounds", "warn_out_of_bounds", "warn_unseen"]
@@ -63,11 +62,10 @@ def warn_unseen(
     row, *event = outside.nonzero()[0].tolist()
     count = int(outside.reshape(len(outside), -1).any(1).sum())
     at = f" at {event}" if event else ""
-    warnings.warn(
+    warn(
         f"{where}: row {row} is {_told(value[(row, *event)], seen, event, variable, at)} "
         f"({count} of {len(value)} rows are). What follows from it is extrapolation.",
         ExtrapolationWarning,
-        stacklevel=2,
     )
 
 
@@ -96,13 +94,11 @@ def warn_out_of_bounds(node: str, variable: Variable, value: Tensor) -> None:
     outside = ((value < low) | (value > high)).reshape(len(value), -1)
     row = int(outside.any(1).nonzero()[0])
     worst = value[row].reshape(-1)[outside[row]][0].item()
-    warnings.warn(
+    warn(
         f"Node {node!r}: its value in row {row} comes out as {worst:g}, outside its bounds "
         f"({variable.describe()}; {int(outside.any(1).sum())} of {len(value)} rows are), and would be "
         "refused as evidence. Keep it inside, as by clip(...) in an equation or by mechanism 'flow', or "
         "widen the bounds.",
-        UserWarning,
-        stacklevel=2,
     )
 
 

@@ -24,7 +24,7 @@ from pydantic import BaseModel, GetCoreSchemaHandler, GetJsonSchemaHandler, Type
 from pydantic_core import InitErrorDetails, PydanticCustomError, PydanticKnownError, core_schema
 
 from graphs.declared import known_options
-from graphs.errors import MechanismError, SpecError, UnknownNameError
+from graphs.errors import MechanismError, SpecError, UnknownNameError, users_line
 from graphs.variables import Categorical, Continuous, Image, Integer, Variable
 
 if TYPE_CHECKING:
@@ -283,7 +283,7 @@ def _told_if_slow(plug_in: str) -> Iterator[None]:
     told = (
         f"{plug_in} is still being imported after {_PATIENCE:g} s. If it hangs, interrupt and uninstall it."
     )
-    timer = Timer(_PATIENCE, warnings.warn, [told])
+    timer = Timer(_PATIENCE, warnings.warn_explicit, [told, UserWarning], users_line())
     timer.daemon = True
     timer.start()
     try:

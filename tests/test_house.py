@@ -69,6 +69,17 @@ def test_no_private_name_of_another_package_is_imported():
     assert found == {}
 
 
+def test_every_warning_goes_through_the_one_that_finds_the_user_s_line():
+    """``warnings.warn`` shows a line of these packages; what a module's name warns of is at the right one."""
+    found = [
+        path
+        for path in house.lines()
+        for node in ast.walk(ast.parse((house.ROOT / path).read_text()))
+        if isinstance(node, ast.Attribute) and ast.unparse(node) == "warnings.warn"
+    ]
+    assert found == ["causalgen/__init__.py"]
+
+
 def test_a_saved_model_binds_each_mechanism_once(monkeypatch):
     made = Counter()
     unchanged = MechanismSpec.bind

@@ -1,23 +1,26 @@
-"""``node=value[,node=value]`` as typed: what ``--do`` and ``--set`` say.
+"""What is typed with an equals sign: ``node=value[,node=value]`` with ``--do`` and ``--set``.
 
 digit=3,place=[0.5,2]      numbers, vectors
 mask=masks/1.png           images, by their files
 breed=pug                  labels, as they stand: they may hold commas and equals signs
 thickness=thickness + 1    with --do, expressions of other nodes, and of the node's own natural value
+
+``--rename`` says ``COLUMN=node``, the other way round: after the last equals sign stands what is known.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from causalgen.data.csv_table import TRUTH
+from causalgen.data.frames import vector_columns
 from causalgen.data.pictures import ENDINGS
-from graphs.errors import DomainError, InterventionError, UnknownNameError, did_you_mean
+from graphs.errors import DataError, DomainError, InterventionError, UnknownNameError, did_you_mean
 from graphs.variables import Categorical, Image, Variable
 
-__all__ = ["parse_assignments", "read_number"]
+__all__ = ["parse_assignments", "parse_renames", "read_number"]
 
 
 def parse_assignments(
@@ -41,6 +44,52 @@ def parse_assignments(
             raise InterventionError(f"{where}: {node!r} has a value already.")
         values[node] = _value(value, variables[node], where, expressions)
     return values
+
+
+def parse_renames(
+    texts: Iterable[str], variables: Mapping[str, Variable], headers: Sequence[Sequence[str]]
+) -> dict[str, str]:
+    """Names of columns by node, where they differ.
+
+    Args:
+        texts: as typed, ``COLUMN=node`` each.
+        variables: of all nodes.
+        headers: of the tables that are read; a column must be in one of them. None are known of data that
+            are no tables.
+
+    Raises:
+        DataError: not of that form, no such column, a node or a column twice, or a table that has a column of
+            the node's own name too.
+        UnknownNameError: no such node.
+    """
+    found: dict[str, str] = {}
+    for text in texts:
+        column, equals, node = (each.strip() for each in text.rpartition("="))
+        where = f"--rename {text!r}"
+        if not equals or not node or not column:
+            raise DataError(f"{where}: expected COLUMN=node, as in 'Body height=height'.")
+        if node not in variables:
+            raise UnknownNameError.of("node", node, variables, where=where)
+        if node in found:
+            raise DataError(f"{where}: node {node!r} has the column {found[node]!r} already.")
+        if column in found.values():
+            other = next(each for each in found if found[each] == column)
+            raise DataError(f"{where}: column {column!r} is node {other!r} already.")
+        found[node] = column
+    known = list(dict.fromkeys(name for header in headers for name in header))
+    for node, column in found.items():
+        where = f"--rename '{column}={node}'"
+        if column in variables and column not in found:
+            raise DataError(
+                f"{where}: column {column!r} has the name of another node. Say which column that one is: "
+                f"--rename COLUMN={column}."
+            )
+        parts = vector_columns(column, variables[node], known, ())
+        if headers and column not in known and not (parts and set(parts) <= set(known)):
+            raise UnknownNameError.of("column", column, known, where=where)
+        if node not in found.values() and any(node in each and column in each for each in headers):
+            raise DataError(f"{where}: there is a column {node!r} too. Take it out of the table.")
+    return found
 
 
 def _pieces(text: str, variables: Mapping[str, Variable], what: str) -> Iterator[tuple[str, str, str]]:

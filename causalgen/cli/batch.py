@@ -32,6 +32,7 @@ import pandas as pd
 from causalgen.cli.assignments import parse_assignments
 from causalgen.cli.common import (
     check_preset,
+    column_names,
     console,
     load_model,
     tell_unused,
@@ -44,11 +45,11 @@ from causalgen.cli.ray_engine import answer_on_ray, require_ray
 from causalgen.counterfactuals.export import free_name, to_frame, to_png
 from causalgen.counterfactuals.results import Counterfactual
 from causalgen.counterfactuals.table_parts import TablePart, TableQuestion
-from causalgen.data.parquet_rows import ParquetRows
+from causalgen.data.parquet_rows import ParquetRows, parquet_files
 from causalgen.fitting.progress import Progress
 from causalgen.saving.manifest import library_versions, read_json
 from causalgen.saving.pretrained import model_folder
-from graphs.errors import CausalgenError, CheckpointError, InterventionError
+from graphs.errors import CausalgenError, CheckpointError, InterventionError, warn
 from graphs.text import printable
 from graphs.variables import Image
 from graphs.variables.arrays import as_array
@@ -78,6 +79,7 @@ class Job:
     out: Path
     samples: int | None
     part_rows: int | None
+    rename: Sequence[str]
     seed: int
     preset: str | None
     clip: bool
@@ -93,7 +95,8 @@ class Job:
         variables = scm.variables
         does = {text: parse_assignments([text], variables, "--do", expressions=True) for text in self.does}
         given = parse_assignments(self.given, variables, "--set")
-        rows = ParquetRows(self.table, variables, given=given)
+        columns = column_names(self.rename, scm, parquet_files(self.table)[0])
+        rows = ParquetRows(self.table, variables, given=given, columns=columns)
         return TableQuestion(
             scm, rows, does, self.seed, given, self.samples, clip=self.clip, part_rows=self.part_rows
         )
@@ -101,6 +104,8 @@ class Job:
     def describe(self, question: TableQuestion) -> dict[str, Any]:
         """What decides the answer."""
         said = {name: value for name, value in asdict(self).items() if name not in ("table", "out")}
+        if not self.rename:  # as jobs before there was this option
+            del said["rename"]
         return said | {
             "weights": _digest(self.model),
             "table": question.table.describe(),
@@ -244,7 +249,7 @@ def _finish(job: Job, parts: int) -> None:
         write_file(job.out / "refused.csv", pd.DataFrame(refused).to_csv(index=False).encode())
     for text, count in _alike(found):
         more = f" (and alike in {count - 1} more parts)" if count > 1 else ""
-        warnings.warn(f"{text}{more}", UserWarning, stacklevel=2)
+        warn(f"{text}{more}")
     worlds = dict(zip(job.does, world_folders(list(job.does)), strict=True))
     result = {"worlds": worlds, "parts": parts, "rows": answered, "refused": len(refused)}
     write_file(job.out / "result.json", json.dumps(result, indent=1).encode())

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from causalgen.cli.common import choice_of_missing, console, load_model, rows_of, use_threads, write_file
+from causalgen.cli.common import (
+    choice_of_missing,
+    column_names,
+    console,
+    load_model,
+    rows_of,
+    use_threads,
+    write_file,
+)
 
 __all__ = ["FOUND", "run_check"]
 
@@ -21,6 +30,7 @@ def run_check(
     *,
     level: float,
     missing: str,
+    rename: Sequence[str],
     seed: int,
     device: str | None,
     threads: int | None,
@@ -29,7 +39,8 @@ def run_check(
     use_threads(threads)
     drop = choice_of_missing(missing)
     scm = load_model(model, device)
-    report = scm.check(rows_of(model, data), seed=seed, level=level, missing=drop)
+    rows = rows_of(model, data, column_names(rename, scm, data))
+    report = scm.check(rows, seed=seed, level=level, missing=drop)
     say = console().print
     say(str(report))
     if out is not None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import torch
 from rich.console import Console
 
+from causalgen.cli.assignments import parse_renames
 from causalgen.cli.presets import preset_options
 from causalgen.counterfactuals.export import figure_png
-from causalgen.data.reading import SAMPLES, sample_rows
+from causalgen.data.frames import table_header
+from causalgen.data.reading import SAMPLES, Renamed, sample_rows
+from causalgen.data.sources import is_named
 from causalgen.saving.atomic import write_atomic
 from causalgen.saving.pretrained import model_folder
 from causalgen.scm import SCM
@@ -26,6 +29,7 @@ __all__ = [
     "card_source",
     "check_preset",
     "choice_of_missing",
+    "column_names",
     "console",
     "image_variables",
     "load_model",
@@ -53,14 +57,29 @@ def _is_file(name: str) -> bool:
     return name.endswith((".yaml", ".yml"))
 
 
-def rows_of(model: str, data: str | None) -> object:
-    """The rows that ``--data`` names, or the sample rows beside the model.
+def column_names(renames: Sequence[str], scm: SCM, *sources: str | Path | None) -> dict[str, str]:
+    """What ``--rename`` says of the tables and other data that a command reads: columns by node.
+
+    Raises:
+        DataError, UnknownNameError: as for ``parse_renames``; or there is no table.
+    """
+    given = [source for source in sources if source is not None]
+    if renames and not given:
+        raise DataError(
+            "--rename names a column of a table, and none is given. Give --data, or leave it out."
+        )
+    files = [Path(source) for source in given if not is_named(source)] if renames else []
+    return parse_renames(renames, scm.variables, [table_header(file) for file in files])
+
+
+def rows_of(model: str, data: str | None, columns: Mapping[str, str] | None = None) -> object:
+    """The rows that ``--data`` names, whose columns have these names, or the sample rows beside the model.
 
     Raises:
         DataError: neither.
     """
     if data is not None:
-        return data
+        return Renamed(data, columns) if columns else data
     if _is_file(model) or not (model_folder(model) / SAMPLES).is_file():
         raise DataError(
             f"The model {model} has no rows of its own: give --data, a CSV or Parquet table or mnist:DIR."

@@ -17,13 +17,14 @@ from pathlib import Path
 from causalgen.cli.assignments import parse_assignments
 from causalgen.cli.common import (
     check_preset,
+    column_names,
     console,
     image_variables,
     load_model,
     use_preset,
     use_threads,
 )
-from causalgen.cli.given import read_evidence
+from causalgen.cli.given import evidence_table, read_evidence
 from causalgen.counterfactuals.export import (
     describe_draws,
     evidence_files,
@@ -52,6 +53,7 @@ def run_counterfactual(
     out: Path,
     *,
     samples: int | None,
+    rename: Sequence[str],
     seed: int,
     preset: str | None,
     clip: bool,
@@ -67,7 +69,8 @@ def run_counterfactual(
         raise InterventionError("Nothing to ask: give at least one --do node=value.")
     asked = {text: parse_assignments([text], scm.variables, "--do", expressions=True) for text in does}
     typed = parse_assignments(given, scm.variables, "--set")
-    known = read_evidence(evidence, scm, typed) | typed
+    columns = column_names(rename, scm, evidence_table(evidence))
+    known = read_evidence(evidence, scm, typed, columns) | typed
     worlds = scm.abduct(known, num_samples=samples, seed=seed).worlds(asked, clip=clip)
     metadata = {"model": model, "preset": preset, "evidence": evidence, "seed": seed}
     write_result(

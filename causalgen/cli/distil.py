@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from causalgen.cli.options import ModelName, Out, Resume, RunDir, Seed, Threads, TrainingRows
+from causalgen.cli.options import ModelName, Out, Rename, Resume, RunDir, Seed, Threads, TrainingRows
 
 __all__ = ["distil"]
 
@@ -24,11 +24,13 @@ def distil(
     seed: Seed = 0,
     run_dir: RunDir = None,
     resume: Resume = False,
+    rename: Rename = None,
     threads: Threads = None,
 ) -> None:
     """Distil the flow of an image node to a few jumps up and down: the solver jumps of a new model."""
-    from causalgen.cli.common import card_source, console, load_model, use_threads
+    from causalgen.cli.common import card_source, column_names, console, load_model, use_threads
     from causalgen.cli.fit import check_place
+    from causalgen.data.reading import Renamed
     from causalgen.fitting.distilling import distil as distilled
     from causalgen.saving.pretrained import model_folder
     from graphs.text import markdown
@@ -37,12 +39,13 @@ def distil(
     scm = load_model(model)
     check_place(out)
     given = {"steps": steps, "rows": rows}
+    source = Renamed(data, column_names(rename or [], scm, data))
     options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if epochs is not None:
         options["training"] = {"epochs": epochs}
     run = run_dir if run_dir is not None else out.with_name(out.name + ".run")
     try:
-        made = distilled(scm, data, node=node, options=options, seed=seed, run_dir=run, resume=resume)
+        made = distilled(scm, source, node=node, options=options, seed=seed, run_dir=run, resume=resume)
     except KeyboardInterrupt as interrupt:
         if (run / "run.json").exists():
             interrupt.args = (f"The run is kept in {run}: go on with --resume.",)
@@ -54,6 +57,7 @@ def distil(
     command += [
         part for name, value in asked.items() if value is not None for part in (f"--{name}", str(value))
     ]
+    command += [part for text in rename or [] for part in ("--rename", text)]
     card = [
         f"# {markdown(made.name or 'An SCM')}, distilled",
         "",

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from causalgen.cli.assignments import parse_assignments
-from causalgen.cli.common import console, load_model, use_threads, write_file
-from causalgen.cli.given import read_evidence
+from causalgen.cli.common import column_names, console, load_model, use_threads, write_file
+from causalgen.cli.given import evidence_table, read_evidence
 from causalgen.cli.wording import in_command_words
+from causalgen.data.reading import Renamed
 from graphs.errors import EvidenceError, InterventionError, UnknownNameError
 from graphs.variables import Categorical, Image, Variable
 
@@ -33,6 +34,7 @@ def run_effect(
     clip: bool,
     refits: int,
     data: str | None,
+    rename: Sequence[str],
     out: Path | None,
     seed: int,
     device: str | None,
@@ -46,7 +48,8 @@ def run_effect(
     if target not in scm.variables:
         raise UnknownNameError.of("node", target, scm.variables, where="TARGET")
     known = parse_assignments(typed, scm.variables, "--set")
-    known = read_evidence(evidence, scm, known) | known
+    columns = column_names(rename, scm, data, evidence_table(evidence))
+    known = read_evidence(evidence, scm, known, columns) | known
     found = scm.effect(
         target,
         do=parse_assignments(does, scm.variables, "--do", expressions=True),
@@ -59,7 +62,7 @@ def run_effect(
         confidence=confidence,
         clip=clip,
         refits=refits,
-        data=data,
+        data=Renamed(data, columns) if data is not None else None,
     )
     say = console().print
     say(in_command_words(str(found)))

@@ -7,11 +7,14 @@ OUT/report.json   every figure, what was asked and what was evaluated
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from causalgen.cli.common import (
     check_preset,
+    choice_of_missing,
+    column_names,
     console,
     image_variables,
     load_model,
@@ -43,6 +46,8 @@ def run_evaluate(
     evaluators: str | None,
     measures: str | None,
     truth: Path | None,
+    missing: str,
+    rename: Sequence[str],
     preset: str | None,
     seed: int,
     device: str | None,
@@ -51,9 +56,10 @@ def run_evaluate(
     """Evaluate, print the figures, write the folder, and say where the page is."""
     check_result_folder(out, REPORT)
     check_preset(preset)
+    drop = choice_of_missing(missing)
     use_threads(threads)
     scm = use_preset(load_model(model, device), preset)
-    source = rows_of(model, data)
+    source = rows_of(model, data, column_names(rename, scm, data))
     found = None
     if evaluators is not None:
         from causalgen.metrics.evaluators.storage import load_evaluators
@@ -74,6 +80,7 @@ def run_evaluate(
         measures=cast("Measures | None", measures),  # what it may be is said by the evaluation
         truth=known,
         seed=seed,
+        missing=drop,
     )
     say = console().print
     say(str(report))

@@ -3,42 +3,57 @@
 from __future__ import annotations
 
 import shlex
-from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from causalgen.cli.common import card_source, console, image_variables, load_model, use_threads
-from causalgen.metrics.evaluators.storage import EVALUATORS, card_text, save_evaluators
-from causalgen.metrics.evaluators.training import train_evaluators
-from causalgen.scm import SCM
+import typer
+
+from causalgen.cli.options import ModelName, Out, Rename, Seed, Threads, TrainingRows
 from graphs.errors import SpecError, UnknownNameError
-from graphs.variables import Variable
 
-__all__ = ["run_evaluators"]
+if TYPE_CHECKING:
+    from causalgen.scm import SCM
+    from graphs.variables import Variable
+
+__all__ = ["evaluators"]
 
 
-def run_evaluators(
-    model: str,
-    data: str,
-    out: Path,
-    *,
-    test: str | None,
-    image: str | None,
-    label: str | None,
-    about: str | None,
-    seed: int,
-    threads: int | None,
+def evaluators(
+    model: ModelName,
+    data: TrainingRows,
+    out: Out,
+    test: Annotated[str | None, typer.Option(help="Rows to measure the evaluators on.")] = None,
+    image: Annotated[str | None, typer.Option(help="The image node, where there are several.")] = None,
+    label: Annotated[
+        str | None, typer.Option(help="Its categorical parent, where there are several.")
+    ] = None,
+    about: Annotated[
+        str | None, typer.Option(help="For the card: the data, where they come from, their licence.")
+    ] = None,
+    rename: Rename = None,
+    seed: Seed = 0,
+    threads: Threads = None,
 ) -> None:
-    """Train evaluators of a model's image and of its parents; save them; say how good they are."""
+    """Train the networks that score counterfactual images of a data set."""
+    from causalgen.cli.common import card_source, column_names, console, load_model, use_threads
+    from causalgen.data.reading import Renamed
+    from causalgen.metrics.evaluators.storage import EVALUATORS, card_text, save_evaluators
+    from causalgen.metrics.evaluators.training import train_evaluators
+
     use_threads(threads)
-    variables = _variables(load_model(model), image)
+    scm = load_model(model)
+    variables = _variables(scm, image)
     EVALUATORS.check_place(out)
-    evaluators = train_evaluators(data, variables, test=test, name=out.name, label=label, seed=seed)
+    columns = column_names(rename or [], scm, data, test)
+    rows, unseen = (None if source is None else Renamed(source, columns) for source in (data, test))
+    trained = train_evaluators(rows, variables, test=unseen, name=out.name, label=label, seed=seed)
     command = ["causalgen", "evaluators", card_source(model), "--data", card_source(data)]
     command += ["--out", out.name, "--seed", str(seed)]
     command += [] if test is None else ["--test", card_source(test)]
-    save_evaluators(evaluators, out, card_text(evaluators, data=about, command=shlex.join(command)))
+    command += [part for text in rename or [] for part in ("--rename", text)]
+    save_evaluators(trained, out, card_text(trained, data=about, command=shlex.join(command)))
     say = console().print
-    say(repr(evaluators))
-    figures = evaluators.metadata.get("figures")
+    say(repr(trained))
+    figures = trained.metadata.get("figures")
     for what, value in figures.items() if isinstance(figures, dict) else ():
         say(f"{what}: {value:.4g}")
     say(str(out.resolve()))
@@ -46,6 +61,8 @@ def run_evaluators(
 
 def _variables(scm: SCM, image: str | None) -> dict[str, Variable]:
     """The image and its parents."""
+    from causalgen.cli.common import image_variables
+
     images = image_variables(scm)
     if image is None and len(images) == 1:
         image = next(iter(images))

@@ -10,8 +10,16 @@ from pathlib import Path
 
 import torch
 
-from causalgen.cli.common import card_source, choice_of_missing, console, tell_unused, use_threads
+from causalgen.cli.common import (
+    card_source,
+    choice_of_missing,
+    column_names,
+    console,
+    tell_unused,
+    use_threads,
+)
 from causalgen.data.frames import present_columns
+from causalgen.data.reading import Renamed
 from causalgen.fitting.fit_report import FitReport, NodeReport
 from causalgen.fitting.runtime import is_first
 from causalgen.saving.checkpoint import MODEL
@@ -36,6 +44,7 @@ def run_fit(
     resume: bool,
     missing: str,
     start: str | None,
+    rename: Sequence[str],
     threads: int | None,
 ) -> None:
     """Fit, save, and say how well it went.
@@ -45,12 +54,14 @@ def run_fit(
     use_threads(threads)
     scm = SCM.from_yaml(file)
     check_place(out)
+    columns = column_names(rename, scm, data)
     if Path(data).is_file():
-        tell_unused(Path(data), present_columns(Path(data), scm.variables, scm.variables)[1])
+        named = {columns.get(node, node): variable for node, variable in scm.variables.items()}
+        tell_unused(Path(data), present_columns(Path(data), named, named)[1])
     run = run_dir if run_dir is not None else out.with_name(out.name + ".run")
     try:
         scm.fit(
-            data,
+            Renamed(data, columns),
             nodes=nodes or None,
             seed=seed,
             run_dir=run,
@@ -78,6 +89,7 @@ def run_fit(
     command = ["causalgen", "fit", file.name, "--data", source, "--out", out.name, "--seed", str(seed)]
     command += ["--missing", missing] if missing != "refuse" else []
     command += ["--start", start] if start else []
+    command += [part for text in rename for part in ("--rename", text)]
     scm.save_pretrained(out, card=_card(scm, scm.fit_report, source, shlex.join(command)))
     say(str(out.resolve()))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +11,30 @@ import numpy as np
 
 from causalgen.cli.common import image_variables, tell_unused
 from causalgen.counterfactuals.evidence import read_pictures
-from causalgen.data.frames import present_columns
+from causalgen.data.frames import present_columns, table_header, vector_columns
 from causalgen.data.pictures import ENDINGS, picture_column
 from causalgen.data.reading import Table, read_data
 from causalgen.scm import SCM
 from graphs.errors import DataError, EvidenceError
 
-__all__ = ["as_given", "read_evidence"]
+__all__ = ["as_given", "evidence_table", "read_evidence"]
 
 
-def read_evidence(source: str | None, scm: SCM, typed: Collection[str]) -> dict[str, Any]:
+def evidence_table(source: str | None) -> Path | None:
+    """The table that ``--evidence`` names; None where it is none, or no table."""
+    file = Path(_file_and_row(source)[0]) if source is not None else Path()
+    return None if source is None or file.suffix.lower() in (".json", *ENDINGS) else file
+
+
+def _file_and_row(source: str) -> tuple[str, str]:
+    """``table.csv:3`` as its path and its row; "" where it names none."""
+    path, _, row = source.rpartition(":")
+    return (path, row) if row.isdigit() else (source, "")
+
+
+def read_evidence(
+    source: str | None, scm: SCM, typed: Collection[str], columns: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """Evidence by node.
 
     Args:
@@ -29,6 +43,7 @@ def read_evidence(source: str | None, scm: SCM, typed: Collection[str]) -> dict[
             and columns that a table does not have are left to be inferred.
         scm: the model.
         typed: nodes whose value is given otherwise: a table needs no column for them.
+        columns: names of columns by node, where they differ from the node's; a table may lack some.
 
     Raises:
         DataError: no such file, or not what it should be; of a table, no column of any node.
@@ -36,7 +51,7 @@ def read_evidence(source: str | None, scm: SCM, typed: Collection[str]) -> dict[
     """
     if source is None:
         return {}
-    path, _, row = source.rpartition(":") if source.rpartition(":")[2].isdigit() else (source, "", "")
+    path, row = _file_and_row(source)
     file = Path(path)
     if not file.is_file():
         raise DataError(f"There is no evidence file {path}.")
@@ -44,10 +59,19 @@ def read_evidence(source: str | None, scm: SCM, typed: Collection[str]) -> dict[
         return _read_json(file, scm)
     if file.suffix.lower() in ENDINGS:
         return _read_picture(file, scm)
-    wanted = {node: variable for node, variable in scm.variables.items() if node not in typed}
-    present, unused = present_columns(file, wanted, scm.variables)
+    header = table_header(file)
+    own = {
+        node: name
+        for node, name in (columns or {}).items()
+        if name in header or set(vector_columns(name, scm.variables[node], header, ())) & set(header)
+    }
+    named = {own.get(node, node): node for node in scm.variables}
+    wanted = {name: scm.variables[node] for name, node in named.items() if node not in typed}
+    present, unused = present_columns(file, wanted, {name: scm.variables[named[name]] for name in named})
     tell_unused(file, unused)
-    table = read_data(file, present, gaps=True, partial=False)
+    variables = {named[name]: variable for name, variable in present.items()}
+    own = {node: name for node, name in own.items() if node in variables}
+    table = read_data(file, variables, own, gaps=True, partial=False)
     if row and int(row) >= table.rows:
         raise DataError(f"{path} has rows 0..{table.rows - 1}, got row {row}.")
     rows = slice(int(row), int(row) + 1) if row else slice(None)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from causalgen.cli.data import data_app
 from causalgen.cli.distil import distil
+from causalgen.cli.evaluators import evaluators
 from causalgen.cli.interrupts import Commands
 from causalgen.cli.options import (
     ASSIGNED,
@@ -23,10 +24,12 @@ from causalgen.cli.options import (
     Evidence,
     GivenRows,
     LongTable,
+    Missing,
     ModelName,
     Out,
     PartRows,
     Preset,
+    Rename,
     Resume,
     ResumeJob,
     RunDir,
@@ -149,6 +152,7 @@ def fit(
     start: Annotated[
         str | None, typer.Option(help="A model whose weights trained nodes start from: a name or a folder.")
     ] = None,
+    rename: Rename = None,
     threads: Threads = None,
 ) -> None:
     """Fit a model to data and save it."""
@@ -164,43 +168,13 @@ def fit(
         resume=resume,
         missing=missing,
         start=start,
+        rename=rename or [],
         threads=threads,
     )
 
 
 app.command()(distil)
-
-
-@app.command()
-def evaluators(
-    model: ModelName,
-    data: Annotated[str, typer.Option(help="Training rows: a CSV or Parquet table, or mnist:DIR.")],
-    out: Out,
-    test: Annotated[str | None, typer.Option(help="Rows to measure the evaluators on.")] = None,
-    image: Annotated[str | None, typer.Option(help="The image node, where there are several.")] = None,
-    label: Annotated[
-        str | None, typer.Option(help="Its categorical parent, where there are several.")
-    ] = None,
-    about: Annotated[
-        str | None, typer.Option(help="For the card: the data, where they come from, their licence.")
-    ] = None,
-    seed: Seed = 0,
-    threads: Threads = None,
-) -> None:
-    """Train the networks that score counterfactual images of a data set."""
-    from causalgen.cli.evaluators import run_evaluators
-
-    run_evaluators(
-        model,
-        data,
-        out,
-        test=test,
-        image=image,
-        label=label,
-        about=about,
-        seed=seed,
-        threads=threads,
-    )
+app.command()(evaluators)
 
 
 @app.command(
@@ -226,11 +200,15 @@ def tune(
     strength: Annotated[
         list[float] | None, typer.Option(help=f"A strength to try; repeat for each. {_SPAN} by default.")
     ] = None,
-    rows: Annotated[int, typer.Option(min=2, help="How many rows to try them on.")] = 200,
+    rows: Annotated[
+        int | None, typer.Option(min=2, help="How many rows to try them on; 100 by default.")
+    ] = None,
     min_effectiveness: Annotated[
         float, typer.Option(min=0, max=1, help="Share of rows that must show what was asked for.")
     ] = 0.95,
     save: Annotated[bool, typer.Option("--save", help="Write the choice into the model's folder.")] = False,
+    missing: Missing = "refuse",
+    rename: Rename = None,
     preset: Preset = None,
     seed: Seed = 0,
     device: Device = None,
@@ -249,6 +227,8 @@ def tune(
         rows=rows,
         min_effectiveness=min_effectiveness,
         save=save,
+        missing=missing,
+        rename=rename or [],
         preset=preset,
         seed=seed,
         device=device,
@@ -282,6 +262,7 @@ def counterfactual(
     out: Out = Path("counterfactual"),
     samples: Annotated[int | None, typer.Option(min=1, help="Draws a row.")] = None,
     table: LongTable = None,
+    rename: Rename = None,
     engine: Engine = "serial",
     workers: Workers = None,
     part_rows: PartRows = None,
@@ -297,11 +278,12 @@ def counterfactual(
     from causalgen.cli.counterfactual import run_counterfactual
 
     check_engine(engine, table, evidence, workers=workers, part_rows=part_rows, resume=resume)
-    options = {"seed": seed, "preset": preset, "clip": clip, "device": device, "threads": threads}
+    options: dict[str, Any] = {"seed": seed, "preset": preset, "clip": clip, "device": device}
+    options |= {"threads": threads, "samples": samples, "rename": rename or []}
     if table is None:
-        run_counterfactual(model, evidence, given or [], do or [], out, samples=samples, **options)
+        run_counterfactual(model, evidence, given or [], do or [], out, **options)
     else:
-        job = Job(model, table, given or [], do or [], out, samples=samples, part_rows=part_rows, **options)
+        job = Job(model, table, given or [], do or [], out, part_rows=part_rows, **options)
         run_table(job, engine, workers, resume=resume)
 
 
@@ -327,6 +309,7 @@ def effect(
         int, typer.Option(min=0, help="Fits to resampled --data, so that the interval has their error.")
     ] = 0,
     data: Annotated[str | None, typer.Option(help="The training rows, for --refits.")] = None,
+    rename: Rename = None,
     out: Annotated[Path | None, typer.Option(help="Write the effect to this CSV too.")] = None,
     seed: Seed = 0,
     clip: Clip = False,
@@ -350,6 +333,7 @@ def effect(
         clip=clip,
         refits=refits,
         data=data,
+        rename=rename or [],
         out=out,
         seed=seed,
         device=device,
@@ -363,7 +347,8 @@ def check(
     data: GivenRows = None,
     out: Annotated[Path | None, typer.Option(help="Write the report to this JSON too.")] = None,
     level: Annotated[float, typer.Option(help="False discovery rate of all tests together.")] = 0.01,
-    missing: Annotated[str, typer.Option(help="Rows that lack a value: refuse, or drop.")] = "refuse",
+    missing: Missing = "refuse",
+    rename: Rename = None,
     seed: Seed = 0,
     device: Device = None,
     threads: Threads = None,
@@ -371,7 +356,13 @@ def check(
     """Whether a model agrees with rows: fit and independences; exit code 3 where it does not."""
     from causalgen.cli.check import run_check
 
-    run_check(model, data, out, level=level, missing=missing, seed=seed, device=device, threads=threads)
+    options: dict[str, Any] = {
+        "missing": missing,
+        "rename": rename or [],
+        "device": device,
+        "threads": threads,
+    }
+    run_check(model, data, out, level=level, seed=seed, **options)
 
 
 @app.command()
@@ -394,6 +385,8 @@ def evaluate(
         Path | None,
         typer.Option(help="MNIST's folder: true counterfactuals of --data morphomnist:DIR."),
     ] = None,
+    missing: Missing = "refuse",
+    rename: Rename = None,
     preset: Preset = None,
     seed: Seed = 0,
     device: Device = None,
@@ -411,6 +404,8 @@ def evaluate(
         evaluators=evaluators,
         measures=measures,
         truth=truth,
+        missing=missing,
+        rename=rename or [],
         preset=preset,
         seed=seed,
         device=device,
@@ -426,13 +421,14 @@ def _page(
         int, typer.Option(min=0, max=65535, help="Of this machine alone; 0 takes a free one.")
     ] = 7860,
     browse: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+    rename: Rename = None,
     device: Device = None,
     threads: Threads = None,
 ) -> None:
     """Ask a model on a page in the browser, served to this machine alone."""
     from causalgen.cli.app.server import run_app
 
-    run_app(model, data, port, browse=browse, device=device, threads=threads)
+    run_app(model, data, port, browse=browse, rename=rename or [], device=device, threads=threads)
 
 
 app.add_typer(data_app, name="data")

@@ -15,10 +15,12 @@ __all__ = [
     "Evidence",
     "GivenRows",
     "LongTable",
+    "Missing",
     "ModelName",
     "Out",
     "PartRows",
     "Preset",
+    "Rename",
     "Resume",
     "ResumeJob",
     "RunDir",
@@ -52,6 +54,11 @@ Set = Annotated[
 ]
 TrainingRows = Annotated[str, typer.Option(help="A CSV or Parquet table, or mnist:DIR.")]
 RunDir = Annotated[Path | None, typer.Option(help="Log and states; OUT.run by default.")]
+Missing = Annotated[str, typer.Option(help="Rows that lack a value: refuse, or drop.")]
+Rename = Annotated[
+    list[str] | None,
+    typer.Option(help="A column that is not named like its node: COLUMN=node; may be repeated."),
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in the run folder.")]
 LongTable = Annotated[
     Path | None,

@@ -11,7 +11,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from causalgen.cli.common import check_preset, console, load_model, rows_of, use_preset, use_threads
+from causalgen.cli.common import (
+    check_preset,
+    choice_of_missing,
+    column_names,
+    console,
+    load_model,
+    rows_of,
+    use_preset,
+    use_threads,
+)
 from causalgen.evaluation.tune import tune
 from causalgen.evaluation.tuning import RESULT
 from causalgen.metrics.evaluators.storage import load_evaluators
@@ -29,9 +38,11 @@ def run_tune(
     *,
     node: str | None,
     strengths: Sequence[float] | None,
-    rows: int,
+    rows: int | None,
     min_effectiveness: float,
     save: bool,
+    missing: str,
+    rename: Sequence[str],
     preset: str | None,
     seed: int,
     device: str | None,
@@ -40,6 +51,7 @@ def run_tune(
     """Sweep, choose, write."""
     check_result_folder(out, RESULT)
     check_preset(preset)
+    drop = choice_of_missing(missing)
     if save and not Path(model).is_dir():
         raise CheckpointError(
             f"--save writes the choice into the model's folder, and {model!r} is none. Leave --save out and "
@@ -47,7 +59,7 @@ def run_tune(
         )
     use_threads(threads)
     scm = use_preset(load_model(model, device), preset)
-    source = rows_of(model, data)
+    source = rows_of(model, data, column_names(rename, scm, data))
     found = load_evaluators(evaluators)
     given: dict[str, Any] = {"strengths": strengths} if strengths else {}
     tuning = tune(
@@ -58,6 +70,7 @@ def run_tune(
         rows=rows,
         min_effectiveness=min_effectiveness,
         seed=seed,
+        missing=drop,
         **given,
     )
     tuned = tuning.apply(scm)

@@ -17,6 +17,11 @@ import typer
 __all__ = ["WORDS", "in_command_words", "plain_warnings"]
 
 WORDS = (
+    (
+        r"Column '(.*?)' of (.*?) means no node; '(.*?)', (.*?) Rename it '.*?', or take it out\.",
+        r"Column '\1' of \2 means no node; '\3', \4 Give --rename '\1=\3', or take it out.",
+    ),
+    (r"(There is no column '(.*?)'.* Columns: .*)$", r"\1 Name the one that is meant: --rename COLUMN=\2."),
     (r"Call scm\.fit\(data\)( first)?\.", "Fit it first: causalgen fit."),
     (r"give missing='drop' \(--missing drop\)", "give --missing drop"),
     (
@@ -27,6 +32,9 @@ WORDS = (
     (r"\(refits=\.\.\.\)", "(--refits N)"),
     (r"given=\{'(.*?)': \[(.*?)\]\}", r"--given \1=\2"),
     (r"Say given='(.*?)'", r"Say --given \1"),
+    (r"Pass resume=True \(--resume\)", "Give --resume"),
+    (r"resume=True \(--resume\)", "--resume"),
+    (r"\((node|start)=, --\1\)", r"(--\1)"),
     (r"Name one: node=\.\.\.", "Name one: --node NAME."),
 )
 """Patterns of the library's messages, and what the command line says instead."""

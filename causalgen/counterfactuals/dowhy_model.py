@@ -10,31 +10,22 @@ wrapped.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from importlib import import_module
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from graphs.causal_graph import CausalGraph
+from causalgen.saving.declaration import DeclaredModel
 from graphs.errors import MechanismError, NotFittedError
 from mechanisms.base import Mechanism, Noise
 
 __all__ = ["to_dowhy"]
 
 
-class _Model(Protocol):
-    @property
-    def graph(self) -> CausalGraph: ...
-
-    @property
-    def mechanisms(self) -> Mapping[str, Mechanism]: ...
-
-
-def to_dowhy(self: _Model) -> Any:
+def to_dowhy(self: DeclaredModel) -> Any:
     """The model as a ``dowhy.gcm`` model of the same graph, fitted; a method of ``SCM``.
 
     Columns are as ``to_frame`` gives them: numbers in data units, labels, codes. The mechanisms are shared,

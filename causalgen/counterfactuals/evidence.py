@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import warnings
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +18,7 @@ from causalgen.counterfactuals.row_blocks import blame
 from causalgen.data.arrow_tables import is_arrow
 from causalgen.data.frames import arrow_columns, vector_columns
 from causalgen.data.pictures import picture_column
-from graphs.errors import EvidenceError, PartialEvidenceError, ShapeError, UnknownNameError, near_misses
+from graphs.errors import EvidenceError, PartialEvidenceError, ShapeError, UnknownNameError, near_misses, warn
 from graphs.variables import Continuous, Image, Variable
 from graphs.variables.arrays import as_numbers
 from graphs.variables.gaps import encode_gaps, fill_gaps
@@ -309,8 +308,6 @@ def _tell_unused(columns: Mapping[str, Any], unused: list[str], variables: Mappi
     if not columns and unused:
         raise UnknownNameError.of("node", unused[0], variables, where="evidence")
     if unused:
-        warnings.warn(
+        warn(
             f"Evidence for {', '.join(map(repr, unused))} is not used: no such node in the model.",
-            UserWarning,
-            stacklevel=2,
         )

@@ -26,10 +26,9 @@ from causalgen.counterfactuals.interventions import interventions
 from causalgen.counterfactuals.nested import own_values
 from causalgen.counterfactuals.results import Counterfactual
 from causalgen.data.parquet_rows import ParquetRows, RefusedRow
-from graphs.causal_graph import CausalGraph
+from causalgen.saving.declaration import DeclaredModel
 from graphs.errors import CausalgenError, DataError, InterventionError
-from graphs.variables import Image, Variable
-from mechanisms.base import Mechanism
+from graphs.variables import Image
 from mechanisms.seeds import keyed_seed
 
 __all__ = ["TablePart", "TableQuestion", "counterfactual_parts"]
@@ -41,17 +40,8 @@ _FIRST = 64
 """Rows that are looked at before the work begins."""
 
 
-class _Model(Protocol):
+class _Abducting(DeclaredModel, Protocol):
     """What is asked of an ``SCM``, which this module is beneath."""
-
-    @property
-    def graph(self) -> CausalGraph: ...
-
-    @property
-    def variables(self) -> Mapping[str, Variable]: ...
-
-    @property
-    def mechanisms(self) -> Mapping[str, Mechanism]: ...
 
     def abduct(
         self, evidence: Mapping[str, Any], *, num_samples: int | None = None, seed: int | None = None
@@ -90,7 +80,7 @@ class TableQuestion:
         part_rows: P; None for as many as the model answers together well.
     """
 
-    scm: _Model
+    scm: _Abducting
     table: ParquetRows
     does: Mapping[str, Mapping[str, Any]]
     seed: int
@@ -170,7 +160,7 @@ class TableQuestion:
 
 
 def counterfactual_parts(
-    scm: _Model,
+    scm: _Abducting,
     table: Path | str,
     does: Mapping[str, Mapping[str, Any]],
     *,

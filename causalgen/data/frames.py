@@ -32,6 +32,7 @@ __all__ = [
     "part_names",
     "present_columns",
     "reading",
+    "table_header",
     "vector_columns",
 ]
 
@@ -48,7 +49,7 @@ def file_columns(
         DataError: no such file, another ending, a missing column, or a file that is no such table.
     """
     origin = f" of {path.name}"
-    needed = _needed(_header(path), variables, names, origin)
+    needed = _needed(table_header(path), variables, names, origin)
     with reading(f"the table {path}"):
         if _is_csv(path):
             return read_csv(path, needed, variables)
@@ -71,8 +72,12 @@ def reading(what: str) -> Iterator[None]:
         raise DataError(f"Cannot read {what}: {error}") from error
 
 
-def _header(path: Path) -> list[str]:
-    """The columns of a table file."""
+def table_header(path: Path) -> list[str]:
+    """The columns of a CSV or Parquet file, as they are named there.
+
+    Raises:
+        DataError: no such file, another ending, or a file that is no such table.
+    """
     if not path.is_file():
         raise DataError(f"There is no data file {path}.")
     if not path.name.lower().endswith(CSV_ENDINGS + PARQUET_ENDINGS):
@@ -100,7 +105,7 @@ def present_columns(
     Raises:
         DataError: no such file, it is no table, or a column misspells one that is wanted.
     """
-    header = _header(path)
+    header = table_header(path)
     parts = {name: vector_columns(name, variable, header, known) for name, variable in known.items()}
     meant = {each for name, its in parts.items() for each in (name, *its)}
     strange = [name for name in header if name and name not in meant]

@@ -23,7 +23,7 @@ from causalgen.data.pictures import picture_cell, picture_column
 from graphs.errors import DataError
 from graphs.variables import Image, Variable
 
-__all__ = ["ParquetRows", "RefusedRow", "RowsRead"]
+__all__ = ["ParquetRows", "RefusedRow", "RowsRead", "parquet_files"]
 
 _BATCH = 8_192
 """Most rows of a file that are decoded at once."""
@@ -63,6 +63,7 @@ class ParquetRows:
         path: of a file, or of a folder with files.
         variables: of the model, by node.
         given: nodes whose value comes from elsewhere: their columns are not read.
+        columns: names of columns by node, where they differ from the node's.
 
     Attributes:
         name: of the file or folder.
@@ -75,17 +76,32 @@ class ParquetRows:
         DataError: no such table, files of different schemas, no rows, or no column of any node.
     """
 
-    def __init__(self, path: Path, variables: Mapping[str, Variable], *, given: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        path: Path,
+        variables: Mapping[str, Variable],
+        *,
+        given: Collection[str] = (),
+        columns: Mapping[str, str] | None = None,
+    ) -> None:
         self.name, self._folder = path.name, path if path.is_dir() else path.parent
-        self._files = _find_files(path)
+        self._files = parquet_files(path)
+        own = self._own = {node: (columns or {}).get(node, node) for node in variables}
         wanted = {node: variable for node, variable in variables.items() if node not in given}
-        self._variables, self.unused = present_columns(self._files[0], wanted, variables)
+        present, self.unused = present_columns(
+            self._files[0],
+            {own[node]: variable for node, variable in wanted.items()},
+            {own[node]: variable for node, variable in variables.items()},
+        )
+        self._variables = {node: variable for node, variable in wanted.items() if own[node] in present}
         self.nodes = tuple(self._variables)
         self.absent = tuple(node for node in wanted if node not in self._variables)
         heads = [_Head.read(file) for file in self._files]
         header = heads[0].types
         self._columns = {
-            node: [node] if node in header else vector_columns(node, variable, header, variables)
+            node: [own[node]]
+            if own[node] in header
+            else vector_columns(own[node], variable, header, own.values())
             for node, variable in self._variables.items()
         }
         names = [name for parts in self._columns.values() for name in parts]
@@ -126,8 +142,9 @@ class ParquetRows:
         refused: dict[int, RefusedRow] = {}
         for node, variable in self._variables.items():
             if isinstance(variable, Image):
-                cells = [picture_cell(cell) for cell in table.column(node).to_pylist()]
-                if _holds_files(table.column(node).type):
+                column = table.column(self._own[node])
+                cells = [picture_cell(cell) for cell in column.to_pylist()]
+                if _holds_files(column.type):
                     cells = self._pictures(cells, node, variable, start, refused)
                 pictures[node] = [cell if cell is None else np.array(cell) for cell in cells]
         kept = np.array([row for row in range(stop - start) if row not in refused], dtype=np.int64)
@@ -137,7 +154,7 @@ class ParquetRows:
         columns: dict[str, Any] = {}
         if plain and len(kept):
             frame = arrow_frame(table, {node: self._columns[node] for node in plain}, plain, origin)
-            columns = dict(frame_columns(frame, plain, {node: node for node in plain}, origin))
+            columns = dict(frame_columns(frame, plain, {node: self._own[node] for node in plain}, origin))
         for node, cells in pictures.items():
             good = [cells[row] for row in kept]
             columns[node] = good if any(cell is None for cell in good) else np.array(good)
@@ -151,17 +168,21 @@ class ParquetRows:
         self, cells: list[Any], node: str, variable: Image, start: int, refused: dict[int, RefusedRow]
     ) -> list[Any]:
         """The pixels of each cell; rows without a readable one are put among the refused."""
-        column, found = f"Column {node!r} of {self.name}", list[Any]()
+        name, found = self._own[node], list[Any]()
         for row, cell in enumerate(cells):
             found.append(None)
             if cell is None:
                 continue
             try:
                 found[-1] = picture_column(
-                    [cell], variable, column=column, folder=self._folder, first=start + row
+                    [cell],
+                    variable,
+                    column=f"Column {name!r} of {self.name}",
+                    folder=self._folder,
+                    first=start + row,
                 )[0]
             except DataError as error:
-                refused.setdefault(row, RefusedRow(start + row, node, str(error)))
+                refused.setdefault(row, RefusedRow(start + row, name, str(error)))
         return found
 
     def _table(self, start: int, stop: int) -> Any:
@@ -249,7 +270,12 @@ class _Cursor:
         return found
 
 
-def _find_files(path: Path) -> list[Path]:
+def parquet_files(path: Path) -> list[Path]:
+    """The files of a table: the file itself, or those of the folder.
+
+    Raises:
+        DataError: there are none.
+    """
     if not path.exists():
         raise DataError(f"There is no table {path}.")
     found = [path] if path.is_file() else sorted(each for each in path.iterdir() if _is_parquet(each))

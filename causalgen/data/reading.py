@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -38,7 +39,7 @@ from graphs.variables.picture import is_picture
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-__all__ = ["SAMPLES", "Table", "gaps_allowed", "read_data", "sample_rows"]
+__all__ = ["Renamed", "SAMPLES", "Table", "read_data", "sample_rows"]
 
 SAMPLES = Path("samples") / "rows.csv"
 """Where a model's folder keeps its sample rows."""
@@ -47,21 +48,38 @@ _SHOWN = 5
 """Columns with gaps that an error names."""
 
 
+@dataclass(frozen=True)
+class Renamed:
+    """Data some of whose columns are not named like their nodes.
+
+    Attributes:
+        source: as ``read_data`` takes it.
+        columns: their names, by node.
+    """
+
+    source: object
+    columns: Mapping[str, str]
+
+
 def read_data(
     source: object,
     variables: Mapping[str, Variable],
     columns: Mapping[str, str] | None = None,
     *,
     gaps: bool = False,
+    missing: str | None = None,
     partial: bool = True,
 ) -> Table:
     """Read and check the data of some variables.
 
     Args:
-        source: see the head of this module; a ``Table`` is only checked to have the columns.
+        source: see the head of this module; a ``Table`` is only checked to have the columns; or ``Renamed``,
+            of which columns of other nodes are passed over.
         variables: what each column must hold, by node.
         columns: names of columns by node, where they differ from the node's.
         gaps: whether rows may lack a value (None, NaN, an empty cell); ``table.gaps`` says which do.
+        missing: the argument of that name of whoever asks: "drop" lets rows lack a value, "refuse" does not,
+            and advises "drop"; None where there is no such argument.
         partial: whether a vector with some numbers missing counts as lacking a value, or is refused.
 
     Returns:
@@ -72,6 +90,14 @@ def read_data(
             out of its domain, no rows; the message names row and column.
         UnknownNameError: ``columns`` names an unknown node.
     """
+    if missing not in ("refuse", "drop", None):
+        raise DataError(f"missing is 'refuse' or 'drop', got {missing!r}.")
+    allowed = gaps or missing == "drop"
+    if isinstance(source, Renamed):
+        columns = {node: name for node, name in source.columns.items() if node in variables} | {
+            **(columns or {})
+        }
+        source = source.source
     for node in columns or {}:
         if node not in variables:
             raise UnknownNameError.of("node", node, variables, where="columns")
@@ -79,7 +105,7 @@ def read_data(
     if isinstance(source, Table):
         _need(names.values(), source, "The table")
         masks = {node: source.gaps[name] for node, name in names.items() if name in source.gaps}
-        _refuse_gaps(masks, names, " of the table", allowed=gaps)
+        _refuse_gaps(masks, names, " of the table", allowed=allowed, droppable=missing is not None)
         return Table({node: source[name] for node, name in names.items()}, masks)
     raw, origin, folder = _open(source, variables, names)
     if any(map(_is_empty, raw.values())):
@@ -88,22 +114,11 @@ def read_data(
     tidy = {node: _fill(raw[node], variable, wheres[node], partial) for node, variable in variables.items()}
     masks = {node: mask for node, (_, mask) in tidy.items() if mask is not None}
     # Before the pictures are read, which may take minutes.
-    _refuse_gaps(masks, names, origin, allowed=gaps)
+    _refuse_gaps(masks, names, origin, allowed=allowed, droppable=missing is not None)
     return Table(
         {node: _check(tidy[node][0], variable, wheres[node], folder) for node, variable in variables.items()},
         masks,
     )
-
-
-def gaps_allowed(missing: str) -> bool:
-    """Whether rows may lack a value, by the argument ``missing``: "drop" or "refuse".
-
-    Raises:
-        DataError: it is neither.
-    """
-    if missing not in ("refuse", "drop"):
-        raise DataError(f"missing is 'refuse' or 'drop', got {missing!r}.")
-    return missing == "drop"
 
 
 def sample_rows(name: str | Path) -> Table:
@@ -148,7 +163,12 @@ def _open(
 
 
 def _refuse_gaps(
-    gaps: Mapping[str, NDArray[np.bool_]], names: Mapping[str, str], origin: str, *, allowed: bool
+    gaps: Mapping[str, NDArray[np.bool_]],
+    names: Mapping[str, str],
+    origin: str,
+    *,
+    allowed: bool,
+    droppable: bool,
 ) -> None:
     """Refuse rows that lack a value, unless they are allowed.
 
@@ -157,6 +177,7 @@ def _refuse_gaps(
         names: of the columns, by node.
         origin: what the columns are of, as in " of train.csv".
         allowed: whether to let them pass.
+        droppable: whether the caller can ask to have them left out.
 
     Raises:
         DataError: how many rows lack a value, in which columns, where first, and what to do about it.
@@ -179,8 +200,12 @@ def _refuse_gaps(
     raise DataError(
         f"Values are missing in {int(lacking.sum()):,} of the {len(lacking):,} rows{origin}: "
         f"{', '.join(each[:_SHOWN])}{more}; expected a value in every row. "
-        "Fill them, drop those rows, or give missing='drop' (--missing drop): a fit leaves out, for each "
-        "node, the rows that lack it or one of its parents, a check all of them."
+        + (
+            "Fill them, drop those rows, or give missing='drop' (--missing drop): a fit leaves out, for each "
+            "node, the rows that lack it or one of its parents; whatever else looks at rows, all of them."
+            if droppable
+            else "Fill them, or drop those rows."
+        )
     )
 
 

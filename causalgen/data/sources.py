@@ -102,7 +102,7 @@ def named_columns(
     for node, variable in variables.items():
         name = names[node]
         alike = [other for other, each in variables.items() if each.type == variable.type]
-        if name not in columns and len(alike) == 1:
+        if name not in columns and name == node and len(alike) == 1:
             name = source.defaults.get(variable.type, name)
         if name not in columns:
             hint = did_you_mean(name, columns)

@@ -86,7 +86,7 @@ def effect(
         return (find_effect(replace(question, intervals=intervals), source, variables),)
 
     options: Any = {"count": refits, "data": data, "workers": workers, "progress": progress}
-    return effects_with_refits(ask, scm._world, target, seed=seed, **options)[0]
+    return effects_with_refits(ask, scm._world, question, evidence, seed=seed, **options)[0]
 
 
 def natural_effects(
@@ -141,7 +141,8 @@ def natural_effects(
         return find_natural_effects(asked, nodes, source, scm._world.graph, variables)
 
     options: Any = {"count": refits, "data": data, "workers": workers, "progress": progress}
-    return NaturalEffects(nodes, *effects_with_refits(ask, scm._world, target, seed=seed, **options))
+    found = effects_with_refits(ask, scm._world, total, evidence, seed=seed, **options)
+    return NaturalEffects(nodes, *found)
 
 
 def coupling_sensitivity(

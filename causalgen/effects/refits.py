@@ -1,7 +1,8 @@
 """Bootstrap over training rows (Efron 1979), for the fitting error of effects: resample, refit, ask again.
 
-For r = 1..R the training rows are drawn with replacement, every trained mechanism is fitted to them anew, and
-the same question is asked with the same seed, so that refits differ by their rows alone:
+For r = 1..R the training rows are drawn with replacement, every trained mechanism that the answer may depend
+on is fitted to them anew, and the same question is asked with the same seed, so that refits differ by their
+rows alone:
 
     standard error   sqrt(var_r m_r + s^2),   s the Monte Carlo error of the answer itself
     interval         percentiles of m_r, widened about their median by sqrt(1 + s^2 / var_r m_r)
@@ -22,11 +23,17 @@ from typing import Any
 import numpy as np
 import torch
 
+from causalgen.counterfactuals.abduction import Abduction
+from causalgen.counterfactuals.evidence import Evidence
+from causalgen.counterfactuals.interventions import interventions
 from causalgen.counterfactuals.mutilated_model import MutilatedModel
+from causalgen.counterfactuals.nested import named_worlds, own_values
+from causalgen.counterfactuals.world_ref import WorldValue
 from causalgen.data.reading import read_data
 from causalgen.data.table import Table
-from causalgen.effects.effect import Effect
+from causalgen.effects.effect import Effect, Question
 from causalgen.effects.estimates import Estimate
+from causalgen.effects.groups import group_edges
 from causalgen.fitting.fit_table import fit_table
 from graphs.errors import EvidenceError
 from graphs.variables import Image
@@ -46,6 +53,7 @@ class Refits:
     Attributes:
         count: R, at least 2.
         table: the training rows.
+        nodes: which are fitted anew.
         seed: of the resampling.
         workers: processes that share the refits.
         progress: show a bar.
@@ -53,6 +61,7 @@ class Refits:
 
     count: int
     table: Table
+    nodes: Sequence[str]
     seed: int
     workers: int = 1
     progress: bool = True
@@ -84,7 +93,8 @@ class Refits:
 def effects_with_refits(
     ask: Ask,
     world: MutilatedModel,
-    target: str,
+    question: Question,
+    evidence: Evidence | None,
     *,
     count: int,
     data: Any,
@@ -103,13 +113,23 @@ def effects_with_refits(
         return [replace(effect, fitted=fitted) for effect in ask(world, True)]
     if data is None:
         raise EvidenceError("refits draw from the training rows: give them, as data=....")
-    nodes = _refitted_nodes(world)
+    reached = _reached_nodes(question, world, evidence)
+    nodes = [
+        node
+        for node, mechanism in world.mechanisms.items()
+        if node in reached
+        and mechanism.spec.training is not None
+        and not isinstance(mechanism.variable, Image)
+    ]
     if not nodes:
-        raise EvidenceError("refits: no mechanism of this model was fitted, so there is no such error.")
+        raise EvidenceError(
+            f"refits: nothing that {question.target!r} depends on here was fitted, so there is no such "
+            "error. Ask without refits."
+        )
     read = {name for node in nodes for name in (node, *world.graph.parents(node))}
     columns = {node: world.mechanisms[node].variable for node in world.graph.nodes if node in read}
-    refits = Refits(count, read_data(data, columns, gaps=True), seed, workers, progress)
-    refits.check(world, target)
+    refits = Refits(count, read_data(data, columns, gaps=True), nodes, seed, workers, progress)
+    refits.check(world, question.target)
     found = ask(world, True)
     refitted = refit_answers(refits, world, ask)
     return [
@@ -162,7 +182,7 @@ def _refitted(refits: Refits, world: MutilatedModel, number: int) -> MutilatedMo
         {node: gaps[rows] for node, gaps in refits.table.gaps.items()},
     )
     fresh: dict[str, Mechanism] = {}
-    for node in _refitted_nodes(world):
+    for node in refits.nodes:
         old = world.mechanisms[node]
         fresh[node] = old.spec.bind(old.variable, old.parents).to(old.device)
     fit_table(fresh, table, seed=refits.seed, run_dir=None, resume=False, progress=False)
@@ -171,12 +191,26 @@ def _refitted(refits: Refits, world: MutilatedModel, number: int) -> MutilatedMo
     )
 
 
-def _refitted_nodes(world: MutilatedModel) -> list[str]:
-    return [
-        node
-        for node, mechanism in world.mechanisms.items()
-        if mechanism.spec.training is not None and not isinstance(mechanism.variable, Image)
-    ]
+def _reached_nodes(question: Question, world: MutilatedModel, evidence: Evidence | None) -> frozenset[str]:
+    """The nodes whose mechanisms the answer may depend on: what is asked about, set or read, and its causes.
+
+    Missing values among them are inferred from all evidence, whose causes count then too.
+    """
+    variables = {node: world.mechanisms[node].variable for node in world.graph.nodes}
+    does = named_worlds(question.do, question.versus, question.worlds)
+    asked = {question.target, *group_edges(question.given or (), variables)}
+    for do in does.values():
+        asked |= {*do, *(value.node for value in do.values() if isinstance(value, WorldValue))}
+    for do in own_values(does).values():
+        found = interventions(do, world.graph, variables, world.mechanisms, clip=question.clip)
+        asked |= {name for each in found.values() for name in each.parents if name in variables}
+    reached = world.graph.ancestors(asked)
+    if evidence is None:
+        return reached
+    gaps = Abduction.of_evidence(world, variables, evidence, seed=0).gaps
+    if not any(bool(gaps(node).any()) for node in reached):
+        return reached
+    return world.graph.ancestors({*asked, *(node for node in variables if not bool(gaps(node).all()))})
 
 
 def _widened(estimate: Estimate, refitted: Sequence[Estimate], confidence: float) -> Estimate:
@@ -184,13 +218,17 @@ def _widened(estimate: Estimate, refitted: Sequence[Estimate], confidence: float
         nothing = np.full_like(np.asarray(estimate.value, dtype=np.float64), np.nan)[()]
         return replace(estimate, standard_error=nothing, low=nothing, high=nothing)
     values = np.stack([np.asarray(each.value) for each in refitted])
-    spread, own = values.var(0, ddof=1), np.nan_to_num(np.asarray(estimate.standard_error) ** 2)
+    differs = values.min(0) < values.max(0)  # rounding leaves equal values a variance
+    spread = np.where(differs, values.var(0, ddof=1), 0.0)
+    own = np.nan_to_num(np.asarray(estimate.standard_error) ** 2)
     tail = (1 - confidence) / 2
     # Order statistic k of R has the level k / (R + 1): one refit further out than numpy's default.
     low, middle, high = np.quantile(values, [tail, 0.5, 1 - tail], axis=0, method="weibull")
     ratio = np.divide(spread + own, spread, out=np.ones_like(spread), where=spread > 0)
     wider, error = np.sqrt(ratio), np.sqrt(spread + own)
     low, high = middle + (low - middle) * wider, middle + (high - middle) * wider
+    # Where no refit differs there is the error of the draws alone.
+    low, high = np.where(differs, low, estimate.low), np.where(differs, high, estimate.high)
     plain = [each.item() if each.ndim == 0 else each for each in map(np.asarray, (error, low, high))]
     return replace(estimate, standard_error=plain[0], low=plain[1], high=plain[2])
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -55,6 +55,7 @@ def evaluate(
     truth: Truth | None = None,
     metrics: Iterable[str | Metric] | None = None,
     seed: int = 0,
+    missing: Literal["refuse", "drop"] = "refuse",
     progress: bool = True,
 ) -> EvaluationReport:
     """Hold a fitted model to held-out rows: every metric, with its controls beside it.
@@ -73,6 +74,7 @@ def evaluate(
             where the data generator is known.
         metrics: kinds of registered metrics, or ``Metric`` objects; all that are registered where None.
         seed: of rows, new values and draws; the same one gives the same report.
+        missing: "refuse" rows that lack a value, or "drop" them, all; a note of the report counts them.
         progress: show progress.
 
     Returns:
@@ -88,16 +90,20 @@ def evaluate(
     seed = whole_number(seed, "evaluate: seed")
     rows = None if rows is None else whole_number(rows, "evaluate: rows", least=1)
     computed = chosen_metrics(metrics)
-    table = read_data(data, scm.variables)
+    given = read_data(data, scm.variables, missing=missing)
+    kept = np.flatnonzero(~given.incomplete(scm.variables))
+    table = given.complete(list(scm.variables))
     for node, mechanism in scm.mechanisms.items():
         if not mechanism.fitted:
             raise NotFittedError(
                 f"Node {node!r} has not been fitted: nothing to evaluate. Call scm.fit(data)."
             )
-    chosen = chosen_rows(table.rows, rows, full, seed)
+    chosen = chosen_rows(table.rows, rows, full, seed, dropped=given.rows - table.rows)
     columns = held_rows(table, scm.variables, chosen)
     few = min(len(chosen), _FULL_FEW if full else _FEW)
     notes: list[str] = []
+    if dropped := given.rows - table.rows:
+        notes.append(f"{dropped:,} of the {given.rows:,} rows of the data lack a value and were left out.")
     cases = {
         node: NodeEvaluation(scm, node, columns, table, seed, few, notes=notes)
         if not isinstance(variable, Image)
@@ -106,7 +112,8 @@ def evaluate(
     }
     images = {node: case for node, case in cases.items() if case.pool is not None}
     asked = {
-        node: questions(node, case.causes, columns, chosen, truth, seed) for node, case in images.items()
+        node: questions(node, case.causes, columns, kept[chosen], truth, seed)
+        for node, case in images.items()
     }
     total = composition_passes(scm, len(chosen), few)
     total += sum(passes_of(scm, node, len(chosen), few, each) for node, each in asked.items())
@@ -177,14 +184,17 @@ def image_evaluation(
     return case
 
 
-def chosen_rows(available: int, rows: int | None, full: bool, seed: int) -> NDArray[np.int64]:
-    """Sorted row numbers: the first of a seeded permutation."""
+def chosen_rows(
+    available: int, rows: int | None, full: bool, seed: int, *, dropped: int = 0
+) -> NDArray[np.int64]:
+    """Sorted row numbers: the first of a seeded permutation; ``dropped`` were left out before."""
+    complete = f" without missing values, of {available + dropped:,}" if dropped else ""
     if rows is not None and not 2 <= rows <= available:
         raise DataError(
-            f"The data have {available:,} rows: an evaluation takes 2 to all of them, got {rows}."
+            f"The data have {available:,} rows{complete}: an evaluation takes 2 to all of them, got {rows}."
         )
     if available < 2:
-        raise DataError(f"An evaluation takes at least 2 rows, got {available}.")
+        raise DataError(f"An evaluation takes at least 2 rows, got {available}{complete}.")
     count = rows if rows is not None else available if full else min(available, _ROWS)
     return np.sort(_permutation(available, seed)[:count])
 

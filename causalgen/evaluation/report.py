@@ -104,7 +104,7 @@ class EvaluationReport:
     Attributes:
         model: what was evaluated.
         rows: evaluated.
-        available: rows of the data.
+        available: rows of the data that have every value.
         composed: rows on which composition of images was measured.
         seed: gives the same report again.
         truth: whether true counterfactuals were known.

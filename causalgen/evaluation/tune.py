@@ -8,9 +8,8 @@ the noise. Against hidden parents it does, and each strength abducts anew.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -37,7 +36,7 @@ from causalgen.metrics.interpretability import im1, im2
 from causalgen.metrics.latent_divergence import ClassDistances, class_distances, cld, cld_floor
 from causalgen.metrics.node_passes import batches
 from causalgen.metrics.scores import Score, mean_score, share_score
-from graphs.errors import DataError, DomainError, MechanismError, UnknownNameError
+from graphs.errors import DataError, DomainError, MechanismError, UnknownNameError, warn
 from graphs.variables import Image
 from mechanisms.seeds import keyed_generator, keyed_seed
 
@@ -46,6 +45,9 @@ if TYPE_CHECKING:
     from causalgen.scm import SCM
 
 __all__ = ["tune"]
+
+_ROWS = 100
+"""Of the gallery's digits 35,000 evaluations of the network for ten strengths: a minute or two on a CPU."""
 
 _POOL = 10_000
 
@@ -58,9 +60,10 @@ def tune(
     *,
     node: str | None = None,
     strengths: Iterable[float] = STRENGTHS,
-    rows: int = 200,
+    rows: int | None = None,
     min_effectiveness: float = 0.95,
     seed: int = 0,
+    missing: Literal["refuse", "drop"] = "refuse",
     progress: bool = True,
 ) -> Tuning:
     """Choose the strength of a diffusion node's guidance: effective first, then of least CLD.
@@ -71,10 +74,12 @@ def tune(
         evaluators: networks that score, trained on the same variables; see ``metrics.load_evaluators``.
         node: the image; needed where there are several.
         strengths: to try, from 0 (do nothing) to 100.
-        rows: how many rows to try them on; the others are real images to compare with.
+        rows: how many rows to try them on; 100, or all there are, where None. The others are real images to
+            compare with.
         min_effectiveness: share of rows that must show the new category; where no strength gets there,
             the most effective is chosen, with a warning.
         seed: of rows and new categories.
+        missing: "refuse" rows that lack a value, or "drop" them, all: ``tuning.dropped`` counts.
         progress: show progress.
 
     Returns:
@@ -85,15 +90,22 @@ def tune(
         DomainError: evaluators of other variables, or strengths out of range.
         DataError: too few rows.
     """
-    seed, rows = whole_number(seed, "tune: seed"), whole_number(rows, "tune: rows", least=1)
-    table = read_data(data, scm.variables)
+    seed = whole_number(seed, "tune: seed")
+    rows = None if rows is None else whole_number(rows, "tune: rows", least=1)
+    given = read_data(data, scm.variables, missing=missing)
+    table = given.complete(list(scm.variables))
+    dropped = given.rows - table.rows
     if not 0 <= min_effectiveness <= 1:
         raise DomainError(f"min_effectiveness is a share, 0 to 1, got {min_effectiveness:g}.")
     asked = _checked_strengths(strengths)
     node = _image_node(scm, node, evaluators)
     option = strength_option(scm, node)
+    rows = min(_ROWS, table.rows) if rows is None else rows
     if not 2 <= rows <= table.rows:
-        raise DataError(f"The data have {table.rows:,} rows: tuning takes 2 to all of them, got {rows}.")
+        complete = f" without missing values, of {given.rows:,}" if dropped else ""
+        raise DataError(
+            f"The data have {table.rows:,} rows{complete}: tuning takes 2 to all of them, got {rows}."
+        )
     order = torch.randperm(table.rows, generator=keyed_generator(seed, "tune", "rows")).numpy()
     chosen = np.sort(order[:rows])
     columns = held_rows(table, scm.variables, chosen)
@@ -117,13 +129,14 @@ def tune(
         floor=cld_floor(scoring.distances),
         min_effectiveness=min_effectiveness,
         current=current_strength(scm, node, label),
+        dropped=dropped,
+        available=table.rows,
     )
     if not tuning.choice.effective:
-        warnings.warn(
+        warn(
             f"do({label}) reaches an effectiveness of {min_effectiveness:g} at no {option} that was tried; "
             f"{tuning.best.strength:g} is the most effective, at {tuning.best.scores['effectiveness']}. Try "
             "larger strengths, or fit the model for longer.",
-            stacklevel=3,
         )
     return tuning
 

@@ -85,6 +85,8 @@ class Tuning:
         floor: the least CLD that any image could score.
         min_effectiveness: that a strength must reach to be chosen, where any does.
         current: the strength of the model that was tuned; None where it differs by row.
+        dropped: rows of the data that were left out, for they lack a value.
+        available: rows of the data that have every value.
     """
 
     node: str
@@ -98,6 +100,8 @@ class Tuning:
     floor: Score
     min_effectiveness: float = 0.95
     current: float | None = None
+    dropped: int = 0
+    available: int = 0
 
     @property
     def choice(self) -> Choice:
@@ -159,8 +163,10 @@ class Tuning:
         floor = f"{'floor':>13}{self.floor!s:>25}"
         last = (
             f"Chosen: {self.option} {self.best.strength:g}, {self.choice.reason}. "
-            f"{self.rows} rows, evaluators of {self.evaluators}, do({self.label})."
+            f"{self.rows:,} of {self.available:,} rows, evaluators of {self.evaluators}, do({self.label})."
         )
+        if self.dropped:
+            last += f" Rows left out, for they lack a value: {self.dropped:,}."
         return "\n".join([head, *lines, floor, last])
 
 

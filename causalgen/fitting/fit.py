@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -224,7 +225,7 @@ class _NodeFit:
             rows=len(every),
             held_out=len(self.held_out),
             seconds=time.perf_counter() - began,
-            train_loss=self._mean_loss(every)[0],
+            train_loss=self._mean_loss(every)[0] if self.mechanism.has_loss else None,
             validation_loss=held_out_loss,
             validation_error=error,
             figures=figures,
@@ -248,21 +249,21 @@ class _NodeFit:
                     "model that the fit starts from. Give one (start=, --start), or leave the option out."
                 )
             if begun == 0 and first.settings is not None:
-                self.mechanism.requires_grad_(False)
-                first.module.requires_grad_(True)
-                # Each process alone: a stage may normalise over a batch, and remember rows of earlier ones.
-                alone = LocalRuntime(self.runtime.device)
-                loop = TrainingLoop(self._objective_of(first), first.settings, self.seed, alone)
-                self._minimise(loop, state, progress, checkpoint_seconds)
-                first.finish(*self._whole(self._some()))
+                with _as_trainable(self.mechanism):
+                    self.mechanism.requires_grad_(False)
+                    first.module.requires_grad_(True)
+                    # Each process alone: a stage may normalise over a batch, and remember earlier rows.
+                    alone = LocalRuntime(self.runtime.device)
+                    loop = TrainingLoop(self._objective_of(first), first.settings, self.seed, alone)
+                    self._minimise(loop, state, progress, checkpoint_seconds)
+                    first.finish(*self._whole(self._some()))
                 state, spent = None, loop.seconds
-            self.mechanism.requires_grad_(True)
-            first.part.requires_grad_(False)
-        loop = TrainingLoop(self._objective(first), self.settings, self.seed, self.runtime, loss)
-        loop.seconds = spent
-        train_loss = self._minimise(loop, state, progress, checkpoint_seconds)
-        if first is not None:
-            first.part.requires_grad_(True)
+        with _as_trainable(self.mechanism):
+            if first is not None:
+                first.part.requires_grad_(False)
+            loop = TrainingLoop(self._objective(first), self.settings, self.seed, self.runtime, loss)
+            loop.seconds = spent
+            train_loss = self._minimise(loop, state, progress, checkpoint_seconds)
         self.mechanism.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
         self.mechanism.finish(*self._whole(self._some()))
         self.mechanism.mark_fitted()
@@ -344,7 +345,7 @@ class _NodeFit:
         """Mean loss on the held-out rows, its standard error, and further figures; none without any."""
         if not len(self.held_out):
             return None, None, {}
-        loss, error = self._mean_loss(self.held_out)
+        loss, error = self._mean_loss(self.held_out) if self.mechanism.has_loss else (None, None)
         generator = self._generator("figures")
         with torch.no_grad():
             figures = self.mechanism.validate(*self._whole(self.held_out), generator=generator)
@@ -391,6 +392,17 @@ def _split(rows: int, validation: float, seed: int) -> tuple[Tensor, Tensor]:
     held_out = min(round(rows * validation), rows - 1)
     # The order of the training rows decides floating-point sums: sorted, they are read front to back.
     return order[:held_out].sort().values, order[held_out:].sort().values
+
+
+@contextmanager
+def _as_trainable(mechanism: Mechanism) -> Iterator[None]:
+    """A context that leaves which weights are trained as it finds it, also where a fit is interrupted."""
+    trained = [(weight, weight.requires_grad) for weight in mechanism.parameters()]
+    try:
+        yield
+    finally:
+        for weight, wanted in trained:
+            weight.requires_grad_(wanted)
 
 
 def _count(mechanism: nn.Module) -> int:

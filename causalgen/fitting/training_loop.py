@@ -14,7 +14,6 @@ is a few tensor operations; showing, logging and saving are looked after a few t
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -29,7 +28,7 @@ from causalgen.fitting.early_stopping import EarlyStopping, patience_of
 from causalgen.fitting.progress import Progress
 from causalgen.fitting.run_folder import RunFolder, State
 from causalgen.fitting.runtime import Precision, Runtime, autocast, resolve_precision
-from graphs.errors import CheckpointError, MechanismError
+from graphs.errors import CheckpointError, MechanismError, warn
 from mechanisms.seeds import SharedDraws, keyed_generator, keyed_seed, seed_layers
 from mechanisms.training import Training
 
@@ -269,11 +268,10 @@ class TrainingLoop:
         """Warn of layers whose statistics are those of a batch, of which each process has a share."""
         kinds = {type(each).__name__ for each in self.module.modules() if _normalises_batch(each)}
         if kinds and self.runtime.processes > 1:
-            warnings.warn(
+            warn(
                 f"{self.objective.label} has {', '.join(sorted(kinds))}, which each of "
                 f"{self.runtime.processes} processes applies to its own share of a batch: the weights depend "
                 "on their number. Fit in one process, or normalise row by row (GroupNorm).",
-                stacklevel=2,
             )
 
     def _tell_divergence(self) -> None:
@@ -287,11 +285,10 @@ class TrainingLoop:
         last, least = float(self._epoch_loss) / self._batches, float(self._least)
         variance = max(float(self._epoch_squares) / self._batches - last**2, 0.0)
         if last - least > _CLEAR_RISE * (variance / self._batches) ** 0.5:
-            warnings.warn(
+            warn(
                 f"Training diverged: the loss of {self.objective.label} ended at {last:.4g}, above the "
                 f"{least:.4g} of an earlier epoch. Fit again with a lower training.learning_rate (now "
                 f"{self.settings.learning_rate:g}).",
-                stacklevel=2,
             )
 
     def _average_weights(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import networkx as nx
 from pydantic import ValidationError
@@ -29,13 +29,37 @@ from mechanisms.allowance import Allowance
 from mechanisms.base import Mechanism, MechanismSpec
 from mechanisms.registry import default_mechanism, dump_mechanism, mechanism_spec, parse_mechanism
 
-__all__ = ["Declaration"]
+__all__ = ["Declaration", "DeclaredModel"]
 
 _TIMES = 4
 """What binding a saved model may take, in times of its weights: buffers and what initialises them too."""
 
 _SHOWN = 12
 """Nodes named in a line."""
+
+
+class DeclaredModel(Protocol):
+    """What an ``SCM`` declares, as those take it that are beneath the class."""
+
+    @property
+    def name(self) -> str | None:
+        """Of the model."""
+        ...
+
+    @property
+    def graph(self) -> CausalGraph:
+        """The causal graph."""
+        ...
+
+    @property
+    def variables(self) -> Mapping[str, Variable]:
+        """One a node."""
+        ...
+
+    @property
+    def mechanisms(self) -> Mapping[str, Mechanism]:
+        """One a node."""
+        ...
 
 
 @dataclass(frozen=True)

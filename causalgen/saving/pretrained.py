@@ -5,20 +5,15 @@ Gallery models ship with the package, in the same format as any saved model.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Protocol
 
 import graphs
 from causalgen.saving.checkpoint import MODEL, load_folder, save_folder
-from causalgen.saving.declaration import Declaration
+from causalgen.saving.declaration import Declaration, DeclaredModel
 from causalgen.saving.hub import check_hub_id, hub_card, hub_folder, is_hub_id, push_folder
 from causalgen.saving.weights import load_weights
-from graphs.causal_graph import CausalGraph
 from graphs.errors import CheckpointError, NotFittedError, UnknownNameError
-from graphs.variables import Variable
-from mechanisms.base import Mechanism
 
 __all__ = [
     "gallery_folder",
@@ -66,6 +61,9 @@ def model_folder(name: Path | str) -> Path:
                 f"from_pretrained({name!r}, revision='...'), its 40 digits. Nothing was downloaded."
             )
         raise CheckpointError(f"No folder {str(name)!r}. Give a saved model's folder, or one of: {known}.")
+    if str(name) not in gallery_names():
+        where = "the gallery, and no folder of that name"
+        raise UnknownNameError.of("model", str(name), gallery_names(), where=where)
     return gallery_folder(str(name))
 
 
@@ -112,23 +110,13 @@ def save_pretrained(declared: Declaration, folder: Path, card: str | None) -> Pa
     return folder
 
 
-class _Model(Protocol):
-    """What an SCM has that is saved."""
-
-    name: str | None
-
-    @property
-    def graph(self) -> CausalGraph: ...
-
-    @property
-    def variables(self) -> Mapping[str, Variable]: ...
-
-    @property
-    def mechanisms(self) -> Mapping[str, Mechanism]: ...
-
-
 def push_to_hub(
-    self: _Model, repo: str, *, card: str | None = None, private: bool = True, message: str = "Save the model"
+    self: DeclaredModel,
+    repo: str,
+    *,
+    card: str | None = None,
+    private: bool = True,
+    message: str = "Save the model",
 ) -> str:
     """Save a fitted model to a repository of the Hugging Face Hub; a method of ``SCM``.
 

@@ -1,8 +1,9 @@
 """Backbones: the denoising networks ``F(x, sigma, context)``, image in, image out: a U-Net and a transformer.
 
 Both are made of diffusers' blocks. Small images run pixel-unshuffled in the U-Net: an r x r block of pixels
-becomes r * r channels, which costs r * r times fewer operations at equal quality (28 x 28: 4 times). In the
-transformer such a block is a token.
+becomes r * r channels, which costs r * r times fewer operations at equal quality (28 x 28: 4 times). Large
+blocks in few channels lose what single pixels are, and noise stays in flat ground; ``detail`` gives it back.
+In the transformer such a block is a token.
 """
 
 from abc import ABC, abstractmethod
@@ -96,12 +97,14 @@ class UNet(Backbone, frozen=True):
         channels: width at each resolution, from the top; multiples of 8.
         layers: residual blocks a resolution.
         unshuffle: side of the pixel block folded into channels.
+        detail: channels of convolutions over single pixels, which mend the answer at the end; 0 for none.
     """
 
     kind: Literal["unet"] = "unet"
     channels: tuple[Width, ...] = Field(default=(48, 96), min_length=1, max_length=8)
     layers: int = Field(default=1, ge=1, le=8)
     unshuffle: int = Field(default=2, ge=1, le=16)
+    detail: int = Field(default=0, ge=0, le=64)
 
     @property
     def multiple(self) -> int:
@@ -140,6 +143,28 @@ class _UNet(UNet2DModel):
         return self.conv_in.weight.dtype
 
 
+class _Detail(nn.Module):
+    """What single pixels add to an answer made of blocks of them; nothing until it is trained.
+
+    Three convolutions over the answer beside the input, the first scaled and shifted by the level: where the
+    answer tells that the ground is flat, what a pixel differs by is noise.
+    """
+
+    def __init__(self, image_channels: int, extra_channels: int, width: int) -> None:
+        super().__init__()
+        self.enter = nn.Conv2d(2 * image_channels + extra_channels, width, 3, padding=1)
+        self.frequencies = Timesteps(32, flip_sin_to_cos=True, downscale_freq_shift=1)
+        self.level = TimestepEmbedding(32, 2 * width)
+        self.middle = nn.Conv2d(width, width, 3, padding=1)
+        self.leave = _zero(nn.Conv2d(width, image_channels, 3, padding=1))
+
+    def forward(self, answer: Tensor, x: Tensor, time: Tensor) -> Tensor:
+        told = self.level(self.frequencies(time).to(x.dtype))[:, :, None, None]
+        scale, shift = told.chunk(2, dim=1)
+        h = nn.functional.silu(self.enter(torch.cat([answer, x], 1)) * (1 + scale) + shift)
+        return self.leave(nn.functional.silu(self.middle(h)))
+
+
 class UNetNetwork(nn.Module):
     """diffusers' ``UNet2DModel`` on pixel-unshuffled images."""
 
@@ -168,6 +193,7 @@ class UNetNetwork(nn.Module):
             if context
             else None
         )
+        self.detail = _Detail(image_channels, extra_channels, spec.detail) if spec.detail else None
 
     def forward(self, x: Tensor, sigma: Tensor, context: Tensor) -> Tensor:
         """F(x, sigma, context).
@@ -183,8 +209,10 @@ class UNetNetwork(nn.Module):
         height, width = x.shape[2:]
         folded = nn.functional.pixel_unshuffle(padded(x, self.multiple), self.unshuffle)
         labels = None if self.embed is None else self.embed(context)
-        out = self.unet(folded, network_time(sigma), class_labels=labels, return_dict=False)[0]
-        return nn.functional.pixel_shuffle(out, self.unshuffle)[:, :, :height, :width]
+        time = network_time(sigma)
+        out = self.unet(folded, time, class_labels=labels, return_dict=False)[0]
+        out = nn.functional.pixel_shuffle(out, self.unshuffle)[:, :, :height, :width]
+        return out if self.detail is None else out + self.detail(out, x, time)
 
 
 @final
@@ -225,10 +253,11 @@ class DiT(Backbone, frozen=True):
         return DiTNetwork(self, image_channels, extra_channels, context)
 
 
-def _zero(layer: nn.Linear) -> nn.Linear:
+def _zero[Layer: (nn.Linear, nn.Conv2d)](layer: Layer) -> Layer:
     """The layer with weights and bias 0, until it is trained."""
     nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
     return layer
 
 

@@ -56,8 +56,8 @@ class Code(Declared):
         independence: weight of what codes tell of parents, against what they miss of the image, both as
             shares of variance.
         training: settings of the stage that fits it, on the rows of the node's own fit and to the last step:
-            its ``validation`` and ``patience`` have no effect; null keeps the code of the model that the fit
-            starts from.
+            ``validation`` and ``patience`` are the node's own, and refused here; null keeps the code of the
+            model that the fit starts from.
         encoder: its network.
         hidden: leave the code out, as if the model had none: its noise is x_T alone.
     """
@@ -73,6 +73,19 @@ class Code(Declared):
     @classmethod
     def _fill_training(cls, value: object) -> object:
         return filled(value, cls.model_fields["training"].default)
+
+    @field_validator("training")
+    @classmethod
+    def _refuse_held_out(cls, value: Training | None) -> Training | None:
+        # What a saved model spells out is the default.
+        plain = Training()
+        for name in ("validation", "patience") if value is not None else ():
+            if getattr(value, name) != getattr(plain, name):
+                raise ValueError(
+                    f"{name} has no effect on a code, which is fitted to the rows of the node's own fit, to "
+                    f"the last step. Leave it out; the node's own is training.{name}"
+                )
+        return value
 
     def check(self, image: Image, parents: Mapping[str, Variable]) -> None:
         """Refuse what no code can serve, by a MechanismError."""

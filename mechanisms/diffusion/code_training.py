@@ -11,12 +11,12 @@ and random features (Rahimi & Recht 2007) of all of them jointly. The maximum me
 the steps: a code that must not tell of the parents from the start hardly learns to tell of anything.
 """
 
-import warnings
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
+from graphs.errors import warn
 from graphs.variables import Categorical, Image, Variable
 from mechanisms.base import Parents
 from mechanisms.diffusion.code import StyleCode, in_chunks, perceptron
@@ -165,11 +165,10 @@ def code_figures(
         measure = "accuracy" if isinstance(variable, Categorical) else "error"
         found |= {f"code: {name} {measure}": figure, f"code: {name} chance": chance}
         if errors > _ERRORS:
-            warnings.warn(
+            warn(
                 f"The code tells parent {name!r} of held-out rows: {measure} {figure:.3g}, where "
                 f"guessing gives {chance:.3g}. Some of it would stay under an intervention: raise "
                 "code.independence, or train longer.",
-                stacklevel=2,
             )
     order = torch.randperm(len(code), generator=generator, device=code.device)
     before, live = missed(code), 0
@@ -179,10 +178,9 @@ def code_figures(
         rise = missed(swapped) - before
         live += float(rise.mean()) > _ERRORS * float(rise.std()) / len(rise) ** 0.5
     if not live:
-        warnings.warn(
+        warn(
             "The code tells nothing of the image: swapped between rows, no number of it matters. Give it "
             "more nats, or train longer.",
-            stacklevel=2,
         )
     return found | {"code: live": float(live)}
 

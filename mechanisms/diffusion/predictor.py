@@ -12,7 +12,6 @@ likelihood by inflating its own uncertainty.
 """
 
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Literal, final
@@ -23,6 +22,7 @@ from diffusers.models.resnet import ResnetBlock2D
 from pydantic import Field
 from torch import Tensor, nn
 
+from graphs.errors import warn
 from graphs.variables import Categorical, Image, Integer, Variable
 from mechanisms.base import Parents
 from mechanisms.conditioning import Conditioning
@@ -269,9 +269,8 @@ def recovery(name: str, guess: Tensor, truth: Tensor, *, categorical: bool) -> d
         useless = figure > 0.95 * chance
     what = "accuracy" if categorical else "error"
     if useless and len(truth) >= _ENOUGH_ROWS:
-        warnings.warn(
+        warn(
             f"Parent {name!r} is not recovered from the image: {what} {figure:.3g} on held-out rows, where "
             f"guessing gives {chance:.3g}. Guidance towards it will do little: train longer, or doubt it.",
-            stacklevel=2,
         )
     return {f"{name} {what}": figure, f"{name} chance": chance}

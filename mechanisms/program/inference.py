@@ -11,7 +11,6 @@ is never used.
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from math import cos, log, pi
 from typing import Annotated, Any, Literal
@@ -24,6 +23,7 @@ from pyro.ops.stats import effective_sample_size, split_gelman_rubin
 from torch import Tensor
 
 from graphs.declared import Declared
+from graphs.errors import warn
 from mechanisms.program.posterior import ProgramPosterior
 from mechanisms.rows import rank_among_equals
 
@@ -211,12 +211,10 @@ class Chains:
         """Warn where the draws are not to be trusted."""
         bad = self.r_hat > _LARGEST_R_HAT
         if bool(bad.any()) or self.divergences:
-            warnings.warn(
+            warn(
                 f"NUTS: R-hat is above {_LARGEST_R_HAT} in {int(bad.sum())} of {len(bad)} rows, up to "
                 f"{self.r_hat.max().item():.2f}, with {self.divergences} divergences. Answers for these rows "
                 "are rough; raise warmup, draws or target_accept, or use inference: {kind: importance}.",
-                UserWarning,
-                stacklevel=2,
             )
 
 

@@ -61,6 +61,7 @@ class EmpiricalMechanism(Mechanism):
 
     abduction = "exact"
     deterministic = True
+    has_loss = False
     values: Tensor
 
     def __init__(self, spec: Empirical, variable: Variable, parents: Mapping[str, Variable]) -> None:

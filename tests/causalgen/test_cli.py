@@ -180,7 +180,7 @@ def test_counterfactual_takes_evidence_in_every_form(folder, tmp_path, pictures,
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["show", "mnst"], "gallery model 'mnst'"),
+        (["show", "mnst"], "model 'mnst' in the gallery"),
         (["counterfactual", "MODEL", "--evidence", "absent.json", "--do", "kind=1"], "no evidence file"),
         (["counterfactual", "MODEL", "--evidence", "EVIDENCE"], "at least one --do"),
         (["counterfactual", "MODEL", "--evidence", "EVIDENCE", "--do", "kind"], "expected node=value"),

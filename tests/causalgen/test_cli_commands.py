@@ -188,6 +188,7 @@ def test_warnings_are_one_line_without_places_in_python(folder, command):
         (["effect", "SCM", "x", "--do", "x=1"], "has not been fitted. Fit it first: causalgen fit."),
         (["check", "SCM", "--data", "ROWS"], "nothing to check. Fit it first: causalgen fit."),
         (["fit", "SCM", "--data", "GAPS", "--out", "o"], "or give --missing drop: a fit leaves out"),
+        (["evaluate", "FITTED", "--data", "GAPS", "--out", "o"], "or give --missing drop: a fit leaves out"),
         (["effect", "MODEL", "size"], "give at least one --do node=value"),
         (["effect", "MODEL", "kind", "--do", "size=1"], "Give --category LABEL"),
         (["effect", "MODEL", "size", "--do", "size=1", "--category", "1"], "--category is for categories"),
@@ -202,6 +203,11 @@ def test_warnings_are_one_line_without_places_in_python(folder, command):
             "Unknown node 'SIZE' in --do 'SIZE=1'. Did you mean",
         ),
         (["effect", "MODEL", "weight", "--do", "kind=LAB"], "Did you mean 'lab'?"),
+        (["show", "nowhere"], "Unknown model 'nowhere' in the gallery, and no folder of that name. Known:"),
+        (
+            ["fit", "SCM", "--data", "ROWS", "--out", "o", "--run-dir", "RUN"],
+            "Give --resume to go on with it",
+        ),
         (["show", "MNIST"], "Did you mean 'mnist'?"),
         (["demo", "--preset", "Posterior"], "Did you mean 'posterior'?"),
     ],
@@ -212,9 +218,15 @@ def test_messages_are_in_the_command_s_own_words(folder, command, tmp_path, word
     places = {
         "SCM": folder / "scm.yaml",
         "MODEL": folder / "model",
+        "FITTED": folder / "fitted",
         "ROWS": tmp_path / "rows.csv",
         "GAPS": tmp_path / "gaps.csv",
+        "RUN": tmp_path / "run",
     }
+    if "RUN" in words:
+        cg.SCM.from_yaml(folder / "scm.yaml").fit(
+            tmp_path / "rows.csv", run_dir=tmp_path / "run", progress=False
+        )
     code, _, said = command(*(places.get(word, word) for word in words))
     assert code == 1 and said.startswith("error: ") and said.count("\n") == 1
     assert told in said, said

@@ -346,6 +346,37 @@ def run(*arguments):
     return CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
 
 
+def test_rows_with_gaps_are_left_out_where_told(data):
+    """As those rows taken out by hand; the truth is asked by the row numbers of the data as they were."""
+    scm = shades.shades().fit(data, progress=False)
+    lacking = np.isin(np.arange(120), [0, 3, 4, 50, 119])
+    gaps = data | {"shade": np.where(lacking, np.nan, data["shade"])}
+    with pytest.raises(DataError, match="missing in 5 of the 120 rows: .*missing='drop'"):
+        cg.evaluate(scm, gaps, progress=False)
+    options = {"evaluators": EVALUATORS, "rows": 60, "seed": 2, "progress": False}
+    found = cg.evaluate(scm, gaps, missing="drop", truth=truth_of(data), **options)
+    rest = {node: values[~lacking] for node, values in data.items()}
+    by_hand = cg.evaluate(scm, rest, truth=truth_of(rest), **options)
+    assert [each.to_dict() for each in found.entries] == [each.to_dict() for each in by_hand.entries]
+    assert found.available == 115 and found.check == by_hand.check
+    assert "5 of the 120 rows of the data lack a value and were left out." in str(found)
+    with pytest.raises(DataError, match="have 115 rows without missing values, of 120: .*got 116"):
+        cg.evaluate(scm, gaps, missing="drop", rows=116, progress=False)
+    with pytest.raises(DataError, match="missing is 'refuse' or 'drop', got 'skip'"):
+        cg.evaluate(scm, gaps, missing="skip", progress=False)
+
+
+def test_the_command_leaves_rows_with_gaps_out(folder, tmp_path):
+    table = pd.read_csv(folder / "table.csv").astype({"kind": "Int64"})
+    table.loc[5, "kind"] = None
+    table.to_csv(folder / "gaps.csv", index=False)
+    words = ["evaluate", folder / "model", "--data", folder / "gaps.csv", "--out", tmp_path / "r"]
+    assert "--missing drop" in str(run(*words).exception)
+    assert "refuse or drop, got 'skip'" in str(run(*words, "--missing", "skip").exception)
+    told = run(*words, "--missing", "drop")
+    assert told.exit_code == 0 and "1 of the 8 rows of the data lack a value" in told.output, told.output
+
+
 def test_the_command(folder, tmp_path):
     told = run(
         "evaluate", folder / "model", "--data", folder / "table.csv", "--rows", 6, "--out", tmp_path / "r"

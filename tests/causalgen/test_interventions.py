@@ -369,6 +369,49 @@ def test_outside_the_range_seen_in_fitting_warns_once_with_the_row(bounded):
         scm.counterfactual(evidence, do={"a": one}, seed=0, targets=["a"])
 
 
+ASKING = """
+import causalgen as cg
+
+def mine(scm, rows):
+    scm.counterfactual(rows, do={"a": 9.9}, seed=0, targets=["a"])
+
+mine(scm, rows)
+scm.sample(2, do={"b": 9.9}, seed=0)
+abduction = scm.abduct({**rows, "note": 1}, seed=0)
+abduction.counterfactual({"a": lambda a: 0 * a + 9.9}, targets=["a"])
+scm.sample(9, do={"a": cg.Policy(lambda a: 0 * a + 9.9, reads=["a"])}, targets=["a"], seed=0)
+"""
+
+
+def test_warnings_are_shown_at_the_line_of_the_user_s_that_asked(bounded):
+    scm, data = bounded
+    given = {"scm": scm, "rows": rows(data, 3), "__name__": "user"}
+    filters = list(warnings.filters)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        exec(compile(ASKING, "user.py", "exec"), given)
+    assert warnings.filters == filters
+    assert {each.filename for each in said} == {"user.py"}
+    told = {each.lineno for each in said}
+    texts = ASKING.splitlines()
+    assert [texts[line - 1].split("(")[0].strip() for line in sorted(told)] == [
+        "scm.counterfactual",
+        "scm.sample",
+        "abduction = scm.abduct",
+        "abduction.counterfactual",
+        "scm.sample",
+    ]
+
+
+def test_a_line_that_asks_again_and_again_is_warned_of_once(bounded):
+    scm, _ = bounded
+    lines = 'for _ in range(3):\n    scm.sample(2, do={"a": 9.9}, targets=["a"], seed=0)'
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("default")
+        exec(compile(lines, "user.py", "exec"), {"scm": scm, "__name__": "user"})
+    assert len(said) == 1
+
+
 def test_the_range_is_saved_and_older_models_without_one_still_load(bounded, tmp_path):
     scm, data = bounded
     loaded = cg.SCM.from_pretrained(scm.save_pretrained(tmp_path / "model"))

@@ -93,6 +93,90 @@ def test_a_target_behind_an_image_is_refused(pictures):
         scm.effect("picture", do={"kind": 1}, statistic=lambda x: x.mean((1, 2, 3)), refits=2, data=data)
 
 
+WIDE = [("z", "x"), ("z", "y"), ("x", "y"), ("y", "late"), ("aside", "late"), ("w", "v")]
+
+
+def linear_model(edges, **mechanisms):
+    graph = nx.DiGraph(edges)
+    return cg.SCM(
+        graph,
+        variables={node: cg.Continuous() for node in graph},
+        mechanisms={node: cg.mechanisms.Additive() for node in graph} | mechanisms,
+    )
+
+
+def wide_rows(n=60):
+    random = np.random.default_rng(3)
+    found = rows(3, n) | {name: random.normal(size=n) for name in ("aside", "w")}
+    return found | {"v": found["w"] + random.normal(size=n), "late": found["y"] + found["aside"]}
+
+
+@pytest.fixture
+def fits(monkeypatch):
+    """The nodes of each refit."""
+    from causalgen.effects import refits
+
+    seen, fit_table = [], refits.fit_table
+
+    def counted(fresh, table, **options):
+        seen.append((list(fresh), list(table)))
+        return fit_table(fresh, table, **options)
+
+    monkeypatch.setattr(refits, "fit_table", counted)
+    return seen
+
+
+FULL = {"z": 0.0, "x": 1.0, "y": 3.0, "late": 3.0, "aside": 0.0, "w": 1.0, "v": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("target", "options", "fitted"),
+    [
+        ("y", {"do": {"x": 1.0}}, "zxy"),
+        ("x", {"do": {"x": 1.0}}, "zx"),
+        ("y", {"do": {"x": cg.Shift(1)}, "given": {"w": [0]}}, "zxyw"),
+        ("y", {"do": {"x": "w + 1"}}, "zxyw"),
+        ("y", {"do": {"x": cg.Policy(lambda v: v, reads=["v"])}}, "zxywv"),
+        ("y", {"do": {"x": 1.0}, "versus": {"v": 1.0}}, "zxywv"),
+        ("y", {"do": {"x": cg.WorldRef("t")["v"]}, "worlds": {"t": {"w": 1.0}}}, "zxywv"),
+        # What is observed needs no inference: no evidence of what comes later.
+        ("y", {"do": {"x": 2.0}, "evidence": FULL}, "zxy"),
+        # Inferred from everything that is known, also of what comes later.
+        ("y", {"do": {"x": 2.0}, "evidence": {"x": 1.0, "late": 3.0}}, ["z", "x", "y", "aside", "late"]),
+        ("y", {"do": {"x": 2.0}, "evidence": FULL | {"z": np.nan}}, list(FULL)),
+    ],
+)
+def test_only_what_the_answer_may_depend_on_is_fitted_again(fits, target, options, fitted):
+    data = wide_rows()
+    scm = linear_model(WIDE).fit(data, progress=False)
+    scm.effect(target, n=10, seed=0, refits=2, data=data, **options)
+    assert [set(nodes) for nodes, _ in fits] == [set(fitted)] * 2
+    assert all(set(read) == set(nodes) for nodes, read in fits)
+
+
+@pytest.mark.parametrize("evidence", [None, {"z": 0.0, "x": 1.0, "y": 3.0}, {"x": 1.0, "y": 3.0}])
+def test_what_is_not_reached_does_not_bear_on_the_answer(evidence):
+    """The model without it says the same, bit for bit."""
+    data, options = wide_rows(), {"do": {"x": 2.0}, "n": 20, "seed": 5, "refits": 6, "evidence": evidence}
+    whole, part = (linear_model(edges).fit(data, progress=False) for edges in (WIDE, WIDE[:3]))
+    found = [scm.effect("y", data=data, **options) for scm in (whole, part)]
+    assert found[0].value == found[1].value and found[0].standard_error > 0
+    assert (found[0].interval, found[0].standard_error) == (found[1].interval, found[1].standard_error)
+
+
+def test_where_no_refit_differs_the_interval_is_that_of_the_draws():
+    """y is given by an equation, and do(x) takes the fitted z out of it."""
+    equation = cg.mechanisms.Equation(value="x*u", noise={"u": {"normal": [0, 1]}})
+    scm = linear_model([("z", "x"), ("x", "y")], y=equation).fit(rows(0, 50), progress=False)
+    asked = {"do": {"x": 1.0}, "versus": {"x": 0.0}, "n": 50, "seed": 0}
+    plain, refitted = scm.effect("y", **asked), scm.effect("y", refits=3, data=rows(0, 50), **asked)
+    assert refitted.interval == plain.interval and plain.interval[0] < plain.interval[1]
+    alone = linear_model([("x", "y"), ("z", "w")], x=cg.mechanisms.Equation(value="1"), y=equation)
+    alone.fit({"z": [0.0, 1.0, 2.0], "w": [0.0, 1.5, 2.0]}, nodes=["z", "w"], progress=False)
+    with pytest.raises(cg.EvidenceError, match="nothing that 'y' depends on here was fitted"):
+        alone.effect("y", refits=3, data=rows(0, 50), **asked)
+
+
 @pytest.mark.slow
 def test_intervals_cover_as_often_as_they_say():
     covered = 0

@@ -257,7 +257,7 @@ def test_a_saved_model_gives_the_same_answers(pictures, tmp_path):
 
 
 def test_unknown_models_are_named(tmp_path):
-    with pytest.raises(cg.UnknownNameError, match="gallery model 'mnst'"):
+    with pytest.raises(cg.UnknownNameError, match="model 'mnst' in the gallery"):
         cg.SCM.from_pretrained("mnst")
     with pytest.raises(cg.CheckpointError, match="No folder"):
         cg.SCM.from_pretrained(tmp_path / "absent")

@@ -87,7 +87,7 @@ def test_the_choice_is_applied(pictures, tuned):
     assert (tuned.current, tuned.min_effectiveness) == (2.0, 0)
     assert tuned.apply(scm).mechanisms["picture"].spec.guidance.weight == tuned.best.strength
     assert scm.mechanisms["picture"].spec.guidance.weight == 2.0
-    assert f"Chosen: weight {tuned.best.strength:g}, {tuned.choice.reason}. 40 rows" in str(tuned)
+    assert f"Chosen: weight {tuned.best.strength:g}, {tuned.choice.reason}. 40 of 64 rows" in str(tuned)
 
 
 def sweep(*points):
@@ -171,6 +171,36 @@ def test_refusals(pictures, linear):
         cg.tune(scm, data, others, rows=40, progress=False)
 
 
+@pytest.mark.parametrize(("times", "rows"), [(1, 64), (2, 100)])
+def test_unless_told_a_hundred_rows_are_tried_and_it_is_said(pictures, times, rows):
+    scm, data = pictures
+    more = {node: np.concatenate([values] * times) for node, values in data.items()}
+    judges = judges_of(scm.variables)
+    found = cg.tune(scm, more, judges, strengths=(0, 3), min_effectiveness=0, progress=False)
+    assert (found.rows, found.available) == (rows, 64 * times)
+    assert f" {rows} of {64 * times} rows," in str(found)
+    told = cg.tune(scm, more, judges, strengths=(0, 3), rows=rows, min_effectiveness=0, progress=False)
+    assert told.points == found.points
+
+
+def test_rows_with_gaps_are_left_out_where_told(pictures):
+    """As those rows taken out by hand."""
+    scm, data = pictures
+    lacking = np.isin(np.arange(64), [1, 2, 40])
+    gaps = data | {"kind": np.where(lacking, np.nan, data["kind"])}
+    options = {"strengths": (0, 3), "rows": 20, "min_effectiveness": 0, "progress": False}
+    with pytest.raises(DataError, match="missing in 3 of the 64 rows: .*missing='drop'"):
+        cg.tune(scm, gaps, judges_of(scm.variables), **options)
+    found = cg.tune(scm, gaps, judges_of(scm.variables), missing="drop", **options)
+    rest = {node: values[~lacking] for node, values in data.items()}
+    by_hand = cg.tune(scm, rest, judges_of(scm.variables), **options)
+    assert (found.points, found.controls) == (by_hand.points, by_hand.controls)
+    assert found.dropped == 3 == found.to_dict()["dropped"] and by_hand.dropped == 0
+    assert "Rows left out, for they lack a value: 3." in str(found)
+    with pytest.raises(DataError, match="have 61 rows without missing values, of 64: .*got 62"):
+        cg.tune(scm, gaps, judges_of(scm.variables), **(options | {"rows": 62}), missing="drop")
+
+
 def test_the_command_writes_the_curve_and_the_choice(pictures, tmp_path):
     scm, data = pictures
     model, judges, out = tmp_path / "model", tmp_path / "judges", tmp_path / "out"
@@ -194,6 +224,11 @@ def test_the_command_writes_the_curve_and_the_choice(pictures, tmp_path):
     assert chosen.mechanisms["picture"].spec.guidance.weight == told["best"]
     assert cg.SCM.from_yaml(out / "scm.yaml").mechanisms["picture"].spec.guidance.weight == told["best"]
     assert (model / "README.md").read_text() == "# Bars\n"
+    frame.write_text("\n".join([*lines[:-1], f",{len(lines) - 2}.png"]))
+    with pytest.raises(DataError, match="--missing drop"):
+        CliRunner().invoke(cli.app, arguments, catch_exceptions=False)
+    result = CliRunner().invoke(cli.app, [*arguments, "--missing", "drop"], catch_exceptions=False)
+    assert "they lack a value: 1." in result.output
     with pytest.raises(CheckpointError, match="--save writes the choice into the model's folder"):
         CliRunner().invoke(cli.app, [*arguments[:1], "mnist", *arguments[2:]], catch_exceptions=False)
 

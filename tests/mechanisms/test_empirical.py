@@ -66,3 +66,16 @@ def test_refusals():
         Empirical().bind(Image(1, 8, 8), {})
     with pytest.raises(NotFittedError, match="fit it first"):
         Empirical().bind(Continuous(), {}).sample_noise(1, generator=generator())
+
+
+@pytest.mark.parametrize("validation", [0.0, 0.2])
+def test_a_fit_report_has_no_loss_where_nothing_is_minimised(validation):
+    variables = {"x": Continuous(), "k": Categorical(2), "y": Continuous()}
+    empirical = Empirical(training={"validation": validation})
+    scm = cg.SCM(nx.DiGraph([("x", "y"), ("k", "y")]), variables, {"x": empirical, "k": empirical})
+    rows = {"x": np.arange(50.0), "k": np.arange(50) % 2, "y": 2 * np.arange(50.0) + np.arange(50) % 3}
+    report = scm.fit(rows, progress=False).fit_report
+    for node in ("x", "k"):
+        assert (report[node].train_loss, report[node].validation_loss) == (None, None)
+        assert str(report[node]) == f"{node}: all 50 rows"
+    assert report["y"].train_loss is not None

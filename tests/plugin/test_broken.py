@@ -105,8 +105,9 @@ def test_a_plug_in_that_hangs_is_named_while_it_does(install, monkeypatch):
     install("[causalgen.mechanisms]\nbroken = acme:Part\n", "import time; time.sleep(0.5); Part = 3")
     monkeypatch.setattr(registry, "_PATIENCE", 0.05)
     told = "Plug-in 'acme:Part' of mechanism kind 'broken' is still being imported after 0.05 s"
-    with pytest.warns(UserWarning, match=told), pytest.raises(cg.MechanismError, match="must be a"):
+    with pytest.raises(cg.MechanismError, match="must be a"), pytest.warns(UserWarning, match=told) as said:
         registry.mechanism_spec("broken")
+    assert said[0].filename == __file__
 
 
 def test_a_kind_that_is_taken_is_refused_with_the_package_to_uninstall(install):

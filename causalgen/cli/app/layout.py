@@ -7,24 +7,22 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable, Mapping, Sequence
-from functools import wraps
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 from uuid import uuid4
 
 import gradio as gr
 import numpy as np
 from gradio import themes
 from gradio.components import Component
-from PIL import Image as PILImage
 
-from causalgen.cli.app.controls import control_of, read_controls, read_picture, shown
+from causalgen.cli.app.controls import control_of, read_controls, shown
 from causalgen.cli.app.downloads import counterfactual_downloads, effect_downloads, effect_lines, worlds_lines
+from causalgen.cli.app.inputs import QUIET, as_picture, node_inputs, told
 from causalgen.cli.app.questions import AskedEffect, Model, Session, ask, ask_effect, effect_targets
 from causalgen.cli.app.views import answer_html, effect_html, graph_html
 from causalgen.cli.common import image_variables
-from graphs.errors import CausalgenError
 from graphs.text import printable
 from graphs.variables import Categorical, Image, Variable
 
@@ -36,14 +34,8 @@ STYLE = files("causalgen.cli.app").joinpath("page.css").read_text(encoding="utf-
 _THUMBNAILS, _MOST_LETTERS, _KEPT_S = 24, 60, 3600
 """Images of rows to pick, letters of a row's line, seconds that a session is kept."""
 
-_QUIET: Any = {"api_visibility": "private", "show_progress": "hidden"}
-"""Of events that only change what is shown."""
-
 _SETS = "as it is"
 """What an empty control says of a node that may be set."""
-
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
 
 
 def theme() -> themes.Base:
@@ -77,21 +69,13 @@ def build_page(model: Model, folder: Path) -> gr.Blocks:
 
 def _counterfactual_tab(model: Model, folder: Path) -> dict[str, Component]:
     """The controls of the evidence."""
-    variables, session = model.scm.variables, gr.State(None, time_to_live=_KEPT_S)
     with gr.Row(equal_height=False):
         with gr.Column(min_width=300):
             gr.Markdown("### What was observed")
             evidence = _evidence_panel(model)
         with gr.Column(min_width=300):
             gr.Markdown("### What if it had been")
-            gr.HTML(_hint(variables))
-            pictures = image_variables(model.scm)
-            numbers = {node: each for node, each in variables.items() if node not in pictures}
-            sets = _controls(numbers, _SETS, "set")
-            if pictures:
-                with gr.Accordion(f"set {', '.join(pictures)} to a picture", open=False):
-                    sets |= _controls(pictures, _SETS, "set")
-            sets = {node: sets[node] for node in variables}
+            sets = _sets_panel(model)
             with gr.Row():
                 draws = gr.Number(1, label="Draws", step=1, min_width=90)
                 seed = gr.Number(0, label="Seed", step=1, min_width=90)
@@ -106,9 +90,47 @@ def _counterfactual_tab(model: Model, folder: Path) -> dict[str, Component]:
     names = ("PNG", "JSON", "CSV", "Python", "all as ZIP")
     buttons = _download_buttons(names)
     lines = gr.Code(language="python", label="The same in Python", visible=False, elem_id="lines")
+    session = gr.State(None, time_to_live=_KEPT_S)
+
+    @told
+    def prepare(now: Session | None) -> list[Any]:
+        files = {} if now is None else dict(counterfactual_downloads(model, now))
+        return _offered(names, files, folder)
+
+    button.click(
+        _world_adder(model),
+        [session, *evidence.values(), *sets.values(), draws, seed],
+        [session, answer, lines],
+        concurrency_limit=1,
+        concurrency_id="engine",
+        api_name="counterfactual",
+    ).success(prepare, session, buttons, concurrency_limit=1, **QUIET)
+    clear.click(
+        lambda: (None, "<p class='cg-note'>No world has been asked for.</p>", gr.Code(visible=False)),
+        None,
+        [session, answer, lines],
+        api_visibility="private",
+    ).then(prepare, session, buttons, **QUIET)
+    return evidence
+
+
+def _sets_panel(model: Model) -> dict[str, Component]:
+    """A control for each node that may be set, in the model's order; pictures are folded away."""
+    variables, pictures = model.scm.variables, image_variables(model.scm)
+    gr.HTML(_hint(variables))
+    sets = node_inputs({node: each for node, each in variables.items() if node not in pictures}, _SETS, "set")
+    if pictures:
+        with gr.Accordion(f"set {', '.join(pictures)} to a picture", open=False):
+            sets |= node_inputs(pictures, _SETS, "set")
+    return {node: sets[node] for node in variables}
+
+
+def _world_adder(model: Model) -> Callable[..., tuple[Session, str, Any]]:
+    """What asks for one more world, of a session and what the controls hold: evidence, sets, draws, seed."""
+    variables = model.scm.variables
     nodes, count = list(variables), len(variables)
 
-    @_told
+    @told
     def add_world(now: Session | None, *given: Any) -> tuple[Session, str, Any]:
         known = read_controls(dict(zip(nodes, given[:count], strict=True)), variables, "Evidence")
         do = _read_set(dict(zip(nodes, given[count : 2 * count], strict=True)), variables)
@@ -116,26 +138,7 @@ def _counterfactual_tab(model: Model, folder: Path) -> dict[str, Component]:
         after = ask(model, now, known, do, seed=number, samples=samples)
         return after, answer_html(after), gr.Code(worlds_lines(model, after), visible=True)
 
-    @_told
-    def prepare(now: Session | None) -> list[Any]:
-        files = {} if now is None else dict(counterfactual_downloads(model, now))
-        return _offered(names, files, folder)
-
-    button.click(
-        add_world,
-        [session, *evidence.values(), *sets.values(), draws, seed],
-        [session, answer, lines],
-        concurrency_limit=1,
-        concurrency_id="engine",
-        api_name="counterfactual",
-    ).success(prepare, session, buttons, concurrency_limit=1, **_QUIET)
-    clear.click(
-        lambda: (None, "<p class='cg-note'>No world has been asked for.</p>", gr.Code(visible=False)),
-        None,
-        [session, answer, lines],
-        api_visibility="private",
-    ).then(prepare, session, buttons, **_QUIET)
-    return evidence
+    return add_world
 
 
 def _evidence_panel(model: Model) -> dict[str, Component]:
@@ -148,7 +151,7 @@ def _evidence_panel(model: Model) -> dict[str, Component]:
     if images:
         node = next(iter(images))
         thumbnails = [
-            None if image is None else _picture(image)
+            None if image is None else as_picture(image)
             for image in model.rows[node][: min(_THUMBNAILS, model.count)]
         ]
         places = [row for row, each in enumerate(thumbnails) if each is not None]
@@ -168,13 +171,13 @@ def _evidence_panel(model: Model) -> dict[str, Component]:
         def clicked(event: gr.SelectData) -> int:
             return places[event.index]
 
-        gallery.select(clicked, None, picked, **_QUIET)
-    controls = _controls(variables, "not observed", "observed", _row(model, 0))
+        gallery.select(clicked, None, picked, **QUIET)
+    controls = node_inputs(variables, "not observed", "observed", _row(model, 0))
 
     def fill(row: int | None) -> list[Any]:
         return [gr.skip() for _ in variables] if row is None else list(_row(model, row).values())
 
-    picked.change(fill, picked, [*controls.values()], **_QUIET)
+    picked.change(fill, picked, [*controls.values()], **QUIET)
     empty = gr.Button("Empty all", size="sm", elem_id="empty")
     empty.click(
         lambda: [
@@ -182,7 +185,7 @@ def _evidence_panel(model: Model) -> dict[str, Component]:
         ],
         None,
         [*controls.values()],
-        **_QUIET,
+        **QUIET,
     )
     return controls
 
@@ -192,48 +195,72 @@ def _effect_tab(model: Model, folder: Path, evidence: Mapping[str, Component]) -
     if not targets:
         gr.Markdown("No node but images has a cause here, so that there is no effect on a mean to ask about.")
         return
-    variables = {n: v for n, v in model.scm.variables.items() if not isinstance(v, Image)}
+    variables = _tabular(model)
     with gr.Row():
         with gr.Column(min_width=300):
             gr.Markdown("### Effect on the mean of")
-            target = gr.Dropdown(targets, value=targets[-1], label="Node", elem_id="target")
-            category = gr.Dropdown(
-                _categories(model, targets[-1]),
-                label="Its category",
-                visible=bool(_categories(model, targets[-1])),
-            )
-            whom = gr.Radio(
-                ["everybody", "the evidence"], value="everybody", label="Of", elem_id="whom",
-                info="the population, or the row on the other tab",
-            )  # fmt: skip
-            n = gr.Number(10_000, label="Draws", step=1000)
-            confidence = gr.Number(0.95, label="Confidence of the interval", step=0.01)
-            seed = gr.Number(0, label="Seed", step=1)
+            asked_of = _effect_panel(model, targets)
         with gr.Column(min_width=300):
             gr.Markdown("### if it were set to")
             gr.HTML(_hint(variables))
-            sets = _controls(variables, _SETS, "effect_do")
+            sets = node_inputs(variables, _SETS, "effect_do")
         with gr.Column(min_width=300):
             gr.Markdown("### rather than to")
             gr.HTML("<p class='cg-note'>All empty: no intervention.</p>")
-            others = _controls(variables, _SETS, "effect_versus")
+            others = node_inputs(variables, _SETS, "effect_versus")
     button = gr.Button("Ask", variant="primary", elem_id="ask_effect")
     answer = gr.HTML("", elem_id="effect")
     names = ("PNG", "JSON", "CSV", "Python")
     buttons = _download_buttons(names)
     lines = gr.Code(language="python", label="The same in Python", visible=False)
     asked = gr.State(None, time_to_live=_KEPT_S)
+
+    @told
+    def prepare(found: AskedEffect | None) -> list[Any]:
+        return _offered(names, {} if found is None else dict(effect_downloads(model, found)), folder)
+
+    button.click(
+        _effect_finder(model),
+        [*asked_of, *sets.values(), *others.values(), *evidence.values()],
+        [asked, answer, lines],
+        concurrency_limit=1,
+        concurrency_id="engine",
+        api_name="effect",
+    ).success(prepare, asked, buttons, concurrency_limit=1, **QUIET)
+
+
+def _effect_panel(model: Model, targets: Sequence[str]) -> list[Component]:
+    """Controls of the target, its category, of whom, draws, confidence and seed, in that order."""
+    target = gr.Dropdown([*targets], value=targets[-1], label="Node", elem_id="target")
+    category = gr.Dropdown(
+        _categories(model, targets[-1]),
+        label="Its category",
+        visible=bool(_categories(model, targets[-1])),
+    )
+    whom = gr.Radio(
+        ["everybody", "the evidence"], value="everybody", label="Of", elem_id="whom",
+        info="the population, or the row on the other tab",
+    )  # fmt: skip
+    n = gr.Number(10_000, label="Draws", step=1000)
+    confidence = gr.Number(0.95, label="Confidence of the interval", step=0.01)
+    seed = gr.Number(0, label="Seed", step=1)
     target.change(
         lambda node: gr.Dropdown(
             _categories(model, node), value=None, visible=bool(_categories(model, node))
         ),
         target,
         category,
-        **_QUIET,
+        **QUIET,
     )
-    nodes, everything, count = list(variables), list(model.scm.variables), len(variables)
+    return [target, category, whom, n, confidence, seed]
 
-    @_told
+
+def _effect_finder(model: Model) -> Callable[..., tuple[AskedEffect, str, Any]]:
+    """What asks for an effect, of what the panel, both interventions and the evidence hold."""
+    variables, everything = _tabular(model), list(model.scm.variables)
+    nodes, count = list(variables), len(variables)
+
+    @told
     def find(*given: Any) -> tuple[AskedEffect, str, Any]:
         node, code, of, draws, level, number, *rest = given
         one = _read_set(dict(zip(nodes, rest[:count], strict=True)), variables)
@@ -252,87 +279,12 @@ def _effect_tab(model: Model, folder: Path, evidence: Mapping[str, Component]) -
         )
         return found, effect_html(found), gr.Code(effect_lines(model, found), visible=True)
 
-    @_told
-    def prepare(found: AskedEffect | None) -> list[Any]:
-        return _offered(names, {} if found is None else dict(effect_downloads(model, found)), folder)
-
-    given = [target, category, whom, n, confidence, seed]
-    button.click(
-        find,
-        [*given, *sets.values(), *others.values(), *evidence.values()],
-        [asked, answer, lines],
-        concurrency_limit=1,
-        concurrency_id="engine",
-        api_name="effect",
-    ).success(prepare, asked, buttons, concurrency_limit=1, **_QUIET)
+    return find
 
 
-def _controls(
-    variables: Mapping[str, Variable], empty: str, panel: str, values: Mapping[str, Any] | None = None
-) -> dict[str, Component]:
-    """A control for each node, two in a line."""
-    found: dict[str, Component] = {}
-    with gr.Row(elem_classes="cg-controls"):
-        for node, variable in variables.items():
-            value = (values or {}).get(node)
-            found[node] = _control(node, variable, empty, f"{panel}-{node}", value)
-    return found
-
-
-def _control(node: str, variable: Variable, empty: str, name: str, value: Any) -> Component:
-    control = control_of(variable)
-    if control.kind == "choice":
-        choices = [(empty, ""), *((label, str(code)) for code, label in enumerate(control.choices))]
-        options: dict[str, Any] = {
-            "label": node,
-            "info": control.hint or None,
-            "elem_id": name,
-            "min_width": 130,
-        }
-        # Three buttons: a box that is ticked or not could not say that a truth value was not observed.
-        kind = gr.Radio if len(control.choices) == 2 else gr.Dropdown
-        return kind(choices, value=value or "", **options)
-    if control.kind in ("number", "numbers"):
-        example = ", as in [0.5, 2]" if control.kind == "numbers" else ""
-        return gr.Textbox(
-            value or "",
-            label=node,
-            info=control.hint + example,
-            placeholder=empty,
-            max_lines=1,
-            elem_id=name,
-            min_width=130,
-        )
-    assert isinstance(variable, Image)
-    return _upload(node, variable, empty, name, value)
-
-
-def _upload(node: str, variable: Image, empty: str, name: str, value: Any) -> gr.Image:
-    """A picture that can be uploaded and left out again."""
-    with gr.Column(min_width=130, elem_classes="cg-upload"):
-        picture = gr.Image(
-            value,
-            label=f"{node}: {empty}" if value is None else node,
-            type="filepath",
-            image_mode=None,
-            format="png",
-            interactive=False,
-            height=170,
-            buttons=[],
-            elem_id=name,
-            elem_classes="cg-fine" if variable.width >= 128 else "cg-pixels",
-        )
-        with gr.Row():
-            button = gr.UploadButton(f"Upload {node}", size="sm", min_width=80, elem_id=f"{name}-upload")
-            empty_button = gr.Button("Leave out", size="sm", min_width=80, elem_id=f"{name}-empty")
-
-    @_told
-    def read(path: str) -> PILImage.Image:
-        return _picture(read_picture(path, variable, f"Upload {Path(path).name!r}"))
-
-    button.upload(read, button, picture, api_visibility="private", show_progress="minimal")
-    empty_button.click(lambda: None, None, picture, **_QUIET)
-    return picture
+def _tabular(model: Model) -> dict[str, Variable]:
+    """The nodes that are no images."""
+    return {node: each for node, each in model.scm.variables.items() if not isinstance(each, Image)}
 
 
 def _read_set(given: Mapping[str, Any], variables: Mapping[str, Variable]) -> dict[str, Any]:
@@ -348,17 +300,13 @@ def _hint(variables: Mapping[str, Variable]) -> str:
 def _row(model: Model, row: int) -> dict[str, Any]:
     """What the controls of the evidence show of a row."""
     found = {n: shown(model.rows[n][row], variable) for n, variable in model.scm.variables.items()}
-    return {n: _picture(each) if isinstance(each, np.ndarray) else each for n, each in found.items()}
+    return {n: as_picture(each) if isinstance(each, np.ndarray) else each for n, each in found.items()}
 
 
 def _line(model: Model, row: int) -> str:
     """A row in a line, for the list to pick from."""
-    told = [
-        f"{node} {_short(model.rows[node][row])}"
-        for node, variable in model.scm.variables.items()
-        if not isinstance(variable, Image)
-    ]
-    text = f"{row}: {', '.join(told)}"
+    cells = [f"{node} {_short(model.rows[node][row])}" for node in _tabular(model)]
+    text = f"{row}: {', '.join(cells)}"
     return printable(text if len(text) <= _MOST_LETTERS else text[: _MOST_LETTERS - 1] + "…")
 
 
@@ -366,12 +314,6 @@ def _short(value: Any) -> str:
     if np.ndim(value):
         return f"[{', '.join(map(_short, value))}]"
     return f"{value:.4g}" if isinstance(value, float | np.floating) else str(value)
-
-
-def _picture(pixels: Any) -> PILImage.Image:
-    """(C, H, W) uint8 as a picture, exactly."""
-    array = np.asarray(pixels)
-    return PILImage.fromarray(array[0] if len(array) == 1 else np.moveaxis(array, 0, -1))
 
 
 def _categories(model: Model, node: str) -> list[tuple[str, str]]:
@@ -395,17 +337,3 @@ def _offered(names: Sequence[str], contents: Mapping[str, bytes], folder: Path) 
     for file, content in contents.items():
         (own / file).write_bytes(content)
     return [gr.DownloadButton(value=str(own / file), visible=True) for file in contents]
-
-
-def _told(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """An error of ours as a message on the page, to the letter; anything else is gradio's."""
-
-    @wraps(function)
-    def called(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-        try:
-            return function(*args, **kwargs)
-        except CausalgenError as error:
-            text = html.escape(printable(str(error)))
-            raise gr.Error(text, title="Not answered", duration=None, print_exception=False) from error
-
-    return called

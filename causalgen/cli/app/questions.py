@@ -23,7 +23,7 @@ from zlib import crc32
 import numpy as np
 
 from causalgen.arguments import whole_number
-from causalgen.cli.common import image_variables, load_model, rows_of
+from causalgen.cli.common import column_names, image_variables, load_model, rows_of
 from causalgen.cli.given import as_given
 from causalgen.counterfactuals.abduction import Abduction
 from causalgen.counterfactuals.results import Counterfactual
@@ -115,13 +115,14 @@ class AskedEffect:
     warnings: tuple[str, ...]
 
 
-def open_model(name: str, data: str | None, device: str | None = None) -> Model:
+def open_model(name: str, data: str | None, device: str | None = None, rename: Sequence[str] = ()) -> Model:
     """A fitted model with the rows that evidence is picked from.
 
     Args:
         name: as for the other commands.
         data: a table; None for the model's own sample rows.
         device: where to compute.
+        rename: columns that are not named like their nodes, COLUMN=node.
 
     Raises:
         NotFittedError: a mechanism has not been fitted.
@@ -139,7 +140,9 @@ def open_model(name: str, data: str | None, device: str | None = None) -> Model:
         raise NotFittedError(
             f"{name} has not been fitted ({', '.join(lacking)}): nothing to ask. Call scm.fit(data)."
         )
-    table = read_data(rows_of(name, data), scm.variables, gaps=True, partial=False)
+    table = read_data(
+        rows_of(name, data, column_names(rename, scm, data)), scm.variables, gaps=True, partial=False
+    )
     kept = slice(0, min(_MOST_ROWS, table.rows))
     rows = {node: as_given(table, node, kept, scm) for node in scm.variables}
     folder = Path(name).is_dir()

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -41,7 +41,14 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 
 def run_app(
-    model: str, data: str | None, port: int, *, browse: bool, device: str | None, threads: int | None
+    model: str,
+    data: str | None,
+    port: int,
+    *,
+    browse: bool,
+    device: str | None,
+    threads: int | None,
+    rename: Sequence[str] = (),
 ) -> None:
     """Serve the page until interrupted.
 
@@ -55,7 +62,7 @@ def run_app(
         from causalgen.cli.app.questions import open_model
 
         use_threads(threads)
-        opened = open_model(model, data, device)
+        opened = open_model(model, data, device, rename)
         app = make_app(opened, bound.getsockname()[1], Path(folder))
         url = f"http://{_HOST}:{bound.getsockname()[1]}"
         import uvicorn

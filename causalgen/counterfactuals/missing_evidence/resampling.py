@@ -9,12 +9,12 @@ errors take draws of one lineage as one cluster.
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from graphs.errors import warn
 from mechanisms.base import Abducted
 from mechanisms.seeds import keyed_generator
 
@@ -114,9 +114,7 @@ def warn_of_few(effective: Tensor, least: float, what: str, remedy: str) -> None
     """
     few = effective < least
     if bool(few.any()):
-        warnings.warn(
+        warn(
             f"{what}: in {int(few.sum())} of {len(few)} rows the effective sample size is small, down to "
             f"{effective.min().item():.3g}. Answers for these rows are rough; {remedy}",
-            UserWarning,
-            stacklevel=2,
         )

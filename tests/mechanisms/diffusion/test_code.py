@@ -224,12 +224,21 @@ def test_codes_that_cannot_serve(code, parents, message):
         ({"code": {"width": 0}}, "code.width: .*greater than or equal to 1"),
         ({"code": {"hidden": True}, "dropout": 0}, "a hidden code needs dropout above 0"),
         ({"code": {"nats": 0}}, "code.nats: .*greater than 0"),
+        ({"code": {"training": {"validation": 0.2}}}, "code.training: .*validation has no effect on a code"),
+        ({"code": {"training": {"patience": 3}}}, "code.training: .*patience has no effect on a code"),
+        ({"code": {"training": {"patience": None}}}, "Leave it out; the node's own is training.patience"),
         ({"code": {}, "abduction": ["point", "posterior"]}, "abduction: .*'point' or 'posterior'"),
     ],
 )
 def test_options_out_of_range(options, message):
     with pytest.raises(SpecError, match=message):
         Diffusion(**options)
+
+
+@pytest.mark.parametrize("training", [{"epochs": 2}, None, Training(epochs=3), Training().model_dump()])
+def test_training_of_a_code_may_say_what_has_an_effect(training):
+    spec = Diffusion(code={"training": training})
+    assert Diffusion(**spec.model_dump()) == spec
 
 
 TRAINING = Training(epochs=2, batch_size=6, validation=0)
@@ -290,6 +299,23 @@ def test_a_fit_stopped_in_either_stage_resumes_bit_for_bit(stop_at, tmp_path):
     assert left == steps - stop_at
     one, two = whole.state_dict(), resumed.state_dict()
     assert one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+
+
+@pytest.mark.parametrize("stop_at", [0, 6])
+def test_a_fit_stopped_in_either_stage_leaves_what_is_trained_as_it_was(stop_at, monkeypatch):
+    """What was frozen before stays frozen."""
+    seen, make = [], Diffusion.make
+
+    def frozen(*given):
+        seen.append(make(*given))
+        next(seen[0].denoiser.parameters()).requires_grad_(False)
+        return seen[0]
+
+    monkeypatch.setattr(Diffusion, "make", frozen)
+    with pytest.raises(Stop):
+        fitted(stop_at)
+    assert [weight.requires_grad for weight in seen[0].denoiser.parameters()].count(False) == 1
+    assert all(weight.requires_grad for weight in seen[0].code.parameters())
 
 
 def test_a_code_without_training_is_that_of_the_start():
