@@ -8,7 +8,7 @@ In the transformer such a block is a token.
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Annotated, Literal, final
+from typing import Annotated, Literal, TypeVar, final
 
 import torch
 from diffusers.models.attention import BasicTransformerBlock
@@ -253,7 +253,10 @@ class DiT(Backbone, frozen=True):
         return DiTNetwork(self, image_channels, extra_channels, context)
 
 
-def _zero[Layer: (nn.Linear, nn.Conv2d)](layer: Layer) -> Layer:
+_Layer = TypeVar("_Layer", nn.Linear, nn.Conv2d)
+
+
+def _zero(layer: _Layer) -> _Layer:
     """The layer with weights and bias 0, until it is trained."""
     nn.init.zeros_(layer.weight)
     if layer.bias is not None:
