@@ -2,16 +2,17 @@
 
     python benchmarks/colour_digits.py --mnist DIR --model DIR [--only ours]
 
-Rows are of MNIST's test set, coloured as they are read, which no fit sees. Ink, paper and shape are each set to those of
-another row, and the digit to another one; the whole model answers.
+Rows are of MNIST's test set, coloured as they are read, which no fit sees. Ink, paper and shape are each set
+to those of another row, and the digit to another one; the whole model answers.
 
-    ours       a section for each seed. Of ink, paper and shape, whose true picture is known: L1 on 0..255 of
-               ours and of doing nothing, their ratio, L1 inside and outside the pixels that the truth changes;
-               of each, the colours as measured by least squares on the picture under the answer's shape, and
-               the digit as the packaged evaluators read it off the picture less its colours: of ours, of
-               doing nothing and of the true picture. In how many rows the shape is the factual one to the bit
-    null       the picture regenerated from its own noise under its own causes, nothing copied, with and without
-               the residuals of steps
+    ours       a section for each seed. Of ink, paper and shape, whose true picture is known: L1 on 0..255
+               of ours and of doing nothing, their ratio, L1 inside and outside the pixels that the truth
+               changes; of each, the colours as measured by least squares on the picture under the answer's
+               shape, and the digit as the packaged evaluators read it off the picture less its colours: of
+               ours, of doing nothing and of the true picture. In how many rows the answer's shape is the
+               factual one to the bit
+    null       the picture regenerated from its own noise under its own causes, nothing copied, with and
+               without the residuals of steps
     training   how long the fit of the picture took, from the run folder of ``causalgen fit``; needs --run-dir
 """
 
@@ -79,7 +80,9 @@ class Run:
         if cause == "digit":
             digits = self.columns["digit"][rows]
             return np.asarray(other_values(self.scm.variables["digit"], digits, keyed_seed(seed, cause)))
-        others = (rows + random.integers(1, len(self.columns["digit"]), len(rows))) % len(self.columns["digit"])
+        others = (rows + random.integers(1, len(self.columns["digit"]), len(rows))) % len(
+            self.columns["digit"]
+        )
         return self.columns[cause][others]
 
     def answers(self, scm: cg.SCM, rows: NDArray[np.int64], do: World, seed: int, **options: Any) -> World:
@@ -90,15 +93,22 @@ class Run:
             evidence = {name: self.columns[name][rows[part]] for name in NODES}
             asked = {name: values[part] for name, values in do.items()}
             found = scm.counterfactual(evidence, do=asked, seed=keyed_seed(seed, str(start)), **options)
-            parts.append({name: np.asarray(found[name]) for name in NODES})
-        world = {name: np.concatenate([part[name] for part in parts]) for name in NODES}
+            was, now = np.asarray(found.factual["shape"]), np.asarray(found["shape"])
+            kept = {"shape_equal": (was == now).all((1, 2, 3))}
+            parts.append({name: np.asarray(found[name]) for name in NODES} | kept)
+        world = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         return world | {name: world[name].clip(0, 1) for name in ("shape", "picture")}
 
-    def read_digits(self, pictures: NDArray[Any], ink: NDArray[Any], paper: NDArray[Any]) -> NDArray[np.int64]:
-        """The digit of pictures, read off how much of the way from paper to ink each pixel has gone."""
+    def read_digits(
+        self, pictures: NDArray[Any], ink: NDArray[Any], paper: NDArray[Any]
+    ) -> NDArray[np.int64]:
+        """The digit of pictures, read off how much of the way from paper to ink each pixel has gone.
+
+        What is less than a quarter of the way is paper, more than three quarters ink: grain is no stroke.
+        """
         ink, paper = ink[..., None, None], paper[..., None, None]
         cover = ((pictures - paper) * (ink - paper)).sum(1) / ((ink - paper) ** 2).sum(1)
-        seen = torch.as_tensor(cover.clip(0, 1)[:, None], dtype=torch.float32)
+        seen = torch.as_tensor((2 * cover - 0.5).clip(0, 1)[:, None], dtype=torch.float32)
         return np.asarray(self.evaluators.readers["digit"](seen)).astype(np.int64)
 
 
@@ -109,28 +119,26 @@ def ours(run: Run) -> None:
         section = Section(run.options.out, f"ours, seed {seed}")
         rows = run.rows(seed, run.options.rows)
         before = run.factual(rows)
-        found: dict[str, Any] = {"rows": len(rows), "seed": seed, "model": Path(run.options.model).name, "do": {}}
+        found: dict[str, Any] = {
+            "rows": len(rows),
+            "seed": seed,
+            "model": Path(run.options.model).name,
+            "do": {},
+        }
         for cause in ASKED:
             do = {cause: run.asked(cause, rows, seed)}
             made = run.answers(run.scm, rows, do, seed)
             if cause == "shape":
                 do["shape"] = do["shape"].astype(np.float32)[:, None] / np.float32(255)
-            digit = run.columns["digit"][rows]
-            if cause == "digit":
-                wanted, true = {**before, **do, "shape": made["shape"]}, None
-            else:
-                true = truth(rows, do)
-                wanted = {**before, **do, "picture": true["picture"]}
-            if cause == "shape":
-                digit = run.evaluators.readers["digit"](torch.as_tensor(do["shape"]))
-            elif cause == "digit":
-                digit = do["digit"]
-            each = {"shape_equal": float(np.mean([np.array_equal(*pair) for pair in zip(made["shape"], before["shape"])]))}
-            if true is not None:
-                each |= pixels(made["picture"], before["picture"], true["picture"])
+            found["do"][cause] = {"shape_equal": made["shape_equal"].mean()}
             subjects = {"ours": made["picture"], "doing_nothing": before["picture"]}
-            subjects |= {} if true is None else {"true_picture": true["picture"]}
-            found["do"][cause] = each | _read(run, subjects, wanted, np.asarray(digit))
+            wanted: World = before | do | {"shape": made["shape"]}
+            if cause == "shape":
+                wanted["digit"] = np.asarray(run.evaluators.readers["digit"](torch.as_tensor(do["shape"])))
+            if cause != "digit":
+                subjects["true_picture"] = truth(rows, do)["picture"]
+                found["do"][cause] |= pixels(made["picture"], before["picture"], subjects["true_picture"])
+            found["do"][cause] |= _read(run, subjects, wanted)
             section.keep(found)
             _summary(cause, found["do"][cause])
         colour, worst = found["do"]["ink"], [each["digit"]["ours"] for each in found["do"].values()]
@@ -141,7 +149,7 @@ def ours(run: Run) -> None:
         section.finish(found)
 
 
-def _read(run: Run, subjects: World, wanted: World, digit: NDArray[Any]) -> dict[str, Any]:
+def _read(run: Run, subjects: World, wanted: World) -> dict[str, Any]:
     """Colours off the asked ones, and the digit."""
     found: dict[str, Any] = {f"{name}_mae": {} for name in COLOURS} | {"digit": {}}
     for of, pictures in subjects.items():
@@ -149,13 +157,16 @@ def _read(run: Run, subjects: World, wanted: World, digit: NDArray[Any]) -> dict
         for name, colours in zip(COLOURS, seen, strict=True):
             found[f"{name}_mae"][of] = np.nanmean(np.abs(colours - wanted[name]))
         read = run.read_digits(pictures, wanted["ink"], wanted["paper"])
-        found["digit"][of] = np.mean(read == digit)
+        found["digit"][of] = np.mean(read == wanted["digit"])
     return found
 
 
 def _summary(cause: str, found: Mapping[str, Any]) -> None:
     """Print one intervention."""
-    rows = [{"of": of, **{name: found[name][of] for name in ("ink_mae", "paper_mae", "digit")}} for of in found["digit"]]
+    rows = [
+        {"of": of, **{name: found[name][of] for name in ("ink_mae", "paper_mae", "digit")}}
+        for of in found["digit"]
+    ]
     shares = f", L1 {found['l1']:.2f}, doing nothing {found['l1_doing_nothing']:.2f}" if "l1" in found else ""
     show(Console(), f"do({cause}): shape equal in {found['shape_equal']:.3f}{shares}", rows)
 
@@ -168,7 +179,7 @@ def null(run: Run) -> None:
     bare = run.scm.with_options("picture", solver={"residuals": False})
     found: dict[str, Any] = {"rows": len(rows)}
     for name, scm in {"l1": run.scm, "l1_without_residuals": bare}.items():
-        again = run.answers(scm, rows, {}, 0, copy_unaffected=False, targets=["picture"])["picture"]
+        again = run.answers(scm, rows, {}, 0, copy_unaffected=False)["picture"]
         found[name] = 255 * np.abs(again - before).mean()
     section.finish(found)
 

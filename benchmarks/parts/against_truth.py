@@ -32,11 +32,11 @@ def pixels(made: NDArray[Any], before: NDArray[Any], true: NDArray[Any]) -> dict
     }
 
 
-def fitted_image(folder: Path) -> dict[str, Any]:
-    """What the fit says of the node ``image``, from the run folder that ``causalgen fit`` left."""
+def fitted_image(folder: Path, node: str = "image") -> dict[str, Any]:
+    """What the fit says of a node, from the run folder that ``causalgen fit`` left."""
     lines = (folder / "log.jsonl").read_text().splitlines()
     events = [
-        event for event in map(json.loads, lines) if event["event"] == "fitted" and event["node"] == "image"
+        event for event in map(json.loads, lines) if event["event"] == "fitted" and event["node"] == node
     ]
     names = ("rows", "steps", "seconds", "parameters", "figures", "validation_loss")
     return {name: events[-1][name] for name in names}
