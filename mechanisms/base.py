@@ -215,17 +215,15 @@ class Mechanism(nn.Module, ABC):
     three abstract methods. What only some mechanisms can do has a default that returns None, "I cannot".
 
     Attributes:
-        spec: the options it was bound with.
-        variable: the variable it generates.
+        spec, variable: the options it was bound with, and what it generates.
         parents: its parents' variables, in declared order; empty for a root.
         abduction: how faithfully ``abduct`` recovers the noise, with these options; no default.
         deterministic: True where abduction is one point, so that S draws are one; no default.
-        seen_range: what fitting saw: (2, *event) the least and the largest number, or (K,) bool, which
-            categories occurred; None before, for images, and in models saved without.
+        seen_range: the range (2, *event) or categories (K,) bool that fitting saw; None before, for images.
         estimated: whether ``log_prob`` is an estimate by simulation; see ``likelihood``.
         restricts: whether ``check`` can refuse a value: some value of the variable has no noise.
         least_rows: fewest rows that it can be fitted to.
-        has_loss: whether ``loss`` tells how well it fits; the report of a fit has none otherwise.
+        has_loss: whether ``loss`` tells how well it fits, and belongs in the report of a fit.
         chunk_rows: most rows the engine passes in one call, so that all between stays in cache; None: all.
         remedy: what to do where it is not fitted, in sentences.
         note: what a listing says beside its kind, such as the licence of pretrained weights.

@@ -38,9 +38,9 @@ _SMALL = Preset(32 * 32, UNet(), 64)
 
 _PRESETS = (
     _SMALL,
-    Preset(64 * 64, UNet(channels=(48, 96, 128), unshuffle=4), 64),
-    Preset(128 * 128, UNet(channels=(48, 96, 128), unshuffle=4), 32),
-    Preset(None, UNet(channels=(64, 128, 128), unshuffle=8), 16),
+    Preset(64 * 64, UNet(channels=(48, 96, 128), unshuffle=4, detail=16), 64),
+    Preset(128 * 128, UNet(channels=(48, 96, 128), unshuffle=4, detail=16), 32),
+    Preset(None, UNet(channels=(64, 128, 128), unshuffle=8, detail=16), 16),
 )
 
 _EPOCHS = 6
