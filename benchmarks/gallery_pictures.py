@@ -1,9 +1,9 @@
 """Draw what the gallery's models of colour answer: docs/images/NAME.png, a factual row a column.
 
-    python benchmarks/gallery_pictures.py [--only faces]
+    python benchmarks/gallery_pictures.py [--only pendulum]
 
-The rows are the first samples of each model, and each is asked for what a later sample has, but for ages and
-labels, which are the same for all.
+The rows are the first samples of each model, and each is asked for what a later sample has, but for digits,
+which are the same for all.
 """
 
 from __future__ import annotations
@@ -22,14 +22,9 @@ COLUMNS, LATER = 10, 40
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 
 ASKED: dict[str, tuple[str, list[dict[str, Any]]]] = {
-    "faces": (
-        "image",
-        [{"age": 75}, {"beard": "none"}, {"beard": "full"}, {"hair": "short"}, {"hair": "long"},
-         {"skin": None}, {"smile": "no"}, {"smile": "yes"}],
-    ),
     "pendulum": ("image", [{each: None} for each in ("angle", "light", "shadow_length", "shadow_position")]),
     "colour-digits": ("picture", [{"ink": None}, {"paper": None}, {"shape": None}, {"digit": 3}]),
-}  # fmt: skip
+}
 """Of each model, the image that is drawn, and what is set in each row of it; None is a later sample's."""
 
 
