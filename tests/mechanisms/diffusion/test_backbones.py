@@ -43,9 +43,9 @@ def noise_left(detail):
     optimiser = torch.optim.Adam(network.parameters(), lr=3e-3)
     errors = []
     for _ in range(150):
-        noise = torch.randn(8, 3, 16, 16, generator=generator)
-        x = torch.randn(8, 3, 1, 1, generator=generator) + noise
-        error = (network(x, torch.ones(8), torch.zeros(8, 0)) - noise).square().mean()
+        noise = torch.randn(4, 3, 16, 16, generator=generator)
+        x = torch.randn(4, 3, 1, 1, generator=generator) + noise
+        error = (network(x, torch.ones(4), torch.zeros(4, 0)) - noise).square().mean()
         optimiser.zero_grad()
         error.backward()
         optimiser.step()

@@ -124,6 +124,7 @@ def steps_of(stop_at=None, seed=0, **options):
     return mechanism, len(steps)
 
 
+@pytest.mark.slow
 def test_a_fit_stopped_in_either_stage_resumes_bit_for_bit(tmp_path):
     whole, steps = steps_of()
     assert steps == 8
