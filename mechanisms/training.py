@@ -10,7 +10,15 @@ from torch import Tensor, nn
 from graphs.declared import Declared
 from graphs.variables import Image, Variable
 
-__all__ = ["ImageTraining", "LEAST_TRAINED_ROWS", "Stage", "Training", "filled", "least_steps"]
+__all__ = [
+    "ImageTraining",
+    "LEAST_TRAINED_ROWS",
+    "Stage",
+    "Training",
+    "filled",
+    "without_held_out",
+    "least_steps",
+]
 
 LEAST_TRAINED_ROWS = 10
 """Fewest rows for a table node that is trained by gradient steps: with less there is nothing to hold out."""
@@ -87,6 +95,22 @@ def least_steps(variable: Variable) -> int:
         return 0
     area = variable.height * variable.width
     return next((steps for most, steps in _LEAST_STEPS if area <= most), _MOST_LEAST_STEPS)
+
+
+def without_held_out(value: Training | None, what: str) -> Training | None:
+    """Settings of a stage before a node's own fit, on the same rows and to the last step.
+
+    Raises:
+        ValueError: they say what only the node's own settings can; a saved model spells out the defaults.
+    """
+    plain = Training()
+    for name in ("validation", "patience") if value is not None else ():
+        if getattr(value, name) != getattr(plain, name):
+            raise ValueError(
+                f"{name} has no effect on {what}, which is fitted to the rows of the node's own fit, to "
+                f"the last step. Leave it out; the node's own is training.{name}"
+            )
+    return value
 
 
 def filled(value: object, default: object) -> object:

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 __all__ = ["tune"]
 
 _ROWS = 100
-"""Of the gallery's digits 35,000 evaluations of the network for ten strengths: a minute or two on a CPU."""
+"""Of the gallery's digits 35,000 evaluations of the network for ten strengths, as counted on 24 rows."""
 
 _POOL = 10_000
 

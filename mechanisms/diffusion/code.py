@@ -34,7 +34,7 @@ from graphs.variables import Image, Variable
 from mechanisms.base import Parents
 from mechanisms.conditioning import Conditioning
 from mechanisms.encoders import CLEAN, AnyEncoder, Strided
-from mechanisms.training import Training, filled
+from mechanisms.training import Training, filled, without_held_out
 
 __all__ = ["Code", "StyleCode", "in_chunks", "perceptron"]
 
@@ -77,15 +77,7 @@ class Code(Declared):
     @field_validator("training")
     @classmethod
     def _refuse_held_out(cls, value: Training | None) -> Training | None:
-        # What a saved model spells out is the default.
-        plain = Training()
-        for name in ("validation", "patience") if value is not None else ():
-            if getattr(value, name) != getattr(plain, name):
-                raise ValueError(
-                    f"{name} has no effect on a code, which is fitted to the rows of the node's own fit, to "
-                    f"the last step. Leave it out; the node's own is training.{name}"
-                )
-        return value
+        return without_held_out(value, "a code")
 
     def check(self, image: Image, parents: Mapping[str, Variable]) -> None:
         """Refuse what no code can serve, by a MechanismError."""

@@ -44,7 +44,7 @@ from mechanisms.diffusion.diffusers_folder import (
     read_network,
 )
 from mechanisms.rows import check_finite, distinct_rows
-from mechanisms.training import Stage, Training, filled
+from mechanisms.training import Stage, Training, filled, without_held_out
 
 __all__ = ["Autoencoder", "AutoencoderNetwork", "LatentDiffusion"]
 
@@ -69,8 +69,9 @@ class Autoencoder(Declared):
         licence: of the weights, as their card names it.
         folder: where they are until the model is made; below the working directory in a file.
         training: settings of the stage that trains it, an AutoencoderKL, on the rows of the node's own fit
-            and to the last step: its ``validation`` and ``patience`` have no effect; ``{}`` for the usual
-            ones. What ``config`` leaves out then follows the image. None for pretrained weights.
+            and to the last step: ``validation`` and ``patience`` are the node's own, and refused here;
+            ``{}`` for the usual ones. What ``config`` leaves out then follows the image. None for pretrained
+            weights.
         kl: weight of the divergence in training.
     """
 
@@ -87,6 +88,11 @@ class Autoencoder(Declared):
     @classmethod
     def _fill_training(cls, value: object) -> object:
         return filled(value, _TRAINING)
+
+    @field_validator("training")
+    @classmethod
+    def _refuse_held_out(cls, value: Training | None) -> Training | None:
+        return without_held_out(value, "an autoencoder")
 
     @model_validator(mode="before")
     @classmethod

@@ -172,3 +172,9 @@ def test_its_config_follows_the_image():
         spec(autoencoder={"training": {}, "config": {"block_out_channels": [9, 9]}}).bind(
             Image(3, 8, 8), {"kind": Categorical(3)}
         )
+
+
+@pytest.mark.parametrize("setting", [{"validation": 0.2}, {"patience": 3}])
+def test_settings_without_effect_are_refused(setting):
+    with pytest.raises(ValueError, match="no effect on an autoencoder"):
+        Autoencoder(training=setting)
