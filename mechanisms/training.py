@@ -16,8 +16,8 @@ __all__ = [
     "Stage",
     "Training",
     "filled",
-    "without_held_out",
     "least_steps",
+    "without_held_out",
 ]
 
 LEAST_TRAINED_ROWS = 10
