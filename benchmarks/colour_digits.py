@@ -20,15 +20,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from parts.against_truth import fitted_image, pixels
-from parts.record import Section, add_common, command, show, target
+from parts.against_truth import HeldOut, add_options, pixels, run_sections, training
+from parts.record import Section, command, show, target
 from rich.console import Console
 
 import causalgen as cg
@@ -40,32 +39,17 @@ from mechanisms.seeds import keyed_seed
 NODES = ("digit", "shape", "ink", "paper", "picture")
 COLOURS = ("ink", "paper")
 ASKED = (*COLOURS, "shape", "digit")
-BATCH = 100
 
 World = dict[str, NDArray[Any]]
 
 
-class Run:
+class Run(HeldOut):
     """What every section needs."""
 
     def __init__(self, options: argparse.Namespace) -> None:
-        self.options = options
+        columns = cg.datasets.colour_digits(options.mnist, "test")
+        super().__init__(options, "colour-digits", columns, NODES, "picture")
         self.evaluators = load_evaluators("mnist")
-
-    @cached_property
-    def scm(self) -> cg.SCM:
-        """The model, as it was saved."""
-        return cg.SCM.from_pretrained(self.options.model)
-
-    @cached_property
-    def columns(self) -> Mapping[str, NDArray[Any]]:
-        """The test rows."""
-        return cg.datasets.colour_digits(self.options.mnist, "test")
-
-    def rows(self, seed: int, count: int) -> NDArray[np.int64]:
-        """Which rows a seed takes."""
-        random = np.random.default_rng(keyed_seed(seed, "colour-digits", "rows"))
-        return np.sort(random.permutation(len(self.columns["digit"]))[:count])
 
     def factual(self, rows: NDArray[np.int64]) -> World:
         """What was seen, pictures in [0, 1]."""
@@ -85,14 +69,12 @@ class Run:
         )
         return self.columns[cause][others]
 
-    def answers(self, scm: cg.SCM, rows: NDArray[np.int64], do: World, seed: int, **options: Any) -> World:
-        """A model's counterfactual worlds."""
+    def worlds(
+        self, rows: NDArray[np.int64], do: World, seed: int, scm: cg.SCM | None = None, **options: Any
+    ) -> World:
+        """The model's counterfactual worlds, or those of ``scm``."""
         parts: list[World] = []
-        for start in range(0, len(rows), BATCH):
-            part = slice(start, start + BATCH)
-            evidence = {name: self.columns[name][rows[part]] for name in NODES}
-            asked = {name: values[part] for name, values in do.items()}
-            found = scm.counterfactual(evidence, do=asked, seed=keyed_seed(seed, str(start)), **options)
+        for found in self.batches(rows, do, seed, scm, **options):
             was, now = np.asarray(found.factual["shape"]), np.asarray(found["shape"])
             kept = {"shape_equal": (was == now).all((1, 2, 3))}
             parts.append({name: np.asarray(found[name]) for name in NODES} | kept)
@@ -116,18 +98,12 @@ def ours(run: Run) -> None:
     """The model as it is saved, a seed at a time."""
     truth = cg.datasets.colour_digits_truth(run.columns)
     for seed in run.options.seeds:
-        section = Section(run.options.out, f"ours, seed {seed}")
         rows = run.rows(seed, run.options.rows)
+        section, found = run.section(seed, rows)
         before = run.factual(rows)
-        found: dict[str, Any] = {
-            "rows": len(rows),
-            "seed": seed,
-            "model": Path(run.options.model).name,
-            "do": {},
-        }
         for cause in ASKED:
             do = {cause: run.asked(cause, rows, seed)}
-            made = run.answers(run.scm, rows, do, seed)
+            made = run.worlds(rows, do, seed)
             if cause == "shape":
                 do["shape"] = do["shape"].astype(np.float32)[:, None] / np.float32(255)
             found["do"][cause] = {"shape_equal": made["shape_equal"].mean()}
@@ -175,21 +151,13 @@ def null(run: Run) -> None:
     """What the picture's noise keeps."""
     section = Section(run.options.out, "null")
     rows = run.rows(0, run.options.null_rows)
-    before = run.factual(rows)["picture"]
+    before = run.before(rows)
     bare = run.scm.with_options("picture", solver={"residuals": False})
     found: dict[str, Any] = {"rows": len(rows)}
     for name, scm in {"l1": run.scm, "l1_without_residuals": bare}.items():
-        again = run.answers(scm, rows, {}, 0, copy_unaffected=False)["picture"]
+        again = run.answers(rows, {}, 0, scm, copy_unaffected=False)
         found[name] = 255 * np.abs(again - before).mean()
     section.finish(found)
-
-
-def training(run: Run) -> None:
-    """What the fit says of the picture."""
-    if not run.options.run_dir:
-        print("training: not told (give --run-dir)")
-        return
-    Section(run.options.out, "training").finish(fitted_image(run.options.run_dir, "picture"))
 
 
 SECTIONS = {"ours": ours, "null": null, "training": training}
@@ -198,19 +166,11 @@ SECTIONS = {"ours": ours, "null": null, "training": training}
 def main() -> None:
     """Run the chosen sections and save their results one by one."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    add = parser.add_argument
-    add("--mnist", type=Path, required=True, metavar="DIR", help="a folder with MNIST's files")
-    add("--model", required=True, metavar="DIR", help="a fitted model's folder")
-    add_common(parser, "colour_digits.json", SECTIONS)
-    add("--rows", type=int, default=334, help="of ours (%(default)s)")
-    add("--null-rows", type=int, default=200, help="of null (%(default)s)")
-    add("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of ours (%(default)s)")
-    add("--run-dir", type=Path, metavar="DIR", help="the run folder of the model's fit")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    run = Run(options)
-    for name in options.only or list(SECTIONS):
-        SECTIONS[name](run)
+    parser.add_argument(
+        "--mnist", type=Path, required=True, metavar="DIR", help="a folder with MNIST's files"
+    )
+    add_options(parser, "colour_digits.json", SECTIONS, rows=334)
+    run_sections(Run(parser.parse_args()), SECTIONS)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ Background is measured on the upper corners: as before means no channel further 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -32,10 +32,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from parts.against_truth import fitted_image, pixels
+from parts.against_truth import HeldOut, add_options, pixels, run_sections, training
 from parts.denoising import without_residuals
 from parts.face_judges import LABELS, NUMBERS, FaceJudge, backgrounds, independent_faces
-from parts.record import RESULTS, Section, add_common, command, show, target
+from parts.record import RESULTS, Section, command, show, target
 from PIL import Image as Pictures
 from rich.console import Console
 
@@ -47,26 +47,17 @@ from mechanisms.seeds import keyed_seed
 ASKED = ("age", "grey", "beard", "hair", "skin", "smile")
 PARENTS = ("grey", "beard", "hair", "skin", "smile")
 KEPT = tuple(name for name in LABELS if name in NOISE)
-BATCH, NEAR = 100, 8.0
+NEAR = 8.0
 
 Images = NDArray[np.float32]
 
 
-class Run:
+class Run(HeldOut):
     """What every section needs."""
 
     def __init__(self, options: argparse.Namespace) -> None:
-        self.options = options
-
-    @cached_property
-    def scm(self) -> cg.SCM:
-        """The model, as it was saved."""
-        return cg.SCM.from_pretrained(self.options.model)
-
-    @cached_property
-    def columns(self) -> Mapping[str, NDArray[Any]]:
-        """The test rows."""
-        return cg.datasets.faces(self.options.faces, "test")
+        columns = cg.datasets.faces(options.faces, "test")
+        super().__init__(options, "faces", columns, (*CAUSES, "image"))
 
     @cached_property
     def judge(self) -> FaceJudge:
@@ -75,45 +66,10 @@ class Run:
             raise cg.DataError(f"There are no judges {self.options.judges}. Train them with --only judges.")
         return FaceJudge.load(self.options.judges)
 
-    def rows(self, seed: int) -> NDArray[np.int64]:
-        """Which rows a seed takes."""
-        random = np.random.default_rng(keyed_seed(seed, "faces", "rows"))
-        return np.sort(random.permutation(len(self.columns["image"]))[: self.options.rows])
-
-    def before(self, rows: NDArray[np.int64]) -> Images:
-        """The factual portraits, (N, 3, S, S) in [0, 1]."""
-        return self.columns["image"][rows].astype(np.float32) / np.float32(255)
-
     def asked(self, cause: str, rows: NDArray[np.int64], seed: int) -> dict[str, NDArray[Any]]:
         """What a cause is set to, row by row."""
         values = self.columns[cause][rows]
         return {cause: other_values(self.scm.variables[cause], values, keyed_seed(seed, "faces", cause))}
-
-    def answers(
-        self,
-        scm: cg.SCM,
-        rows: NDArray[np.int64],
-        do: Mapping[str, NDArray[Any]],
-        seed: int,
-        **options: Any,
-    ) -> Images:
-        """A model's counterfactual portraits of rows, (N, 3, S, S)."""
-        return np.concatenate(list(self._answers(scm, rows, do, seed, options)))
-
-    def _answers(
-        self,
-        scm: cg.SCM,
-        rows: NDArray[np.int64],
-        do: Mapping[str, NDArray[Any]],
-        seed: int,
-        options: Mapping[str, Any],
-    ) -> Iterator[Images]:
-        for start in range(0, len(rows), BATCH):
-            part = slice(start, start + BATCH)
-            evidence = {name: self.columns[name][rows[part]] for name in (*CAUSES, "image")}
-            asked = {name: values[part] for name, values in do.items()}
-            found = scm.counterfactual(evidence, do=asked, seed=keyed_seed(seed, str(start)), **options)
-            yield found["image"].clamp(0, 1).numpy()
 
 
 def judges(run: Run) -> None:
@@ -136,19 +92,13 @@ def ours(run: Run) -> None:
     """The model as it is saved, a seed at a time."""
     truth = cg.datasets.faces_truth(run.columns, run.columns["image"].shape[-1])
     for seed in run.options.seeds:
-        section = Section(run.options.out, f"ours, seed {seed}")
-        rows = run.rows(seed)
+        rows = run.rows(seed, run.options.rows)
+        section, found = run.section(seed, rows)
         before = run.before(rows)
-        found: dict[str, Any] = {
-            "rows": len(rows),
-            "seed": seed,
-            "model": Path(run.options.model).name,
-            "do": {},
-        }
         for cause in ASKED:
             do = run.asked(cause, rows, seed)
             world = truth(rows, do)
-            made = run.answers(run.scm, rows, do, seed)
+            made = run.answers(rows, do, seed)
             scored = pixels(made, before, world["image"])
             scored["inside_share_of_doing_nothing"] = scored["l1_inside"] / scored["l1_inside_doing_nothing"]
             found["do"][cause] = scored | readings(run.judge, made, before, world)
@@ -223,8 +173,8 @@ def summary(cause: str, found: Mapping[str, Any]) -> None:
 def null(run: Run) -> None:
     """What the image's noise keeps, where no residual of a step helps."""
     section = Section(run.options.out, "null")
-    rows = run.rows(0)[: run.options.null_rows]
-    made = run.answers(without_residuals(run.scm), rows, {}, 0, copy_unaffected=False)
+    rows = run.rows(0, run.options.null_rows)
+    made = run.answers(rows, {}, 0, without_residuals(run.scm), copy_unaffected=False)
     off = 255 * np.abs(made - run.before(rows)).mean()
     goal = target("L1 without residuals on 0..255", off, most=1)
     section.finish({"rows": len(rows), "l1": off, "targets": [goal]})
@@ -233,11 +183,11 @@ def null(run: Run) -> None:
 def pictures(run: Run) -> None:
     """Sheets to look at; not chosen: the first rows of seed 0."""
     truth = cg.datasets.faces_truth(run.columns, run.columns["image"].shape[-1])
-    rows = run.rows(0)[:8]
+    rows = run.rows(0, run.options.rows)[:8]
     sheet = [run.before(rows)]
     for cause in PARENTS:
         do = run.asked(cause, rows, 0)
-        sheet += [run.answers(run.scm, rows, do, 0), truth(rows, do)["image"]]
+        sheet += [run.answers(rows, do, 0), truth(rows, do)["image"]]
     folder = run.options.out.parent
     folder.mkdir(parents=True, exist_ok=True)
     save_sheet(folder / "faces_answers.png", sheet)
@@ -253,14 +203,6 @@ def save_sheet(file: Path, rows: list[Images], zoom: int = 2) -> None:
     print(file)
 
 
-def training(run: Run) -> None:
-    """What the fit says of the image."""
-    if not run.options.run_dir:
-        print("training: not told (give --run-dir)")
-        return
-    Section(run.options.out, "training").finish(fitted_image(run.options.run_dir))
-
-
 SECTIONS = {"judges": judges, "ours": ours, "null": null, "pictures": pictures, "training": training}
 
 
@@ -269,26 +211,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     add = parser.add_argument
     add("--faces", type=Path, required=True, metavar="DIR", help="a folder of causalgen data faces")
-    add("--model", required=True, metavar="DIR", help="a fitted model's folder")
-    add_common(parser, "faces.json", SECTIONS)
-    add(
-        "--judges",
-        type=Path,
-        metavar="FILE",
-        default=RESULTS / "faces_judges.safetensors",
-        help="(%(default)s)",
-    )
+    add_options(parser, "faces.json", SECTIONS, rows=1000)
+    judges_file = RESULTS / "faces_judges.safetensors"
+    add("--judges", type=Path, metavar="FILE", default=judges_file, help="(%(default)s)")
     add("--judge-rows", type=int, default=14_000, help="portraits that judges learn from (%(default)s)")
     add("--judge-epochs", type=int, default=8, help="passes over them (%(default)s)")
-    add("--rows", type=int, default=1000, help="of ours (%(default)s)")
-    add("--null-rows", type=int, default=200, help="of null (%(default)s)")
-    add("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of ours (%(default)s)")
-    add("--run-dir", type=Path, metavar="DIR", help="the run folder of the model's fit")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    run = Run(options)
-    for name in options.only or list(SECTIONS):
-        SECTIONS[name](run)
+    run_sections(Run(parser.parse_args()), SECTIONS)
 
 
 if __name__ == "__main__":

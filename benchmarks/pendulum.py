@@ -21,16 +21,14 @@ arXiv:2404.17735) read scaled labels off images by regressors that they train; h
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping
-from functools import cached_property
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from parts.against_truth import fitted_image, pixels
-from parts.record import Section, add_common, command, show, target
+from parts.against_truth import HeldOut, add_options, pixels, run_sections, training
+from parts.record import Section, command, show, target
 from rich.console import Console
 
 import causalgen as cg
@@ -39,60 +37,15 @@ from causalgen.evaluation.questions import other_values
 from mechanisms.seeds import keyed_seed
 
 RANGES = {"angle": 83 * 0.9, "light": 87 * 0.9, "shadow_length": 9.0, "shadow_position": 17.0}
-BATCH = 100
 
 
-class Run:
-    """What every section needs."""
-
-    def __init__(self, options: argparse.Namespace) -> None:
-        self.options = options
-
-    @cached_property
-    def scm(self) -> cg.SCM:
-        """The model, as it was saved."""
-        return cg.SCM.from_pretrained(self.options.model)
-
-    @cached_property
-    def columns(self) -> Mapping[str, NDArray[Any]]:
-        """The test rows."""
-        return cg.datasets.pendulum(self.options.pendulum, "test")
-
-    def rows(self, seed: int) -> NDArray[np.int64]:
-        """Which rows a seed takes."""
-        random = np.random.default_rng(keyed_seed(seed, "pendulum", "rows"))
-        return np.sort(random.permutation(len(self.columns["image"]))[: self.options.rows])
-
-    def answers(
-        self, rows: NDArray[np.int64], do: Mapping[str, NDArray[Any]], seed: int, **options: Any
-    ) -> NDArray[np.float32]:
-        """The model's counterfactual images of rows, (N, 3, S, S)."""
-        return np.concatenate(list(self._answers(rows, do, seed, options)))
-
-    def _answers(
-        self, rows: NDArray[np.int64], do: Mapping[str, NDArray[Any]], seed: int, options: Mapping[str, Any]
-    ) -> Iterator[NDArray[np.float32]]:
-        for start in range(0, len(rows), BATCH):
-            part = slice(start, start + BATCH)
-            evidence = {name: self.columns[name][rows[part]] for name in (*NUMBERS, "image")}
-            asked = {name: values[part] for name, values in do.items()}
-            found = self.scm.counterfactual(evidence, do=asked, seed=keyed_seed(seed, str(start)), **options)
-            yield found["image"].clamp(0, 1).numpy()
-
-
-def ours(run: Run) -> None:
+def ours(run: HeldOut) -> None:
     """The model as it is saved, a seed at a time."""
     truth = cg.datasets.pendulum_truth(run.columns, run.columns["image"].shape[-1])
     for seed in run.options.seeds:
-        section = Section(run.options.out, f"ours, seed {seed}")
-        rows = run.rows(seed)
-        before = run.columns["image"][rows].astype(np.float32) / 255
-        found: dict[str, Any] = {
-            "rows": len(rows),
-            "seed": seed,
-            "model": Path(run.options.model).name,
-            "do": {},
-        }
+        rows = run.rows(seed, run.options.rows)
+        section, found = run.section(seed, rows)
+        before = run.before(rows)
         for cause in NUMBERS:
             variable, factual = run.scm.variables[cause], run.columns[cause][rows]
             values = other_values(variable, factual, keyed_seed(seed, "pendulum", cause))
@@ -130,22 +83,12 @@ def summary(cause: str, found: Mapping[str, Any]) -> None:
     show(Console(), f"{title}, share {found['share_of_doing_nothing']:.3f}; MAE as measured", rows)
 
 
-def null(run: Run) -> None:
+def null(run: HeldOut) -> None:
     """What the image's noise keeps."""
     section = Section(run.options.out, "null")
-    rows = run.rows(0)[: run.options.null_rows]
-    before = run.columns["image"][rows].astype(np.float32) / 255
-    found: dict[str, Any] = {"rows": len(rows)}
-    found["l1"] = 255 * np.abs(run.answers(rows, {}, 0, copy_unaffected=False) - before).mean()
-    section.finish(found)
-
-
-def training(run: Run) -> None:
-    """What the fit says of the image."""
-    if not run.options.run_dir:
-        print("training: not told (give --run-dir)")
-        return
-    Section(run.options.out, "training").finish(fitted_image(run.options.run_dir))
+    rows = run.rows(0, run.options.null_rows)
+    made = run.answers(rows, {}, 0, copy_unaffected=False)
+    section.finish({"rows": len(rows), "l1": 255 * np.abs(made - run.before(rows)).mean()})
 
 
 SECTIONS = {"ours": ours, "null": null, "training": training}
@@ -154,19 +97,13 @@ SECTIONS = {"ours": ours, "null": null, "training": training}
 def main() -> None:
     """Run the chosen sections and save their results one by one."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    add = parser.add_argument
-    add("--pendulum", type=Path, required=True, metavar="DIR", help="a folder of causalgen data pendulum")
-    add("--model", required=True, metavar="DIR", help="a fitted model's folder")
-    add_common(parser, "pendulum.json", SECTIONS)
-    add("--rows", type=int, default=1000, help="of ours (%(default)s)")
-    add("--null-rows", type=int, default=200, help="of null (%(default)s)")
-    add("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of ours (%(default)s)")
-    add("--run-dir", type=Path, metavar="DIR", help="the run folder of the model's fit")
+    parser.add_argument(
+        "--pendulum", type=Path, required=True, metavar="DIR", help="a folder of causalgen data pendulum"
+    )
+    add_options(parser, "pendulum.json", SECTIONS, rows=1000)
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    run = Run(options)
-    for name in options.only or list(SECTIONS):
-        SECTIONS[name](run)
+    columns = cg.datasets.pendulum(options.pendulum, "test")
+    run_sections(HeldOut(options, "pendulum", columns, (*NUMBERS, "image")), SECTIONS)
 
 
 if __name__ == "__main__":
