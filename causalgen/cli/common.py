@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from rich.console import Console
@@ -32,7 +33,9 @@ __all__ = [
     "column_names",
     "console",
     "image_variables",
+    "json_object",
     "load_model",
+    "own_table",
     "rows_of",
     "save_figure",
     "tell_unused",
@@ -69,7 +72,10 @@ def column_names(renames: Sequence[str], scm: SCM, *sources: str | Path | None) 
             "--rename names a column of a table, and none is given. Give --data, or leave it out."
         )
     files = [Path(source) for source in given if not is_named(source)] if renames else []
-    return parse_renames(renames, scm.variables, [table_header(file) for file in files])
+    headers = [
+        list(json_object(file)) if file.suffix.lower() == ".json" else table_header(file) for file in files
+    ]
+    return parse_renames(renames, scm.variables, headers)
 
 
 def rows_of(model: str, data: str | None, columns: Mapping[str, str] | None = None) -> object:
@@ -80,11 +86,41 @@ def rows_of(model: str, data: str | None, columns: Mapping[str, str] | None = No
     """
     if data is not None:
         return Renamed(data, columns) if columns else data
-    if _is_file(model) or not (model_folder(model) / SAMPLES).is_file():
+    if own_table(model) is None:
         raise DataError(
             f"The model {model} has no rows of its own: give --data, a CSV or Parquet table or mnist:DIR."
         )
     return sample_rows(model)
+
+
+def own_table(model: str) -> Path | None:
+    """The table of sample rows beside a model; None where it has none."""
+    file = None if _is_file(model) else model_folder(model) / SAMPLES
+    return file if file is not None and file.is_file() else None
+
+
+def json_object(file: Path) -> dict[str, Any]:
+    """What a JSON file holds: nodes and values.
+
+    Raises:
+        DataError: no such file, no JSON, no object, or a name that is there twice.
+    """
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"), object_pairs_hook=_once)
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{file} is no JSON: {error}.") from error
+    if not isinstance(values, dict):
+        raise DataError(f"{file} must hold an object of nodes and values, got {type(values).__name__}.")
+    return values
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON; a name that is there twice is refused, not overwritten."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} is there twice")
+    return values
 
 
 def choice_of_missing(missing: str) -> Literal["refuse", "drop"]:

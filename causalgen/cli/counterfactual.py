@@ -24,7 +24,7 @@ from causalgen.cli.common import (
     use_preset,
     use_threads,
 )
-from causalgen.cli.given import evidence_table, read_evidence
+from causalgen.cli.given import named_evidence, read_evidence, with_own_rows
 from causalgen.counterfactuals.export import (
     describe_draws,
     evidence_files,
@@ -69,10 +69,11 @@ def run_counterfactual(
         raise InterventionError("Nothing to ask: give at least one --do node=value.")
     asked = {text: parse_assignments([text], scm.variables, "--do", expressions=True) for text in does}
     typed = parse_assignments(given, scm.variables, "--set")
-    columns = column_names(rename, scm, evidence_table(evidence))
+    named, evidence = evidence, with_own_rows(evidence, model)
+    columns = column_names(rename, scm, named_evidence(evidence))
     known = read_evidence(evidence, scm, typed, columns) | typed
     worlds = scm.abduct(known, num_samples=samples, seed=seed).worlds(asked, clip=clip)
-    metadata = {"model": model, "preset": preset, "evidence": evidence, "seed": seed}
+    metadata = {"model": model, "preset": preset, "evidence": named, "seed": seed}
     write_result(
         out,
         counterfactual_files(worlds, pictures=bool(image_variables(scm))),

@@ -10,7 +10,7 @@ import numpy as np
 
 from causalgen.cli.assignments import parse_assignments
 from causalgen.cli.common import column_names, console, load_model, use_threads, write_file
-from causalgen.cli.given import evidence_table, read_evidence
+from causalgen.cli.given import named_evidence, read_evidence, with_own_rows
 from causalgen.cli.wording import in_command_words
 from causalgen.data.reading import Renamed
 from graphs.errors import EvidenceError, InterventionError, UnknownNameError
@@ -48,7 +48,8 @@ def run_effect(
     if target not in scm.variables:
         raise UnknownNameError.of("node", target, scm.variables, where="TARGET")
     known = parse_assignments(typed, scm.variables, "--set")
-    columns = column_names(rename, scm, data, evidence_table(evidence))
+    evidence = with_own_rows(evidence, model)
+    columns = column_names(rename, scm, data, named_evidence(evidence))
     known = read_evidence(evidence, scm, known, columns) | known
     found = scm.effect(
         target,

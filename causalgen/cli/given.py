@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from causalgen.cli.common import image_variables, tell_unused
+from causalgen.cli.common import image_variables, json_object, own_table, tell_unused
 from causalgen.counterfactuals.evidence import read_pictures
 from causalgen.data.frames import present_columns, table_header, vector_columns
 from causalgen.data.pictures import ENDINGS, picture_column
@@ -17,19 +17,44 @@ from causalgen.data.reading import Table, read_data
 from causalgen.scm import SCM
 from graphs.errors import DataError, EvidenceError
 
-__all__ = ["as_given", "evidence_table", "read_evidence"]
+__all__ = ["as_given", "named_evidence", "read_evidence", "with_own_rows"]
 
 
-def evidence_table(source: str | None) -> Path | None:
-    """The table that ``--evidence`` names; None where it is none, or no table."""
-    file = Path(_file_and_row(source)[0]) if source is not None else Path()
-    return None if source is None or file.suffix.lower() in (".json", *ENDINGS) else file
+def with_own_rows(source: str | None, model: str) -> str | None:
+    """``samples`` and ``samples:ROWS`` as the table that comes with a model; anything else as it is.
+
+    Raises:
+        DataError: the model has no rows of its own.
+    """
+    path, rows = _file_and_rows(source or "")
+    if path != "samples":
+        return source
+    if (file := own_table(model)) is None:
+        raise DataError(f"The model {model} has no rows of its own: give --evidence a file.")
+    return f"{file}:{rows}" if rows else str(file)
 
 
-def _file_and_row(source: str) -> tuple[str, str]:
-    """``table.csv:3`` as its path and its row; "" where it names none."""
-    path, _, row = source.rpartition(":")
-    return (path, row) if row.isdigit() else (source, "")
+def named_evidence(source: str | None) -> Path | None:
+    """The table or JSON that ``--evidence`` names, whose values have names; None where it is neither."""
+    file = Path(_file_and_rows(source)[0]) if source is not None else Path()
+    return None if source is None or file.suffix.lower() in ENDINGS else file
+
+
+def _file_and_rows(source: str) -> tuple[str, str]:
+    """``table.csv:3`` or ``table.csv:3-7`` as its path and its rows; "" where it names none."""
+    path, _, rows = source.rpartition(":")
+    return (path, rows) if re.fullmatch(r"[0-9]+(-[0-9]+)?", rows) else (source, "")
+
+
+def _chosen(rows: str, table: Table, path: str) -> slice:
+    """The rows of a table that ``3`` or ``3-7`` names; all where nothing does."""
+    if not rows:
+        return slice(None)
+    first, _, last = rows.partition("-")
+    start, stop = int(first), int(last or first) + 1
+    if not start < stop <= table.rows:
+        raise DataError(f"{path} has rows 0..{table.rows - 1}, got row{'s' * bool(last)} {rows}.")
+    return slice(start, stop)
 
 
 def read_evidence(
@@ -39,11 +64,12 @@ def read_evidence(
 
     Args:
         source: path of a picture (of the only image node), of a JSON object (images as paths relative to
-            it), or of a table, perhaps with a row as in ``table.csv:3``; None for none. Empty cells, nulls
-            and columns that a table does not have are left to be inferred.
+            it), or of a table, perhaps with rows as in ``table.csv:3`` and ``table.csv:3-7``; None for none.
+            Empty cells, nulls and columns that a table does not have are left to be inferred.
         scm: the model.
         typed: nodes whose value is given otherwise: a table needs no column for them.
-        columns: names of columns by node, where they differ from the node's; a table may lack some.
+        columns: names of columns, or of a JSON's values, by node, where they differ from the node's; a table
+            may lack some.
 
     Raises:
         DataError: no such file, or not what it should be; of a table, no column of any node.
@@ -51,12 +77,12 @@ def read_evidence(
     """
     if source is None:
         return {}
-    path, row = _file_and_row(source)
+    path, rows = _file_and_rows(source)
     file = Path(path)
     if not file.is_file():
         raise DataError(f"There is no evidence file {path}.")
     if file.suffix.lower() == ".json":
-        return _read_json(file, scm)
+        return _read_json(file, scm, columns or {})
     if file.suffix.lower() in ENDINGS:
         return _read_picture(file, scm)
     header = table_header(file)
@@ -72,10 +98,8 @@ def read_evidence(
     variables = {named[name]: variable for name, variable in present.items()}
     own = {node: name for node, name in own.items() if node in variables}
     table = read_data(file, variables, own, gaps=True, partial=False)
-    if row and int(row) >= table.rows:
-        raise DataError(f"{path} has rows 0..{table.rows - 1}, got row {row}.")
-    rows = slice(int(row), int(row) + 1) if row else slice(None)
-    return {node: as_given(table, node, rows, scm) for node in table}
+    chosen = _chosen(rows, table, path)
+    return {node: as_given(table, node, chosen, scm) for node in table}
 
 
 def _read_picture(file: Path, scm: SCM) -> dict[str, Any]:
@@ -86,26 +110,13 @@ def _read_picture(file: Path, scm: SCM) -> dict[str, Any]:
     return {node: picture_column([str(file)], variable, column=f"Evidence {node!r}", folder=None)}
 
 
-def _read_json(file: Path, scm: SCM) -> dict[str, Any]:
-    try:
-        values = json.loads(file.read_text(encoding="utf-8"), object_pairs_hook=_once)
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{file} is no JSON: {error}.") from error
-    if not isinstance(values, dict):
-        raise DataError(f"{file} must hold an object of nodes and values, got {type(values).__name__}.")
+def _read_json(file: Path, scm: SCM, columns: Mapping[str, str]) -> dict[str, Any]:
+    nodes = {name: node for node, name in columns.items()}
+    values = {nodes.get(name, name): value for name, value in json_object(file).items()}
     for node, variable in image_variables(scm).items():
         if node in values:
             where = f"Evidence {node!r} of {file.name}"
             values[node] = read_pictures(values[node], variable, where=where, folder=file.parent)
-    return values
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of JSON; a name that is there twice is refused, not overwritten."""
-    values = dict(pairs)
-    if len(values) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} is there twice")
     return values
 
 

@@ -46,7 +46,11 @@ GivenRows = Annotated[
     typer.Option(help="Rows: a CSV or Parquet table, or mnist:DIR; the model's own sample rows by default."),
 ]
 Evidence = Annotated[
-    str | None, typer.Option(help="A JSON file, a PNG (for the image node), or TABLE[:ROW].")
+    str | None,
+    typer.Option(
+        help="A JSON file, a PNG (for the image node), TABLE[:ROW[-ROW]], or samples[:ROW[-ROW]], the rows "
+        "that come with the model."
+    ),
 ]
 Set = Annotated[
     list[str] | None,

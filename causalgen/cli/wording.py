@@ -28,6 +28,11 @@ WORDS = (
         r"ask scm\.abduct\(\.\.\., particles=\.\.\.\) for more\.",
         "in Python, abduct(particles=...) takes more.",
     ),
+    (
+        r"Evidence is empty\. Give a value for (.*)\.$",
+        r"Evidence is empty. Give --evidence, or --set node=value, for \1; rows that come with a model are "
+        "--evidence samples.",
+    ),
     (r"give them, as data=\.\.\.\.", "give --data."),
     (r"\(refits=\.\.\.\)", "(--refits N)"),
     (r"given=\{'(.*?)': \[(.*?)\]\}", r"--given \1=\2"),

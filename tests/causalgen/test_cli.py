@@ -177,6 +177,18 @@ def test_counterfactual_takes_evidence_in_every_form(folder, tmp_path, pictures,
     assert picture_size(out / "picture.png") > (100, 100)
 
 
+def test_rows_that_come_with_a_model_are_evidence(tmp_path):
+    words = ["counterfactual", "morphomnist", "--do", "thickness=3", "--evidence"]
+    assert run(*words, "samples:5-6", "--out", tmp_path / "two").exit_code == 0
+    told = json.loads((tmp_path / "two" / "result.json").read_text())
+    assert told["evidence"] == "samples:5-6"
+    (world,) = told["worlds"].values()
+    rows = {node: column[5:7] for node, column in cg.sample_rows("morphomnist").items()}
+    expected = cg.SCM.from_pretrained("morphomnist").counterfactual(rows, do={"thickness": 3}, seed=0)
+    assert world["factual"]["digit"] == rows["digit"].tolist()
+    np.testing.assert_allclose(world["values"]["intensity"], expected["intensity"], rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -192,7 +204,11 @@ def test_counterfactual_takes_evidence_in_every_form(folder, tmp_path, pictures,
         ),
         (["counterfactual", "MODEL", "--set", "kind=x", "--do", "kind=1"], "'x' is no value"),
         (["counterfactual", "MODEL", "--set", "kind=1", "--do", "kind=1,"], "expected node=value, as in"),
-        (["counterfactual", "MODEL", "--evidence", "TABLE:99", "--do", "kind=1"], "rows 0..15"),
+        (["counterfactual", "MODEL", "--evidence", "TABLE:99", "--do", "kind=1"], "rows 0..15, got row 99"),
+        (["counterfactual", "MODEL", "--evidence", "TABLE:9-16", "--do", "kind=1"], "0..15, got rows 9-16"),
+        (["counterfactual", "MODEL", "--evidence", "TABLE:3-2", "--do", "kind=1"], "0..15, got rows 3-2"),
+        (["counterfactual", "MODEL", "--evidence", "samples:3", "--do", "kind=1"], "no rows of its own"),
+        (["counterfactual", "MODEL", "--do", "kind=1"], "Give --evidence, or --set node=value, for kind"),
         (["counterfactual", "MODEL", "--set", "kind=7", "--do", "kind=1"], "0..1"),
         (["fit", "absent.yaml", "--data", "x.csv", "--out", "o"], "absent.yaml"),
         (["demo", "--preset", "diffscm"], "Did you mean 'diff-scm'"),

@@ -157,11 +157,20 @@ def test_the_other_commands_take_it_too(folder, tmp_path, command):
     assert "Did you mean 'Kind of dog'?" in str(found.exception), found.output
 
 
-def test_without_a_table_there_is_nothing_to_rename(folder, tmp_path):
-    (tmp_path / "a.json").write_text('{"dose": 1}')
-    for words in (["--evidence", tmp_path / "a.json"], ["--set", "dose=1"]):
-        found = run("counterfactual", folder / "model", *words, "--do", "dose=2", *RENAMES)
-        assert "--rename names a column of a table, and none is given" in str(found.exception)
+def test_without_names_there_is_nothing_to_rename(folder, tmp_path):
+    found = run("counterfactual", folder / "model", "--set", "dose=1", "--do", "dose=2", *RENAMES)
+    assert "--rename names a column of a table, and none is given" in str(found.exception)
+
+
+def test_the_values_of_a_json_have_names_too(folder, tmp_path):
+    row = {"dose": 1.5, "place": [0.5, 2.0], "kind": "lab", "weight": 3.25}
+    words = ["counterfactual", folder / "model", "--do", "dose=2", "--out", tmp_path / "out", "--evidence"]
+    (tmp_path / "named.json").write_text(json.dumps(row))
+    (tmp_path / "odd.json").write_text(json.dumps({ODD[node]: value for node, value in row.items()}))
+    said = told(*words, tmp_path / "odd.json", *RENAMES)
+    assert said == told(*words, tmp_path / "named.json")
+    misspelt = run(*words, tmp_path / "odd.json", "--rename", "Dosis (mg=day)=dose")
+    assert "Did you mean 'Dose (mg=day)'?" in str(misspelt.exception)
 
 
 def test_a_named_data_set_has_the_column_or_is_refused(tmp_path):
