@@ -2,8 +2,7 @@
 
     python benchmarks/gallery_pictures.py [--only pendulum]
 
-The rows are the first samples of each model, and each is asked for what a later sample has, but for digits,
-which are the same for all.
+The rows are the first samples of each model. Each is asked for what a later sample has, or all for the same.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ COLUMNS, LATER = 10, 40
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 
 ASKED: dict[str, tuple[str, list[dict[str, Any]]]] = {
+    "faces": ("image", [{"age": 75}, {"beard": "full"}, {"hair": "long"}, {"skin": None}, {"smile": "yes"}]),
     "pendulum": ("image", [{each: None} for each in ("angle", "light", "shadow_length", "shadow_position")]),
     "colour-digits": ("picture", [{"ink": None}, {"paper": None}, {"shape": None}, {"digit": 3}]),
 }

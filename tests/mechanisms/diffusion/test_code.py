@@ -5,10 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from causalgen.data.table import Table
-from causalgen.fitting.fit import fit_mechanism
 from graphs.errors import MechanismError, SpecError
 from graphs.variables import Categorical, Continuous, Image
 from mechanisms.diffusion.anticausal import Anticausal
@@ -20,6 +17,7 @@ from mechanisms.diffusion.solvers import BELM, DDIM, Anchored
 from mechanisms.encoders import Strided
 from mechanisms.options import start_from, with_options
 from mechanisms.training import Training
+from tests.mechanisms.diffusion.stages import SHORT, Stop, fit_counted, same_weights
 from tests.mechanisms.diffusion.test_mechanism import SMALL, draws, seeded, untrained
 
 PARENTS = {"digit": Categorical(3), "shade": Continuous()}
@@ -241,44 +239,27 @@ def test_training_of_a_code_may_say_what_has_an_effect(training):
     assert Diffusion(**spec.model_dump()) == spec
 
 
-TRAINING = Training(epochs=2, batch_size=6, validation=0)
-
-
-class Stop(Exception):
-    """What a killed process looks like from inside."""
-
-
-def fitted(stop_at: int | None = None, seed: int = 0, code_training=TRAINING, **options):
+def fitted(stop_at: int | None = None, seed: int = 0, code_training=SHORT, **options):
     """The mechanism after a fit of 4 steps of its code and 4 of the rest; how its code was when settled."""
-    table = Table(
-        {
-            "x": np.random.default_rng(0).integers(0, 256, (12, 1, 4, 4), dtype=np.uint8),
-            "digit": np.arange(12) % 3,
-            "shade": np.random.default_rng(1).normal(size=12),
-        }
-    )
+    columns = {
+        "x": np.random.default_rng(0).integers(0, 256, (12, 1, 4, 4), dtype=np.uint8),
+        "digit": np.arange(12) % 3,
+        "shade": np.random.default_rng(1).normal(size=12),
+    }
     code = CODE.model_copy(update={"training": code_training})
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        mechanism = Diffusion(**{**SMALL, "code": code, "training": TRAINING}).make(Image(1, 4, 4), PARENTS)
-    settled, steps, average = [], [], get_ema_multi_avg_fn
+        mechanism = Diffusion(**{**SMALL, "code": code, "training": SHORT}).make(Image(1, 4, 4), PARENTS)
+    settled, original = [], StyleCode.settle
 
     def settle(self, *arguments, **named):
         original(self, *arguments, **named)
         settled.append({name: value.clone() for name, value in self.state_dict().items()})
 
-    def counted(decay):
-        if len(steps) == stop_at:
-            raise Stop
-        steps.append(1)
-        return average(decay)
-
     with pytest.MonkeyPatch.context() as patch:
-        original = StyleCode.settle
         patch.setattr(StyleCode, "settle", settle)
-        patch.setattr("causalgen.fitting.training_loop.get_ema_multi_avg_fn", counted)
-        fit_mechanism("x", mechanism, table, seed=0, progress=False, checkpoint_seconds=0, **options)
-    return mechanism, settled, len(steps)
+        steps = fit_counted(mechanism, columns, stop_at, **options)
+    return mechanism, settled, steps
 
 
 def test_the_denoiser_learns_under_a_code_that_stays():
@@ -297,8 +278,7 @@ def test_a_fit_stopped_in_either_stage_resumes_bit_for_bit(stop_at, tmp_path):
         fitted(stop_at, run_dir=tmp_path)
     resumed, _, left = fitted(seed=1, run_dir=tmp_path, resume=True)
     assert left == steps - stop_at
-    one, two = whole.state_dict(), resumed.state_dict()
-    assert one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+    assert same_weights(whole, resumed)
 
 
 @pytest.mark.parametrize("stop_at", [0, 6])

@@ -4,16 +4,13 @@ import networkx as nx
 import numpy as np
 import pytest
 import torch
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 import causalgen as cg
-from causalgen.data.table import Table
-from causalgen.fitting.fit import fit_mechanism
 from graphs.errors import MechanismError, SpecError
 from graphs.variables import Categorical, Image
 from mechanisms.diffusion import Autoencoder, Diffusion
 from mechanisms.diffusion.latents import AutoencoderTraining
-from mechanisms.training import Training
+from tests.mechanisms.diffusion.stages import SHORT, Stop, fit_counted, same_weights
 
 CONFIG = {"block_out_channels": [16, 16], "norm_num_groups": 4}
 SMALL = {
@@ -98,44 +95,25 @@ def test_the_loss_is_absolute_and_squared_error_and_the_divergence():
     torch.testing.assert_close(losses[0], (error + error**2).mean((1, 2, 3)))
 
 
-class Stop(Exception):
-    """What a killed process looks like from inside."""
-
-
 def steps_of(stop_at=None, seed=0, **options):
     """The mechanism after a fit of 4 steps of its autoencoder and 4 of the rest, and how many were done."""
-    short, steps, average = Training(epochs=2, batch_size=6, validation=0), [], get_ema_multi_avg_fn
-    made = spec(autoencoder=Autoencoder(config=CONFIG, training=short), training=short)
+    made = spec(autoencoder=Autoencoder(config=CONFIG, training=SHORT), training=SHORT)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         mechanism = made.make(Image(3, 8, 8), {"kind": Categorical(3)})
-
-    def counted(decay):
-        if len(steps) == stop_at:
-            raise Stop
-        steps.append(1)
-        return average(decay)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("causalgen.fitting.training_loop.get_ema_multi_avg_fn", counted)
-        fit_mechanism(
-            "x", mechanism, Table(rows(12)), seed=0, progress=False, checkpoint_seconds=0, **options
-        )
-    return mechanism, len(steps)
+    return mechanism, fit_counted(mechanism, rows(12), stop_at, **options)
 
 
 @pytest.mark.slow
 def test_a_fit_stopped_in_either_stage_resumes_bit_for_bit(tmp_path):
     whole, steps = steps_of()
     assert steps == 8
-    one = whole.state_dict()
     for stop_at in (3, 6):
         with pytest.raises(Stop):
             steps_of(stop_at, run_dir=tmp_path / str(stop_at))
         resumed, left = steps_of(seed=1, run_dir=tmp_path / str(stop_at), resume=True)
         assert left == steps - stop_at
-        two = resumed.state_dict()
-        assert one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+        assert same_weights(whole, resumed)
 
 
 def test_latents_that_are_all_the_same_are_refused():
