@@ -329,10 +329,11 @@ class _GuidanceLaws:
         )
 
     def strength(self) -> None:
-        """A category of strength 0 is not steered towards; a larger strength changes the estimate."""
+        """At strength 0 a category is not steered towards, or no more than learned; a larger one moves it."""
         asked = {"digit": self.asked["digit"], "size": self.size}
         none = self.guidance.at(0.0)
-        miss = far(self.eps(asked, none), self.up(none))
+        learned = self.scores.eps(self.x, self.sigma, asked)
+        miss = far(self.eps(asked, none), learned if none.adds else self.up(none))
         assert miss < 1e-9, f"strength 0 moves the estimate by {miss:.3g}"
         weak, strong = self.eps(asked, self.guidance.at(1.0)), self.eps(asked, self.guidance.at(4.0))
         assert bool(weak.isfinite().all() and strong.isfinite().all()), "estimates are not finite"

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Mapping
 from itertools import pairwise
-from typing import Literal, final
+from typing import Literal, Self, final
 
 import torch
+from pydantic import model_validator
 from torch import Tensor
 
 from graphs.variables import Image, Variable
@@ -28,13 +29,24 @@ class Anticausal(Guidance, frozen=True):
         form: ``delta`` vanishes at the factual; ``raw`` is the paper's.
         scale: s of categorical parents, or of each parent by name; "auto" is the smallest for each row that
             the predictor accepts.
-        denoiser: the base that is guided, and that abduction uses.
+        denoiser: the base that is guided: under the factual parents (``conditional``), under none
+            (``unconditional``), or under the counterfactual ones, whose effect scales then add to (a number
+            for categorical parents alone, 0 for others). Abduction is under the factual parents or none.
     """
 
     kind: Literal["anticausal"] = "anticausal"
     form: Literal["delta", "raw"] = "delta"
     scale: Strength | dict[str, Strength] | Literal["auto"] = 2.0
-    denoiser: Literal["conditional", "unconditional"] = "conditional"
+    denoiser: Literal["conditional", "unconditional", "counterfactual"] = "conditional"
+
+    @model_validator(mode="after")
+    def _adds_what_vanishes(self) -> Self:
+        if self.form == "raw" and self.adds:
+            raise ValueError(
+                "form 'raw' would count the counterfactual parents twice where `denoiser: counterfactual` "
+                "knows them: take `form: delta`"
+            )
+        return self
 
     @property
     def strength_option(self) -> str:
@@ -44,19 +56,25 @@ class Anticausal(Guidance, frozen=True):
     @property
     def needs(self) -> frozenset[Need]:
         """The base, and gradients of a predictor."""
-        return frozenset({self.denoiser, "predictor"})
+        base: Need = "unconditional" if self.denoiser == "unconditional" else "conditional"
+        return frozenset({base, "predictor"})
+
+    @property
+    def adds(self) -> bool:
+        """Beside a base under the counterfactual parents."""
+        return self.denoiser == "counterfactual"
 
     def steerable(self, variables: Mapping[str, Variable]) -> tuple[str, ...]:
         """The parents that are predicted: no images."""
         return tuple(name for name, variable in variables.items() if not isinstance(variable, Image))
 
     def abduction_weights(self, variables: Mapping[str, Variable]) -> Mapping[str, float]:
-        """Along the base; an unconditional one forgets all parents but images."""
-        hidden = () if self.denoiser == "conditional" else self.steerable(variables)
+        """Under the factual parents; beside an unconditional base, under images alone."""
+        hidden = self.steerable(variables) if self.denoiser == "unconditional" else ()
         return {name: 0.0 if name in hidden else 1.0 for name in variables}
 
     def abduction_eps(self, denoiser: Denoising, x: Tensor, sigma: float, factual: Parents) -> Tensor:
-        """The noise estimate of x_bar (N, C, H, W) that abduction follows: the base's."""
+        """The noise estimate of x_bar (N, C, H, W) that abduction follows: the base's at the factual."""
         return denoiser.eps(x, sigma, factual, shown=self._shown(denoiser.variables))
 
     def eps(
@@ -69,7 +87,7 @@ class Anticausal(Guidance, frozen=True):
         parents: Parents,
     ) -> Tensor:
         """The guided noise estimate of x_bar (N, C, H, W) at one level."""
-        read = {} if predictor is None else predictor.variables
+        read = {} if predictor is None or self.adds else predictor.variables
         start = {name: (factual if name in read else parents)[name] for name in denoiser.variables}
         shown = self._shown(denoiser.variables)
 
@@ -95,7 +113,7 @@ class Anticausal(Guidance, frozen=True):
     def _shown(self, variables: Mapping[str, Variable]) -> Tensor | bool:
         """All parents, or of an unconditional base the images alone."""
         images = [isinstance(variable, Image) for variable in variables.values()]
-        return self.denoiser == "conditional" or (torch.tensor(images) if any(images) else False)
+        return self.denoiser != "unconditional" or (torch.tensor(images) if any(images) else False)
 
     def _gain(
         self,

@@ -6,6 +6,7 @@ Parents change one group after another, equal weights together, in declared orde
     classifier_free      eps = eps(v_0) + sum_g w_g [eps(v_g) - eps(v_{g-1})]
       unconditional      eps = eps(h_0) + sum_g w_g [eps(h_g) - eps(h_{g-1})],  h_g of cf (abduction: of F)
     anticausal, delta    eps = eps_base - sigma sum_g s_g grad [log q(v_g | x_bar) - log q(v_{g-1} | x_bar)]
+      counterfactual     the same with eps_base = eps(cf), which is w = 1 + s by Bayes' rule
     anticausal, raw      eps = eps_base - sigma sum_k s_k grad log q(cf_k | x_bar, cf_<k)
 
 with gradients in x_bar (sqrt(1 - a) grad_{x_t} = sigma grad_{x_bar}). ``raw`` is Algorithm 3 of Diff-SCM
@@ -140,6 +141,11 @@ class Guidance(Declared, ABC, frozen=True):  # pyright: ignore[reportGeneralType
             parents: what is asked for.
         """
 
+    @property
+    def adds(self) -> bool:
+        """Whether strengths come on top of the estimate under the counterfactual parents."""
+        return False
+
     @final
     @property
     def strength(self) -> float | Mapping[str, float] | Literal["auto"]:
@@ -165,12 +171,12 @@ class Guidance(Declared, ABC, frozen=True):  # pyright: ignore[reportGeneralType
 
     @final
     def strengths(self, variables: Mapping[str, Variable]) -> dict[str, float]:
-        """The weight of each parent: the number for categorical ones, 1 for others, unless named."""
+        """The weight of each parent: as named, or the number for categories; others change once."""
         given = self.strength
         named = given if isinstance(given, Mapping) else {}
-        common = given if isinstance(given, float) else 2.0
+        common, whole = given if isinstance(given, float) else 2.0, 0.0 if self.adds else 1.0
         return {
-            name: named.get(name, common if isinstance(variable, Categorical) else 1.0)
+            name: named.get(name, common if isinstance(variable, Categorical) else whole)
             for name, variable in variables.items()
         }
 

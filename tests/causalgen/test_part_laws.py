@@ -69,6 +69,7 @@ def test_built_in_solvers_pass(solver):
         ClassifierFree(against="hidden"),
         Anticausal(),
         Anticausal(denoiser="unconditional"),
+        Anticausal(denoiser="counterfactual"),
     ],
     ids=lambda part: part.kind,
 )

@@ -90,7 +90,34 @@ def test_weight_2_doubles_a_continuous_effect():
     assert ClassifierFree(weight=2.0).strengths(world.variables) == {"t1": 1.0}
 
 
-@pytest.mark.parametrize("guidance", [ClassifierFree(), Anticausal(), Anticausal(denoiser="unconditional")])
+@pytest.mark.parametrize("sigma", LEVELS)
+def test_scales_on_the_counterfactual_base_are_weights_above_1(world, sigma):
+    """By Bayes' rule; numbers, whose whole change the base has made, get nothing more."""
+    image, factual, other = case(world)
+    x = image + sigma * image.flip(0)
+    expected = guided(ClassifierFree(weight=2.5), world, x, sigma, factual, other)
+    added = Anticausal(denoiser="counterfactual", scale=1.5)
+    found = guided(added, world, x, sigma, factual, other)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+    if "t1" in world.variables:
+        named = ClassifierFree(
+            weight={"t1": 1.5, "digit": 1.0} if "digit" in world.variables else {"t1": 1.5}
+        )
+        expected = guided(named, world, x, sigma, factual, other)
+        scale = {"t1": 0.5, "digit": 0.0} if "digit" in world.variables else {"t1": 0.5}
+        found = guided(added.model_copy(update={"scale": scale}), world, x, sigma, factual, other)
+        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "guidance",
+    [
+        ClassifierFree(),
+        Anticausal(),
+        Anticausal(denoiser="unconditional"),
+        Anticausal(denoiser="counterfactual"),
+    ],
+)
 def test_guidance_vanishes_at_the_factual(world, guidance):
     image, factual, _ = case(world)
     denoiser, predictor = ExactDenoiser(world), ExactPredictor(world)
@@ -115,6 +142,7 @@ def test_raw_guidance_moves_the_image_at_the_factual(world):
         (ClassifierFree(weight={"t1": 3.0}), True),
         (Anticausal(), True),
         (Anticausal(denoiser="unconditional", scale={"t1": 3.0}), True),
+        (Anticausal(denoiser="counterfactual", scale={"t1": 3.0}), True),
         (Anticausal(form="raw", denoiser="unconditional"), False),
     ],
 )
@@ -330,11 +358,21 @@ def test_outside_the_interval_classifier_free_weights_are_1_at_one_evaluation():
         ClassifierFree(weight=STOPS, against="hidden"),
         Anticausal(scale=STOPS),
         Anticausal(form="raw", scale=STOPS),
+        Anticausal(scale=STOPS, denoiser="counterfactual"),
         Anticausal(scale=STOPS, denoiser="unconditional"),
         Anticausal(form="raw", scale=STOPS, denoiser="unconditional"),
         Anticausal(scale=STOPS, denoiser="unconditional", interval=(10.0, 20.0)),
     ],
-    ids=["cfg", "hidden", "delta", "raw", "delta unconditional", "raw unconditional", "interval"],
+    ids=[
+        "cfg",
+        "hidden",
+        "delta",
+        "raw",
+        "delta counterfactual",
+        "delta unconditional",
+        "raw unconditional",
+        "interval",
+    ],
 )
 def test_prior_samples_follow_the_conditional_score_whoever_shares_their_batch(world, guidance):
     sigma, known = 0.5, torch.tensor([True, False, True, False, False, True])
@@ -378,6 +416,7 @@ def test_rows_do_not_depend_on_what_changes_in_other_rows(guidance):
         (lambda: ClassifierFree(against="nothing"), r"against: .*'factual' or 'hidden'"),
         (lambda: ClassifierFree(weight="auto", against="hidden"), r"take `against: factual`, or a number"),
         (lambda: Anticausal(form="gated"), r"form: .*'delta' or 'raw'"),
+        (lambda: Anticausal(form="raw", denoiser="counterfactual"), "take `form: delta`"),
         (lambda: Anticausal(interval=(2.0, 1.0)), r"0 <= low < high, got \[2.0, 1.0\]"),
         (lambda: Anticausal(interval=(-1.0, 1.0)), r"0 <= low < high"),
         (lambda: Anticausal(weight=1.0), r"weight: .*unknown option"),

@@ -59,6 +59,7 @@ GUIDANCE = [
     ClassifierFree(),
     Anticausal(),
     Anticausal(denoiser="unconditional"),
+    Anticausal(denoiser="counterfactual"),
     Anticausal(form="raw", denoiser="unconditional"),
     ClassifierFree(corrections=1),
     ClassifierFree(against="hidden"),

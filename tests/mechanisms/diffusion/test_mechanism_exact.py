@@ -19,6 +19,7 @@ GUIDANCE = [
     ClassifierFree(),
     Anticausal(),
     Anticausal(denoiser="unconditional"),
+    Anticausal(denoiser="counterfactual"),
     Anticausal(form="raw", denoiser="unconditional"),
 ]
 HIDDEN = ClassifierFree(against="hidden")
