@@ -10,6 +10,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import numpy as np
+
 import causalgen as cg
 from causalgen.counterfactuals.export import to_png
 from causalgen.data.reading import SAMPLES, read_data
@@ -24,6 +26,7 @@ def main() -> None:
     arguments = parser.parse_args()
     variables = cg.SCM.from_pretrained(arguments.out).variables
     table = read_data(arguments.data, variables)
+    shown = {node: variables[node].decode(table[node]) for node in table if table[node].ndim < 3}
     target = arguments.out / SAMPLES
     target.parent.mkdir(parents=True, exist_ok=True)
     several = sum(isinstance(variable, cg.Image) for variable in variables.values()) > 1
@@ -31,11 +34,11 @@ def main() -> None:
     for row in range(arguments.rows):
         cells: dict[str, object] = {}
         for node, variable in variables.items():
-            value = table[node][row]
+            value = shown.get(node, table[node])[row]
             if isinstance(variable, cg.Image):
                 cells[node] = f"{node}-{row:03d}.png" if several else f"{row:03d}.png"
                 (target.parent / str(cells[node])).write_bytes(to_png(value / 255))
-            elif value.shape:
+            elif np.shape(value):
                 cells |= {f"{node}_{k}": number for k, number in enumerate(value)}
             else:
                 cells[node] = value

@@ -121,10 +121,11 @@ def read_data(
     )
 
 
-def sample_rows(name: str | Path) -> Table:
-    """Sample rows of a gallery model or of a saved model's folder, by node; evidence as it stands.
+def sample_rows(name: str | Path) -> dict[str, NDArray[Any]]:
+    """Sample rows of a gallery model or of a saved model's folder, by node.
 
-    The model was not fitted on them: a table and PNGs beside its weights.
+    They are evidence as they stand, and rows for ``evaluate`` and ``check``: labels where a category has
+    some, images uint8 (N, C, H, W). The model was not fitted on them: a table and PNGs beside its weights.
 
     Raises:
         UnknownNameError: no such model.
@@ -132,7 +133,11 @@ def sample_rows(name: str | Path) -> Table:
     """
     folder = model_folder(name)
     spec, _ = read_spec(folder / "scm.yaml")
-    return read_data(folder / SAMPLES, {node: each.variable for node, each in spec.nodes.items()})
+    variables = {node: each.variable for node, each in spec.nodes.items()}
+    return {
+        node: values if values.dtype == np.uint8 else np.asarray(variables[node].decode(values))
+        for node, values in read_data(folder / SAMPLES, variables).items()
+    }
 
 
 def _open(

@@ -43,7 +43,7 @@ def test_a_model_is_small_and_says_what_it_is(name):
 
 def test_samples_are_real_rows_of_every_digit():
     table = cg.sample_rows("mnist")
-    assert table.rows == 200
+    assert len(table["digit"]) == 200
     assert set(table["digit"]) == set(range(10))
     assert table["image"].dtype == np.uint8
 
