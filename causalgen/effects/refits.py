@@ -35,7 +35,7 @@ from causalgen.effects.effect import Effect, Question
 from causalgen.effects.estimates import Estimate
 from causalgen.effects.groups import group_edges
 from causalgen.fitting.fit_table import fit_table
-from graphs.errors import EvidenceError, warn
+from graphs.errors import EvidenceError
 from graphs.variables import Image
 from mechanisms.base import Mechanism
 from mechanisms.seeds import keyed_seed
@@ -52,7 +52,7 @@ class Refits:
 
     Attributes:
         count: R, at least 2.
-        table: the training rows.
+        table: the training rows; a refit of a node leaves out those that lack its value or a parent's.
         nodes: which are fitted anew.
         seed: of the resampling.
         workers: processes that share the refits.
@@ -130,26 +130,12 @@ def effects_with_refits(
     columns = {node: world.mechanisms[node].variable for node in world.graph.nodes if node in read}
     refits = Refits(count, read_data(data, columns, gaps=True), nodes, seed, workers, progress)
     refits.check(world, question.target)
-    _tell_left_out(refits, world)
     found = ask(world, True)
     refitted = refit_answers(refits, world, ask)
     return [
         include_fitting_error(effect, [each[place] for each in refitted])
         for place, effect in enumerate(found)
     ]
-
-
-def _tell_left_out(refits: Refits, world: MutilatedModel) -> None:
-    """Warn of training rows that refits leave out, as ``fit(missing="drop")`` did."""
-    lacking = {
-        node: int(refits.table.incomplete([node, *world.graph.parents(node)]).sum()) for node in refits.nodes
-    }
-    told = ", ".join(f"{count:,} for {node!r}" for node, count in lacking.items() if count)
-    if told:
-        warn(
-            f"refits: of {refits.table.rows:,} training rows, those that lack a value of a node or of its "
-            f"parents are left out of its refits: {told}.",
-        )
 
 
 def refit_answers(refits: Refits, world: MutilatedModel, ask: Ask) -> list[Sequence[Effect]]:
