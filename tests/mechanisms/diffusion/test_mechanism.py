@@ -59,9 +59,9 @@ GUIDANCE = [
     ClassifierFree(),
     Anticausal(),
     Anticausal(denoiser="unconditional"),
-    Anticausal(denoiser="counterfactual"),
     Anticausal(form="raw", denoiser="unconditional"),
     ClassifierFree(corrections=1),
+    Anticausal(denoiser="counterfactual"),
     ClassifierFree(against="hidden"),
 ]
 
@@ -247,7 +247,7 @@ LAWFUL = [
     {"solver": SOLVERS[1]},
     {"solver": SOLVERS[3]},
     {"solver": SOLVERS[4]},
-    *({"guidance": GUIDANCE[k], "solver": Anchored(steps=3)} for k in (1, 2, 4)),
+    *({"guidance": GUIDANCE[k], "solver": Anchored(steps=3)} for k in (1, 2, 4, 5)),
 ]
 # First order, or second without residuals, returns an image only roughly; raw guidance moves it always.
 ROUGH = [

@@ -19,8 +19,8 @@ GUIDANCE = [
     ClassifierFree(),
     Anticausal(),
     Anticausal(denoiser="unconditional"),
-    Anticausal(denoiser="counterfactual"),
     Anticausal(form="raw", denoiser="unconditional"),
+    Anticausal(denoiser="counterfactual"),
 ]
 HIDDEN = ClassifierFree(against="hidden")
 
