@@ -72,7 +72,8 @@ def test_refusals():
 def test_a_fit_report_has_no_loss_where_nothing_is_minimised(validation):
     variables = {"x": Continuous(), "k": Categorical(2), "y": Continuous()}
     empirical = Empirical(training={"validation": validation})
-    scm = cg.SCM(nx.DiGraph([("x", "y"), ("k", "y")]), variables, {"x": empirical, "k": empirical})
+    mechanisms = {"x": empirical, "k": empirical, "y": cg.mechanisms.Additive()}
+    scm = cg.SCM(nx.DiGraph([("x", "y"), ("k", "y")]), variables, mechanisms)
     rows = {"x": np.arange(50.0), "k": np.arange(50) % 2, "y": 2 * np.arange(50.0) + np.arange(50) % 3}
     report = scm.fit(rows, progress=False).fit_report
     for node in ("x", "k"):
