@@ -69,11 +69,11 @@ def run_counterfactual(
         raise InterventionError("Nothing to ask: give at least one --do node=value.")
     asked = {text: parse_assignments([text], scm.variables, "--do", expressions=True) for text in does}
     typed = parse_assignments(given, scm.variables, "--set")
-    named, evidence = evidence, with_own_rows(evidence, model)
-    columns = column_names(rename, scm, named_evidence(evidence))
-    known = read_evidence(evidence, scm, typed, columns) | typed
+    source = with_own_rows(evidence, model)
+    columns = column_names(rename, scm, named_evidence(source))
+    known = read_evidence(source, scm, typed, columns) | typed
     worlds = scm.abduct(known, num_samples=samples, seed=seed).worlds(asked, clip=clip)
-    metadata = {"model": model, "preset": preset, "evidence": named, "seed": seed}
+    metadata = {"model": model, "preset": preset, "evidence": evidence, "seed": seed}
     write_result(
         out,
         counterfactual_files(worlds, pictures=bool(image_variables(scm))),

@@ -48,9 +48,9 @@ def run_effect(
     if target not in scm.variables:
         raise UnknownNameError.of("node", target, scm.variables, where="TARGET")
     known = parse_assignments(typed, scm.variables, "--set")
-    evidence = with_own_rows(evidence, model)
-    columns = column_names(rename, scm, data, named_evidence(evidence))
-    known = read_evidence(evidence, scm, known, columns) | known
+    source = with_own_rows(evidence, model)
+    columns = column_names(rename, scm, data, named_evidence(source))
+    known = read_evidence(source, scm, known, columns) | known
     found = scm.effect(
         target,
         do=parse_assignments(does, scm.variables, "--do", expressions=True),

@@ -20,8 +20,9 @@ the scores of sharpened laws, p(x_bar) p(pa | x_bar)^w, whose flow is invertible
 back again misses is the solver's, and what clipping takes.
 
 Weights above 1 sharpen a category but multiply a continuous effect, so a plain number applies to categorical
-parents and continuous ones keep 1. Prior samples are of p(x | pa) as it was learned: they follow the
-conditional denoiser alone, as if F were pa, and an unconditional base with ``raw`` at s = 1.
+parents and continuous ones keep 1; on top of eps(cf), they and what a mapping does not name keep 0. Prior
+samples are of p(x | pa) as it was learned: they follow the conditional denoiser alone, as if F were pa, and
+an unconditional base with ``raw`` at s = 1.
 """
 
 from abc import ABC, abstractmethod
@@ -174,7 +175,8 @@ class Guidance(Declared, ABC, frozen=True):  # pyright: ignore[reportGeneralType
         """The weight of each parent: as named, or the number for categories; others change once."""
         given = self.strength
         named = given if isinstance(given, Mapping) else {}
-        common, whole = given if isinstance(given, float) else 2.0, 0.0 if self.adds else 1.0
+        whole = 0.0 if self.adds else 1.0
+        common = given if isinstance(given, float) else 0.0 if self.adds and named else 2.0
         return {
             name: named.get(name, common if isinstance(variable, Categorical) else whole)
             for name, variable in variables.items()

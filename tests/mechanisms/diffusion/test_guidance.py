@@ -267,6 +267,13 @@ def test_a_plain_number_sharpens_categories_only(guidance):
     assert guidance.named() == ()
 
 
+def test_nothing_comes_on_top_for_parents_that_are_not_named():
+    added = Anticausal(denoiser="counterfactual", scale={"t1": 0.5})
+    assert added.strengths(WORLDS["both"].variables) == {
+        name: 0.5 if name == "t1" else 0.0 for name in WORLDS["both"].variables
+    }
+
+
 def test_unnamed_parents_keep_their_defaults():
     guidance = ClassifierFree.model_validate({"weight": {"t2": 0}})
     assert guidance.strengths(WORLDS["both"].variables) == {"digit": 2.0, "t1": 1.0, "t2": 0.0, "t3": 1.0}
