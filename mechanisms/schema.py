@@ -68,7 +68,8 @@ class _Described(GenerateJsonSchema):
         for name, field in model.model_fields.items():
             options[name] |= {"description": entries[name]} if name in entries else {}
             if not field.is_required() and "const" not in options[name]:
-                options[name]["default"] = _written(field.get_default(call_default_factory=True))
+                default = field.get_default(call_default_factory=True, validated_data={})
+                options[name]["default"] = _written(default)
         return {**found, "description": text}
 
     def tagged_union_schema(self, schema: core_schema.TaggedUnionSchema) -> JsonSchemaValue:

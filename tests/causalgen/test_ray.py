@@ -4,6 +4,7 @@ Ray runs in processes of its own: importing it draws from global random states.
 """
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -17,8 +18,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from causalgen.counterfactuals.export import to_png
+from tests.causalgen.attacks import record
 
-ROWS, PART = 160, 4
+ROWS, PART, KILLS = 160, 4, 50
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 COMMAND = [
     sys.executable,
@@ -120,6 +122,25 @@ def test_a_cluster_with_a_killed_worker_gives_the_bytes_of_the_serial_run(job, s
         code = running.wait(timeout=600)
     assert code == 3, (job / "ray.log").read_text()
     assert files(job / "ray") == serial
+
+
+@pytest.mark.slow
+def test_workers_killed_again_and_again_change_no_byte(job, serial):
+    draw, killed, jobs = random.Random(0), 0, 0
+    while killed < KILLS:
+        jobs += 1
+        with on_a_cluster(job, f"killed-{jobs}") as running:
+            before = killed
+            while running.poll() is None and killed < min(before + 10, KILLS):
+                if (worker := worker_of(running.pid)) is not None:
+                    os.kill(worker, signal.SIGKILL)
+                    killed += 1
+                time.sleep(draw.uniform(0.0, 4.0))
+            code = running.wait(timeout=900)
+        assert killed > before
+        assert code == 3, (job / f"killed-{jobs}.log").read_text()
+        assert files(job / f"killed-{jobs}") == serial
+    record("workers of a cluster killed", tried=killed, jobs=jobs, lost=0)
 
 
 @pytest.mark.slow

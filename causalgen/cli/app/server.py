@@ -3,6 +3,7 @@
     bound to 127.0.0.1       nobody else reaches it
     Host, Origin             another page that is open in the browser is refused: its requests carry another
                              Origin, and a name that was turned to 127.0.0.1 (DNS rebinding) another Host
+    size                     a body beyond what may be uploaded is refused, as soon as it is
     Content-Security-Policy  the browser asks nobody else, whatever the page holds
     environment              gradio sends no analytics, huggingface_hub asks for nothing
 
@@ -28,7 +29,7 @@ __all__ = ["PageGuard", "make_app", "offline", "open_socket", "run_app"]
 
 _HOST = "127.0.0.1"
 _MOST_BYTES = 64 * 2**20
-"""Of an upload."""
+"""Of an upload, and of a request with what surrounds it."""
 
 _POLICY = (
     "default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'; object-src 'none'; base-uri 'self'; "
@@ -142,7 +143,7 @@ def open_socket(port: int) -> socket.socket:
 
 
 class PageGuard:
-    """ASGI: refuses requests of another page or under another name; the browser may ask nobody else."""
+    """Refuses requests of another page, under another name, or too large; the browser asks nobody else."""
 
     def __init__(self, app: Any, port: int) -> None:
         self._app = app
@@ -163,11 +164,42 @@ class PageGuard:
         origins = [value for name, value in headers if name == "origin"]
         foreign = [value for value in origins if value not in self._origins]
         if len(hosts) != 1 or hosts[0].lower() not in self._hosts:
-            await _refuse(send, f"This page answers to {', '.join(sorted(self._hosts))}, not to {hosts}.")
+            await _refuse(
+                send, 403, f"This page answers to {', '.join(sorted(self._hosts))}, not to {hosts}."
+            )
         elif foreign:
-            await _refuse(send, f"This page answers to itself alone, not to {', '.join(foreign)}.")
+            await _refuse(send, 403, f"This page answers to itself alone, not to {', '.join(foreign)}.")
         else:
-            await self._app(scope, receive, _with_policy(send))
+            body = _Body(receive, _with_policy(send))
+            await self._app(scope, body.receive, body.send)
+
+
+class _Body:
+    """What a request brings, up to its limit, by what arrives rather than by what its header declares.
+
+    Beyond the limit it is answered at once, and to the application the browser has gone.
+    """
+
+    def __init__(self, receive: Receive, send: Send) -> None:
+        self._receive, self._send = receive, send
+        self._bytes, self._answered, self._refused = 0, False, False
+
+    async def receive(self) -> MutableMapping[str, Any]:
+        if self._refused:
+            return {"type": "http.disconnect"}
+        message = await self._receive()
+        self._bytes += len(message.get("body", b""))
+        if self._bytes > _MOST_BYTES:
+            self._refused = True
+            if not self._answered:
+                await _refuse(self._send, 413, f"At most {_MOST_BYTES // 2**20} MB can be sent at once.")
+            return {"type": "http.disconnect"}
+        return message
+
+    async def send(self, message: MutableMapping[str, Any]) -> None:
+        self._answered = True
+        if not self._refused:
+            await self._send(message)
 
 
 def _with_policy(send: Send) -> Send:
@@ -180,9 +212,10 @@ def _with_policy(send: Send) -> Send:
     return sent
 
 
-async def _refuse(send: Send, why: str) -> None:
-    headers = [(b"content-type", b"text/plain; charset=utf-8")]
-    await send({"type": "http.response.start", "status": 403, "headers": headers})
+async def _refuse(send: Send, status: int, why: str) -> None:
+    # The connection ends: what is left of a body that nobody reads must not be taken for the next request.
+    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": why.encode()})
 
 
