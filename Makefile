@@ -23,7 +23,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-slow test-lowest test-newest check docs format bench clean
+.PHONY: help demo test test-slow test-lowest test-newest mutants check docs format bench clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,10 @@ test-lowest: ## Run the tests with the lowest versions that pyproject.toml admit
 test-newest: ## Run the tests with the newest ones
 	$(PYTHON) tests/versions.py newest $(PARALLEL) $(ARGS)
 
+mutants: $(INSTALLED_DEV) ## Change the engine's code here and there, and see whether a test notices (an hour)
+	$(BIN)/python -m pip install -q -e ".[mutation]"
+	$(BIN)/python tests/mutation.py $(ARGS)
+
 check: $(INSTALLED_DEV) ## Check format, lint, types, imports and docs
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -61,7 +65,7 @@ bench: $(INSTALLED_DEV) ## Run the benchmark BENCH (of tables) and save its resu
 	$(BIN)/python benchmarks/$(BENCH).py $(ARGS)
 
 clean: ## Remove .venv and everything built
-	rm -rf $(VENV) .versions build dist docs/_build .hypothesis .import_linter_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .versions .mutants build dist docs/_build .hypothesis .import_linter_cache .pytest_cache .ruff_cache
 	find benchmarks causalgen docs graphs mechanisms tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(INSTALLED): pyproject.toml

@@ -1,6 +1,7 @@
 """Every example in the README and the documentation is run, and prints what the page says it prints."""
 
 import doctest
+import json
 import re
 import shutil
 from pathlib import Path
@@ -147,6 +148,17 @@ def test_the_results_page_says_what_was_measured(monkeypatch):
 
     text = results_page.PAGE.read_text(encoding="utf-8")
     assert results_page.page(text, results_page.current_blocks()) == text
+
+
+def test_the_page_of_the_tests_says_what_attacks_found():
+    page = (CHECKOUT / "docs" / "testing.md").read_text(encoding="utf-8")
+    counts = json.loads((CHECKOUT / "docs" / "data" / "attacks.json").read_text())
+    listed = re.findall(r"^\| ([^|]+) \| ([\d,]+) \| (\d+) \|$", page, re.MULTILINE)
+    found = {name: {"tried": int(tried.replace(",", "")), "lost": int(lost)} for name, tried, lost in listed}
+    assert found == counts
+    mutants = json.loads((CHECKOUT / "docs" / "data" / "mutants.json").read_text())
+    share = mutants["killed"] / mutants["tried"]
+    assert f"Of {mutants['tried']} of the {mutants['mutants']:,} mutants" in page and f"{share:.0%}" in page
 
 
 def test_the_page_of_the_scm_file_says_what_the_code_declares(monkeypatch):

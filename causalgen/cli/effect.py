@@ -11,6 +11,7 @@ import numpy as np
 from causalgen.cli.assignments import parse_assignments
 from causalgen.cli.common import column_names, console, load_model, use_threads, write_file
 from causalgen.cli.given import named_evidence, read_evidence, with_own_rows
+from causalgen.cli.ray_engine import check_shared, shared_workers
 from causalgen.cli.wording import in_command_words
 from causalgen.data.reading import Renamed
 from graphs.errors import EvidenceError, InterventionError, UnknownNameError
@@ -34,6 +35,7 @@ def run_effect(
     clip: bool,
     refits: int,
     data: str | None,
+    shared: tuple[str, int | None],
     rename: Sequence[str],
     out: Path | None,
     seed: int,
@@ -41,6 +43,9 @@ def run_effect(
     threads: int | None,
 ) -> None:
     """Ask, print the effect, and write it as a CSV table where asked."""
+    check_shared(*shared)
+    if shared[1] and not refits:
+        raise EvidenceError("--workers share --refits. Say how many, or leave --workers out.")
     use_threads(threads)
     scm = load_model(model, device)
     if not does:
@@ -51,20 +56,22 @@ def run_effect(
     source = with_own_rows(evidence, model)
     columns = column_names(rename, scm, data, named_evidence(source))
     known = read_evidence(source, scm, known, columns) | known
-    found = scm.effect(
-        target,
-        do=parse_assignments(does, scm.variables, "--do", expressions=True),
-        versus=parse_assignments(versus, scm.variables, "--versus", expressions=True) or None,
-        given=_groups(given) or None,
-        evidence=known or None,
-        n=n,
-        statistic=_statistic(target, scm.variables[target], category),
-        seed=seed,
-        confidence=confidence,
-        clip=clip,
-        refits=refits,
-        data=Renamed(data, columns) if data is not None else None,
-    )
+    with shared_workers(*shared, threads=threads) as workers:
+        found = scm.effect(
+            target,
+            do=parse_assignments(does, scm.variables, "--do", expressions=True),
+            versus=parse_assignments(versus, scm.variables, "--versus", expressions=True) or None,
+            given=_groups(given) or None,
+            evidence=known or None,
+            n=n,
+            statistic=_statistic(target, scm.variables[target], category),
+            seed=seed,
+            confidence=confidence,
+            clip=clip,
+            refits=refits,
+            workers=workers,
+            data=Renamed(data, columns) if data is not None else None,
+        )
     say = console().print
     say(in_command_words(str(found)))
     if out is not None:

@@ -22,6 +22,7 @@ from causalgen.cli.common import (
     use_preset,
     use_threads,
 )
+from causalgen.cli.ray_engine import check_shared, shared_workers
 from causalgen.data.sources import split_source
 from causalgen.datasets import mnist, morphomnist, morphomnist_truth
 from causalgen.evaluation.evaluate import evaluate
@@ -47,6 +48,7 @@ def run_evaluate(
     measures: str | None,
     truth: Path | None,
     missing: str,
+    shared: tuple[str, int | None],
     rename: Sequence[str],
     preset: str | None,
     seed: int,
@@ -55,6 +57,7 @@ def run_evaluate(
 ) -> None:
     """Evaluate, print the figures, write the folder, and say where the page is."""
     check_result_folder(out, REPORT)
+    check_shared(*shared)
     check_preset(preset)
     drop = choice_of_missing(missing)
     use_threads(threads)
@@ -71,17 +74,19 @@ def run_evaluate(
         if len(images) != 1:
             raise DataError(f"--truth needs a model with one image node, this one has {len(images)}.")
         known = read_morphomnist_truth(data or "", truth, images[0])
-    report = evaluate(
-        scm,
-        source,
-        rows=rows,
-        full=full,
-        evaluators=found,
-        measures=cast("Measures | None", measures),  # what it may be is said by the evaluation
-        truth=known,
-        seed=seed,
-        missing=drop,
-    )
+    with shared_workers(*shared, threads=threads) as workers:
+        report = evaluate(
+            scm,
+            source,
+            rows=rows,
+            full=full,
+            evaluators=found,
+            measures=cast("Measures | None", measures),  # what it may be is said by the evaluation
+            truth=known,
+            seed=seed,
+            missing=drop,
+            workers=workers,
+        )
     say = console().print
     say(str(report))
     say(str(report.save(out).resolve()))

@@ -26,6 +26,8 @@ __all__ = [
     "RunDir",
     "Seed",
     "Set",
+    "SharedBy",
+    "SharedWorkers",
     "Threads",
     "TrainingRows",
     "Workers",
@@ -71,6 +73,13 @@ LongTable = Annotated[
 Engine = Annotated[str, typer.Option(help="Of --table: serial, or ray (extra ray). Both give the same bits.")]
 Workers = Annotated[
     int | None, typer.Option(min=1, help="Of --engine ray: models at work; one a CPU by default.")
+]
+SharedBy = Annotated[
+    str, typer.Option("--engine", help="Who the workers are: processes of this machine, or ray (extra ray).")
+]
+SharedWorkers = Annotated[
+    int | None,
+    typer.Option("--workers", min=1, help="That share the work; 1 by default, on ray one a CPU."),
 ]
 PartRows = Annotated[
     int | None, typer.Option(min=1, help="Of --table: rows answered together; the model chooses by default.")

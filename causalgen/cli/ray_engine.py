@@ -6,6 +6,9 @@ What travels through Ray is the number of a part: actors read their rows from th
 themselves, so that both must lie where every machine of the cluster sees them. Ray Data holds parts back
 while the actors are busy, starts an actor that died again, and repeats its parts.
 
+The refits of an effect and the counterfactuals of an evaluation go to a pool of Ray's own, which pickles the
+question and gives back what is answered.
+
 Without a cluster to join (``RAY_ADDRESS``, or Ray started before) one is started on this machine, and stopped
 with all that it wrote at the end. Ray's usage statistics are off.
 """
@@ -23,9 +26,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from causalgen.cli.common import use_threads
+from causalgen.parallel import Workers
 from graphs.errors import CausalgenError, DataError
 
-__all__ = ["answer_on_ray", "require_ray"]
+__all__ = ["answer_on_ray", "check_shared", "require_ray", "shared_workers"]
 
 _STORE = 100 << 20
 """Bytes of the object store of a cluster that is started here: next to nothing goes through it."""
@@ -44,6 +49,37 @@ def require_ray() -> None:
         import ray.data  # noqa: F401
     except ImportError as error:
         raise CausalgenError(f"--engine ray needs Ray ({error}). Install causalgen[ray].") from error
+
+
+def check_shared(engine: str, workers: int | None) -> None:
+    """Refuse workers that cannot be had.
+
+    Raises:
+        CausalgenError: no such engine, or Ray is not installed.
+    """
+    if engine not in ("processes", "ray"):
+        raise CausalgenError(f"--engine is processes or ray, got {engine!r}.")
+    if engine == "ray":
+        require_ray()
+
+
+@contextmanager
+def shared_workers(engine: str, workers: int | None, *, threads: int | None) -> Iterator[Workers]:
+    """Who shares the work of a command, as ``causalgen.parallel`` takes it: processes, or actors of Ray."""
+    if engine == "processes":
+        yield workers or 1
+        return
+    each = threads or 1
+    with _cluster(workers, each) as ray:
+        from ray.util.multiprocessing import Pool
+
+        size = workers or max(1, int(ray.cluster_resources().get("CPU", 1)) // each)
+        again = {"num_cpus": each, "max_restarts": -1, "max_task_retries": -1}
+        pool = Pool(size, initializer=use_threads, initargs=(each,), ray_remote_args=again)
+        try:
+            yield pool
+        finally:
+            pool.terminate()
 
 
 def answer_on_ray(

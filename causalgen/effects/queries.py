@@ -19,6 +19,7 @@ from causalgen.effects.mediation import NaturalEffects, find_natural_effects
 from causalgen.effects.population import source_of_worlds
 from causalgen.effects.refits import effects_with_refits
 from causalgen.effects.statistic import Statistic
+from causalgen.parallel import Workers
 
 __all__ = ["coupling_sensitivity", "effect", "natural_effects"]
 
@@ -39,7 +40,7 @@ def effect(
     clip: bool = False,
     refits: int = 0,
     data: Any = None,
-    workers: int = 1,
+    workers: Workers = 1,
     progress: bool = True,
 ) -> Effect:
     """How much an intervention changes a target on average, against another.
@@ -68,7 +69,7 @@ def effect(
         refits: how often to fit the model anew, to training rows drawn with replacement, so that errors
             and intervals include the error of the fit; 200 are usual. See ``causalgen.effects.refits``.
         data: the training rows, as for ``fit``; needed for ``refits``.
-        workers: processes that share the refits.
+        workers: who share the refits: a number of processes, or a pool; see ``causalgen.parallel``.
         progress: show progress of the refits.
 
     Raises:
@@ -104,7 +105,7 @@ def natural_effects(
     clip: bool = False,
     refits: int = 0,
     data: Any = None,
-    workers: int = 1,
+    workers: Workers = 1,
     progress: bool = True,
 ) -> NaturalEffects:
     """Natural direct and indirect effects: how much of an effect passes through mediators.
@@ -123,7 +124,7 @@ def natural_effects(
         clip: as for ``counterfactual``.
         refits: as for ``effect``, with ``data``, ``workers`` and ``progress``.
         data: the training rows.
-        workers: processes that share the refits.
+        workers: who share the refits: a number of processes, or a pool; see ``causalgen.parallel``.
         progress: show progress of the refits.
 
     Raises:

@@ -13,15 +13,12 @@ keep their weights; where the target depends on one, the question is refused.
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 
 from causalgen.counterfactuals.abduction import Abduction
 from causalgen.counterfactuals.evidence import Evidence
@@ -35,6 +32,7 @@ from causalgen.effects.effect import Effect, Question
 from causalgen.effects.estimates import Estimate
 from causalgen.effects.groups import group_edges
 from causalgen.fitting.fit_table import fit_table
+from causalgen.parallel import Workers, check_workers, in_parallel
 from graphs.errors import EvidenceError
 from graphs.variables import Image
 from mechanisms.base import Mechanism
@@ -55,7 +53,7 @@ class Refits:
         table: the training rows; a refit of a node leaves out those that lack its value or a parent's.
         nodes: which are fitted anew.
         seed: of the resampling.
-        workers: processes that share the refits.
+        workers: who share the refits; see ``causalgen.parallel``.
         progress: show a bar.
     """
 
@@ -63,7 +61,7 @@ class Refits:
     table: Table
     nodes: Sequence[str]
     seed: int
-    workers: int = 1
+    workers: Workers = 1
     progress: bool = True
 
     def check(self, world: MutilatedModel, target: str) -> None:
@@ -73,12 +71,9 @@ class Refits:
             EvidenceError: too few refits or workers, a model that was intervened on, or a target that depends
                 on an image.
         """
-        if self.count < 2 or self.workers < 1:
-            raise EvidenceError(
-                f"refits is at least 2 and workers at least 1, got {self.count} and {self.workers}."
-            )
-        if self.workers > 1 and "fork" not in multiprocessing.get_all_start_methods():
-            raise EvidenceError("This system cannot fork processes: ask for refits with workers=1.")
+        if self.count < 2:
+            raise EvidenceError(f"refits is at least 2, got {self.count}.")
+        check_workers(self.workers)
         if world.touched:
             raise EvidenceError("refits: the model was intervened on. Ask the model before, with do=....")
         for node in world.graph.ancestors([target]):
@@ -99,7 +94,7 @@ def effects_with_refits(
     count: int,
     data: Any,
     seed: int,
-    workers: int,
+    workers: Workers,
     progress: bool,
 ) -> Sequence[Effect]:
     """The effects that a question gets, with the error of the fit where ``count`` refits are asked for.
@@ -145,21 +140,7 @@ def refit_answers(refits: Refits, world: MutilatedModel, ask: Ask) -> list[Seque
         return ask(_refitted(refits, world, number), False)  # their values alone matter
 
     with _bar(refits) as advance:
-        if refits.workers == 1:
-            found: dict[int, Sequence[Effect]] = {}
-            for number in range(refits.count):
-                found[number] = answer(number)
-                advance()
-            return list(found.values())
-        # Forked, so that functions in the question need not be pickled.
-        context = multiprocessing.get_context("fork")
-        with ProcessPoolExecutor(refits.workers, context, initializer=_install, initargs=(answer,)) as pool:
-            asked = {pool.submit(_installed, number): number for number in range(refits.count)}
-            found = {}
-            for each in as_completed(asked):
-                found[asked[each]] = each.result()
-                advance()
-            return [found[number] for number in range(refits.count)]
+        return in_parallel(answer, refits.count, refits.workers, done=lambda number: advance())
 
 
 def include_fitting_error(effect: Effect, refitted: Sequence[Effect]) -> Effect:
@@ -246,18 +227,3 @@ def _bar(refits: Refits) -> Iterator[Callable[[], None]]:
     with Progress(console=console) as bar:
         task = bar.add_task("refits", total=refits.count)
         yield lambda: bar.advance(task)
-
-
-_answer: Callable[[int], Any] | None = None
-"""In a worker: what it answers with."""
-
-
-def _install(answer: Callable[[int], Any]) -> None:
-    global _answer
-    torch.set_num_threads(1)
-    _answer = answer
-
-
-def _installed(number: int) -> Any:
-    assert _answer is not None
-    return _answer(number)

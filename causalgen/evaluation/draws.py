@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalgen.metrics.node_passes import BATCH_ROWS
+from causalgen.parallel import Workers, in_parallel
 from mechanisms.seeds import keyed_seed
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ def draw_rows(
     asked: Sequence[Mapping[str, NDArray[Any]]],
     *,
     seed: int,
+    workers: Workers,
     advance: Callable[[int], None],
 ) -> list[RowDraws]:
     """Draws of an image node under several questions; a row is abducted once for all of them.
@@ -70,13 +72,16 @@ def draw_rows(
         evidence: every node of the model, N >= 2 rows.
         asked: for each question the values of all causes of the image, N rows.
         seed: of the draws.
-        advance: told of each pass.
+        workers: who share the rows.
+        advance: told of the passes of some rows.
     """
-    found: list[list[RowDraws]] = [[] for _ in asked]
     count = len(evidence[node])
     # Parts of nearly equal size: none is left with a single row, which would be its own other one.
-    for part, rows in enumerate(np.array_split(np.arange(count), ceil(count * DRAWS / BATCH_ROWS))):
-        key = keyed_seed(seed, "draws", part)
+    split = np.array_split(np.arange(count), ceil(count * DRAWS / BATCH_ROWS))
+
+    def draw(part: int) -> list[RowDraws]:
+        rows, key = split[part], keyed_seed(seed, "draws", part)
+        found: list[RowDraws] = []
         held = {name: values[rows] for name, values in evidence.items()}
         abduction = scm.abduct(held, num_samples=DRAWS, seed=key)
         for place, question in enumerate(asked):
@@ -89,8 +94,13 @@ def draw_rows(
             tiled = {name: np.concatenate([values] * 2 * DRAWS) for name, values in causes.items()}
             samples = scm.sample(2 * DRAWS * len(rows), do=tiled, targets=[node], seed=keyed_seed(key, place))
             drawn = samples[node].cpu().numpy().reshape(2 * DRAWS, *own.shape[1:])
-            found[place].append(RowDraws(own, np.roll(others, -1, axis=1), drawn))
-            advance(PASSES * len(rows))
+            found.append(RowDraws(own, np.roll(others, -1, axis=1), drawn))
+        return found
+
+    def done(part: int) -> None:
+        advance(PASSES * len(asked) * len(split[part]))
+
+    drawn = in_parallel(draw, len(split), workers, done=done)
     return [
         RowDraws(
             *(
@@ -98,5 +108,5 @@ def draw_rows(
                 for name in ("own", "others", "samples")
             )
         )
-        for parts in found
+        for parts in zip(*drawn, strict=True)
     ]

@@ -25,6 +25,7 @@ from causalgen.evaluation.questions import Columns, Truth, answer_questions, pas
 from causalgen.evaluation.readings import Measures, find_readings
 from causalgen.evaluation.report import EvaluatedModel, EvaluationReport
 from causalgen.fitting.progress import Progress
+from causalgen.parallel import Workers, check_workers
 from graphs.errors import DataError, NotFittedError
 from graphs.variables import Image, Variable
 from mechanisms.seeds import keyed_generator
@@ -56,6 +57,7 @@ def evaluate(
     metrics: Iterable[str | Metric] | None = None,
     seed: int = 0,
     missing: Literal["refuse", "drop"] = "refuse",
+    workers: Workers = 1,
     progress: bool = True,
 ) -> EvaluationReport:
     """Hold a fitted model to held-out rows: every metric, with its controls beside it.
@@ -75,6 +77,8 @@ def evaluate(
         metrics: kinds of registered metrics, or ``Metric`` objects; all that are registered where None.
         seed: of rows, new values and draws; the same one gives the same report.
         missing: "refuse" rows that lack a value, or "drop" them, all; a note of the report counts them.
+        workers: who share the counterfactuals of images, which take longest: a number of processes, or a
+            pool; see ``causalgen.parallel``.
         progress: show progress.
 
     Returns:
@@ -89,6 +93,7 @@ def evaluate(
     began = time.perf_counter()
     seed = whole_number(seed, "evaluate: seed")
     rows = None if rows is None else whole_number(rows, "evaluate: rows", least=1)
+    check_workers(workers)
     computed = chosen_metrics(metrics)
     given = read_data(data, scm.variables, missing=missing)
     kept = np.flatnonzero(~given.incomplete(scm.variables))
@@ -124,7 +129,7 @@ def evaluate(
             if each := asked.get(node):
                 bar.begin(f"counterfactuals of {node}")
                 case.answers = answer_questions(
-                    scm, node, columns, each, few=few, seed=seed, advance=bar.advance
+                    scm, node, columns, each, few=few, seed=seed, workers=workers, advance=bar.advance
                 )
                 seconds = sum(answer.seconds for answer in case.answers)
                 speed[node] = len(chosen) * len(each) / seconds if seconds else float("inf")

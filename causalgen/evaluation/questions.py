@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from causalgen.evaluation.draws import PASSES, RowDraws, draw_rows
 from causalgen.metrics.distances import distance
 from causalgen.metrics.node_passes import NodePasses, batches
+from causalgen.parallel import Workers, in_parallel
 from graphs.errors import DataError
 from graphs.variables import Categorical, Image, Variable
 from mechanisms.extrapolation import extrapolation_expected
@@ -189,6 +190,7 @@ def answer_questions(
     *,
     few: int,
     seed: int,
+    workers: Workers,
     advance: Callable[[int], None],
 ) -> list[Answer]:
     """Answer every question about an image node; a batch of rows holds its noise only until that is done.
@@ -200,28 +202,34 @@ def answer_questions(
         asked: questions about these rows.
         few: rows of which several draws are made, the first ones.
         seed: of what abduction draws.
-        advance: told of each pass.
+        workers: who share the batches.
+        advance: told of the passes of a batch.
     """
     passes = NodePasses(scm, node, seed=seed)
-    parts: list[list[Answer]] = [[] for _ in asked]
-    for block, rows in batches(len(columns[node])):
+    blocks = [rows for _, rows in batches(len(columns[node]))]
+
+    def answer(block: int) -> list[Answer]:
+        rows, key = blocks[block], keyed_seed(seed, "evaluate", block)
         evidence = {name: values[rows] for name, values in columns.items()}
         # New values are real ones; that some lie beyond what fitting saw is part of the test.
         with extrapolation_expected():
-            key = keyed_seed(seed, "evaluate", block)
             abduction = scm.abduct(evidence, seed=key)
-            for place, question in enumerate(asked):
-                parts[place].append(
-                    _answer(scm, node, abduction, evidence, question, rows, passes, block, key)
-                )
-                advance(4 * abduction.rows)
-    answers = [_joined(each) for each in parts]
+            return [
+                _answer(scm, node, abduction, evidence, question, rows, passes, block, key)
+                for question in asked
+            ]
+
+    def done(block: int) -> None:
+        advance(4 * len(asked) * len(columns[node][blocks[block]]))
+
+    parts = in_parallel(answer, len(blocks), workers, done=done)
+    answers = [_joined(each) for each in zip(*parts, strict=True)]
     if scm.mechanisms[node].deterministic:
         return answers
     evidence = {name: values[:few] for name, values in columns.items()}
     with extrapolation_expected():
         causes = [_causes(scm, node, evidence, question, slice(few)) for question in asked]
-        drawn = draw_rows(scm, node, evidence, causes, seed=seed, advance=advance)
+        drawn = draw_rows(scm, node, evidence, causes, seed=seed, workers=workers, advance=advance)
     return [replace(answer, draws=each) for answer, each in zip(answers, drawn, strict=True)]
 
 

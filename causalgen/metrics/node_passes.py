@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = ["BATCH_ROWS", "NodePasses", "batches", "has_residuals"]
 
-BATCH_ROWS = 256
-"""Rows whose noise is held at once: with step residuals an image's noise is many images."""
+BATCH_ROWS = 64
+"""Rows whose noise is held at once: with step residuals an image's noise is many images. And few enough that
+workers find several batches to share."""
 
 
 def has_residuals(scm: SCM, node: str) -> bool:

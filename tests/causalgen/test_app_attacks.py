@@ -20,6 +20,7 @@ import psutil
 import pytest
 
 import causalgen as cg
+from tests.causalgen.attacks import record
 from tests.causalgen.chromium import Chromium, find_chromium
 
 pytest.importorskip("gradio", reason="the extra app is not installed")
@@ -160,6 +161,7 @@ def test_many_clients_at_once_get_the_answers_of_one(page):
     with connected(page) as connection:
         assert [call(connection, *each) for each in asked] == alone
     assert resident().rss - before < 500 * 2**20
+    record("requests of 64 clients to the page", tried=CLIENTS * REQUESTS, lost=0)
 
 
 def test_the_answers_are_those_of_the_api(page):

@@ -17,7 +17,14 @@ from causalgen.evaluation.metric import FLOOR, MECHANISM, METRICS, MODEL
 from causalgen.evaluation.questions import other_values
 from causalgen.metrics.evaluators.evaluators import Evaluators, Recipe
 from causalgen.metrics.evaluators.roles import find_roles
-from graphs.errors import CheckpointError, DataError, DomainError, NotFittedError, UnknownNameError
+from graphs.errors import (
+    CheckpointError,
+    DataError,
+    DomainError,
+    EvidenceError,
+    NotFittedError,
+    UnknownNameError,
+)
 from tests.causalgen.metrics import shades
 from tests.causalgen.metrics.test_axioms import logits
 
@@ -162,6 +169,19 @@ def test_the_same_seed_gives_the_same_report(exact, data):
     scm = shades.shades().fit(data, progress=False)
     again = cg.evaluate(scm, data, evaluators=EVALUATORS, truth=truth_of(data), progress=False)
     assert again.to_dict()["entries"] == exact.to_dict()["entries"]
+
+
+def test_workers_give_the_same_report(pictures, monkeypatch):
+    scm, data = pictures
+    monkeypatch.setattr("causalgen.metrics.node_passes.BATCH_ROWS", 16)  # several batches to share
+    drawn = scm.with_options("picture", abduction="posterior")
+    alone, shared = (
+        cg.evaluate(drawn, data, rows=48, workers=workers, progress=False).to_dict()["entries"]
+        for workers in (1, 2)
+    )
+    assert alone == shared
+    with pytest.raises(EvidenceError, match="at least 1, or a pool"):
+        cg.evaluate(drawn, data, workers=0, progress=False)
 
 
 def test_another_seed_asks_about_other_rows(linear):

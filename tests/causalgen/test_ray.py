@@ -3,6 +3,7 @@
 Ray runs in processes of its own: importing it draws from global random states.
 """
 
+import json
 import os
 import random
 import signal
@@ -13,10 +14,14 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
+import networkx as nx
+import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import causalgen as cg
 from causalgen.counterfactuals.export import to_png
 from tests.causalgen.attacks import record
 
@@ -140,7 +145,7 @@ def test_workers_killed_again_and_again_change_no_byte(job, serial):
         assert killed > before
         assert code == 3, (job / f"killed-{jobs}.log").read_text()
         assert files(job / f"killed-{jobs}") == serial
-    record("workers of a cluster killed", tried=killed, jobs=jobs, lost=0)
+    record("workers of a cluster killed", tried=killed, lost=0)
 
 
 @pytest.mark.slow
@@ -154,3 +159,37 @@ def test_a_job_terminated_on_a_cluster_leaves_nothing_and_is_resumed_by_one_proc
     done = subprocess.run(ask(job, "stopped", "--resume"), cwd=job, capture_output=True, text=True)
     assert done.returncode == 3, done.stderr
     assert files(job / "stopped") == serial
+
+
+def read(job, name):
+    """An effect's table, or the figures of an evaluation."""
+    if (job / f"{name}.csv").exists():
+        return (job / f"{name}.csv").read_text()
+    return json.loads((job / name / "report.json").read_text())["entries"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["effect", "line", "y", "--do", "x=1", "--refits", "6", "--data", "line.csv", "--out", "{}.csv"],
+        ["evaluate", "model", "--data", "few.parquet", "--rows", "150", "--out", "{}"],
+    ],
+    ids=["refits", "evaluation"],
+)
+def test_what_is_shared_on_a_cluster_is_what_one_process_finds(job, words):
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=80)
+    rows = pd.DataFrame({"x": x, "y": 2 * x + generator.normal(size=80)})
+    rows.to_csv(job / "line.csv", index=False)
+    line = cg.SCM(nx.DiGraph([("x", "y")]), {"x": cg.Continuous(), "y": cg.Continuous()})
+    line.fit(rows, progress=False).save_pretrained(job / "line")
+    few = pq.read_table(job / "table.parquet").slice(8)
+    pq.write_table(few, job / "few.parquet")
+    for engine in ("processes", "ray"):
+        more = ["--engine", engine, "--threads", "1", *(["--workers", "2"] if engine == "ray" else [])]
+        command = [*COMMAND, *(word.format(f"{words[0]}-{engine}") for word in words), *more]
+        done = subprocess.run(command, cwd=job, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    one, other = (read(job, f"{words[0]}-{engine}") for engine in ("processes", "ray"))
+    assert one == other

@@ -54,6 +54,19 @@ def test_workers_give_the_same_answer():
     assert one.interval == two.interval
 
 
+class Backwards:
+    """A pool that answers the last task first."""
+
+    def imap_unordered(self, func, iterable, /):
+        """The answers."""
+        return (func(each) for each in reversed(list(iterable)))
+
+
+def test_a_pool_gives_the_same_answer():
+    data = rows(0, 50)
+    assert asked(data, 4, workers=Backwards()).interval == asked(data, 4).interval
+
+
 def test_groups_and_natural_effects_have_refits():
     data = rows(0, 100)
     scm = confounded().fit(data, progress=False)
@@ -89,6 +102,7 @@ def test_rows_with_gaps_are_left_out():
         ({"refits": 5}, "data="),
         ({"refits": 1, "data": rows(0, 50)}, "at least 2"),
         ({"refits": 5, "data": rows(0, 50), "workers": 0}, "at least 1"),
+        ({"refits": 5, "data": rows(0, 50), "workers": "ray"}, "a pool of processes, got 'ray'"),
     ],
 )
 def test_what_cannot_be_refitted_is_refused(options, words):
