@@ -318,7 +318,11 @@ def _differences(model: BaseModel, reference: BaseModel | None = None) -> dict[s
     everything = model.model_dump(mode="json")
     for name, field in type(model).model_fields.items():
         value = getattr(model, name)
-        default = getattr(reference, name) if reference else field.get_default(call_default_factory=True)
+        default = (
+            getattr(reference, name)
+            if reference
+            else field.get_default(call_default_factory=True, validated_data={})
+        )
         if name == "kind" or value == default:
             continue
         if isinstance(value, BaseModel):

@@ -97,7 +97,7 @@ class ParquetRows:
         self.nodes = tuple(self._variables)
         self.absent = tuple(node for node in wanted if node not in self._variables)
         heads = [_Head.read(file) for file in self._files]
-        header = heads[0].types
+        header = _common_types(heads)
         self._columns = {
             node: [own[node]]
             if own[node] in header
@@ -109,10 +109,16 @@ class ParquetRows:
             if name not in header:
                 raise DataError(f"There is no column {name!r} of {self.name}. Columns: {', '.join(header)}.")
             for file, head in zip(self._files, heads, strict=True):
-                if head.types.get(name) != header[name]:
+                kind = head.types.get(name)
+                if kind != header[name] and not _is_null(kind):
+                    first = next(
+                        f.name
+                        for f, h in zip(self._files, heads, strict=True)
+                        if h.types[name] == header[name]
+                    )
                     raise DataError(
                         f"The files of {self.name} differ: column {name!r} is {header[name]} in "
-                        f"{self._files[0].name}, and {head.types.get(name, 'missing')} in {file.name}. "
+                        f"{first}, and {kind or 'missing'} in {file.name}. "
                         "Give files of one schema."
                     )
         self._starts = [0, *np.cumsum([head.rows for head in heads]).tolist()]
@@ -199,7 +205,26 @@ class ParquetRows:
                     self._cursor = number, _Cursor(self._files[number], self._names, offset, batch)
                 pieces += self._cursor[1].take(offset, end - start)
                 start = end
-            return pyarrow.Table.from_batches(pieces)
+            tables = [pyarrow.Table.from_batches([piece]) for piece in pieces]
+            return pyarrow.concat_tables(tables, promote_options="default")  # a column without values is any
+
+
+def _common_types(heads: Sequence[_Head]) -> dict[str, Any]:
+    """The type of each column of the first file, or of the first that has values, where it has none."""
+    found = dict(heads[0].types)
+    for name, kind in found.items():
+        if _is_null(kind):
+            found[name] = next(
+                (head.types[name] for head in heads if not _is_null(head.types.get(name, kind))), kind
+            )
+    return found
+
+
+def _is_null(kind: Any) -> bool:
+    """Whether a column has the type of those that hold no value at all, as of an empty frame's text."""
+    from pyarrow import types
+
+    return kind is not None and types.is_null(kind)
 
 
 @dataclass(frozen=True)

@@ -104,6 +104,28 @@ def test_files_row_groups_and_order_do_not_matter(labels, tmp_path):
             assert equal(question.answer(number).worlds["w"], expected[number].worlds["w"])
 
 
+def test_a_file_without_a_value_of_a_column_is_of_one_schema_with_the_others(labels, tmp_path):
+    scm, frame, _ = labels
+    frame = frame.assign(a=frame["a"].where(np.arange(len(frame)) >= 20))  # none in the first file
+    whole = parts_of(scm, _written(frame, tmp_path / "whole.parquet"))
+    folder = tmp_path / "files"
+    folder.mkdir()
+    first = pa.Table.from_pandas(frame[:20])
+    place = first.schema.get_field_index("a")
+    pq.write_table(first.set_column(place, "a", pa.nulls(20)), folder / "0.parquet")
+    _written(frame[20:], folder / "1.parquet")
+    apart = parts_of(scm, folder)
+    assert all(equal(one.worlds["w"], other.worlds["w"]) for one, other in zip(whole, apart, strict=True))
+    pq.write_table(first.set_column(place, "a", pa.array([1] * 20)), folder / "2.parquet")
+    with pytest.raises(cg.DataError, match="column 'a' is .*string in 1.parquet, and int64 in 2.parquet"):
+        parts_of(scm, folder)
+
+
+def _written(frame, path):
+    pq.write_table(pa.Table.from_pandas(frame), path)
+    return path
+
+
 def test_a_table_of_one_part_has_the_plain_answer(labels):
     scm, frame, root = labels
     (part,) = cg.counterfactual_parts(scm, root / "table.parquet", {"w": DO}, seed=5)
