@@ -105,8 +105,8 @@ def test_other_rows_are_asked_what_the_row_is():
     half = (kept + 0.25 * asked["shade"][:, None, None, None].astype(np.float32))[..., : shades.SIDE // 2]
     assert draws.own.shape == draws.others.shape == (4, 70, 1, shades.SIDE, shades.SIDE)
     assert draws.own[..., : shades.SIDE // 2] == pytest.approx(np.stack([half] * 4), abs=1e-5)
-    # In two parts of 35 rows the last row of each is followed by its first.
-    order = np.concatenate([np.roll(np.arange(35), -1), 35 + np.roll(np.arange(35), -1)])
+    # In five parts of 14 rows the last row of each is followed by its first.
+    order = np.concatenate([np.roll(part, -1) for part in np.split(np.arange(70), 5)])
     other = kept[order] + 0.25 * asked["shade"][:, None, None, None].astype(np.float32)
     assert draws.others[..., : shades.SIDE // 2] == pytest.approx(
         np.stack([other[..., : shades.SIDE // 2]] * 4), abs=1e-5
