@@ -2,8 +2,8 @@
 
     workers = 1      this process
     workers = n      n processes that are forked from this one, of one thread each
-    workers = pool   a pool that is given: ``multiprocessing.Pool``, or that of a cluster, as Ray's
-                     ``ray.util.multiprocessing.Pool``, whose workers import causalgen
+    workers = pool   a pool that is given, whose workers import causalgen and whose tasks may be closures, as
+                     Ray's ``ray.util.multiprocessing.Pool``, but not Python's own
 
 Last bits depend on how many threads a worker has, as everywhere.
 """
@@ -11,6 +11,7 @@ Last bits depend on how many threads a worker has, as everywhere.
 from __future__ import annotations
 
 import multiprocessing
+import multiprocessing.pool
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import partial
@@ -41,8 +42,15 @@ def check_workers(workers: Workers) -> None:
     """Refuse what cannot share work.
 
     Raises:
-        EvidenceError: fewer workers than one, no pool, or a system that cannot fork.
+        EvidenceError: fewer workers than one, no pool that can be used, or a system that cannot fork.
     """
+    if isinstance(workers, multiprocessing.pool.Pool) and not isinstance(
+        workers, multiprocessing.pool.ThreadPool
+    ):
+        raise EvidenceError(
+            "A pool of Python's multiprocessing cannot pickle what is asked. Give workers=2, say, which "
+            "forks, or a pool that takes closures, such as ray.util.multiprocessing.Pool."
+        )
     if isinstance(workers, Pool):
         return
     if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:

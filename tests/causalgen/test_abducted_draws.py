@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import causalgen as cg
+from causalgen.counterfactuals.missing_evidence.resampling import systematic
 
 STANDARD = {"u": {"normal": [0, 1]}}
 
@@ -226,3 +227,18 @@ def test_evidence_against_an_earlier_intervention_is_refused():
     assert scm.counterfactual({"x": 1.0, "y": 2.0}, do={"y": 0.0})["x"].item() == 1.0
     with pytest.raises(cg.EvidenceError, match="'x'"):
         scm.counterfactual({"x": 5.0, "y": 2.0}, do={"y": 0.0})
+
+
+def test_systematic_resampling_draws_each_as_often_as_its_weight_says():
+    """Each number floor(S w) or ceil(S w) times, the first and the last too (Kitagawa 1996)."""
+    generator = torch.Generator().manual_seed(0)
+    for samples in (1, 7, 100):
+        weights = torch.rand(5, 40, generator=generator, dtype=torch.float64) ** 4
+        weights[:, :5] = torch.eye(5, dtype=torch.float64)  # all on one
+        weights[0, 5] = weights[4, 6] = 0.0
+        uniform = torch.rand(40, generator=generator, dtype=torch.float64)
+        chosen = systematic(3.0 * weights, uniform, samples)  # of any total
+        expected = samples * weights / weights.sum(0)
+        counts = torch.stack([(chosen == number).sum(0) for number in range(5)]).double()
+        assert bool(((counts - expected).abs() < 1).all())
+        assert bool((counts[weights == 0] == 0).all())

@@ -111,10 +111,14 @@ def test_draws_explain_the_evidence_and_parts_do_not_matter(scm, monkeypatch):
     whole = scm.abduct(rows, num_samples=50, seed=0)
     cf = whole.counterfactual({}, copy_unaffected=False)
     torch.testing.assert_close(cf["y"], torch.tensor(rows["y"], dtype=torch.float64).expand(50, 4))
-    monkeypatch.setattr(mixed, "_AT_ONCE", 100)
+    monkeypatch.setattr(mixed, "_AT_ONCE", 12)  # two rows at a time for a posterior, one for draws
     parts = scm.abduct(rows, num_samples=50, seed=0)
     torch.testing.assert_close(parts.counterfactual({}, copy_unaffected=False)["z"], cf["z"])
-    torch.testing.assert_close(parts.posterior("z").means, whole.posterior("z").means)
+    for name in ("weights", "means", "covariances"):
+        one, other = (getattr(each.posterior("z"), name) for each in (parts, whole))
+        assert one.shape == other.shape
+        torch.testing.assert_close(one, other)
+    torch.testing.assert_close(parts.posterior("d").probabilities, whole.posterior("d").probabilities)
 
 
 def test_rows_of_every_pattern_make_one_mixture(scm):

@@ -1,5 +1,7 @@
 """Fitting error of effects: the bootstrap over training rows against least squares theory."""
 
+import multiprocessing
+
 import networkx as nx
 import numpy as np
 import pytest
@@ -65,6 +67,12 @@ class Backwards:
 def test_a_pool_gives_the_same_answer():
     data = rows(0, 50)
     assert asked(data, 4, workers=Backwards()).interval == asked(data, 4).interval
+
+
+def test_a_pool_that_cannot_pickle_a_question_is_refused():
+    pool = multiprocessing.get_context("spawn").Pool(1)
+    with pool, pytest.raises(cg.EvidenceError, match="workers=2, say"):
+        asked(rows(0, 50), 4, workers=pool)
 
 
 def test_groups_and_natural_effects_have_refits():

@@ -100,7 +100,10 @@ def test_lines_are_no_wider_than_they_need() -> None:
         ("a: " + "9" * 5000, "s:1:4: a number of 5000 characters"),
         ("[" * 30 + "]" * 30, f"s:1:{DEPTH + 1}: nested more than {DEPTH} deep"),
         # Newer builds of libyaml have a limit of their own, which they reach before ours is asked.
-        ("[" * 100_000, f"s:1:({DEPTH + 1}: nested more than|1001: not valid YAML: exceeded maximum nesting)"),
+        (
+            "[" * 100_000,
+            f"s:1:({DEPTH + 1}: nested more than|1001: not valid YAML: exceeded maximum nesting)",
+        ),
         ("[" + "0," * VALUES + "]", f"more than {VALUES:,} keys and values"),
         ("#" * (FILE_BYTES + 1), f"larger than {FILE_BYTES:,} bytes"),
         ("#" + "é" * (FILE_BYTES // 2), f"larger than {FILE_BYTES:,} bytes"),
