@@ -37,8 +37,8 @@ MUTATED = (
 
 TESTS = (
     "abducted_draws", "axioms", "bad_input", "discrete", "effects", "engine", "evidence", "interventions",
-    "labels", "linear_gaussian", "mixed", "nested", "observed_and_inferred", "partial_axioms", "posterior",
-    "pyro_model", "results", "table_parts", "wrong_arguments",
+    "labels", "linear_gaussian", "mixed", "nested", "notebook", "observed_and_inferred", "own_readings",
+    "partial_axioms", "posterior", "pyro_model", "results", "table_parts", "wrong_arguments",
 )  # fmt: skip
 """Of ``tests/causalgen/``: those of the engine and of what it answers."""
 

@@ -27,7 +27,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from causalgen.cli.common import use_threads
-from causalgen.parallel import Workers
+from causalgen.fitting.parallel import Workers
 from graphs.errors import CausalgenError, DataError
 
 __all__ = ["answer_on_ray", "check_shared", "require_ray", "shared_workers"]
@@ -65,7 +65,7 @@ def check_shared(engine: str, workers: int | None) -> None:
 
 @contextmanager
 def shared_workers(engine: str, workers: int | None, *, threads: int | None) -> Iterator[Workers]:
-    """Who shares the work of a command, as ``causalgen.parallel`` takes it: processes, or actors of Ray."""
+    """Who shares the work of a command, for ``causalgen.fitting.parallel``: processes, or actors of Ray."""
     if engine == "processes":
         yield workers or 1
         return

@@ -19,7 +19,7 @@ from causalgen.effects.mediation import NaturalEffects, find_natural_effects
 from causalgen.effects.population import source_of_worlds
 from causalgen.effects.refits import effects_with_refits
 from causalgen.effects.statistic import Statistic
-from causalgen.parallel import Workers
+from causalgen.fitting.parallel import Workers
 
 __all__ = ["coupling_sensitivity", "effect", "natural_effects"]
 
@@ -69,7 +69,7 @@ def effect(
         refits: how often to fit the model anew, to training rows drawn with replacement, so that errors
             and intervals include the error of the fit; 200 are usual. See ``causalgen.effects.refits``.
         data: the training rows, as for ``fit``; needed for ``refits``.
-        workers: who share the refits: a number of processes, or a pool; see ``causalgen.parallel``.
+        workers: who share the refits: a number of processes, or a pool; see ``causalgen.fitting.parallel``.
         progress: show progress of the refits.
 
     Raises:
@@ -124,7 +124,7 @@ def natural_effects(
         clip: as for ``counterfactual``.
         refits: as for ``effect``, with ``data``, ``workers`` and ``progress``.
         data: the training rows.
-        workers: who share the refits: a number of processes, or a pool; see ``causalgen.parallel``.
+        workers: who share the refits: a number of processes, or a pool; see ``causalgen.fitting.parallel``.
         progress: show progress of the refits.
 
     Raises:

@@ -32,7 +32,7 @@ from causalgen.effects.effect import Effect, Question
 from causalgen.effects.estimates import Estimate
 from causalgen.effects.groups import group_edges
 from causalgen.fitting.fit_table import fit_table
-from causalgen.parallel import Workers, check_workers, in_parallel
+from causalgen.fitting.parallel import Workers, check_workers, in_parallel
 from graphs.errors import EvidenceError
 from graphs.variables import Image
 from mechanisms.base import Mechanism
@@ -53,7 +53,7 @@ class Refits:
         table: the training rows; a refit of a node leaves out those that lack its value or a parent's.
         nodes: which are fitted anew.
         seed: of the resampling.
-        workers: who share the refits; see ``causalgen.parallel``.
+        workers: who share the refits; see ``causalgen.fitting.parallel``.
         progress: show a bar.
     """
 

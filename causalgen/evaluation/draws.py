@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from causalgen.fitting.parallel import Workers, in_parallel
 from causalgen.metrics.node_passes import BATCH_ROWS
-from causalgen.parallel import Workers, in_parallel
 from mechanisms.seeds import keyed_seed
 
 if TYPE_CHECKING:

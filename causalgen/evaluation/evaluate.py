@@ -24,8 +24,8 @@ from causalgen.evaluation.pictures import node_pictures
 from causalgen.evaluation.questions import Columns, Truth, answer_questions, passes_of, questions
 from causalgen.evaluation.readings import Measures, find_readings
 from causalgen.evaluation.report import EvaluatedModel, EvaluationReport
+from causalgen.fitting.parallel import Workers, check_workers
 from causalgen.fitting.progress import Progress
-from causalgen.parallel import Workers, check_workers
 from graphs.errors import DataError, NotFittedError
 from graphs.variables import Image, Variable
 from mechanisms.seeds import keyed_generator
@@ -78,7 +78,7 @@ def evaluate(
         seed: of rows, new values and draws; the same one gives the same report.
         missing: "refuse" rows that lack a value, or "drop" them, all; a note of the report counts them.
         workers: who share the counterfactuals of images, which take longest: a number of processes, or a
-            pool; see ``causalgen.parallel``.
+            pool; see ``causalgen.fitting.parallel``.
         progress: show progress.
 
     Returns:

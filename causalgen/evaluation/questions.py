@@ -30,9 +30,9 @@ import torch
 from numpy.typing import NDArray
 
 from causalgen.evaluation.draws import PASSES, RowDraws, draw_rows
+from causalgen.fitting.parallel import Workers, in_parallel
 from causalgen.metrics.distances import distance
 from causalgen.metrics.node_passes import NodePasses, batches
-from causalgen.parallel import Workers, in_parallel
 from graphs.errors import DataError
 from graphs.variables import Categorical, Image, Variable
 from mechanisms.extrapolation import extrapolation_expected

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, singledispatch
-from io import BytesIO
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +20,7 @@ import pandas as pd
 from causalgen.checking.check_report import CheckReport
 from causalgen.counterfactuals.abduction import Abduction
 from causalgen.counterfactuals.contrasts import Contrast
-from causalgen.counterfactuals.export import figure_png
+from causalgen.counterfactuals.export import figure_png, figure_svg
 from causalgen.counterfactuals.missing_evidence.distributions import NodePosterior
 from causalgen.counterfactuals.results import Counterfactual, Draws
 from causalgen.counterfactuals.summaries import inferred_texts, node_texts, undetermined_nodes
@@ -308,9 +307,7 @@ def _picture(figure: Figure, alt: str, *, vector: bool = True) -> _Picture:
     width = round(96 * figure.get_figwidth())
     if not vector:
         return _Picture(alt, "image/png", figure_png(figure), width)
-    buffer = BytesIO()
-    figure.savefig(buffer, format="svg", facecolor="white", metadata={"Date": None})
-    return _Picture(alt, "image/svg+xml", buffer.getvalue(), width)
+    return _Picture(alt, "image/svg+xml", figure_svg(figure), width)
 
 
 def _sources(how: Iterable[object]) -> str:

@@ -16,8 +16,10 @@ from matplotlib.text import Text
 from PIL import Image as PILImage
 
 import causalgen as cg
+from causalgen.counterfactuals.export import figure_svg
 from causalgen.counterfactuals.missing_evidence.distributions import MixturePosterior, SamplePosterior
 from causalgen.plotting.effect_plots import plot_posterior
+from causalgen.plotting.graph_plots import plot_graph
 from causalgen.plotting.plots import plot_image_rows
 
 HOSTILE = ("<b>bold</b>", "R&D", r'$\frac"', "plain")
@@ -310,3 +312,11 @@ def test_panels_have_room_for_their_texts(rows):
     ab = scm.abduct(lacking | {"kind": [None] * rows}, seed=0)
     for node in ("short", "kind"):
         assert overlaps(plot_posterior(ab.posterior(node))) == []
+
+
+def test_the_same_picture_is_the_same_bytes():
+    graph = cg.CausalGraph.from_networkx(nx.DiGraph([("a", "b"), ("b", "c")]))
+    one, other = (figure_svg(plot_graph(graph, dict.fromkeys("abc", cg.Continuous()))) for _ in range(2))
+    assert one == other and b'id="n0"' in one
+    for name in set(re.findall(rb'(?:url\(|href=")#([\w-]+)', one)):
+        assert b'id="' + name + b'"' in one

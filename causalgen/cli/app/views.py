@@ -10,14 +10,13 @@ from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.colors import to_rgb
 
 from causalgen.cli.app.questions import AskedEffect, Model, Session
-from causalgen.counterfactuals.export import to_png
+from causalgen.counterfactuals.export import figure_svg, to_png
 from causalgen.counterfactuals.results import Counterfactual
 from causalgen.counterfactuals.summaries import draw_texts, inferred_texts, node_texts, undetermined_nodes
 from causalgen.plotting.graph_plots import MOST_NODES, plot_graph
@@ -212,9 +211,7 @@ def _png(image: np.ndarray) -> str:
 
 
 def _svg(figure: Figure) -> str:
-    buffer = BytesIO()
-    figure.savefig(buffer, format="svg", facecolor="white", metadata={"Date": None})
-    return f"data:image/svg+xml;base64,{b64encode(buffer.getvalue()).decode()}"
+    return f"data:image/svg+xml;base64,{b64encode(figure_svg(figure)).decode()}"
 
 
 def _short(value: Any) -> str:
