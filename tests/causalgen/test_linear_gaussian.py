@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import hypothesis.strategies as st
+import networkx as nx
 import numpy as np
 import pytest
 import torch
@@ -217,3 +218,23 @@ def test_draws_given_partial_evidence_have_the_closed_form_joint_law(seed):
         assert surprise(drawn, *replace(truth, shift=shift).given(seen[row], values[row])) < RARE
         here = replace(after, shift=np.broadcast_to(after.shift, truth.shift.shape)[row])
         near(found, here.values(model.plain.noise(drawn)))
+
+
+@pytest.mark.parametrize("size", [1e-9, 1.0, 1e9])
+def test_a_number_that_follows_is_compared_in_parts_of_its_size(size):
+    """x -> z -> y without noise, z missing: y = 0.3 x up to rounding is evidence, 1 % beside it is not."""
+    equation = cg.mechanisms.Equation
+    scm = cg.SCM(
+        nx.DiGraph([("x", "z"), ("z", "y")]),
+        {node: cg.Continuous() for node in "xzy"},
+        {
+            "x": equation(value="u", noise={"u": {"normal": [0, size]}}),
+            "z": equation(value="0.1 * x"),
+            "y": equation(value="3 * z"),
+        },
+    )
+    x = size * np.array([0.7, -1.1])
+    found = scm.abduct({"x": x, "y": 0.3 * x}, seed=0).posterior("z").mean
+    np.testing.assert_allclose(found, 0.1 * x, rtol=1e-9)
+    with pytest.raises(cg.EvidenceError):
+        scm.abduct({"x": x, "y": 0.3 * x * [1.0, 1.01]}, seed=0).posterior("z")
