@@ -213,8 +213,9 @@ def _with_policy(send: Send) -> Send:
 
 
 async def _refuse(send: Send, status: int, why: str) -> None:
-    # The connection ends: what is left of a body that nobody reads must not be taken for the next request.
-    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
+    headers = [(b"content-type", b"text/plain; charset=utf-8")]
+    if status == 413:  # what is left of the body is read by nobody
+        headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": why.encode()})
 
