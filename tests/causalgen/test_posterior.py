@@ -233,7 +233,8 @@ def test_a_gap_in_a_row_is_a_node_left_out_there(linear):
     cf = ab.counterfactual({"x": 0.0})
     assert cf.provenance["y"].tolist() == ["exact", "inferred", "inferred", "exact"]
     assert cf.provenance["w"].tolist() == ["prior"] * 4
-    assert list(cf["y"].index) == list("pqrs")
+    assert list(cf["y"].index) == list(ab.posterior("y").index) == list("pqrs")
+    assert scm.abduct({"x": 1.0}, particles=1, seed=0).posterior("y").mean.shape == (1,)
     full = scm.counterfactual({**frame.loc[["p", "s"]], "w": [0.0, 0.0]}, do={"x": 0.0})
     np.testing.assert_allclose(cf["z"][["p", "s"]], full["z"], rtol=0, atol=1e-12)
 
