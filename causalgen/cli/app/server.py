@@ -31,6 +31,9 @@ _HOST = "127.0.0.1"
 _MOST_BYTES = 64 * 2**20
 """Of an upload, and of a request with what surrounds it."""
 
+_MOST_SESSIONS = 256
+"""Pages whose worlds are kept; the one that was idle longest begins anew."""
+
 _POLICY = (
     "default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'; object-src 'none'; base-uri 'self'; "
     "form-action 'self'; frame-ancestors 'none'"
@@ -95,6 +98,7 @@ def make_app(model: Any, port: int, folder: Path) -> Any:
 
     page = build_page(model, folder)
     page.queue(default_concurrency_limit=4)
+    page.state_session_capacity = _MOST_SESSIONS
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     app = gr.mount_gradio_app(
         app,
