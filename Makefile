@@ -43,7 +43,7 @@ test-lowest: ## Run the tests with the lowest versions that pyproject.toml admit
 test-newest: ## Run the tests with the newest ones
 	$(PYTHON) tests/versions.py newest $(PARALLEL) $(ARGS)
 
-mutants: $(INSTALLED_DEV) ## Change the engine's code here and there, and see whether a test notices (an hour)
+mutants: $(INSTALLED_DEV) ## Change the engine's code here and there, and see whether a test notices (hours)
 	$(BIN)/python -m pip install -q -e ".[mutation]"
 	$(BIN)/python tests/mutation.py $(ARGS)
 

@@ -54,7 +54,7 @@ def write_digits(mnist: Path, rows: int, path: Path) -> None:
     pq.write_table(pa.table({"digit": digits, "image": pngs}), path)
 
 
-def ask(table: Path, out: Path, words: list[str], preset: str | None) -> dict[str, Any]:
+def ask(table: Path, out: Path, words: list[str], preset: str | None, workers: int) -> dict[str, Any]:
     """One job: its seconds, those of its parts alone, and a digest of what it wrote."""
     began = time.time()
     given = ["counterfactual", "mnist", "--table", str(table), "--do", "digit=3", "--out", str(out)]
@@ -71,8 +71,8 @@ def ask(table: Path, out: Path, words: list[str], preset: str | None) -> dict[st
     whole = time.time() - began
     times = sorted(file.stat().st_mtime for file in (out / "parts").glob("*.json"))
     parts = len(times)
-    # Parts end one after another, or two at a time: from the first end to the last, parts - 1 of them.
-    between = (times[-1] - times[0]) * parts / (parts - 1)
+    # When the first part ends, each worker has done about one: from there to the end they do the others.
+    between = (times[-1] - times[0]) * parts / (parts - workers)
     digest = sha256()
     for file in sorted(out.rglob("*.parquet")):
         digest.update(file.read_bytes())
@@ -90,8 +90,9 @@ def ray_section(arguments: argparse.Namespace, console: Console) -> None:
         write_digits(arguments.mnist, arguments.rows, table)
         for turn in range(arguments.turns):
             for name, words in ENGINES.items():
-                out = Path(folder, f"{turn}-{len(found[name])}-{len(words)}-{name[-8:].strip()}")
-                found[name].append(ask(table, out, words, arguments.preset))
+                workers = int(words[-1]) if words else 1
+                run = ask(table, Path(folder, f"{turn} {name}"), words, arguments.preset, workers)
+                found[name].append(run)
                 print(f"turn {turn + 1}, {name}: {found[name][-1]['seconds']:.0f} s", flush=True)
     digests = {each["digest"] for runs in found.values() for each in runs}
     rows = []

@@ -44,8 +44,8 @@ def run_effect(
 ) -> None:
     """Ask, print the effect, and write it as a CSV table where asked."""
     check_shared(*shared)
-    if shared[1] and not refits:
-        raise EvidenceError("--workers share --refits. Say how many, or leave --workers out.")
+    if shared != ("processes", None) and not refits:
+        raise EvidenceError("--workers and --engine are for --refits. Say how many, or leave them out.")
     use_threads(threads)
     scm = load_model(model, device)
     if not does:

@@ -73,9 +73,10 @@ def shared_workers(engine: str, workers: int | None, *, threads: int | None) -> 
     with _cluster(workers, each) as ray:
         from ray.util.multiprocessing import Pool
 
-        size = workers or max(1, int(ray.cluster_resources().get("CPU", 1)) // each)
         again = {"num_cpus": each, "max_restarts": -1, "max_task_retries": -1}
-        pool = Pool(size, initializer=use_threads, initargs=(each,), ray_remote_args=again)
+        pool = Pool(
+            _size(ray, workers, each), initializer=use_threads, initargs=(each,), ray_remote_args=again
+        )
         try:
             yield pool
         finally:
@@ -110,11 +111,10 @@ def answer_on_ray(
 
         context = DataContext.get_current()
         context.enable_progress_bars = context.print_on_execution_start = False
-        size = workers or max(1, int(ray.cluster_resources().get("CPU", 1)) // threads)
         found = ray.data.range(len(numbers), override_num_blocks=len(numbers)).map(
             _Actor,
             fn_constructor_args=(make, list(numbers)),
-            compute=ActorPoolStrategy(size=min(size, len(numbers))),
+            compute=ActorPoolStrategy(size=min(_size(ray, workers, threads), len(numbers))),
             num_cpus=threads,
             num_gpus=1 if gpu else None,
         )
@@ -147,6 +147,11 @@ class _Actor:
             except CausalgenError as error:
                 return {"part": number, "error": str(error)}
         return {"part": number, "error": self._error}
+
+
+def _size(ray: Any, workers: int | None, threads: int) -> int:
+    """How many actors: as asked, or one for the CPUs of each."""
+    return workers or max(1, int(ray.cluster_resources().get("CPU", 1)) // threads)
 
 
 @contextmanager

@@ -93,7 +93,7 @@ def figure_svg(figure: Figure) -> bytes:
     buffer = BytesIO()
     figure.savefig(buffer, format="svg", facecolor="white", metadata={"Date": None})
     text = buffer.getvalue().decode()
-    # matplotlib salts its names at random: they are numbered instead.
+    # matplotlib salts its names at random, unless a setting of the whole process says how: they are numbered.
     names = dict.fromkeys(re.findall(r'\bid="([a-z][0-9a-f]{10})"', text))
     numbers = {name: f"n{number}" for number, name in enumerate(names)}
     return re.sub(r"\b[a-z][0-9a-f]{10}\b", lambda found: numbers.get(found[0], found[0]), text).encode()

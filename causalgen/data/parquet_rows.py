@@ -108,19 +108,7 @@ class ParquetRows:
         for name in names:
             if name not in header:
                 raise DataError(f"There is no column {name!r} of {self.name}. Columns: {', '.join(header)}.")
-            for file, head in zip(self._files, heads, strict=True):
-                kind = head.types.get(name)
-                if kind != header[name] and not _is_null(kind):
-                    first = next(
-                        f.name
-                        for f, h in zip(self._files, heads, strict=True)
-                        if h.types[name] == header[name]
-                    )
-                    raise DataError(
-                        f"The files of {self.name} differ: column {name!r} is {header[name]} in "
-                        f"{first}, and {kind or 'missing'} in {file.name}. "
-                        "Give files of one schema."
-                    )
+            self._refuse_other_types(name, header[name], [head.types.get(name) for head in heads])
         self._starts = [0, *np.cumsum([head.rows for head in heads]).tolist()]
         self._digests = [head.digest for head in heads]
         self.rows = self._starts[-1]
@@ -128,6 +116,16 @@ class ParquetRows:
             raise DataError(f"The table {self.name} has no rows.")
         self._names: list[str] = names
         self._cursor: tuple[int, _Cursor] | None = None
+
+    def _refuse_other_types(self, name: str, common: Any, types: Sequence[Any]) -> None:
+        """Refuse files in which a column is of another type than in others, or missing."""
+        for file, kind in zip(self._files, types, strict=True):
+            if kind != common and not _is_null(kind):
+                first = self._files[types.index(common)].name
+                raise DataError(
+                    f"The files of {self.name} differ: column {name!r} is {common} in {first}, and "
+                    f"{kind or 'missing'} in {file.name}. Give files of one schema."
+                )
 
     def describe(self) -> list[dict[str, Any]]:
         """Name, rows and a digest of the footer of each file: which table this is, without reading it all."""

@@ -22,9 +22,11 @@ from numpy.typing import NDArray
 
 from causalgen.fitting.parallel import Workers, in_parallel
 from causalgen.metrics.node_passes import BATCH_ROWS
+from mechanisms.extrapolation import extrapolation_expected
 from mechanisms.seeds import keyed_seed
 
 if TYPE_CHECKING:
+    from causalgen.counterfactuals.abduction import Abduction
     from causalgen.scm import SCM
 
 __all__ = ["DRAWS", "PASSES", "RowDraws", "draw_rows"]
@@ -83,18 +85,10 @@ def draw_rows(
         rows, key = split[part], keyed_seed(seed, "draws", part)
         found: list[RowDraws] = []
         held = {name: values[rows] for name, values in evidence.items()}
-        abduction = scm.abduct(held, num_samples=DRAWS, seed=key)
-        for place, question in enumerate(asked):
-            causes = {name: values[rows] for name, values in question.items()}
-            before = {name: np.roll(values, 1, axis=0) for name, values in causes.items()}
-            own, others = (
-                abduction.counterfactual(each, targets=[node])[node].cpu().numpy()
-                for each in (causes, before)
-            )
-            tiled = {name: np.concatenate([values] * 2 * DRAWS) for name, values in causes.items()}
-            samples = scm.sample(2 * DRAWS * len(rows), do=tiled, targets=[node], seed=keyed_seed(key, place))
-            drawn = samples[node].cpu().numpy().reshape(2 * DRAWS, *own.shape[1:])
-            found.append(RowDraws(own, np.roll(others, -1, axis=1), drawn))
+        with extrapolation_expected():
+            abduction = scm.abduct(held, num_samples=DRAWS, seed=key)
+            for place, question in enumerate(asked):
+                found.append(_drawn(scm, node, abduction, question, rows, keyed_seed(key, place)))
         return found
 
     def done(part: int) -> None:
@@ -110,3 +104,23 @@ def draw_rows(
         )
         for parts in zip(*drawn, strict=True)
     ]
+
+
+def _drawn(
+    scm: SCM,
+    node: str,
+    abduction: Abduction,
+    asked: Mapping[str, NDArray[Any]],
+    rows: NDArray[np.int64],
+    seed: int,
+) -> RowDraws:
+    """Draws of some rows under one question."""
+    causes = {name: values[rows] for name, values in asked.items()}
+    before = {name: np.roll(values, 1, axis=0) for name, values in causes.items()}
+    own, others = (
+        abduction.counterfactual(each, targets=[node])[node].cpu().numpy() for each in (causes, before)
+    )
+    tiled = {name: np.concatenate([values] * 2 * DRAWS) for name, values in causes.items()}
+    samples = scm.sample(2 * DRAWS * len(rows), do=tiled, targets=[node], seed=seed)
+    drawn = samples[node].cpu().numpy().reshape(2 * DRAWS, *own.shape[1:])
+    return RowDraws(own, np.roll(others, -1, axis=1), drawn)

@@ -78,7 +78,7 @@ def evaluate(
         seed: of rows, new values and draws; the same one gives the same report.
         missing: "refuse" rows that lack a value, or "drop" them, all; a note of the report counts them.
         workers: who share the counterfactuals of images, which take longest: a number of processes, or a
-            pool; see ``causalgen.fitting.parallel``.
+            pool; see ``causalgen.fitting.parallel``. The speed that the report tells is that of one worker.
         progress: show progress.
 
     Returns:

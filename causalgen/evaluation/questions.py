@@ -227,9 +227,8 @@ def answer_questions(
     if scm.mechanisms[node].deterministic:
         return answers
     evidence = {name: values[:few] for name, values in columns.items()}
-    with extrapolation_expected():
-        causes = [_causes(scm, node, evidence, question, slice(few)) for question in asked]
-        drawn = draw_rows(scm, node, evidence, causes, seed=seed, workers=workers, advance=advance)
+    causes = [_causes(scm, node, evidence, question, slice(few)) for question in asked]
+    drawn = draw_rows(scm, node, evidence, causes, seed=seed, workers=workers, advance=advance)
     return [replace(answer, draws=each) for answer, each in zip(answers, drawn, strict=True)]
 
 

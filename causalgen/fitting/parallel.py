@@ -1,4 +1,4 @@
-"""Parallel processes: tasks by number, answered in order, the same whoever answers them.
+"""Parallel processes: tasks by number, answered in order, the same whoever answers them, warnings included.
 
     workers = 1      this process
     workers = n      n processes that are forked from this one, of one thread each
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import multiprocessing
 import multiprocessing.pool
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import partial
@@ -19,7 +20,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 
-from graphs.errors import EvidenceError
+from graphs.errors import EvidenceError, warn
 
 __all__ = ["Pool", "Workers", "check_workers", "in_parallel"]
 
@@ -44,12 +45,10 @@ def check_workers(workers: Workers) -> None:
     Raises:
         EvidenceError: fewer workers than one, no pool that can be used, or a system that cannot fork.
     """
-    if isinstance(workers, multiprocessing.pool.Pool) and not isinstance(
-        workers, multiprocessing.pool.ThreadPool
-    ):
+    if isinstance(workers, multiprocessing.pool.Pool):
         raise EvidenceError(
-            "A pool of Python's multiprocessing cannot pickle what is asked. Give workers=2, say, which "
-            "forks, or a pool that takes closures, such as ray.util.multiprocessing.Pool."
+            "Pools of Python's multiprocessing do not take what is asked, which is a closure. Give "
+            "workers=2, say, which forks, or another pool, such as ray.util.multiprocessing.Pool."
         )
     if isinstance(workers, Pool):
         return
@@ -71,27 +70,39 @@ def in_parallel(
         done: told the number of each task that is done, here.
     """
     found: dict[int, T] = {}
-    for number, answer in _answers(task, count, workers):
+    for number, answer, told in _answers(task, count, workers):
+        for text in told:
+            warn(text)
         found[number] = answer
         done(number)
     return [found[number] for number in range(count)]
 
 
-def _answers(task: Callable[[int], T], count: int, workers: Workers) -> Iterator[tuple[int, T]]:
+_Done = tuple[int, T, list[str]]
+"""A task's number, its answer, and what it warned of in another process."""
+
+
+def _answers(task: Callable[[int], T], count: int, workers: Workers) -> Iterator[_Done[T]]:
     if isinstance(workers, Pool):
-        yield from workers.imap_unordered(partial(_numbered, task), range(count))
+        yield from workers.imap_unordered(partial(_answered, task), range(count))
     elif workers == 1:
         for number in range(count):
-            yield number, task(number)
+            yield number, task(number), []
     else:  # forked, so that functions in a question need not be pickled
         context = multiprocessing.get_context("fork")
-        with ProcessPoolExecutor(workers, context, initializer=_install, initargs=(task,)) as pool:
+        pool = ProcessPoolExecutor(workers, context, initializer=_install, initargs=(task,))
+        try:
             for each in as_completed([pool.submit(_installed, number) for number in range(count)]):
                 yield each.result()
+        finally:  # a task that failed does not wait for all others
+            pool.shutdown(cancel_futures=True)
 
 
-def _numbered(task: Callable[[int], T], number: int) -> tuple[int, T]:
-    return number, task(number)
+def _answered(task: Callable[[int], T], number: int) -> _Done[T]:
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        answer = task(number)
+    return number, answer, [str(each.message) for each in told if issubclass(each.category, UserWarning)]
 
 
 _task: Callable[[int], Any] | None = None
@@ -104,6 +115,6 @@ def _install(task: Callable[[int], Any]) -> None:
     _task = task
 
 
-def _installed(number: int) -> tuple[int, Any]:
+def _installed(number: int) -> _Done[Any]:
     assert _task is not None
-    return number, _task(number)
+    return _answered(_task, number)

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 import causalgen as cg
+from causalgen.fitting.parallel import in_parallel
+from graphs.errors import warn
 
 
 def confounded():
@@ -67,6 +69,17 @@ class Backwards:
 def test_a_pool_gives_the_same_answer():
     data = rows(0, 50)
     assert asked(data, 4, workers=Backwards()).interval == asked(data, 4).interval
+
+
+@pytest.mark.parametrize("workers", [1, 2, Backwards()], ids=["alone", "forked", "pool"])
+def test_what_workers_warn_of_is_told_here(workers):
+    def task(number):
+        warn(f"few draws in {number}")
+        return number**2
+
+    with pytest.warns(UserWarning) as told:
+        assert in_parallel(task, 3, workers, done=lambda number: None) == [0, 1, 4]
+    assert {str(each.message) for each in told} == {f"few draws in {number}" for number in range(3)}
 
 
 def test_a_pool_that_cannot_pickle_a_question_is_refused():

@@ -119,6 +119,9 @@ def test_a_file_without_a_value_of_a_column_is_of_one_schema_with_the_others(lab
     pq.write_table(first.set_column(place, "a", pa.array([1] * 20)), folder / "2.parquet")
     with pytest.raises(cg.DataError, match="column 'a' is .*string in 1.parquet, and int64 in 2.parquet"):
         parts_of(scm, folder)
+    pq.write_table(first.drop_columns(["a"]), folder / "1.parquet")  # before the first that has a type
+    with pytest.raises(cg.DataError, match="column 'a' is int64 in 2.parquet, and missing in 1.parquet"):
+        parts_of(scm, folder)
 
 
 def _written(frame, path):
