@@ -304,6 +304,7 @@ def one_step() -> None:
     lap()
     picture = torch.rand(3, 256, 256, generator=torch.Generator().manual_seed(0))
     abducted = scm.abduct({"class": "beagle", "image": picture})
+    abducted.noise_of("image")  # which is only now inferred
     lap()
     made = abducted.counterfactual(do={"class": "tabby"})["image"]
     lap()

@@ -34,6 +34,7 @@ __all__ = [
     "StridedNetwork",
     "network_time",
     "padded",
+    "pixel_statistics",
 ]
 
 CLEAN = 0.02
@@ -167,6 +168,17 @@ class StridedNetwork(nn.Module):
         return nn.functional.silu(self.last(cells.flatten(1)))
 
 
+def pixel_statistics(value: Tensor) -> tuple[float, float]:
+    """Mean and standard deviation, at least .001, of all pixels of images (N, C, H, W), summed in float64.
+
+    Part by part, since a float64 copy of all training images would be the most memory that a fit takes.
+    """
+    parts = value.split(max(1, _PIXELS_A_CALL // math.prod(value.shape[1:])))
+    mean = sum(part.sum(dtype=torch.float64).item() for part in parts) / value.numel()
+    variance = sum((part.double() - mean).square().sum().item() for part in parts) / value.numel()
+    return mean, max(math.sqrt(variance), 1e-3)
+
+
 class EncodedImage(nn.Module):
     """A clean image as features, by a network that is trained with whatever reads them.
 
@@ -187,8 +199,9 @@ class EncodedImage(nn.Module):
 
     def prepare(self, value: Tensor) -> None:
         """Take the pixel statistics from all training rows, (N, C, H, W)."""
-        self.pixel_mean.fill_(value.double().mean().item())
-        self.pixel_std.fill_(max(value.double().std(correction=0).item(), 1e-3))
+        mean, std = pixel_statistics(value)
+        self.pixel_mean.fill_(mean)
+        self.pixel_std.fill_(std)
 
     def forward(self, value: Tensor) -> Tensor:
         """Features (N, width) of images (N, C, H, W)."""

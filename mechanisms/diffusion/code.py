@@ -33,7 +33,7 @@ from graphs.errors import MechanismError
 from graphs.variables import Image, Variable
 from mechanisms.base import Parents
 from mechanisms.conditioning import Conditioning
-from mechanisms.encoders import CLEAN, AnyEncoder, Strided
+from mechanisms.encoders import CLEAN, AnyEncoder, Strided, pixel_statistics
 from mechanisms.training import Training, filled, without_held_out
 
 __all__ = ["Code", "StyleCode", "in_chunks", "perceptron"]
@@ -130,8 +130,9 @@ class StyleCode(nn.Module):
 
     def prepare(self, value: Tensor, parents: Parents) -> None:
         """Take the pixel statistics and the parents' standardising from all training rows."""
-        self.pixel_mean.fill_(value.double().mean().item())
-        self.pixel_std.fill_(max(value.double().std().item(), 1e-3))
+        mean, std = pixel_statistics(value)
+        self.pixel_mean.fill_(mean)
+        self.pixel_std.fill_(std)
         self.conditioning.prepare(parents)
 
     @torch.no_grad()

@@ -34,6 +34,7 @@ from mechanisms.base import Parents
 from mechanisms.conditioning import Conditioning
 from mechanisms.diffusion.backbones import Backbone
 from mechanisms.diffusion.schedule import alpha_bar_of
+from mechanisms.encoders import pixel_statistics
 
 __all__ = ["Denoiser", "Denoising", "Prediction", "WithCode", "column", "log_normal_levels", "stratified"]
 
@@ -108,8 +109,9 @@ class Denoiser(nn.Module):
 
     def prepare(self, value: Tensor, parents: Parents) -> None:
         """Take the pixel statistics and the parents' standardising from all training rows."""
-        self.pixel_mean.fill_(value.double().mean().item())
-        self.pixel_std.fill_(max(value.double().std().item(), 1e-3))
+        mean, std = pixel_statistics(value)
+        self.pixel_mean.fill_(mean)
+        self.pixel_std.fill_(std)
         self.conditioning.prepare(parents)
 
     def eps(

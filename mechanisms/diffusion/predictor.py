@@ -28,7 +28,7 @@ from mechanisms.base import Parents
 from mechanisms.conditioning import Conditioning
 from mechanisms.diffusion.backbones import Width
 from mechanisms.diffusion.denoiser import stratified
-from mechanisms.encoders import Encoder, network_time, padded
+from mechanisms.encoders import Encoder, network_time, padded, pixel_statistics
 
 __all__ = ["AnticausalPredictor", "ResNet", "ResNetNetwork", "guided_levels", "recovery"]
 
@@ -147,8 +147,9 @@ class AnticausalPredictor(nn.Module):
 
     def prepare(self, value: Tensor, parents: Parents) -> None:
         """Take the pixel statistics and the parents' standardising from all training rows."""
-        self.pixel_mean.fill_(value.double().mean().item())
-        self.pixel_std.fill_(max(value.double().std().item(), 1e-3))
+        mean, std = pixel_statistics(value)
+        self.pixel_mean.fill_(mean)
+        self.pixel_std.fill_(std)
         self.conditioning.prepare(parents)
 
     def scales(self) -> dict[str, Tensor]:
