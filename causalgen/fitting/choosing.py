@@ -4,8 +4,9 @@
     chosen: the first candidate, the least flexible one, of mean gain <= twice its standard error
 
 (after the one-standard-error rule of Breiman et al. 1984; twice, since a needless form costs accuracy). Up to
-500 rows are held out in turn, in 4 folds; of more, a quarter once, and 4,000 rows are enough to choose by.
-The chosen one is then fitted to all rows.
+500 rows are held out in turn, in 4 folds; of more, a quarter once, and another quarter as long as the chosen
+one falls short by more than one standard error. 4,000 rows are enough to choose by. The chosen one is then
+fitted to all rows.
 
 Counterfactuals need more than likelihood: the law of u may be fitted badly and still be kept, f may not. The
 candidates therefore differ in f while each can have noise of any law; and where additive noise is as likely
@@ -37,12 +38,12 @@ _MOST_ROWS = 4000
 """Rows that the choice is made on."""
 
 _FOLDED_ROWS = 500
-"""Rows up to which every row is held out once."""
+"""Rows up to which every row is held out once; of more, only where a part of them leaves doubt."""
 
 _FOLDS = 4
 
-_ERRORS = 2.0
-"""Standard errors by which the best may be better than the one chosen."""
+_ERRORS, _DOUBTFUL = 2.0, 1.0
+"""Standard errors by which the best may be better than the chosen one, and beyond which it is in doubt."""
 
 _LEAST_ROWS = 20
 """Rows below which nothing is compared: the least flexible candidate is taken."""
@@ -119,16 +120,17 @@ class _Comparison:
         if len(self.rows) < _LEAST_ROWS:
             reason = f"fewer than {_LEAST_ROWS} rows: nothing could be compared"
             return specs[0], _account(candidates[0], candidates, reason)
+        left = candidates
         for fold, (training, held_out) in enumerate(self._folds()):
-            for candidate in candidates:
-                if not candidate.excluded:
-                    self._measure(candidate, training, held_out, keyed_seed(self.seed, "choose", fold))
-        left = [candidate for candidate in candidates if not candidate.excluded]
-        if not left:
-            reason = "no candidate could be compared: the most flexible one is taken"
-            return specs[-1], _account(candidates[-1], candidates, reason)
-        best = max(left, key=lambda each: float(each.rows().mean()))
-        chosen = next(each for each in left if _as_good(each, best))
+            for candidate in left:
+                self._measure(candidate, training, held_out, keyed_seed(self.seed, "choose", fold))
+            left = [candidate for candidate in left if not candidate.excluded]
+            if not left:
+                reason = "no candidate could be compared: the most flexible one is taken"
+                return specs[-1], _account(candidates[-1], candidates, reason)
+            if len(self.rows) > _FOLDED_ROWS and _shortfall(*_chosen_and_best(left)) <= _DOUBTFUL:
+                break
+        chosen, best = _chosen_and_best(left)
         reason = "the highest held-out log-likelihood" if chosen is best else (
             f"the least flexible that is within two standard errors of the best, {best.label}"
         )  # fmt: skip
@@ -137,7 +139,7 @@ class _Comparison:
     def _folds(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Training and held-out rows."""
         parts = self.rows.tensor_split(_FOLDS)
-        for held_out in range(_FOLDS if len(self.rows) <= _FOLDED_ROWS else 1):
+        for held_out in range(_FOLDS):
             training = torch.cat([part for fold, part in enumerate(parts) if fold != held_out])
             yield training, parts[held_out]
 
@@ -181,10 +183,16 @@ def _bind(spec: MechanismSpec, like: Mechanism) -> Mechanism:
     return spec.bind(like.variable, like.parents).eval()
 
 
-def _as_good(candidate: _Candidate, best: _Candidate) -> bool:
-    """Whether it falls short of the best by no more than chance may give."""
+def _chosen_and_best(candidates: Sequence[_Candidate]) -> tuple[_Candidate, _Candidate]:
+    best = max(candidates, key=lambda each: float(each.rows().mean()))
+    return next(each for each in candidates if _shortfall(each, best) <= _ERRORS), best
+
+
+def _shortfall(candidate: _Candidate, best: _Candidate) -> float:
+    """By how many of its standard errors the mean log-likelihood is below that of the best, which has 0."""
     gain = best.rows() - candidate.rows()
-    return float(gain.mean()) <= _ERRORS * float(gain.std()) / math.sqrt(len(gain))
+    error = float(gain.std()) / math.sqrt(len(gain))
+    return float(gain.mean()) / error if error > 0 else 0.0 if float(gain.mean()) <= 0 else math.inf
 
 
 def _share_outside(mechanism: Mechanism, parents: Mapping[str, Tensor], rows: int, seed: int) -> float:

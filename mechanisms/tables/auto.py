@@ -2,10 +2,11 @@
 
     additive                                     x = a + B pa + u, u normal (additive noise model)
     additive(noise: spline)                      the same, u of any law
-    additive(function: network, noise: spline)   x = f(pa) + u
+    additive(function: network)                  x = f(pa) + u, u normal
+    additive(function: network, noise: spline)   the same, u of any law
     flow                                         x = T_pa(u): how u acts may depend on pa
 
-The first two are left out where a parent is an image, which no linear function reads.
+Where a parent is an image, which no linear function reads, the last two are compared.
 
 From the least to the most flexible; of those that are as good as the best within two standard errors, the
 first is taken (``causalgen.fitting.choosing``). The fitted node *is* the chosen mechanism, also where it is
@@ -60,6 +61,7 @@ class Auto(EncodingSpec, frozen=True):
         written = (
             {"training": said},
             {"noise": "spline", "training": faster},
+            {"function": "network", "training": {"learning_rate": 1e-2} | said},
             {"function": "network", "noise": "spline", "training": {"learning_rate": 1e-2} | said},
         )
         additive = map(Additive.model_validate, written)

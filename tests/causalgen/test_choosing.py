@@ -36,7 +36,7 @@ def test_the_simplest_form_that_the_rows_allow(y, kind):
     scm = model({"x": X, "y": y})
     spec, report = scm.mechanisms["y"].spec, scm.fit_report["y"]
     assert kind in (spec, spec.kind, getattr(spec, "noise", None))
-    assert len(report.choice["candidates"]) == 4 and report.choice["chosen"]["kind"] == spec.kind
+    assert len(report.choice["candidates"]) == 5 and report.choice["chosen"]["kind"] == spec.kind
     assert f"chosen: {report.choice['label']}" in str(report) and "held-out log-likelihood" in str(report)
 
 
