@@ -107,22 +107,15 @@ class Chromium:
             time.sleep(0.05)
         return value
 
-    def type(self, selector: str, text: str) -> None:
-        """Put text into a field in the place of what is there, as a person does, and press Enter."""
-        field = json.dumps(selector)
-        self.run(f"(e => {{ e.focus(); e.select(); }})(document.querySelector({field}))")
-        if text:
-            self.send("Input.insertText", text=text)
-        else:
-            self.press("Backspace", 8)
-        time.sleep(0.1)
-        self.press("Enter", 13)
+    def choose(self, selector: str, label: str) -> None:
+        """Open a list and pick the option with a label, as a person does with a mouse."""
+        field, wanted = json.dumps(f"{selector} input"), json.dumps(label)
+        self.run(f"document.querySelector({field}).focus()")
+        option = f"[...document.querySelectorAll('[role=option]')].find(e => e.ariaLabel === {wanted})"
+        self.wait(f"!!{option}", 30)
+        self.run(f"{option}.dispatchEvent(new MouseEvent('mousedown', {{bubbles: true}}))")
+        self.wait(f"document.querySelector({field}).value === {wanted} && !{option}", 30)
         self.run(f"document.querySelector({field}).blur()")
-
-    def press(self, key: str, code: int) -> None:
-        """Press a key and let it go."""
-        for kind in ("keyDown", "keyUp"):
-            self.send("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code)
 
     def click(self, selector: str) -> None:
         """Click an element."""

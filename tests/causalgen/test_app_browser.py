@@ -63,7 +63,7 @@ def pictures(page):
 
 def test_a_counterfactual_on_the_page_is_that_of_the_api_bit_for_bit(page, address):
     for count, digit in enumerate("35", start=1):
-        page.type("#set-digit input", digit)
+        page.choose("#set-digit", digit)
         page.click("#ask")
         page.wait(f"document.querySelectorAll('.cg-world').length === {count}")
     rows, scm = cg.sample_rows("mnist"), cg.SCM.from_pretrained("mnist")
@@ -85,7 +85,7 @@ def test_evidence_is_picked_emptied_and_uploaded_and_errors_are_told(page, tmp_p
     page.wait("document.querySelector('#observed-digit input').value === '2'")
     page.click("#empty")
     page.wait("document.querySelector('#observed-digit input').value === 'not observed'")
-    page.type("#set-digit input", "3")
+    page.choose("#set-digit", "3")
     page.click("#ask")
     said = "(document.querySelector('.toast-wrap') || {innerText: ''}).innerText"
     page.wait(f"{said}.includes('Nothing was observed')")

@@ -30,9 +30,6 @@ def test_the_choice_is_as_good_as_the_better_one(choosing, name):
     assert ratio(choosing, name, seeds=[0]) <= 1.1
 
 
-_SHORT = pytest.mark.xfail(reason="250 held-out rows do not tell a sine from a line in one column of two")
-
-
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::causalgen.ExtrapolationWarning")
 @pytest.mark.parametrize(
@@ -47,7 +44,7 @@ _SHORT = pytest.mark.xfail(reason="250 held-out rows do not tell a sine from a l
         "two modes",
         "discrete parent",
         "several parents",
-        pytest.param("vector", marks=_SHORT),
+        "vector",
     ],
 )
 def test_the_choice_is_as_good_as_the_better_one_on_average(choosing, name):
