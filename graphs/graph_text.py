@@ -204,11 +204,13 @@ class _Parser:
         return list(named)
 
     def _statement(self, depth: int) -> list[str]:
+        start = self.token
         if self._keyword("node", "edge", "graph"):
             self._advance()
-            self._attributes()
+            attributes = self._attributes()
+            if start.text.lower() == "edge":
+                self._refuse_direction(attributes, start)
             return []
-        start = self.token
         groups, arrows = [self._group(depth)], list[_Token]()
         if start.kind != "mark" and self._mark("="):
             self._name("a value")  # of an attribute of the graph
@@ -224,9 +226,8 @@ class _Parser:
         attributes = self._attributes()
         if not arrows and (why := _unsaid(attributes)):
             self._refuse(f"{_show(start.text)} {why}", start)
-        if arrows and attributes.get("dir", "forward") != "forward":
-            told = f"dir={attributes['dir']} draws another edge than it says. Write edges as a -> b"
-            self._refuse(told, start)
+        if arrows:
+            self._refuse_direction(attributes, start)
         return [node for group in groups for node in group]
 
     def _group(self, depth: int) -> list[str]:
@@ -274,6 +275,11 @@ class _Parser:
         self.parents.setdefault(node, [])
         if len(self.parents) > NODES:
             self._refuse(f"the graph has more than {NODES:,} nodes")
+
+    def _refuse_direction(self, attributes: Mapping[str, str], start: _Token) -> None:
+        """Refuse edges that are drawn otherwise than their arrow says."""
+        if (drawn := attributes.get("dir", "forward")) != "forward":
+            self._refuse(f"dir={drawn} draws another edge than it says. Write edges as a -> b", start)
 
     def _attributes(self) -> dict[str, str]:
         found: dict[str, str] = {}

@@ -16,13 +16,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from graphs.errors import DomainError
-from graphs.variables import Categorical, Variable
+from graphs.errors import DomainError, EvidenceError
+from graphs.variables import Categorical, Image, Variable
 from graphs.variables.arrays import as_array
 from mechanisms.base import Abducted, InterventionSpec, Mechanism, Noise, Parents
 from mechanisms.extrapolation import warn_unseen
 
 __all__ = ["Function", "FunctionMechanism"]
+
+_TOLERANCE = 1e-6
+"""How far evidence may be from the function's value, in parts of the largest number that enters it."""
 
 
 class Function(InterventionSpec, frozen=True):
@@ -38,6 +41,7 @@ class FunctionMechanism(Mechanism):
     abduction = "exact"
     deterministic = True
     chunk_rows = None
+    restricts = True
 
     def __init__(
         self,
@@ -99,8 +103,30 @@ class FunctionMechanism(Mechanism):
         return torch.where(same.view(-1, *[1] * (value.ndim - 1)), parents[self.natural], value)
 
     def abduct(self, value: Tensor, parents: Parents, *, generator: torch.Generator) -> Abducted:
-        """No noise. The value is not compared: an intervened node may have had any."""
+        """No noise. The value is not compared: an intervened node may have had any. See ``check``."""
         return Abducted(Noise(len(value)))
+
+    def check(self, value: Tensor, parents: Parents) -> None:
+        """Compare the value with the function's, within rounding.
+
+        Raises:
+            EvidenceError: a row has another value.
+        """
+        expected = self.generate(parents, Noise(len(value))).to(value.device)
+        apart = (value.double() - expected.double()).abs().reshape(len(value), -1).amax(1)
+        read = [each.abs().double() for each in (expected, *parents.values()) if each.is_floating_point()]
+        size = torch.stack([each.reshape(len(value), -1).amax(1) for each in read]).amax(0) if read else 0.0
+        # Half a grey level, for pictures that a file rounded.
+        slack = 1.01 / 255 if isinstance(self.variable, Image) else _TOLERANCE * size
+        if bool((apart <= slack).all()):
+            return
+        row = int((~(apart <= slack)).nonzero()[0])
+        few = value[row].numel() <= 8
+        want, got = (each[row].tolist() if few else "another value" for each in (expected, value))
+        raise EvidenceError(
+            f"Row {row}: the model says {want} (a function set by an earlier do), got {got}. Correct the "
+            "evidence, leave this node out of it, or ask the model without that do."
+        )
 
     def _encode(self, returned: Any, where: str) -> Any:
         form = self._form(self.variable)

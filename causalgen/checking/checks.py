@@ -2,9 +2,9 @@
 
     fit      every mechanism explains its node at least as well as the node's marginal does
     noise    u_k, recovered from the rows, is independent of each parent of k: the mechanism's form is right
-    graph    u_k is independent of each earlier node that is no parent: x_k is independent of it given k's
-             parents, the ordered Markov property, which implies every independence that the graph does
-             (Verma, Pearl 1988)
+    graph    u_k is independent of each earlier node that is no parent, jointly with k's parents: x_k is
+             independent of it given them, the ordered Markov property, which, of all earlier nodes together,
+             implies every independence that the graph does (Verma, Pearl 1988)
 
 Where abduction draws noise, as for categories, it is independent of them all the same if the model is right.
 A wrong form leaves parents in the noise, and with them whatever is related to them: mend "noise" first.
@@ -23,7 +23,9 @@ from torch import Tensor
 from causalgen.checking.check_report import CheckReport, Independence
 from causalgen.checking.goodness import Goodness, by_density, by_distance, noise_columns, value_columns
 from causalgen.checking.independence import (
+    Ranked,
     adjusted_p_values,
+    beside,
     independence_test,
     kernel_features,
     ranked_columns,
@@ -32,7 +34,7 @@ from causalgen.counterfactuals.engine import abduct
 from causalgen.counterfactuals.mutilated_model import MutilatedModel
 from causalgen.data.table import Table
 from graphs.errors import CausalgenError, DataError, NotFittedError
-from graphs.variables import Image, Variable
+from graphs.variables import Continuous, Image, Variable
 from mechanisms.base import Mechanism
 from mechanisms.seeds import keyed_generator
 
@@ -130,7 +132,7 @@ class _Check:
         self.values = {node: table.tensor(node, order, device=device) for node in variables}
         self.skipped: dict[str, str] = {}
         self.untested = 0
-        self._features: dict[tuple[str, int], Tensor] = {}
+        self._ranked: dict[tuple[tuple[str, ...], int], Ranked] = {}
         self.fits = {node: self._fit(node) for node in variables}
 
     def independences(self, level: float) -> Iterator[Independence]:
@@ -140,11 +142,15 @@ class _Check:
         permutations = min(max(1000, round(2 * len(pairs) / level)), _PERMUTATIONS)
         for node, other in pairs:
             generator = keyed_generator(self.seed, "check", "permutations", node, other)
-            values = self._value(other, noise[node].rows)
-            strength, p_value = independence_test(
-                noise[node].features, values, permutations=permutations, generator=generator
+            parents, rows = self.world.graph.parents(node), noise[node].rows
+            values = self._value((other,), rows)
+            other_values = (
+                values.features if other in parents else beside(values, self._value(tuple(parents), rows))
             )
-            yield Independence(node, other, self.world.graph.parents(node), strength, p_value)
+            strength, p_value = independence_test(
+                noise[node].features, other_values, permutations=permutations, generator=generator
+            )
+            yield Independence(node, other, parents, strength, p_value)
 
     def _pairs(self, noise: Mapping[str, _Noise]) -> Iterator[tuple[str, str]]:
         """Each node with noise and each earlier node: all parents, and of the others at most so many."""
@@ -168,9 +174,16 @@ class _Check:
         value, parents = self._given(node, _limit(mechanism, self.rows))
         with torch.no_grad():
             log_prob = mechanism.log_prob(value, parents)
-            if log_prob is not None:
+            if log_prob is not None and (
+                bool(log_prob.isneginf().any()) or not self._atoms(node, value, parents)
+            ):
                 return by_density(log_prob, value, mechanism.variable)
             return by_distance(mechanism, value, parents, generator=self._generator("generate", node))
+
+    def _atoms(self, node: str, value: Tensor, parents: Mapping[str, Tensor]) -> bool:
+        """Whether some log p of real numbers are probabilities: no kernel estimate is of both kinds."""
+        atoms = self.world.mechanisms[node].atomic(value, parents)
+        return isinstance(self.variables[node], Continuous) and atoms is not None and bool(atoms.any())
 
     def _noise(self, node: str) -> _Noise | None:
         """The noise of a node, or None, having said why."""
@@ -197,13 +210,15 @@ class _Check:
             return None
         return _Noise(kernel_features(ranked_columns(columns)), rows)
 
-    def _value(self, node: str, rows: int) -> Tensor:
-        """Kernel features of the first rows of a node's values."""
-        key = node, rows
-        if key not in self._features:
-            columns = value_columns(self.values[node][:rows], self.variables[node])
-            self._features[key] = kernel_features(ranked_columns(columns))
-        return self._features[key]
+    def _value(self, nodes: tuple[str, ...], rows: int) -> Ranked:
+        """The first rows of some nodes' values, taken together."""
+        key = nodes, rows
+        if key not in self._ranked:
+            columns = [value_columns(self.values[node][:rows], self.variables[node]) for node in nodes]
+            together = torch.cat(columns, 1) if columns else torch.zeros(rows, 0)
+            ranked = ranked_columns(together)
+            self._ranked[key] = Ranked(ranked, kernel_features(ranked))
+        return self._ranked[key]
 
     def _given(self, node: str, rows: int) -> tuple[Tensor, dict[str, Tensor]]:
         parents = {name: self.values[name][:rows] for name in self.world.graph.parents(node)}

@@ -2,7 +2,7 @@
 
     with a density   mean log p(x | pa), against a kernel estimate of p(x), or the frequencies of categories;
                      each row's baseline is estimated from the other rows
-    without          energy distance 2 E|V - W| - E|V - V'| - E|W - W'| of real rows V = (x, pa) and generated
+    otherwise        energy distance 2 E|V - W| - E|V - V'| - E|W - W'| of real rows V = (x, pa) and generated
                      ones W = (f(pa, u), pa), against normal x of the same mean and deviation, whatever pa
                      (Szekely, Rizzo 2013)
 

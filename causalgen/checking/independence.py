@@ -8,17 +8,30 @@ Phi and Psi are the centred features of Gaussian kernels with the median distanc
 incomplete Cholesky factors. Columns are ranked first, so that no outlier decides. Sampling stops once enough
 permutations have reached the observed value: independent pairs cost little, and p stays valid.
 
+For x independent of (y, z) jointly, y's features are its ranks, those of its kernel, and products of these
+and z's, each less its regression on z's: what of y, and of how y and z go together, z itself does not tell
+(Zhang et al. 2011 take such residuals, of x too, to test x and y given z). So a y that is z but for little is
+found, and one that matters by its interaction with z alone.
+
 Many tests are judged together by the false discovery rate (Benjamini, Hochberg 1995).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-__all__ = ["adjusted_p_values", "independence_test", "kernel_features", "ranked_columns"]
+__all__ = [
+    "Ranked",
+    "adjusted_p_values",
+    "beside",
+    "independence_test",
+    "kernel_features",
+    "ranked_columns",
+]
 
 _RANK = 50
 """Most features of a kernel; the rest of its trace is dropped."""
@@ -27,6 +40,9 @@ _ENOUGH = 20
 """Permutations that reach the observed value after which p is known well enough."""
 
 _BATCH = 100
+
+_FACTORS = 8
+"""Most features of each of two variables whose products are taken: the first pivots, of the widest spread."""
 
 
 def ranked_columns(values: Tensor) -> Tensor:
@@ -51,6 +67,30 @@ def kernel_features(columns: Tensor) -> Tensor:
     kernel = (-0.5 * (distances / positive.median()).square()).exp()
     factor = _incomplete_cholesky(kernel)
     return (factor - factor.mean(0)).float()
+
+
+class Ranked(NamedTuple):
+    """A variable's columns by ``ranked_columns``, and their features by ``kernel_features``."""
+
+    columns: Tensor
+    features: Tensor
+
+
+def beside(y: Ranked, z: Ranked) -> Tensor:
+    """Features of y beside z, (N, at most columns + rank + 64): see the head of this module."""
+    if not (y.features.shape[1] and z.features.shape[1]):
+        return y.features
+    products = (y.features[:, :_FACTORS, None] * z.features[:, None, :_FACTORS]).flatten(1)
+    both = torch.cat([y.columns, y.features, products - products.mean(0)], 1).double()
+    given = torch.cat([z.columns, z.features], 1).double()
+    # A feature's squares sum to N at most. The ridge keeps few rows from being fitted to the last.
+    gram = given.T @ given + 0.1 * torch.eye(given.shape[1], dtype=given.dtype, device=given.device)
+    left = both - given @ torch.linalg.solve(gram, given.T @ both)
+    # Ranks in a deviation of their own, however little of them is left: lower, or they would drown the rest.
+    ranks = left[:, : y.columns.shape[1]]
+    spread = ranks.std(0)
+    ranks *= torch.where(spread > 1e-3, 0.3 / spread, 0.0)
+    return left.float()
 
 
 def independence_test(

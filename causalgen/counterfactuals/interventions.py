@@ -23,6 +23,8 @@ from causalgen.counterfactuals.assignments import (
     Formula,
     Policy,
     Replace,
+    Scale,
+    Shift,
     Stochastic,
     parse_assignment,
 )
@@ -30,7 +32,7 @@ from causalgen.counterfactuals.evidence import read_pictures
 from causalgen.counterfactuals.world_ref import WorldRef, WorldValue
 from graphs.causal_graph import CausalGraph
 from graphs.errors import CycleError, InterventionError, UnknownNameError
-from graphs.variables import Image, Variable
+from graphs.variables import Categorical, Image, Variable
 from mechanisms.base import Mechanism, MechanismSpec
 from mechanisms.constant import ConstantMechanism
 from mechanisms.extrapolation import warn_unseen
@@ -173,6 +175,13 @@ class _Reader:
             value = parse_assignment(self.node, value, self.variables)
         if isinstance(value, Formula):
             return self._function(value, value.expression.names, str(value.expression), codes=True)
+        if isinstance(value, Shift | Scale) and isinstance(self.variable, Categorical):
+            for name in self.variable.labels or ():
+                if isinstance(name, str):
+                    raise InterventionError(
+                        f"{self.where}: {value!r} computes with numbers, and its categories have names, such "
+                        f"as {name!r}. Give one of them, or a function of names."
+                    )
         if callable(value):
             return self._function(value, [self.node], getattr(value, "__name__", repr(value)))
         return self._constant(value)

@@ -126,7 +126,9 @@ class Draws(Mapping[str, Any], Shown, Tabular):
             return decoded
         import pandas as pd
 
-        return pd.Series(np.asarray(decoded), index=self.index, name=node)
+        # An array as it is: of strings with gaps pandas would make a column of its own, whose gaps are NaN.
+        values = np.asarray(decoded)
+        return pd.Series(values, index=self.index, name=node, dtype=values.dtype)
 
 
 class Counterfactual(Draws):

@@ -249,8 +249,8 @@ def _groups(
     coded = {}
     for node, cuts in edges.items():
         values = factual.canonical(node).cpu().numpy()
-        if len(values) == 1 and world.rows > 1:  # one row of evidence met several values in do
-            values = np.repeat(values, world.rows)
+        if factual.rows == 1 and world.rows > 1:  # one row of evidence met several values in do
+            values = np.repeat(values, world.rows, axis=0)  # which draw by draw stand side by side
         shaped = _spread(values, world.samples or 1, world.rows)
         coded[node] = group_labels(node, variables[node], shaped, cuts)
     several = []

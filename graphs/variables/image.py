@@ -188,9 +188,12 @@ class Image(VariableBase):
                 "expected a whole image. To have it inferred, give None for the image."
             )
         if array.dtype.kind != "f":
+            advice = (
+                "astype(float), for 0 and 1" if array.dtype.kind == "b" else "astype('uint8'), for 0..255"
+            )
             raise DomainError(
                 f"{where}: an image is uint8 in 0..255 or float in [0, 1], got dtype {array.dtype}. "
-                "Convert it: value.astype('uint8') for 0..255."
+                f"Convert it: value.{advice}."
             )
         if array.size == 0:
             return array.astype(np.float32)

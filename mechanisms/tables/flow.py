@@ -103,6 +103,14 @@ class FlowMechanism(Mechanism):
         self.register_buffer("mean", torch.zeros(self.width, dtype=torch.float64))
         self.register_buffer("std", torch.ones(self.width, dtype=torch.float64))
 
+    def atomic(self, value: Tensor, parents: Parents) -> Tensor | None:
+        """Every row, where numbers lie on a grid; else the variable decides."""
+        return (
+            None
+            if self.spec.dequantize is None
+            else torch.ones(len(value), dtype=torch.bool, device=value.device)
+        )
+
     def distribution(self, parents: Parents, rows: int) -> dist.TransformedDistribution | None:
         """p(x | pa) as a Pyro distribution, batch shape (N,); None where values lie on a grid."""
         return self._unrounded(parents, rows) if self.grid is None else None

@@ -218,3 +218,58 @@ def test_what_cannot_be_checked():
     fresh = cg.SCM(nx.DiGraph([("x", "y")]), {"x": cg.Continuous(), "y": cg.Continuous()})
     with pytest.raises(NotFittedError, match="'x'"):
         fresh.check(ROWS)
+
+
+def test_a_cause_that_shows_together_with_a_parent_alone_is_found():
+    """z is the exclusive or of x and y, of which each by itself says nothing about it."""
+    x, y = RANDOM.integers(0, 2, (2, N))
+    rows = {"x": x, "y": y, "z": x ^ y ^ (RANDOM.random(N) < 0.02)}
+    scm = fitted([("y", "z")], rows, {node: cg.Categorical(2) for node in rows})
+    assert failed(scm.check(rows, seed=0)) == {"z ⟂ x | y"}
+
+
+def test_a_cause_that_hardly_differs_from_a_parent_is_found():
+    """y is x but for .3, and z follows x: of the noise of z given y, x alone says little."""
+    x, e, u = RANDOM.normal(size=(3, N))
+    rows = {"x": x, "y": x + 0.3 * e, "z": x + u}
+    assert failed(fitted([("x", "y"), ("y", "z")], rows).check(rows, seed=0)) == {"z ⟂ x | y"}
+    rows["z"] = rows["y"] + u
+    assert fitted([("x", "y"), ("y", "z")], rows).check(rows, seed=0).ok
+
+
+@pytest.mark.parametrize("unit", [1e-3, 1.0, 1e3])
+def test_probabilities_and_densities_are_not_compared(unit):
+    """A true model holds and a wrong one does not, whatever the unit of a number that lies on a grid."""
+
+    def model(share):
+        steps = cg.mechanisms.Equation(value=f"{unit} * (a + u)", noise={"u": {"binomial": [10, share]}})
+        coin = cg.mechanisms.Equation(value="u", noise={"u": {"bernoulli": 0.5}})
+        return cg.SCM(
+            nx.DiGraph([("a", "y")]), {"a": cg.Categorical(2), "y": cg.Continuous()}, {"a": coin, "y": steps}
+        )
+
+    rows = model(0.5).sample(300, seed=0).to_frame()
+    assert model(0.5).check(rows, seed=0).ok
+    assert not model(0.1).check(rows, seed=0).fits["y"].holds
+
+
+def test_numbers_of_which_some_are_certain():
+    """A hurdle: nobody who does not smoke has pack years. Its rows have probabilities and densities."""
+    scm = cg.SCM(
+        nx.DiGraph([("smokes", "packs"), ("packs", "lung")]),
+        {"smokes": cg.Categorical(["no", "yes"]), "packs": cg.Continuous(lower=0), "lung": cg.Continuous()},
+        {
+            "smokes": cg.mechanisms.Equation(value="u", noise={"u": {"bernoulli": 0.3}}),
+            "packs": cg.mechanisms.Equation(value="smokes * u", noise={"u": {"exponential": [1]}}),
+            "lung": cg.mechanisms.Equation(value="u - packs", noise={"u": {"normal": [0, 1]}}),
+        },
+    )
+    assert all(scm.check(scm.sample(300, seed=k).to_frame(), seed=0).ok for k in range(5))
+
+
+@pytest.mark.parametrize("step", [0.01, 100.0])
+def test_a_grid_that_a_flow_declares_has_any_step(step):
+    a, e = RANDOM.normal(size=(2, 500))
+    rows = {"a": a, "y": np.round(10 * a + 10 * e) * step}
+    flow = cg.mechanisms.Flow(dequantize=step, training={"epochs": 15})
+    assert fitted([("a", "y")], rows, y=flow).check(rows, seed=0).ok

@@ -439,3 +439,22 @@ def test_an_interval_says_what_it_leaves_out(bounded, linear):
     assert "given the equations" in repr(bounded.effect("pain", do={"dose": 2.0}, n=50, seed=0))
     scm, _ = linear
     assert "without the error of the fit" in repr(scm.effect("y", do={"x": 1.0}, n=50, seed=0))
+
+
+@pytest.mark.parametrize("values", [[0.0, 1.0], [0.0, 1.0, 2.0]])
+def test_groups_that_are_inferred_for_one_row_under_several_values(values):
+    """y = k x + u with k unknown: by group, do(x = v) changes y from 2 by k (v - 1)."""
+    half = {"u": {"bernoulli": 0.5}}
+    noise = {"u": {"normal": [0, 1]}}
+    scm = cg.SCM(
+        nx.DiGraph([("k", "y"), ("x", "y")]),
+        {"k": cg.Categorical(2), "x": cg.Continuous(), "y": cg.Continuous()},
+        {
+            "k": cg.mechanisms.Equation(value="u", noise=half),
+            "x": cg.mechanisms.Equation(value="u", noise=noise),
+            "y": cg.mechanisms.Equation(value="k*x + u", noise=noise),
+        },
+    )
+    found = scm.effect("y", do={"x": values}, evidence={"x": 1.0, "y": 2.0}, given="k", n=500, seed=0)
+    means = {label: group.value for label, group in found.groups.items()}
+    assert means == {0: pytest.approx(0), 1: pytest.approx(np.mean(values) - 1)}

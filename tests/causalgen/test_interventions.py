@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import causalgen as cg
+from graphs.errors import EvidenceError, InterventionError
 from mechanisms.base import Mechanism, MechanismSpec
 
 
@@ -582,3 +583,36 @@ def test_a_replacement_is_saved_where_a_file_can_say_it(linear, tmp_path):
     assert torch.equal(draws["y"], draws["x"] / 2)
     with pytest.raises(cg.MechanismError, match=r"'y'.*not registered"):
         half.save_pretrained(tmp_path / "half")
+
+
+@pytest.mark.parametrize(
+    "assignment", ["3*a", cg.Policy(lambda a: 3 * a, reads=["a"])], ids=["text", "policy"]
+)
+def test_evidence_that_contradicts_an_earlier_function_is_refused(assignment):
+    noise = {"u": {"normal": [0, 1]}}
+    scm = cg.SCM(
+        nx.DiGraph([("a", "b"), ("b", "c")]),
+        {node: cg.Continuous() for node in "abc"},
+        {
+            "a": cg.mechanisms.Equation(value="u", noise=noise),
+            "b": cg.mechanisms.Equation(value="2*a + u", noise=noise),
+            "c": cg.mechanisms.Equation(value="b + u", noise=noise),
+        },
+    ).do({"b": assignment})
+    with pytest.raises(EvidenceError, match=r"Row 0: the model says 3.0 .*earlier do.*got 99.0"):
+        scm.counterfactual({"a": 1.0, "b": 99.0, "c": 5.0}, do={"c": cg.Shift(0)})
+    right = scm.counterfactual({"a": 1.0, "b": 3.0 + 1e-9, "c": 5.0}, do={"a": 2.0})
+    assert right["c"].item() == pytest.approx(8.0)
+
+
+@pytest.mark.parametrize("value", [cg.Shift(1), cg.Scale(2)])
+def test_names_are_no_numbers(value):
+    """Twice the label "1" is no label "11"."""
+    coin = cg.mechanisms.Equation(value="u", noise={"u": {"bernoulli": 0.5}})
+    scm = cg.SCM(
+        nx.empty_graph(["k"], create_using=nx.DiGraph), {"k": cg.Categorical(["1", "11"])}, {"k": coin}
+    )
+    with pytest.raises(
+        InterventionError, match="Intervention on 'k': .* its categories have names, such as '1'"
+    ):
+        scm.counterfactual({"k": ["1"]}, do={"k": value})

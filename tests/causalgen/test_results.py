@@ -2,6 +2,7 @@
 
 import json
 
+import networkx as nx
 import numpy as np
 import pandas as pd
 import pytest
@@ -87,3 +88,17 @@ def test_unknown_nodes_and_repr(linear):
         _ = draws["q"]
     assert repr(draws) == "Draws(3 rows: w, x, y, z)"
     assert len(draws) == 4
+
+
+def test_gaps_in_labels_of_a_frame_are_gaps_everywhere(tmp_path):
+    coin = cg.mechanisms.Equation(value="u", noise={"u": {"bernoulli": 0.5}})
+    noisy = cg.mechanisms.Equation(value="k + u", noise={"u": {"normal": [0, 1]}})
+    scm = cg.SCM(
+        nx.DiGraph([("k", "y")]),
+        {"k": cg.Categorical(["u", "v"]), "y": cg.Continuous()},
+        {"k": coin, "y": noisy},
+    )
+    found = scm.counterfactual(pd.DataFrame({"k": ["u", None], "y": [0.0, 1.0]}), do={"y": 0.0}, seed=0)
+    assert found.factual["k"].tolist() == ["u", None]
+    found.save(tmp_path / "out")
+    assert found.plot() is not None and "<table" in found._repr_html_()

@@ -111,6 +111,7 @@ def test_a_text_says_its_edges(text, edges):
         ('graph [ directed 1 node [ id 0 label "u" observed "no" ] ]', "'u' is a latent node"),
         ("dag { s [selected] }", "rows were selected by"),
         ("digraph { a -> b [dir=both] }", "dir=both draws another edge"),
+        ("digraph { edge [dir=back]; a -> b }", "dir=back draws another edge"),
         ("digraph { a <- b }", "DOT writes a -> b"),
         ("digraph { a -> b; a -> b }", "'a' -> 'b' is there twice"),
         ("digraph { a:port -> b }", "ports of nodes"),

@@ -1,3 +1,4 @@
+import networkx as nx
 import numpy as np
 import pytest
 import torch
@@ -402,3 +403,32 @@ def test_torch_computes_what_numpy_does(name):
     np.testing.assert_allclose(
         found.numpy(), expression.evaluate({"a": a, "b": b}, NUMPY), rtol=1e-12, atol=1e-12
     )
+
+
+@pytest.mark.parametrize(
+    ("equation", "noise", "share"),
+    [
+        # P(1 + g(u) > 2 | do(a = 2)) for u as before anything was seen.
+        ("b + a*logit(u)", {"uniform": [0, 1]}, 1 - 1 / (1 + np.exp(-0.5))),
+        ("b + a/u", {"normal": [0, 1]}, 0.4772),
+        ("b + a*log(u)", {"uniform": [0, 1]}, 0.0),
+        ("b + a*u", {"normal": [0, 1]}, 0.3085),
+    ],
+)
+def test_noise_that_drops_out_of_a_row_leaves_an_atom(equation, noise, share):
+    """At a = 0 x is b exactly, also where the equation has no value at the ends of the noise's range."""
+    scm = cg.SCM(
+        nx.DiGraph([("a", "x"), ("b", "x")]),
+        {"a": cg.Categorical(3), "b": cg.Categorical(2), "x": cg.Continuous()},
+        {
+            "a": Equation(value="u", noise={"u": {"categorical": [0.5, 0.25, 0.25]}}),
+            "b": Equation(value="u", noise={"u": {"bernoulli": 0.5}}),
+            "x": Equation(value=equation, noise={"u": noise}),
+        },
+    )
+    assert scm.abduct({"x": 1.0}, seed=0).posterior("a").probabilities.tolist() == [[1, 0, 0]]
+    assert scm.log_prob({"a": 0, "b": 1, "x": 1.0}).item() == pytest.approx(np.log(0.25))
+    effect = scm.effect("x", do={"a": 2}, evidence={"x": 1.0}, n=20_000, seed=0, statistic=lambda x: x > 2)
+    assert effect.overall.under_do == pytest.approx(share, abs=0.015)
+    own = scm.sample(50, seed=0).to_frame()
+    scm.counterfactual(own, do={"a": 2}, seed=0)  # its own samples have probability

@@ -135,7 +135,7 @@ def test_auto_leaves_linear_candidates_out():
     assert labels == [("additive", "network"), ("flow", None)]
     assert all(each.encoder == SMALL and each.training.epochs == 3 for each in spec.candidates(PARENTS))
     assert spec.bind(Continuous(), PARENTS).least_rows == 10
-    assert len(Auto().candidates({"age": Continuous()})) == 4
+    assert len(Auto().candidates({"age": Continuous()})) == 5
 
 
 @pytest.mark.parametrize(
