@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from causalgen.evaluation.metric import CONTROLS, FLOOR, MECHANISM, MODEL, Entry
 from causalgen.evaluation.readings import Readings
 from causalgen.metrics.distances import distance_unit
 from causalgen.metrics.scores import Score, figure
+from causalgen.plotting.page_template import page_template
 from causalgen.saving.manifest import library_versions
 from causalgen.saving.result_folder import check_result_folder, write_result
 from graphs.variables import Variable
@@ -413,16 +413,7 @@ def _table_text(table: _Table) -> str:
 
 def _page(report: EvaluationReport) -> str:
     """The page as text: ``report.html.j2``, every value escaped."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("causalgen", "evaluation"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-    )
-    environment.filters |= {"figure": figure, "base64": lambda data: b64encode(data).decode()}
-    template = environment.get_template("report.html.j2")
+    template = page_template("causalgen", "evaluation", "report.html.j2", figure=figure)
     return template.render(report=report, tables=_tables(report), cards=list(_key_figures(report)))
 
 
