@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from graphs.text import aligned
 from graphs.variables import Categorical, Image, Variable
 
 if TYPE_CHECKING:
@@ -187,7 +188,7 @@ def summary_text(cf: CounterfactualLike) -> str:
         (name, text, ", ".join(dict.fromkeys(cf.provenance[node].tolist())))
         for node, name, text in node_texts(cf)
     ]
-    return "\n".join([*_aligned(lines), *_one_draw(cf)])
+    return "\n".join([*aligned(lines), *_one_draw(cf)])
 
 
 def node_texts(cf: CounterfactualLike, *, images: bool = True) -> list[tuple[str, str, str]]:
@@ -217,7 +218,7 @@ def contrast_text(one: CounterfactualLike, other: CounterfactualLike, nodes: Ite
     """A line for each node: mean and spread of the difference in the first rows."""
     columns = _differences(one, other, nodes, _FIRST)
     lines = [(column.name, _text(column, one.rows)) for column in columns]
-    return "\n".join([*_aligned(lines), *_one_draw(one, other)])
+    return "\n".join([*aligned(lines), *_one_draw(one, other)])
 
 
 def _one_draw(*answers: CounterfactualLike) -> list[str]:
@@ -336,11 +337,3 @@ def shares_text(shares: NDArray[np.floating[Any]], labels: Sequence[object]) -> 
         return str(labels[likely[0]])
     shown = [f"{labels[code]} {shares[code]:.2f}" for code in likely[:_SHOWN_CATEGORIES]]
     return " | ".join([*shown, "..."] if len(likely) > _SHOWN_CATEGORIES else shown)
-
-
-def _aligned(lines: Sequence[tuple[str, ...]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return [
-        "  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
-    ]

@@ -14,6 +14,7 @@ from causalgen.metrics.scores import Score, figure
 from causalgen.plotting.page_template import page_template
 from causalgen.saving.manifest import library_versions
 from causalgen.saving.result_folder import check_result_folder, write_result
+from graphs.text import aligned
 from graphs.variables import Variable
 
 if TYPE_CHECKING:
@@ -403,12 +404,7 @@ def _table_text(table: _Table) -> str:
         lines.append((name, *("" if cell is None else str(cell) for cell in shown)))
     if table.node:
         lines = list(zip(*lines, strict=True))
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    text = [
-        "  " + "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
-    ]
-    return "\n".join([table.title, *text])
+    return "\n".join([table.title, *aligned(lines)])
 
 
 def _page(report: EvaluationReport) -> str:
