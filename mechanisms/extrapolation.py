@@ -11,6 +11,7 @@ from torch import Tensor
 
 from graphs.errors import ExtrapolationWarning, warn
 from graphs.variables import Categorical, Continuous, Integer, Variable
+from mechanisms.rows import by_row
 
 __all__ = ["extrapolation_expected", "has_bounds", "warn_out_of_bounds", "warn_unseen"]
 
@@ -56,7 +57,7 @@ def warn_unseen(
         reach = margin * (seen[1] - seen[0])
         outside = (value < seen[0] - reach) | (value > seen[1] + reach)
     if rows is not None:
-        outside &= rows.view(-1, *[1] * (value.ndim - 1))
+        outside &= by_row(rows, value)
     if not bool(outside.any()):
         return
     row, *event = outside.nonzero()[0].tolist()

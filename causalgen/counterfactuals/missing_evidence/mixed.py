@@ -32,7 +32,7 @@ from causalgen.counterfactuals.missing_evidence.factors import (
 )
 from causalgen.counterfactuals.missing_evidence.linear_gaussian import Gaussian, matrix_root, solve_gaussian
 from causalgen.counterfactuals.mutilated_model import ready
-from causalgen.counterfactuals.rows import repeat_rows
+from mechanisms.rows import repeat_rows
 
 __all__ = ["Mixed", "draw_mixed", "joined", "mixture_of", "solve_mixed"]
 
