@@ -32,6 +32,7 @@ __all__ = [
     "is_counterfactual",
     "node_texts",
     "shares_text",
+    "spread_text",
     "summarise",
     "summarise_contrast",
     "summarise_inferred",
@@ -326,8 +327,12 @@ def _cells(column: _Column) -> list[str]:
     if column.labels is not None:
         return [shares_text(share, column.labels) for share in column.shares().T]
     found = column.statistics()
-    pairs = zip(found["mean"].tolist(), found["sd"].tolist(), strict=True)
-    return [f"{mean:.4g} +- {sd:.2g}" if sd > 0 else f"{mean:.4g}" for mean, sd in pairs]
+    return list(map(spread_text, found["mean"].tolist(), found["sd"].tolist()))
+
+
+def spread_text(mean: float, spread: float) -> str:
+    """A number's mean and standard deviation, "1.2 +- 0.3"; a value alone where it has no spread."""
+    return f"{mean:.4g} +- {spread:.2g}" if spread > 0 else f"{mean:.4g}"
 
 
 def shares_text(shares: NDArray[np.floating[Any]], labels: Sequence[object]) -> str:
