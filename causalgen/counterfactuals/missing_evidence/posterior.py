@@ -46,7 +46,7 @@ from graphs.variables import Continuous, Image
 from mechanisms.base import Noise
 from mechanisms.locks import OwnLock
 from mechanisms.rows import by_row, repeat_rows
-from mechanisms.seeds import keyed_generator
+from mechanisms.seeds import keyed_generator, normals, uniforms
 
 __all__ = ["EvidencePosterior"]
 
@@ -272,16 +272,10 @@ class EvidencePosterior:
         return Problem(self._world, block, known, pattern.rows, self._seed)
 
     def _standard(self, pattern: Pattern, block: Block, width: int) -> Tensor:
-        shape = (self._samples, self._rows, width)
-        generator = self._generator(block)
-        drawn = torch.randn(shape, generator=generator, dtype=torch.float64, device=self._device)
-        return drawn[:, pattern.rows]
+        return normals((self._samples, self._rows, width), self._generator(block))[:, pattern.rows]
 
     def _uniform(self, pattern: Pattern, block: Block, purpose: str = "inferred") -> Tensor:
-        shape = (self._samples, self._rows)
-        generator = self._generator(block, purpose)
-        drawn = torch.rand(shape, generator=generator, dtype=torch.float64, device=self._device)
-        return drawn[:, pattern.rows]
+        return uniforms((self._samples, self._rows), self._generator(block, purpose))[:, pattern.rows]
 
     def _generator(self, block: Block, purpose: str = "inferred") -> torch.Generator:
         return keyed_generator(self._seed, purpose, *block.missing, device=self._device)
