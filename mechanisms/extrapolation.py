@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-import torch
 from torch import Tensor
 
 from graphs.errors import ExtrapolationWarning, warn
 from graphs.variables import Categorical, Continuous, Integer, Variable
+from graphs.variables.numeric import limits
 from mechanisms.rows import by_row
 
 __all__ = ["extrapolation_expected", "has_bounds", "warn_out_of_bounds", "warn_unseen"]
@@ -87,8 +87,7 @@ def warn_out_of_bounds(node: str, variable: Variable, value: Tensor) -> None:
     """
     if not isinstance(variable, Continuous | Integer):
         return
-    low = -torch.inf if variable.lower is None else variable.lower
-    high = torch.inf if variable.upper is None else variable.upper
+    low, high = limits(variable)
     least, most = (each.item() for each in value.aminmax())
     if low <= least and most <= high:
         return
