@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from graphs.errors import CausalgenError, CheckpointError, EvidenceError, UnknownNameError
+from graphs.text import shortened
 from graphs.variables import Variable
 
 __all__ = ["as_path", "check_targets", "chosen_seed", "names_of", "renamed", "share", "whole_number"]
@@ -108,8 +109,7 @@ def chosen_seed(seed: int | None) -> int:
 
 
 def _shortened(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return shortened(repr(value), 60)
 
 
 P = ParamSpec("P")

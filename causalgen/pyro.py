@@ -102,8 +102,8 @@ def _law(mechanism: Mechanism, parents: Mapping[str, Tensor], n: int) -> TorchDi
 def _one_value(mechanism: Mechanism, parents: Mapping[str, Tensor]) -> Tensor:
     """Some value, (1, *event): grey for an image, which takes long to draw."""
     if isinstance(mechanism.variable, Image):
-        return torch.zeros(1, *mechanism.variable.event_shape, device=_device(mechanism))
-    generator = torch.Generator(_device(mechanism)).manual_seed(0)
+        return torch.zeros(1, *mechanism.variable.event_shape, device=mechanism.device)
+    generator = torch.Generator(mechanism.device).manual_seed(0)
     return mechanism.generate(parents, mechanism.sample_noise(1, generator=generator))
 
 
@@ -158,13 +158,9 @@ def _canonical(node: str, variable: Variable, value: Tensor, n: int) -> Tensor:
     return value.to(getattr(torch, variable.dtype))
 
 
-def _device(mechanism: Mechanism) -> torch.device:
-    return mechanism.device
-
-
 def _generator(mechanism: Mechanism) -> torch.Generator:
     """A generator that follows from the global random state, which Pyro's draws come from."""
-    return torch.Generator(_device(mechanism)).manual_seed(int(torch.randint(2**62, ())))
+    return torch.Generator(mechanism.device).manual_seed(int(torch.randint(2**62, ())))
 
 
 class _Law(TorchDistribution):

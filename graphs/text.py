@@ -15,10 +15,11 @@ ValueError: the unit '\x1b[2J' holds the control character U+001B at place 1. Le
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Sequence
 
 from graphs.limits import TEXT
 
-__all__ = ["check_text", "markdown", "printable", "shortened"]
+__all__ = ["aligned", "check_text", "markdown", "printable", "shortened"]
 
 _ACTING = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 _MARKDOWN = re.compile(r"([\\`*_\[\]<>&|~$])")
@@ -81,3 +82,24 @@ def shortened(text: str, most: int) -> str:
     'abc...'
     """
     return text if len(text) <= most else text[: most - 3] + "..."
+
+
+def aligned(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> list[str]:
+    """A table's rows as lines, two spaces in, their columns two spaces apart.
+
+    Args:
+        rows: cells of every row, as many in each; at least one row.
+        right: columns that end below each other, as numbers do.
+
+    >>> aligned([("x", "10", "a"), ("long", "9", "")], right=(1,))
+    ['  x     10  a', '  long   9']
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines: list[str] = []
+    for row in rows:
+        cells = [
+            cell.rjust(width) if column in right else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append(("  " + "  ".join(cells)).rstrip())
+    return lines

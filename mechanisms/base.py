@@ -26,6 +26,7 @@ from graphs.declared import Declared
 from graphs.errors import MechanismError
 from graphs.variables import Categorical, Integer, Variable
 from mechanisms.networks import first_non_finite, reproducible_initialisation
+from mechanisms.rows import repeat_rows
 from mechanisms.training import Stage, Training
 
 if TYPE_CHECKING:
@@ -93,10 +94,7 @@ class Noise(Mapping[str, Tensor]):
 
     def repeat(self, times: int) -> Noise:
         """All rows ``times`` times over, sample-major: row r of sample s is row ``s * n + r``."""
-        return Noise(
-            self.n * times,
-            {name: leaf.repeat(times, *[1] * (leaf.ndim - 1)) for name, leaf in self.leaves.items()},
-        )
+        return Noise(self.n * times, {name: repeat_rows(leaf, times) for name, leaf in self.leaves.items()})
 
     def to(self, device: torch.device | str) -> Noise:
         """The same noise on a device."""

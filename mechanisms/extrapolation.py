@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-import torch
 from torch import Tensor
 
 from graphs.errors import ExtrapolationWarning, warn
 from graphs.variables import Categorical, Continuous, Integer, Variable
+from graphs.variables.numeric import limits
+from mechanisms.rows import by_row
 
 __all__ = ["extrapolation_expected", "has_bounds", "warn_out_of_bounds", "warn_unseen"]
 
@@ -56,7 +57,7 @@ def warn_unseen(
         reach = margin * (seen[1] - seen[0])
         outside = (value < seen[0] - reach) | (value > seen[1] + reach)
     if rows is not None:
-        outside &= rows.view(-1, *[1] * (value.ndim - 1))
+        outside &= by_row(rows, value)
     if not bool(outside.any()):
         return
     row, *event = outside.nonzero()[0].tolist()
@@ -86,8 +87,7 @@ def warn_out_of_bounds(node: str, variable: Variable, value: Tensor) -> None:
     """
     if not isinstance(variable, Continuous | Integer):
         return
-    low = -torch.inf if variable.lower is None else variable.lower
-    high = torch.inf if variable.upper is None else variable.upper
+    low, high = limits(variable)
     least, most = (each.item() for each in value.aminmax())
     if low <= least and most <= high:
         return

@@ -21,6 +21,7 @@ from graphs.variables import Categorical, Image, Variable
 from graphs.variables.arrays import as_array
 from mechanisms.base import Abducted, InterventionSpec, Mechanism, Noise, Parents
 from mechanisms.extrapolation import warn_unseen
+from mechanisms.rows import by_row
 
 __all__ = ["Function", "FunctionMechanism"]
 
@@ -100,7 +101,7 @@ class FunctionMechanism(Mechanism):
         assert self.natural is not None
         same = same.to(value.device)
         warn_unseen(value, self.seen_range, self.variable, where=where, rows=~same)
-        return torch.where(same.view(-1, *[1] * (value.ndim - 1)), parents[self.natural], value)
+        return torch.where(by_row(same, value), parents[self.natural], value)
 
     def abduct(self, value: Tensor, parents: Parents, *, generator: torch.Generator) -> Abducted:
         """No noise. The value is not compared: an intervened node may have had any. See ``check``."""

@@ -1,4 +1,4 @@
-"""Many rows at once: distinct rows, of which each is computed once, and a slab allocator for their columns.
+"""Many rows at once: their shapes, the distinct ones (each is computed once), a slab allocator for columns.
 
 What touching fresh memory costs, a page fault every 4 KiB and the clearing of pages, is more than the
 arithmetic of a table's node. So columns share slabs of huge pages, and a slab goes back to a pool with the
@@ -24,7 +24,25 @@ from torch import Tensor
 
 from graphs.errors import MechanismError
 
-__all__ = ["check_finite", "column_like", "copy_column", "distinct_rows", "rank_among_equals"]
+__all__ = [
+    "by_row",
+    "check_finite",
+    "column_like",
+    "copy_column",
+    "distinct_rows",
+    "rank_among_equals",
+    "repeat_rows",
+]
+
+
+def repeat_rows(value: Tensor, times: int) -> Tensor:
+    """All rows ``times`` times over, sample-major: row r of sample s is row ``s * N + r``."""
+    return value if times == 1 else value.repeat(times, *[1] * (value.ndim - 1))
+
+
+def by_row(values: Tensor, like: Tensor) -> Tensor:
+    """One number a row, (N,), so shaped that it goes with another tensor's rows (N, *event)."""
+    return values.reshape(-1, *[1] * (like.ndim - 1))
 
 
 def distinct_rows(columns: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

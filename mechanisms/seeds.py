@@ -38,7 +38,9 @@ __all__ = [
     "keyed_generator",
     "keyed_seed",
     "layers_apart",
+    "normals",
     "seed_layers",
+    "uniforms",
 ]
 
 
@@ -51,6 +53,16 @@ def keyed_seed(seed: int, *keys: str | int) -> int:
 def keyed_generator(seed: int, *keys: str | int, device: torch.device | str = "cpu") -> torch.Generator:
     """A fresh generator on ``device`` seeded by ``keyed_seed``."""
     return torch.Generator(device).manual_seed(keyed_seed(seed, *keys))
+
+
+def normals(shape: tuple[int, ...], generator: Generator) -> Tensor:
+    """Standard normals, float64, on the generator's device."""
+    return torch.randn(shape, generator=generator, dtype=torch.float64, device=generator.device)
+
+
+def uniforms(shape: tuple[int, ...], generator: Generator) -> Tensor:
+    """Uniforms on [0, 1), float64, on the generator's device."""
+    return torch.rand(shape, generator=generator, dtype=torch.float64, device=generator.device)
 
 
 def gumbels(shape: tuple[int, ...], generator: Generator) -> Tensor:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from causalgen.checking.goodness import Goodness
 from graphs.shown import Shown
+from graphs.text import aligned
 
 __all__ = ["CheckReport", "Independence"]
 
@@ -159,7 +160,7 @@ class CheckReport(Shown):
             verdict = "-" if fit.measure == "none" else _verdict(fit.holds)
             outcome = f"{verdict}  ({fit.note})" if fit.note and fit.holds else verdict
             rows.append((node, fit.measure, _figure(fit.mechanism), _figure(fit.baseline), outcome))
-        return _aligned(rows, right=(2, 3))
+        return "\n".join(aligned(rows, right=(2, 3)))
 
 
 _SHOWN = 12
@@ -174,7 +175,7 @@ def _tests_text(tests: Sequence[Independence]) -> str:
         (str(test), f"{test.strength:.3f}", f"{test.adjusted:.3g}", _verdict(test.holds)) for test in shown
     ]
     left = len(tests) - len(shown)
-    return _aligned(rows, right=(1, 2)) + (f"\n  … and {left:,} more, which hold" if left else "")
+    return "\n".join(aligned(rows, right=(1, 2))) + (f"\n  … and {left:,} more, which hold" if left else "")
 
 
 def _verdict(holds: bool) -> str:
@@ -183,16 +184,3 @@ def _verdict(holds: bool) -> str:
 
 def _figure(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
-
-
-def _aligned(rows: Sequence[tuple[str, ...]], right: Iterable[int]) -> str:
-    """Rows as lines of aligned columns, two spaces in; ``right`` are the columns of numbers."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = []
-    for row in rows:
-        cells = [
-            cell.rjust(width) if column in right else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append(("  " + "  ".join(cells)).rstrip())
-    return "\n".join(lines)

@@ -4,42 +4,45 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
-from causalgen.cli.common import (
-    choice_of_missing,
-    column_names,
-    console,
-    load_model,
-    rows_of,
-    use_threads,
-    write_file,
-)
+import typer
 
-__all__ = ["FOUND", "run_check"]
+from causalgen.cli.options import Device, GivenRows, Missing, ModelName, Rename, Seed, Threads
+
+__all__ = ["FOUND", "check"]
 
 FOUND = 3
 """Exit code where something speaks against the model."""
 
 
-def run_check(
-    model: str,
-    data: str | None,
-    out: Path | None,
-    *,
-    level: float,
-    missing: str,
-    rename: Sequence[str],
-    seed: int,
-    device: str | None,
-    threads: int | None,
+def check(
+    model: ModelName,
+    data: GivenRows = None,
+    out: Annotated[Path | None, typer.Option(help="Write the report to this JSON too.")] = None,
+    level: Annotated[float, typer.Option(help="False discovery rate of all tests together.")] = 0.01,
+    missing: Missing = "refuse",
+    rename: Rename = None,
+    seed: Seed = 0,
+    device: Device = None,
+    threads: Threads = None,
 ) -> None:
-    """Check, print the report, write it as JSON where asked, and exit with 3 where there are problems."""
+    """Whether a model agrees with rows: fit and independences; exit code 3 where it does not."""
+    from causalgen.cli.common import (
+        choice_of_missing,
+        column_names,
+        console,
+        load_model,
+        rows_of,
+        use_threads,
+        write_file,
+    )
+
     use_threads(threads)
     drop = choice_of_missing(missing)
     scm = load_model(model, device)
-    rows = rows_of(model, data, column_names(rename, scm, data))
+    rows = rows_of(model, data, column_names(rename or [], scm, data))
     report = scm.check(rows, seed=seed, level=level, missing=drop)
     say = console().print
     say(str(report))

@@ -1,21 +1,33 @@
-"""``causalgen demo``: ten real digits, and each of them as every other digit."""
+"""``causalgen demo``: ten real digits, each of them as every other digit, and at last the picture's path."""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
+from causalgen.cli.options import Device, Out, Preset, Seed, Threads
 
-from causalgen.cli.common import check_preset, console, load_model, save_figure, use_preset, use_threads
-from causalgen.data.reading import sample_rows
-from causalgen.plotting.plots import plot_image_rows
+if TYPE_CHECKING:
+    import numpy as np
 
-__all__ = ["run_demo"]
+__all__ = ["demo"]
 
 
-def run_demo(preset: str | None, out: Path, seed: int, device: str | None, threads: int | None) -> None:
-    """Draw the grid and say where it is; the last line printed is its path."""
+def demo(
+    preset: Preset = None,
+    out: Out = Path("demo.png"),
+    seed: Seed = 0,
+    device: Device = None,
+    threads: Threads = None,
+) -> None:
+    """Real handwritten digits, and what each would have been as any other digit."""
+    import numpy as np
+
+    from causalgen.cli.common import check_preset, console, load_model, save_figure, use_preset, use_threads
+    from causalgen.data.reading import sample_rows
+    from causalgen.plotting.plots import plot_image_rows
+
     say = console().print
     use_threads(threads)
     check_preset(preset)
@@ -40,6 +52,8 @@ def run_demo(preset: str | None, out: Path, seed: int, device: str | None, threa
 
 def _one_of_each(digits: np.ndarray, seed: int) -> list[int]:
     """A row of each digit: for seed 0 the first one, for others any."""
+    import numpy as np
+
     found: list[int] = []
     for digit in range(10):
         places = np.flatnonzero(digits == digit)

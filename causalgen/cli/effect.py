@@ -4,64 +4,88 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
+import typer
 
-from causalgen.cli.assignments import parse_assignments
-from causalgen.cli.common import column_names, console, load_model, use_threads, write_file
-from causalgen.cli.given import named_evidence, read_evidence, with_own_rows
-from causalgen.cli.ray_engine import check_shared, shared_workers
-from causalgen.cli.wording import in_command_words
-from causalgen.data.reading import Renamed
+from causalgen.cli.options import (
+    ASSIGNED,
+    Clip,
+    Device,
+    Evidence,
+    ModelName,
+    Rename,
+    Seed,
+    Set,
+    SharedBy,
+    SharedWorkers,
+    Threads,
+)
 from graphs.errors import EvidenceError, InterventionError, UnknownNameError
-from graphs.variables import Categorical, Image, Variable
 
-__all__ = ["run_effect"]
+if TYPE_CHECKING:
+    from graphs.variables import Variable
+
+__all__ = ["effect"]
 
 
-def run_effect(
-    model: str,
-    target: str,
-    does: Sequence[str],
-    *,
-    versus: Sequence[str],
-    given: Sequence[str],
-    category: str | None,
-    evidence: str | None,
-    typed: Sequence[str],
-    n: int,
-    confidence: float,
-    clip: bool,
-    refits: int,
-    data: str | None,
-    shared: tuple[str, int | None],
-    rename: Sequence[str],
-    out: Path | None,
-    seed: int,
-    device: str | None,
-    threads: int | None,
+def effect(
+    model: ModelName,
+    target: Annotated[str, typer.Argument(help="The node whose mean is compared.")],
+    do: Annotated[list[str] | None, typer.Option(help=f"{ASSIGNED}; several set more nodes.")] = None,
+    versus: Annotated[
+        list[str] | None, typer.Option(help="What to compare with, as --do; no intervention by default.")
+    ] = None,
+    given: Annotated[
+        list[str] | None, typer.Option(help="Group by a node, or by the intervals of one, as in age=18,65.")
+    ] = None,
+    category: Annotated[
+        str | None, typer.Option(help="Of a target with categories: the one whose probability is compared.")
+    ] = None,
+    evidence: Evidence = None,
+    typed: Set = None,
+    n: Annotated[int, typer.Option("-n", min=2, help="Draws.")] = 10_000,
+    confidence: Annotated[float, typer.Option(help="Of the interval, between 0 and 1.")] = 0.95,
+    refits: Annotated[
+        int, typer.Option(min=0, help="Fits to resampled --data, so that the interval has their error.")
+    ] = 0,
+    data: Annotated[str | None, typer.Option(help="The training rows, for --refits.")] = None,
+    workers: SharedWorkers = None,
+    engine: SharedBy = "processes",
+    rename: Rename = None,
+    out: Annotated[Path | None, typer.Option(help="Write the effect to this CSV too.")] = None,
+    seed: Seed = 0,
+    clip: Clip = False,
+    device: Device = None,
+    threads: Threads = None,
 ) -> None:
-    """Ask, print the effect, and write it as a CSV table where asked."""
-    check_shared(*shared)
-    if shared != ("processes", None) and not refits:
+    """How much an intervention changes a node on average, with its interval."""
+    from causalgen.cli.assignments import parse_assignments
+    from causalgen.cli.common import column_names, console, load_model, use_threads, write_file
+    from causalgen.cli.given import named_evidence, read_evidence, with_own_rows
+    from causalgen.cli.ray_engine import check_shared, shared_workers
+    from causalgen.cli.wording import in_command_words
+    from causalgen.data.reading import Renamed
+
+    check_shared(engine)
+    if (engine, workers) != ("processes", None) and not refits:
         raise EvidenceError("--workers and --engine are for --refits. Say how many, or leave them out.")
     use_threads(threads)
     scm = load_model(model, device)
-    if not does:
+    if not do:
         raise InterventionError("Nothing to ask: give at least one --do node=value.")
     if target not in scm.variables:
         raise UnknownNameError.of("node", target, scm.variables, where="TARGET")
-    known = parse_assignments(typed, scm.variables, "--set")
+    known = parse_assignments(typed or [], scm.variables, "--set")
     source = with_own_rows(evidence, model)
-    columns = column_names(rename, scm, data, named_evidence(source))
+    columns = column_names(rename or [], scm, data, named_evidence(source))
     known = read_evidence(source, scm, known, columns) | known
-    with shared_workers(*shared, threads=threads) as workers:
+    with shared_workers(engine, workers, threads=threads) as shared:
         found = scm.effect(
             target,
-            do=parse_assignments(does, scm.variables, "--do", expressions=True),
-            versus=parse_assignments(versus, scm.variables, "--versus", expressions=True) or None,
-            given=_groups(given) or None,
+            do=parse_assignments(do, scm.variables, "--do", expressions=True),
+            versus=parse_assignments(versus or [], scm.variables, "--versus", expressions=True) or None,
+            given=_groups(given or []) or None,
             evidence=known or None,
             n=n,
             statistic=_statistic(target, scm.variables[target], category),
@@ -69,7 +93,7 @@ def run_effect(
             confidence=confidence,
             clip=clip,
             refits=refits,
-            workers=workers,
+            workers=shared,
             data=Renamed(data, columns) if data is not None else None,
         )
     say = console().print
@@ -81,6 +105,9 @@ def run_effect(
 
 def _statistic(target: str, variable: Variable, category: str | None) -> Callable[[Any], Any] | None:
     """What is averaged of the target: whether it is a category, or the number that it is."""
+    from causalgen.cli.assignments import parse_assignments
+    from graphs.variables import Categorical, Image
+
     if isinstance(variable, Image):
         raise EvidenceError(
             f"Target {target!r} is an image, which has no mean. Ask about a number or a category, or in "
@@ -97,7 +124,7 @@ def _statistic(target: str, variable: Variable, category: str | None) -> Callabl
         raise EvidenceError(f"--category is for categories; target {target!r} is {variable.describe()}.")
     wanted = parse_assignments([f"{target}={category}"], {target: variable}, "--category")[target]
     code = variable.encode(wanted, where="--category")
-    return lambda values: variable.encode(values, where=target) == np.asarray(code)
+    return lambda values: variable.encode(values, where=target) == code
 
 
 def _groups(texts: Sequence[str]) -> Mapping[str, Sequence[float] | None]:

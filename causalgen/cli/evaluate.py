@@ -7,75 +7,95 @@ OUT/report.json   every figure, what was asked and what was evaluated
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
-from causalgen.cli.common import (
-    check_preset,
-    choice_of_missing,
-    column_names,
-    console,
-    image_variables,
-    load_model,
-    rows_of,
-    use_preset,
-    use_threads,
+import typer
+
+from causalgen.cli.options import (
+    Device,
+    GivenRows,
+    Missing,
+    ModelName,
+    Out,
+    Preset,
+    Rename,
+    Seed,
+    SharedBy,
+    SharedWorkers,
+    Threads,
 )
-from causalgen.cli.ray_engine import check_shared, shared_workers
-from causalgen.data.sources import split_source
-from causalgen.datasets import mnist, morphomnist, morphomnist_truth
-from causalgen.evaluation.evaluate import evaluate
-from causalgen.evaluation.report import REPORT
-from causalgen.saving.result_folder import check_result_folder
 from graphs.errors import DataError
 
 if TYPE_CHECKING:
     from causalgen.evaluation.questions import Truth
     from causalgen.evaluation.readings import Measures
 
-__all__ = ["read_morphomnist_truth", "run_evaluate"]
+__all__ = ["evaluate", "read_morphomnist_truth"]
 
 
-def run_evaluate(
-    model: str,
-    data: str | None,
-    out: Path,
-    *,
-    rows: int | None,
-    full: bool,
-    evaluators: str | None,
-    measures: str | None,
-    truth: Path | None,
-    missing: str,
-    shared: tuple[str, int | None],
-    rename: Sequence[str],
-    preset: str | None,
-    seed: int,
-    device: str | None,
-    threads: int | None,
+def evaluate(
+    model: ModelName,
+    data: GivenRows = None,
+    out: Out = Path("evaluation"),
+    rows: Annotated[int | None, typer.Option(min=2, help="How many rows; 200 by default.")] = None,
+    full: Annotated[bool, typer.Option("--full", help="All rows: hours, not minutes.")] = False,
+    evaluators: Annotated[
+        str | None,
+        typer.Option(
+            "--evaluators", "--judges", help="Networks that read images: a data set's name, or a folder."
+        ),
+    ] = None,
+    measures: Annotated[
+        str | None, typer.Option(help="What to measure on images: strokes (of drawn characters) or pendulum.")
+    ] = None,
+    truth: Annotated[
+        Path | None,
+        typer.Option(help="MNIST's folder: true counterfactuals of --data morphomnist:DIR."),
+    ] = None,
+    missing: Missing = "refuse",
+    workers: SharedWorkers = None,
+    engine: SharedBy = "processes",
+    rename: Rename = None,
+    preset: Preset = None,
+    seed: Seed = 0,
+    device: Device = None,
+    threads: Threads = None,
 ) -> None:
-    """Evaluate, print the figures, write the folder, and say where the page is."""
+    """Hold a model to held-out rows: every metric with its controls, as a page."""
+    from causalgen.cli.common import (
+        check_preset,
+        choice_of_missing,
+        column_names,
+        console,
+        image_variables,
+        load_model,
+        rows_of,
+        use_preset,
+        use_threads,
+    )
+    from causalgen.cli.ray_engine import check_shared, shared_workers
+    from causalgen.evaluation.evaluate import evaluate as evaluate_model
+    from causalgen.evaluation.report import REPORT
+    from causalgen.metrics.evaluators.storage import load_evaluators
+    from causalgen.saving.result_folder import check_result_folder
+
     check_result_folder(out, REPORT)
-    check_shared(*shared)
+    check_shared(engine)
     check_preset(preset)
     drop = choice_of_missing(missing)
     use_threads(threads)
     scm = use_preset(load_model(model, device), preset)
-    source = rows_of(model, data, column_names(rename, scm, data))
-    found = None
-    if evaluators is not None:
-        from causalgen.metrics.evaluators.storage import load_evaluators
-
-        found = load_evaluators(evaluators)
+    source = rows_of(model, data, column_names(rename or [], scm, data))
+    found = None if evaluators is None else load_evaluators(evaluators)
     known = None
     if truth is not None:
         images = list(image_variables(scm))
         if len(images) != 1:
             raise DataError(f"--truth needs a model with one image node, this one has {len(images)}.")
         known = read_morphomnist_truth(data or "", truth, images[0])
-    with shared_workers(*shared, threads=threads) as workers:
-        report = evaluate(
+    with shared_workers(engine, workers, threads=threads) as shared:
+        report = evaluate_model(
             scm,
             source,
             rows=rows,
@@ -85,7 +105,7 @@ def run_evaluate(
             truth=known,
             seed=seed,
             missing=drop,
-            workers=workers,
+            workers=shared,
         )
     say = console().print
     say(str(report))
@@ -98,6 +118,9 @@ def read_morphomnist_truth(data: str, mnist_folder: Path | str, image: str) -> T
     Raises:
         DataError: the data are another set, or MNIST's files are not there.
     """
+    from causalgen.data.sources import split_source
+    from causalgen.datasets import mnist, morphomnist, morphomnist_truth
+
     if not data.startswith("morphomnist:"):
         raise DataError(
             f"True counterfactuals are known of morphomnist:DIR, got --data {data}. Leave --truth out."

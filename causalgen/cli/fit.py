@@ -5,64 +5,71 @@ from __future__ import annotations
 import os
 import platform
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-import torch
+import typer
 
-from causalgen.cli.common import (
-    card_source,
-    choice_of_missing,
-    column_names,
-    console,
-    tell_unused,
-    use_threads,
-)
-from causalgen.data.frames import present_columns
-from causalgen.data.reading import Renamed
-from causalgen.fitting.fit_report import FitReport, NodeReport
-from causalgen.fitting.runtime import is_first
-from causalgen.saving.checkpoint import MODEL
-from causalgen.scm import SCM
+from causalgen.cli.options import Out, Rename, Resume, RunDir, Seed, Threads, TrainingRows
 from graphs.errors import CheckpointError
-from graphs.text import markdown
 
-__all__ = ["check_place", "run_fit"]
+if TYPE_CHECKING:
+    from causalgen.fitting.fit_report import FitReport, NodeReport
+    from causalgen.scm import SCM
+
+__all__ = ["check_place", "fit"]
 
 _CODE = "code: "
 """Begins the names of figures of a style code, which should be no better than chance."""
 
 
-def run_fit(
-    file: Path,
-    data: str,
-    out: Path,
-    *,
-    nodes: Sequence[str] | None,
-    seed: int,
-    run_dir: Path | None,
-    resume: bool,
-    missing: str,
-    start: str | None,
-    rename: Sequence[str],
-    threads: int | None,
+def fit(
+    file: Annotated[Path, typer.Argument(help="An SCM file.")],
+    data: TrainingRows,
+    out: Out,
+    node: Annotated[
+        list[str] | None,
+        typer.Option(help="Fit only this node now; may be repeated. --resume does the rest."),
+    ] = None,
+    seed: Seed = 0,
+    run_dir: RunDir = None,
+    resume: Resume = False,
+    missing: Annotated[
+        str, typer.Option(help="Rows that lack a value: refuse, or drop for the nodes that need it.")
+    ] = "refuse",
+    start: Annotated[
+        str | None, typer.Option(help="A model whose weights trained nodes start from: a name or a folder.")
+    ] = None,
+    rename: Rename = None,
+    threads: Threads = None,
 ) -> None:
-    """Fit, save, and say how well it went.
+    """Fit a model to data and save it."""
+    from causalgen.cli.common import (
+        card_source,
+        choice_of_missing,
+        column_names,
+        console,
+        tell_unused,
+        use_threads,
+    )
+    from causalgen.data.frames import present_columns
+    from causalgen.data.reading import Renamed
+    from causalgen.fitting.runtime import is_first
+    from causalgen.scm import SCM
 
-    With ``nodes`` only these are fitted, into the run folder; a later call that resumes does the rest.
-    """
     use_threads(threads)
     scm = SCM.from_yaml(file)
     check_place(out)
-    columns = column_names(rename, scm, data)
+    columns = column_names(rename or [], scm, data)
     if Path(data).is_file():
-        named = {columns.get(node, node): variable for node, variable in scm.variables.items()}
+        named = {columns.get(name, name): variable for name, variable in scm.variables.items()}
         tell_unused(Path(data), present_columns(Path(data), named, named)[1])
     run = run_dir if run_dir is not None else out.with_name(out.name + ".run")
     try:
         scm.fit(
             Renamed(data, columns),
-            nodes=nodes or None,
+            nodes=node or None,
             seed=seed,
             run_dir=run,
             resume=resume,
@@ -80,7 +87,7 @@ def run_fit(
     say(str(scm.fit_report))
     for line in _recovery(scm.fit_report):
         say(line)
-    left = [node for node, mechanism in scm.mechanisms.items() if not mechanism.fitted]
+    left = [name for name, mechanism in scm.mechanisms.items() if not mechanism.fitted]
     if left:
         say(f"Not fitted yet: {', '.join(left)}. --resume without --node does the rest.")
         say(str(run.resolve()))
@@ -89,13 +96,15 @@ def run_fit(
     command = ["causalgen", "fit", file.name, "--data", source, "--out", out.name, "--seed", str(seed)]
     command += ["--missing", missing] if missing != "refuse" else []
     command += ["--start", start] if start else []
-    command += [part for text in rename for part in ("--rename", text)]
+    command += [part for text in rename or [] for part in ("--rename", text)]
     scm.save_pretrained(out, card=_card(scm, scm.fit_report, source, shlex.join(command)))
     say(str(out.resolve()))
 
 
 def check_place(out: Path) -> None:
     """Refuse before the training what saving would refuse after it."""
+    from causalgen.saving.checkpoint import MODEL
+
     MODEL.check_place(out)
     parent = next(each for each in out.resolve().parents if each.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK):
@@ -130,6 +139,10 @@ def _predictors(report: NodeReport) -> Iterator[tuple[str, str, float, float]]:
 
 def _card(scm: SCM, report: FitReport, data: str, command: str) -> str:
     """The model's README: what it is, how it was made, how well it does."""
+    import torch
+
+    from graphs.text import markdown
+
     lines = [f"# {markdown(scm.name or 'An SCM')}", "", "```", scm.describe(), "```", ""]
     lines += [
         "## Data",

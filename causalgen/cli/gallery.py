@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from causalgen.cli.common import console
-from causalgen.saving.pretrained import gallery_folder, gallery_names
-from graphs.scm_file import read_spec
-
-__all__ = ["run_gallery"]
+__all__ = ["gallery"]
 
 
-def run_gallery() -> None:
-    """Print a line a model: its name, and its nodes with their variables."""
+def gallery() -> None:
+    """The models that ship with the package."""
+    from causalgen.cli.common import console
+    from causalgen.saving.pretrained import gallery_folder, gallery_names
+    from graphs.scm_file import read_spec
+
     names = gallery_names()
     width = max(map(len, names))
     for name in names:

@@ -51,8 +51,8 @@ def require_ray() -> None:
         raise CausalgenError(f"--engine ray needs Ray ({error}). Install causalgen[ray].") from error
 
 
-def check_shared(engine: str, workers: int | None) -> None:
-    """Refuse workers that cannot be had.
+def check_shared(engine: str) -> None:
+    """Refuse an engine that cannot be had.
 
     Raises:
         CausalgenError: no such engine, or Ray is not installed.

@@ -1,4 +1,4 @@
-"""``causalgen schema``: the JSON Schema of the SCM file."""
+"""``causalgen schema``: the JSON Schema of the SCM file, with the kinds of plug-ins that are installed."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import json
 
 import typer
 
-from mechanisms.schema import scm_schema
-
-__all__ = ["run_schema"]
+__all__ = ["schema"]
 
 
-def run_schema() -> None:
-    """Print it, with the kinds of the plug-ins that are installed."""
+def schema() -> None:
+    """The JSON Schema of SCM files, by which editors complete and check them."""
+    from mechanisms.schema import scm_schema
+
     typer.echo(json.dumps(scm_schema(), indent=2, ensure_ascii=False))

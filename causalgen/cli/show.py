@@ -1,19 +1,27 @@
-"""``causalgen show``: the graph of a model as text, and as a picture."""
+"""``causalgen show``: a line a node and a line an edge, causes first, and a picture of the graph."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
-from rich.table import Table
+import typer
 
-from causalgen.cli.common import console, load_model, save_figure
-from graphs.text import printable
+from causalgen.cli.options import ModelName
 
-__all__ = ["run_show"]
+__all__ = ["show"]
 
 
-def run_show(model: str, picture: Path | None) -> None:
-    """Print a line a node and a line an edge, causes first; draw the graph where asked."""
+def show(
+    model: ModelName,
+    picture: Annotated[Path | None, typer.Option(help="Draw the graph to this PNG too.")] = None,
+) -> None:
+    """The graph of a model, its variables and its mechanisms."""
+    from rich.table import Table
+
+    from causalgen.cli.common import console, load_model, save_figure
+    from graphs.text import printable
+
     scm = load_model(model)
     table = Table(title=scm.name, title_justify="left", box=None, pad_edge=False)
     for heading in ("node", "variable", "parents", "mechanism", "state"):

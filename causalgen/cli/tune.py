@@ -7,48 +7,62 @@ OUT/scm.yaml       the SCM file with the choice
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from causalgen.cli.common import (
-    check_preset,
-    choice_of_missing,
-    column_names,
-    console,
-    load_model,
-    rows_of,
-    use_preset,
-    use_threads,
-)
-from causalgen.evaluation.tune import tune
-from causalgen.evaluation.tuning import RESULT
-from causalgen.metrics.evaluators.storage import load_evaluators
-from causalgen.saving.result_folder import check_result_folder
+import typer
+
+from causalgen.cli.options import Device, GivenRows, Missing, Out, Preset, Rename, Seed, Threads
+from causalgen.evaluation import STRENGTHS
 from graphs.errors import CheckpointError
 
-__all__ = ["run_tune"]
+__all__ = ["tune"]
+
+_SPAN = f"{min(STRENGTHS):g} to {max(STRENGTHS):g}"
 
 
-def run_tune(
-    model: str,
-    data: str | None,
-    evaluators: str,
-    out: Path,
-    *,
-    node: str | None,
-    strengths: Sequence[float] | None,
-    rows: int | None,
-    min_effectiveness: float,
-    save: bool,
-    missing: str,
-    rename: Sequence[str],
-    preset: str | None,
-    seed: int,
-    device: str | None,
-    threads: int | None,
+def tune(
+    model: Annotated[str, typer.Argument(help="A gallery name or a saved model's folder.")],
+    out: Out,
+    data: GivenRows = None,
+    evaluators: Annotated[
+        str,
+        typer.Option("--evaluators", "--judges", help="Networks that score: a data set's name, or a folder."),
+    ] = "mnist",
+    node: Annotated[str | None, typer.Option(help="The image node, where there are several.")] = None,
+    strength: Annotated[
+        list[float] | None, typer.Option(help=f"A strength to try; repeat for each. {_SPAN} by default.")
+    ] = None,
+    rows: Annotated[
+        int | None, typer.Option(min=2, help="How many rows to try them on; 100 by default.")
+    ] = None,
+    min_effectiveness: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of rows that must show what was asked for.")
+    ] = 0.95,
+    save: Annotated[bool, typer.Option("--save", help="Write the choice into the model's folder.")] = False,
+    missing: Missing = "refuse",
+    rename: Rename = None,
+    preset: Preset = None,
+    seed: Seed = 0,
+    device: Device = None,
+    threads: Threads = None,
 ) -> None:
-    """Sweep, choose, write."""
+    """Choose the strength of guidance on validation rows: effective first, then of least divergence (CLD)."""
+    from causalgen.cli.common import (
+        check_preset,
+        choice_of_missing,
+        column_names,
+        console,
+        load_model,
+        rows_of,
+        use_preset,
+        use_threads,
+    )
+    from causalgen.evaluation.tune import tune as tune_model
+    from causalgen.evaluation.tuning import RESULT
+    from causalgen.metrics.evaluators.storage import load_evaluators
+    from causalgen.saving.result_folder import check_result_folder
+
     check_result_folder(out, RESULT)
     check_preset(preset)
     drop = choice_of_missing(missing)
@@ -59,10 +73,10 @@ def run_tune(
         )
     use_threads(threads)
     scm = use_preset(load_model(model, device), preset)
-    source = rows_of(model, data, column_names(rename, scm, data))
+    source = rows_of(model, data, column_names(rename or [], scm, data))
     found = load_evaluators(evaluators)
-    given: dict[str, Any] = {"strengths": strengths} if strengths else {}
-    tuning = tune(
+    given: dict[str, Any] = {"strengths": strength} if strength else {}
+    tuning = tune_model(
         scm,
         source,
         found,

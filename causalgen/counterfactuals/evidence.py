@@ -22,6 +22,7 @@ from graphs.errors import EvidenceError, PartialEvidenceError, ShapeError, Unkno
 from graphs.variables import Continuous, Image, Variable
 from graphs.variables.arrays import as_numbers
 from graphs.variables.gaps import encode_gaps, fill_gaps
+from graphs.variables.numeric import limits
 from mechanisms.base import Mechanism
 from mechanisms.extrapolation import warn_unseen
 from mechanisms.rows import copy_column
@@ -239,9 +240,8 @@ def _plain_numbers(
         if column.dtype != np.float64 or column.shape != first.shape:
             return None
     block = np.stack(list(columns.values()))
-    low = np.array([-np.inf if each.lower is None else each.lower for each in described])
-    high = np.array([np.inf if each.upper is None else each.upper for each in described])
-    valid = np.isfinite(block) & (block >= low[:, None]) & (block <= high[:, None])
+    low, high = np.array([limits(each) for each in described]).T[..., None]
+    valid = np.isfinite(block) & (block >= low) & (block <= high)
     return block if valid.all() else None
 
 

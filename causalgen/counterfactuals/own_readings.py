@@ -24,7 +24,7 @@ from torch import Tensor
 
 from causalgen.counterfactuals.mutilated_model import MutilatedModel
 from causalgen.counterfactuals.row_blocks import read_rows
-from causalgen.counterfactuals.rows import broadcast_rows, differs
+from causalgen.counterfactuals.rows import broadcast_rows, by_sample, differs
 from causalgen.counterfactuals.summaries import draw_texts
 from graphs.errors import UnknownNameError
 from graphs.shown import Shown
@@ -321,19 +321,13 @@ class _Question:
             if name in fresh:
                 read[made.to(read.device)] = fresh[name]
             draws = {"asked": self.values[name], "read": read, "factual": unchanged}
-            shaped = {key: self._by_sample(each) for key, each in draws.items()}
-            mask = self._by_sample(made)
+            shaped = {key: by_sample(each.cpu(), self.samples or 1, self.rows) for key, each in draws.items()}
+            mask = by_sample(made.cpu(), self.samples or 1, self.rows)
             found[name] = Reading(self.causes[name], shaped, mask, self.samples, self.index)
         return found
 
     def _read(self, images: Tensor) -> dict[str, Tensor]:
         return read_rows(self.mechanism, self.node, images.to(self.mechanism.device))
-
-    def _by_sample(self, values: Tensor) -> Tensor:
-        """(S, B, *event)."""
-        samples = self.samples or 1
-        every = broadcast_rows(values.cpu(), samples * self.rows, self.rows)
-        return every.view(samples, self.rows, *values.shape[1:])
 
 
 def _text(cause: str, reading: Reading, key: str) -> str:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from causalgen.counterfactuals.own_readings import OwnReadings
 from causalgen.counterfactuals.provenance import ProvenanceTable
-from causalgen.counterfactuals.rows import broadcast_rows
+from causalgen.counterfactuals.rows import by_sample
 from causalgen.counterfactuals.summaries import summarise, summary_text
 from causalgen.data.arrow_tables import Tabular
 from graphs.errors import UnknownNameError
@@ -68,7 +68,7 @@ class Draws(Mapping[str, Any], Shown, Tabular):
         """Values of a node in the user's form."""
         if node not in self.variables:
             raise UnknownNameError.of("node", node, self.variables, where="the result")
-        return self._decode(node, self._canonical[node], samples=self.samples)
+        return self._decode(node, self._canonical[node])
 
     def __iter__(self) -> Iterator[str]:
         """Nodes in topological order."""
@@ -84,7 +84,7 @@ class Draws(Mapping[str, Any], Shown, Tabular):
 
     def draws(self, node: str) -> Tensor:
         """Values of a node in canonical encoding, (S, B, *event); S is 1 where one draw was asked for."""
-        return self._by_sample(self._canonical[node])
+        return by_sample(self._canonical[node], self.samples or 1, self.rows)
 
     def to_frame(self) -> pd.DataFrame:
         """The nodes that are no images as a table; index (sample, row) where there are samples."""
@@ -108,17 +108,10 @@ class Draws(Mapping[str, Any], Shown, Tabular):
         draws = "" if self.samples is None else f"{self.samples} samples x "
         return f"{type(self).__name__}({draws}{self.rows} rows: {', '.join(self.variables)})"
 
-    def _by_sample(self, values: Tensor) -> Tensor:
-        samples = self.samples or 1
-        return broadcast_rows(values, samples * self.rows, self.rows).view(
-            samples, self.rows, *values.shape[1:]
-        )
-
-    def _decode(self, node: str, values: Tensor, *, samples: int | None) -> Any:
-        if samples is not None:
-            values = self._by_sample(values)
-        decoded = self.variables[node].decode(values)
-        return decoded if samples is not None else self._with_index(node, decoded)
+    def _decode(self, node: str, values: Tensor) -> Any:
+        if self.samples is not None:
+            return self.variables[node].decode(by_sample(values, self.samples, self.rows))
+        return self._with_index(node, self.variables[node].decode(values))
 
     def _with_index(self, node: str, decoded: Any) -> Any:
         """A Series of a scalar node where the evidence was a DataFrame."""
@@ -196,9 +189,7 @@ class Counterfactual(Draws):
         ``sources`` tells which.
         """
         return {
-            node: self._decode(node, self._factual[node], samples=self.samples)
-            for node in self.variables
-            if self._gaps(node).any()
+            node: self._decode(node, self._factual[node]) for node in self.variables if self._gaps(node).any()
         }
 
     @property
@@ -238,7 +229,7 @@ class Counterfactual(Draws):
 
     def inferred_draws(self, node: str) -> Tensor:
         """The evidence of a node in canonical encoding, with its draws where it lacks, (S, B, *event)."""
-        return self._by_sample(self._factual[node])
+        return by_sample(self._factual[node], self.samples or 1, self.rows)
 
     def summary(self) -> pd.DataFrame:
         """Mean, standard deviation and quantiles of each number, the probability of each category.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
-from typing import Literal, NoReturn
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -35,7 +35,7 @@ def abduct_rows(
     """A node's noise by its values, (N, *event), and its parents', in blocks of rows."""
     n = value.shape[0]
     size = mechanism.chunk_rows or (n if mechanism.deterministic else _BLOCK)
-    try:
+    with blame(node):
         if n <= size:
             return mechanism.abduct(value, parents, generator=_generator(mechanism, seed, node, 0))
         return _join(
@@ -49,8 +49,6 @@ def abduct_rows(
                 for block, part in enumerate(_parts(n, size))
             ),
         )
-    except CausalgenError as error:
-        _raise_named(node, error)
 
 
 def generate_rows(
@@ -61,7 +59,7 @@ def generate_rows(
 ) -> Tensor:
     """Values (N, *event) by a node's mechanism, in chunks of the rows it takes at once."""
     n, size = noise.n, mechanism.chunk_rows
-    try:
+    with blame(node):
         if size is None or n <= size:
             return mechanism.generate(parents, noise)
         values = (
@@ -69,17 +67,13 @@ def generate_rows(
             for part in _parts(n, size)
         )
         return _join_columns(n, ({"": value} for value in values))[""]
-    except CausalgenError as error:
-        _raise_named(node, error)
 
 
 def read_rows(mechanism: Mechanism, node: str, value: Tensor) -> dict[str, Tensor]:
     """What a node's mechanism reads of its parents in values (N, *event), in chunks of the rows it takes."""
     n, size = value.shape[0], mechanism.chunk_rows or value.shape[0]
-    try:
+    with blame(node):
         return _join_columns(n, (mechanism.read(value[part]) for part in _parts(n, size)))
-    except CausalgenError as error:
-        _raise_named(node, error)
 
 
 def prior_noise(
@@ -164,13 +158,6 @@ def _join_columns(n: int, parts: Iterable[Mapping[str, Tensor]]) -> dict[str, Te
     return columns
 
 
-def _raise_named(node: str, error: CausalgenError) -> NoReturn:
-    """The error again, saying which node it comes from."""
-    if f"{node!r}" in str(error):
-        raise error
-    raise type(error)(f"Node {node!r}: {error}") from error
-
-
 class blame:
     """Say which node an error comes from, where a mechanism cannot know its own name."""
 
@@ -182,4 +169,4 @@ class blame:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, CausalgenError) and f"{self.node!r}" not in str(error):
-            _raise_named(self.node, error)
+            raise type(error)(f"Node {self.node!r}: {error}") from error

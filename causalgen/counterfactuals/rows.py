@@ -14,31 +14,32 @@ from torch import Tensor
 
 from graphs.errors import DomainError, InterventionError
 from mechanisms.base import Noise
+from mechanisms.rows import repeat_rows
 
 __all__ = [
     "Mask",
     "broadcast_rows",
+    "by_sample",
     "common_rows",
     "differs",
     "either",
     "expand_noise",
     "expand_value",
     "refuse_nonfinite",
-    "repeat_rows",
 ]
 
 Mask = Tensor | bool
 """Which rows: (n,) bool, or True or False for all."""
 
 
-def repeat_rows(value: Tensor, times: int) -> Tensor:
-    """All rows ``times`` times over, sample-major."""
-    return value if times == 1 else value.repeat(times, *[1] * (value.ndim - 1))
-
-
 def broadcast_rows(value: Tensor, n: int, rows: int) -> Tensor:
     """A tensor of B rows as one of n = S * B rows."""
     return value if value.shape[0] == n else repeat_rows(value, n // rows)
+
+
+def by_sample(values: Tensor, samples: int, rows: int) -> Tensor:
+    """(B, *event), or sample-major (S * B, *event), as (S, B, *event)."""
+    return broadcast_rows(values, samples * rows, rows).reshape(samples, rows, *values.shape[1:])
 
 
 def common_rows(rows: int, counts: Mapping[str, int]) -> int:

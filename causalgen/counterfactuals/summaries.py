@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from graphs.text import aligned
 from graphs.variables import Categorical, Image, Variable
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ __all__ = [
     "is_counterfactual",
     "node_texts",
     "shares_text",
+    "spread_text",
     "summarise",
     "summarise_contrast",
     "summarise_inferred",
@@ -187,7 +189,7 @@ def summary_text(cf: CounterfactualLike) -> str:
         (name, text, ", ".join(dict.fromkeys(cf.provenance[node].tolist())))
         for node, name, text in node_texts(cf)
     ]
-    return "\n".join([*_aligned(lines), *_one_draw(cf)])
+    return "\n".join([*aligned(lines), *_one_draw(cf)])
 
 
 def node_texts(cf: CounterfactualLike, *, images: bool = True) -> list[tuple[str, str, str]]:
@@ -217,7 +219,7 @@ def contrast_text(one: CounterfactualLike, other: CounterfactualLike, nodes: Ite
     """A line for each node: mean and spread of the difference in the first rows."""
     columns = _differences(one, other, nodes, _FIRST)
     lines = [(column.name, _text(column, one.rows)) for column in columns]
-    return "\n".join([*_aligned(lines), *_one_draw(one, other)])
+    return "\n".join([*aligned(lines), *_one_draw(one, other)])
 
 
 def _one_draw(*answers: CounterfactualLike) -> list[str]:
@@ -325,8 +327,12 @@ def _cells(column: _Column) -> list[str]:
     if column.labels is not None:
         return [shares_text(share, column.labels) for share in column.shares().T]
     found = column.statistics()
-    pairs = zip(found["mean"].tolist(), found["sd"].tolist(), strict=True)
-    return [f"{mean:.4g} +- {sd:.2g}" if sd > 0 else f"{mean:.4g}" for mean, sd in pairs]
+    return list(map(spread_text, found["mean"].tolist(), found["sd"].tolist()))
+
+
+def spread_text(mean: float, spread: float) -> str:
+    """A number's mean and standard deviation, "1.2 +- 0.3"; a value alone where it has no spread."""
+    return f"{mean:.4g} +- {spread:.2g}" if spread > 0 else f"{mean:.4g}"
 
 
 def shares_text(shares: NDArray[np.floating[Any]], labels: Sequence[object]) -> str:
@@ -336,11 +342,3 @@ def shares_text(shares: NDArray[np.floating[Any]], labels: Sequence[object]) -> 
         return str(labels[likely[0]])
     shown = [f"{labels[code]} {shares[code]:.2f}" for code in likely[:_SHOWN_CATEGORIES]]
     return " | ".join([*shown, "..."] if len(likely) > _SHOWN_CATEGORIES else shown)
-
-
-def _aligned(lines: Sequence[tuple[str, ...]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return [
-        "  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
-    ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +11,10 @@ from causalgen.evaluation.metric import CONTROLS, FLOOR, MECHANISM, MODEL, Entry
 from causalgen.evaluation.readings import Readings
 from causalgen.metrics.distances import distance_unit
 from causalgen.metrics.scores import Score, figure
+from causalgen.plotting.page_template import page_template
 from causalgen.saving.manifest import library_versions
 from causalgen.saving.result_folder import check_result_folder, write_result
+from graphs.text import aligned
 from graphs.variables import Variable
 
 if TYPE_CHECKING:
@@ -403,26 +404,12 @@ def _table_text(table: _Table) -> str:
         lines.append((name, *("" if cell is None else str(cell) for cell in shown)))
     if table.node:
         lines = list(zip(*lines, strict=True))
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    text = [
-        "  " + "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
-    ]
-    return "\n".join([table.title, *text])
+    return "\n".join([table.title, *aligned(lines)])
 
 
 def _page(report: EvaluationReport) -> str:
     """The page as text: ``report.html.j2``, every value escaped."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("causalgen", "evaluation"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-    )
-    environment.filters |= {"figure": figure, "base64": lambda data: b64encode(data).decode()}
-    template = environment.get_template("report.html.j2")
+    template = page_template("causalgen", "evaluation", "report.html.j2", figure=figure)
     return template.render(report=report, tables=_tables(report), cards=list(_key_figures(report)))
 
 

@@ -28,7 +28,9 @@ from causalgen.fitting.fit import Rows, fit_mechanism, run_folder
 from causalgen.fitting.fit_report import NodeReport
 from causalgen.fitting.runtime import is_first
 from graphs.variables import Continuous
+from graphs.variables.numeric import limits
 from mechanisms.base import Mechanism, MechanismSpec
+from mechanisms.extrapolation import has_bounds
 from mechanisms.registry import dump_mechanism, parse_mechanism
 from mechanisms.seeds import keyed_generator, keyed_seed
 
@@ -198,17 +200,12 @@ def _shortfall(candidate: _Candidate, best: _Candidate) -> float:
 def _share_outside(mechanism: Mechanism, parents: Mapping[str, Tensor], rows: int, seed: int) -> float:
     """Share of draws beyond the bounds of a continuous variable, at these rows' parents, 10 draws each."""
     variable = mechanism.variable
-    if not isinstance(variable, Continuous) or (variable.lower, variable.upper) == (None, None):
+    if not (isinstance(variable, Continuous) and has_bounds(variable)):
         return 0.0
     noise = mechanism.sample_noise(10 * rows, generator=torch.Generator().manual_seed(seed))
     drawn = mechanism.generate({name: torch.cat([value] * 10) for name, value in parents.items()}, noise)
-    low, high = (bound for bound in (variable.lower, variable.upper))
-    outside = torch.zeros_like(drawn, dtype=torch.bool)
-    if low is not None:
-        outside |= drawn < low
-    if high is not None:
-        outside |= drawn > high
-    return float(outside.double().mean())
+    low, high = limits(variable)
+    return float(((drawn < low) | (drawn > high)).double().mean())
 
 
 def _account(chosen: _Candidate, candidates: Sequence[_Candidate], reason: str) -> dict[str, Any]:

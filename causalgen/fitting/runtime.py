@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -44,54 +44,15 @@ _PAYS, _TRIALS = 1.1, 4
 """How many times as fast bfloat16 must be, in the best of so many trials."""
 
 
-class Runtime(Protocol):
-    """What the fitting loop needs to know about the machine."""
-
-    @property
-    def device(self) -> torch.device:
-        """Where the mechanism is fitted."""
-        ...
-
-    @property
-    def rank(self) -> int:
-        """Number of this process among those that share the steps, from 0."""
-        ...
-
-    @property
-    def processes(self) -> int:
-        """How many processes share the steps."""
-        ...
-
-    @property
-    def is_main(self) -> bool:
-        """Whether this process is the one that writes and shows."""
-        ...
-
-    def prepare(
-        self, objective: nn.Module, optimizer: torch.optim.Optimizer
-    ) -> tuple[nn.Module, torch.optim.Optimizer]:
-        """The objective and its optimizer, ready for this machine."""
-        ...
-
-    def backward(self, loss: Tensor) -> None:
-        """Gradients of a scalar loss."""
-        ...
-
-    def mean(self, value: Tensor) -> Tensor:
-        """The mean over processes of a number of each, ()."""
-        ...
-
-    def agreed(self, value: float) -> float:
-        """The first process's number, so that all decide alike."""
-        ...
-
-    def wait(self) -> None:
-        """Return when every process has come here."""
-        ...
-
-
 class LocalRuntime:
-    """One device of this process alone."""
+    """What the fitting loop asks of the machine, answered for one device of this process alone.
+
+    Attributes:
+        device: where the mechanism is fitted.
+        rank: number of this process among those that share the steps, from 0.
+        processes: how many processes share the steps.
+        is_main: whether this process is the one that writes and shows.
+    """
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
         self.device: torch.device = torch.device(device)
@@ -102,7 +63,7 @@ class LocalRuntime:
     def prepare(
         self, objective: nn.Module, optimizer: torch.optim.Optimizer
     ) -> tuple[nn.Module, torch.optim.Optimizer]:
-        """Both as they are."""
+        """The objective and its optimizer, ready for this machine."""
         return objective, optimizer
 
     def backward(self, loss: Tensor) -> None:
@@ -110,18 +71,22 @@ class LocalRuntime:
         loss.backward()
 
     def mean(self, value: Tensor) -> Tensor:
-        """The number itself."""
+        """The mean over processes of a number of each, ()."""
         return value
 
     def agreed(self, value: float) -> float:
-        """The number itself."""
+        """The first process's number, so that all decide alike."""
         return value
 
     def wait(self) -> None:
-        """There is nobody to wait for."""
+        """Return when every process has come here."""
 
 
-class AcceleratedRuntime:
+Runtime = LocalRuntime
+"""Either of the two: the accelerated one answers the same questions."""
+
+
+class AcceleratedRuntime(LocalRuntime):
     """Whatever accelerate finds: the best device, and the processes that its launcher started.
 
     Raises:
@@ -134,11 +99,11 @@ class AcceleratedRuntime:
         # Without mixed_precision: accelerate's state is one a process and refuses a second value.
         self._accelerator = Accelerator(cpu=_shared_by_cpus())
         _refuse_settings(self._accelerator)
-        self.device: torch.device = self._accelerator.device
-        self.rank: int = self._accelerator.process_index
-        self.processes: int = self._accelerator.num_processes
+        super().__init__(self._accelerator.device)
+        self.rank = self._accelerator.process_index
+        self.processes = self._accelerator.num_processes
         # Started by another launcher, accelerate may think that it is alone; two must not write.
-        self.is_main: bool = self._accelerator.is_main_process and is_first()
+        self.is_main = self._accelerator.is_main_process and self.is_main
 
     def prepare(
         self, objective: nn.Module, optimizer: torch.optim.Optimizer

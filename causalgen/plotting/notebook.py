@@ -6,11 +6,10 @@ of the first rows. Everything written is escaped: labels, units and names come f
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, singledispatch
+from functools import singledispatch
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -30,13 +29,13 @@ from causalgen.effects.estimates import Estimate
 from causalgen.effects.mediation import NaturalEffects
 from causalgen.fitting.fit_report import FitReport
 from causalgen.plotting.graph_plots import plot_graph
+from causalgen.plotting.page_template import page_template
 from causalgen.scm import SCM
 from graphs.causal_graph import CausalGraph
 from graphs.variables import Image, Variable
 from graphs.variables.arrays import as_array
 
 if TYPE_CHECKING:
-    from jinja2 import Template
     from matplotlib.figure import Figure
 
 __all__ = ["html"]
@@ -73,21 +72,8 @@ class _Piece:
 
 def html(shown: object) -> str:
     """A piece of a page about a model, a result or a report; of anything else, its repr."""
-    return _template().render(piece=_piece(shown))
-
-
-@cache
-def _template() -> Template:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("causalgen", "plotting"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-    )
-    environment.filters["base64"] = lambda data: b64encode(data).decode()
-    return environment.get_template("notebook.html.j2")
+    template = page_template("causalgen", "plotting", "notebook.html.j2")
+    return template.render(piece=_piece(shown))
 
 
 @singledispatch

@@ -27,7 +27,13 @@ from graphs.variables import Variable
 from graphs.variables.base import VariableBase
 from mechanisms.allowance import Allowance
 from mechanisms.base import Mechanism, MechanismSpec
-from mechanisms.registry import default_mechanism, dump_mechanism, mechanism_spec, parse_mechanism
+from mechanisms.registry import (
+    MECHANISMS,
+    default_mechanism,
+    dump_mechanism,
+    mechanism_spec,
+    parse_mechanism,
+)
 
 __all__ = ["Declaration", "DeclaredModel"]
 
@@ -252,20 +258,12 @@ def _dumped(node: str, spec: MechanismSpec) -> dict[str, Any]:
     """A mechanism as a file says it."""
     if (why := spec.why_unwritable()) is not None:
         raise MechanismError(f"Node {node!r}: {why}")
-    if not _registered(spec):
+    if not MECHANISMS.provides(spec):
         raise MechanismError(
             f"Node {node!r}: its mechanism, {type(spec).__name__} of kind {spec.kind!r}, is not "
             "registered, so no file can say it. Register it by an entry point."
         )
     return dump_mechanism(spec)
-
-
-def _registered(spec: MechanismSpec) -> bool:
-    """Whether reading a file would find this class."""
-    try:
-        return mechanism_spec(spec.kind) is type(spec)
-    except UnknownNameError:
-        return False
 
 
 def _mechanism(node: str, options: Mapping[str, Any], locations: Locations) -> MechanismSpec:

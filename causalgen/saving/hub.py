@@ -1,27 +1,24 @@
 """Models on the Hugging Face Hub: the saved folder as a repository, read at one commit and never at another.
 
-A name such as "user/model" says nothing about which weights: whoever owns it may change them. So reading asks
-for the commit, all 40 digits, and gets the manifest of that commit and the files which it lists, each checked
-by size and sha256; no other file of the repository is touched. What was read once is in huggingface_hub's
-cache and needs no network again. Without a commit nothing is asked of the network at all.
+Reading asks for a commit (see ``mechanisms.hub``), and gets the manifest of that commit and the files which
+it lists, each checked by size and sha256; no other file of the repository is touched. What was read once is
+in huggingface_hub's cache and needs no network again. Without a commit nothing is asked of the network.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from causalgen.saving.checkpoint import MODEL
 from graphs.errors import CheckpointError
 from graphs.text import markdown
+from mechanisms.hub import check_commit, hub_errors
 
 __all__ = ["check_hub_id", "hub_card", "hub_folder", "is_hub_id", "push_folder"]
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 _CARD = """---
 library_name: causalgen
@@ -57,15 +54,13 @@ def hub_folder(name: object, revision: object) -> Path:
         CheckpointError: no such name or commit, no model there, or the Hub cannot be reached.
     """
     name = check_hub_id(name)
-    if not isinstance(revision, str) or not _COMMIT.fullmatch(revision):
-        raise CheckpointError(
-            "from_pretrained: revision is a commit, 40 hexadecimal digits, since a branch or a tag may come "
-            f"to mean other weights; got {revision!r}. The page of the model lists them, under Files."
-        )
-    with _hub(f"Cannot get the model {name} at {revision[:8]} from the Hub") as hub:
-        folder = Path(hub.hf_hub_download(name, MODEL.manifest, revision=revision)).parent
+    commit = check_commit(revision, "from_pretrained")
+    with hub_errors(
+        f"Cannot get the model {name} at {commit[:8]} from the Hub", "the folder of a copy"
+    ) as hub:
+        folder = Path(hub.hf_hub_download(name, MODEL.manifest, revision=commit)).parent
         for file in MODEL.read_manifest(folder)["files"]:
-            hub.hf_hub_download(name, file, revision=revision)
+            hub.hf_hub_download(name, file, revision=commit)
     return folder
 
 
@@ -95,7 +90,7 @@ def push_folder(folder: Path, repo: str, *, private: bool, message: str) -> str:
     Raises:
         CheckpointError: the Hub cannot be reached or refuses.
     """
-    with _hub(f"Cannot push the model to {repo} on the Hub") as hub:
+    with hub_errors(f"Cannot push the model to {repo} on the Hub", "the folder of a copy") as hub:
         api = hub.HfApi()
         api.create_repo(repo, private=private, exist_ok=True)
         options: dict[str, Any] = {"commit_message": message, "delete_patterns": "*.safetensors"}
@@ -106,26 +101,3 @@ def hub_card(repo: str, name: str | None, described: str) -> str:
     """The README of a repository whose model has no card of its own: its nodes, and how to load it."""
     nodes = "\n".join(f"    {line}" for line in described.splitlines())
     return _CARD.format(name=markdown(name or repo.partition("/")[2]), nodes=nodes, repo=repo)
-
-
-@contextmanager
-def _hub(what: str) -> Iterator[Any]:
-    """The library; what it raises becomes one error."""
-    try:
-        import huggingface_hub as hub
-    except ImportError as error:
-        raise CheckpointError(f"{what}: it needs huggingface_hub. Install causalgen[hub].") from error
-    from huggingface_hub import errors
-
-    try:
-        yield hub
-    except CheckpointError:
-        raise
-    except (errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError) as error:
-        raise CheckpointError(
-            f"{what}: the Hub cannot be reached, and the cache lacks it. Ask again online, or give the "
-            "folder of a copy."
-        ) from error
-    except Exception as error:  # of the library, and of the HTTP client beneath it
-        found = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise CheckpointError(f"{what}: {type(error).__name__}: {found}") from error

@@ -22,6 +22,7 @@ import numpy as np
 from graphs.errors import SpecError, did_you_mean
 from graphs.expressions.functions import ARITIES, NUMPY, operation
 from graphs.expressions.tree import Call, Constant, Name, Tree, build
+from graphs.text import shortened
 
 __all__ = ["parse_tree"]
 
@@ -131,7 +132,7 @@ class _Parser:
                 )
 
     def _error(self, what: str, column: int | None = None) -> SpecError:
-        shown = ascii(self.written if len(self.written) <= 60 else self.written[:57] + "...")
+        shown = ascii(shortened(self.written, 60))
         place = "" if column is None else f", column {column}"
         return SpecError(f"Expression {shown}{place}: {what}.")
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from graphs.errors import DomainError
 from graphs.variables import Categorical, Continuous, Image, Integer, Variable
 from graphs.variables.arrays import Array, as_array
+from graphs.variables.numeric import limits
 from graphs.variables.picture import is_picture
 
 __all__ = ["encode_gaps", "fill_gaps"]
@@ -134,6 +135,5 @@ def _is_gap(item: object) -> bool:
 def _any_value(variable: Categorical | Continuous | Integer) -> object:
     if isinstance(variable, Categorical):
         return 0 if variable.labels is None else variable.labels[0]
-    lower = -np.inf if variable.lower is None else variable.lower
-    upper = np.inf if variable.upper is None else variable.upper
+    lower, upper = limits(variable)
     return min(max(0.0, lower), upper)

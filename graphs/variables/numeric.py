@@ -8,7 +8,7 @@ ever rounded on the way in.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import isfinite
+from math import inf, isfinite
 from typing import Annotated, Literal, Protocol, cast, overload, runtime_checkable
 
 import numpy as np
@@ -30,7 +30,7 @@ from graphs.variables.base import (
     refuse_bool_and_text,
 )
 
-__all__ = ["Continuous", "Integer", "LARGEST"]
+__all__ = ["Continuous", "Integer", "LARGEST", "limits"]
 
 
 class Continuous(VariableBase):
@@ -287,3 +287,9 @@ class Integer(VariableBase):
         if self.lower is not None or self.upper is not None:
             np.clip(rows, self.lower, self.upper, out=rows)
         return rows
+
+
+def limits(variable: Continuous | Integer) -> tuple[float, float]:
+    """The bounds, infinite where there is none."""
+    low, high = variable.lower, variable.upper
+    return -inf if low is None else low, inf if high is None else high

@@ -13,6 +13,7 @@ from mechanisms.base import Parents
 from mechanisms.diffusion.denoiser import Denoising
 from mechanisms.diffusion.guidance import Factual, Guidance, Need, Strength, path_of
 from mechanisms.diffusion.predictor import AnticausalPredictor
+from mechanisms.rows import by_row
 
 __all__ = ["ClassifierFree"]
 
@@ -93,7 +94,7 @@ class ClassifierFree(Guidance, frozen=True):
         learned = denoiser.eps(x, sigma, parents)
         if not bool(factual.known.any()):
             return learned
-        known = factual.known.view(-1, *[1] * (x.ndim - 1))
+        known = by_row(factual.known, x)
         return torch.where(known, self._sharpened(denoiser, x, sigma, parents), learned)
 
     def _sharpened(self, denoiser: Denoising, x: Tensor, sigma: float, parents: Parents) -> Tensor:

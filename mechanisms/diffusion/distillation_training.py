@@ -20,6 +20,7 @@ from mechanisms.base import Parents
 from mechanisms.diffusion.denoiser import Denoiser, column
 from mechanisms.diffusion.distillation import Distilled, Student
 from mechanisms.diffusion.solvers import multistep, standard_normal
+from mechanisms.rows import by_row
 
 __all__ = ["Distillation", "Paths"]
 
@@ -108,7 +109,7 @@ class Distillation:
         coins = (coins | ~coins.any(1, keepdim=True)).to(value.device)
         turn = torch.randperm(n, generator=generator, device=device).to(value.device)
         others = {
-            name: torch.where(coins[:, k].view(-1, *[1] * (each.ndim - 1)), each[turn], each)
+            name: torch.where(by_row(coins[:, k], each), each[turn], each)
             for k, (name, each) in enumerate(parents.items())
         }
         up, clean = self._followed(value + self.levels[0] * z, self._fine, parents, code)
@@ -138,7 +139,7 @@ class Distillation:
         numbers = torch.tensor([each for each, _ in self._ways], device=device)[way]
         levels = torch.tensor([each for _, each in self._ways], device=device).to(paths.states)[way]
         parents = {
-            name: torch.where((way == 2).view(-1, *[1] * (own.ndim - 1)), paths.others[name], own)
+            name: torch.where(by_row(way == 2, own), paths.others[name], own)
             for name, own in paths.parents.items()
         }
         rows = torch.arange(n, device=device)

@@ -33,6 +33,7 @@ from torch import Tensor
 from graphs.variables import Categorical, Continuous
 from mechanisms.base import Parents
 from mechanisms.diffusion.predictor import AnticausalPredictor
+from mechanisms.rows import by_row
 
 __all__ = ["accepted", "closest", "corrected", "readings", "smallest_strengths"]
 
@@ -137,8 +138,8 @@ def corrected(
     def gaps(images: Tensor) -> dict[str, Tensor]:
         lacking = {}
         for name, value in readings(predictor, images, sigma, parents).items():
-            error = _by_row(shared, value) * (before[name] - factual[name])
-            lacking[name] = torch.where(_by_row(moved, value), parents[name] - (value - error), 0.0)
+            error = by_row(shared, value) * (before[name] - factual[name])
+            lacking[name] = torch.where(by_row(moved, value), parents[name] - (value - error), 0.0)
         return lacking
 
     return closest(decode, gaps, predictor.scales(), parents, times, relaxation)
@@ -173,7 +174,7 @@ def closest(
         gap = gaps(images)
         size = _size(gap, scales)
         better = size < least
-        best = torch.where(better.view(-1, 1, 1, 1), images, best)
+        best = torch.where(by_row(better, images), images, best)
         least = torch.where(better, size, least)
     return best
 
@@ -189,11 +190,6 @@ def _distance(one: Parents, other: Parents, scales: Mapping[str, Tensor]) -> Ten
             differs = (value != other[name]).reshape(len(value), -1).any(1)
             distances.append(differs.double())
     return torch.stack(distances).sum(0)
-
-
-def _by_row(weight: Tensor, like: Tensor) -> Tensor:
-    """(N,) so shaped that it multiplies (N, *event)."""
-    return weight.view(-1, *[1] * (like.ndim - 1))
 
 
 def _size(gap: Mapping[str, Tensor], scales: Mapping[str, Tensor]) -> Tensor:

@@ -45,7 +45,7 @@ from mechanisms.diffusion.presets import settled
 from mechanisms.diffusion.pretrained import Pretrained, hub_pipeline, said_by_pipeline, take_weights
 from mechanisms.diffusion.solvers import NoiseEstimate
 from mechanisms.networks import reproducible_initialisation
-from mechanisms.rows import check_finite, distinct_rows
+from mechanisms.rows import by_row, check_finite, distinct_rows
 from mechanisms.seeds import drawn_for_rows
 from mechanisms.training import Stage
 
@@ -400,4 +400,4 @@ def _rows(values: Parents, index: Tensor) -> dict[str, Tensor]:
 
 def _where(mask: Tensor, yes: Tensor, no: Tensor) -> Tensor:
     """Rows of ``yes`` where mask (N,), of ``no`` elsewhere."""
-    return torch.where(mask.view(-1, *[1] * (yes.ndim - 1)), yes, no.to(yes))
+    return torch.where(by_row(mask, yes), yes, no.to(yes))

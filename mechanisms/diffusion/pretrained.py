@@ -13,7 +13,6 @@ only configs, cards and safetensors. What is saved afterwards is an ordinary mod
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, final
@@ -42,6 +41,7 @@ from mechanisms.diffusion.diffusers_folder import (
 )
 from mechanisms.diffusion.latents import AutoencoderNetwork
 from mechanisms.diffusion.trained_levels import TrainedLevels, scheduler_options
+from mechanisms.hub import check_commit, hub_errors, is_commit
 from mechanisms.options import merge_options
 
 __all__ = [
@@ -57,7 +57,6 @@ _PARTS: Mapping[str, str] = {"transformer": "DiTTransformer2DModel", "unet": "UN
 """The part of a pipeline that denoises, and its class."""
 
 _AUTOENCODERS = ("AutoencoderKL", "AutoencoderTiny")
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @final
@@ -262,7 +261,7 @@ def pipeline_options(folder: Path | str) -> dict[str, Any]:
 
 def _origin(home: Path, index: Mapping[str, Any]) -> str:
     """Where a folder's weights are from: of the Hub's cache, repository and commit."""
-    if home.parent.name == "snapshots" and _COMMIT.fullmatch(home.name):
+    if home.parent.name == "snapshots" and is_commit(home.name):
         return f"{home.parents[1].name.removeprefix('models--').replace('--', '/')}@{home.name}"
     return home.resolve().name
 
@@ -395,25 +394,7 @@ def hub_pipeline(name: str, revision: object) -> Path:
     Raises:
         CheckpointError: no such name or commit, or the Hub cannot be reached.
     """
-    if not isinstance(revision, str) or not _COMMIT.fullmatch(revision):
-        raise CheckpointError(
-            "from_pipeline: revision is a commit, 40 hexadecimal digits, since a branch or a tag may come to "
-            f"mean other weights; got {revision!r}. The page of the model lists them, under Files."
-        )
-    what = f"Cannot get the pipeline {name} at {revision[:8]} from the Hub"
-    try:
-        import huggingface_hub as hub
-    except ImportError as error:
-        raise CheckpointError(f"{what}: it needs huggingface_hub. Install causalgen[hub].") from error
-    from huggingface_hub import errors
-
+    commit = check_commit(revision, "from_pipeline")
     wanted = ["model_index.json", "README.md", "*/*.json", "*/*.safetensors"]
-    try:
-        return Path(hub.snapshot_download(name, revision=revision, allow_patterns=wanted))
-    except (errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError) as error:
-        raise CheckpointError(
-            f"{what}: the Hub cannot be reached, and the cache lacks it. Ask again online, or give a folder."
-        ) from error
-    except Exception as error:  # of the library, and of the HTTP client beneath it
-        found = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise CheckpointError(f"{what}: {type(error).__name__}: {found}") from error
+    with hub_errors(f"Cannot get the pipeline {name} at {commit[:8]} from the Hub", "a folder") as hub:
+        return Path(hub.snapshot_download(name, revision=commit, allow_patterns=wanted))

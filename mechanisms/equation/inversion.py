@@ -23,6 +23,7 @@ from torch import Tensor
 from graphs.expressions import Expression, Range
 from graphs.expressions.tree import Call, Name, Tree, reads
 from graphs.variables import Categorical, Continuous, Integer, Variable
+from graphs.variables.numeric import limits
 from mechanisms.equation.values import TORCH
 from mechanisms.tables.noise_families import NoiseLaw
 
@@ -69,8 +70,7 @@ def _range(variable: Variable) -> Range:
     if isinstance(variable, Categorical):
         return Range(0, variable.size - 1)
     assert isinstance(variable, Continuous | Integer), "checked by Equation.make"
-    low, high = variable.lower, variable.upper
-    return Range(-torch.inf if low is None else low, torch.inf if high is None else high)
+    return Range(*limits(variable))
 
 
 def find_inversion(

@@ -34,6 +34,7 @@ from mechanisms.program.run import (
     shown_parents,
     unvalidated,
 )
+from mechanisms.rows import by_row, repeat_rows
 
 __all__ = ["Latents", "ProgramPosterior", "ProgramSolver", "Weighed"]
 
@@ -198,7 +199,7 @@ class ProgramSolver:
             n = len(next(iter(leaves.values())))
             # In the order of the sites; the last one's only stands in until it is solved for.
             noise = {name: leaves.get(name, one[name]) for name in one}
-            return self.explain(value, parents, Noise(n, {**noise, last: _repeat(one[last], n // rows)}))
+            return self.explain(value, parents, Noise(n, {**noise, last: repeat_rows(one[last], n // rows)}))
 
         return ProgramPosterior(latents, explain, latents.vector(pilot, rows), weights, atomic)
 
@@ -206,7 +207,7 @@ class ProgramSolver:
         self, value: Tensor, parents: Parents, noise: Noise
     ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
         """Noise that gives x, its log weight, and the log density of all but the last site's, (R * N,)."""
-        several = {name: _repeat(each, noise.n // len(value)) for name, each in parents.items()}
+        several = {name: repeat_rows(each, noise.n // len(value)) for name, each in parents.items()}
         run = self.run(several, noise, checked=True)
         leaves, weights, _ = self.weigh(value, parents, noise, run)
         *latent, _ = run.sites.values()
@@ -228,19 +229,20 @@ class ProgramSolver:
             CannotAbductError: in some row the value is not affine in the last site.
         """
         rows, times, seen = len(value), noise.n // max(1, len(value)), run is not None
-        value, parents = _repeat(value, times), {name: _repeat(each, times) for name, each in parents.items()}
+        value = repeat_rows(value, times)
+        parents = {name: repeat_rows(each, times) for name, each in parents.items()}
         run = run or self.run(parents, noise)
         if self.plan.how == "match":
             got = canonical_value(self.variable, run.returned, noise.n).double()
             sizes = torch.ones_like(got)
             if self.variable.type == "continuous":  # in parts of the largest value that the row's draws gave
-                sizes = _repeat(got.abs().reshape(times, rows, *got.shape[1:]).amax(0), times)
+                sizes = repeat_rows(got.abs().reshape(times, rows, *got.shape[1:]).amax(0), times)
             return Weighed(dict(noise), torch.where(self._near(got, value, sizes), 0.0, -torch.inf).double())
         name, site = run.last
         drawn = site.value.detach().double()
         if run.returned is site.value:
             good = site.fn.support.check(value)
-            solved = torch.where(_column(good, value), value, drawn)
+            solved = torch.where(by_row(good, value), value, drawn)
             density = site.fn.log_prob(solved).double()
             leaves = {**noise, name: site.form.inverse(solved).to(noise[name].dtype)}
             return Weighed(leaves, torch.where(good, density, -torch.inf))
@@ -251,7 +253,7 @@ class ProgramSolver:
         solved = solved.round() if site.discrete else solved
         # Where there is no solution, the prior's value stands in: it has a density, and gets no weight.
         good = solved.isfinite().reshape(noise.n, -1).all(1) & site.fn.support.check(solved)
-        solved = torch.where(_column(good, solved), solved, drawn)
+        solved = torch.where(by_row(good, solved), solved, drawn)
         if not seen:
             self._check_line(run, parents, noise, (zero, slope, solved.detach()), rows)
         density = site.fn.log_prob(solved).double()
@@ -259,7 +261,7 @@ class ProgramSolver:
             density = density - slope.abs().log().reshape(noise.n, -1).sum(1)
         given = self._value(parents, noise, solved)
         good = (good | free) & self._near(given, value, zero.abs() + (slope * solved).abs())
-        kept = torch.where(_column(free, drawn), noise[name], site.form.inverse(solved).to(noise[name].dtype))
+        kept = torch.where(by_row(free, drawn), noise[name], site.form.inverse(solved).to(noise[name].dtype))
         weights = torch.where(good, torch.where(free, 0.0, density), -torch.inf)
         atoms = free if self.variable.type == "continuous" and bool(free.any()) else None
         return Weighed({**noise, name: kept}, weights, atoms)
@@ -349,13 +351,3 @@ class ProgramSolver:
             for name, site in bound.items():
                 self.plan.check_exogenous(name, site, other[name])
         return run
-
-
-def _repeat(value: Tensor, times: int) -> Tensor:
-    """All rows ``times`` times over, sample-major."""
-    return value if times == 1 else value.repeat(times, *[1] * (value.ndim - 1))
-
-
-def _column(mask: Tensor, like: Tensor) -> Tensor:
-    """(N,) as (N, 1, ...)."""
-    return mask.reshape(-1, *[1] * (like.ndim - 1))

@@ -26,6 +26,7 @@ from mechanisms.base import Abducted, LinearForm, Mechanism, Noise, Parents
 from mechanisms.conditioning import standardisation
 from mechanisms.encoders import EncodingSpec
 from mechanisms.options import Hidden
+from mechanisms.seeds import normals
 from mechanisms.tables.conditional_flow import ConditionalColumns, value_of
 from mechanisms.tables.regression import LinearRegression, NetworkRegression
 from mechanisms.training import LEAST_TRAINED_ROWS, Training
@@ -110,9 +111,7 @@ class AdditiveMechanism(Mechanism):
     def sample_noise(self, n: int, *, generator: torch.Generator) -> Noise:
         """Residuals of ``n`` rows, on the generator's device."""
         if self.spec.noise != "empirical":
-            standard = torch.randn(
-                n, len(self.scale), generator=generator, dtype=torch.float64, device=generator.device
-            )
+            standard = normals((n, len(self.scale)), generator)
             if self.law is not None:
                 with torch.no_grad():
                     standard = value_of(self._law(n)(standard))

@@ -28,7 +28,7 @@ from mechanisms.conditioning import Conditioning
 from mechanisms.encoders import EncodingSpec
 from mechanisms.networks import DenseNetwork
 from mechanisms.options import Hidden
-from mechanisms.seeds import gumbels
+from mechanisms.seeds import gumbels, uniforms
 from mechanisms.training import LEAST_TRAINED_ROWS, Training
 
 __all__ = ["Categorical", "CategoricalMechanism"]
@@ -120,7 +120,7 @@ class CategoricalMechanism(Mechanism):
         """Gumbels or uniforms for ``n`` rows, on the generator's device."""
         if self.spec.coupling == "gumbel":
             return Noise(n, {"gumbel": gumbels((n, self.categories), generator)})
-        return Noise(n, {"uniform": _uniform(n, generator)})
+        return Noise(n, {"uniform": uniforms((n,), generator)})
 
     def generate(self, parents: Parents, noise: Noise) -> Tensor:
         """(N,) int64 codes."""
@@ -144,7 +144,7 @@ class CategoricalMechanism(Mechanism):
         padded[:, -1] = 1.0
         low, high = (padded.gather(1, (value + step)[:, None])[:, 0] for step in (0, 1))
         self._refuse_impossible(high > low, value)
-        uniform = low + (high - low) * _uniform(len(value), generator)
+        uniform = low + (high - low) * uniforms((len(value),), generator)
         # Rounding may reach the upper edge, which belongs to the next category.
         below = torch.nextafter(high, torch.zeros_like(high))
         return Abducted(Noise(len(value), {"uniform": torch.minimum(uniform, below)}))
@@ -211,11 +211,6 @@ def _is_table(
         return False
     entries = variable.size * prod(_size(parent) for parent in parents.values())
     return spec.logits == "table" or not parents or entries <= _LARGEST_TABLE
-
-
-def _uniform(n: int, generator: torch.Generator) -> Tensor:
-    """(n,) float64 uniforms on [0, 1)."""
-    return torch.rand(n, generator=generator, dtype=torch.float64, device=generator.device)
 
 
 def _posterior_gumbel(logits: Tensor, value: Tensor, generator: torch.Generator) -> Tensor:

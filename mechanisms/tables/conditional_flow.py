@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.distributions import Transform, constraints
 
 from mechanisms.networks import DenseNetwork
+from mechanisms.tables.regression import least_squares
 
 __all__ = ["ConditionalColumns", "value_of"]
 
@@ -44,10 +45,7 @@ class _Column(nn.Module):
     def prepare(self, inputs: Tensor, target: Tensor) -> None:
         """Start at the linear-normal fit of ``target`` (N,) on ``inputs`` (N, inputs)."""
         centre, mean = inputs.mean(0), target.mean()
-        if inputs.shape[1]:
-            # On the CPU, whose driver 'gelsd' handles dependent columns, as one-hot ones are.
-            system = (inputs - centre).cpu(), (target - mean)[:, None].cpu()
-            self.slope.copy_(torch.linalg.lstsq(*system, driver="gelsd").solution[:, 0])
+        self.slope.copy_(least_squares(inputs - centre, (target - mean)[:, None])[:, 0])
         residual = target - mean - (inputs - centre) @ self.slope.to(inputs.dtype)
         scale = residual.square().mean().sqrt().clamp(min=1e-5)
         self.network.bias[0] = mean - centre @ self.slope.to(inputs.dtype)

@@ -29,6 +29,7 @@ from mechanisms.base import Abducted, Mechanism, Noise, Parents
 from mechanisms.conditioning import Conditioning, standardisation
 from mechanisms.encoders import EncodingSpec
 from mechanisms.options import Hidden
+from mechanisms.seeds import normals, uniforms
 from mechanisms.tables.conditional_flow import ConditionalColumns, value_of
 from mechanisms.tables.support import Grid, Support, cell_log_probability, middle, truncated_normal
 from mechanisms.training import LEAST_TRAINED_ROWS, Training
@@ -123,10 +124,7 @@ class FlowMechanism(Mechanism):
 
     def sample_noise(self, n: int, *, generator: torch.Generator) -> Noise:
         """Standard normals for ``n`` rows, on the generator's device."""
-        normal = torch.randn(
-            n, *self.shape, generator=generator, dtype=torch.float64, device=generator.device
-        )
-        return Noise(n, {"normal": normal})
+        return Noise(n, {"normal": normals((n, *self.shape), generator)})
 
     def generate(self, parents: Parents, noise: Noise) -> Tensor:
         """(N, *event) float64, strictly inside the bounds, or on the grid."""
@@ -145,7 +143,7 @@ class FlowMechanism(Mechanism):
         self._check(value)
         if self.grid is None:
             return Abducted(Noise(len(value), {"normal": self._invert(value, parents, polish=True)}))
-        uniform = torch.rand(len(value), generator=generator, dtype=torch.float64, device=generator.device)
+        uniform = uniforms((len(value),), generator)
         low, high = self._cell(value, parents, polish=True)
         # Off the very ends, which rounding could put into the next cell; where it does so still, the middle.
         drawn = truncated_normal(low, high, 1e-6 + (1 - 2e-6) * uniform)

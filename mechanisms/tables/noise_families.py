@@ -23,6 +23,7 @@ from torch import Generator, Tensor
 from graphs.errors import SpecError
 from graphs.expressions import Range
 from mechanisms.registry import Registry
+from mechanisms.seeds import normals, uniforms
 
 __all__ = ["FAMILIES", "Family", "NoiseLaw", "NoiseSchema", "Rule", "noise_law"]
 
@@ -216,15 +217,6 @@ def _check_probabilities(name: str, parameters: Sequence[float]) -> None:
         )
 
 
-def _normal(n: int, generator: Generator) -> Tensor:
-    return torch.randn(n, generator=generator, dtype=torch.float64, device=generator.device)
-
-
-def _uniform(n: int, generator: Generator) -> Tensor:
-    """On [0, 1)."""
-    return torch.rand(n, generator=generator, dtype=torch.float64, device=generator.device)
-
-
 def _exponential(n: int, generator: Generator) -> Tensor:
     empty = torch.empty(n, dtype=torch.float64, device=generator.device)
     return empty.exponential_(generator=generator).clamp(min=_SMALLEST)
@@ -256,7 +248,7 @@ def _logistic(n: int, generator: Generator) -> Tensor:
 
 
 def _student(n: int, generator: Generator, degrees: float) -> Tensor:
-    return _normal(n, generator) * (degrees / 2 / _gamma(n, generator, degrees / 2)).sqrt()
+    return normals((n,), generator) * (degrees / 2 / _gamma(n, generator, degrees / 2)).sqrt()
 
 
 def _binomial(n: int, generator: Generator, count: float, probability: float) -> Tensor:
@@ -267,7 +259,7 @@ def _categorical(n: int, generator: Generator, *probabilities: float) -> Tensor:
     edges = torch.tensor(probabilities, dtype=torch.float64, device=generator.device).cumsum(0)
     # The last edge may round to less than 1, and what lies above the last possible value is impossible.
     last = max(code for code, probability in enumerate(probabilities) if probability > 0)
-    return torch.bucketize(_uniform(n, generator), edges[:last], right=True).double()
+    return torch.bucketize(uniforms((n,), generator), edges[:last], right=True).double()
 
 
 _LOCATION: Mapping[str, Rule] = {"loc": "any", "scale": "positive"}
@@ -278,7 +270,7 @@ _BUILT_IN = [
         "bernoulli",
         {"probs": "probability"},
         dist.Bernoulli,
-        lambda n, g, p: (_uniform(n, g) < p).double(),
+        lambda n, g, p: (uniforms((n,), g) < p).double(),
         values=lambda _: 2,
     ),
     Family(
@@ -301,7 +293,7 @@ _BUILT_IN = [
         "cauchy",
         _LOCATION,
         dist.Cauchy,
-        lambda n, g, loc, scale: loc + scale * (pi * (_uniform(n, g) - 0.5)).tan(),
+        lambda n, g, loc, scale: loc + scale * (pi * (uniforms((n,), g) - 0.5)).tan(),
     ),
     Family(
         "exponential",
@@ -331,7 +323,7 @@ _BUILT_IN = [
         "half_normal",
         {"scale": "positive"},
         dist.HalfNormal,
-        lambda n, g, scale: scale * _normal(n, g).abs(),
+        lambda n, g, scale: scale * normals((n,), g).abs(),
         lambda _: Range(0),
     ),
     Family("laplace", _LOCATION, dist.Laplace, lambda n, g, loc, scale: loc + scale * _laplace(n, g)),
@@ -339,12 +331,12 @@ _BUILT_IN = [
         "log_normal",
         _LOCATION,
         dist.LogNormal,
-        lambda n, g, loc, scale: (loc + scale * _normal(n, g)).exp(),
+        lambda n, g, loc, scale: (loc + scale * normals((n,), g)).exp(),
         lambda *_: _POSITIVE,
         scale=lambda loc, _: exp(min(loc, 700.0)),
     ),
     Family("logistic", _LOCATION, dist.Logistic, lambda n, g, loc, scale: loc + scale * _logistic(n, g)),
-    Family("normal", _LOCATION, dist.Normal, lambda n, g, loc, scale: loc + scale * _normal(n, g)),
+    Family("normal", _LOCATION, dist.Normal, lambda n, g, loc, scale: loc + scale * normals((n,), g)),
     Family(
         "poisson",
         {"rate": "positive"},
@@ -362,7 +354,7 @@ _BUILT_IN = [
         "uniform",
         {"low": "any", "high": "above"},
         dist.Uniform,
-        lambda n, g, low, high: low + (high - low) * _uniform(n, g),
+        lambda n, g, low, high: low + (high - low) * uniforms((n,), g),
         Range,
         scale=lambda low, high: max(abs(low), abs(high)),
     ),

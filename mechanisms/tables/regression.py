@@ -24,7 +24,7 @@ from mechanisms.encoders import Encoder
 from mechanisms.networks import DenseNetwork
 from mechanisms.rows import column_like
 
-__all__ = ["LinearRegression", "NetworkRegression", "solve_moments"]
+__all__ = ["LinearRegression", "NetworkRegression", "least_squares", "solve_moments"]
 
 
 _AT_ONCE = 65_536
@@ -123,12 +123,7 @@ class LinearRegression(nn.Module):
         conditioning.prepare(parents)
         columns = conditioning(parents, len(value)).to(value.dtype)
         centre, target = columns.mean(0), value.mean(0)
-        if columns.shape[1]:
-            # On the CPU, whose driver 'gelsd' handles dependent columns.
-            system = (columns - centre).cpu(), (value - target).cpu()
-            solution = torch.linalg.lstsq(*system, driver="gelsd").solution.to(value)
-        else:
-            solution = self.weight.new_zeros(0, value.shape[1])
+        solution = least_squares(columns - centre, value - target)
         self.weight.copy_(solution / conditioning.std[:, None])
         self.bias.copy_(target - (centre + conditioning.mean / conditioning.std) @ solution)
 
@@ -179,6 +174,14 @@ class NetworkRegression(nn.Module):
             start = self.linear.add_to(start, parents, sign)
         mean = self.network(self.conditioning(parents)) * self.std + self.mean
         return torch.add(start, mean.reshape(start.shape), alpha=sign)
+
+
+def least_squares(columns: Tensor, value: Tensor) -> Tensor:
+    """Weights (p, width) of columns (N, p) for values (N, width); of least norm where columns depend."""
+    if not columns.shape[1]:
+        return value.new_zeros(0, value.shape[1])
+    # On the CPU, whose driver 'gelsd' handles dependent columns, as one-hot ones are.
+    return torch.linalg.lstsq(columns.cpu(), value.cpu(), driver="gelsd").solution.to(value)
 
 
 _SMALLEST = 1e-4

@@ -9,7 +9,6 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,12 +19,12 @@ from causalgen.counterfactuals.export import figure_svg, to_png
 from causalgen.counterfactuals.results import Counterfactual
 from causalgen.counterfactuals.summaries import draw_texts, inferred_texts, node_texts, undetermined_nodes
 from causalgen.plotting.graph_plots import MOST_NODES, plot_graph
+from causalgen.plotting.page_template import page_template
 from causalgen.plotting.plot_style import ACCENT, INFERRED
 from graphs.variables import Image
 from graphs.variables.arrays import as_array
 
 if TYPE_CHECKING:
-    from jinja2 import Template
     from matplotlib.figure import Figure
 
 __all__ = ["answer_html", "difference_image", "effect_html", "graph_html"]
@@ -219,17 +218,5 @@ def _short(value: Any) -> str:
 
 
 def _render(part: str, **values: Any) -> str:
-    return _template().render(part=part, **values)
-
-
-@cache
-def _template() -> Template:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("causalgen.cli", "app"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-    )
-    return environment.get_template("views.html.j2")
+    template = page_template("causalgen.cli", "app", "views.html.j2")
+    return template.render(part=part, **values)

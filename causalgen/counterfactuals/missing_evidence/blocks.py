@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 
+import networkx as nx
 import torch
 from torch import Tensor
 
@@ -121,25 +121,13 @@ def find_blocks(graph: CausalGraph, missing: Collection[str], keep: Collection[s
             node in keep or any(child not in missing or child in informed for child in children)
         ):
             informed.add(node)
-    leader = {node: node for node in informed}
-
-    def find(node: str) -> str:
-        while leader[node] != node:
-            leader[node] = node = leader[leader[node]]
-        return node
-
-    groups: dict[str, list[str]] = {}
+    together: nx.Graph[str] = nx.Graph()
+    together.add_nodes_from(node for node in graph.nodes if node in informed)
     for node in graph.nodes:
-        together = [name for name in graph.parents(node) if name in informed]
-        together += [node] if node in informed else []
-        # A missing node outside tells nothing of its parents.
-        if node not in missing or node in informed:
-            for one, other in pairwise(together):
-                leader[find(one)] = find(other)
-    for node in graph.nodes:
-        if node in informed:
-            groups.setdefault(find(node), []).append(node)
-    return [Block(tuple(group), _observed_children(graph, group, missing)) for group in groups.values()]
+        if node not in missing or node in informed:  # a missing node outside tells nothing of its parents
+            nx.add_path(together, [name for name in (*graph.parents(node), node) if name in informed])
+    groups = [[node for node in together if node in part] for part in nx.connected_components(together)]
+    return [Block(tuple(group), _observed_children(graph, group, missing)) for group in groups]
 
 
 def _observed_children(

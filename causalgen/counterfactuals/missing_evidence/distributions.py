@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from causalgen.counterfactuals.summaries import shares_text
+from causalgen.counterfactuals.summaries import shares_text, spread_text
 from graphs.shown import Shown
 from graphs.variables import Categorical, Variable
 
@@ -108,15 +108,11 @@ class NodePosterior(Shown, ABC):
             return f"{head}: {self.variable.describe()}"
         else:
             pairs = [each[:shown].tolist() for each in self.moments()]
-            texts = [", ".join(map(_number, *row)) for row in zip(*pairs, strict=True)]
+            texts = [", ".join(map(spread_text, *row)) for row in zip(*pairs, strict=True)]
         if self.sources is not None:
             told = ["" if each == "inferred" else f" ({each})" for each in self.sources]
             texts = [text + how for text, how in zip(texts, told, strict=False)]
         return f"{head}\n  {'; '.join(texts)}{'; ...' * (self.rows > shown)}"
-
-
-def _number(mean: float, spread: float) -> str:
-    return f"{mean:.4g} +- {spread:.2g}" if spread > 0 else f"{mean:.4g}"
 
 
 @dataclass(frozen=True, eq=False, repr=False)

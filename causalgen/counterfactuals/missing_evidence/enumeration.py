@@ -11,11 +11,10 @@ from torch import Tensor
 
 from causalgen.counterfactuals.missing_evidence.blocks import Problem
 from causalgen.counterfactuals.missing_evidence.factors import (
-    dominant,
+    draw_places,
     exact_densities,
     has_density,
-    log_factor,
-    refuse_impossible,
+    log_weights,
 )
 from causalgen.counterfactuals.mutilated_model import ready
 
@@ -85,23 +84,9 @@ def _solve(problem: Problem, columns: Mapping[str, Tensor], uniform: Tensor) -> 
     """Numbers of the drawn combinations, (S, n); and the probability of each, (n, C)."""
     n, combinations = len(problem.rows), len(next(iter(columns.values())))
     values = dict(problem.known) | {node: column.repeat_interleave(n) for node, column in columns.items()}
-    logs = torch.zeros(combinations * n, dtype=torch.float64, device=uniform.device)
-    densities: Tensor | int = 0
-    for node in problem.block.factors:
-        found, kind = log_factor(problem.world, node, values, n, combinations)
-        logs, densities = logs + found, densities + kind
-    shape = combinations, n
-    logs = dominant(
-        logs.reshape(shape), densities if isinstance(densities, int) else densities.reshape(shape)
-    ).T
-    total = logs.logsumexp(1, keepdim=True)
-    refuse_impossible(total[:, 0], problem.rows, problem.block.missing)
-    probabilities = (logs - total).exp()
-    edges = probabilities.cumsum(1).contiguous()
-    # Below the last edge, which rounding may leave under 1: what is impossible is never drawn.
-    points = (uniform.T * edges[:, -1:]).contiguous()
-    drawn = torch.searchsorted(edges, points, right=True).clamp(max=combinations - 1)
-    return drawn.T, probabilities
+    logs = log_weights(problem, problem.block.factors, values, combinations).T
+    probabilities = (logs - logs.logsumexp(1, keepdim=True)).exp()
+    return draw_places(probabilities, uniform), probabilities
 
 
 def _marginal(probabilities: Tensor, places: Tensor, size: int) -> Tensor:

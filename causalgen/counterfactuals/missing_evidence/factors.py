@@ -20,12 +20,20 @@ from math import prod
 import torch
 from torch import Tensor
 
+from causalgen.counterfactuals.missing_evidence.blocks import Problem
 from causalgen.counterfactuals.mutilated_model import MutilatedModel, ready
 from causalgen.counterfactuals.row_blocks import blame
 from causalgen.counterfactuals.rows import broadcast_rows
 from graphs.errors import EvidenceError, PartialEvidenceError
+from mechanisms.seeds import keyed_generator
 
-__all__ = ["dominant", "exact_densities", "has_density", "log_factor", "refuse_impossible"]
+__all__ = [
+    "draw_places",
+    "exact_densities",
+    "has_density",
+    "log_weights",
+    "refuse_impossible",
+]
 
 _MOST_ANCESTORS = 4096
 _REMEDY = "Give the missing parents, or leave the image out."
@@ -46,30 +54,18 @@ def exact_densities(world: MutilatedModel, nodes: Iterable[str]) -> bool:
     return not any(ready(world, node).estimated for node in nodes)
 
 
-def log_factor(
+def _log_factor(
     world: MutilatedModel,
     node: str,
     values: Mapping[str, Tensor],
     rows: int,
     proposals: int,
-    generator: torch.Generator | None = None,
+    generator: torch.Generator | None,
 ) -> tuple[Tensor, Tensor | int]:
-    """log p(x | pa) of a node, up to a term that is the same for all proposals of a row, and of which kind.
+    """log p(x | pa) of a node, (R * n,), up to a term that is the same for all proposals of a row.
 
-    Args:
-        world: the factual world.
-        node: which.
-        values: of the node and all parents, (n, *event) where observed, else (R * n, *event).
-        rows: n.
-        proposals: R.
-        generator: for an estimate of the density that differs by row; without one it is ``log_prob``.
-
-    Returns:
-        (R * n,) logs; and (R * n,) 1 where it is a density and 0 where a probability, or 0 where all
-        proposals are of one kind.
-
-    Raises:
-        PartialEvidenceError: the mechanism has neither a density nor a predictor of its parents.
+    With 1 where it is a density and 0 where a probability, (R * n,), or 0 where all are of one kind. It may
+    be an estimate that differs by row where there is a generator, else it is ``log_prob``.
     """
     mechanism, n = ready(world, node), rows * proposals
     parents = {name: broadcast_rows(values[name], n, rows) for name in world.graph.parents(node)}
@@ -90,18 +86,51 @@ def log_factor(
     return torch.where(prior > -torch.inf, found - prior, -torch.inf), 0
 
 
-def dominant(logs: Tensor, densities: Tensor | int) -> Tensor:
-    """Log weights of proposals, -inf where another proposal for the row has fewer densities.
+def log_weights(
+    problem: Problem,
+    nodes: Iterable[str],
+    values: Mapping[str, Tensor],
+    proposals: int,
+    *,
+    known: tuple[Tensor, Tensor] | None = None,
+    estimated: bool = False,
+) -> Tensor:
+    """(R, n) log weights of R proposals for the missing nodes of each row, -inf where one is outweighed.
 
     Args:
-        logs: (R, n).
-        densities: (R, n), or 0 where all have as many.
+        problem: the block and its evidence.
+        nodes: whose likelihoods are multiplied.
+        values: of them and their parents, (n, *event) where observed, else (R * n, *event).
+        proposals: R.
+        known: (R * n,) logs of further likelihoods, and of how many densities they are.
+        estimated: whether likelihoods may be estimates, by draws of each row's own.
+
+    Raises:
+        EvidenceError: a row's evidence has probability zero.
+        PartialEvidenceError: a mechanism has neither a density nor a predictor of its parents.
     """
-    if isinstance(densities, int):
-        return logs
-    most = torch.iinfo(torch.int64).max
-    least = densities.masked_fill(logs == -torch.inf, most).amin(0)
-    return logs.masked_fill(densities > least, -torch.inf)
+    n, device = len(problem.rows), problem.rows.device
+    logs, densities = known or (torch.zeros(proposals * n, dtype=torch.float64, device=device), 0)
+    seed, first = problem.seed, int(problem.rows[0])
+    for node in nodes:
+        generator = keyed_generator(seed, "likelihood", node, first, device=device) if estimated else None
+        found, kind = _log_factor(problem.world, node, values, n, proposals, generator)
+        logs, densities = logs + found, densities + kind
+    logs = logs.reshape(proposals, n)
+    if isinstance(densities, Tensor):  # proposals of several kinds: those with the fewest densities remain
+        densities = densities.reshape(proposals, n)
+        least = densities.masked_fill(logs == -torch.inf, torch.iinfo(torch.int64).max).amin(0)
+        logs = logs.masked_fill(densities > least, -torch.inf)
+    refuse_impossible(logs.amax(0), problem.rows, problem.block.missing)
+    return logs
+
+
+def draw_places(probabilities: Tensor, uniform: Tensor) -> Tensor:
+    """Which of C values are drawn, (S, n), by their probabilities (n, C) and uniform numbers (S, n)."""
+    edges = probabilities.cumsum(1).contiguous()
+    # Below the last edge, which rounding may leave under 1: what is impossible is never drawn.
+    points = (uniform.T * edges[:, -1:]).contiguous()
+    return torch.searchsorted(edges, points, right=True).clamp(max=edges.shape[1] - 1).T
 
 
 def refuse_impossible(total: Tensor, numbers: Tensor, missing: tuple[str, ...]) -> None:

@@ -25,15 +25,14 @@ from causalgen.counterfactuals.missing_evidence.distributions import (
     MixturePosterior,
 )
 from causalgen.counterfactuals.missing_evidence.factors import (
-    dominant,
+    draw_places,
     exact_densities,
     has_density,
-    log_factor,
-    refuse_impossible,
+    log_weights,
 )
 from causalgen.counterfactuals.missing_evidence.linear_gaussian import Gaussian, matrix_root, solve_gaussian
 from causalgen.counterfactuals.mutilated_model import ready
-from causalgen.counterfactuals.rows import repeat_rows
+from mechanisms.rows import repeat_rows
 
 __all__ = ["Mixed", "draw_mixed", "joined", "mixture_of", "solve_mixed"]
 
@@ -60,11 +59,8 @@ class Mixed:
 
     def draw(self, uniform: Tensor, standard: Tensor) -> dict[str, Tensor]:
         """Uniforms (S, n) and standard normals (S, n, width) -> values by node, (S, n, *event)."""
-        combinations, n = self.weights.shape
-        edges = self.weights.T.cumsum(1).contiguous()
-        # Below the last edge, which rounding may leave under 1: what is impossible is never drawn.
-        points = (uniform.T * edges[:, -1:]).contiguous()
-        chosen = torch.searchsorted(edges, points, right=True).clamp(max=combinations - 1).T
+        n = self.weights.shape[1]
+        chosen = draw_places(self.weights.T, uniform)
         rows = chosen * n + torch.arange(n, device=chosen.device)
         root = matrix_root(self.gaussian.covariance)
         root = root[rows] if len(root) > 1 else root
@@ -143,12 +139,8 @@ def _solve(
     gaussian = solve_gaussian(Problem(problem.world, inner, repeated, rows, problem.seed))
     if gaussian is None:
         return None
-    logs, densities = gaussian.log_evidence, gaussian.densities
-    for node in others:
-        found, kind = log_factor(problem.world, node, known, n, combinations)
-        logs, densities = logs + found, densities + kind
-    logs = dominant(logs.reshape(combinations, n), densities.reshape(combinations, n))
-    refuse_impossible(logs.amax(0), problem.rows, problem.block.missing)
+    numbers = gaussian.log_evidence, gaussian.densities
+    logs = log_weights(problem, others, known, combinations, known=numbers)
     return Mixed(supports, places, logs.softmax(0), gaussian)
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from causalgen.counterfactuals.missing_evidence.blocks import Problem
-from causalgen.counterfactuals.missing_evidence.factors import dominant, log_factor, refuse_impossible
+from causalgen.counterfactuals.missing_evidence.factors import log_weights
 from causalgen.counterfactuals.missing_evidence.resampling import systematic, warn_of_few
 from causalgen.counterfactuals.mutilated_model import ready
 from causalgen.counterfactuals.row_blocks import generate_rows
@@ -150,17 +150,5 @@ def _cloud(problem: Problem, particles: int) -> Cloud:
         noises[node] = mechanism.sample_noise(particles * n, generator=generator)
         parents = {name: broadcast_rows(values[name], particles * n, n) for name in world.graph.parents(node)}
         values[node] = generate_rows(mechanism, node, parents, noises[node])
-    logs = torch.zeros(particles * n, dtype=torch.float64, device=problem.rows.device)
-    densities: Tensor | int = 0
-    for child in problem.block.children:
-        generator = keyed_generator(
-            problem.seed, "likelihood", child, int(problem.rows[0]), device=problem.rows.device
-        )
-        found, kind = log_factor(world, child, values, n, particles, generator)
-        logs, densities = logs + found, densities + kind
-    logs = dominant(
-        logs.reshape(particles, n),
-        densities if isinstance(densities, int) else densities.reshape(particles, n),
-    )
-    refuse_impossible(logs.amax(0), problem.rows, problem.block.missing)
+    logs = log_weights(problem, problem.block.children, values, particles, estimated=True)
     return Cloud({node: values[node] for node in problem.block.missing}, noises, logs.softmax(0))

@@ -41,11 +41,12 @@ from causalgen.counterfactuals.missing_evidence.mixed import draw_mixed, joined,
 from causalgen.counterfactuals.missing_evidence.particles import clouds, resample
 from causalgen.counterfactuals.mutilated_model import MutilatedModel, ready
 from causalgen.counterfactuals.row_blocks import generate_rows, prior_noise
-from causalgen.counterfactuals.rows import broadcast_rows, repeat_rows
+from causalgen.counterfactuals.rows import broadcast_rows, by_sample
 from graphs.variables import Continuous, Image
 from mechanisms.base import Noise
 from mechanisms.locks import OwnLock
-from mechanisms.seeds import keyed_generator
+from mechanisms.rows import by_row, repeat_rows
+from mechanisms.seeds import keyed_generator, normals, uniforms
 
 __all__ = ["EvidencePosterior"]
 
@@ -168,8 +169,7 @@ class EvidencePosterior:
                 one_hot[pattern.rows] = each.probabilities
             return CategoryPosterior(one_hot, support)
         if any(exact) or isinstance(variable, Image):
-            draws = broadcast_rows(self.values([node])[node], self._samples * self._rows, self._rows)
-            draws = draws.reshape(self._samples, self._rows, *draws.shape[1:])
+            draws = by_sample(self.values([node])[node], self._samples, self._rows)
             return SamplePosterior(draws, torch.full(draws.shape[:2], 1 / self._samples).double())
         return self._weighted(patterns, node)
 
@@ -272,16 +272,10 @@ class EvidencePosterior:
         return Problem(self._world, block, known, pattern.rows, self._seed)
 
     def _standard(self, pattern: Pattern, block: Block, width: int) -> Tensor:
-        shape = (self._samples, self._rows, width)
-        generator = self._generator(block)
-        drawn = torch.randn(shape, generator=generator, dtype=torch.float64, device=self._device)
-        return drawn[:, pattern.rows]
+        return normals((self._samples, self._rows, width), self._generator(block))[:, pattern.rows]
 
     def _uniform(self, pattern: Pattern, block: Block, purpose: str = "inferred") -> Tensor:
-        shape = (self._samples, self._rows)
-        generator = self._generator(block, purpose)
-        drawn = torch.rand(shape, generator=generator, dtype=torch.float64, device=self._device)
-        return drawn[:, pattern.rows]
+        return uniforms((self._samples, self._rows), self._generator(block, purpose))[:, pattern.rows]
 
     def _generator(self, block: Block, purpose: str = "inferred") -> torch.Generator:
         return keyed_generator(self._seed, purpose, *block.missing, device=self._device)
@@ -318,7 +312,7 @@ class EvidencePosterior:
             generator = torch.Generator(self._device).manual_seed(0)
             if mechanism.fitted and not mechanism.sample_noise(1, generator=generator).leaves:
                 value = generate_rows(mechanism, node, {}, Noise(self._rows))
-                mask = self.missing.pop(node).view(-1, *[1] * (value.ndim - 1))
+                mask = by_row(self.missing.pop(node), value)
                 self._values[node] = torch.where(mask, value, self._observed(node))
 
 
