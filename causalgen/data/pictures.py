@@ -98,7 +98,8 @@ def _read(path: Path, variable: Image, where: str) -> NDArray[Any]:
         file = path.open("rb")
     except OSError as error:
         raise DataError(
-            f"{where}: cannot read the picture {path}: {error.strerror}. Let it be read, or give another."
+            f"{where}: cannot read the picture {path}: {error.strerror or error}. "
+            "Let it be read, or give another."
         ) from error
     with file:
         return _decode(file, path.stat().st_size, str(path), variable, where)

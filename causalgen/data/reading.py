@@ -103,7 +103,7 @@ def read_data(
             raise UnknownNameError.of("node", node, variables, where="columns")
     names = {node: (columns or {}).get(node, node) for node in variables}
     if isinstance(source, Table):
-        _need(names.values(), source, "The table")
+        _need(names.values(), source, "The rows of the table")
         masks = {node: source.gaps[name] for node, name in names.items() if name in source.gaps}
         _refuse_gaps(masks, names, " of the table", allowed=allowed, droppable=missing is not None)
         return Table({node: source[name] for node, name in names.items()}, masks)

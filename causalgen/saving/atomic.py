@@ -81,7 +81,7 @@ def recover_folder(target: Path) -> None:
             continue
         except OSError as error:
             if not target.exists():
-                why = f"{error.strerror}; a killed save left it aside: rename {aside[0]} to {target}"
+                why = f"{error.strerror or error}; a killed save left it aside: rename {aside[0]} to {target}"
                 raise OSError(error.errno, why) from error
 
 

@@ -184,7 +184,9 @@ class Declaration:
             try:
                 write_atomic(path, text.encode())
             except OSError as error:
-                raise CheckpointError(f"Cannot write the SCM file {path}: {error.strerror}.") from error
+                raise CheckpointError(
+                    f"Cannot write the SCM file {path}: {error.strerror or error}."
+                ) from error
         return text
 
     @classmethod

@@ -193,7 +193,9 @@ class EvidencePosterior:
         problem = self._problem(pattern, block)
         if (gaussian := _possible_gaussian(problem)) is not None:
             return gaussian.marginal(node)
-        discrete = solve_discrete(problem, torch.empty(0, len(pattern.rows), dtype=torch.float64))
+        discrete = solve_discrete(
+            problem, torch.empty(0, len(pattern.rows), dtype=torch.float64, device=self._world.device)
+        )
         if discrete is not None:
             return CategoryPosterior(discrete.probabilities[node], discrete.supports[node])
         mixed = solve_mixed(problem)
