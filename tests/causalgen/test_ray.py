@@ -25,7 +25,7 @@ import causalgen as cg
 from causalgen.counterfactuals.export import to_png
 from tests.causalgen.attacks import record
 
-ROWS, PART, KILLS = 160, 4, 50
+ROWS, PART, KILLS = 96, 4, 50
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 COMMAND = [
     sys.executable,
