@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ from causalgen.counterfactuals.assignments import (
 )
 from causalgen.counterfactuals.evidence import read_pictures
 from causalgen.counterfactuals.world_ref import WorldRef, WorldValue
+from causalgen.data.pictures import ENDINGS
 from graphs.causal_graph import CausalGraph
 from graphs.errors import CycleError, InterventionError, UnknownNameError
 from graphs.variables import Categorical, Image, Variable
@@ -171,6 +173,12 @@ class _Reader:
                 "Ask abduction.worlds({name: do, ...}), contrast or effect."
             )
         self._refuse_bare(value)
+        if (
+            isinstance(value, str)
+            and isinstance(self.variable, Image)
+            and Path(value).suffix.lower() in ENDINGS
+        ):
+            return self._constant(value)
         if isinstance(value, str):
             value = parse_assignment(self.node, value, self.variables)
         if isinstance(value, Formula):

@@ -231,6 +231,12 @@ def read_attribute(images: Tensor, name: str, variable: Variable, reader: Reader
                 f"The reader of {name!r} gives {_what(found)}, but {name!r} has {variable.size} categories: "
                 f"expected logits ({len(images)}, {variable.size}). Was it trained on another variable?"
             )
+        unread = ~np.isfinite(found).all(1)
+        if unread.any():
+            raise DomainError(
+                f"The reader of {name!r} gives {found[unread][0].tolist()} for image {int(unread.argmax())}: "
+                "expected a finite logit of each category."
+            )
         return found.argmax(1)
     if found.ndim == 2 and found.shape[1] == 1:
         found = found[:, 0]

@@ -116,7 +116,10 @@ def class_rows(
     ranked = values[order]
     for row, value in enumerate(target):
         first = _window(ranked, value, count)
-        found.append((np.array([row]), order[first : first + count]))
+        # And all that tie with its ends: of whole numbers, the first in the file would stand for many.
+        start = np.searchsorted(ranked, ranked[first], side="left")
+        stop = np.searchsorted(ranked, ranked[first + count - 1], side="right")
+        found.append((np.array([row]), order[start:stop]))
     return found
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import field_validator, model_validator
 
 from graphs.declared import python_only
-from graphs.errors import DomainError, ShapeError, SpecError
+from graphs.errors import DomainError, ShapeError, SpecError, warn
 from graphs.variables.arrays import Array, as_array, first_bad
 from graphs.variables.base import Bound, Size, Values, VariableBase, by_name, check_numbers
 from graphs.variables.picture import Resize, is_picture, picture_pixels
@@ -179,6 +179,11 @@ class Image(VariableBase):
         """
         array = self._as_images(value, where=where)
         if array.dtype == np.uint8:
+            if array.size and array.max() == 1:
+                warn(
+                    f"{where}: all pixels are 0 or 1 of 255, all but black. For a mask of zeros and ones "
+                    "give floats: value.astype(float)."
+                )
             return array
         lacking = [item is None for item in array.flat] if array.dtype == object else []
         if any(lacking):
@@ -188,12 +193,15 @@ class Image(VariableBase):
                 "expected a whole image. To have it inferred, give None for the image."
             )
         if array.dtype.kind != "f":
-            advice = (
-                "astype(float), for 0 and 1" if array.dtype.kind == "b" else "astype('uint8'), for 0..255"
-            )
+            whole = array.dtype.kind in "iu" and array.size and array.min() >= 0
+            advice = "(value - low) / (high - low) as floats, by the range of the pixels"
+            if array.dtype.kind == "b":
+                advice = "value.astype(float), for 0 and 1"
+            elif whole and array.max() <= 255:
+                advice = "value.astype('uint8'), for 0..255"
             raise DomainError(
                 f"{where}: an image is uint8 in 0..255 or float in [0, 1], got dtype {array.dtype}. "
-                f"Convert it: value.{advice}."
+                f"Convert it: {advice}."
             )
         if array.size == 0:
             return array.astype(np.float32)
@@ -243,7 +251,8 @@ class Image(VariableBase):
         if not np.isfinite(worst):
             fix = "Mend the pixel."
         elif worst > 1:
-            fix = "Give uint8 for 0..255, or divide by 255."
+            little = "Clip it: value.clip(0, 1), or clip=True where a question takes it."
+            fix = "Give uint8 for 0..255, or divide by 255." if worst > 2 else little
         else:
             fix = "An image in [-1, 1] becomes (value + 1) / 2."
         raise DomainError(

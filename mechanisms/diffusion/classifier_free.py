@@ -34,7 +34,7 @@ class ClassifierFree(Guidance, frozen=True):
     """
 
     kind: Literal["classifier_free"] = "classifier_free"
-    weight: Strength | dict[str, Strength] | Literal["auto"] = 2.0
+    weight: Strength | dict[str, Strength] | Literal["auto"] = 1.0
     against: Literal["factual", "hidden"] = "factual"
 
     @model_validator(mode="after")

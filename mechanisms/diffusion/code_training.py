@@ -243,7 +243,7 @@ def held_out_code_figures(
     chunk: int,
     generator: torch.Generator,
 ) -> dict[str, float]:
-    """``code_figures`` of some held-out rows, under draws of their codes; none of few rows.
+    """``code_figures`` of some held-out rows, under draws of their codes; of few rows none, and a warning.
 
     Args:
         style: the code.
@@ -255,6 +255,11 @@ def held_out_code_figures(
         generator: of noise, codes and levels.
     """
     if len(value) < _LEAST_PROBED:
+        warn(
+            f"Whether the code is independent of the parents was not tested: {len(value)} rows were held "
+            f"out, and it takes {_LEAST_PROBED}. A code that tells a parent keeps it where that is set. "
+            "Raise training.validation."
+        )
         return {}
     value, parents = value[:_PROBED_ROWS], {name: each[:_PROBED_ROWS] for name, each in parents.items()}
     noise = torch.randn(value.shape, generator=generator, device=generator.device).to(value)

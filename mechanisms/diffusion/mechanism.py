@@ -28,7 +28,7 @@ import torch
 from pydantic import model_validator
 from torch import Tensor
 
-from graphs.errors import MechanismError
+from graphs.errors import MechanismError, warn
 from graphs.variables import Continuous, Image, Variable
 from mechanisms.base import Abducted, Mechanism, Noise, Parents
 from mechanisms.diffusion.classifier import Classifier, OwnPredictor
@@ -53,6 +53,9 @@ __all__ = ["Diffusion", "DiffusionMechanism"]
 
 # Rows in one network call: enough to fill the machine, little enough for memory (pixels per call).
 _PIXELS_A_CALL = 128 * 28 * 28
+
+_NOISE = 5.0
+"""Level above which an image hardly shows: pixels of deviation .5 are 1 % of the variance there."""
 
 
 class Diffusion(DiffusionOptions, frozen=True):  # noqa: D101, its options say it
@@ -145,6 +148,12 @@ class DiffusionMechanism(Mechanism):
         self.deterministic = not self._draws
         if not spec.solver.invertible:
             self.abduction = "none"
+        elif self._draws and spec.solver.levels()[-1] < _NOISE:
+            warn(
+                f"The solver's levels end at {spec.solver.levels()[-1]:.3g}, where an image still shows "
+                f"(expected at least {_NOISE:g}): its noise is no draw of the prior, and samples have "
+                "another law. Take a grid of higher levels, such as {kind: log}, or more steps of this one."
+            )
         elif self._draws and all(weight == 1 for weight in spec.guidance.abduction_weights(parents).values()):
             self.abduction = "posterior"  # along the denoiser as it was learned
 

@@ -17,7 +17,7 @@ from tests.mechanisms.diffusion.test_mechanism import draws, untrained
 from tests.mechanisms.diffusion.test_mechanism_exact import BOTH, EVENT, GAUSSIAN, exact, seeded
 
 GRID = LogGrid(sigma_min=0.1, sigma_max=20)
-HIDDEN = ClassifierFree(against="hidden")
+HIDDEN = ClassifierFree(against="hidden", weight=2.0)
 
 
 def posterior(world, **options):
