@@ -63,10 +63,10 @@ def test_built_in_solvers_pass(solver):
 @pytest.mark.parametrize(
     "guidance",
     [
-        ClassifierFree(),
+        ClassifierFree(weight=2.0),
         ClassifierFree(weight="auto"),
         ClassifierFree(weight={"digit": 3.0, "size": 0.5}, interval=(0.1, 2.0)),
-        ClassifierFree(against="hidden"),
+        ClassifierFree(against="hidden", weight=2.0),
         Anticausal(),
         Anticausal(denoiser="unconditional"),
         Anticausal(denoiser="counterfactual"),

@@ -78,7 +78,12 @@ def test_pictures_are_height_by_width_with_channels_first() -> None:
     [
         (random_bytes(1, 4, 6).astype(np.float64), "Give uint8 for 0..255, or divide by 255"),
         (random_bytes(1, 4, 6).astype(np.int64), "got dtype int64. Convert it: value.astype"),
-        (np.zeros((1, 4, 6), dtype=bool), "got dtype bool"),
+        (
+            np.full((1, 4, 6), 2000, np.uint16),
+            r"got dtype uint16. Convert it: \(value - low\) / \(high - low\)",
+        ),
+        (np.full((1, 4, 6), 1.05), r"Clip it: value.clip\(0, 1\)"),
+        (np.zeros((1, 4, 6), dtype=bool), r"got dtype bool. Convert it: value.astype\(float\)"),
         (np.full((1, 4, 6), "a"), "got dtype <U1"),
         (np.full((1, 4, 6), -0.5), r"pixel -0.5 at \[0, 0, 0\].*\(value \+ 1\) / 2"),
         (np.full((1, 4, 6), np.nan), "pixel nan"),
@@ -168,3 +173,10 @@ def test_the_input_is_left_alone() -> None:
 @pytest.mark.parametrize("shape", [(3, 64, 64), (64, 64, 64), (16, 4, 4), (1, 5, 3), (4, 8, 2)])
 def test_few_columns_alone_are_no_channels(shape):
     assert Image(*shape).shape == shape
+
+
+def test_bytes_of_zeros_and_ones_are_told_to_be_black():
+    mask = np.eye(4, 6, dtype=np.uint8)[None]
+    with pytest.warns(UserWarning, match=r"all but black. For a mask .* value.astype\(float\)"):
+        assert Image(1, 4, 6).encode(mask, where="Mask").max() < -0.99
+    assert Image(1, 4, 6).encode(mask.astype(float), where="Mask").max() == 1

@@ -181,3 +181,10 @@ def test_what_cannot_be_asked(data, linear):
         effectiveness(np.ones((60, 1, 6, 6), np.uint8), data, variables, {"shade": shades.shade_of})
     with pytest.raises(DomainError, match="0, 1"):
         effectiveness(255 * images, data, variables, {"shade": shades.shade_of})
+
+
+def test_a_reader_that_reads_nothing_is_refused():
+    images = np.full((3, 1, 4, 4), 0.5)
+    blind = {"k": lambda batch: np.full((len(batch), 3), np.nan)}
+    with pytest.raises(DomainError, match=r"The reader of 'k' gives \[nan, nan, nan\] for image 0"):
+        cg.metrics.effectiveness(images, {"k": np.zeros(3, int)}, {"k": cg.Categorical(3)}, blind)

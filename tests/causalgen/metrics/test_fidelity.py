@@ -8,7 +8,7 @@ import pytest
 from causalgen.metrics.controls import real_images
 from causalgen.metrics.fidelity import minimality, true_counterfactual_error
 from graphs.errors import DataError, DomainError, ShapeError
-from graphs.variables import Categorical, Continuous, Image
+from graphs.variables import Categorical, Continuous, Image, Integer
 from tests.causalgen.metrics import shades
 
 
@@ -134,3 +134,15 @@ def test_what_cannot_be_compared():
         true_counterfactual_error(flat([0.1]), flat([0.1, 0.2]), flat([0.1]))
     with pytest.raises(DomainError, match="0, 1"):
         true_counterfactual_error(255 * flat([0.1]), flat([0.1]), flat([0.1]))
+
+
+def test_whole_numbers_are_compared_with_all_real_images_of_theirs():
+    """Not with those that come first in the file."""
+    random = np.random.default_rng(0)
+    pool, ages = random.random((1000, 1, 4, 4)).astype(np.float32), random.integers(20, 25, 1000)
+    factual = random.random((50, 1, 4, 4)).astype(np.float32)
+    found = real_images(factual, np.full(50, 22), pool, ages, Integer())
+    own = np.flatnonzero(ages == 22)
+    apart = np.abs(factual[:, None] - pool[own][None]).mean((2, 3, 4))
+    np.testing.assert_array_equal(found.nearest, own[apart.argmin(1)])
+    assert set(found.random) <= set(own) and len(set(found.random)) > 30

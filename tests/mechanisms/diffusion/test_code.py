@@ -37,7 +37,7 @@ def coded(**options):
     [
         {"solver": Anchored(steps=6)},
         {"solver": BELM(steps=6, max_spread=1e6)},
-        {"solver": Anchored(steps=6), "guidance": ClassifierFree(against="hidden")},
+        {"solver": Anchored(steps=6), "guidance": ClassifierFree(against="hidden", weight=2.0)},
         {"solver": Anchored(steps=6), "guidance": ClassifierFree(weight="auto")},
         {"solver": Anchored(steps=6), "guidance": Anticausal()},
         {"solver": Anchored(steps=6), "guidance": Anticausal(denoiser="unconditional")},
@@ -325,3 +325,10 @@ def test_the_price_of_dependence_rises_while_the_code_is_trained():
     free, half, full, last = losses
     assert abs(full - free) > 1e-3 and last == full
     assert full - free == pytest.approx(2 * (half - free), rel=1e-3)
+
+
+def test_a_code_that_was_not_tested_is_told():
+    mechanism, (value, parents) = coded(), draws(99, PARENTS)
+    with pytest.warns(UserWarning, match="was not tested: 99 rows were held out, and it takes 100"):
+        figures = mechanism.validate(value, parents, generator=seeded())
+    assert not [name for name in figures if name.startswith("code")]

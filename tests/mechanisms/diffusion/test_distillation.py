@@ -258,7 +258,7 @@ def test_the_null_is_exact_and_the_teacher_answers_as_before(learned):
     evidence = rows(20, 3)
     null = made.counterfactual(evidence, {"digit": evidence["digit"]}, copy_unaffected=False, seed=0)
     np.testing.assert_allclose(null["x"], evidence["x"], atol=1e-6)
-    back = made.with_options("x", solver={"kind": "anchored"}, guidance={"weight": 2.0}, abduction="point")
+    back = made.with_options("x", solver={"kind": "anchored"}, abduction="point")
     asked = {"digit": 1 - evidence["digit"]}
     before, after = (each.counterfactual(evidence, asked, seed=0)["x"] for each in (teacher, back))
     assert torch.equal(before, after)
@@ -375,7 +375,7 @@ QUICK = {"rows": 16, "substeps": 1, "training": {"epochs": 2, "batch_size": 4}}
 @pytest.fixture
 def fitted():
     scm = model(**SMALL, code=CODED)
-    teacher = untrained(solver=Anchored(), distilled=None, code=CODED, guidance=ClassifierFree())
+    teacher = untrained(solver=Anchored(), distilled=None, code=CODED, guidance=ClassifierFree(weight=2.0))
     scm = cg.SCM(scm.graph, scm.variables, {"x": teacher})
     return scm.fit(rows(20), nodes=["digit"], progress=False)
 

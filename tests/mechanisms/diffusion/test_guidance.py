@@ -112,7 +112,7 @@ def test_scales_on_the_counterfactual_base_are_weights_above_1(world, sigma):
 @pytest.mark.parametrize(
     "guidance",
     [
-        ClassifierFree(),
+        ClassifierFree(weight=2.0),
         Anticausal(),
         Anticausal(denoiser="unconditional"),
         Anticausal(denoiser="counterfactual"),
@@ -138,7 +138,7 @@ def test_raw_guidance_moves_the_image_at_the_factual(world):
 @pytest.mark.parametrize(
     ("guidance", "continuous"),
     [
-        (ClassifierFree(), True),
+        (ClassifierFree(weight=2.0), True),
         (ClassifierFree(weight={"t1": 3.0}), True),
         (Anticausal(), True),
         (Anticausal(denoiser="unconditional", scale={"t1": 3.0}), True),

@@ -56,13 +56,13 @@ SOLVERS = [
     DDPM(steps=6),
 ]
 GUIDANCE = [
-    ClassifierFree(),
+    ClassifierFree(weight=2.0),
     Anticausal(),
     Anticausal(denoiser="unconditional"),
     Anticausal(form="raw", denoiser="unconditional"),
     ClassifierFree(corrections=1),
     Anticausal(denoiser="counterfactual"),
-    ClassifierFree(against="hidden"),
+    ClassifierFree(against="hidden", weight=2.0),
 ]
 
 

@@ -16,13 +16,13 @@ from tests.mechanisms.diffusion.exact import EVENT, ExactDenoiser, ExactPredicto
 
 GAUSSIAN, BOTH = World(1, 2), World(4, 2)
 GUIDANCE = [
-    ClassifierFree(),
+    ClassifierFree(weight=2.0),
     Anticausal(),
     Anticausal(denoiser="unconditional"),
     Anticausal(form="raw", denoiser="unconditional"),
     Anticausal(denoiser="counterfactual"),
 ]
-HIDDEN = ClassifierFree(against="hidden")
+HIDDEN = ClassifierFree(against="hidden", weight=2.0)
 
 
 def exact(world: World, **options) -> DiffusionMechanism:
@@ -45,7 +45,7 @@ def seeded(seed: int = 0) -> torch.Generator:
 def test_counterfactuals_of_a_gaussian_are_exact():
     image, parents = GAUSSIAN.draw(6)
     other = {"t1": parents["t1"] + 1, "t2": -parents["t2"]}
-    for guidance in (ClassifierFree(), Anticausal()):
+    for guidance in (ClassifierFree(weight=2.0), Anticausal()):
         # Residuals carry the abduction's own error along, so they help the counterfactual little or nothing.
         mechanism = exact(GAUSSIAN, solver=Anchored(steps=150), guidance=guidance)
         noise = mechanism.abduct(image, parents, generator=seeded()).noise
@@ -129,7 +129,7 @@ def test_evaluations_of_a_counterfactual():
     image, parents = BOTH.draw(5)
     digit = {**parents, "digit": (parents["digit"] + 1) % 4}
     thickness = {**parents, "t1": parents["t1"] + 1}
-    mechanism = exact(BOTH, solver=Anchored(steps=6))
+    mechanism = exact(BOTH, solver=Anchored(steps=6), guidance=ClassifierFree(weight=2.0))
     noise = mechanism.abduct(image, parents, generator=seeded()).noise
     assert mechanism.denoiser.calls == 7
     for asked, calls in [(parents, 6), (thickness, 6), (digit, 12)]:

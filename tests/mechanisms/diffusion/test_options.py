@@ -13,7 +13,7 @@ from mechanisms.diffusion.solvers import BELM, Anchored
 from mechanisms.encoders import Strided
 
 UNCONDITIONAL = Anticausal(denoiser="unconditional")
-HIDDEN = ClassifierFree(against="hidden")
+HIDDEN = ClassifierFree(against="hidden", weight=2.0)
 
 
 def test_options_read_from_a_file_are_the_same_options():

@@ -67,12 +67,12 @@ def test_counterfactuals_of_a_gaussian_are_exact_whatever_was_drawn():
 @pytest.mark.parametrize(
     ("solver", "guidance"),
     [
-        (Anchored(steps=6), ClassifierFree()),
+        (Anchored(steps=6), ClassifierFree(weight=2.0)),
         (Anchored(steps=6, thresholding=True), HIDDEN),
         (Anchored(steps=6), ClassifierFree(corrections=1)),
         (Anchored(steps=6), Anticausal()),
         (Anchored(steps=6), Anticausal(denoiser="unconditional")),
-        (BELM(steps=6, max_spread=1e6), ClassifierFree()),
+        (BELM(steps=6, max_spread=1e6), ClassifierFree(weight=2.0)),
     ],
     ids=lambda option: option.kind,
 )
@@ -149,3 +149,17 @@ def test_the_law_of_the_prior_holds_and_catches_a_point_that_calls_itself_a_draw
     false.abduction = "posterior"
     with pytest.raises(AssertionError, match="leaf 'x_T' does not follow its prior"):
         Suite(false, image, parents, seed=0).noise()
+
+
+def test_levels_that_end_below_noise_give_no_posterior():
+    with pytest.warns(UserWarning, match="levels end at 1, where an image still shows"):
+        mechanism = untrained(
+            abduction="posterior", solver=Anchored(steps=6, grid={"kind": "log", "sigma_max": 1.0})
+        )
+    assert mechanism.abduction == "approximate"
+    assert untrained(abduction="posterior").abduction == "posterior"
+
+
+def test_nothing_is_guided_unless_asked():
+    """With more weight a category would move the mean of pixels further than its effect."""
+    assert Diffusion().guidance == ClassifierFree(weight=1.0)
