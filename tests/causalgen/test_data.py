@@ -267,7 +267,7 @@ def test_gaps_are_kept_where_they_are_allowed(frame, folder):
         (Categorical(["a", "b"]), ["a", None, np.nan], [1, 2]),
         (Categorical([10, 20]), pd.array([10, None, 20], dtype="Int64"), [1]),
         (Continuous(shape=(2,)), [[1.0, 2.0], [np.nan, 1.0], [np.nan, np.nan]], [1, 2]),
-        (Image(1, 2, 2), [np.zeros((2, 2), np.uint8), None, np.ones((2, 2), np.uint8)], [1]),
+        (Image(1, 2, 2), [np.zeros((2, 2), np.uint8), None, np.full((2, 2), 7, np.uint8)], [1]),
     ],
 )
 def test_gaps_of_every_kind(variable, values, rows):

@@ -84,9 +84,9 @@ def test_every_strength_is_that_of_the_model_with_it(pictures, tuned, against):
 def test_the_choice_is_applied(pictures, tuned):
     scm, _ = pictures
     assert tuned.floor.value <= min(point.scores["CLD"].value for point in tuned.points) + 1e-9
-    assert (tuned.current, tuned.min_effectiveness) == (2.0, 0)
+    assert (tuned.current, tuned.min_effectiveness) == (1.0, 0)
     assert tuned.apply(scm).mechanisms["picture"].spec.guidance.weight == tuned.best.strength
-    assert scm.mechanisms["picture"].spec.guidance.weight == 2.0
+    assert scm.mechanisms["picture"].spec.guidance.weight == 1.0
     assert f"Chosen: weight {tuned.best.strength:g}, {tuned.choice.reason}. 40 of 64 rows" in str(tuned)
 
 

@@ -23,6 +23,7 @@ nodes:
       backbone: {kind: conv, width: 8}
       predictor: {channels: [8], unshuffle: 1}
       solver: {kind: heun, steps: 12}
+      guidance: {kind: classifier_free, weight: 2}
       training: {epochs: 30, batch_size: 64}
 """
 
