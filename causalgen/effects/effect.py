@@ -139,10 +139,13 @@ class Effect(Shown, Tabular):
     def included(self) -> str:
         """What the interval is of, and what it leaves out."""
         if self.refits:
-            return f"{self.refits} refits and finite draws, given the graph and the forms of the mechanisms"
-        if not self.fitted:
-            return "finite draws and rows, given the equations"
-        return "finite draws and rows; without the error of the fit (refits=...)"
+            of = f"{self.refits} refits and finite draws, given the graph and the forms of the mechanisms"
+        elif not self.fitted:
+            of = "finite draws and rows, given the equations"
+        else:
+            of = "finite draws and rows; without the error of the fit (refits=...)"
+        edited = any("approximate" in each for each in self.provenance)
+        return of + ("; without the bias of approximate noise, such as guidance's" if edited else "")
 
     def to_frame(self, *, individual: bool = False) -> pd.DataFrame:
         """The effect as a table: one line, or one a group; with ``individual`` one a row."""
