@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from graphs.errors import DomainError, EvidenceError
-from graphs.variables import Categorical, Image, Variable
+from graphs.variables import Categorical, Image, Integer, Variable
 from graphs.variables.arrays import as_array
 from mechanisms.base import Abducted, InterventionSpec, Mechanism, Noise, Parents
 from mechanisms.extrapolation import warn_unseen
@@ -119,6 +119,8 @@ class FunctionMechanism(Mechanism):
         size = torch.stack([each.reshape(len(value), -1).amax(1) for each in read]).amax(0) if read else 0.0
         # Half a grey level, for pictures that a file rounded.
         slack = 1.01 / 255 if isinstance(self.variable, Image) else _TOLERANCE * size
+        if isinstance(self.variable, Categorical | Integer):
+            slack = 0.0  # whole numbers are not rounded
         if bool((apart <= slack).all()):
             return
         row = int((~(apart <= slack)).nonzero()[0])

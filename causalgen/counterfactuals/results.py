@@ -119,9 +119,10 @@ class Draws(Mapping[str, Any], Shown, Tabular):
             return decoded
         import pandas as pd
 
-        # An array as it is: of strings with gaps pandas would make a column of its own, whose gaps are NaN.
         values = np.asarray(decoded)
-        return pd.Series(values, index=self.index, name=node, dtype=values.dtype)
+        # Of strings with gaps pandas would make a column whose gaps are NaN, not None.
+        gaps = values.dtype == object and any(value is None for value in values)
+        return pd.Series(values, index=self.index, name=node, dtype=object if gaps else None)
 
 
 class Counterfactual(Draws):

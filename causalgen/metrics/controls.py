@@ -114,12 +114,14 @@ def class_rows(
         raise DataError(f"The pool has {len(values)} real images, and this needs at least {count}.")
     order = np.argsort(values, kind="stable")
     ranked = values[order]
-    for row, value in enumerate(target):
+    for value in np.unique(target):
         first = _window(ranked, value, count)
-        # And all that tie with its ends: of whole numbers, the first in the file would stand for many.
-        start = np.searchsorted(ranked, ranked[first], side="left")
-        stop = np.searchsorted(ranked, ranked[first + count - 1], side="right")
-        found.append((np.array([row]), order[start:stop]))
+        last = first + count
+        if ranked[first] == ranked[last - 1]:  # of whole numbers, the first in the file would stand for many
+            first, last = (
+                int(np.searchsorted(ranked, ranked[first], side=side)) for side in ("left", "right")
+            )
+        found.append((np.flatnonzero(target == value), order[first:last]))
     return found
 
 

@@ -40,7 +40,7 @@ def image_rows(images: object, *, where: str = "Images", image: Image | None = N
     if len(array) == 0:
         raise DataError(f"{where}: there are none; the selection is empty. Select at least one row.")
     array = array[:, None] if array.ndim == 3 else array
-    if array.dtype == np.uint8 and array.max() == 1:
+    if array.dtype == np.uint8 and array.size and array.max() == 1:
         raise DomainError(
             f"{where}: uint8 images are 0..255, and the largest value here is 1. "
             "Give images in [0, 1] as floats."

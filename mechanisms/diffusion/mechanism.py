@@ -152,7 +152,8 @@ class DiffusionMechanism(Mechanism):
             warn(
                 f"The solver's levels end at {spec.solver.levels()[-1]:.3g}, where an image still shows "
                 f"(expected at least {_NOISE:g}): its noise is no draw of the prior, and samples have "
-                "another law. Take a grid of higher levels, such as {kind: log}, or more steps of this one."
+                "another law. Take a grid of higher levels: {kind: log}, a larger sigma_max, or more "
+                "steps of a ddpm grid."
             )
         elif self._draws and all(weight == 1 for weight in spec.guidance.abduction_weights(parents).values()):
             self.abduction = "posterior"  # along the denoiser as it was learned

@@ -365,16 +365,17 @@ class EquationMechanism(Mechanism):
     ) -> tuple[dict[str, Tensor], Tensor, Tensor | None]:
         """The noise, whether it gives x, and in which rows any noise does (None: in none).
 
-        Those rows get the ``prior`` noise, or else the same draw of it each time: any number will do, but for
+        Those rows get the ``prior`` noise, or else one draw, the same each time: any number will do, but for
         the ends of the law's range, where an equation such as ``a*log(u)`` at a = 0 has no value.
         """
         ((name, law),) = self.laws.items()
         u, free = law.nearest(inversion.solve(x, parents)), None
         if inversion.free is not None:
             free = inversion.free(parents).to(u.device).expand(len(x))
-            if prior is None:
-                prior = self.sample_noise(len(x), generator=torch.Generator(u.device).manual_seed(0))
-            u = torch.where(free, prior[name], u)
+            if bool(free.any()):
+                one = torch.Generator(u.device).manual_seed(0)
+                drawn = self.sample_noise(1, generator=one) if prior is None else prior
+                u = torch.where(free, drawn[name], u)
         return {name: u}, self._fits(x, parents, {name: u}) & u.isfinite(), free
 
     def _change_of_variables(self, inversion: Inversion, x: Tensor, parents: Parents) -> Tensor:

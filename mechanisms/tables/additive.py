@@ -142,10 +142,14 @@ class AdditiveMechanism(Mechanism):
         """(N,) log p(x | pa); None with empirical noise, which has no density."""
         if self.spec.noise == "empirical":
             return None
+        return self._log_prob_of(self._flat(self.function.add_to(value, parents, sign=-1)))
+
+    def _log_prob_of(self, residual: Tensor) -> Tensor:
+        """(N,) log density of residuals (N, width)."""
         deviation = self._deviation()
-        standard = self._flat(self.function.add_to(value, parents, sign=-1)) / deviation
+        standard = residual / deviation
         if self.law is not None:
-            law, z = self._law(len(value)), standard
+            law, z = self._law(len(residual)), standard
             standard = value_of(law.inv(z))
             return (
                 standard.square().sum(-1).mul(-0.5)
@@ -219,12 +223,12 @@ class AdditiveMechanism(Mechanism):
         Under spline noise a network has the gradient of both: a law of any form would take in what f misses,
         of few rows most of it.
         """
-        log_prob = self.log_prob(value, parents)
-        if log_prob is not None and (self.law is None or self.function.closed_form):
-            return -log_prob
-        residual = self.function.add_to(self._flat(value), parents, sign=-1)
+        residual = self._flat(self.function.add_to(value, parents, sign=-1))
         squared = 0.5 * (residual / self.scale).square().sum(-1)
-        return squared if log_prob is None else squared - squared.detach() - log_prob
+        if self.spec.noise == "empirical":
+            return squared
+        loss = -self._log_prob_of(residual)
+        return loss if self.law is None or self.function.closed_form else loss + squared - squared.detach()
 
     @torch.no_grad()
     def mark_fitted(self) -> None:

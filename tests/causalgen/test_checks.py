@@ -255,15 +255,24 @@ def test_probabilities_and_densities_are_not_compared(unit):
 
 def test_numbers_of_which_some_are_certain():
     """A hurdle: nobody who does not smoke has pack years. Its rows have probabilities and densities."""
-    scm = cg.SCM(
-        nx.DiGraph([("smokes", "packs"), ("packs", "lung")]),
-        {"smokes": cg.Categorical(["no", "yes"]), "packs": cg.Continuous(lower=0), "lung": cg.Continuous()},
-        {
-            "smokes": cg.mechanisms.Equation(value="u", noise={"u": {"bernoulli": 0.3}}),
-            "packs": cg.mechanisms.Equation(value="smokes * u", noise={"u": {"exponential": [1]}}),
-            "lung": cg.mechanisms.Equation(value="u - packs", noise={"u": {"normal": [0, 1]}}),
-        },
-    )
+
+    def model(packs):
+        return cg.SCM(
+            nx.DiGraph([("smokes", "packs"), ("packs", "lung")]),
+            {
+                "smokes": cg.Categorical(["no", "yes"]),
+                "packs": cg.Continuous(lower=0),
+                "lung": cg.Continuous(),
+            },
+            {
+                "smokes": cg.mechanisms.Equation(value="u", noise={"u": {"bernoulli": 0.3}}),
+                "packs": cg.mechanisms.Equation(value=packs, noise={"u": {"exponential": [1]}}),
+                "lung": cg.mechanisms.Equation(value="u - packs", noise={"u": {"normal": [0, 1]}}),
+            },
+        )
+
+    scm = model("smokes * u")
+    assert not model("smokes * (u + 3)").check(scm.sample(300, seed=0).to_frame(), seed=0).fits["packs"].holds
     assert all(scm.check(scm.sample(300, seed=k).to_frame(), seed=0).ok for k in range(5))
 
 

@@ -42,6 +42,8 @@ def test_the_simplest_form_that_the_rows_allow(linear, y, kind):
     spec, report = scm.mechanisms["y"].spec, scm.fit_report["y"]
     assert kind in (spec, spec.kind, getattr(spec, "noise", None))
     assert len(report.choice["candidates"]) == 5 and report.choice["chosen"]["kind"] == spec.kind
+    held_out = {each["rows"] for each in report.choice["candidates"].values() if "rows" in each}
+    assert held_out <= {150, 300, 450, 600} and len(held_out) == 1  # a quarter, or more of them in doubt
     assert f"chosen: {report.choice['label']}" in str(report) and "held-out log-likelihood" in str(report)
 
 

@@ -458,3 +458,16 @@ def test_groups_that_are_inferred_for_one_row_under_several_values(values):
     found = scm.effect("y", do={"x": values}, evidence={"x": 1.0, "y": 2.0}, given="k", n=500, seed=0)
     means = {label: group.value for label, group in found.groups.items()}
     assert means == {0: pytest.approx(0), 1: pytest.approx(np.mean(values) - 1)}
+
+
+@pytest.mark.parametrize(("abduction", "told"), [("point", True), ("posterior", False)])
+def test_a_bias_that_no_interval_holds_is_told(pictures, abduction, told):
+    scm, data = pictures
+    evidence = {node: column[:2] for node, column in data.items()}
+    asked = scm.with_options("picture", abduction=abduction, guidance={"weight": 1.0})
+    found = asked.effect("picture", do={"kind": 1}, evidence=evidence, n=4, seed=0, statistic=_brightness)
+    assert ("without the bias of approximate noise" in str(found)) is told
+
+
+def _brightness(images):
+    return images.mean((1, 2, 3))

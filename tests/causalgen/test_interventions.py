@@ -616,3 +616,18 @@ def test_names_are_no_numbers(value):
         InterventionError, match="Intervention on 'k': .* its categories have names, such as '1'"
     ):
         scm.counterfactual({"k": ["1"]}, do={"k": value})
+
+
+def test_a_contradicted_category_is_refused_beside_large_numbers():
+    noise = {"u": {"normal": [0, 1e6]}}
+    scm = cg.SCM(
+        nx.DiGraph([("income", "taxed")]),
+        {"income": cg.Continuous(), "taxed": cg.Categorical(2)},
+        {
+            "income": cg.mechanisms.Equation(value="u", noise=noise),
+            "taxed": cg.mechanisms.Equation(value="u", noise={"u": {"bernoulli": 0.5}}),
+        },
+    ).do({"taxed": "where(income > 0, 1, 0)"})
+    with pytest.raises(EvidenceError, match="the model says 1 .*got 0"):
+        scm.counterfactual({"income": 2e6, "taxed": 0}, do={"income": cg.Shift(0)})
+    assert scm.counterfactual({"income": 2e6, "taxed": 1}, do={"income": -1.0})["taxed"].item() == 0

@@ -49,3 +49,17 @@ def test_laws(function):
     mechanism = Additive(noise="spline", function=function).bind(Continuous(shape=(2,)), {"x": Continuous()})
     fit(mechanism, value, {"x": X}, steps=60)
     check_mechanism(mechanism, value[:200], {"x": X[:200]})
+
+
+def test_a_network_has_the_gradient_of_least_squares_too():
+    mechanism = Additive(function="network", noise="spline").bind(Continuous(), {"a": Continuous()})
+    value, parents = normal(30, seed=1), {"a": normal(30, seed=2)}
+    mechanism.prepare(value, parents)
+    loss = mechanism.loss(value, parents, generator=generator(0))
+    torch.testing.assert_close(loss, -mechanism.log_prob(value, parents))
+    weights = list(mechanism.function.parameters())
+    residual = mechanism.function.add_to(value[:, None], parents, sign=-1) / mechanism.scale
+    parts = (-mechanism.log_prob(value, parents), 0.5 * residual.square().sum(-1))
+    found, nll, squares = (torch.autograd.grad(each.sum(), weights) for each in (loss, *parts))
+    for one, two, three in zip(found, nll, squares, strict=True):
+        torch.testing.assert_close(one, two + three)

@@ -126,7 +126,8 @@ def find_blocks(graph: CausalGraph, missing: Collection[str], keep: Collection[s
     for node in graph.nodes:
         if node not in missing or node in informed:  # a missing node outside tells nothing of its parents
             nx.add_path(together, [name for name in (*graph.parents(node), node) if name in informed])
-    groups = [[node for node in together if node in part] for part in nx.connected_components(together)]
+    place = {node: position for position, node in enumerate(together)}
+    groups = [sorted(part, key=place.__getitem__) for part in nx.connected_components(together)]
     return [Block(tuple(group), _observed_children(graph, group, missing)) for group in groups]
 
 

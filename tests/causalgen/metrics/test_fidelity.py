@@ -146,3 +146,10 @@ def test_whole_numbers_are_compared_with_all_real_images_of_theirs():
     apart = np.abs(factual[:, None] - pool[own][None]).mean((2, 3, 4))
     np.testing.assert_array_equal(found.nearest, own[apart.argmin(1)])
     assert set(found.random) <= set(own) and len(set(found.random)) > 30
+
+
+def test_a_number_beside_many_of_another_is_compared_with_its_nearest():
+    values = np.concatenate([np.zeros(950), np.linspace(0.2, 10, 50)])
+    pool = np.random.default_rng(0).random((1000, 1, 2, 2)).astype(np.float32)
+    found = real_images(pool[:40], np.full(40, 1.2), pool, values, Continuous())
+    assert np.abs(values[found.random] - 1.2).max() < 1.2 and (values[found.random] > 0).all()
