@@ -31,6 +31,7 @@ def test_the_choice_is_as_good_as_the_better_one(choosing):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::causalgen.ExtrapolationWarning")
+@pytest.mark.filterwarnings("ignore:.*outside its bounds")  # see above
 @pytest.mark.parametrize(
     "name",
     [
