@@ -193,8 +193,10 @@ def _chosen_and_best(candidates: Sequence[_Candidate]) -> tuple[_Candidate, _Can
 def _shortfall(candidate: _Candidate, best: _Candidate) -> float:
     """By how many of its standard errors the mean log-likelihood is below that of the best, which has 0."""
     gain = best.rows() - candidate.rows()
-    error = float(gain.std()) / math.sqrt(len(gain))
-    return float(gain.mean()) / error if error > 0 else 0.0 if float(gain.mean()) <= 0 else math.inf
+    mean, error = float(gain.mean()), float(gain.std()) / math.sqrt(len(gain))
+    if error == 0:  # as of the best itself
+        return math.inf if mean > 0 else 0.0
+    return mean / error
 
 
 def _share_outside(mechanism: Mechanism, parents: Mapping[str, Tensor], rows: int, seed: int) -> float:
