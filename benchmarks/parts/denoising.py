@@ -22,22 +22,27 @@ import causalgen as cg
 from causalgen.data.reading import read_data
 from causalgen.evaluation.evaluate import held_rows
 from causalgen.evaluation.questions import Columns, other_values
-from causalgen.metrics import attribute_correlation, intensity, size, slant, thickness
+from causalgen.metrics import attribute_correlation, intensity, kept_in_rank, size, slant, thickness
+from causalgen.metrics.controls import real_images
 from causalgen.metrics.evaluators import Evaluators
 from causalgen.metrics.scores import wilson_interval
+from graphs.variables import Variable
 from mechanisms.base import Noise
 from mechanisms.diffusion import DiffusionMechanism
 
 __all__ = [
     "CONDITIONAL", "MEASURES", "SOLVERS", "UNCONDITIONAL", "Cost", "Pixels", "Rows",
     "correlations", "counted", "diff_scm", "grey_levels", "image_mechanism", "invert", "merits",
-    "regenerate", "solved", "to_pixels", "without_residuals",
+    "most_alike", "real_in_place", "regenerate", "solved", "to_pixels", "without_residuals",
 ]  # fmt: skip
 
 Pixels = NDArray[np.floating[Any]]
 
 MEASURES = {"thickness": thickness, "slant": slant, "size": size, "intensity": intensity}
 SOLVERS = ("anchored", "belm", "ddim")
+
+_MEASURED = 6000
+"""Real images whose measures say what the law of a digit is."""
 
 _FREE = {"kind": "classifier_free", "against": "factual", "interval": None}
 _DELTA = {"kind": "anticausal", "form": "delta", "denoiser": "conditional", "interval": None}
@@ -230,6 +235,28 @@ def merits(images: Pixels, rows: Rows, evaluators: Evaluators, *, measured: bool
         "L1": grey_levels(images, rows.pixels),
     }
     return figures | (correlations(images, rows.pixels) if measured else {})
+
+
+def real_in_place(rows: Rows, pool: Columns, digit: Variable, evaluators: Evaluators) -> list[dict[str, Any]]:
+    """Real images of the digits asked for in the place of each row's counterfactual: random, and nearest."""
+    factual, images = rows.evidence["image"], pool["image"]
+    found = real_images(factual, rows.targets, images, pool["digit"], digit, seed=1)
+    places = {
+        "random real image of the digit": images[found.random][:, 0],
+        "nearest real image of the digit": images[found.nearest][:, 0],
+    }
+    return [{"control": name} | merits(each, rows, evaluators) for name, each in places.items()]
+
+
+def most_alike(rows: Rows, pool: Columns) -> dict[str, float]:
+    """The correlations of measures that keep their rank within the digit, by the first real images."""
+    images, digits = pool["image"][:_MEASURED, 0].astype(np.float64), pool["digit"][:_MEASURED]
+    found: dict[str, float] = {}
+    for name in ("thickness", "slant", "size"):
+        factual = MEASURES[name](rows.pixels)
+        kept = kept_in_rank(factual, rows.digits, rows.targets, MEASURES[name](images), digits)
+        found[f"r {name}"] = attribute_correlation(kept, factual).value
+    return found
 
 
 def _parts(rows: int, size: int) -> list[slice]:

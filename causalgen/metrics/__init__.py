@@ -40,7 +40,7 @@ from causalgen.metrics.latent_divergence import (
     cld_do_nothing,
     cld_floor,
 )
-from causalgen.metrics.likeness import attribute_correlation, diversity, likeness, moves_of
+from causalgen.metrics.likeness import attribute_correlation, diversity, kept_in_rank, likeness, moves_of
 from causalgen.metrics.measurement import intensity, size, slant, thickness
 from causalgen.metrics.published_networks import fid, lpips
 from causalgen.metrics.scores import Score, bootstrap_interval, mean_score, share_score, wilson_interval
@@ -69,6 +69,7 @@ __all__ = [
     "im1",
     "im2",
     "intensity",
+    "kept_in_rank",
     "likeness",
     "load_evaluators",
     "lpips",

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from causalgen.metrics import attribute_correlation, diversity, likeness, moves_of
+from causalgen.metrics import attribute_correlation, diversity, kept_in_rank, likeness, moves_of
 from graphs.errors import DataError, ShapeError
 from graphs.variables import Categorical, Continuous
 
@@ -34,6 +34,36 @@ def test_correlations_leave_out_what_cannot_be_measured():
         attribute_correlation(one, two[:8])
     with pytest.raises(DataError, match="at least one row"):
         attribute_correlation([], [])
+
+
+def test_nothing_of_the_right_law_correlates_more_than_what_keeps_its_rank():
+    # Two classes, N(0, 1) and N(m, 2^2), and the other one asked: x -> the other's mean and deviation, by
+    # linearity of normal quantiles. Then over rows of both, half each, in closed form:
+    m, n = 6.0, 20_000
+    one, two, order = normal(n), m + 2 * normal(n, seed=1), np.random.default_rng(2).permutation(n)
+    real, real_classes = np.concatenate([normal(n, seed=3), m + 2 * normal(n, seed=4)]), np.repeat([0, 1], n)
+    factual, classes = np.concatenate([one, two]), np.repeat([0, 1], n)
+    kept = kept_in_rank(factual, classes, 1 - classes, real, real_classes)
+    within, between, variance = 2.0, -(m**2) / 4, 2.5 + m**2 / 4
+    best = attribute_correlation(kept, factual).value
+    assert best == pytest.approx((within + between) / variance, abs=0.02)
+    # The same answers for others of their class: the law is right, and they are less alike.
+    for share in (0.1, 1.0):
+        moved = kept.copy()
+        moved[order[: int(share * n)]] = kept[np.sort(order[: int(share * n)])]
+        assert attribute_correlation(moved, factual).value < best
+    assert kept[:n].mean() == pytest.approx(m, abs=0.05) and kept[:n].std() == pytest.approx(2, abs=0.05)
+
+
+def test_a_rank_is_kept_among_ties_gaps_and_ends():
+    real, real_classes = [0.0, 0.0, 1.0, np.nan, 5.0, 6.0, 7.0], ["a", "a", "a", "b", "b", "b", "b"]
+    kept = kept_in_rank([0.0, np.nan, -9.0, 9.0], [*"aaaa"], [*"bbbb"], real, real_classes)
+    assert kept[0] == pytest.approx(5.5) and np.isnan(kept[1]) and kept[2:].tolist() == [5.0, 7.0]
+    assert kept_in_rank([1.0], ["a"], ["a"], real, real_classes).tolist() == [1.0]
+    with pytest.raises(DataError, match="No real image of class 'c'"):
+        kept_in_rank([1.0], ["a"], ["c"], real, real_classes)
+    with pytest.raises(ShapeError, match=r"\(1,\), \(2,\)"):
+        kept_in_rank([1.0], ["a", "a"], ["b"], real, real_classes)
 
 
 def test_likeness_is_a_share_that_is_counted():
