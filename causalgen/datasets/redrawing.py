@@ -24,6 +24,7 @@ from contextlib import contextmanager
 from functools import cache
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from causalgen.datasets.medial_axis import medial_axis, squared_distances
@@ -114,7 +115,8 @@ def _results(jobs: list[tuple[int, Bytes, Doubles, Doubles]], workers: int) -> I
         yield map(_redraw_part, jobs)
         return
     # Forked, a process could inherit a lock that a thread of torch holds.
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         try:
             yield pool.map(_redraw_part, jobs)
         except BaseException:
@@ -179,9 +181,9 @@ def _strokes(digits: Bytes) -> Mask:
 
 def _few_strokes(digits: Bytes) -> Mask:
     (tall, smooth_tall), (wide, smooth_wide) = (_enlarging(length) for length in digits.shape[1:])
-    unit = digits.astype(np.float32) / 255
+    unit = digits.astype(np.float32) / np.float32(255)
     low, high = unit.min((1, 2), keepdims=True), unit.max((1, 2), keepdims=True)
-    large = (tall @ unit @ wide.T).clip(low, high)
+    large = _product(_product(tall, unit), wide.T).clip(low, high)
     levels = _whole(_banded(smooth_wide, _banded(smooth_tall, large).swapaxes(1, 2)).swapaxes(1, 2))
     low, high = levels.min((1, 2)).astype(int), levels.max((1, 2)).astype(int)
     return levels >= ((low + high + 1) // 2).astype(np.uint8)[:, None, None]
@@ -240,7 +242,7 @@ def _disk(radius: int) -> tuple[int, ...]:
 
 def _shrink(strokes: Mask) -> Bytes:
     tall, wide = (_shrinking(length // SCALE) for length in strokes.shape[1:])
-    return _whole((tall @ strokes.astype(np.float32) @ wide.T).clip(0, 1))
+    return _whole(_product(_product(tall, strokes.astype(np.float32)), wide.T).clip(0, 1))
 
 
 def _whole(unit: Floats) -> Bytes:
@@ -255,8 +257,16 @@ def _banded(smooth: Floats, images: Floats) -> Floats:
     out = np.empty_like(images)
     for start in range(0, rows, 64):
         stop, first, last = start + 64, max(0, start - _REACH), min(rows, start + 64 + _REACH)
-        np.matmul(smooth[start:stop, first:last], images[:, first:last], out=out[:, start:stop])
+        out[:, start:stop] = _product(smooth[start:stop, first:last], images[:, first:last])
     return out
+
+
+def _product(one: Floats, other: Floats) -> Floats:
+    """Their matrix product, by torch: numpy's threads cannot be told to leave other processes a core.
+
+    On cores that others use, they wait for one another: an image took ten times as long.
+    """
+    return torch.matmul(torch.from_numpy(one), torch.from_numpy(other)).numpy()
 
 
 @cache
