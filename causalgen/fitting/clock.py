@@ -59,7 +59,7 @@ class Clock:
         self, loop: Timed, bar: Progress, folder: RunFolder | None, checkpoint_seconds: float
     ) -> None:
         self._loop, self._bar, self._folder, self._every = loop, bar, folder, checkpoint_seconds
-        now = time.perf_counter()
+        now = self._now()
         self._last = now
         self._next_show = now + SHOW_SECONDS
         self._next_log, self._next_save = now + LOG_SECONDS, now + checkpoint_seconds
@@ -77,11 +77,16 @@ class Clock:
         self._loss += loss
         self._rows += rows
         self._steps += 1
-        now = time.perf_counter()
+        now = self._now()
         if self._timed < _TIMED_STEPS:
             self._estimate(now, rows)
         if now >= self._next_show or now >= self._next_save:
             self._look(now)
+
+    def _now(self) -> float:
+        """Seconds; where weights are split the first process's, since saving takes all, at the same step."""
+        now, runtime = time.perf_counter(), self._loop.runtime
+        return runtime.agreed(now) if runtime.splits else now
 
     def _estimate(self, now: float, rows: int) -> None:
         """Say how long it takes and how much memory, by the steps after the very first, a slow one."""
@@ -103,7 +108,7 @@ class Clock:
     def stop(self) -> None:
         """Called after the last step."""
         if self._steps:
-            self._look(time.perf_counter(), last=True)
+            self._look(self._now(), last=True)
         if self._log_steps:
             self._log()
 
@@ -128,7 +133,7 @@ class Clock:
             self._next_log = now + LOG_SECONDS
         if self._folder is not None and now >= self._next_save and not last:
             self._folder.save(loop.state())
-            self._next_save = time.perf_counter() + self._every
+            self._next_save = self._now() + self._every
         self._next_show = now + SHOW_SECONDS
         self._loss.zero_()
         self._rows, self._steps, self._since = 0, 0, now

@@ -24,6 +24,7 @@ from causalgen.fitting.fit_report import FitReport, NodeReport, too_short
 from causalgen.fitting.progress import Progress
 from causalgen.fitting.run_folder import RunFolder, State, digest
 from causalgen.fitting.runtime import AcceleratedRuntime, LocalRuntime, Runtime, image_precision
+from causalgen.fitting.sharding import split
 from causalgen.fitting.training_loop import Objective, TrainingLoop
 from graphs.errors import CheckpointError, DataError, MechanismError
 from mechanisms.base import Mechanism
@@ -261,9 +262,10 @@ class _NodeFit:
         with _as_trainable(self.mechanism):
             if first is not None:
                 first.part.requires_grad_(False)
-            loop = TrainingLoop(self._objective(first), self.settings, self.seed, self.runtime, loss)
-            loop.seconds = spent
-            train_loss = self._minimise(loop, state, progress, checkpoint_seconds)
+            with self._split():
+                loop = TrainingLoop(self._objective(first), self.settings, self.seed, self.runtime, loss)
+                loop.seconds = spent
+                train_loss = self._minimise(loop, state, progress, checkpoint_seconds)
         self.mechanism.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
         self.mechanism.finish(*self._whole(self._some()))
         self.mechanism.mark_fitted()
@@ -285,6 +287,16 @@ class _NodeFit:
             least_steps=least_steps(self.mechanism.variable),
             precision=loop.precision if self.images else None,
         )
+
+    @contextmanager
+    def _split(self) -> Iterator[None]:
+        """A context in which the mechanism is the copy that processes share, where they do."""
+        whole = self.mechanism
+        with split(whole, self.runtime) as self.mechanism:
+            try:
+                yield
+            finally:
+                self.mechanism = whole
 
     def _minimise(
         self, loop: TrainingLoop, state: State | None, progress: bool, checkpoint_seconds: float
@@ -331,6 +343,7 @@ class _NodeFit:
         keys, label = ("fit", self.name), f"node {self.name!r}"
         # A table node with an image parent is trained as tables are: until held-out rows tell to stop.
         image = self.mechanism.variable.type == "image"
+        first = first and self.mechanism.first_stage()  # of a copy, its own part
         number, fixed = (0, ()) if first is None else (1, (first.part,))
         return Objective(self.mechanism, self._values, loss, self.training, keys, label, image, number, fixed)
 

@@ -52,6 +52,7 @@ class LocalRuntime:
         rank: number of this process among those that share the steps, from 0.
         processes: how many processes share the steps.
         is_main: whether this process is the one that writes and shows.
+        splits: whether each process has a share of the weights alone; see ``sharding``.
     """
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
@@ -59,6 +60,7 @@ class LocalRuntime:
         self.rank: int = 0
         self.processes: int = 1
         self.is_main: bool = is_first()
+        self.splits: bool = False
 
     def prepare(
         self, objective: nn.Module, optimizer: torch.optim.Optimizer
@@ -77,6 +79,9 @@ class LocalRuntime:
     def agreed(self, value: float) -> float:
         """The first process's number, so that all decide alike."""
         return value
+
+    def share(self, value: Tensor) -> None:
+        """Give a tensor of every process the first one's values, in place."""
 
     def wait(self) -> None:
         """Return when every process has come here."""
@@ -100,6 +105,7 @@ class AcceleratedRuntime(LocalRuntime):
         self._accelerator = Accelerator(cpu=_shared_by_cpus())
         _refuse_settings(self._accelerator)
         super().__init__(self._accelerator.device)
+        self.splits = _asked_to_split(self._accelerator)
         self.rank = self._accelerator.process_index
         self.processes = self._accelerator.num_processes
         # Started by another launcher, accelerate may think that it is alone; two must not write.
@@ -108,7 +114,9 @@ class AcceleratedRuntime(LocalRuntime):
     def prepare(
         self, objective: nn.Module, optimizer: torch.optim.Optimizer
     ) -> tuple[nn.Module, torch.optim.Optimizer]:
-        """The objective on its device, wrapped where there are several processes."""
+        """The objective on its device, wrapped where there are several processes; split, it is already."""
+        if self.splits:
+            return objective, optimizer
         with _together(self.processes):
             prepared: Any = self._accelerator.prepare(objective, optimizer)
         return prepared[0], prepared[1]
@@ -135,8 +143,16 @@ class AcceleratedRuntime(LocalRuntime):
         from accelerate.utils import broadcast
 
         with _together(self.processes):
-            shared: Any = broadcast(torch.tensor(value, device=self.device))
+            shared: Any = broadcast(torch.tensor(value, dtype=torch.float64, device=self.device))
         return float(shared)
+
+    def share(self, value: Tensor) -> None:
+        """Give a tensor of every process the first one's values, in place."""
+        from accelerate.utils import broadcast
+
+        with _together(self.processes):
+            shared: Any = broadcast(value.to(self.device))
+        value.copy_(shared)
 
     def wait(self) -> None:
         """Return when every process has come here."""
@@ -172,10 +188,14 @@ def _shared_by_cpus() -> bool:
 def _refuse_settings(accelerator: Any) -> None:
     """What accelerate was told, by its command, its configuration file or variables, and must not do."""
     kind = accelerator.distributed_type.name
-    if kind != "NO" and not kind.startswith("MULTI_"):
+    if kind not in ("NO", "FSDP") and not kind.startswith("MULTI_"):
         raise MechanismError(
-            "Fitting is data parallel, with the whole model in each process, but accelerate is set to "
-            f"{kind}, which splits it up. Launch without it, as in: accelerate launch --multi_gpu ..."
+            f"Fitting is data parallel, or by FSDP2, but accelerate is set to {kind}. Launch without it, as "
+            "in: accelerate launch --multi_gpu ..., or with --use_fsdp --fsdp_version 2"
+        )
+    if _asked_to_split(accelerator) and os.environ.get("FSDP_VERSION", "1") != "2":
+        raise MechanismError(
+            "accelerate is set to FSDP of version 1. Launch with --fsdp_version 2, which splits each weight."
         )
     if accelerator.mixed_precision != "no":
         raise MechanismError(
@@ -189,6 +209,12 @@ def _refuse_settings(accelerator: Any) -> None:
             f"{accelerator.gradient_accumulation_steps} steps, but every batch is a step here. Launch with "
             "--gradient_accumulation_steps 1; training.batch_size is of all processes together."
         )
+
+
+def _asked_to_split(accelerator: Any) -> bool:
+    """Whether accelerate is set to FSDP, which it itself leaves out where there is no GPU."""
+    asked = accelerator.distributed_type.name == "FSDP" or os.environ.get("ACCELERATE_USE_FSDP") == "true"
+    return asked and accelerator.num_processes > 1
 
 
 def peak_memory(device: torch.device) -> int | None:

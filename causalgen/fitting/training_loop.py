@@ -28,6 +28,7 @@ from causalgen.fitting.early_stopping import EarlyStopping, patience_of
 from causalgen.fitting.progress import Progress
 from causalgen.fitting.run_folder import RunFolder, State
 from causalgen.fitting.runtime import Precision, Runtime, autocast, resolve_precision
+from causalgen.fitting.sharding import all_like, like, whole
 from graphs.errors import CheckpointError, MechanismError, warn
 from mechanisms.seeds import SharedDraws, keyed_generator, keyed_seed, seed_layers
 from mechanisms.training import Training
@@ -188,12 +189,13 @@ class TrainingLoop:
         return float(self._epoch_loss) / self._batches
 
     def state(self) -> State:
-        """Everything that the steps to come depend on."""
+        """Everything that the steps to come depend on; where weights are split, all processes ask at once."""
         tensors = {f"model.{key}": value for key, value in self.module.state_dict().items()}
         tensors |= {f"average.{key}": value for key, value in zip(self._names, self._average, strict=False)}
         for key, parameter in zip(self._names, self._parameters, strict=True):
             moments = self._optimizer.state.get(parameter, {})
             tensors |= {f"optimizer.{key}.{what}": moment for what, moment in moments.items()}
+        tensors = {key: whole(value) for key, value in tensors.items()}
         tensors["epoch_loss"], tensors["epoch_squares"] = self._epoch_loss, self._epoch_squares
         tensors["least_loss"] = self._least
         values: dict[str, Any] = {
@@ -203,16 +205,17 @@ class TrainingLoop:
             "precision": self.precision,
         }
         if self.stopping is not None:
-            tensors |= {f"kept.{key}": value for key, value in self.stopping.kept.items()}
+            tensors |= {f"kept.{key}": whole(value) for key, value in self.stopping.kept.items()}
             values |= self.stopping.values()
         return State(tensors, values)
 
     def restore(self, state: State) -> None:
         """Go on from a state; the mechanism and the settings must be those it was taken of."""
         try:
-            self.module.load_state_dict(_below("model.", state.tensors))
+            own = self.module.state_dict()
+            self.module.load_state_dict(all_like(_below("model.", state.tensors), own))
             for key, average in zip(self._names, self._average, strict=False):
-                average.copy_(state.tensors[f"average.{key}"])
+                average.copy_(like(state.tensors[f"average.{key}"], average))
             moments = {
                 index: _laid_out(_below(f"optimizer.{key}.", state.tensors), self._weights[index])
                 for index, key in enumerate(self._names)
@@ -228,7 +231,8 @@ class TrainingLoop:
             self.step, self.seconds = int(state.values["step"]), float(state.values["seconds"])
             self.precision = state.values.get("precision", self.precision)
             if self.stopping is not None:
-                self.stopping.restore(state.values, _below("kept.", state.tensors))
+                kept = all_like(_below("kept.", state.tensors), self._tensors())
+                self.stopping.restore(state.values, kept)
         except (KeyError, RuntimeError, ValueError) as error:
             raise CheckpointError(
                 f"The saved state of {self.objective.label} does not fit it: {error}"
@@ -372,7 +376,7 @@ def _agreed(runtime: Runtime, loss: Callable[[], float]) -> float:
 def _laid_out(moments: Mapping[str, Tensor], weight: Tensor) -> dict[str, Tensor]:
     """Moments in the memory layout of their weight, which a fused optimizer takes for granted."""
     return {
-        what: torch.empty_like(weight).copy_(each) if each.shape == weight.shape else each
+        what: torch.empty_like(weight).copy_(like(each, weight)) if each.shape == weight.shape else each
         for what, each in moments.items()
     }
 

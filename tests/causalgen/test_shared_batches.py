@@ -18,14 +18,15 @@ from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 
 from causalgen.data.table import Table
+from causalgen.fitting import sharding
 from causalgen.fitting.fit import fit_mechanism
 from causalgen.fitting.runtime import AcceleratedRuntime, _together, is_first
 from causalgen.fitting.training_loop import Objective, TrainingLoop
 from graphs.errors import MechanismError
 from graphs.variables import Categorical, Continuous, Image
-from mechanisms.diffusion.backbones import UNet
+from mechanisms.diffusion.backbones import DiT, UNet
 from mechanisms.diffusion.code import Code
-from mechanisms.diffusion.mechanism import Diffusion
+from mechanisms.diffusion.mechanism import Diffusion, DiffusionMechanism
 from mechanisms.diffusion.predictor import ResNet
 from mechanisms.encoders import Strided
 from mechanisms.networks import reproducible_initialisation
@@ -97,6 +98,45 @@ def stop(step, loss):
     return loss
 
 
+def transformer():
+    """A network whose blocks are gathered one by one."""
+    spec = Diffusion(
+        backbone=DiT(patch=4, width=16, depth=2, heads=2),
+        predictor=None,
+        training=Training(epochs=2, batch_size=8, validation=0.3, patience=1),
+    )
+    return spec.bind(Image(1, 8, 8), {"digit": Categorical(3)})
+
+
+def split_work(folder):
+    """Fits whose weights are split; how many of its blocks' weights a process holds, and what all end in."""
+    sharding.LEAST = 1
+    shares, steps, loss = [], [], DiffusionMechanism.loss
+
+    def watched(mechanism, *inputs, **options):
+        if mechanism.training:
+            blocks = mechanism.denoiser.network.blocks.parameters()
+            shares.extend(weight.to_local().numel() / weight.numel() for weight in blocks)
+        return loss(mechanism, *inputs, **options)
+
+    def stopped(mechanism, *inputs, **options):
+        steps.append(0)
+        return stop(len(steps) - 1, loss(mechanism, *inputs, **options))
+
+    whole, resumed, blocks = picture(), picture(), transformer()
+    reports = [fit(whole), fit(resumed, run_dir=folder / "by one", resume=True)]
+    DiffusionMechanism.loss = watched
+    reports.append(fit(blocks))
+    DiffusionMechanism.loss = stopped
+    with pytest.raises(Stop):
+        fit(picture(), run_dir=folder / "by shares", checkpoint_seconds=0)
+    if is_first():
+        for name, each in (("whole", whole), ("resumed", resumed), ("blocks", blocks)):
+            save_file(each.state_dict(), folder / f"split {name}.safetensors")
+        figures = [figures_of(each) for each in reports]
+        (folder / "split.json").write_text(json.dumps([min(shares), max(shares), figures]))
+
+
 def step_of(folder):
     """Steps in the state of a run, whose tensors are all finite."""
     from safetensors import safe_open
@@ -119,6 +159,9 @@ def work(what, folder):
             os.kill(os.getpid(), signal.SIGKILL)
         return loss
 
+    if what == "split":
+        split_work(folder)
+        return
     if what == "dies":
         begin(picture(), folder / "killed", dies)
     whole, read, resumed = picture(), reading(), picture()
@@ -137,12 +180,17 @@ def figures_of(report):
     return [each for each in (report.steps, report.train_loss, report.validation_loss) if each is not None]
 
 
-def launched(what, folder):
+def launched(what, folder, **environment):
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
     command += ["-m", "tests.causalgen.test_shared_batches", what, str(folder)]
     paths = {"PYTHONPATH": os.pathsep.join([os.getcwd(), *filter(None, sys.path)]), "OMP_NUM_THREADS": "1"}
     return subprocess.run(
-        command, env=os.environ | paths, check=False, timeout=300, capture_output=True, text=True
+        command,
+        env=os.environ | paths | environment,
+        check=False,
+        timeout=300,
+        capture_output=True,
+        text=True,
     )
 
 
@@ -185,6 +233,24 @@ def test_a_run_is_resumed_by_another_number_of_processes(shared, alone):
     assert step_of(shared / "by two") == BEGUN
     resumed = picture()
     fit(resumed, run_dir=shared / "by two", resume=True)
+    assert_near(resumed.state_dict(), alone[0])
+
+
+def test_weights_split_over_processes_end_in_those_of_one(tmp_path, alone):
+    with pytest.raises(Stop):
+        begin(picture(), tmp_path / "by one", stop)
+    done = launched("split", tmp_path, ACCELERATE_USE_FSDP="true", FSDP_VERSION="2")
+    assert done.returncode == 0, done.stderr
+    least, most, figures = json.loads((tmp_path / "split.json").read_text())
+    assert least == most == 0.5
+    blocks = transformer()
+    for found, expected in zip(figures, [alone[1], alone[1], fit(blocks)], strict=True):
+        assert found == pytest.approx(figures_of(expected), rel=1e-5)
+    for name, expected in (("whole", alone[0]), ("resumed", alone[0]), ("blocks", blocks)):
+        assert_near(load_file(tmp_path / f"split {name}.safetensors"), expected)
+    assert step_of(tmp_path / "by shares") == BEGUN
+    resumed = picture()
+    fit(resumed, run_dir=tmp_path / "by shares", resume=True)
     assert_near(resumed.state_dict(), alone[0])
 
 
@@ -281,12 +347,20 @@ def test_normalisation_over_a_batch_is_told():
     [
         ("mixed_precision", "bf16", "mixed_precision 'bf16'.*training.precision"),
         ("gradient_accumulation_steps", 4, "accumulate gradients over 4 steps"),
-        ("distributed_type", type("Kind", (), {"name": "FSDP"}), "set to FSDP, which splits it up"),
+        ("distributed_type", type("Kind", (), {"name": "DEEPSPEED"}), "set to DEEPSPEED.*--use_fsdp"),
     ],
 )
 def test_settings_of_accelerate_that_would_change_a_fit_are_refused(monkeypatch, name, value, told):
     monkeypatch.setattr(Accelerator, name, value)
     with pytest.raises(MechanismError, match=told):
+        AcceleratedRuntime()
+
+
+def test_fsdp_of_version_1_is_refused(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    monkeypatch.setattr(Accelerator, "num_processes", 2)
+    monkeypatch.delenv("FSDP_VERSION", raising=False)
+    with pytest.raises(MechanismError, match="--fsdp_version 2"):
         AcceleratedRuntime()
 
 
