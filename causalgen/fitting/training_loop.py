@@ -138,6 +138,7 @@ class TrainingLoop:
         epochs = max(self.settings.epochs, math.ceil(self.settings.steps / self._batches))
         self.step, self.total = 0, self._batches * epochs
         self.seconds, self.rate = 0.0, 0.0
+        self._rose = False
         self.precision: Precision = resolve_precision(
             settings.precision, runtime.device, images=objective.images
         )
@@ -180,12 +181,12 @@ class TrainingLoop:
                     loss = mean_loss(*inputs, drawn)
                 loss = self._update(loss if weight == 1 else weight * loss, optimizer)
                 clock.tick(loss, len(batch))
+            self._tell_divergence()
             torch.minimum(self._least, self._epoch_loss / self._batches, out=self._least)
         clock.stop()
         if self.step == self.total:
             self._stops()
         self._keep()
-        self._tell_divergence()
         return float(self._epoch_loss) / self._batches
 
     def state(self) -> State:
@@ -279,18 +280,24 @@ class TrainingLoop:
             )
 
     def _tell_divergence(self) -> None:
-        """Warn where the last weights are kept and the loss ended higher, which no rising price explains."""
+        """Warn where an epoch's loss is above an earlier one's, which no rising price explains.
+
+        The first time, so that nobody waits in vain, and where the last weights are kept and it ends so.
+        """
+        ends = self.step == self.total
         if (
-            self.stopping is not None
-            or self.objective.progress is not None
+            self.objective.progress is not None
             or self._batches < _ENOUGH_BATCHES
+            or (self._rose if not ends else self.stopping is not None)
         ):
             return
         last, least = float(self._epoch_loss) / self._batches, float(self._least)
         variance = max(float(self._epoch_squares) / self._batches - last**2, 0.0)
         if last - least > _CLEAR_RISE * (variance / self._batches) ** 0.5:
+            self._rose = True
+            how, name = ("ended at", "diverged") if ends else ("rose to", "diverges")
             warn(
-                f"Training diverged: the loss of {self.objective.label} ended at {last:.4g}, above the "
+                f"Training {name}: the loss of {self.objective.label} {how} {last:.4g}, above the "
                 f"{least:.4g} of an earlier epoch. Fit again with a lower training.learning_rate (now "
                 f"{self.settings.learning_rate:g}).",
             )

@@ -205,6 +205,8 @@ def test_a_loss_that_ends_above_what_it_was_is_told(picture_table, recwarn, rate
     if diverged:
         assert report.train_loss > 0.9
         assert "node 'x'" in told[0] and "learning_rate (now 20)" in told[0]
+        rising = [str(each.message) for each in recwarn if "Training diverges" in str(each.message)]
+        assert len(rising) == 1 and "node 'x' rose to" in rising[0]  # before the last epoch
 
 
 def test_learning_rate_rises_then_falls_to_nothing():
