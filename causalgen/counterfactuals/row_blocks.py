@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from graphs.errors import CausalgenError
+from graphs.errors import CausalgenError, numbered_rows
 from mechanisms.base import Abducted, Mechanism, Noise
 from mechanisms.rows import column_like
 from mechanisms.seeds import keyed_generator
@@ -41,13 +41,22 @@ def abduct_rows(
         return _join(
             n,
             (
-                mechanism.abduct(
-                    value[part],
-                    {name: each[part] for name, each in parents.items()},
-                    generator=_generator(mechanism, seed, node, block),
-                )
+                _abduct_part(mechanism, value, parents, part, _generator(mechanism, seed, node, block))
                 for block, part in enumerate(_parts(n, size))
             ),
+        )
+
+
+def _abduct_part(
+    mechanism: Mechanism,
+    value: Tensor,
+    parents: Mapping[str, Tensor],
+    part: slice,
+    generator: torch.Generator,
+) -> Abducted:
+    with numbered_rows(range(part.start, part.stop)):
+        return mechanism.abduct(
+            value[part], {name: each[part] for name, each in parents.items()}, generator=generator
         )
 
 

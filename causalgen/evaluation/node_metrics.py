@@ -11,7 +11,7 @@ from causalgen.evaluation.metric import MECHANISM, Entry, Metric, NodeEvaluation
 from causalgen.metrics.axioms import composition
 from causalgen.metrics.node_passes import has_residuals
 from causalgen.metrics.scores import mean_score
-from graphs.errors import CannotAbductError
+from graphs.errors import CannotAbductError, numbered_rows
 from graphs.variables import Image
 
 if TYPE_CHECKING:
@@ -61,9 +61,10 @@ class Composition(Metric):
         advance = case.advance if node in _counted(scm) else None
         for by, residuals in _variants(scm, node):
             try:
-                found = composition(
-                    scm, evidence, node, _CYCLES, residuals=residuals, seed=case.seed, advance=advance
-                )
+                with numbered_rows(case.numbers):
+                    found = composition(
+                        scm, evidence, node, _CYCLES, residuals=residuals, seed=case.seed, advance=advance
+                    )
             except CannotAbductError as error:
                 case.note(f"{node}: no composition. {error}")
                 break
