@@ -157,6 +157,8 @@ class _Comparison:
             outside = _share_outside(fitted, parents, len(held_out), seed)
         if log_prob is None:
             candidate.excluded = "it has no density"
+        elif impossible := int(log_prob.isneginf().sum()):
+            candidate.excluded = f"{impossible:,} of {len(held_out):,} held-out rows have probability 0"
         elif not math.isfinite(float(log_prob.mean())):
             candidate.excluded = "its log-likelihood is not finite"
         elif outside > _MOST_OUTSIDE:
