@@ -175,7 +175,7 @@ def _column(frame: DataFrame, variable: Variable, columns: Sequence[str], name: 
         return np.stack(parts, axis=-1)
     values = _cells(frame, name)
     if isinstance(variable, Image):
-        return [picture_cell(cell) for cell in _unpacked(list(values))]
+        return [picture_cell(cell) for cell in values]
     if values.dtype == object:
         return _unpacked(list(values))
     return values
