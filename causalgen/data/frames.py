@@ -29,6 +29,7 @@ __all__ = [
     "arrow_columns",
     "file_columns",
     "frame_columns",
+    "number_names",
     "part_names",
     "present_columns",
     "reading",
@@ -206,6 +207,11 @@ def part_names(name: str, count: int, others: Collection[str]) -> list[str]:
     """
     plain = [f"{name}_{index}" for index in range(count)]
     return plain if set(plain).isdisjoint(others) else [f"{name}[{index}]" for index in range(count)]
+
+
+def number_names(node: str, variable: Variable, others: Collection[str]) -> list[str]:
+    """The node, or of a vector the name of each of its numbers, which is that of no node."""
+    return part_names(node, prod(variable.event_shape), others) if variable.event_shape else [node]
 
 
 def vector_columns(

@@ -472,3 +472,17 @@ def test_a_bias_that_no_interval_holds_is_told(pictures, abduction, told):
 
 def _brightness(images):
     return images.mean((1, 2, 3))
+
+
+def test_groups_of_a_node_that_is_called_like_a_figure_keep_their_labels():
+    """The columns are those of the figures and of the groups, none written over another."""
+    random = np.random.default_rng(0)
+    value, x = random.integers(0, 2, 400), random.normal(size=400)
+    scm = cg.SCM(
+        nx.DiGraph([("value", "y"), ("x", "y")]),
+        {"value": cg.Categorical(2), "x": cg.Continuous(), "y": cg.Continuous()},
+        {"x": cg.mechanisms.Additive(), "y": cg.mechanisms.Additive()},
+    ).fit({"value": value, "x": x, "y": 3 * x + value}, progress=False)
+    frame = scm.effect("y", do={"x": 1}, versus={"x": 0}, given="value", n=1000, seed=0).to_frame()
+    assert frame["value_group"].tolist() == [0, 1]
+    assert np.allclose(frame["value"], 3, atol=1e-6)
