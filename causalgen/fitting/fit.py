@@ -23,7 +23,7 @@ from causalgen.fitting.early_stopping import patience_of
 from causalgen.fitting.fit_report import FitReport, NodeReport, too_short
 from causalgen.fitting.progress import Progress
 from causalgen.fitting.run_folder import RunFolder, State, digest
-from causalgen.fitting.runtime import AcceleratedRuntime, LocalRuntime, Runtime, image_precision
+from causalgen.fitting.runtime import LocalRuntime, Runtime, image_precision, runtime_of
 from causalgen.fitting.training_loop import Objective, TrainingLoop
 from graphs.errors import CheckpointError, DataError, MechanismError
 from mechanisms.base import Mechanism
@@ -102,9 +102,7 @@ def fit_mechanism(
     if mechanism.spec.training is None:
         return NodeReport(name, rows=table.rows, held_out=0, parameters=_count(mechanism))
     images = any(variable.type == "image" for variable in (mechanism.variable, *mechanism.parents.values()))
-    runtime: Runtime = AcceleratedRuntime() if images else LocalRuntime()
-    if runtime.device.type == "mps" and mechanism.variable.type != "image":
-        runtime = LocalRuntime()  # tables are float64, which Apple's GPUs lack
+    runtime = runtime_of(mechanism.variable, mechanism.parents)
     folder = run_folder(name, mechanism, table, seed, run_dir, resume, start, writes=runtime.is_main)
     home = mechanism.device
     if home != runtime.device:

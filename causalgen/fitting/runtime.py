@@ -11,7 +11,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from typing import Any, Literal
@@ -33,6 +33,7 @@ __all__ = [
     "is_first",
     "peak_memory",
     "resolve_precision",
+    "runtime_of",
 ]
 
 Precision = Literal["float32", "bfloat16"]
@@ -78,12 +79,26 @@ class LocalRuntime:
         """The first process's number, so that all decide alike."""
         return value
 
+    def first(self, values: Tensor) -> Tensor:
+        """The first process's numbers, as many as each has."""
+        return values
+
     def wait(self) -> None:
         """Return when every process has come here."""
 
 
 Runtime = LocalRuntime
 """Either of the two: the accelerated one answers the same questions."""
+
+
+def runtime_of(variable: Variable, parents: Mapping[str, Variable]) -> Runtime:
+    """Where a node is fitted: accelerated where it sees images, else by each process alone."""
+    if not any(isinstance(each, Image) for each in (variable, *parents.values())):
+        return LocalRuntime()
+    runtime = AcceleratedRuntime()
+    if runtime.device.type == "mps" and not isinstance(variable, Image):
+        return LocalRuntime()  # tables are float64, which Apple's GPUs lack
+    return runtime
 
 
 class AcceleratedRuntime(LocalRuntime):
@@ -130,13 +145,17 @@ class AcceleratedRuntime(LocalRuntime):
 
     def agreed(self, value: float) -> float:
         """The first process's number, so that all decide alike."""
+        return value if self.processes == 1 else float(self.first(torch.tensor(value, device=self.device)))
+
+    def first(self, values: Tensor) -> Tensor:
+        """The first process's numbers, as many as each has."""
         if self.processes == 1:
-            return value
+            return values
         from accelerate.utils import broadcast
 
         with _together(self.processes):
-            shared: Any = broadcast(torch.tensor(value, device=self.device))
-        return float(shared)
+            shared: Any = broadcast(values.to(self.device))
+        return shared.to(values.device)
 
     def wait(self) -> None:
         """Return when every process has come here."""
