@@ -47,6 +47,7 @@ class NodeReport:
         figures: further held-out figures of the mechanism, such as a predictor's accuracy and chance.
         least_steps: steps that images of this size need at least; 0 for other nodes.
         impossible: held-out rows that have probability 0, so that the loss on them is infinite.
+        doubt: what speaks against trusting it that was found as it was made, with the remedy.
         precision: of the forward passes in training, "float32" or "bfloat16"; None for tables.
         parameters: trainable numbers.
     """
@@ -66,11 +67,14 @@ class NodeReport:
     validation_error: float | None = None
     least_steps: int = 0
     impossible: int = 0
+    doubt: str = ""
     precision: str | None = None
 
     @property
     def advice(self) -> str | None:
         """What speaks against trusting the fit, with the remedy; None where nothing does."""
+        if self.doubt:
+            return f"{self.node}: {self.doubt}"
         if 0 < self.steps < self.least_steps:
             return f"{self.node}: {too_short(self.steps, self.least_steps)}"
         if self.impossible:
