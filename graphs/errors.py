@@ -27,11 +27,13 @@ where, what was expected, what was found, and how to mend it.
 
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
+from contextvars import ContextVar
 from difflib import SequenceMatcher, get_close_matches
 from inspect import currentframe
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol, SupportsInt
 
 __all__ = [
     "CannotAbductError",
@@ -54,6 +56,7 @@ __all__ = [
     "UnknownNameError",
     "did_you_mean",
     "near_misses",
+    "numbered_rows",
     "users_line",
     "warn",
 ]
@@ -217,12 +220,59 @@ def _bare(name: str) -> str:
     return re.sub(r"[\W_]+", "", name).casefold()
 
 
+class _Numbers(Protocol):
+    """A sequence, or an array, of whole numbers."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> SupportsInt: ...
+
+
+_NUMBERS: ContextVar[tuple[_Numbers, ...]] = ContextVar("_NUMBERS", default=())
+"""What the rows of the work at hand are numbered where they come from, the innermost first."""
+
+
+@contextmanager
+def numbered_rows(numbers: _Numbers) -> Generator[None]:
+    """A context whose errors and warnings name a row by its number where the rows come from.
+
+    >>> with numbered_rows([40, 70]):
+    ...     raise EvidenceError("Row 1: no noise gives it.")
+    Traceback (most recent call last):
+    graphs.errors.EvidenceError: Row 70: no noise gives it.
+
+    Args:
+        numbers: of each row of the work within; of several samples, which stand sample by sample, of each
+            row of one. Contexts may be nested.
+    """
+    token = _NUMBERS.set((numbers, *_NUMBERS.get()))
+    try:
+        yield
+    except CausalgenError as error:
+        told = _renumbered(str(error), numbers)
+        if told == str(error):
+            raise
+        raise type(error)(told) from error
+    finally:
+        _NUMBERS.reset(token)
+
+
+def _renumbered(message: str, numbers: _Numbers) -> str:
+    """A message with the first row that it names, which no quoted name says, as one of these."""
+
+    def numbered(found: re.Match[str]) -> str:
+        return f"{found[1]} {int(numbers[int(found[2]) % len(numbers)])}"
+
+    return re.sub(r"(?<!')\b([Rr]ow) (\d+)\b", numbered, message, count=1) if len(numbers) else message
+
+
 def warn(message: str, category: type[Warning] = UserWarning) -> None:
     """``warnings.warn``, shown at the line outside of these packages that called them.
 
     No ``stacklevel`` tells that line: how deep below it a warning arises depends on the question, and torch
-    or Pyro may have called back in between.
+    or Pyro may have called back in between. Rows are named as ``numbered_rows`` says.
     """
+    for numbers in _NUMBERS.get():
+        message = _renumbered(message, numbers)
     warnings.warn_explicit(message, category, **users_line())
 
 

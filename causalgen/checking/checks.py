@@ -33,7 +33,7 @@ from causalgen.checking.independence import (
 from causalgen.counterfactuals.engine import abduct
 from causalgen.counterfactuals.mutilated_model import MutilatedModel
 from causalgen.data.table import Table
-from graphs.errors import CausalgenError, DataError, NotFittedError
+from graphs.errors import CausalgenError, DataError, NotFittedError, numbered_rows
 from graphs.variables import Continuous, Image, Variable
 from mechanisms.base import Mechanism
 from mechanisms.seeds import keyed_generator
@@ -127,7 +127,7 @@ class _Check:
     ) -> None:
         self.world, self.variables, self.seed = world, variables, seed
         order = torch.randperm(table.rows, generator=keyed_generator(seed, "check", "rows"))[:_ROWS]
-        self.rows = len(order)
+        self.rows, self._numbers = len(order), table.numbers[order.numpy()]
         device = next(iter(world.mechanisms.values())).device
         self.values = {node: table.tensor(node, order, device=device) for node in variables}
         self.skipped: dict[str, str] = {}
@@ -194,10 +194,13 @@ class _Check:
             return None
         values = {name: value[:rows] for name, value in self.values.items()}
         try:
-            found = abduct(self.world, values, (node,), samples=1, seed=self.seed)[node]
+            with numbered_rows(self._numbers):
+                found = abduct(self.world, values, (node,), samples=1, seed=self.seed)[node]
         except CausalgenError as error:
             self.skipped[node] = "no noise explains the rows"
-            self.fits[node] = replace(self.fits[node], p_value=0.0, holds=False, note=str(error))
+            self.fits[node] = replace(
+                self.fits[node], p_value=0.0, holds=False, note=str(error).removesuffix(".")
+            )
             return None
         if found.log_weight is not None:
             self.skipped[node] = "its noise is known only as weighted draws"

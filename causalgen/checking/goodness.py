@@ -65,8 +65,8 @@ class Goodness:
     note: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON."""
-        return asdict(self)
+        """Plain values, ready for JSON; a mechanism's figure of -inf is None, which the note explains."""
+        return asdict(self) | ({"mechanism": None} if self.mechanism == -math.inf else {})
 
 
 def by_density(log_prob: Tensor, values: Tensor, variable: Variable) -> Goodness:

@@ -3,12 +3,14 @@
 OUT/question.json              what is asked, of which table; written first
 OUT/<world>/part-00000.parquet the answered rows of a part: "row" (its number in the table), "sample" where
                                there are several, each node, images as PNG, and each node's provenance
-OUT/parts/00000.json           written when a part is on the disk whole: rows, rows refused, warnings
+OUT/parts/00000.json           written when a part is on the disk whole: a digest of the question, its files
+                               with their sizes, rows, rows refused, warnings
 OUT/refused.csv                rows that are not answered, since a picture cannot be read
 OUT/result.json                written last
 
 A part is the same bits whoever computes it (``counterfactuals.table_parts``): ``--resume`` answers the parts
-that are not there yet, and a part that is computed twice is written twice the same.
+that are not there yet, and a part that is computed twice is written twice the same. A part of another
+question is refused, and one whose files are not whole is answered again.
 """
 
 from __future__ import annotations
@@ -120,8 +122,10 @@ class Answerer:
 
     def __init__(self, job: Job, question: TableQuestion | None = None) -> None:
         self._job, self._question = job, question or job.question()
+        said = job.describe(self._question)
         if question is None:  # perhaps another machine, with another model of that name, table or torch
-            _check_question(job.out, job.describe(self._question))
+            _check_question(job.out, said)
+        self._asked = _fingerprint(said)
         self._folders = world_folders(list(job.does))
 
     def __call__(self, number: int) -> dict[str, Any]:
@@ -129,10 +133,15 @@ class Answerer:
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
             part = self._question.answer(number)
+        files: dict[str, int] = {}
         for folder, world in zip(self._folders, part.worlds.values(), strict=bool(part.worlds)):
-            write_file(self._job.out / folder / f"part-{number:05d}.parquet", _parquet(part, world))
+            name, data = f"{folder}/part-{number:05d}.parquet", _parquet(part, world)
+            write_file(self._job.out / name, data)
+            files[name] = len(data)
         said = {
+            "question": self._asked,
             "part": number,
+            "files": files,
             "rows": len(part.rows),
             "refused": [asdict(row) for row in part.refused],
             "warnings": list(dict.fromkeys(str(each.message) for each in told)),
@@ -188,7 +197,8 @@ def run_table(job: Job, engine: str, workers: int | None, *, resume: bool) -> No
         _check_question(job.out, said)
     _tell_columns(question.table)
     write_file(job.out / "question.json", json.dumps(said, indent=1).encode())
-    missing = [number for number in range(question.parts) if not _done_file(job.out, number).is_file()]
+    asked = _fingerprint(said)
+    missing = [number for number in range(question.parts) if not _is_done(job.out, number, asked)]
     done = question.parts - len(missing)
     if resume:
         console().print(f"{done} of {question.parts} parts are there already.")
@@ -218,13 +228,38 @@ def _check_place(out: Path, resume: bool) -> None:
         raise CheckpointError(f"The folder {out} holds no job to resume: there is no question.json in it.")
 
 
+def _fingerprint(said: dict[str, Any]) -> str:
+    """A digest of a question: of all but where its model lies, whose weights have a checksum."""
+    asked = {name: value for name, value in said.items() if name != "model"}
+    return sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+
+
+def _is_done(out: Path, number: int, asked: str) -> bool:
+    """Whether a part is there, all its files whole.
+
+    Raises:
+        CheckpointError: what is there answers another question.
+    """
+    file = _done_file(out, number)
+    if not file.is_file():
+        return False
+    said = read_json(file)
+    if not isinstance(said, dict) or said.get("question") != asked:
+        raise CheckpointError(
+            f"{file} is of another question than {out / 'question.json'}: another model, table, seed or "
+            "option. Remove it to have its rows answered again, or give --out a new folder."
+        )
+    sizes = {out / name: size for name, size in said["files"].items()}
+    return all(path.is_file() and path.stat().st_size == size for path, size in sizes.items())
+
+
 def _check_question(out: Path, said: dict[str, Any]) -> None:
     """Refuse to go on with the answer to another question."""
     file = out / "question.json"
     if not file.is_file():
         raise CheckpointError(f"There is no {file}. --out must be a folder that every machine sees.")
     before, asked = read_json(file), json.loads(json.dumps(said))
-    asked.pop("model")  # the checksum of its weights is compared, not where it lies
+    asked.pop("model")  # as in the fingerprint
     for name in asked:
         if not isinstance(before, dict) or before.get(name) != asked[name]:
             was = before.get(name) if isinstance(before, dict) else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +17,15 @@ from causalgen.counterfactuals.row_blocks import blame
 from causalgen.data.arrow_tables import is_arrow
 from causalgen.data.frames import arrow_columns, vector_columns
 from causalgen.data.pictures import picture_column
-from graphs.errors import EvidenceError, PartialEvidenceError, ShapeError, UnknownNameError, near_misses, warn
+from graphs.errors import (
+    EvidenceError,
+    PartialEvidenceError,
+    ShapeError,
+    UnknownNameError,
+    near_misses,
+    numbered_rows,
+    warn,
+)
 from graphs.variables import Continuous, Image, Variable
 from graphs.variables.arrays import as_numbers
 from graphs.variables.gaps import encode_gaps, fill_gaps
@@ -158,14 +165,8 @@ def refuse_contradiction(
         values = {name: value[rows] for name, value in values.items()}
     if not len(values[node]):
         return
-    with blame(node):
-        try:
-            mechanism.check(values.pop(node), values)
-        except EvidenceError as error:
-            if rows is None:
-                raise
-            numbered = re.sub(r"^Row (\d+)", lambda found: f"Row {int(rows[int(found[1])])}", str(error))
-            raise EvidenceError(numbered) from error
+    with blame(node), numbered_rows(range(len(values[node])) if rows is None else rows.tolist()):
+        mechanism.check(values.pop(node), values)
 
 
 def _all_within(values: Mapping[str, Tensor], mechanisms: Mapping[str, Mechanism]) -> bool:

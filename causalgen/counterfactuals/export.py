@@ -40,7 +40,7 @@ from causalgen.counterfactuals.summaries import (
     summarise,
     summarise_inferred,
 )
-from causalgen.data.frames import part_names
+from causalgen.data.frames import number_names
 from causalgen.saving.result_folder import check_result_folder, write_result
 from graphs.variables import Categorical, Image, Integer, Variable
 from graphs.variables.arrays import as_array
@@ -214,9 +214,8 @@ def _where(
 ) -> pd.DataFrame:
     """The rows in which some node is shown, with empty cells for the others."""
     for node, mask in shown.items():
-        size = prod(variables[node].event_shape)
-        whole = isinstance(variables[node], Image) or variables[node].event_shape == ()
-        for column in [node] if whole else part_names(node, size, variables):
+        image = isinstance(variables[node], Image)
+        for column in [node] if image else number_names(node, variables[node], variables):
             table[column] = table[column].where(np.tile(mask, times))
     return table.loc[np.tile(np.any(list(shown.values()), axis=0), times)]
 
@@ -229,7 +228,7 @@ def _frame(
         array = _array(values[node])
         if shape := variables[node].event_shape:
             parts = array.reshape(rows, prod(shape))
-            names = part_names(node, parts.shape[1], variables)
+            names = number_names(node, variables[node], variables)
             columns |= {name: parts[:, part] for part, name in enumerate(names)}
         else:
             columns[node] = _whole(array) if isinstance(variables[node], Categorical | Integer) else array

@@ -13,7 +13,7 @@ Nothing is read before it is asked for. A copied image is read as the factual on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
@@ -26,6 +26,7 @@ from causalgen.counterfactuals.mutilated_model import MutilatedModel
 from causalgen.counterfactuals.row_blocks import read_rows
 from causalgen.counterfactuals.rows import broadcast_rows, by_sample, differs
 from causalgen.counterfactuals.summaries import draw_texts
+from causalgen.data.frames import number_names
 from graphs.errors import UnknownNameError
 from graphs.shown import Shown
 from graphs.variables import Categorical, Image, Variable
@@ -243,7 +244,7 @@ class OwnReadings(Mapping[str, ImageReadings], Shown):
             (node, name): part
             for node, each in self.items()
             for cause, reading in each.items()
-            for name, part in _frames(cause, reading)
+            for name, part in _frames(cause, reading, each)
         }
         if not frames:
             return pd.DataFrame(columns=columns)
@@ -332,13 +333,13 @@ class _Question:
 
 def _text(cause: str, reading: Reading, key: str) -> str:
     values = reading.draws[key]
-    parts = draw_texts(cause, reading.variable, values[:, :_SHOWN_ROWS]).values()
+    parts = draw_texts(cause, {cause: reading.variable}, values[:, :_SHOWN_ROWS]).values()
     more = ", ..." if values.shape[1] > _SHOWN_ROWS else ""
     return " / ".join(", ".join(cells) + more for cells in parts)
 
 
-def _frames(cause: str, reading: Reading) -> Iterator[tuple[str, pd.DataFrame]]:
-    """A frame for each number of a cause, with its name."""
+def _frames(cause: str, reading: Reading, causes: Collection[str]) -> Iterator[tuple[str, pd.DataFrame]]:
+    """A frame for each number of a cause, with its name, which is no other cause's."""
     import pandas as pd
 
     columns = {key: np.asarray(reading.variable.decode(each)) for key, each in reading.draws.items()}
@@ -346,10 +347,9 @@ def _frames(cause: str, reading: Reading) -> Iterator[tuple[str, pd.DataFrame]]:
     index = pd.RangeIndex(rows) if reading.index is None else reading.index
     index = index.rename("row") if index.names == [None] else index
     flat = {key: each.reshape(samples, rows, -1) for key, each in columns.items()}
-    for part in range(flat["asked"].shape[2]):
+    for part, name in enumerate(number_names(cause, reading.variable, causes)):
         frames: dict[Any, pd.DataFrame] = {
             sample: pd.DataFrame({key: each[sample, :, part] for key, each in flat.items()}, index=index)
             for sample in range(samples)
         }
-        name = f"{cause}_{part}" if reading.variable.event_shape else cause
         yield name, frames[0] if reading.samples is None else pd.concat(frames, names=["sample"])

@@ -7,19 +7,26 @@ nodes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from graphs.errors import CausalgenError
+from graphs.errors import CausalgenError, numbered_rows
 from mechanisms.base import Abducted, Mechanism, Noise
 from mechanisms.rows import column_like
 from mechanisms.seeds import keyed_generator
 
-__all__ = ["abduct_rows", "blame", "generate_rows", "prior_noise", "read_rows"]
+__all__ = ["abduct_rows", "blame", "generate_rows", "prior_noise", "read_rows", "watching"]
+
+Tell = Callable[[str, int, int], None]
+"""Told what is done, as in "values of image", of how many rows, and of how many in all."""
+
+_TELL: ContextVar[Tell | None] = ContextVar("_TELL", default=None)
 
 _BLOCK = 65_536
 """Rows whose noise comes from one generator, for mechanisms without a limit of their own."""
@@ -41,13 +48,22 @@ def abduct_rows(
         return _join(
             n,
             (
-                mechanism.abduct(
-                    value[part],
-                    {name: each[part] for name, each in parents.items()},
-                    generator=_generator(mechanism, seed, node, block),
-                )
-                for block, part in enumerate(_parts(n, size))
+                _abduct_part(mechanism, value, parents, part, _generator(mechanism, seed, node, block))
+                for block, part in enumerate(_watched(_parts(n, size), f"abduction of {node}", n))
             ),
+        )
+
+
+def _abduct_part(
+    mechanism: Mechanism,
+    value: Tensor,
+    parents: Mapping[str, Tensor],
+    part: slice,
+    generator: torch.Generator,
+) -> Abducted:
+    with numbered_rows(range(part.start, part.stop)):
+        return mechanism.abduct(
+            value[part], {name: each[part] for name, each in parents.items()}, generator=generator
         )
 
 
@@ -64,7 +80,7 @@ def generate_rows(
             return mechanism.generate(parents, noise)
         values = (
             mechanism.generate({name: each[part] for name, each in parents.items()}, noise.rows(part))
-            for part in _parts(n, size)
+            for part in _watched(_parts(n, size), f"values of {node}", n)
         )
         return _join_columns(n, ({"": value} for value in values))[""]
 
@@ -102,6 +118,28 @@ def prior_noise(
         for start in range(0, n, size)
     )
     return next(parts) if n <= size else Noise(n, _join_columns(n, parts))
+
+
+@contextmanager
+def watching(tell: Tell) -> Iterator[None]:
+    """A context in which work in several blocks is told of as it goes on, in this thread."""
+    token = _TELL.set(tell)
+    try:
+        yield
+    finally:
+        _TELL.reset(token)
+
+
+def _watched(parts: Iterable[slice], what: str, n: int) -> Iterator[slice]:
+    """The blocks, each told of when the next one is asked for."""
+    tell, done = _TELL.get(), 0
+    for part in parts:
+        if tell:
+            tell(what, done, n)
+        yield part
+        done = part.stop
+    if tell:
+        tell(what, n, n)
 
 
 def _parts(n: int, size: int) -> list[slice]:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from causalgen.data.frames import number_names
 from graphs.text import aligned
 from graphs.variables import Categorical, Image, Variable
 
@@ -170,7 +171,7 @@ def summarise_inferred(cf: CounterfactualLike) -> pd.DataFrame:
     columns = [
         column
         for node in cf.inferred
-        for column in _parts(node, cf.variables[node], cf.inferred_draws(node), unsure)
+        for column in _parts(node, cf.variables, cf.inferred_draws(node), unsure)
     ]
     table = _table(columns, cf, sources)
     return table.loc[table["provenance"] != "observed"]
@@ -204,15 +205,13 @@ def node_texts(cf: CounterfactualLike, *, images: bool = True) -> list[tuple[str
 
 def inferred_texts(cf: CounterfactualLike, rows: int = _SHOWN_ROWS) -> dict[str, dict[str, list[str]]]:
     """What was drawn for the first rows of each node with gaps, by the names of its numbers, "mean +- sd"."""
-    return {
-        node: draw_texts(node, cf.variables[node], cf.inferred_draws(node)[:, :rows]) for node in cf.inferred
-    }
+    return {node: draw_texts(node, cf.variables, cf.inferred_draws(node)[:, :rows]) for node in cf.inferred}
 
 
-def draw_texts(name: str, variable: Variable, draws: Tensor) -> dict[str, list[str]]:
+def draw_texts(node: str, variables: Mapping[str, Variable], draws: Tensor) -> dict[str, list[str]]:
     """Draws (S, B, *event) in canonical encoding by the names of their numbers, "mean +- sd" of each row."""
     unsure = np.zeros(draws.shape[1], dtype=np.bool_)
-    return {column.name: _cells(column) for column in _parts(name, variable, draws, unsure)}
+    return {column.name: _cells(column) for column in _parts(node, variables, draws, unsure)}
 
 
 def contrast_text(one: CounterfactualLike, other: CounterfactualLike, nodes: Iterable[str]) -> str:
@@ -241,8 +240,8 @@ _FIRST = slice(_SHOWN_ROWS)
 
 def _columns(cf: CounterfactualLike, rows: slice) -> Iterator[_Column]:
     known = cf.determined
-    for node, variable in cf.variables.items():
-        yield from _parts(node, variable, cf.draws(node)[:, rows], known[node][rows])
+    for node in cf.variables:
+        yield from _parts(node, cf.variables, cf.draws(node)[:, rows], known[node][rows])
 
 
 def _differences(
@@ -256,19 +255,21 @@ def _differences(
             differ = (pair[0] != pair[1]).cpu().numpy()
             yield _Column(node, node, differ, (known[node] & also[node])[rows], ("same", "differs"))
         else:
-            yield from _parts(node, variable, pair[0] - pair[1], (known[node] & also[node])[rows])
+            yield from _parts(node, one.variables, pair[0] - pair[1], (known[node] & also[node])[rows])
 
 
-def _parts(node: str, variable: Variable, draws: Tensor, determined: NDArray[np.bool_]) -> Iterator[_Column]:
+def _parts(
+    node: str, variables: Mapping[str, Variable], draws: Tensor, determined: NDArray[np.bool_]
+) -> Iterator[_Column]:
     """The numbers of a node's rows, from draws (S, B, *event) in canonical encoding; none of an image."""
+    variable = variables[node]
     if isinstance(variable, Image):
         return
     values = draws.reshape(*draws.shape[:2], prod(variable.event_shape)).cpu().numpy()
     labels = None
     if isinstance(variable, Categorical):
         labels = variable.labels or range(variable.size)
-    for part in range(values.shape[-1]):
-        name = f"{node}_{part}" if variable.event_shape else node
+    for part, name in enumerate(number_names(node, variable, variables)):
         yield _Column(node, name, values[..., part], determined, labels)
 
 

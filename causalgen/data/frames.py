@@ -29,6 +29,7 @@ __all__ = [
     "arrow_columns",
     "file_columns",
     "frame_columns",
+    "number_names",
     "part_names",
     "present_columns",
     "reading",
@@ -175,7 +176,7 @@ def _column(frame: DataFrame, variable: Variable, columns: Sequence[str], name: 
         return np.stack(parts, axis=-1)
     values = _cells(frame, name)
     if isinstance(variable, Image):
-        return [picture_cell(cell) for cell in _unpacked(list(values))]
+        return [picture_cell(cell) for cell in values]
     if values.dtype == object:
         return _unpacked(list(values))
     return values
@@ -206,6 +207,11 @@ def part_names(name: str, count: int, others: Collection[str]) -> list[str]:
     """
     plain = [f"{name}_{index}" for index in range(count)]
     return plain if set(plain).isdisjoint(others) else [f"{name}[{index}]" for index in range(count)]
+
+
+def number_names(node: str, variable: Variable, others: Collection[str]) -> list[str]:
+    """The node, or of a vector the name of each of its numbers, which is that of no node."""
+    return part_names(node, prod(variable.event_shape), others) if variable.event_shape else [node]
 
 
 def vector_columns(

@@ -147,10 +147,10 @@ class ParquetRows:
         for node, variable in self._variables.items():
             if isinstance(variable, Image):
                 column = table.column(self._own[node])
-                cells = [picture_cell(cell) for cell in column.to_pylist()]
-                if _holds_files(column.type):
-                    cells = self._pictures(cells, node, variable, start, refused)
-                pictures[node] = [cell if cell is None else np.array(cell) for cell in cells]
+                files = _holds_files(column.type)
+                # Python's numbers would not say that pixels are bytes.
+                cells = [picture_cell(cell) for cell in (column.to_pylist() if files else column.to_pandas())]
+                pictures[node] = self._pictures(cells, node, variable, start, refused) if files else cells
         kept = np.array([row for row in range(stop - start) if row not in refused], dtype=np.int64)
         if refused:
             table = table.take(kept)
@@ -159,9 +159,7 @@ class ParquetRows:
         if plain and len(kept):
             frame = arrow_frame(table, {node: self._columns[node] for node in plain}, plain, origin)
             columns = dict(frame_columns(frame, plain, {node: self._own[node] for node in plain}, origin))
-        for node, cells in pictures.items():
-            good = [cells[row] for row in kept]
-            columns[node] = good if any(cell is None for cell in good) else np.array(good)
+        columns |= {node: [cells[row] for row in kept] for node, cells in pictures.items()}
         return RowsRead(
             {node: columns[node] for node in self.nodes if node in columns},
             start + kept,

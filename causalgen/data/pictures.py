@@ -67,13 +67,21 @@ def picture_column(
 
 
 def picture_cell(cell: object) -> object:
-    """A cell that may hold a picture, without the ``{"bytes": ..., "path": ...}`` that image data sets have.
+    """A cell that may hold a picture, as a picture, path or array.
+
+    Without the ``{"bytes": ..., "path": ...}`` that image data sets have, and without the arrays of arrays
+    that lists of lists of pixels come as, whose type says whether they are bytes.
 
     >>> picture_cell({"bytes": None, "path": "7.png"})
     '7.png'
     """
     if isinstance(cell, dict) and cell.keys() == {"bytes", "path"}:
         return cell["path"] if cell["bytes"] is None else cell["bytes"]
+    if isinstance(cell, np.ndarray) and cell.dtype == object:
+        try:
+            return np.array([picture_cell(part) for part in cell])
+        except ValueError:  # of several shapes, which the variable refuses
+            return cell.tolist()
     return cell
 
 

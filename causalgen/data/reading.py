@@ -106,7 +106,7 @@ def read_data(
         _need(names.values(), source, "The rows of the table")
         masks = {node: source.gaps[name] for node, name in names.items() if name in source.gaps}
         _refuse_gaps(masks, names, " of the table", allowed=allowed, droppable=missing is not None)
-        return Table({node: source[name] for node, name in names.items()}, masks)
+        return Table({node: source[name] for node, name in names.items()}, masks, source.numbers)
     raw, origin, folder = _open(source, variables, names)
     if any(map(_is_empty, raw.values())):
         raise DataError(f"The data have no rows{origin}.")

@@ -26,17 +26,22 @@ class Table(Mapping[str, NDArray[Any]]):
         columns: by node, each (N, *event).
         gaps: rows without a value, (N,) bool, of the nodes where there are some; their columns hold something
             there, not to be read.
+        numbers: of the rows in the data that they were taken from, (N,); 0 to N - 1 where None.
 
     Attributes:
         rows: N.
         gaps: as given.
+        numbers: of the rows, (N,), to name them by.
 
     Raises:
         DataError: no columns, or columns of different length.
     """
 
     def __init__(
-        self, columns: Mapping[str, NDArray[Any]], gaps: Mapping[str, NDArray[np.bool_]] | None = None
+        self,
+        columns: Mapping[str, NDArray[Any]],
+        gaps: Mapping[str, NDArray[np.bool_]] | None = None,
+        numbers: NDArray[np.int64] | None = None,
     ) -> None:
         if not columns:
             raise DataError("The data have no columns.")
@@ -52,6 +57,7 @@ class Table(Mapping[str, NDArray[Any]]):
         self._tensors = {name: torch.from_numpy(column) for name, column in self._columns.items()}
         self._fingerprints: dict[str, str] = {}
         self.gaps: dict[str, NDArray[np.bool_]] = dict(gaps or {})
+        self.numbers = np.arange(self.rows) if numbers is None else numbers
 
     def incomplete(self, nodes: Iterable[str]) -> NDArray[np.bool_]:
         """Rows in which one of these nodes has no value, (N,)."""
@@ -60,8 +66,10 @@ class Table(Mapping[str, NDArray[Any]]):
 
     def complete(self, nodes: Sequence[str]) -> Table:
         """Some columns, in the rows where all of them have a value; the table itself where every row does."""
-        dropped = self.incomplete(nodes)
-        return Table({node: self[node][~dropped] for node in nodes}) if dropped.any() else self
+        kept = ~self.incomplete(nodes)
+        if kept.all():
+            return self
+        return Table({node: self[node][kept] for node in nodes}, numbers=self.numbers[kept])
 
     def __getitem__(self, node: str) -> NDArray[Any]:
         try:

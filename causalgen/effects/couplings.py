@@ -31,6 +31,7 @@ from causalgen.counterfactuals.evidence import Evidence
 from causalgen.counterfactuals.mutilated_model import MutilatedModel
 from causalgen.counterfactuals.results import Counterfactual
 from causalgen.data.arrow_tables import Tabular
+from causalgen.data.frames import number_names
 from graphs.errors import EvidenceError, MechanismError
 from graphs.shown import Shown
 from graphs.variables import Categorical, Image, Variable
@@ -130,8 +131,7 @@ class CouplingSensitivity(Shown, Tabular):
                         )
             return
         means, spreads = ([f(draws.double(), 0) for draws in pair] for f in (torch.mean, torch.std))
-        for part in range(pair[0].shape[-1]):
-            name = f"{node}_{part}" if variable.event_shape else node
+        for part, name in enumerate(number_names(node, variable, cf.variables)):
             for row, index in enumerate(names):
                 figures = [each[row, part].item() for each in (*means, *spreads)]
                 yield name, index, "", *figures, np.nan, np.nan

@@ -278,7 +278,8 @@ def _value(value: Any) -> str:
 def _frame(effect: Effect) -> pd.DataFrame:
     """A line a group, or a single one; a line for each component where the statistic has a shape.
 
-    Columns: the nodes grouped by, ``component`` where there are several, then those of ``Estimate``.
+    Columns: the nodes grouped by, ``component`` where there are several, then those of ``Estimate``. A node
+    that is called like one of these is ``value_group`` and the like.
     """
     import pandas as pd
 
@@ -287,8 +288,9 @@ def _frame(effect: Effect) -> pd.DataFrame:
     lines: list[dict[str, Any]] = []
     for label, each in effect.groups.items():
         labels = label if len(effect.given) > 1 else (label,)
-        where = dict(zip(effect.given, labels, strict=True))
-        lines += [{**where, **line} for line in _estimate_lines(each)]
+        figures = _estimate_lines(each)
+        names = [f"{node}_group" if node in figures[0] else node for node in effect.given]
+        lines += [{**dict(zip(names, labels, strict=True)), **line} for line in figures]
     return pd.DataFrame(lines)
 
 

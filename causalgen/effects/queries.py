@@ -5,13 +5,15 @@ These functions are methods of ``SCM``: ``scm.effect(...)``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 
 from causalgen.arguments import chosen_seed, names_of
 from causalgen.counterfactuals.evidence import Evidence
 from causalgen.counterfactuals.mutilated_model import CausalModel, MutilatedModel
+from causalgen.counterfactuals.row_blocks import watching
 from causalgen.effects.couplings import CouplingSensitivity, find_coupling_sensitivity
 from causalgen.effects.effect import Effect, Question, find_effect
 from causalgen.effects.groups import Given
@@ -20,6 +22,7 @@ from causalgen.effects.population import source_of_worlds
 from causalgen.effects.refits import effects_with_refits
 from causalgen.effects.statistic import Statistic
 from causalgen.fitting.parallel import Workers
+from causalgen.fitting.progress import Progress
 
 __all__ = ["coupling_sensitivity", "effect", "natural_effects"]
 
@@ -58,7 +61,8 @@ def effect(
             natural value.
         evidence: rows to ask about, for individual effects; the whole population where None.
         n: draws, at least 2: of the population, or of what evidence leaves open, shared by its B rows
-            (max(2, n // B) each).
+            (max(2, n // B) each). An image that is drawn takes n passes through its network for each world,
+            and one for the abduction of evidence: 10,000 take long, and the progress says how long.
         statistic: values of N rows -> N numbers, whose mean is compared; needed for categories
             and images, as in ``lambda digit: digit == 3``.
         seed: of all draws; None draws one, which the result names.
@@ -70,7 +74,7 @@ def effect(
             and intervals include the error of the fit; 200 are usual. See ``causalgen.effects.refits``.
         data: the training rows, as for ``fit``; needed for ``refits``.
         workers: who share the refits: a number of processes, or a pool; see ``causalgen.fitting.parallel``.
-        progress: show progress of the refits.
+        progress: show progress of the refits, and of draws of images.
 
     Raises:
         UnknownNameError: no such node or world.
@@ -83,11 +87,32 @@ def effect(
     seed, variables = chosen_seed(seed), scm._variables
 
     def ask(world: MutilatedModel, intervals: bool) -> Sequence[Effect]:
-        source = source_of_worlds(world, variables, evidence, n, seed)
-        return (find_effect(replace(question, intervals=intervals), source, variables),)
+        with _shown(progress and world is scm._world):
+            source = source_of_worlds(world, variables, evidence, n, seed)
+            return (find_effect(replace(question, intervals=intervals), source, variables),)
 
     options: Any = {"count": refits, "data": data, "workers": workers, "progress": progress}
     return effects_with_refits(ask, scm._world, question, evidence, seed=seed, **options)[0]
+
+
+@contextmanager
+def _shown(enabled: bool) -> Iterator[None]:
+    """Progress of what takes several blocks of rows, as images do; nothing where all is done at once."""
+    if not enabled:
+        yield
+        return
+    with ExitStack() as stack:
+        bars: list[Progress] = []
+
+        def tell(what: str, done: int, total: int) -> None:
+            if not bars:
+                bars.append(stack.enter_context(Progress(what, total, unit="draw")))
+            if not done:
+                bars[0].begin(what, total)
+            bars[0].update(done)
+
+        with watching(tell):
+            yield
 
 
 def natural_effects(
@@ -125,7 +150,7 @@ def natural_effects(
         refits: as for ``effect``, with ``data``, ``workers`` and ``progress``.
         data: the training rows.
         workers: who share the refits: a number of processes, or a pool; see ``causalgen.fitting.parallel``.
-        progress: show progress of the refits.
+        progress: show progress of the refits, and of draws of images.
 
     Raises:
         InterventionError: a mediator that is none.
@@ -137,9 +162,10 @@ def natural_effects(
     seed, variables = chosen_seed(seed), scm._variables
 
     def ask(world: MutilatedModel, intervals: bool) -> Sequence[Effect]:
-        source = source_of_worlds(world, variables, evidence, n, seed)
-        asked = replace(total, intervals=intervals)
-        return find_natural_effects(asked, nodes, source, scm._world.graph, variables)
+        with _shown(progress and world is scm._world):
+            source = source_of_worlds(world, variables, evidence, n, seed)
+            asked = replace(total, intervals=intervals)
+            return find_natural_effects(asked, nodes, source, scm._world.graph, variables)
 
     options: Any = {"count": refits, "data": data, "workers": workers, "progress": progress}
     found = effects_with_refits(ask, scm._world, total, evidence, seed=seed, **options)

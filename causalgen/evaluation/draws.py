@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from causalgen.fitting.parallel import Workers, in_parallel
 from causalgen.metrics.node_passes import BATCH_ROWS
+from graphs.errors import numbered_rows
 from mechanisms.extrapolation import extrapolation_expected
 from mechanisms.seeds import keyed_seed
 
@@ -62,6 +63,7 @@ def draw_rows(
     evidence: Mapping[str, NDArray[Any]],
     asked: Sequence[Mapping[str, NDArray[Any]]],
     *,
+    numbers: NDArray[np.int64],
     seed: int,
     workers: Workers,
     advance: Callable[[int], None],
@@ -73,6 +75,7 @@ def draw_rows(
         node: the image.
         evidence: every node of the model, N >= 2 rows.
         asked: for each question the values of all causes of the image, N rows.
+        numbers: of the rows, (N,), in the data that the user gave.
         seed: of the draws.
         workers: who share the rows.
         advance: told of the passes of some rows.
@@ -85,7 +88,7 @@ def draw_rows(
         rows, key = split[part], keyed_seed(seed, "draws", part)
         found: list[RowDraws] = []
         held = {name: values[rows] for name, values in evidence.items()}
-        with extrapolation_expected():
+        with extrapolation_expected(), numbered_rows(numbers[rows]):
             abduction = scm.abduct(held, num_samples=DRAWS, seed=key)
             for place, question in enumerate(asked):
                 found.append(_drawn(scm, node, abduction, question, rows, keyed_seed(key, place)))

@@ -96,7 +96,6 @@ def evaluate(
     check_workers(workers)
     computed = chosen_metrics(metrics)
     given = read_data(data, scm.variables, missing=missing)
-    kept = np.flatnonzero(~given.incomplete(scm.variables))
     table = given.complete(list(scm.variables))
     for node, mechanism in scm.mechanisms.items():
         if not mechanism.fitted:
@@ -106,19 +105,18 @@ def evaluate(
     chosen = chosen_rows(table.rows, rows, full, seed, dropped=given.rows - table.rows)
     columns = held_rows(table, scm.variables, chosen)
     few = min(len(chosen), _FULL_FEW if full else _FEW)
-    notes: list[str] = []
+    numbers, notes = table.numbers[chosen], list[str]()
     if dropped := given.rows - table.rows:
         notes.append(f"{dropped:,} of the {given.rows:,} rows of the data lack a value and were left out.")
     cases = {
-        node: NodeEvaluation(scm, node, columns, table, seed, few, notes=notes)
+        node: NodeEvaluation(scm, node, columns, table, numbers, seed, few, notes=notes)
         if not isinstance(variable, Image)
         else image_evaluation(scm, node, table, chosen, columns, evaluators, measures, seed, few, notes)
         for node, variable in scm.variables.items()
     }
     images = {node: case for node, case in cases.items() if case.pool is not None}
     asked = {
-        node: questions(node, case.causes, columns, kept[chosen], truth, seed)
-        for node, case in images.items()
+        node: questions(node, case.causes, columns, numbers, truth, seed) for node, case in images.items()
     }
     total = composition_passes(scm, len(chosen), few)
     total += sum(passes_of(scm, node, len(chosen), few, each) for node, each in asked.items())
@@ -129,7 +127,15 @@ def evaluate(
             if each := asked.get(node):
                 bar.begin(f"counterfactuals of {node}")
                 case.answers = answer_questions(
-                    scm, node, columns, each, few=few, seed=seed, workers=workers, advance=bar.advance
+                    scm,
+                    node,
+                    columns,
+                    each,
+                    numbers=numbers,
+                    few=few,
+                    seed=seed,
+                    workers=workers,
+                    advance=bar.advance,
                 )
                 seconds = sum(answer.seconds for answer in case.answers)
                 speed[node] = len(chosen) * len(each) / seconds if seconds else float("inf")
@@ -176,7 +182,7 @@ def image_evaluation(
     """An image node under evaluation, without answers yet: its rows, real images, and what reads them."""
     variable = scm.variables[node]
     assert isinstance(variable, Image)
-    case = NodeEvaluation(scm, node, columns, table, seed, few, notes=notes)
+    case = NodeEvaluation(scm, node, columns, table, table.numbers[chosen], seed, few, notes=notes)
     case.readings = find_readings(variable, case.causes, evaluators, measures)
     if unread := case.readings.unread(case.causes):
         case.note(

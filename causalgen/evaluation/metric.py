@@ -98,6 +98,7 @@ class NodeEvaluation:
         node: the node's name.
         columns: the evaluated rows, every node of the model, (N, ...) each in the user's form.
         table: all rows of the data.
+        numbers: of the evaluated rows, in the data that were given, (N,).
         seed: of whatever a metric draws.
         few: rows for what takes many passes through the node's mechanism, at most N.
         answers: counterfactual images, one intervention each; none where the node is no image.
@@ -111,6 +112,7 @@ class NodeEvaluation:
     node: str
     columns: Columns
     table: Table
+    numbers: NDArray[np.int64]
     seed: int
     few: int
     answers: list[Answer] = field(default_factory=list)

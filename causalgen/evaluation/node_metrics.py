@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, final
 
+import numpy as np
 import torch
 
 from causalgen.evaluation.metric import MECHANISM, Entry, Metric, NodeEvaluation
 from causalgen.metrics.axioms import composition
 from causalgen.metrics.node_passes import has_residuals
 from causalgen.metrics.scores import mean_score
-from graphs.errors import CannotAbductError
+from graphs.errors import CannotAbductError, numbered_rows
 from graphs.variables import Image
 
 if TYPE_CHECKING:
@@ -21,11 +24,12 @@ __all__ = ["Composition", "LogLikelihood", "composition_passes"]
 
 _CYCLES = range(1, 11)
 _LIKELIHOOD_ROWS = 10_000
+_NATS = "nats a row"
 
 
 @final
 class LogLikelihood(Metric):
-    """Mean log p(x | pa) of a node that has a density, on at most 10,000 rows."""
+    """Mean log p(x | pa) of a node that has a density, on at most 10,000 rows; -inf where one has none."""
 
     kind: ClassVar[str] = "log_likelihood"
 
@@ -36,12 +40,23 @@ class LogLikelihood(Metric):
         value, *given = (
             table.tensor(name, index, device=scm.device) for name in (node, *scm.graph.parents(node))
         )
-        with torch.no_grad():
+        with torch.no_grad(), numbered_rows(table.numbers):
             parents = dict(zip(scm.graph.parents(node), given, strict=True))
             found = scm.mechanisms[node].log_prob(value, parents)
-        if found is not None and bool(found.isfinite().all()):
-            score = mean_score(found.double().cpu().numpy(), "nats a row", better="higher")
-            yield Entry("log-likelihood", node, MECHANISM, score)
+        if found is None:
+            return
+        rows = found.double().cpu().numpy()
+        impossible, unknown = np.isneginf(rows), np.isnan(rows) | np.isposinf(rows)
+        score = mean_score(np.where(impossible | unknown, np.nan, rows), _NATS, better="higher")
+        if count := int(impossible.sum()):
+            score = replace(score, left_out=int(unknown.sum()))
+            case.note(
+                f"{node}: {count:,} of {len(rows):,} rows have probability 0, the first of them row "
+                f"{table.numbers[impossible.argmax()]}, so that the mean log-likelihood is -inf; that of the "
+                f"others is {score}."
+            )
+            score = replace(score, value=-math.inf, low=math.nan, high=math.nan, rows=score.rows + count)
+        yield Entry("log-likelihood", node, MECHANISM, score)
 
 
 @final
@@ -61,9 +76,10 @@ class Composition(Metric):
         advance = case.advance if node in _counted(scm) else None
         for by, residuals in _variants(scm, node):
             try:
-                found = composition(
-                    scm, evidence, node, _CYCLES, residuals=residuals, seed=case.seed, advance=advance
-                )
+                with numbered_rows(case.numbers):
+                    found = composition(
+                        scm, evidence, node, _CYCLES, residuals=residuals, seed=case.seed, advance=advance
+                    )
             except CannotAbductError as error:
                 case.note(f"{node}: no composition. {error}")
                 break

@@ -33,7 +33,7 @@ from causalgen.evaluation.draws import PASSES, RowDraws, draw_rows
 from causalgen.fitting.parallel import Workers, in_parallel
 from causalgen.metrics.distances import distance
 from causalgen.metrics.node_passes import NodePasses, batches
-from graphs.errors import DataError
+from graphs.errors import DataError, numbered_rows
 from graphs.variables import Categorical, Image, Variable
 from mechanisms.extrapolation import extrapolation_expected
 from mechanisms.seeds import keyed_seed
@@ -188,6 +188,7 @@ def answer_questions(
     columns: Columns,
     asked: Sequence[Question],
     *,
+    numbers: NDArray[np.int64],
     few: int,
     seed: int,
     workers: Workers,
@@ -200,6 +201,7 @@ def answer_questions(
         node: the image.
         columns: evidence, every node of the model, N rows in the user's form.
         asked: questions about these rows.
+        numbers: of the rows, (N,), in the data that the user gave.
         few: rows of which several draws are made, the first ones.
         seed: of what abduction draws.
         workers: who share the batches.
@@ -212,7 +214,7 @@ def answer_questions(
         rows, key = blocks[block], keyed_seed(seed, "evaluate", block)
         evidence = {name: values[rows] for name, values in columns.items()}
         # New values are real ones; that some lie beyond what fitting saw is part of the test.
-        with extrapolation_expected():
+        with extrapolation_expected(), numbered_rows(numbers[rows]):
             abduction = scm.abduct(evidence, seed=key)
             return [
                 _answer(scm, node, abduction, evidence, question, rows, passes, block, key)
@@ -228,7 +230,9 @@ def answer_questions(
         return answers
     evidence = {name: values[:few] for name, values in columns.items()}
     causes = [_causes(scm, node, evidence, question, slice(few)) for question in asked]
-    drawn = draw_rows(scm, node, evidence, causes, seed=seed, workers=workers, advance=advance)
+    drawn = draw_rows(
+        scm, node, evidence, causes, numbers=numbers, seed=seed, workers=workers, advance=advance
+    )
     return [replace(answer, draws=each) for answer, each in zip(answers, drawn, strict=True)]
 
 

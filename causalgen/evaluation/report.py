@@ -361,7 +361,9 @@ def _fits(report: EvaluationReport) -> Iterator[_Table]:
         figures = [
             figure(fit[name]) if fit.get(name) is not None else None for name in ("mechanism", "baseline")
         ]
-        verdict = None if not fit or fit["measure"] == "none" else "ok" if fit["holds"] else "FAILS"
+        verdict = None if not fit or fit["measure"] == "none" else "ok"
+        if fit and not fit["holds"]:
+            verdict = f"FAILS: {fit['note']}"
         rows.append((node, (likelihood.get(node), fit.get("measure"), *figures, verdict)))
     if rows:
         yield _Table(

@@ -36,7 +36,7 @@ from causalgen.metrics.interpretability import im1, im2
 from causalgen.metrics.latent_divergence import ClassDistances, class_distances, cld, cld_floor
 from causalgen.metrics.node_passes import batches
 from causalgen.metrics.scores import Score, mean_score, share_score
-from graphs.errors import DataError, DomainError, MechanismError, UnknownNameError, warn
+from graphs.errors import DataError, DomainError, MechanismError, UnknownNameError, numbered_rows, warn
 from graphs.variables import Image
 from mechanisms.seeds import keyed_generator, keyed_seed
 
@@ -116,7 +116,7 @@ def tune(
     scoring = _Scoring(scm, node, label, columns, wanted, pool, evaluators)
     with Progress("tune", rows * len(asked), enabled=progress) as bar:
         bar.begin(f"guidance of {node}")
-        images = _sweep(scm, node, label, option, asked, columns, wanted, seed, bar)
+        images = _sweep(scm, node, label, option, asked, columns, wanted, table.numbers[chosen], seed, bar)
     tuning = Tuning(
         node=node,
         option=option,
@@ -149,6 +149,7 @@ def _sweep(
     strengths: Sequence[float],
     columns: Columns,
     wanted: NDArray[np.generic],
+    numbers: NDArray[np.int64],
     seed: int,
     bar: Progress,
 ) -> list[NDArray[np.float32]]:
@@ -158,12 +159,13 @@ def _sweep(
     for block, rows in batches(len(wanted)):
         evidence = {name: values[rows] for name, values in columns.items()}
         key = keyed_seed(seed, "tune", block)
-        once = None if strength_steers_abduction(scm, node) else scm.abduct(evidence, seed=key)
-        for place, model in enumerate(models):
-            abduction = model.abduct(evidence, seed=key) if once is None else once
-            do = {label: wanted[rows], node: Replace(model.mechanisms[node], noise="keep")}
-            found[place].append(abduction.counterfactual(do, targets=[node])[node].cpu().numpy())
-            bar.advance(abduction.rows)
+        with numbered_rows(numbers[rows]):
+            once = None if strength_steers_abduction(scm, node) else scm.abduct(evidence, seed=key)
+            for place, model in enumerate(models):
+                abduction = model.abduct(evidence, seed=key) if once is None else once
+                do = {label: wanted[rows], node: Replace(model.mechanisms[node], noise="keep")}
+                found[place].append(abduction.counterfactual(do, targets=[node])[node].cpu().numpy())
+                bar.advance(abduction.rows)
     return [np.concatenate(parts) for parts in found]
 
 

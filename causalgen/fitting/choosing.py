@@ -26,7 +26,7 @@ from torch import Tensor
 
 from causalgen.fitting.fit import Rows, fit_mechanism, run_folder
 from causalgen.fitting.fit_report import NodeReport
-from causalgen.fitting.runtime import is_first
+from causalgen.fitting.runtime import is_first, runtime_of
 from graphs.variables import Continuous
 from graphs.variables.numeric import limits
 from mechanisms.base import Mechanism, MechanismSpec
@@ -115,6 +115,9 @@ class _Comparison:
         self.name, self.mechanism, self.table, self.seed = name, mechanism, table, seed
         order = torch.randperm(table.rows, generator=keyed_generator(seed, "fit", "choose", name))
         self.rows = order[:_MOST_ROWS]
+        # Fits that see images are shared by all processes. Last bits of what each computes may differ, and if
+        # one then fitted another fold, or another form, it would wait for the others for ever.
+        self.runtime = runtime_of(mechanism.variable, mechanism.parents)
 
     def choose(self, specs: Sequence[MechanismSpec]) -> tuple[MechanismSpec, dict[str, Any]]:
         """The spec chosen, and the report's account of it."""
@@ -157,6 +160,10 @@ class _Comparison:
             outside = _share_outside(fitted, parents, len(held_out), seed)
         if log_prob is None:
             candidate.excluded = "it has no density"
+            return
+        log_prob, outside = self.runtime.first(log_prob), self.runtime.agreed(outside)
+        if impossible := int(log_prob.isneginf().sum()):
+            candidate.excluded = f"{impossible:,} of {len(held_out):,} held-out rows have probability 0"
         elif not math.isfinite(float(log_prob.mean())):
             candidate.excluded = "its log-likelihood is not finite"
         elif outside > _MOST_OUTSIDE:

@@ -23,7 +23,7 @@ from causalgen.fitting.early_stopping import patience_of
 from causalgen.fitting.fit_report import FitReport, NodeReport, too_short
 from causalgen.fitting.progress import Progress
 from causalgen.fitting.run_folder import RunFolder, State, digest
-from causalgen.fitting.runtime import AcceleratedRuntime, LocalRuntime, Runtime, image_precision
+from causalgen.fitting.runtime import LocalRuntime, Runtime, image_precision, runtime_of
 from causalgen.fitting.sharding import split
 from causalgen.fitting.training_loop import Objective, TrainingLoop
 from graphs.errors import CheckpointError, DataError, MechanismError
@@ -103,9 +103,7 @@ def fit_mechanism(
     if mechanism.spec.training is None:
         return NodeReport(name, rows=table.rows, held_out=0, parameters=_count(mechanism))
     images = any(variable.type == "image" for variable in (mechanism.variable, *mechanism.parents.values()))
-    runtime: Runtime = AcceleratedRuntime() if images else LocalRuntime()
-    if runtime.device.type == "mps" and mechanism.variable.type != "image":
-        runtime = LocalRuntime()  # tables are float64, which Apple's GPUs lack
+    runtime = runtime_of(mechanism.variable, mechanism.parents)
     folder = run_folder(name, mechanism, table, seed, run_dir, resume, start, writes=runtime.is_main)
     home = mechanism.device
     if home != runtime.device:
@@ -216,7 +214,7 @@ class _NodeFit:
 
     def _solved(self, began: float) -> NodeReport:
         """Measure the closed form on the held-out rows, then fit it to every row."""
-        held_out_loss, error, figures = self._held_out_figures()
+        held_out = self._held_out_figures()
         every = torch.arange(self.table.rows)
         if len(self.held_out):
             self._solve(every)
@@ -226,16 +224,14 @@ class _NodeFit:
             rows=len(every),
             held_out=len(self.held_out),
             seconds=time.perf_counter() - began,
-            train_loss=self._mean_loss(every)[0] if self.mechanism.has_loss else None,
-            validation_loss=held_out_loss,
-            validation_error=error,
-            figures=figures,
+            train_loss=float(self._losses(every).mean()) if self.mechanism.has_loss else None,
+            **held_out,
             parameters=_count(self.mechanism),
         )
 
     def _trained(self, state: State | None, progress: bool, checkpoint_seconds: float) -> NodeReport:
         """Minimise the loss on the training rows, by gradient steps."""
-        loss = (lambda: self._mean_loss(self.held_out)[0]) if len(self.held_out) else None
+        loss = (lambda: float(self._losses(self.held_out).mean())) if len(self.held_out) else None
         if self.start is not None:
             start_from(self.name, self.mechanism, self.start)
         if self.images:  # convolutions with channels innermost: a step takes a seventh less on a CPU
@@ -270,8 +266,8 @@ class _NodeFit:
         self.mechanism.finish(*self._whole(self._some()))
         self.mechanism.mark_fitted()
         if loop.stopping is not None:  # the last epoch's loss is not that of the weights kept
-            train_loss, _ = self._mean_loss(self.training)
-        held_out_loss, error, figures = self._held_out_figures()
+            train_loss = float(self._losses(self.training).mean())
+        held_out = self._held_out_figures()
         return NodeReport(
             self.name,
             rows=len(self.training),
@@ -280,9 +276,7 @@ class _NodeFit:
             kept_step=None if loop.stopping is None else loop.stopping.step,
             seconds=loop.seconds,
             train_loss=train_loss,
-            validation_loss=held_out_loss,
-            validation_error=error,
-            figures=figures,
+            **held_out,
             parameters=_count(self.mechanism),
             least_steps=least_steps(self.mechanism.variable),
             precision=loop.precision if self.images else None,
@@ -354,18 +348,25 @@ class _NodeFit:
         mirrored = torch.rand(len(value), generator=generator, device=generator.device) < 0.5
         return torch.where(mirrored.view(-1, 1, 1, 1), value.flip(-1), value)
 
-    def _held_out_figures(self) -> tuple[float | None, float | None, dict[str, float]]:
-        """Mean loss on the held-out rows, its standard error, and further figures; none without any."""
+    def _held_out_figures(self) -> dict[str, Any]:
+        """What the report says of the held-out rows: loss and further figures; nothing without any."""
         if not len(self.held_out):
-            return None, None, {}
-        loss, error = self._mean_loss(self.held_out) if self.mechanism.has_loss else (None, None)
+            return {}
         generator = self._generator("figures")
         with torch.no_grad():
-            figures = self.mechanism.validate(*self._whole(self.held_out), generator=generator)
-        return loss, error, {key: float(value) for key, value in figures.items()}
+            found = self.mechanism.validate(*self._whole(self.held_out), generator=generator)
+        figures = {"figures": {key: float(value) for key, value in found.items()}}
+        if not self.mechanism.has_loss:
+            return figures
+        losses = self._losses(self.held_out)
+        return figures | {
+            "validation_loss": float(losses.mean()),
+            "validation_error": float(losses.std(correction=0)) / math.sqrt(len(losses)),
+            "impossible": int(losses.isposinf().sum()),
+        }
 
-    def _mean_loss(self, rows: Tensor) -> tuple[float, float]:
-        """Mean loss over rows and its standard error, of the weights as they are, in full precision."""
+    def _losses(self, rows: Tensor) -> Tensor:
+        """(N,) loss of rows, of the weights as they are, in full precision."""
         self.mechanism.eval()
         generator = self._generator("evaluation")
         size, parts = self.settings.batch_size if self.images else TABLE_ROWS, []
@@ -373,8 +374,7 @@ class _NodeFit:
             for start in range(0, len(rows), size):
                 value, parents = self._values(rows[start : start + size])
                 parts.append(self.mechanism.loss(value, parents, generator=generator).double())
-        losses = torch.cat(parts)
-        return float(losses.mean()), float(losses.std(correction=0)) / math.sqrt(len(rows))
+        return torch.cat(parts)
 
     def _generator(self, purpose: str) -> torch.Generator:
         return keyed_generator(self.seed, "fit", self.name, purpose, device=self.runtime.device)

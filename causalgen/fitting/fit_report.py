@@ -46,6 +46,8 @@ class NodeReport:
         validation_error: standard error of the held-out mean, over its rows.
         figures: further held-out figures of the mechanism, such as a predictor's accuracy and chance.
         least_steps: steps that images of this size need at least; 0 for other nodes.
+        impossible: held-out rows that have probability 0, so that the loss on them is infinite.
+        doubt: what speaks against trusting it that was found as it was made, with the remedy.
         precision: of the forward passes in training, "float32" or "bfloat16"; None for tables.
         parameters: trainable numbers.
     """
@@ -64,13 +66,23 @@ class NodeReport:
     choice: Mapping[str, Any] | None = None
     validation_error: float | None = None
     least_steps: int = 0
+    impossible: int = 0
+    doubt: str = ""
     precision: str | None = None
 
     @property
     def advice(self) -> str | None:
         """What speaks against trusting the fit, with the remedy; None where nothing does."""
+        if self.doubt:
+            return f"{self.node}: {self.doubt}"
         if 0 < self.steps < self.least_steps:
             return f"{self.node}: {too_short(self.steps, self.least_steps)}"
+        if self.impossible:
+            return (
+                f"{self.node}: {self.impossible:,} of {self.held_out:,} held-out rows have probability 0 "
+                "under a fit without them: the mechanism rules out what occurs. Give one whose law "
+                "reaches further."
+            )
         if self.validation_loss is None or self.train_loss is None or self.validation_error is None:
             return None
         if not self.steps:
@@ -104,8 +116,10 @@ class NodeReport:
         if self.train_loss is not None:
             parts.append(f"loss {self.train_loss:.4g}")
         if self.validation_loss is not None:
-            without = "" if self.steps else f" (of a fit without {self.held_out:,} of them)"
-            parts.append(f"held-out loss {self.validation_loss:.4g}{without}")
+            notes = [f"{self.impossible:,} rows have probability 0"] if self.impossible else []
+            notes += [] if self.steps else [f"of a fit without {self.held_out:,} of them"]
+            told = f" ({'; '.join(notes)})" if notes else ""
+            parts.append(f"held-out loss {self.validation_loss:.4g}{told}")
         parts += [f"{name} {value:.4g}" for name, value in self.figures.items()]
         if self.choice is not None:
             parts.append(_choice_text(self.choice))

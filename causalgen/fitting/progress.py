@@ -80,11 +80,16 @@ class Progress:
         if self._console is not None:
             self._console.print(f"{self._name}: {text}", markup=False, highlight=False, soft_wrap=True)
 
-    def begin(self, name: str) -> None:
-        """Say what comes now."""
+    def begin(self, name: str, total: int | None = None) -> None:
+        """Say what comes now; with a total it is counted from 0."""
         self._name = name
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, description=name)
+        if total is not None:
+            self._total, self._first, self._done = max(1, total), 0, 0
+            self._began = time.perf_counter()
+            if self._bar is not None and self._task is not None:
+                self._bar.update(self._task, total=self._total, completed=0, details="")
 
     def advance(self, steps: int) -> None:
         """So many more steps are done."""

@@ -11,7 +11,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from typing import Any, Literal
@@ -33,6 +33,7 @@ __all__ = [
     "is_first",
     "peak_memory",
     "resolve_precision",
+    "runtime_of",
 ]
 
 Precision = Literal["float32", "bfloat16"]
@@ -80,8 +81,9 @@ class LocalRuntime:
         """The first process's number, so that all decide alike."""
         return value
 
-    def share(self, value: Tensor) -> None:
-        """Give a tensor of every process the first one's values, in place."""
+    def first(self, values: Tensor) -> Tensor:
+        """The first process's numbers, as many as each has."""
+        return values
 
     def wait(self) -> None:
         """Return when every process has come here."""
@@ -89,6 +91,16 @@ class LocalRuntime:
 
 Runtime = LocalRuntime
 """Either of the two: the accelerated one answers the same questions."""
+
+
+def runtime_of(variable: Variable, parents: Mapping[str, Variable]) -> Runtime:
+    """Where a node is fitted: accelerated where it sees images, else by each process alone."""
+    if not any(isinstance(each, Image) for each in (variable, *parents.values())):
+        return LocalRuntime()
+    runtime = AcceleratedRuntime()
+    if runtime.device.type == "mps" and not isinstance(variable, Image):
+        return LocalRuntime()  # tables are float64, which Apple's GPUs lack
+    return runtime
 
 
 class AcceleratedRuntime(LocalRuntime):
@@ -138,21 +150,17 @@ class AcceleratedRuntime(LocalRuntime):
 
     def agreed(self, value: float) -> float:
         """The first process's number, so that all decide alike."""
+        return value if self.processes == 1 else float(self.first(torch.tensor(value, dtype=torch.float64)))
+
+    def first(self, values: Tensor) -> Tensor:
+        """The first process's numbers, as many as each has."""
         if self.processes == 1:
-            return value
+            return values
         from accelerate.utils import broadcast
 
         with _together(self.processes):
-            shared: Any = broadcast(torch.tensor(value, dtype=torch.float64, device=self.device))
-        return float(shared)
-
-    def share(self, value: Tensor) -> None:
-        """Give a tensor of every process the first one's values, in place."""
-        from accelerate.utils import broadcast
-
-        with _together(self.processes):
-            shared: Any = broadcast(value.to(self.device))
-        value.copy_(shared)
+            shared: Any = broadcast(values.to(self.device))
+        return shared.to(values.device)
 
     def wait(self) -> None:
         """Return when every process has come here."""

@@ -39,7 +39,7 @@ def split(mechanism: Mechanism, runtime: Runtime) -> Iterator[Mechanism]:
     mechanism.to("cpu", memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
     part = copy.deepcopy(mechanism)
     for tensor in (*part.parameters(), *part.buffers()):
-        runtime.share(tensor.data)
+        tensor.data.copy_(runtime.first(tensor.data))
     _shard(part, runtime)
     try:
         yield part

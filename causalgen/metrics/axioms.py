@@ -27,7 +27,7 @@ from causalgen.metrics.distances import distance, distance_unit
 from causalgen.metrics.image_rows import image_rows
 from causalgen.metrics.node_passes import NodePasses, batches
 from causalgen.metrics.scores import Score, mean_score, share_score
-from graphs.errors import DataError, DomainError, ShapeError, UnknownNameError
+from graphs.errors import DataError, DomainError, ShapeError, UnknownNameError, numbered_rows
 from graphs.variables import Categorical, Variable
 from graphs.variables.arrays import as_array
 
@@ -86,7 +86,8 @@ def composition(
         batch = {name: value[rows] for name, value in values.items()}
         current, factual = batch[node], passes.held(batch[node])
         for cycle in range(1, wanted[-1] + 1):
-            current = passes.generate(batch, passes.abduct(current, batch, block=block))
+            with numbered_rows(range(rows.start, rows.stop)):
+                current = passes.generate(batch, passes.abduct(current, batch, block=block))
             if cycle in found:
                 found[cycle].append(distance(passes.variable, passes.held(current), factual))
             if advance:
@@ -133,8 +134,9 @@ def reversibility(
     back: list[NDArray[np.float64]] = []
     for block, rows in batches(len(values[node])):
         factual, other = ({name: value[rows] for name, value in each.items()} for each in (values, asked))
-        moved = passes.generate(other, passes.abduct(factual[node], factual, block=block))
-        home = passes.generate(factual, passes.abduct(moved, other, block=block))
+        with numbered_rows(range(rows.start, rows.stop)):
+            moved = passes.generate(other, passes.abduct(factual[node], factual, block=block))
+            home = passes.generate(factual, passes.abduct(moved, other, block=block))
         start = passes.held(factual[node])
         there.append(distance(passes.variable, passes.held(moved), start))
         back.append(distance(passes.variable, passes.held(home), start))

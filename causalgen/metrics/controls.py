@@ -9,6 +9,7 @@ A model that is no more faithful than the nearest real image has found a prototy
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 from typing import Any
@@ -90,9 +91,21 @@ def real_images(
 
 
 def class_rows(
-    target: NDArray[Any], values: NDArray[Any], variable: Variable, *, least: int
+    target: NDArray[Any],
+    values: NDArray[Any],
+    variable: Variable,
+    *,
+    least: int,
+    names: Sequence[str] | None = None,
 ) -> list[tuple[Rows, Rows]]:
     """Rows with the same wanted value, and the rows of the pool that have it (canonical values).
+
+    Args:
+        target: wanted values, (N,).
+        values: of the pool, (M,).
+        variable: of these values: a category, or a single number.
+        least: images that a class must have.
+        names: what messages call each category, as in "Bin 3"; "Class 3" or "Class 'label'" where None.
 
     Raises:
         DataError: a class with fewer than ``least`` images.
@@ -102,10 +115,9 @@ def class_rows(
         for code in np.unique(target):
             members = np.flatnonzero(values == code)
             if len(members) < least:
-                name = variable.decode(np.array([code])).tolist()[0]
+                name = names[code] if names else f"Class {variable.decode(np.array([code])).tolist()[0]!r}"
                 raise DataError(
-                    f"Class {name!r} has {len(members)} real images, and this needs at least {least}. "
-                    "Give more rows."
+                    f"{name} has {len(members)} real images, and this needs at least {least}. Give more rows."
                 )
             found.append((np.flatnonzero(target == code), members))
         return found

@@ -1,7 +1,8 @@
 """Minimality of a counterfactual (Melistas et al. 2024), and its error against the true counterfactual.
 
     minimality    log(a exp P(S_cf <= d) + b exp P(S_F >= d)), lower is better
-                  d: distance of the counterfactual to its factual; S_c: of real images of class c to it
+                  d: distance of the counterfactual to its factual; S_c: of real images of class c to it,
+                  of a number of those in the same of 10 bins with equally many images
                   (Melistas, Spyrou, Gkouti, Sanchez, Vlontzos, Panagakis, Papanastasiou & Tsaftaris 2024,
                   *Benchmarking counterfactual image generation*, section 3.2, a = 0.8, b = 0.2; after CLD of
                   Sanchez & Tsaftaris 2022, where a = b = 1)
@@ -15,6 +16,7 @@ any d can score.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -62,14 +64,14 @@ def minimality(
         variable: a category, or a single number.
         embed: images -> features (N, F), compared in mean absolute difference; the pixels where None.
         weights: a and b above.
-        bins: classes of equal counts that a number is cut into.
-        least: real images that a class must have.
+        bins: of equal counts that a number is cut into.
+        least: real images that a class or bin must have.
 
     Returns:
         ``"counterfactual"``, ``"do nothing"`` and ``"floor"``.
 
     Raises:
-        DataError: no rows, or a class with too few images.
+        DataError: no rows, or a class or bin with too few images.
         ShapeError: numbers of rows that disagree.
         DomainError: weights or bins that make no sense.
     """
@@ -88,9 +90,9 @@ def minimality(
             f"Minimality: {len(before)} factual and {len(after)} counterfactual images, {len(source)} and "
             f"{len(target)} values; {len(reals)} images and {len(values)} values in the pool."
         )
-    codes, classes = _classes(source, target, values, variable, bins)
+    codes, classes, names = _classes(source, target, values, variable, bins)
     asked = np.unique(np.concatenate(codes[:2]))
-    found = class_rows(asked, codes[2], classes, least=least)
+    found = class_rows(asked, codes[2], classes, least=least, names=names)
     members = {int(asked[place[0]]): rows for place, rows in found}
     moved = (before - after).abs().mean(1).double().numpy()
     scores = np.array(
@@ -161,14 +163,17 @@ def _features(images: Tensor, embed: Callable[[Tensor], Any] | None) -> Tensor:
 
 def _classes(
     source: NDArray[Any], target: NDArray[Any], values: NDArray[Any], variable: Variable, bins: int
-) -> tuple[tuple[NDArray[np.int64], ...], Categorical]:
-    """Codes of the three columns: the categories themselves, or bins with equally many pool rows."""
+) -> tuple[tuple[NDArray[np.int64], ...], Categorical, list[str] | None]:
+    """Codes of the three columns: the categories themselves, or bins with equally many pool rows; names."""
     if isinstance(variable, Categorical):
-        return (source, target, values), variable
+        return (source, target, values), variable, None
     if variable.event_shape:
         raise ShapeError(f"Minimality is of a category or of one number, got {variable.describe()}.")
     edges = np.quantile(values, np.linspace(0, 1, bins + 1)[1:-1])
-    return tuple(np.searchsorted(edges, each) for each in (source, target, values)), Categorical(bins)
+    ends = [values.min(), *edges, values.max()]
+    names = [f"The bin from {low:g} to {high:g}, one of {bins}," for low, high in pairwise(ends)]
+    codes = tuple(np.searchsorted(edges, each) for each in (source, target, values))
+    return codes, Categorical(bins), names
 
 
 def _row(

@@ -70,7 +70,7 @@ class Score:
         return told + (f", {self.left_out} rows not measurable" if self.left_out else "")
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON; an unknown bound is None."""
+        """Plain values, ready for JSON; what is unknown or infinite is None."""
         bounds = {name: getattr(self, name) for name in ("value", "low", "high")}
         told: dict[str, Any] = {name: x if math.isfinite(x) else None for name, x in bounds.items()}
         return told | {
@@ -85,7 +85,7 @@ def figure(value: float) -> str:
     ('0.988', '12.3', '1.2e-05', '0')
     """
     if not math.isfinite(value):
-        return "-"
+        return "-" if math.isnan(value) else str(value)
     size = abs(value)
     if size == 0:
         return "0"

@@ -23,6 +23,7 @@ from causalgen.counterfactuals.export import figure_png, figure_svg
 from causalgen.counterfactuals.missing_evidence.distributions import NodePosterior
 from causalgen.counterfactuals.results import Counterfactual, Draws
 from causalgen.counterfactuals.summaries import inferred_texts, node_texts, undetermined_nodes
+from causalgen.data.frames import number_names
 from causalgen.effects.couplings import CouplingSensitivity
 from causalgen.effects.effect import Effect
 from causalgen.effects.estimates import Estimate
@@ -310,8 +311,7 @@ def _evidence(cf: Counterfactual) -> dict[str, str]:
             continue
         array = as_array(cf.factual[node], where=node)
         flat = array.reshape(len(array), -1)[:_MOST_VALUES]
-        for part in range(flat.shape[1]):
-            name = f"{node}_{part}" if variable.event_shape else node
+        for part, name in enumerate(number_names(node, variable, cf.variables)):
             cells = [
                 _cell(value) if source == "observed" else f"{drawn[node][name][row]} ({source})"
                 for row, (value, source) in enumerate(zip(flat[:, part], sources[node], strict=False))

@@ -241,6 +241,11 @@ class Image(VariableBase):
         channels, height, width = self.shape
         if shape[-3:] == (height, width, channels):
             return " Channels come first: np.moveaxis(value, -1, -3)."
+        if len(shape) <= 2 and shape[-1:] == (self.numel,):
+            return (
+                " Flat pixels do not say their order. Give lists of rows of pixels, or, where this is their "
+                f"order, value.reshape(-1, {channels}, {height}, {width})."
+            )
         if len(shape) >= 2 and shape[-2:] != (height, width):
             return f" Resize it to height {height} and width {width} first."
         return ""

@@ -52,6 +52,16 @@ def test_a_missing_edge_is_found():
     assert report.problems[0].startswith("z depends on x beyond its parents")
 
 
+def test_a_row_of_probability_zero_is_told_also_in_json():
+    codes = np.array([0] * 30 + [1] * 10)
+    scm = fitted([], {"x": codes}, {"x": cg.Categorical(3)}, x=cg.mechanisms.Categorical(smoothing=0))
+    codes[35] = 2
+    report = scm.check({"x": codes})
+    assert report.fits["x"].mechanism == -np.inf and "-inf" in str(report)
+    told = json.loads(json.dumps(report.to_dict(), allow_nan=False))["fits"]["x"]
+    assert told["mechanism"] is None and "probability zero" in told["note"] and not told["holds"]
+
+
 def test_rows_that_lack_a_value_are_dropped_where_that_is_asked():
     gaps = {
         node: np.where(np.arange(N) % 5 == k, np.nan, column) for k, (node, column) in enumerate(ROWS.items())

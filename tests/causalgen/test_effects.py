@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import causalgen as cg
+from tests.causalgen.metrics import shades
 
 NORMAL = {"u": {"normal": [0, 1]}}
 
@@ -472,3 +473,52 @@ def test_a_bias_that_no_interval_holds_is_told(pictures, abduction, told):
 
 def _brightness(images):
     return images.mean((1, 2, 3))
+
+
+def test_groups_of_a_node_that_is_called_like_a_figure_keep_their_labels():
+    """The columns are those of the figures and of the groups, none written over another."""
+    random = np.random.default_rng(0)
+    value, x = random.integers(0, 2, 400), random.normal(size=400)
+    scm = cg.SCM(
+        nx.DiGraph([("value", "y"), ("x", "y")]),
+        {"value": cg.Categorical(2), "x": cg.Continuous(), "y": cg.Continuous()},
+        {"x": cg.mechanisms.Additive(), "y": cg.mechanisms.Additive()},
+    ).fit({"value": value, "x": x, "y": 3 * x + value}, progress=False)
+    frame = scm.effect("y", do={"x": 1}, versus={"x": 0}, given="value", n=1000, seed=0).to_frame()
+    assert frame["value_group"].tolist() == [0, 1]
+    assert np.allclose(frame["value"], 3, atol=1e-6)
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """A model whose image is drawn in blocks of 400 rows, and two rows; progress is told of each block."""
+    monkeypatch.setattr("causalgen.fitting.progress.LINE_SECONDS", -1.0)
+    monkeypatch.setattr(shades.TintedMechanism, "chunk_rows", 400)
+    data = shades.rows(40)
+    scm = shades.shades(redraws=True).fit(data, progress=False)
+    return scm, {name: values[:2] for name, values in data.items()}
+
+
+def test_draws_of_images_are_shown_as_they_come(drawn, capsys):
+    scm, rows = drawn
+    question = {
+        "do": {"shade": 1.0},
+        "versus": {"shade": 0.0},
+        "evidence": rows,
+        "statistic": shades.shade_of,
+    }
+    shown = scm.effect("image", **question, n=1000, seed=0)
+    told = capsys.readouterr().err.splitlines()
+    blocks = ["abduction of image: draw 400/1000", "values of image: draw 400/1000"]
+    assert all(
+        sum(line.startswith(each) for line in told) == k for each, k in zip(blocks, (1, 2), strict=True)
+    )
+    assert sum("draw 1000/1000, 0s left" in line for line in told) == 3
+    quiet = scm.effect("image", **question, n=1000, seed=0, progress=False)
+    assert capsys.readouterr().err == "" and quiet.value == shown.value == pytest.approx(1, abs=1e-5)
+
+
+def test_what_is_done_at_once_shows_nothing(drawn, capsys):
+    scm, _ = drawn
+    scm.effect("shade", do={"kind": 1}, versus={"kind": 0}, n=1000, seed=0)
+    assert capsys.readouterr() == ("", "")

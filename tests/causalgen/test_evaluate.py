@@ -415,3 +415,22 @@ def test_the_command_refuses_before_it_works(folder, tmp_path):
     found = run(*arguments, "--truth", tmp_path, "--out", tmp_path / "r").exception
     assert isinstance(found, DataError) and "morphomnist:DIR" in str(found)
     assert not (tmp_path / "r").exists()
+
+
+def test_rows_of_probability_zero_are_counted_not_left_out():
+    """Of 40 rows one has a category that fitting never saw; 30 have one of probability 3/4."""
+    codes, counted = np.array([0] * 30 + [1] * 10), cg.mechanisms.Categorical(smoothing=0)
+    scm = cg.SCM(nx.DiGraph({"x": []}), {"x": cg.Categorical(3)}, {"x": counted})
+    scm = scm.fit({"x": codes}, progress=False)
+    codes[35] = 2
+    report = cg.evaluate(scm, {"x": codes}, metrics=["log_likelihood"], progress=False)
+    found = score(report, "log-likelihood")
+    others = (30 * np.log(0.75) + 9 * np.log(0.25)) / 39
+    assert found.value == -np.inf and found.rows == 40 and str(found) == "-inf"
+    (note,) = report.notes
+    assert "x: 1 of 40 rows have probability 0, the first of them row 35" in note
+    assert f"that of the others is {others:.3f} (" in note and "measurable" not in note
+    assert json.loads(json.dumps(report.to_dict(), allow_nan=False))["entries"][0]["value"] is None
+    assert re.search(
+        "x  +-inf  +log-likelihood .*FAILS: .*Row 35: category 2 has probability zero", str(report)
+    )

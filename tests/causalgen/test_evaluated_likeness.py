@@ -100,7 +100,9 @@ def test_other_rows_are_asked_what_the_row_is():
     scm = shades.shades(redraws=True).fit(data, progress=False)
     asked = {"kind": 1 - data["kind"], "shade": np.linspace(-1, 1, 70)}
     passes = []
-    (draws,) = draw_rows(scm, "image", data, [asked], seed=0, workers=1, advance=passes.append)
+    (draws,) = draw_rows(
+        scm, "image", data, [asked], numbers=np.arange(70), seed=0, workers=1, advance=passes.append
+    )
     kept = data["image"] - 0.25 * data["shade"][:, None, None, None].astype(np.float32)
     half = (kept + 0.25 * asked["shade"][:, None, None, None].astype(np.float32))[..., : shades.SIDE // 2]
     assert draws.own.shape == draws.others.shape == (4, 70, 1, shades.SIDE, shades.SIDE)

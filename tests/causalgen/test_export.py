@@ -11,6 +11,7 @@ import torch
 
 import causalgen as cg
 from causalgen.counterfactuals.export import to_frame, to_png
+from causalgen.counterfactuals.summaries import inferred_texts, node_texts
 from causalgen.data.reading import read_data
 from causalgen.saving.result_folder import write_result
 
@@ -59,6 +60,7 @@ def test_no_name_of_a_node_is_lost(tmp_path, samples):
     frame = cf.to_frame()
     both = [*frame.columns, *frame.index.names]
     assert len(set(both)) == len(both) == 7 + (1 if samples is None else 2)
+    _summaries_name_each_number_once(cf, data, scm.counterfactual(evidence, do={}, seed=0))
     if samples is None:  # the table is evidence as it stands
         again = scm.counterfactual(frame, do={}, seed=0)
         assert np.array_equal(again["v"], cf["v"]) and np.array_equal(again["v_0"], cf["v_0"])
@@ -71,6 +73,47 @@ def test_no_name_of_a_node_is_lost(tmp_path, samples):
     table = pd.DataFrame({"v_0": [1.0], "v_1": [2.0]})
     with pytest.raises(cg.DataError, match=r"no column 'v' .*nor v\[0\] .. v\[1\]"):
         read_data(table, {name: scm.variables[name] for name in ("v", "v_0", "v_1")})
+
+
+def _summaries_name_each_number_once(cf, data, world):
+    """A line for each number: of the vector by the names of the table's columns, of each node by its own."""
+    wanted = {node: data[node][:3] for node in data if node not in ("v", "row")}
+    wanted |= {
+        "row": np.ones(3),
+        **{name: cf.draws("v").mean(0)[:, k] for k, name in enumerate(["v[0]", "v[1]"])},
+    }
+    summary = cf.summary()
+    assert summary.index.is_unique
+    assert set(summary.index.get_level_values("node")) == wanted.keys()
+    for name, values in wanted.items():
+        assert np.allclose(summary.loc[name]["mean"], values), name
+    if cf.samples is None:
+        contrast = cg.Contrast(cf, world).summary()
+        assert contrast.index.is_unique and np.allclose(contrast.loc["v_0"]["mean"], 0)
+    assert set(node_names(cf)) == wanted.keys()
+
+
+def node_names(cf):
+    """Names of the lines that are printed."""
+    names = [name for _, name, _ in node_texts(cf)]
+    assert len(set(names)) == len(names)
+    return names
+
+
+def test_missing_numbers_of_a_vector_and_a_node_of_that_name_are_both_shown():
+    """In a notebook's page too."""
+    random = np.random.default_rng(0)
+    data = {"v_0": random.normal(size=40), "v": random.normal(size=(40, 2))}
+    scm = cg.SCM(
+        nx.DiGraph([("v", "v_0")]),
+        {"v": cg.Continuous(shape=(2,)), "v_0": cg.Continuous()},
+        {"v": cg.mechanisms.Additive(), "v_0": cg.mechanisms.Additive()},
+    ).fit(data, progress=False)
+    gaps = scm.counterfactual({"v": np.full((1, 2), np.nan), "v_0": [7.0]}, do={"v_0": 1.0}, seed=0)
+    texts = inferred_texts(gaps)
+    assert texts == {"v": {f"v[{k}]": [f"{gaps.inferred['v'][0][k]:.4g}"] for k in range(2)}}
+    page = gaps._repr_html_()
+    assert "v[0]" in page and "v[1]" in page and "7" in page
 
 
 def test_samples_are_all_saved(categories, pictures, tmp_path):

@@ -364,6 +364,15 @@ def test_what_overfits_is_told_with_a_remedy():
     assert fit(many, Table({"a": x[0], "b": x[0] + x[1]})).advice is None
 
 
+def test_held_out_rows_of_probability_zero_are_counted():
+    """Every category occurs once, so that none of a held-out row was seen."""
+    counted = CategoricalSpec(smoothing=0, training=Training(validation=0.5)).bind(Categorical(40), {})
+    report = fit_mechanism("x", counted, Table({"x": np.arange(40)}), seed=0, progress=False)
+    assert report.impossible == 20 and report.validation_loss == math.inf
+    assert "held-out loss inf (20 rows have probability 0; of a fit without 20 of them)" in str(report)
+    assert report.advice is not None and report.advice.startswith("x: 20 of 20 held-out rows have")
+
+
 def test_patience_is_for_tables_unless_asked(picture_table):
     plain, asked = picture(), picture(patience=100)
     assert fit(plain, picture_table, "x").kept_step is None

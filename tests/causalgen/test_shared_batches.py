@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from causalgen.data.table import Table
 from causalgen.fitting import sharding
+from causalgen.fitting.choosing import choose_mechanism
 from causalgen.fitting.fit import fit_mechanism
 from causalgen.fitting.runtime import AcceleratedRuntime, _together, is_first
 from causalgen.fitting.training_loop import Objective, TrainingLoop
@@ -32,6 +33,8 @@ from mechanisms.encoders import Strided
 from mechanisms.networks import reproducible_initialisation
 from mechanisms.seeds import SharedDraws, drawn_for_rows
 from mechanisms.tables.additive import Additive
+from mechanisms.tables.auto import Auto
+from mechanisms.tables.flow import FlowMechanism
 from mechanisms.training import Training
 
 ROWS = 39
@@ -148,6 +151,8 @@ def step_of(folder):
 
 def work(what, folder):
     """What each of the processes does."""
+    if what == "choose":
+        return choose(folder)
     other, stamp = os.environ["RANK"] == "1", folder / "died"
 
     def lost(step, loss):
@@ -176,12 +181,24 @@ def work(what, folder):
         (folder / "reports.json").write_text(json.dumps([figures_of(each) for each in reports]))
 
 
+def choose(folder):
+    """The choice of a form; the second process, if there is one, finds the other form likelier by far."""
+    if os.environ.get("RANK") == "1":
+        log_prob = FlowMechanism.log_prob
+        FlowMechanism.log_prob = lambda *args: log_prob(*args) + 100
+    spec = Auto(encoder=ENCODER, training=Training(epochs=1, batch_size=9))
+    mechanism = spec.bind(Continuous(), {"x": Image(1, 8, 8)})
+    report, chosen = choose_mechanism("seen", mechanism, table(), seed=3, progress=False)
+    folder.mkdir(exist_ok=True)
+    (folder / os.environ.get("RANK", "0")).write_text(json.dumps([report.choice, chosen.spec.kind]))
+
+
 def figures_of(report):
     return [each for each in (report.steps, report.train_loss, report.validation_loss) if each is not None]
 
 
 def launched(what, folder, **environment):
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command += ["-m", "tests.causalgen.test_shared_batches", what, str(folder)]
     paths = {"PYTHONPATH": os.pathsep.join([os.getcwd(), *filter(None, sys.path)]), "OMP_NUM_THREADS": "1"}
     return subprocess.run(
@@ -258,6 +275,19 @@ def test_a_loss_that_one_process_loses_spoils_no_state(shared):
     assert step_of(shared / "lost") == BEGUN
 
 
+def test_processes_choose_the_same_form(tmp_path):
+    """Else one would wait for the steps of a fit that the other does not make."""
+    done = launched("choose", tmp_path / "two")
+    assert done.returncode == 0, done.stderr
+    first, second = ((tmp_path / "two" / rank).read_text() for rank in "01")
+    choose(tmp_path)
+    assert first == second
+    (choice, kind), (alone, kind_alone) = json.loads(first), json.loads((tmp_path / "0").read_text())
+    assert kind == kind_alone == "additive"
+    for label, figures in alone["candidates"].items():
+        assert choice["candidates"][label] == pytest.approx(figures, rel=1e-6)
+
+
 @pytest.mark.slow
 def test_a_process_that_dies_ends_the_job(tmp_path):
     done = launched("dies", tmp_path)
@@ -298,7 +328,7 @@ def test_shares_of_draws_are_those_of_one_process():
 class Two:
     """A runtime of which another process exists."""
 
-    device, rank, processes, is_main = torch.device("cpu"), 1, 2, True
+    device, rank, processes, is_main, splits = torch.device("cpu"), 1, 2, True, False
 
     def prepare(self, objective, optimizer):
         return objective, optimizer

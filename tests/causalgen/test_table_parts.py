@@ -231,6 +231,45 @@ def test_a_job_is_resumed_where_it_stopped_and_only_for_its_own_question(
         assert (stopped / path.relative_to(tmp_path / "whole")).read_bytes() == path.read_bytes()
 
 
+@pytest.mark.parametrize(
+    "other",
+    [["--seed", 1], ["--samples", 2], ["--set", "c=0.5"], "model", "table"],
+    ids=["seed", "samples", "evidence", "model", "table"],
+)
+def test_a_part_of_another_question_is_refused(labels, tmp_path, monkeypatch, capsys, other):
+    """As where a folder of parts was copied beside the question of another job."""
+    _, frame, root = labels
+    model, table = root / "model", root / "table.parquet"
+    options = ["--do", "a=low", "--part-rows", PART]
+    if other == "model":
+        model = tmp_path / "model"
+        fresh = cg.SCM.from_pretrained(root / "model")
+        fresh.fit(frame.dropna()[:60], seed=9, progress=False).save_pretrained(model)
+    elif other == "table":
+        table = tmp_path / "other.parquet"
+        pq.write_table(pa.Table.from_pandas(frame[::-1]), table)
+    more = other if isinstance(other, list) else []
+    assert run(model, "--table", table, *options, *more, "--out", tmp_path / "other").exit_code == 0
+    ask = [root / "model", "--table", root / "table.parquet", *options, "--out", tmp_path / "out"]
+    assert run(*ask).exit_code == 0
+    shutil.copy(tmp_path / "other" / "parts" / "00001.json", tmp_path / "out" / "parts" / "00001.json")
+    said = error_of(monkeypatch, capsys, *ask, "--resume")
+    assert "00001.json is of another question" in said and "Remove it" in said
+
+
+def test_a_part_whose_files_are_not_whole_is_answered_again(labels, tmp_path):
+    *_, root = labels
+    ask = [root / "model", "--table", root / "table.parquet", "--do", "a=low", "--part-rows", PART]
+    assert run(*ask, "--out", tmp_path).exit_code == 0
+    first, second, third = sorted((tmp_path / "a=low").iterdir())
+    whole = {file: file.read_bytes() for file in (first, second, third)}
+    first.unlink()
+    third.write_bytes(whole[third][:100])
+    done = run(*ask, "--out", tmp_path, "--resume")
+    assert done.exit_code == 0 and "1 of 3 parts are there already" in done.output
+    assert {file: file.read_bytes() for file in whole} == whole
+
+
 def test_samples_and_evidence_that_is_the_same_everywhere(labels, tmp_path):
     scm, frame, root = labels
     table = tmp_path / "ab.parquet"

@@ -16,6 +16,7 @@ import pandas as pd
 import PIL.Image
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -23,6 +24,7 @@ import causalgen as cg
 from causalgen.cli.assignments import parse_assignments
 from causalgen.cli.given import read_evidence
 from causalgen.counterfactuals.evidence import encode_partial
+from causalgen.data.parquet_rows import ParquetRows
 from causalgen.data.reading import read_data
 
 VARIABLES = {
@@ -374,3 +376,72 @@ def test_a_picture_means_the_same_by_every_route(tmp_path):
     ):
         with pytest.raises(cg.CausalgenError):
             encode_partial({"v": wrong}, scm.variables, scm.device)
+
+
+COLOURS = np.random.default_rng(0).integers(0, 256, (3, 2, 2, 3), dtype=np.uint8)
+GREYS = COLOURS[:, :1]
+
+
+def nested(kind, depth):
+    return nested(pa.list_(kind), depth - 1) if depth else kind
+
+
+def pixel_routes(scm, file):
+    """Canonical images by each route that has columns of lists."""
+
+    def data(source):
+        return read_data(source, scm.variables).tensor("v")
+
+    def evidence(source):
+        return encode_partial(source, scm.variables, scm.device)[0]["v"]
+
+    table = pq.read_table(file)
+    return {
+        "data, Parquet": lambda: data(file),
+        "data, Arrow": lambda: data(table),
+        "data, pandas": lambda: data(pd.read_parquet(file)),
+        "evidence, Arrow": lambda: evidence(table),
+        "evidence, pandas": lambda: evidence(pd.read_parquet(file)),
+        "--evidence": lambda: evidence(read_evidence(str(file), scm, ())),
+        "--table": lambda: evidence(ParquetRows(file, scm.variables).read(0, 3).columns),
+    }
+
+
+@pytest.mark.parametrize(
+    ("pixels", "kind", "refused"),
+    [
+        (COLOURS, pa.uint8(), None),
+        (COLOURS / 255, pa.float32(), None),
+        (GREYS, pa.uint8(), None),
+        (GREYS[:, 0], pa.uint8(), None),
+        (GREYS[:, 0] / 255, pa.float64(), None),
+        (COLOURS, pa.int64(), "uint8 in 0..255 or float.*got dtype int64"),
+        (COLOURS.reshape(3, -1), pa.uint8(), r"Flat pixels do not say their order.*reshape\(-1, 2, 2, 3\)"),
+        (GREYS.reshape(3, -1), pa.uint8(), r"Flat pixels do not say their order.*reshape\(-1, 1, 2, 3\)"),
+    ],
+)
+def test_lists_of_pixels_mean_the_same_by_every_route(tmp_path, pixels, kind, refused):
+    image = cg.Image(2, 2, 3) if pixels.size == COLOURS.size else cg.Image(1, 2, 3)
+    scm = cg.SCM(
+        nx.DiGraph({"v": []}), {"v": image}, {"v": cg.mechanisms.Constant(value=np.zeros(image.shape))}
+    )
+    cells = pa.array(pixels.tolist(), nested(kind, pixels.ndim - 1))
+    pq.write_table(pa.table({"v": cells}), tmp_path / "v.parquet")
+    for route, ask in pixel_routes(scm, tmp_path / "v.parquet").items():
+        if refused:
+            with pytest.raises(cg.CausalgenError, match=refused):
+                ask()
+        else:
+            held = COLOURS if image.channels == 2 else GREYS
+            assert np.allclose(ask().numpy(), held / 255 * 2 - 1, atol=1e-6), route
+
+
+def test_rows_of_pixels_of_several_shapes_are_refused_by_every_route(tmp_path):
+    scm = cg.SCM(
+        nx.DiGraph({"v": []}), {"v": cg.Image(1, 2, 3)}, {"v": cg.mechanisms.Constant(value=GREYS[0] / 255)}
+    )
+    cells = [[[0, 1, 2], [3, 4]], [[0, 1, 2], [3, 4, 5]], [[0, 1, 2]]]
+    pq.write_table(pa.table({"v": pa.array(cells, nested(pa.uint8(), 2))}), tmp_path / "v.parquet")
+    for ask in pixel_routes(scm, tmp_path / "v.parquet").values():
+        with pytest.raises(cg.CausalgenError, match="shape"):
+            ask()

@@ -18,6 +18,7 @@ from causalgen.cli.app.questions import AskedEffect, Model, Session
 from causalgen.counterfactuals.export import figure_svg, to_png
 from causalgen.counterfactuals.results import Counterfactual
 from causalgen.counterfactuals.summaries import draw_texts, inferred_texts, node_texts, undetermined_nodes
+from causalgen.data.frames import number_names
 from causalgen.plotting.graph_plots import MOST_NODES, plot_graph
 from causalgen.plotting.page_template import page_template
 from causalgen.plotting.plot_style import ACCENT, INFERRED
@@ -133,7 +134,7 @@ def _evidence_card(cf: Counterfactual) -> _Card:
             continue
         if how == "observed":
             numbers = np.ravel(as_array(cf.factual[node], where=node)).tolist()
-            names = [f"{node}_{k}" for k in range(len(numbers))] if variable.event_shape else [node]
+            names = number_names(node, variable, cf.variables)
             lines += [(name, _short(value), how) for name, value in zip(names, numbers, strict=True)]
         else:
             lines += [(name, cells[0], how) for name, cells in drawn[node].items()]
@@ -175,9 +176,8 @@ def _readings(cf: Counterfactual) -> dict[str, list[tuple[str, str, str]]]:
     for node, causes in cf.readings.items():
         for cause, reading in causes.items():
             if reading.made.any():
-                read, asked = (
-                    draw_texts(cause, reading.variable, reading.draws[key]) for key in ("read", "asked")
-                )
+                variables = {name: each.variable for name, each in causes.items()}
+                read, asked = (draw_texts(cause, variables, reading.draws[key]) for key in ("read", "asked"))
                 lines = [(name, cells[0], f"asked {asked[name][0]}") for name, cells in read.items()]
                 found.setdefault(node, []).extend(lines)
     return found

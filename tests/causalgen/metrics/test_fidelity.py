@@ -120,6 +120,9 @@ def test_what_cannot_be_compared():
         real_images(flat([0.5]), [2], flat(POOL), KINDS, Categorical(3))
     with pytest.raises(DataError, match="Class 1 has 20 real images.*at least 30"):
         minimality(flat([0.1]), flat([0.2]), [1], [1], flat(POOL), KINDS, Categorical(2), least=30)
+    with pytest.raises(DataError, match=r"^The bin from 0.5 to 1, one of 2, has 2 real images.*at least 10"):
+        shades = np.array([0, 0.25, 0.5, 0.75, 1])  # the median is 0.5, and what lies above it are two
+        minimality(flat([0]), flat([1]), [0.9], [0.9], flat(shades), shades, Continuous(), bins=2)
     with pytest.raises(ShapeError, match="1 images and 2 values"):
         real_images(flat([0.5]), [1, 0], flat(POOL), KINDS, Categorical(2))
     with pytest.raises(ShapeError, match="one number"):

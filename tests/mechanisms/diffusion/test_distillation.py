@@ -266,6 +266,33 @@ def test_the_null_is_exact_and_the_teacher_answers_as_before(learned):
     assert max(made.fit_report["x"].figures.values()) < 0.1
 
 
+def test_a_student_that_hardly_learned_is_told_of(learned):
+    """One that learned nothing takes each jump by its teacher's first estimate: Euler's method.
+
+    From mean + z sqrt(SPREAD^2 + 80^2), z standard normal, so that what it misses is known.
+    """
+    teacher, made = learned
+    training = {"epochs": 1, "batch_size": 128, "learning_rate": 1e-9, "validation": 0.5}
+    options = {"rows": 1024, "training": training}
+    with pytest.warns(UserWarning, match="'x': the student ends 0.5. standard deviations .* 'posterior'"):
+        hardly = distil(teacher, rows(4096, 1), options=options, seed=0, progress=False)
+    top, middle = (Jumps().levels()[k] for k in (2, 1))
+    reached = math.hypot(SPREAD, top)
+    for here, there in ((top, middle), (middle, 0.0)):
+        reached *= 1 + (there - here) * here / (SPREAD**2 + here**2)
+    missed = abs(reached - SPREAD**2 / math.hypot(SPREAD, 0.1)) / math.hypot(SPREAD, MEANS[1])
+    report = hardly.fit_report["x"]
+    for figure in ("down: image", "other: image"):
+        assert report.figures[figure] == pytest.approx(missed, rel=0.05)
+    assert report.advice in hardly.fit_report.advice and "x: the student ends" in str(hardly.fit_report)
+    assert made.fit_report["x"].advice is None
+
+
+def test_a_student_that_nothing_was_held_out_for_says_so(fitted):
+    report = distil(fitted, rows(20), options=QUICK, progress=False).fit_report["x"]
+    assert not report.figures and "no row was held out (training.validation: 0.02)" in report.advice
+
+
 def untrained(**options):
     """A small random teacher with its untrained student."""
     with torch.random.fork_rng():

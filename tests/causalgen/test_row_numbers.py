@@ -1,0 +1,83 @@
+"""Errors and warnings name a row by its number in the data that the user gave, not in the part at hand."""
+
+import networkx as nx
+import numpy as np
+import pytest
+import torch
+
+import causalgen as cg
+from causalgen.counterfactuals.row_blocks import abduct_rows
+from graphs.errors import EvidenceError, numbered_rows, warn
+from tests.causalgen.metrics import shades
+
+BAD = 110
+
+
+@pytest.fixture(scope="module")
+def asked():
+    """A model with ``twice = 2 shade``, and 120 rows: row 110 is another, and row 5 has a gap."""
+    data = shades.rows(120) | {"twice": np.zeros(120)}
+    data["twice"] = 2 * data["shade"]
+    edges = [("kind", "shade"), ("shade", "image"), ("shade", "twice")]
+    scm = cg.SCM(
+        nx.DiGraph(edges),
+        variables={
+            "kind": cg.Categorical(2),
+            "shade": cg.Continuous(lower=-1.5, upper=1.5),
+            "image": cg.Image(1, shades.SIDE, shades.SIDE),
+            "twice": cg.Continuous(),
+        },
+        mechanisms={
+            "shade": cg.mechanisms.Additive(),
+            "image": shades.Tinted(),
+            "twice": cg.mechanisms.Equation(value="2 * shade"),
+        },
+    ).fit(data, progress=False)
+    data["kind"] = data["kind"].astype(float)
+    data["kind"][5], data["twice"][BAD] = np.nan, 9
+    return scm, data
+
+
+@pytest.mark.parametrize("metrics", [None, ["composition"]])
+def test_an_evaluation_of_some_rows_names_the_row_of_the_data(asked, metrics):
+    scm, data = asked
+    with pytest.raises(EvidenceError, match=f"'twice': Row {BAD}: the value is 9.0"):
+        cg.evaluate(scm, data, rows=117, metrics=metrics, missing="drop", progress=False)
+
+
+def test_composition_names_the_row_of_the_evidence(asked):
+    scm, data = asked
+    evidence = {name: data[name] for name in ("shade", "twice")}
+    with pytest.raises(EvidenceError, match=f"Row {BAD}:"):
+        cg.metrics.composition(scm, evidence, "twice")
+
+
+def test_a_check_names_the_row_of_the_data(asked):
+    scm, data = asked
+    (problem,) = scm.check(data, missing="drop").problems
+    assert f"Row {BAD}: the value is 9.0" in problem and not problem.endswith("..")
+
+
+def test_an_abduction_in_chunks_names_the_row_of_all(asked, monkeypatch):
+    mechanism = asked[0].mechanisms["twice"]
+    monkeypatch.setattr(type(mechanism), "chunk_rows", 4)
+    shade = torch.arange(12, dtype=torch.float64)
+    value = 2 * shade
+    value[9] = 0
+    with pytest.raises(EvidenceError, match="Row 9: the value is 0"):
+        abduct_rows(mechanism, "twice", value, {"shade": shade}, seed=0)
+
+
+def test_numbers_nest_and_quoted_names_stay():
+    with (
+        pytest.warns(UserWarning, match="^Node 'row 1': row 70 of 3 rows$"),
+        numbered_rows([50, 60, 70]),
+        numbered_rows(range(1, 3)),
+    ):
+        warn("Node 'row 1': row 1 of 3 rows")
+
+
+def test_samples_stand_one_after_another():
+    """Row 7 of 4 samples of 3 rows is row 1 of the third sample."""
+    with pytest.raises(EvidenceError, match="^Row 60: no"), numbered_rows([50, 60, 70]):
+        raise EvidenceError("Row 7: no")
