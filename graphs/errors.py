@@ -231,6 +231,9 @@ _NUMBERS: ContextVar[tuple[_Numbers, ...]] = ContextVar("_NUMBERS", default=())
 """What the rows of the work at hand are numbered where they come from, the innermost first."""
 
 
+_QUOTED_OR_ROW = re.compile(r"(?<!\w)'[^']*'(?!\w)|\b([Rr]ow) (\d+)\b")
+
+
 @contextmanager
 def numbered_rows(numbers: _Numbers) -> Generator[None]:
     """A context whose errors and warnings name a row by its number where the rows come from.
@@ -258,11 +261,11 @@ def numbered_rows(numbers: _Numbers) -> Generator[None]:
 
 def _renumbered(message: str, numbers: _Numbers) -> str:
     """A message with the first row that it names, which no quoted name says, as one of these."""
-
-    def numbered(found: re.Match[str]) -> str:
-        return f"{found[1]} {int(numbers[int(found[2]) % len(numbers)])}"
-
-    return re.sub(r"(?<!')\b([Rr]ow) (\d+)\b", numbered, message, count=1) if len(numbers) else message
+    for found in _QUOTED_OR_ROW.finditer(message) if len(numbers) else ():
+        if found[2]:
+            number = int(numbers[int(found[2]) % len(numbers)])
+            return f"{message[: found.start()]}{found[1]} {number}{message[found.end() :]}"
+    return message
 
 
 def warn(message: str, category: type[Warning] = UserWarning) -> None:

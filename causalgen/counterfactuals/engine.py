@@ -23,7 +23,7 @@ from torch import Tensor
 from causalgen.counterfactuals.mutilated_model import MutilatedModel, ready
 from causalgen.counterfactuals.row_blocks import abduct_rows, generate_rows, prior_noise
 from causalgen.counterfactuals.rows import Mask, broadcast_rows, differs, either, refuse_nonfinite
-from graphs.errors import MechanismError
+from graphs.errors import MechanismError, numbered_rows
 from mechanisms.base import Abducted, Noise
 from mechanisms.extrapolation import has_bounds, warn_out_of_bounds
 
@@ -216,7 +216,8 @@ def _generate(
     assert before is not None
     stale, before = broadcast_rows(stale, n, rows), broadcast_rows(before, n, rows)
     index = stale.nonzero()[:, 0]
-    fresh = generate_rows(
-        mechanism, node, {name: value[index] for name, value in parents.items()}, noise.rows(index)
-    )
+    with numbered_rows(index % rows):
+        fresh = generate_rows(
+            mechanism, node, {name: value[index] for name, value in parents.items()}, noise.rows(index)
+        )
     return before.index_copy(0, index, fresh.to(before)), stale

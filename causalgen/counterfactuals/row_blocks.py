@@ -79,10 +79,15 @@ def generate_rows(
         if size is None or n <= size:
             return mechanism.generate(parents, noise)
         values = (
-            mechanism.generate({name: each[part] for name, each in parents.items()}, noise.rows(part))
+            _generate_part(mechanism, parents, noise, part)
             for part in _watched(_parts(n, size), f"values of {node}", n)
         )
         return _join_columns(n, ({"": value} for value in values))[""]
+
+
+def _generate_part(mechanism: Mechanism, parents: Mapping[str, Tensor], noise: Noise, part: slice) -> Tensor:
+    with numbered_rows(range(part.start, part.stop)):
+        return mechanism.generate({name: each[part] for name, each in parents.items()}, noise.rows(part))
 
 
 def read_rows(mechanism: Mechanism, node: str, value: Tensor) -> dict[str, Tensor]:

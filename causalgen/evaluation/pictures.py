@@ -76,7 +76,7 @@ def _draws(case: NodeEvaluation, answer: Answer, draws: RowDraws) -> Figure:
     rows: dict[str, NDArray[Any]] = {}
     for row in range(shown):
         after = _values({name: answer.question.values}, [name], row).removeprefix(f"{name} ")
-        label = f"row {row + 1}: {_values(case.columns, [name], row)} \u2192 {after}"
+        label = f"row {case.numbers[row]}: {_values(case.columns, [name], row)} \u2192 {after}"
         rows[label] = np.concatenate([case.factual[row][None], draws.own[:, row]])
     last = ["factual", *(f"draw {number + 1}" for number in range(len(draws.own)))]
     return plot_image_rows(

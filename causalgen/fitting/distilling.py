@@ -175,6 +175,11 @@ class _Run:
         # The order of a part of the rows, for reading it front to back.
         self.walked = torch.cat([part.sort().values for part in order.tensor_split([self.held_out])])
         self.runtime = AcceleratedRuntime()
+        if self.runtime.splits:
+            raise MechanismError(
+                f"Cannot distil node {name!r} with its weights split over processes. Launch without FSDP, as "
+                "in: accelerate launch --multi_gpu ..."
+            )
         identity = {
             "seed": seed,
             "mechanism": mechanism.spec.model_dump(mode="json"),

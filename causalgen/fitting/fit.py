@@ -337,7 +337,8 @@ class _NodeFit:
         keys, label = ("fit", self.name), f"node {self.name!r}"
         # A table node with an image parent is trained as tables are: until held-out rows tell to stop.
         image = self.mechanism.variable.type == "image"
-        first = first and self.mechanism.first_stage()  # of a copy, its own part
+        if first is not None and self.runtime.splits:
+            first = self.mechanism.first_stage()  # the copy's own part
         number, fixed = (0, ()) if first is None else (1, (first.part,))
         return Objective(self.mechanism, self._values, loss, self.training, keys, label, image, number, fixed)
 

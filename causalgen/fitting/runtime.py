@@ -1,6 +1,7 @@
 """Where a node is fitted: which device, which processes, which precision.
 
-Nodes that see images go through accelerate (GPUs, many processes that share each batch, data parallel). Table
+Nodes that see images go through accelerate (GPUs, many processes that share each batch, data parallel
+or by FSDP2). Table
 nodes are small float64 networks whose step costs less than accelerate's bookkeeping: they run plainly on the
 CPU. Started by ``accelerate launch``, every process then fits them alone and the main one writes the results.
 """
@@ -69,6 +70,10 @@ class LocalRuntime:
         """The objective and its optimizer, ready for this machine."""
         return objective, optimizer
 
+    def together(self) -> AbstractContextManager[None]:
+        """A context in which processes talk to one another, and say so where they no longer can."""
+        return nullcontext()
+
     def backward(self, loss: Tensor) -> None:
         """Gradients of a scalar loss."""
         loss.backward()
@@ -127,11 +132,15 @@ class AcceleratedRuntime(LocalRuntime):
         self, objective: nn.Module, optimizer: torch.optim.Optimizer
     ) -> tuple[nn.Module, torch.optim.Optimizer]:
         """The objective on its device, wrapped where there are several processes; split, it is already."""
-        if self.splits:
+        if self.splits or self.processes == 1:
             return objective, optimizer
         with _together(self.processes):
             prepared: Any = self._accelerator.prepare(objective, optimizer)
         return prepared[0], prepared[1]
+
+    def together(self) -> AbstractContextManager[None]:
+        """A context in which processes talk to one another, and say so where they no longer can."""
+        return _together(self.processes)
 
     def backward(self, loss: Tensor) -> None:
         """Gradients of a scalar loss, averaged over processes."""

@@ -30,33 +30,34 @@ LEAST = 1_000_000
 def split(mechanism: Mechanism, runtime: Runtime) -> Iterator[Mechanism]:
     """What is to be trained in place of a mechanism: itself, or its copy of which each process has a share.
 
-    Where the context ends well the mechanism has the copy's weights, in every process.
+    Where the context ends well the mechanism has the copy's weights, the same in every process.
     """
     if not runtime.splits:
         yield mechanism
         return
-    device = runtime.device
     mechanism.to("cpu", memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
-    part = copy.deepcopy(mechanism)
-    for tensor in (*part.parameters(), *part.buffers()):
-        tensor.data.copy_(runtime.first(tensor.data))
-    _shard(part, runtime)
-    try:
+    with runtime.together():
+        part = copy.deepcopy(mechanism)
+        for tensor in (*part.parameters(), *part.buffers()):
+            tensor.data.copy_(runtime.first(tensor.data))
+        _shard(part, runtime)
         yield part
-        mechanism.load_state_dict({key: whole(value) for key, value in part.state_dict().items()})
-    finally:
-        mechanism.to(device)
+        trained = part.state_dict()
+        for key, value in mechanism.state_dict().items():
+            value.copy_(runtime.first(whole(trained[key])))
+    mechanism.to(runtime.device)
 
 
 def _shard(part: Mechanism, runtime: Runtime) -> None:
-    """Split a mechanism in place, the blocks of its networks each by itself, the innermost first."""
+    """Split a mechanism in place: the blocks of trained networks each by itself, and the rest."""
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
     mesh = init_device_mesh(runtime.device.type, (runtime.processes,))
-    lists = [each for each in part.modules() if isinstance(each, nn.ModuleList)]
-    for block in (block for blocks in reversed(lists) for block in blocks):
-        if sum(weight.numel() for weight in block.parameters()) >= LEAST:
+    for block in _blocks(part):
+        weights = list(block.parameters())
+        # A frozen network may be called as often as a process has rows, and gathering takes all of them.
+        if sum(each.numel() for each in weights) >= LEAST and any(each.requires_grad for each in weights):
             fully_shard(block, mesh=mesh)
     # Else it would keep what a held-out loss gathered, of other weights, for the next step.
     fully_shard(part, mesh=mesh, reshard_after_forward=True)
@@ -64,10 +65,27 @@ def _shard(part: Mechanism, runtime: Runtime) -> None:
     part.to(runtime.device)  # what is not split
 
 
-def whole(value: Tensor) -> Tensor:
-    """A tensor of which each process has a share, gathered by all of them; others as they are."""
+def _blocks(module: nn.Module) -> Iterator[nn.Module]:
+    """What the outermost lists of a network hold."""
+    for child in module.children():  # None, which diffusers' lists may hold, is no child
+        if isinstance(module, nn.ModuleList) and not isinstance(child, nn.ModuleList):
+            yield child
+        else:
+            yield from _blocks(child)
+
+
+def whole(value: Tensor, *, kept: bool = True) -> Tensor:
+    """A tensor of which each process has a share, gathered by all of them; others as they are.
+
+    Args:
+        value: the tensor.
+        kept: whether this process needs it; one at a time is then in its main memory.
+    """
     gather: Any = getattr(value, "full_tensor", None)
-    return value if gather is None else gather()
+    if gather is None:
+        return value
+    gathered: Tensor = gather()
+    return gathered.cpu() if kept else gathered.new_empty(0)
 
 
 def like(value: Tensor, weight: Tensor) -> Tensor:

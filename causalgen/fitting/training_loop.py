@@ -138,7 +138,7 @@ class TrainingLoop:
         epochs = max(self.settings.epochs, math.ceil(self.settings.steps / self._batches))
         self.step, self.total = 0, self._batches * epochs
         self.seconds, self.rate = 0.0, 0.0
-        self._rose = False
+        self._risen = 0
         self.precision: Precision = resolve_precision(
             settings.precision, runtime.device, images=objective.images
         )
@@ -196,7 +196,8 @@ class TrainingLoop:
         for key, parameter in zip(self._names, self._parameters, strict=True):
             moments = self._optimizer.state.get(parameter, {})
             tensors |= {f"optimizer.{key}.{what}": moment for what, moment in moments.items()}
-        tensors = {key: whole(value) for key, value in tensors.items()}
+        kept = self.runtime.is_main
+        tensors = {key: whole(value, kept=kept) for key, value in tensors.items()}
         tensors["epoch_loss"], tensors["epoch_squares"] = self._epoch_loss, self._epoch_squares
         tensors["least_loss"] = self._least
         values: dict[str, Any] = {
@@ -206,7 +207,7 @@ class TrainingLoop:
             "precision": self.precision,
         }
         if self.stopping is not None:
-            tensors |= {f"kept.{key}": whole(value) for key, value in self.stopping.kept.items()}
+            tensors |= {f"kept.{key}": whole(value, kept=kept) for key, value in self.stopping.kept.items()}
             values |= self.stopping.values()
         return State(tensors, values)
 
@@ -282,19 +283,18 @@ class TrainingLoop:
     def _tell_divergence(self) -> None:
         """Warn where an epoch's loss is above an earlier one's, which no rising price explains.
 
-        The first time, so that nobody waits in vain, and where the last weights are kept and it ends so.
+        Where the last weights are kept: at the end, and, of images, after two such epochs running, so that
+        nobody waits in vain. One may be chance, since the least of many epochs is an extreme.
         """
         ends = self.step == self.total
-        if (
-            self.objective.progress is not None
-            or self._batches < _ENOUGH_BATCHES
-            or (self._rose if not ends else self.stopping is not None)
-        ):
+        unclear = self.objective.progress is not None or self._batches < _ENOUGH_BATCHES
+        if unclear or self.stopping is not None:
             return
         last, least = float(self._epoch_loss) / self._batches, float(self._least)
         variance = max(float(self._epoch_squares) / self._batches - last**2, 0.0)
-        if last - least > _CLEAR_RISE * (variance / self._batches) ** 0.5:
-            self._rose = True
+        rises = last - least > _CLEAR_RISE * (variance / self._batches) ** 0.5
+        self._risen = self._risen + 1 if rises else 0
+        if rises and (ends or (self.images and self._risen == 2)):
             how, name = ("ended at", "diverged") if ends else ("rose to", "diverges")
             warn(
                 f"Training {name}: the loss of {self.objective.label} {how} {last:.4g}, above the "

@@ -107,11 +107,12 @@ def kept_in_rank(
     }
     if missing := [each for each, found in sorted_by.items() if not len(found)]:
         raise DataError(f"No real image of class {missing[0]!r} could be measured: give some of each class.")
-    for row in np.flatnonzero(np.isfinite(values)):
-        among = sorted_by[own[row].item()]
-        below, up_to = np.searchsorted(among, values[row]), np.searchsorted(among, values[row], "right")
-        rank = (below + up_to) / (2 * len(among))
-        result[row] = np.quantile(sorted_by[other[row].item()], rank, method="hazen")
+    for row, (mine, wanted) in enumerate(zip(own.tolist(), other.tolist(), strict=True)):
+        if np.isfinite(value := values[row]):
+            among = sorted_by[mine]
+            below, up_to = np.searchsorted(among, value), np.searchsorted(among, value, "right")
+            rank = (below + up_to) / (2 * len(among))
+            result[row] = np.quantile(sorted_by[wanted], rank, method="hazen")
     return result
 
 

@@ -209,6 +209,12 @@ def test_a_loss_that_ends_above_what_it_was_is_told(picture_table, recwarn, rate
         assert len(rising) == 1 and "node 'x' rose to" in rising[0]  # before the last epoch
 
 
+def test_a_loss_that_only_varies_is_no_divergence(picture_table, recwarn):
+    settings = Training(epochs=200, batch_size=3, learning_rate=1e-6, ema=0, patience=None)
+    fit(WellMechanism(Line(training=settings), Image(1, 6, 6), {}), picture_table, "x")
+    assert not [each for each in recwarn if "Training diverge" in str(each.message)]
+
+
 def test_learning_rate_rises_then_falls_to_nothing():
     settings = Training(learning_rate=2.0, warmup=0.1)
     rates = [learning_rate(step, 100, settings) for step in range(100)]

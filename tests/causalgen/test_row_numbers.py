@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import causalgen as cg
-from causalgen.counterfactuals.row_blocks import abduct_rows
+from causalgen.counterfactuals.row_blocks import abduct_rows, generate_rows
 from graphs.errors import EvidenceError, numbered_rows, warn
 from tests.causalgen.metrics import shades
 
@@ -68,13 +68,30 @@ def test_an_abduction_in_chunks_names_the_row_of_all(asked, monkeypatch):
         abduct_rows(mechanism, "twice", value, {"shade": shade}, seed=0)
 
 
+def test_a_generation_in_chunks_names_the_row_of_all(asked, monkeypatch):
+    mechanism = asked[0].mechanisms["twice"]
+    monkeypatch.setattr(type(mechanism), "chunk_rows", 4)
+    generated = mechanism.generate
+
+    def refuses(parents, noise):
+        if 9.0 in parents["shade"]:
+            raise EvidenceError(f"Row {parents['shade'].tolist().index(9)}: no")
+        return generated(parents, noise)
+
+    monkeypatch.setattr(mechanism, "generate", refuses)
+    shade = torch.arange(12, dtype=torch.float64)
+    noise = mechanism.sample_noise(12, generator=torch.Generator())
+    with pytest.raises(EvidenceError, match="Row 9: no"):
+        generate_rows(mechanism, "twice", {"shade": shade}, noise)
+
+
 def test_numbers_nest_and_quoted_names_stay():
     with (
-        pytest.warns(UserWarning, match="^Node 'row 1': row 70 of 3 rows$"),
+        pytest.warns(UserWarning, match="^Node 'my row 1': the node's row 70 of 3 rows$"),
         numbered_rows([50, 60, 70]),
         numbered_rows(range(1, 3)),
     ):
-        warn("Node 'row 1': row 1 of 3 rows")
+        warn("Node 'my row 1': the node's row 1 of 3 rows")
 
 
 def test_samples_stand_one_after_another():

@@ -25,8 +25,10 @@ from causalgen.fitting.runtime import AcceleratedRuntime, _together, is_first
 from causalgen.fitting.training_loop import Objective, TrainingLoop
 from graphs.errors import MechanismError
 from graphs.variables import Categorical, Continuous, Image
+from mechanisms.diffusion import latents
 from mechanisms.diffusion.backbones import DiT, UNet
 from mechanisms.diffusion.code import Code
+from mechanisms.diffusion.latents import Autoencoder
 from mechanisms.diffusion.mechanism import Diffusion, DiffusionMechanism
 from mechanisms.diffusion.predictor import ResNet
 from mechanisms.encoders import Strided
@@ -111,9 +113,21 @@ def transformer():
     return spec.bind(Image(1, 8, 8), {"digit": Categorical(3)})
 
 
+def latent():
+    """A network of the latents of an autoencoder that an earlier stage trains; batches of 7 and 6 rows."""
+    config = {"block_out_channels": [16, 16], "norm_num_groups": 4}
+    spec = Diffusion(
+        backbone=DiT(patch=2, width=16, depth=1, heads=2),
+        predictor=None,
+        autoencoder=Autoencoder(config=config, training=Training(epochs=1, batch_size=20)),
+        training=Training(epochs=2, batch_size=7, validation=0),
+    )
+    return spec.bind(Image(1, 8, 8), {"digit": Categorical(3)})
+
+
 def split_work(folder):
     """Fits whose weights are split; how many of its blocks' weights a process holds, and what all end in."""
-    sharding.LEAST = 1
+    sharding.LEAST, latents._PIXELS_A_CALL = 1, 1  # an autoencoder takes one image a call
     shares, steps, loss = [], [], DiffusionMechanism.loss
 
     def watched(mechanism, *inputs, **options):
@@ -126,15 +140,21 @@ def split_work(folder):
         steps.append(0)
         return stop(len(steps) - 1, loss(mechanism, *inputs, **options))
 
-    whole, resumed, blocks = picture(), picture(), transformer()
-    reports = [fit(whole), fit(resumed, run_dir=folder / "by one", resume=True)]
+    fits = {"whole": picture(), "resumed": picture(), "latent": latent(), "read": reading()}
+    reports = [
+        fit(fits["whole"]),
+        fit(fits["resumed"], run_dir=folder / "by one", resume=True),
+        fit(fits["latent"]),
+        fit(fits["read"], "seen"),
+    ]
+    blocks = fits["blocks"] = transformer()
     DiffusionMechanism.loss = watched
     reports.append(fit(blocks))
     DiffusionMechanism.loss = stopped
     with pytest.raises(Stop):
         fit(picture(), run_dir=folder / "by shares", checkpoint_seconds=0)
     if is_first():
-        for name, each in (("whole", whole), ("resumed", resumed), ("blocks", blocks)):
+        for name, each in fits.items():
             save_file(each.state_dict(), folder / f"split {name}.safetensors")
         figures = [figures_of(each) for each in reports]
         (folder / "split.json").write_text(json.dumps([min(shares), max(shares), figures]))
@@ -260,11 +280,13 @@ def test_weights_split_over_processes_end_in_those_of_one(tmp_path, alone):
     assert done.returncode == 0, done.stderr
     least, most, figures = json.loads((tmp_path / "split.json").read_text())
     assert least == most == 0.5
-    blocks = transformer()
-    for found, expected in zip(figures, [alone[1], alone[1], fit(blocks)], strict=True):
+    inner, read, blocks = latent(), reading(), transformer()
+    reports = [alone[1], alone[1], fit(inner), fit(read, "seen"), fit(blocks)]
+    for found, expected in zip(figures, reports, strict=True):
         assert found == pytest.approx(figures_of(expected), rel=1e-5)
-    for name, expected in (("whole", alone[0]), ("resumed", alone[0]), ("blocks", blocks)):
-        assert_near(load_file(tmp_path / f"split {name}.safetensors"), expected)
+    expected = {"whole": alone[0], "resumed": alone[0], "latent": inner, "read": read, "blocks": blocks}
+    for name, each in expected.items():
+        assert_near(load_file(tmp_path / f"split {name}.safetensors"), each)
     assert step_of(tmp_path / "by shares") == BEGUN
     resumed = picture()
     fit(resumed, run_dir=tmp_path / "by shares", resume=True)

@@ -59,7 +59,8 @@ def test_a_rank_is_kept_among_ties_gaps_and_ends():
     real, real_classes = [0.0, 0.0, 1.0, np.nan, 5.0, 6.0, 7.0], ["a", "a", "a", "b", "b", "b", "b"]
     kept = kept_in_rank([0.0, np.nan, -9.0, 9.0], [*"aaaa"], [*"bbbb"], real, real_classes)
     assert kept[0] == pytest.approx(5.5) and np.isnan(kept[1]) and kept[2:].tolist() == [5.0, 7.0]
-    assert kept_in_rank([1.0], ["a"], ["a"], real, real_classes).tolist() == [1.0]
+    labels = np.array(["a"], dtype=object)
+    assert kept_in_rank([1.0], labels, labels, real, real_classes).tolist() == [1.0]
     with pytest.raises(DataError, match="No real image of class 'c'"):
         kept_in_rank([1.0], ["a"], ["c"], real, real_classes)
     with pytest.raises(ShapeError, match=r"\(1,\), \(2,\)"):

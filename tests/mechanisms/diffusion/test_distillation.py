@@ -12,6 +12,7 @@ from torch import nn
 import causalgen as cg
 from causalgen.cli.distil import distil as distil_command
 from causalgen.fitting.distilling import distil
+from causalgen.fitting.runtime import AcceleratedRuntime
 from causalgen.testing import check_mechanism
 from graphs.errors import CheckpointError, DataError, MechanismError, NotFittedError, SpecError
 from graphs.variables import Categorical, Image
@@ -291,6 +292,14 @@ def test_a_student_that_hardly_learned_is_told_of(learned):
 def test_a_student_that_nothing_was_held_out_for_says_so(fitted):
     report = distil(fitted, rows(20), options=QUICK, progress=False).fit_report["x"]
     assert not report.figures and "no row was held out (training.validation: 0.02)" in report.advice
+
+
+def test_weights_that_are_split_are_not_distilled(fitted, monkeypatch):
+    monkeypatch.setattr(
+        AcceleratedRuntime, "splits", property(lambda _: True, lambda *_: None), raising=False
+    )
+    with pytest.raises(MechanismError, match="Cannot distil node 'x'.*Launch without FSDP"):
+        distil(fitted, rows(20), options=QUICK, progress=False)
 
 
 def untrained(**options):
