@@ -43,9 +43,8 @@ def test_small_grey_images_are_what_they_always_were():
     assert spec.backbone == SMALL
     settings = (spec.training.epochs, spec.training.batch_size, spec.training.steps, spec.training.validation)
     assert settings == (6, 64, 0, 0.01)
-    for name, epochs in (("mnist", 6), ("morphomnist", 12)):
-        saved = cg.SCM.from_pretrained(name).mechanisms["image"].spec
-        assert (saved.backbone, saved.training.epochs, saved.training.batch_size) == (SMALL, epochs, 64)
+    saved = cg.SCM.from_pretrained("morphomnist").mechanisms["image"].spec
+    assert (saved.backbone, saved.training.epochs, saved.training.batch_size) == (SMALL, 12, 64)
 
 
 def test_what_a_row_costs_hardly_grows_with_the_image():
