@@ -180,7 +180,8 @@ def code_figures(
     if not live:
         warn(
             "The code tells nothing of the image: swapped between rows, no number of it matters. Give it "
-            "more nats, or train longer.",
+            "more nats, train longer, or lower code.independence, whose price is paid for each parent and, "
+            "of several, for all of them jointly.",
         )
     return found | {"code: live": float(live)}
 
