@@ -173,7 +173,7 @@ def read(job, name):
     "words",
     [
         ["effect", "line", "y", "--do", "x=1", "--refits", "6", "--data", "line.csv", "--out", "{}.csv"],
-        ["evaluate", "model", "--data", "few.parquet", "--rows", "150", "--out", "{}"],
+        ["evaluate", "model", "--data", "few.parquet", "--rows", "80", "--out", "{}"],
     ],
     ids=["refits", "evaluation"],
 )
