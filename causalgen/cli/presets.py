@@ -26,6 +26,7 @@ PRESETS = MappingProxyType(
     {
         "diff-scm": {
             "abduction": "point",
+            "centred": False,
             "code": {"hidden": True},
             "solver": {"kind": "ddim", "steps": 75, "grid": {"kind": "ddpm"}, "thresholding": False},
             "guidance": {

@@ -2,7 +2,7 @@
 
 The decoder g(z, pa) of a coarse image has no further use:
 
-    loss_n = |x_n - g(z_n, pa_n)|^2 / var(x) + c(k) independence [sum over parents R^2_n + 0.75 MMD^2_n]
+    loss_n = |x_n - g(z_n, pa_n)|^2 / var(x) + c(k) independence [mean over parents of R^2_n + 0.75 MMD^2_n]
 
 R^2 is the share of the parents' variance that a kernel ridge regression on the last codes tells of new ones:
 an adversary at its best response, in closed form, so that there is no game to lose. It regresses each parent,
@@ -127,7 +127,7 @@ class CodeTraining(nn.Module):
             # New tensors: the old ones are part of this step's gradient.
             self.recent = torch.cat([self.recent[rows:], code[:rows].detach()])
             self.recent_parents = torch.cat([self.recent_parents[rows:], columns[:rows].detach()])
-            return torch.stack(shares).sum(0) + _DISCREPANCY * torch.stack(discrepancies).sum(0)
+            return torch.stack(shares).mean(0) + _DISCREPANCY * torch.stack(discrepancies).sum(0)
 
     def _regressed(self, parents: Parents) -> Tensor:
         """Columns of the parents, one by one and jointly, (N, columns)."""
@@ -180,8 +180,7 @@ def code_figures(
     if not live:
         warn(
             "The code tells nothing of the image: swapped between rows, no number of it matters. Give it "
-            "more nats, train longer, or lower code.independence, whose price is paid for each parent and, "
-            "of several, for all of them jointly.",
+            "more nats, train longer, or lower code.independence.",
         )
     return found | {"code: live": float(live)}
 

@@ -15,11 +15,17 @@ The network knows images at levels sigma_0 and above, and a clean image is none.
                 ``last_residual``, is what the denoising step at sigma_0 misses of x under F: decoding ends
                 with that step, as a prior sample does, and adds it back. A prior sample's is zero.
 
+At the highest level an image is not quite gone: the law there is N(E[x | pa], 1 + sigma_N^2) rather than one
+about 0, which is many standard deviations away in the mean of a large bright image (the "signal leak" of
+Everaert et al. 2024; Lin et al. 2024). A centred x_T is taken about that expectation, which is the denoiser's
+estimate where it is shown the mean of all pixels. It differs between parents, and so tells nothing of them.
+
 With solver ``anchored`` or ``belm`` ``generate(F, abduct(x, F)) == x`` up to rounding, by construction, in
 both. A point is ``approximate``. A draw is ``posterior`` up to the fit and the solver, where it follows the
 conditional denoiser as it was learned; along any other field it is ``approximate`` too.
 """
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, final
@@ -146,6 +152,9 @@ class DiffusionMechanism(Mechanism):
         self._chunk = self.chunk_rows = max(1, _PIXELS_A_CALL // (variable.height * variable.width))
         self._draws = spec.abduction == "posterior"
         self.deterministic = not self._draws
+        shows = math.prod(variable.event_shape) > spec.solver.levels()[-1] ** 2
+        usual = shows and spec.prediction != "eps" and not spec.solver.distilled
+        self._centred = usual if spec.centred is None else spec.centred
         if not spec.solver.invertible:
             self.abduction = "none"
         elif self._draws and spec.solver.levels()[-1] < _NOISE:
@@ -245,7 +254,8 @@ class DiffusionMechanism(Mechanism):
 
         solver = self.spec.solver
         followed = solver.thresholded(eps)
-        x = solver.decode(noise, followed)
+        top = noise["x_T"] + self._centre(denoiser, parents, noise["x_T"])
+        x = solver.decode({**noise, "x_T": top}, followed)
         if solver.distilled:
             return x + noise["last_residual"]
         if self._draws:
@@ -259,6 +269,14 @@ class DiffusionMechanism(Mechanism):
         if self.student and self.spec.solver.distilled:
             return self.student.under(code)
         return self.denoiser if code is None else WithCode(self.denoiser, code)
+
+    def _centre(self, denoiser: Denoising, parents: Parents, x_T: Tensor) -> Tensor:
+        """What x_T (N, C, H, W) is taken about, under these parents; 0 where it is not centred."""
+        if not self._centred:
+            return torch.zeros_like(x_T)
+        top = self.spec.solver.levels()[-1]
+        middle = self.denoiser.pixel_mean.to(x_T).expand_as(x_T)
+        return self.spec.solver.to_noise(middle - top * denoiser.eps(middle, top, parents))
 
     def _denoised(self, x: Tensor, eps: NoiseEstimate) -> Tensor:
         """The estimate of x_0 at the lowest level."""
@@ -303,6 +321,7 @@ class DiffusionMechanism(Mechanism):
         elif self._draws:
             estimate = known[0] if known else followed(enters, lowest)
             leaves["last_residual"] = value[first] - (enters - lowest * estimate)
+        leaves["x_T"] = leaves["x_T"] - self._centre(denoiser, rows, leaves["x_T"])
         check_finite(leaves["x_T"], "noise", rows)
         if self._read() and self.predictor:
             read = readings(self.predictor, value[first], lowest, rows)

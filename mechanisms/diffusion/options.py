@@ -39,6 +39,9 @@ class DiffusionOptions(TrainedSpec, frozen=True):
         guidance: how counterfactual parents steer generation.
         abduction: ``point`` inverts the clean image, which gives one answer; ``posterior`` draws the noise
             behind it, so that samples differ.
+        centred: whether x_T is taken about the image that the parents lead to expect, not about 0, for one
+            evaluation more each way; None for where it matters: an image has more numbers than the square of
+            the highest level.
         distilled: the same flow in a few jumps, for solver ``jumps``; made by ``causalgen distil``.
         levels: mean and standard deviation of ln sigma in training (Karras et al. 2022).
         training: settings of the fitting loop.
@@ -56,6 +59,7 @@ class DiffusionOptions(TrainedSpec, frozen=True):
     solver: AnySolver = Anchored()
     guidance: AnyGuidance = ClassifierFree()
     abduction: Literal["point", "posterior"] = "point"
+    centred: bool | None = None
     distilled: Distilled | None = None
     levels: tuple[float, Annotated[float, Field(gt=0)]] = (-0.7, 1.4)
     training: ImageTraining | None = ImageTraining(validation=0.01)
@@ -83,6 +87,13 @@ class DiffusionOptions(TrainedSpec, frozen=True):
             raise ValueError("an unconditional denoiser needs dropout above 0: it learns from hidden parents")
         if self.dropout == 0 and self.code and self.code.hidden:
             raise ValueError("a hidden code needs dropout above 0: the denoiser learns to do without from it")
+        if self.centred and self.prediction == "eps":
+            raise ValueError(
+                "prediction eps cannot be centred: at the highest level an error of eps is many times as "
+                "large in the image"
+            )
+        if self.centred and self.solver.distilled:
+            raise ValueError("jumps were learned of noise about 0: leave `centred` out")
         if self.solver.needs_conditional and "conditional" not in self.guidance.needs:
             raise ValueError(
                 f"solver {self.solver.kind} needs a conditional denoiser (it drifts on unconditional "

@@ -122,6 +122,7 @@ class ExactDenoiser(nn.Module):
         super().__init__()
         self.world, self.variables = world, world.variables
         self.calls, self.rows = 0, 0
+        self.register_buffer("pixel_mean", torch.zeros((), dtype=torch.float64))
 
     def eps(self, x: Tensor, sigma: float, parents: Parents, shown: Tensor | bool = True) -> Tensor:
         self.calls, self.rows = self.calls + 1, self.rows + len(x)

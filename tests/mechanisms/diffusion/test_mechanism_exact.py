@@ -185,3 +185,70 @@ def test_karras_grids_reach_higher_and_leave_less_of_the_mean():
     found = mechanism.generate(other, mechanism.abduct(image, parents, generator=seeded()).noise)
     expected = GAUSSIAN.transport(image, GAUSSIAN.mean(parents), GAUSSIAN.mean(other), 0.02, 80)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-3)
+
+
+LEAKS = Anchored(steps=60, grid=LogGrid(sigma_max=2))
+"""A highest level at which much of an image shows."""
+
+LEFT = float(torch.linalg.eigvalsh(GAUSSIAN.noise).max() / (torch.linalg.eigvalsh(GAUSSIAN.noise).max() + 4))
+"""Share of the mean that one evaluation leaves there: that of the image's own variance."""
+
+
+def test_a_centred_noise_tells_no_parent_where_images_show_at_the_highest_level():
+    image, parents = GAUSSIAN.draw(4000)
+    causes = torch.stack(list(parents.values()), 1)
+    causes = causes - causes.mean(0)
+    slopes = {}
+    for centred in (False, True):
+        mechanism = exact(GAUSSIAN, solver=LEAKS, centred=centred)
+        x_T = mechanism.abduct(image, parents, generator=seeded()).noise["x_T"].flatten(1)
+        slopes[centred] = torch.linalg.lstsq(causes, x_T - x_T.mean(0)).solution.abs().max()
+    assert slopes[False] > 0.1 and slopes[True] < LEFT * slopes[False] + 0.03  # 2 standard errors
+
+
+def test_centred_counterfactuals_are_those_of_the_additive_noise_model():
+    image, parents = GAUSSIAN.draw(6)
+    other = {name: value + 1 for name, value in parents.items()}
+    truth, missed = image + GAUSSIAN.mean(other) - GAUSSIAN.mean(parents), {}
+    for centred in (False, True):
+        mechanism = exact(GAUSSIAN, solver=LEAKS, centred=centred)
+        noise = mechanism.abduct(image, parents, generator=seeded()).noise
+        missed[centred] = (mechanism.generate(other, noise) - truth).abs().max()
+        back = mechanism.generate(parents, noise)
+        torch.testing.assert_close(back, image, rtol=0, atol=1e-6)
+    assert missed[False] > 0.03 and missed[True] < LEFT * missed[False] + 1e-3
+
+
+def test_centred_prior_samples_have_the_mean_of_their_parents():
+    n = 20_000
+    one = {name: value[:1] for name, value in GAUSSIAN.draw(1, seed=3)[1].items()}
+    parents, off = {name: value.expand(n) for name, value in one.items()}, {}
+    for centred in (False, True):
+        mechanism = exact(GAUSSIAN, solver=LEAKS, centred=centred)
+        noise = mechanism.sample_noise(n, generator=seeded())
+        noise = Noise(n, {**noise, "x_T": noise["x_T"].double(), "residuals": noise["residuals"].double()})
+        mean = mechanism.generate(parents, noise).flatten(1).mean(0)
+        off[centred] = (mean - GAUSSIAN.mean(one).flatten()).abs().max()
+    assert off[False] > 0.03 and off[True] < LEFT * off[False] + 0.006  # 2 standard errors
+
+
+@pytest.mark.parametrize(
+    ("pixels", "options", "further"),
+    [
+        (8, {}, 0),
+        (32, {}, 1),
+        (32, {"centred": False}, 0),
+        (8, {"centred": True}, 1),
+        (32, {"prediction": "eps"}, 0),
+        (32, {"solver": Anchored(steps=4, grid=KarrasGrid())}, 0),
+    ],
+)
+def test_noise_is_centred_by_itself_where_an_image_shows(pixels, options, further):
+    spec = Diffusion(**{"solver": Anchored(steps=4), "predictor": None, **options})
+    with torch.random.fork_rng():
+        mechanism = spec.bind(Image(1, pixels, pixels), GAUSSIAN.variables).eval()
+    calls = []
+    mechanism.denoiser.network.register_forward_hook(lambda *_: calls.append(1))
+    parents = {name: torch.zeros(2) for name in GAUSSIAN.variables}
+    mechanism.generate(parents, mechanism.sample_noise(2, generator=seeded()))
+    assert len(calls) == 5 + further

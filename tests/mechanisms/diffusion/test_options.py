@@ -8,6 +8,7 @@ from graphs.variables import Categorical, Image
 from mechanisms.diffusion.anticausal import Anticausal
 from mechanisms.diffusion.backbones import DiT, UNet
 from mechanisms.diffusion.classifier_free import ClassifierFree
+from mechanisms.diffusion.distillation import Jumps
 from mechanisms.diffusion.mechanism import Diffusion
 from mechanisms.diffusion.solvers import BELM, Anchored
 from mechanisms.encoders import Strided
@@ -38,6 +39,8 @@ def test_options_read_from_a_file_are_the_same_options():
             r"this guidance needs a predictor \(.*\): leave `predictor` out",
         ),
         ({"solver": BELM(), "guidance": UNCONDITIONAL}, "belm needs a conditional denoiser"),
+        ({"prediction": "eps", "centred": True}, "prediction eps cannot be centred"),
+        ({"solver": Jumps(), "centred": True}, "jumps were learned of noise about 0"),
         ({"dropout": 0, "guidance": UNCONDITIONAL}, "an unconditional denoiser needs dropout above 0"),
         ({"dropout": 0, "guidance": HIDDEN}, "an unconditional denoiser needs dropout above 0"),
         ({"dropout": 1}, r"dropout: .*less than 1"),
