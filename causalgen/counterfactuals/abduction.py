@@ -45,6 +45,7 @@ from graphs.shown import Shown
 from graphs.variables import Variable
 from mechanisms.base import Abducted, Noise
 from mechanisms.locks import OwnLock
+from mechanisms.seeds import keyed_seed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -262,7 +263,8 @@ class Abduction(Shown):
             rows=rows,
             samples=samples,
             factual=factual if copy_unaffected else None,
-            seed=self.seed,
+            # What an intervention draws is independent of rows that were sampled by the same seed.
+            seed=keyed_seed(self.seed, "counterfactual"),
         )
         drawn = {}
         if self._posterior is not None:
