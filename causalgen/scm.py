@@ -38,7 +38,6 @@ from causalgen.saving.pretrained import load_pretrained, push_to_hub, save_pretr
 from graphs.causal_graph import CausalGraph
 from graphs.errors import (
     DataError,
-    InterventionError,
     MechanismError,
     PartialEvidenceError,
     SpecError,
@@ -370,7 +369,9 @@ class SCM(Shown):
         Raises:
             PartialEvidenceError: a node has no value.
             MechanismError: a mechanism has no tractable density; the message names it.
+            InterventionError: the model was intervened on by a function.
         """
+        self._world.refuse_natural("rows do", "Ask")
         rows, _, _ = encode_evidence(values, self._variables, self.device)
         if lacking := ", ".join(node for node in self._variables if node not in rows):
             raise PartialEvidenceError(f"log_prob needs the value of every node; missing: {lacking}.")
@@ -406,11 +407,7 @@ class SCM(Shown):
         """
         from causalgen.checking.checks import check_model
 
-        if self._world.natural:
-            raise InterventionError(
-                "This model was intervened on by a function of a natural value, which data do not show. "
-                "Check the model before the intervention."
-            )
+        self._world.refuse_natural("data do", "Check")
         seed, level = whole_number(seed, "check: seed"), share(level, "check: level")
         table = read_data(data, self._variables, missing=missing)
         report = check_model(self._world, self._variables, table, seed=seed, level=level)

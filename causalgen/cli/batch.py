@@ -186,7 +186,8 @@ def run_table(job: Job, engine: str, workers: int | None, *, resume: bool) -> No
     check_preset(job.preset)
     where = Path(job.model)
     model = str(where.absolute()) if where.exists() else job.model
-    job = replace(job, model=model, table=job.table.absolute(), out=job.out.absolute())
+    does = list(dict.fromkeys(job.does))  # a world that is asked twice is one
+    job = replace(job, model=model, table=job.table.absolute(), does=does, out=job.out.absolute())
     if engine == "ray":
         require_ray()
     _check_place(job.out, resume)

@@ -132,6 +132,11 @@ def _groups(texts: Sequence[str]) -> Mapping[str, Sequence[float] | None]:
     found: dict[str, Sequence[float] | None] = {}
     for text in texts:
         node, equals, edges = (each.strip() for each in text.partition("="))
+        if node in found:
+            raise EvidenceError(
+                f"--given {text!r}: {node!r} is grouped by already. Give all its edges at once, as in "
+                "age=18,65."
+            )
         try:
             found[node] = [float(each) for each in edges.split(",")] if equals else None
         except ValueError as error:

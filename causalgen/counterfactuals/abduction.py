@@ -40,11 +40,11 @@ from causalgen.counterfactuals.own_readings import OwnReadings
 from causalgen.counterfactuals.provenance import trace_provenance
 from causalgen.counterfactuals.results import Counterfactual
 from causalgen.counterfactuals.rows import common_rows, expand_noise, expand_value
-from graphs.errors import InterventionError
 from graphs.shown import Shown
 from graphs.variables import Variable
 from mechanisms.base import Abducted, Noise
 from mechanisms.locks import OwnLock
+from mechanisms.seeds import keyed_seed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -101,11 +101,7 @@ class Abduction(Shown):
         particles, seed = whole_number(particles, "particles", least=1), chosen_seed(seed)
         values, missing, rows, index = encode_partial(evidence, variables, world.device)
         warn_far(values, missing, world.mechanisms)
-        if world.natural:
-            raise InterventionError(
-                "This model was intervened on by a function of a natural value, which evidence does not "
-                "show. Abduct in the model before the intervention."
-            )
+        world.refuse_natural("evidence does", "Abduct in")
         # What was set before is how this model works: it is no intervention on this evidence.
         return cls(
             MutilatedModel(world.graph, world.mechanisms),
@@ -262,7 +258,8 @@ class Abduction(Shown):
             rows=rows,
             samples=samples,
             factual=factual if copy_unaffected else None,
-            seed=self.seed,
+            # What an intervention draws is independent of rows that were sampled by the same seed.
+            seed=keyed_seed(self.seed, "counterfactual"),
         )
         drawn = {}
         if self._posterior is not None:

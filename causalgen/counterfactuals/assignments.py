@@ -205,6 +205,10 @@ class Formula:
     def _compiled(self) -> Any:
         return self.expression.compile(TORCH)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what was compiled, which does not pickle."""
+        return {"expression": self.expression, "event": self.event}
+
     def __call__(self, *values: Tensor) -> Tensor:
         """(N, *event) of values (N, *event) or (N,), categories as codes."""
         columns = {

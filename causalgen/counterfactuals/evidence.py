@@ -15,7 +15,7 @@ from torch import Tensor
 
 from causalgen.counterfactuals.row_blocks import blame
 from causalgen.data.arrow_tables import is_arrow
-from causalgen.data.frames import arrow_columns, vector_columns
+from causalgen.data.frames import arrow_columns, refuse_other_index, vector_columns
 from causalgen.data.pictures import picture_column
 from graphs.errors import (
     EvidenceError,
@@ -278,6 +278,8 @@ def _columns(evidence: Evidence, variables: Mapping[str, Variable]) -> tuple[dic
         import pandas as pd
 
         index = pd.Index([row.name])
+    elif frame is None:
+        refuse_other_index(columns, "Evidence", EvidenceError)
     return columns, index if row is not None or frame is not None else None
 
 

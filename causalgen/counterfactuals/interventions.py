@@ -31,6 +31,7 @@ from causalgen.counterfactuals.assignments import (
 )
 from causalgen.counterfactuals.evidence import read_pictures
 from causalgen.counterfactuals.world_ref import WorldRef, WorldValue
+from causalgen.data.frames import first_other, refuse_other_index
 from causalgen.data.pictures import ENDINGS
 from graphs.causal_graph import CausalGraph
 from graphs.errors import CycleError, InterventionError, UnknownNameError
@@ -97,6 +98,7 @@ def interventions(
     if not isinstance(do, Mapping):
         raise InterventionError(f"do maps nodes to values, as in do={{'x': 1}}; got a {type(do).__name__}.")
     found: dict[str, Intervention] = {}
+    refuse_other_index(do, "Intervention on", InterventionError)
     for node, value in do.items():
         if node not in variables:
             raise UnknownNameError.of("node", node, variables, where="do")
@@ -132,8 +134,7 @@ def _refuse_other_index(node: str, value: Any, index: Any) -> None:
     own = getattr(value, "index", None)
     if index is None or own is None or not hasattr(own, "equals") or len(own) != len(index):
         return
-    if not own.equals(index):
-        row = next(row for row in range(len(own)) if own[row] != index[row])
+    if (row := first_other(own, index)) is not None:
         raise InterventionError(
             f"Intervention on {node!r}: the Series has another index than the evidence, first in row {row}: "
             f"{own[row]}, expected {index[row]}. Give series.loc[evidence.index], or series.to_numpy() "

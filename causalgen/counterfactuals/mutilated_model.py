@@ -56,6 +56,22 @@ class MutilatedModel:
         """The nodes whose value may differ from the factual."""
         return self.graph.descendants(self.touched)
 
+    def refuse_natural(self, what: str, remedy: str) -> None:
+        """Refuse what needs the values of all nodes where one is split: nobody has seen its natural half.
+
+        Args:
+            what: does not show it, as "data do".
+            remedy: what to do with the model before the intervention, as "Check".
+
+        Raises:
+            InterventionError: as said.
+        """
+        if self.natural:
+            raise InterventionError(
+                f"This model was intervened on by a function of a natural value, which {what} not show. "
+                f"{remedy} the model before the intervention."
+            )
+
 
 class CausalModel(Protocol):
     """What queries read of an ``SCM``."""

@@ -102,7 +102,7 @@ def prior_noise(
     node: str,
     n: int,
     seed: int,
-    purpose: Literal["prior", "intervention"] = "prior",
+    purpose: Literal["prior", "intervention", "missing"] = "prior",
 ) -> Noise:
     """n rows of a node's noise, keyed by seed, purpose, node and block of rows.
 
@@ -111,8 +111,9 @@ def prior_noise(
         node: its name.
         n: rows.
         seed: of all draws.
-        purpose: "prior" for the node's own noise, "intervention" for what takes its place: the two are
-            independent.
+        purpose: "prior" for the node's own noise in samples, "intervention" for what takes its place,
+            "missing" for the node's own where evidence lacks it: all are independent. Rows that were sampled
+            by a seed are evidence for questions of the same seed, and no draw may repeat what they lack.
     """
     size = mechanism.chunk_rows or _BLOCK
     parts = (

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from causalgen.data.arrow_tables import arrow_frame, arrow_table, parquet_header, read_parquet
 from causalgen.data.csv_table import csv_header, read_csv
 from causalgen.data.pictures import picture_cell
-from graphs.errors import DataError, did_you_mean, near_misses
+from graphs.errors import CausalgenError, DataError, did_you_mean, near_misses
 from graphs.variables import Image, Variable
 from graphs.variables.arrays import as_numbers
 
@@ -28,11 +28,13 @@ if TYPE_CHECKING:
 __all__ = [
     "arrow_columns",
     "file_columns",
+    "first_other",
     "frame_columns",
     "number_names",
     "part_names",
     "present_columns",
     "reading",
+    "refuse_other_index",
     "table_header",
     "vector_columns",
 ]
@@ -197,6 +199,38 @@ def _unpacked(items: list[object]) -> list[object]:
     return [
         item.tolist() if isinstance(item, np.ndarray) and item.dtype == object else item for item in items
     ]
+
+
+def refuse_other_index(columns: Mapping[str, object], what: str, error: type[CausalgenError]) -> None:
+    """Refuse Series of one length whose indexes differ: their rows would be paired by place, not by name.
+
+    Args:
+        columns: by node, of any kind; only Series have an index.
+        what: these are, for messages, as "Evidence".
+        error: to raise.
+    """
+    first: dict[int, tuple[str, Any]] = {}
+    for node, value in columns.items():
+        index: Any = getattr(value, "index", None)
+        if not hasattr(index, "equals"):  # a list has a method of that name
+            continue
+        other, known = first.setdefault(len(index), (node, index))
+        if (row := first_other(index, known)) is not None:
+            raise error(
+                f"{what} {node!r}: the Series has another index than {other!r}, first in row {row}: "
+                f"{index[row]}, expected {known[row]}. Put them in one DataFrame, which matches rows by "
+                "their index, or give series.to_numpy() to go by place."
+            )
+
+
+def first_other(index: Any, expected: Any) -> int | None:
+    """The first place at which an index has another entry than one of its length; None where there is none.
+
+    Indexes may differ in type alone, as times of two time zones do.
+    """
+    if index.equals(expected):
+        return None
+    return next((row for row in range(len(index)) if index[row] != expected[row]), None)
 
 
 def part_names(name: str, count: int, others: Collection[str]) -> list[str]:

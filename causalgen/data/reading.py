@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalgen.data.arrow_tables import is_arrow
-from causalgen.data.frames import arrow_columns, file_columns, frame_columns
+from causalgen.data.frames import arrow_columns, file_columns, frame_columns, refuse_other_index
 from causalgen.data.pictures import picture_column
 from causalgen.data.sources import SOURCES, is_named, named_columns
 from causalgen.data.table import Table
@@ -156,7 +156,9 @@ def _open(
         return arrow_columns(source, variables, names), " of the data frame", None
     if isinstance(source, Mapping):
         _need(names.values(), source, "The data")
-        return {node: source[name] for node, name in names.items()}, "", None
+        chosen = {node: source[name] for node, name in names.items()}
+        refuse_other_index(chosen, "Column", DataError)
+        return chosen, "", None
     if is_dataset(source):
         return dataset_columns(source, variables), " of the data set", None
     named = ", ".join(f"'{kind}:DIR'" for kind in SOURCES.kinds())

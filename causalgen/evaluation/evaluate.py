@@ -89,11 +89,13 @@ def evaluate(
         NotFittedError: a mechanism has not been fitted.
         DomainError, ShapeError: an evaluator of another variable.
         UnknownNameError: no metric of that kind.
+        InterventionError: the model was intervened on by a function.
     """
     began = time.perf_counter()
     seed = whole_number(seed, "evaluate: seed")
     rows = None if rows is None else whole_number(rows, "evaluate: rows", least=1)
     check_workers(workers)
+    scm._world.refuse_natural("data do", "Evaluate")
     computed = chosen_metrics(metrics)
     given = read_data(data, scm.variables, missing=missing)
     table = given.complete(list(scm.variables))

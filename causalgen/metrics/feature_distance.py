@@ -99,9 +99,9 @@ def feature_distance(images: object, real: object, features: Features) -> Featur
                 f"expected at least {each.shape[1] + 1}."
             )
     first, second = sets.values()
-    value = frechet_distance(
-        first.mean(0), np.cov(first, rowvar=False), second.mean(0), np.cov(second, rowvar=False)
-    )
+    # Of a single feature numpy's covariance is a number.
+    covariances = [np.atleast_2d(np.cov(each, rowvar=False)) for each in (first, second)]
+    value = frechet_distance(first.mean(0), covariances[0], second.mean(0), covariances[1])
     return FeatureDistance(value, features.name, features.sha256, (len(first), len(second)))
 
 

@@ -50,6 +50,7 @@ class NodePasses:
         UnknownNameError: no such node.
         MechanismError: ``residuals`` for a mechanism whose solver knows none.
         NotFittedError: the mechanism has not been fitted.
+        InterventionError: the node was intervened on by a function of its natural value.
     """
 
     def __init__(self, scm: SCM, node: str, *, residuals: bool | None = None, seed: int = 0) -> None:
@@ -61,6 +62,8 @@ class NodePasses:
                     f"and this node is {spec.kind!r}. Leave residuals=None."
                 )
             scm = scm.with_options(node, solver={"residuals": residuals})
+        if not scm.variables.keys() >= set(scm.graph.parents(node)):
+            scm._world.refuse_natural("evidence does", "Measure")
         self.node, self.variable = node, scm.variables[node]
         self.parents = {name: scm.variables[name] for name in scm.graph.parents(node)}
         self._world = MutilatedModel(scm.graph, scm.mechanisms)

@@ -30,6 +30,9 @@ _MOST_LINES, _MOST_PARTS, _MOST_CATEGORIES, _PANELS_A_LINE = 40, 4, 12, 4
 _LABEL_WIDTH = 1.8
 """Inches."""
 
+_Ends = tuple[float, float, float]
+"""A value, and the ends of its interval."""
+
 
 @literal
 def plot_effect(effect: Effect) -> Figure:
@@ -41,18 +44,14 @@ def plot_effect(effect: Effect) -> Figure:
     title = f"Effect on {effect.target} of {effect.do} against {effect.versus_text}"
     note = f"{100 * effect.confidence:g} % interval of {effect.included}"
     if len(shape) > 1:
-        return _difference(np.asarray(effect.value), title)
+        return _differences({"": np.asarray(effect.value)}, title)
     if shape:
-        each = effect.overall
-        ends = zip(each.value, each.low, each.high, strict=True)
-        lines = {
-            f"[{place}]": (float(v), float(low), float(high)) for place, (v, low, high) in enumerate(ends)
-        }
+        lines = _components("", effect.overall)
     else:
-        lines = {"all": _ends(effect.overall)} | {
-            ", ".join(map(str, label if isinstance(label, tuple) else (label,))): _ends(each)
+        lines = [("all", _ends(effect.overall))] + [
+            (", ".join(map(str, label if isinstance(label, tuple) else (label,))), _ends(each))
             for label, each in effect.groups.items()
-        }
+        ]
     return _intervals(lines, title, note)
 
 
@@ -63,10 +62,14 @@ def plot_natural_effects(effects: NaturalEffects) -> Figure:
     parts |= {"direct": effects.direct, "indirect": effects.indirect}
     title = f"Effect on {total.target} of {total.do} against {total.versus_text}"
     title += f", through {', '.join(effects.through)}"
-    if np.shape(total.value) != ():
-        return _difference(np.atleast_2d(np.asarray(total.value)), title)
+    if np.ndim(total.value) > 1:
+        return _differences({name: np.asarray(each.value) for name, each in parts.items()}, title)
     note = f"{100 * total.confidence:g} % interval of {total.included}"
-    return _intervals({name: _ends(each.overall) for name, each in parts.items()}, title, note)
+    if np.ndim(total.value):
+        lines = [line for name, each in parts.items() for line in _components(name, each.overall)]
+    else:
+        lines = [(name, _ends(each.overall)) for name, each in parts.items()]
+    return _intervals(lines, title, note)
 
 
 @literal
@@ -92,19 +95,24 @@ def plot_posterior(posterior: NodePosterior, rows: int = 8) -> Figure:
     return _ranges(posterior, shown, np.array([each == "observed" for each in said]))
 
 
-def _ends(each: Estimate) -> tuple[float, float, float]:
+def _ends(each: Estimate) -> _Ends:
     return float(each.value), float(each.low), float(each.high)
 
 
-def _intervals(lines: Mapping[str, tuple[float, float, float]], title: str, note: str) -> Figure:
-    """A line each: point, interval, and both as text; 0, no effect, is marked."""
-    names, left = list(lines)[:_MOST_LINES], max(0, len(lines) - _MOST_LINES)
+def _components(name: str, each: Estimate) -> list[tuple[str, _Ends]]:
+    """A line for each number of a statistic of shape (k,)."""
+    ends = zip(each.value, each.low, each.high, strict=True)
+    return [(f"{name}[{k}]", (float(v), float(low), float(high))) for k, (v, low, high) in enumerate(ends)]
+
+
+def _intervals(lines: Sequence[tuple[str, _Ends]], title: str, note: str) -> Figure:
+    """A line each, whose names may be equal: point, interval, and both as text; 0, no effect, is marked."""
+    names, left = [name for name, _ in lines[:_MOST_LINES]], max(0, len(lines) - _MOST_LINES)
     head, foot = wrap(title, 62), wrap(note + (f"; {left:,} more lines are not drawn" if left else ""), 78)
     tall = 0.26 * len(names) + 0.45
     figure = Figure(figsize=(6.4, tall + 0.19 * len(head) + 0.16 * len(foot) + 0.2), layout="constrained")
     axes = figure.subplots()
-    for place, name in enumerate(names):
-        value, low, high = lines[name]
+    for place, (_, (value, low, high)) in enumerate(lines[:_MOST_LINES]):
         axes.plot([low, high], [place, place], color=ACCENT, linewidth=2, solid_capstyle="butt")
         axes.plot([value], [place], "o", color=ACCENT, markersize=5)
         axes.text(
@@ -119,16 +127,23 @@ def _intervals(lines: Mapping[str, tuple[float, float, float]], title: str, note
     return figure
 
 
-def _difference(values: NDArray[Any], title: str) -> Figure:
-    """A mean difference with two or three dimensions as a picture, channels side by side; white is 0."""
-    picture = np.hstack(list(values)) if values.ndim == 3 else values.reshape(len(values), -1)
-    most = float(np.abs(picture).max()) or 1.0
+def _differences(parts: Mapping[str, NDArray[Any]], title: str) -> Figure:
+    """Mean differences with two or three dimensions as pictures below each other; white is 0.
+
+    Channels stand side by side, and all pictures have one scale.
+    """
+    pictures = [
+        np.hstack(list(each)) if each.ndim == 3 else each.reshape(len(each), -1) for each in parts.values()
+    ]
+    most = max(float(np.abs(each).max()) for each in pictures) or 1.0
     head = wrap(title, 44)
-    figure = Figure(figsize=(4.4, 2.7 + 0.19 * len(head)), layout="constrained")
-    axes = figure.subplots()
-    drawn = axes.imshow(picture, cmap="RdBu_r", vmin=-most, vmax=most, interpolation="nearest")
-    axes.set_axis_off()
-    figure.colorbar(drawn, ax=axes, shrink=0.9).ax.tick_params(labelsize=8)
+    figure = Figure(figsize=(4.4, 2.7 * len(parts) + 0.19 * len(head)), layout="constrained")
+    panels = figure.subplots(len(parts), 1, squeeze=False)[:, 0]
+    for axes, name, picture in zip(panels, parts, pictures, strict=True):
+        drawn = axes.imshow(picture, cmap="RdBu_r", vmin=-most, vmax=most, interpolation="nearest")
+        axes.set_axis_off()
+        axes.set_title(name, fontsize=8, color=FAINT, loc="left")
+        figure.colorbar(drawn, ax=axes, shrink=0.9).ax.tick_params(labelsize=8)
     figure.suptitle("\n".join(head), fontsize=9.5, weight="bold", color=INK, x=0.02, ha="left")
     return figure
 

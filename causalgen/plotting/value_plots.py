@@ -76,9 +76,7 @@ def plot_values(draws: Draws, rows: int = 8) -> Figure:
     for axes in grid.flat[len(panels) :]:
         axes.set_axis_off()
     if single:
-        names = (
-            [str(name) for name in draws.index] if draws.index is not None else map(str, range(draws.rows))
-        )
+        names = [str(name) for name in (range(draws.rows) if draws.index is None else draws.index)]
         for line in grid:
             line[0].set_yticks(range(draws.rows), [fitted(name, 8, 0.8) for name in names], fontsize=8)
     if panels[0].before is not None:

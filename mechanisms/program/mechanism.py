@@ -244,7 +244,12 @@ class ProgramMechanism(Mechanism):
         if not bool(explained.all()):
             row = int(first[~explained][0])
             raise EvidenceError(
-                _unexplained(row, value[row], _PILOTS, "use inference: {kind: importance}, which draws more")
+                _unexplained(
+                    row,
+                    self._shown(value[row]),
+                    _PILOTS,
+                    "use inference: {kind: importance}, which draws more",
+                )
             )
         if isinstance(inference, NUTS):
             with global_draws_from(generator), torch.enable_grad(), unvalidated():
@@ -329,11 +334,18 @@ class ProgramMechanism(Mechanism):
             return
         row = int((~explained).nonzero()[0])
         if self.single:
-            x = value[row].tolist() if value[row].numel() <= 8 else "the observed image"
+            x = self._shown(value[row])
             raise EvidenceError(
                 f"Row {row}: the program gives {x} for no noise, given the parents. Correct the evidence."
             )
-        raise EvidenceError(_unexplained(row, value[row], draws, "widen the laws of the sites"))
+        raise EvidenceError(_unexplained(row, self._shown(value[row]), draws, "widen the laws of the sites"))
+
+    def _shown(self, value: Tensor) -> str:
+        """One value in the user's form, for messages."""
+        if value.numel() > 8:
+            return "the observed value"
+        decoded = self.variable.decode(value[None])[0]
+        return str(decoded.tolist() if isinstance(decoded, Tensor) else decoded)
 
 
 def _atom(row: int, last: str) -> str:
@@ -343,9 +355,8 @@ def _atom(row: int, last: str) -> str:
     )
 
 
-def _unexplained(row: int, value: Tensor, draws: int, remedy: str) -> str:
-    x = value.tolist() if value.numel() <= 8 else "the observed image"
+def _unexplained(row: int, value: str, draws: int, remedy: str) -> str:
     return (
-        f"Row {row}: none of {draws} prior draws of the program's sites gives {x}: it is impossible, or "
+        f"Row {row}: none of {draws} prior draws of the program's sites gives {value}: it is impossible, or "
         f"nearly so, given the parents. Correct the evidence, or {remedy}."
     )

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import product
 from math import prod
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -30,6 +30,7 @@ from mechanisms.seeds import GlobalDraws
 __all__ = ["Plan", "on_line", "plan_program", "probe_parents"]
 
 
+_T = TypeVar("_T")
 _ROWS = 8
 _CPU = torch.device("cpu")
 _FAILURES = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
@@ -122,6 +123,7 @@ def plan_program(program: Callable[..., Any], variable: Variable, parents: Mappi
         if first.returned is last.value and not last.fn.has_rsample:
             raise MechanismError(_resampled(name, type(last.fn).__name__))
         canonical_value(variable, first.returned, _ROWS)
+        _check_rows_apart(program, parents)
         # A whole number is solved for where its last site is one too, a real number where that is real.
         alike = variable.type != "categorical" and last.discrete == (variable.type == "integer")
         gated = _gated(program, variable, parents) if alike else None
@@ -153,8 +155,38 @@ def _check_repeatable(run: Callable[[], ProgramRun], first: ProgramRun, draws: G
         )
 
 
+def _check_rows_apart(program: Callable[..., Any], parents: Mapping[str, Variable]) -> None:
+    """Refuse a program that gives a row another value beside other rows, with the same parents and noise."""
+
+    def compare(given: Mapping[str, Tensor], rows: int) -> bool:
+        first = run_program(program, given, rows)
+        drawn = {name: site.noise for name, site in first.sites.items()}
+        # Some, in another order: their means, sums and extremes are others.
+        some = torch.randperm(rows, generator=torch.Generator().manual_seed(0))[: max(1, rows // 8)]
+        noise = {name: each[some] for name, each in drawn.items()}
+        again = run_program(
+            program, {name: each[some] for name, each in given.items()}, len(some), noise=noise
+        )
+        alone, beside = again.returned.double(), first.returned.double()[some]
+        # Batches of other sizes may be rounded in another way, in parts of what a network adds up.
+        slack = 1e-6 + 1e-4 * beside.abs().nan_to_num(0.0, 0.0, 0.0).median().item()
+        return torch.allclose(alone, beside, rtol=1e-4, atol=slack, equal_nan=True)
+
+    if not _at_probes(parents, compare):
+        raise MechanismError(
+            "The program mixes rows: with the same parents and noise a row's value depends on the rows "
+            "that it is computed beside. It gets N rows at once: compute each from its own parents and "
+            "sites, without a mean over rows or the like."
+        )
+
+
 def _gated(program: Callable[..., Any], variable: Variable, parents: Mapping[str, Variable]) -> bool | None:
-    """Whether the last site does not matter at some of many parents; None if the value is not affine in it.
+    """Whether the last site does not matter at some of many parents; None where the value bends in it."""
+    return _at_probes(parents, lambda given, rows: _line(program, variable, given, rows))
+
+
+def _at_probes(parents: Mapping[str, Variable], ask: Callable[[Mapping[str, Tensor], int], _T]) -> _T:
+    """What ``ask`` says of a program at many parents, given their values and how many rows these are.
 
     Where the program fails on some of them, categories alone are tried, and numbers at one placeholder.
     """
@@ -165,11 +197,11 @@ def _gated(program: Callable[..., Any], variable: Variable, parents: Mapping[str
     }
     for given in (probes, common):
         try:
-            return _line(program, variable, given, rows)
+            return ask(given, rows)
         except _FAILURES as error:
             if isinstance(error, CausalgenError):
                 raise
-    return _line(program, variable, placeholders(parents, rows, _CPU), rows)
+    return ask(placeholders(parents, rows, _CPU), rows)
 
 
 def _line(

@@ -155,6 +155,24 @@ def test_fresh_noise_is_independent_of_the_natural_one(change):
     assert effect.individual.std() == pytest.approx(np.sqrt(2), rel=0.02)
 
 
+def test_rows_that_were_sampled_by_a_seed_are_not_foretold_by_it():
+    """x alone is observed: z, which bears on nothing that was, is drawn independently of its true value."""
+    scm = cg.SCM(
+        nx.DiGraph([("z", "w"), ("x", "w")]),
+        dict.fromkeys("xzw", cg.Continuous()),
+        {"x": equation("u"), "z": equation("u"), "w": equation("x + z + u")},
+    )
+    truth = scm.sample(2000, seed=0)
+    drawn = scm.counterfactual({"x": truth["x"]}, do={"x": cg.Shift(1)}, seed=0)
+    for node, shared in (("z", 0.0), ("w", 1 / 3)):  # w has x in common, a third of its variance
+        correlation = np.corrcoef(truth[node], drawn[node])[0, 1]
+        assert abs(correlation - shared) < 4 / 2000**0.5
+    trial = {"x": cg.Stochastic({"normal": [0, 1]})}
+    assigned = scm.sample(2000, do=trial, seed=0)
+    again = scm.counterfactual(dict(assigned), do=trial, seed=0)
+    assert abs(np.corrcoef(assigned["x"], again["x"])[0, 1]) < 4 / 2000**0.5
+
+
 def test_a_missing_root_and_its_fresh_replacement_differ():
     scm = cg.SCM(
         nx.DiGraph([("x", "y"), ("w", "y")]),

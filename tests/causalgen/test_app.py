@@ -294,6 +294,23 @@ def test_files_of_a_table_have_a_picture_of_each_world(shop):
     assert table["weight"].tolist() == [8.5] * 3 + [10.5] * 3
 
 
+def test_nodes_may_have_the_names_of_the_table_s_own_columns(tmp_path):
+    root = {"value": "u", "noise": {"u": {"normal": [0, 1]}}}
+    equations = {"world": root, "draw": {"value": "3*world"}}
+    scm = cg.SCM(
+        nx.DiGraph([("world", "draw")]),
+        dict.fromkeys(equations, cg.Continuous()),
+        {node: cg.mechanisms.Equation(**each) for node, each in equations.items()},
+    )
+    scm.save_pretrained(tmp_path / "model")
+    pd.DataFrame({"world": [1.0], "draw": [3.0]}).to_csv(tmp_path / "rows.csv", index=False)
+    model = open_model(str(tmp_path / "model"), str(tmp_path / "rows.csv"))
+    page = ask(model, None, {"world": 1.0, "draw": 3.0}, {"world": 2.0}, seed=0, samples=2)
+    table = pd.read_csv(io.BytesIO(dict(counterfactual_downloads(model, page))["counterfactual.csv"]))
+    assert table["world"].tolist() == [2.0] * 2 and table["draw"].tolist() == [6.0] * 2
+    assert table["world_index"].tolist() == ["do(world = 2)"] * 2 and table["draw_index"].tolist() == [0, 1]
+
+
 def test_an_effect_has_its_interval_and_its_python(shop):
     assert effect_targets(shop.scm) == ["weight", "heavy"]
     options = {"n": 500, "confidence": 0.9, "seed": 1}

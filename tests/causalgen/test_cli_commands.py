@@ -197,6 +197,10 @@ def test_warnings_are_one_line_without_places_in_python(folder, command):
         (["effect", "MODEL", "weight", "--do", "size=1", "--given", "kind=a"], "as in age=18,65"),
         (["effect", "MODEL", "weight", "--do", "kind=pug", "--given", "size"], "--given size="),
         (["effect", "MODEL", "weight", "--do", "kind=pug", "--given", "kind=1"], "Say --given kind."),
+        (
+            ["effect", "MODEL", "weight", "--do", "kind=pug", "--given", "size=3", "--given", "size=7"],
+            "'size' is grouped by already. Give all its edges at once",
+        ),
         (["effect", "MODEL", "weight", "--do", "kind=pug", "--refits", "5"], "give --data."),
         (
             ["effect", "MODEL", "weight", "--do", "SIZE=1"],

@@ -631,3 +631,26 @@ def test_a_contradicted_category_is_refused_beside_large_numbers():
     with pytest.raises(EvidenceError, match="the model says 1 .*got 0"):
         scm.counterfactual({"income": 2e6, "taxed": 0}, do={"income": cg.Shift(0)})
     assert scm.counterfactual({"income": 2e6, "taxed": 1}, do={"income": -1.0})["taxed"].item() == 0
+
+
+def test_what_needs_the_natural_value_of_a_split_node_is_refused():
+    normal = {"u": {"normal": [0, 1]}}
+    scm = cg.SCM(
+        nx.DiGraph([("x", "y")]),
+        {"x": cg.Continuous(), "y": cg.Continuous()},
+        {
+            "x": cg.mechanisms.Equation(value="u", noise=normal),
+            "y": cg.mechanisms.Equation(value="x + u", noise=normal),
+        },
+    ).do({"x": cg.Shift(1)})
+    rows = dict(scm.sample(30, seed=0))
+    for ask in (
+        lambda: scm.log_prob(rows),
+        lambda: scm.check(rows),
+        lambda: scm.abduct(rows),
+        lambda: cg.evaluate(scm, rows, progress=False),
+        lambda: cg.metrics.composition(scm, rows, "x", cycles=[1]),
+    ):
+        with pytest.raises(cg.InterventionError, match="a function of a natural value"):
+            ask()
+    assert cg.metrics.composition(scm, rows, "y", cycles=[1])[1].value < 1e-12  # its causes are all seen

@@ -156,3 +156,68 @@ def test_of_many_draws_a_few_are_shown(pictures):
     (axes,) = scm.counterfactual(evidence, do={"kind": 1}, num_samples=30, seed=0).plot().axes
     assert len(axes.images) == 1 + 8
     assert any("#8 of 30" in text.get_text().replace("\n", " ") for text in axes.texts)
+
+
+def _groups():
+    """y = t * (1 + 2 [g is "other"]) + u: the effect of a unit of t is 1 or 3, by g, and 2.4 in the mean."""
+    equation, normal = cg.mechanisms.Equation, {"u": {"normal": [0, 1]}}
+    return cg.SCM(
+        CausalGraph({"g": (), "t": (), "y": ("t", "g")}),
+        {"g": cg.Categorical(["all", "other"]), "t": cg.Continuous(), "y": cg.Continuous()},
+        {
+            "g": equation(value="u", noise={"u": {"bernoulli": 0.7}}),
+            "t": equation(value="u", noise=normal),
+            "y": equation(value="t * (1 + 2*g) + u", noise=normal),
+        },
+    )
+
+
+def _points(axes):
+    """What each line of a plot of intervals says: its name, and where its point stands."""
+    points = [line.get_xdata()[0] for line in axes.lines if line.get_marker() == "o"]
+    return list(zip([text.get_text() for text in axes.get_yticklabels()], points, strict=True))
+
+
+def test_a_group_called_all_stands_beside_the_effect_over_all():
+    effect = _groups().effect("y", do={"t": 1}, versus={"t": 0}, given="g", n=20_000, seed=0)
+    drawn = _points(effect.plot().axes[0])
+    assert [name for name, _ in drawn] == ["all", "all", "other"]
+    assert np.allclose([point for _, point in drawn], [2.4, 1, 3], atol=0.05)
+
+
+def test_natural_effects_of_several_numbers_are_all_drawn():
+    equation, normal = cg.mechanisms.Equation, {"u": {"normal": [0, 1]}}
+    scm = cg.SCM(
+        CausalGraph({"x": (), "m": ("x",), "y": ("x", "m")}),
+        dict.fromkeys("xmy", cg.Continuous()),
+        {
+            "x": equation(value="u", noise=normal),
+            "m": equation(value="2*x + u", noise=normal),
+            "y": equation(value="x + 3*m + u", noise=normal),
+        },
+    )
+    ask = {"do": {"x": 1}, "versus": {"x": 0}, "through": "m", "n": 10, "seed": 0}
+    effects = scm.natural_effects("y", statistic=lambda y: np.stack([y, 2 * y], 1), **ask)
+    drawn = _points(effects.plot().axes[0])  # total 7, direct 1, indirect 2 * 3, and twice of each
+    assert [name for name, _ in drawn] == [
+        f"{part}[{k}]" for part in ("total", "direct", "indirect") for k in (0, 1)
+    ]
+    assert np.allclose([point for _, point in drawn], [7, 14, 1, 2, 6, 12])
+    table = scm.natural_effects("y", statistic=lambda y: np.stack([y, 2 * y], 1)[:, None], **ask).plot()
+    pictures = [axes.images[0].get_array() for axes in table.axes if axes.images]
+    assert np.allclose(pictures, [[[7, 14]], [[1, 2]], [[6, 12]]])
+
+
+def test_rows_are_named_beside_every_line_of_panels():
+    chain = {f"n{number}": (f"n{number - 1}",) if number else () for number in range(6)}
+    scm = cg.SCM(
+        CausalGraph(chain),
+        dict.fromkeys(chain, cg.Continuous()),
+        {
+            node: cg.mechanisms.Equation(value=" + ".join([*parents, "u"]), noise={"u": {"normal": [0, 1]}})
+            for node, parents in chain.items()
+        },
+    )
+    figure = scm.counterfactual(dict(scm.sample(3, seed=0)), do={"n1": 1.0}).plot()
+    named = [[text.get_text() for text in axes.get_yticklabels()] for axes in figure.axes]
+    assert named[0] == named[4] == ["0", "1", "2"]  # four panels a line

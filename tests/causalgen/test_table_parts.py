@@ -285,6 +285,17 @@ def test_samples_and_evidence_that_is_the_same_everywhere(labels, tmp_path):
     assert json.loads((tmp_path / "out" / "result.json").read_text())["rows"] == ROWS
 
 
+def test_a_world_that_is_asked_twice_is_one(labels, tmp_path):
+    *_, root = labels
+    ask = [root / "model", "--table", root / "table.parquet", "--do", "a=low", "--do", "b=2"]
+    once, twice = tmp_path / "once", tmp_path / "twice"
+    assert run(*ask, "--out", once).exit_code == 0
+    assert run(*ask, "--do", "a=low", "--out", twice).exit_code == 0
+    files = [{file.relative_to(out): file.read_bytes() for file in out.rglob("*.*")} for out in (once, twice)]
+    assert files[0] == files[1]
+    assert [*json.loads((twice / "result.json").read_text())["worlds"]] == ["a=low", "b=2"]
+
+
 @pytest.mark.parametrize(
     ("columns", "said"),
     [

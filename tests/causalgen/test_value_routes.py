@@ -445,3 +445,41 @@ def test_rows_of_pixels_of_several_shapes_are_refused_by_every_route(tmp_path):
     for ask in pixel_routes(scm, tmp_path / "v.parquet").values():
         with pytest.raises(cg.CausalgenError, match="shape"):
             ask()
+
+
+def _sum_model():
+    sum_of = cg.mechanisms.Equation(value="x + u", noise={"u": {"normal": [0, 1]}})
+    root = cg.mechanisms.Equation(value="u", noise={"u": {"normal": [0, 1]}})
+    variables = {"x": cg.Continuous(), "y": cg.Continuous()}
+    return cg.SCM(nx.DiGraph([("x", "y")]), variables, {"x": root, "y": sum_of})
+
+
+def test_series_of_different_indexes_are_not_paired_by_place():
+    rows = pd.DataFrame({"x": [1.0, 2.0, 3.0], "y": [10.0, 20.0, 30.0]}, index=["a", "b", "c"])
+    other = rows["y"].iloc[::-1]
+    # pandas pairs them by their names: x + y is 11, 22, 33, where places would make it 31, 22, 13.
+    assert (rows["x"] + other).loc[["a", "b", "c"]].tolist() == [11.0, 22.0, 33.0]
+    scm = _sum_model()
+    linear = cg.SCM(scm.graph, scm.variables, dict.fromkeys("xy", cg.mechanisms.Additive()))
+    for ask in (
+        lambda: scm.abduct({"x": rows["x"], "y": other}),
+        lambda: scm.log_prob({"x": rows["x"], "y": other}),
+        lambda: scm.abduct({"x": [1.0] * 3, "y": [1.0] * 3}).counterfactual({"x": rows["x"], "y": other}),
+        lambda: linear.fit({"x": rows["x"], "y": other}, progress=False),
+        lambda: read_data({"x": rows["x"], "y": other}, scm.variables),
+    ):
+        with pytest.raises(
+            cg.CausalgenError, match="'y': the Series has another index than 'x'.* c, expected a"
+        ):
+            ask()
+    kept = scm.abduct({"x": rows["x"], "y": other.loc[rows.index]}).counterfactual({"x": 0.0})
+    assert kept["y"].tolist() == [9.0, 18.0, 27.0]
+    assert scm.abduct({"x": rows["x"], "y": other.to_numpy()}).rows == 3
+    assert scm.abduct({"x": 1.0, "y": other}).rows == 3
+
+
+def test_indexes_that_differ_in_type_alone_are_the_same():
+    utc = pd.date_range("2024-01-01", periods=2, tz="UTC")
+    rows = pd.DataFrame({"x": [1.0, 2.0], "y": [2.0, 3.0]}, index=utc)
+    moved = pd.Series([5.0, 6.0], index=utc.tz_convert("Europe/Berlin"))
+    assert _sum_model().counterfactual(rows, do={"x": moved})["y"].tolist() == [6.0, 7.0]

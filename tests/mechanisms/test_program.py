@@ -254,6 +254,25 @@ def test_programs_that_are_no_mechanism(program, message):
         bound(program)
 
 
+@pytest.mark.parametrize(
+    ("value", "program"),
+    [
+        (Continuous(), lambda parents: sample("x", dist.Normal(parents["a"].mean(), 1.0))),
+        (Continuous(), lambda parents: parents["a"].cumsum(0) + sample("u", dist.Normal(0.0, 1.0))),
+        (Continuous(), lambda parents: (u := sample("u", dist.Normal(0.0, 1.0))) - u.mean()),
+        (
+            Categorical(2),
+            lambda parents: (sample("u", dist.Uniform(0.0, 1.0)) < parents["k"].double().std()).long(),
+        ),
+    ],
+    ids=["mean of a parent", "sum along rows", "mean of noise", "spread of a category"],
+)
+def test_programs_that_mix_rows_are_refused(value, program):
+    # Alone or beside others, x = mean(a) + u would be another number for the same a and u.
+    with pytest.raises(MechanismError, match="mixes rows"):
+        Program(program=program).bind(value, PARENTS)
+
+
 def test_values_outside_the_domain_are_refused():
     with pytest.raises(ShapeError, match=r"shape \(8,\), one value a row; got \(8, 2\)"):
         bound(lambda p: sample("u", dist.Normal(torch.zeros(2), 1.0).to_event(1)))
@@ -276,6 +295,16 @@ def test_evidence_that_no_noise_gives():
         dice.abduct(
             torch.tensor([0.5]).double(), {"a": torch.zeros(1), "k": torch.tensor([0])}, generator=generator()
         )
+
+
+def test_an_image_that_no_noise_gives_is_told_as_it_was_given():
+    def bright(parents):
+        return sample("x", dist.Uniform(torch.full((1, 1, 2), 0.6), torch.ones(1, 1, 2)).to_event(3))
+
+    picture = Program(program=bright).bind(Image(1, 1, 2), {})
+    grey = torch.zeros(1, 1, 1, 2)  # 0.5 of [0, 1]
+    with pytest.raises(EvidenceError, match=r"the program gives \[\[\[0.5, 0.5\]\]\] for no noise"):
+        picture.abduct(grey, {}, generator=generator())
 
 
 def test_handlers_outside_do_not_reach_in():

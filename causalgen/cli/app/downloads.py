@@ -18,7 +18,7 @@ from PIL import Image as PILImage
 from causalgen.cli.app.questions import AskedEffect, Model, Session
 from causalgen.cli.common import image_variables
 from causalgen.cli.counterfactual import counterfactual_files
-from causalgen.counterfactuals.export import describe_draws, figure_png, to_png
+from causalgen.counterfactuals.export import describe_draws, figure_png, free_name, to_png
 from causalgen.plotting.plots import plot_worlds
 
 __all__ = ["counterfactual_downloads", "effect_downloads", "effect_lines", "worlds_lines"]
@@ -122,13 +122,14 @@ class _Script:
 
 
 def _table(session: Session) -> pd.DataFrame:
-    """Every world's values, a line a draw, below each other; before them what was observed."""
+    """Every world's values, a line a draw, below each other."""
     frames: list[pd.DataFrame] = []
     for label, world in session.worlds.items():
         frame = world.answer.to_frame().reset_index(drop=True)
-        frame.insert(0, "world", f"do({label})")
+        names = [*world.answer.variables, *frame.columns]
+        frame.insert(0, free_name("world", names), f"do({label})")
         if session.samples is not None:
-            frame.insert(1, "draw", range(len(frame)))
+            frame.insert(1, free_name("draw", names), range(len(frame)))
         frames.append(frame)
     return pd.concat(frames, ignore_index=True)
 

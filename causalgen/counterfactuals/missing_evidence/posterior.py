@@ -8,8 +8,8 @@ blocks (``causalgen.counterfactuals.missing_evidence.blocks``), solved by the fi
     mixed             few values, and numbers affine given these with normal noise: exact
     particles         anything whose observed children have a density
 
-Nodes in no block are drawn from their mechanisms, given their parents, with the noise that ``predict`` would
-draw. Values drawn have S * B rows, sample-major, observed ones B.
+Nodes in no block are drawn from their mechanisms, given their parents. Values drawn have S * B rows,
+sample-major, observed ones B.
 """
 
 from __future__ import annotations
@@ -230,7 +230,7 @@ class EvidencePosterior:
             name: broadcast_rows(self._values[name], n, self._rows)[index]
             for name in self._world.graph.parents(node)
         }
-        noise = prior_noise(mechanism, node, n, self._seed).rows(index)
+        noise = prior_noise(mechanism, node, n, self._seed, "missing").rows(index)
         return _Drawn({node: generate_rows(mechanism, node, parents, noise)}, {node: noise})
 
     def _solve(self, pattern: Pattern, block: Block) -> _Drawn:

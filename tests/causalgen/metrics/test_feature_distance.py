@@ -75,3 +75,11 @@ def test_bad_input_is_refused():
         frechet_distance([0.0], [[-1.0]], [0.0], [[1.0]])
     with pytest.raises(ShapeError, match="two means"):
         frechet_distance([0.0, 1.0], [[1.0]], [0.0], [[1.0]])
+
+
+def test_a_single_feature_has_the_distance_of_two_normal_laws():
+    images, real = RNG.random((2, 40, 1, 3, 3))
+    mean = Features("mean", "ab12" * 16, lambda images: images.mean((1, 2, 3))[:, None])
+    one, other = images.astype(np.float32).mean((1, 2, 3)), real.astype(np.float32).mean((1, 2, 3))
+    exact = (one.mean() - other.mean()) ** 2 + (one.std(ddof=1) - other.std(ddof=1)) ** 2
+    assert feature_distance(images, real, mean).value == pytest.approx(exact, rel=1e-4)
