@@ -140,7 +140,6 @@ _RENAMED = {"World": "WorldRef"}
 
 
 def __getattr__(name: str) -> object:
-    """Import a public name from its home."""
     if name in _RENAMED:
         import warnings
 
@@ -159,7 +158,6 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    """Public names, loaded or not."""
     return sorted({*globals(), *__all__})
 
 

@@ -150,12 +150,6 @@ def refuse_contradiction(
 ) -> None:
     """Refuse rows of a node whose value no noise gives; rows that lack it or a parent are left to inference.
 
-    Args:
-        node: which.
-        mechanism: of the node.
-        values: of the node and its parents, (B, *event).
-        missing: rows without a value, (B,) bool, of nodes that have some.
-
     Raises:
         EvidenceError: names the first such row.
     """

@@ -50,12 +50,7 @@ _SHOWN = 5
 
 @dataclass(frozen=True)
 class Renamed:
-    """Data some of whose columns are not named like their nodes.
-
-    Attributes:
-        source: as ``read_data`` takes it.
-        columns: their names, by node.
-    """
+    """Data some of whose columns are not named like their nodes."""
 
     source: object
     columns: Mapping[str, str]

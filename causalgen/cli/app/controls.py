@@ -31,13 +31,7 @@ __all__ = ["Control", "control_of", "read_controls", "read_picture", "shown"]
 
 @dataclass(frozen=True)
 class Control:
-    """How a node is typed.
-
-    Attributes:
-        kind: see the head of this module.
-        hint: bounds and unit of numbers, size of a picture.
-        choices: the categories by their codes.
-    """
+    """How a node is typed."""
 
     kind: Literal["choice", "number", "numbers", "picture"]
     hint: str = ""
