@@ -172,13 +172,6 @@ def _refuse_gaps(
 ) -> None:
     """Refuse rows that lack a value, unless they are allowed.
 
-    Args:
-        gaps: which rows, (N,) bool, by node.
-        names: of the columns, by node.
-        origin: what the columns are of, as in " of train.csv".
-        allowed: whether to let them pass.
-        droppable: whether the caller can ask to have them left out.
-
     Raises:
         DataError: how many rows lack a value, in which columns, where first, and what to do about it.
     """

@@ -46,16 +46,7 @@ Ask = Callable[[MutilatedModel, bool], Sequence[Effect]]
 
 @dataclass(frozen=True)
 class Refits:
-    """How often, and to what, a model is fitted anew.
-
-    Attributes:
-        count: R, at least 2.
-        table: the training rows; a refit of a node leaves out those that lack its value or a parent's.
-        nodes: which are fitted anew.
-        seed: of the resampling.
-        workers: who share the refits; see ``causalgen.fitting.parallel``.
-        progress: show a bar.
-    """
+    """How often, at least 2, and to what a model is fitted anew: a node to rows with it and its parents."""
 
     count: int
     table: Table

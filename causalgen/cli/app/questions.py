@@ -133,15 +133,7 @@ def ask(
     seed: Any,
     samples: Any,
 ) -> Session:
-    """One more world.
-
-    Args:
-        model: that is asked.
-        session: the worlds so far; None for none.
-        evidence: one row by node, as ``controls.read_controls`` gives it.
-        do: what is set, likewise, or expressions as text.
-        seed: of the draws, a whole number.
-        samples: draws, a whole number of at least 1; 1 is a single draw.
+    """One more world of a session, or the first of a new one.
 
     Raises:
         InterventionError: nothing is set, or too many worlds.
