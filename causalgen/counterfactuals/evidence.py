@@ -118,7 +118,7 @@ def encode_partial(
     if index is not None and len(index) != rows:  # a row of a DataFrame, with lists in it
         index = None
     return (
-        {name: _spread(value, rows) for name, value in values.items()},
+        {name: value.expand(rows, *value.shape[1:]) for name, value in values.items()},
         {name: mask.expand(rows) for name, mask in masks.items()},
         rows,
         index,
@@ -238,10 +238,6 @@ def _plain_numbers(
     low, high = np.array([limits(each) for each in described]).T[..., None]
     valid = np.isfinite(block) & (block >= low) & (block <= high)
     return block if valid.all() else None
-
-
-def _spread(value: Tensor, rows: int) -> Tensor:
-    return value if value.shape[0] == rows else value.expand(rows, *value.shape[1:])
 
 
 def _columns(evidence: Evidence, variables: Mapping[str, Variable]) -> tuple[dict[str, Any], pd.Index | None]:
