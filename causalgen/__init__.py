@@ -105,42 +105,34 @@ __all__ = [
 ]
 
 _HOMES = {
-    "SCM": "causalgen.scm",
-    "Abduction": "causalgen.counterfactuals.abduction",
-    "CheckReport": "causalgen.checking.check_report",
-    "CausalGraph": "graphs.causal_graph",
-    "Contrast": "causalgen.counterfactuals.contrasts",
-    "Counterfactual": "causalgen.counterfactuals.results",
-    "CouplingSensitivity": "causalgen.effects.couplings",
-    "Draws": "causalgen.counterfactuals.results",
-    "Effect": "causalgen.effects.effect",
-    "EvaluationReport": "causalgen.evaluation.report",
-    "distil": "causalgen.fitting.distilling",
-    "evaluate": "causalgen.evaluation.evaluate",
-    "tune": "causalgen.evaluation.tune",
-    "NaturalEffects": "causalgen.effects.mediation",
-    "PyroModel": "causalgen.pyro",
-    "counterfactual_parts": "causalgen.counterfactuals.table_parts",
-    "WorldRef": "causalgen.counterfactuals.world_ref",
-    "Policy": "causalgen.counterfactuals.assignments",
-    "Replace": "causalgen.counterfactuals.assignments",
-    "Scale": "causalgen.counterfactuals.assignments",
-    "Shift": "causalgen.counterfactuals.assignments",
-    "Stochastic": "causalgen.counterfactuals.assignments",
-    "Categorical": "graphs.variables",
-    "Continuous": "graphs.variables",
-    "Image": "graphs.variables",
-    "Integer": "graphs.variables",
-    "sample_rows": "causalgen.data.reading",
+    "causalgen.checking.check_report": ("CheckReport",),
+    "causalgen.counterfactuals.abduction": ("Abduction",),
+    "causalgen.counterfactuals.assignments": ("Policy", "Replace", "Scale", "Shift", "Stochastic"),
+    "causalgen.counterfactuals.contrasts": ("Contrast",),
+    "causalgen.counterfactuals.results": ("Counterfactual", "Draws"),
+    "causalgen.counterfactuals.table_parts": ("counterfactual_parts",),
+    "causalgen.counterfactuals.world_ref": ("WorldRef",),
+    "causalgen.data.reading": ("sample_rows",),
+    "causalgen.effects.couplings": ("CouplingSensitivity",),
+    "causalgen.effects.effect": ("Effect",),
+    "causalgen.effects.mediation": ("NaturalEffects",),
+    "causalgen.evaluation.evaluate": ("evaluate",),
+    "causalgen.evaluation.report": ("EvaluationReport",),
+    "causalgen.evaluation.tune": ("tune",),
+    "causalgen.fitting.distilling": ("distil",),
+    "causalgen.pyro": ("PyroModel",),
+    "causalgen.scm": ("SCM",),
+    "graphs.causal_graph": ("CausalGraph",),
+    "graphs.variables": ("Categorical", "Continuous", "Image", "Integer"),
 }
-
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+"""Of every public name but those of errors."""
 
 _RENAMED = {"World": "WorldRef"}
 """Former names, which still work."""
 
 
 def __getattr__(name: str) -> object:
-    """Import a public name from its home."""
     if name in _RENAMED:
         import warnings
 
@@ -153,13 +145,12 @@ def __getattr__(name: str) -> object:
         return import_module(f"causalgen.{name}")
     if name not in __all__:
         raise AttributeError(f"module 'causalgen' has no attribute {name!r}")
-    value = getattr(import_module(_HOMES.get(name, "graphs.errors")), name)
+    value = getattr(import_module(_HOME_OF.get(name, "graphs.errors")), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    """Public names, loaded or not."""
     return sorted({*globals(), *__all__})
 
 

@@ -18,12 +18,7 @@ __all__ = ["as_path", "check_targets", "chosen_seed", "names_of", "renamed", "sh
 
 
 def whole_number(value: Any, what: str, least: int | None = None) -> int:
-    """A whole number, of any integer type.
-
-    Args:
-        value: as given.
-        what: starts the message, as in "sample: n".
-        least: smallest value allowed.
+    """A whole number, of any integer type; ``what`` starts the message.
 
     Raises:
         EvidenceError: it is none, a truth value, or too small.

@@ -56,10 +56,7 @@ class PyroModel:
             self._mechanisms[node] = deepcopy(mechanism).requires_grad_(False) if small else mechanism
 
     def __call__(self, n: int = 1) -> dict[str, Tensor]:
-        """Values by node, (n, *event).
-
-        Args:
-            n: rows, at least 1.
+        """Values by node, (n, *event), n >= 1.
 
         Raises:
             MechanismError: a node without a density is conditioned on.

@@ -226,11 +226,9 @@ class CausalGraph(Shown):
         return bool(nx.is_d_separator(self.to_networkx(), *sets))
 
     def __contains__(self, node: object) -> bool:
-        """Whether ``node`` is the name of a node."""
         return node in self._parents
 
     def __len__(self) -> int:
-        """How many nodes there are."""
         return len(self._nodes)
 
     def __iter__(self) -> Iterator[str]:
@@ -238,11 +236,9 @@ class CausalGraph(Shown):
         return iter(self._nodes)
 
     def __eq__(self, other: object) -> bool:
-        """Same nodes, each with the same parents in the same order."""
         return self._parents == other._parents if isinstance(other, CausalGraph) else NotImplemented
 
     def __hash__(self) -> int:
-        """Of nodes and parents."""
         return hash(frozenset(self._parents.items()))
 
     def __repr__(self) -> str:

@@ -49,7 +49,6 @@ class Declared(BaseModel):
 
     @python_only
     def __init__(self, /, *args: object, **options: object) -> None:
-        """Check the options."""
         name = type(self).__name__
         if args:
             fields = ", ".join(field for field in type(self).model_fields if field not in ("kind", "type"))
@@ -83,13 +82,7 @@ def spec_error(
 
 
 def declaration_error(error: ValidationError, name: str, model: type[BaseModel]) -> SpecError:
-    """All findings about options given in Python as one ``SpecError``.
-
-    Args:
-        error: what pydantic raised.
-        name: of what was to be made.
-        model: what the options were validated against.
-    """
+    """All findings about options given in Python as one ``SpecError``."""
     lines: list[str] = []
     for detail in error.errors():
         place = f"{name}: {'.'.join(map(str, detail['loc']))}" if detail["loc"] else name

@@ -73,7 +73,6 @@ class Locations:
         self._keys = dict(keys or {})
 
     def __contains__(self, path: object) -> bool:
-        """Whether the file has a value at ``path``."""
         return path in self._values
 
     def __getitem__(self, path: Path) -> str:
@@ -96,10 +95,6 @@ def load(text: str, source: str) -> tuple[Data, Locations]:
     >>> data, locations = load("steps: 16\nscale: 1e-3", "scm.yaml")
     >>> data, locations["scale",]
     ({'steps': 16, 'scale': 0.001}, 'scm.yaml:2:8')
-
-    Args:
-        text: what the file says.
-        source: its name, for error messages.
 
     Raises:
         SpecError: the text is not YAML, or uses what this reader refuses.

@@ -28,11 +28,6 @@ _MARKDOWN = re.compile(r"([\\`*_\[\]<>&|~$])")
 def check_text(text: str, what: str, longest: int = TEXT) -> str:
     """The text itself, where it is short and holds nothing but what can be read.
 
-    Args:
-        text: as declared.
-        what: it is, for the message.
-        longest: characters allowed.
-
     Raises:
         ValueError: too long, or a character that would act; the message says which and where.
     """
@@ -75,13 +70,13 @@ def markdown(text: str) -> str:
     return _MARKDOWN.sub(r"\\\1", printable(text).replace("\n", " "))
 
 
-def shortened(text: str, most: int) -> str:
+def shortened(text: str, most: int, dots: str = "...") -> str:
     """The text, or its beginning and dots.
 
     >>> shortened("abcdefgh", 6)
     'abc...'
     """
-    return text if len(text) <= most else text[: most - 3] + "..."
+    return text if len(text) <= most else text[: most - len(dots)] + dots
 
 
 def aligned(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> list[str]:

@@ -9,53 +9,44 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mechanisms.base import Abducted as Abducted
-    from mechanisms.base import Mechanism as Mechanism
-    from mechanisms.base import MechanismSpec as MechanismSpec
-    from mechanisms.base import Noise as Noise
-    from mechanisms.base import Parents as Parents
-    from mechanisms.conditioning import Conditioning as Conditioning
-    from mechanisms.constant import Constant as Constant
-    from mechanisms.diffusion.mechanism import Diffusion as Diffusion
-    from mechanisms.equation.mechanism import Equation as Equation
-    from mechanisms.options import TrainedSpec as TrainedSpec
-    from mechanisms.program.mechanism import Program as Program
-    from mechanisms.registry import default_mechanism as default_mechanism
-    from mechanisms.registry import dump_mechanism as dump_mechanism
-    from mechanisms.registry import kinds as kinds
-    from mechanisms.registry import mechanism_spec as mechanism_spec
-    from mechanisms.registry import parse_mechanism as parse_mechanism
-    from mechanisms.tables.additive import Additive as Additive
-    from mechanisms.tables.auto import Auto as Auto
-    from mechanisms.tables.categorical import Categorical as Categorical
-    from mechanisms.tables.empirical import Empirical as Empirical
-    from mechanisms.tables.flow import Flow as Flow
-    from mechanisms.training import Training as Training
+    from mechanisms.base import Abducted, Mechanism, MechanismSpec, Noise, Parents
+    from mechanisms.conditioning import Conditioning
+    from mechanisms.constant import Constant
+    from mechanisms.diffusion.mechanism import Diffusion
+    from mechanisms.equation.mechanism import Equation
+    from mechanisms.options import TrainedSpec
+    from mechanisms.program.mechanism import Program
+    from mechanisms.registry import (
+        default_mechanism,
+        dump_mechanism,
+        kinds,
+        mechanism_spec,
+        parse_mechanism,
+    )
+    from mechanisms.tables.additive import Additive
+    from mechanisms.tables.auto import Auto
+    from mechanisms.tables.categorical import Categorical
+    from mechanisms.tables.empirical import Empirical
+    from mechanisms.tables.flow import Flow
+    from mechanisms.training import Training
 
 _HOMES = {
-    "Abducted": "base",
-    "Additive": "tables.additive",
-    "Auto": "tables.auto",
-    "Categorical": "tables.categorical",
-    "Conditioning": "conditioning",
-    "Constant": "constant",
-    "Diffusion": "diffusion.mechanism",
-    "Empirical": "tables.empirical",
-    "Equation": "equation.mechanism",
-    "Flow": "tables.flow",
-    "Mechanism": "base",
-    "MechanismSpec": "base",
-    "Noise": "base",
-    "Parents": "base",
-    "Program": "program.mechanism",
-    "TrainedSpec": "options",
-    "Training": "training",
-    "default_mechanism": "registry",
-    "dump_mechanism": "registry",
-    "kinds": "registry",
-    "mechanism_spec": "registry",
-    "parse_mechanism": "registry",
+    "base": ("Abducted", "Mechanism", "MechanismSpec", "Noise", "Parents"),
+    "conditioning": ("Conditioning",),
+    "constant": ("Constant",),
+    "diffusion.mechanism": ("Diffusion",),
+    "equation.mechanism": ("Equation",),
+    "options": ("TrainedSpec",),
+    "program.mechanism": ("Program",),
+    "registry": ("default_mechanism", "dump_mechanism", "kinds", "mechanism_spec", "parse_mechanism"),
+    "tables.additive": ("Additive",),
+    "tables.auto": ("Auto",),
+    "tables.categorical": ("Categorical",),
+    "tables.empirical": ("Empirical",),
+    "tables.flow": ("Flow",),
+    "training": ("Training",),
 }
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Abducted",
@@ -84,9 +75,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOMES:
+    if name not in _HOME_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    value = getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
     globals()[name] = value
     return value
 

@@ -39,7 +39,6 @@ class Allowance(TorchFunctionMode):
     """
 
     def __init__(self, most: int) -> None:
-        """Allow so many bytes."""
         super().__init__()
         self.most, self.left = most, float(most)
 

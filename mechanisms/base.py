@@ -82,7 +82,6 @@ class Noise(Mapping[str, Tensor]):
         return len(self.leaves)
 
     def __repr__(self) -> str:
-        """Names and shapes of the leaves."""
         leaves = ", ".join(f"{name} {tuple(leaf.shape)}" for name, leaf in self.leaves.items())
         return f"Noise({self.n} rows: {leaves or 'no leaves'})"
 

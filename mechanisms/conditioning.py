@@ -29,14 +29,7 @@ _FARTHEST = 1e6
 
 
 def standardisation(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each column, the deviation 1 where a column is constant.
-
-    Args:
-        rows: (N, width), N >= 1.
-
-    Returns:
-        Two tensors (width,) of the dtype of ``rows``.
-    """
+    """Mean and standard deviation, (width,), of the columns of (N, width); 1 for that of a constant one."""
     mean, std = rows.mean(0), rows.std(0, correction=0)
     # Rounding in the mean gives a constant column a tiny deviation, which would blow up noise.
     constant = std <= 1e-12 * mean.abs()
@@ -52,6 +45,9 @@ class Conditioning(nn.Module):
         slices: the columns of each parent, by name.
         mean: (width,) subtracted from each column; 0 for one-hot columns and features.
         std: (width,) that each column is divided by; 1 for one-hot columns and features.
+
+    Raises:
+        MechanismError: a parent is an image without an encoder.
     """
 
     mean: Tensor
@@ -63,16 +59,6 @@ class Conditioning(nn.Module):
         dtype: torch.dtype = torch.float64,
         encoders: Mapping[str, Encoder] | None = None,
     ) -> None:
-        """Lay the columns out.
-
-        Args:
-            parents: the parents' variables, in declared order.
-            dtype: of the context, and of encoders; ``Module.to`` changes it.
-            encoders: of the parents that are images, by name.
-
-        Raises:
-            MechanismError: a parent is an image without an encoder.
-        """
         super().__init__()
         self.variables = dict(parents)
         self.slices: dict[str, slice] = {}
@@ -103,7 +89,7 @@ class Conditioning(nn.Module):
         """Take mean and std of the columns of numbers, and of pixels, from all training rows."""
         for name, variable in self.variables.items():
             if name in self._images:
-                self._encoder(name).prepare(self._checked(name, parents))
+                self._encoder(name).measure_pixels(self._checked(name, parents))
             elif isinstance(variable, Continuous | Integer):
                 mean, std = standardisation(self._columns_of(name, parents).double())
                 self.mean[self.slices[name]] = mean.to(self.mean)

@@ -13,7 +13,7 @@ from graphs.errors import EvidenceError, MechanismError, ShapeError
 from graphs.variables import Variable
 from mechanisms.base import INTERVENED, Abducted, Mechanism, MechanismSpec, Noise, Parents
 
-__all__ = ["Constant", "ConstantMechanism"]
+__all__ = ["Constant", "ConstantMechanism", "Noiseless"]
 
 
 class Constant(MechanismSpec, frozen=True):
@@ -54,13 +54,38 @@ class Constant(MechanismSpec, frozen=True):
         return ConstantMechanism(self, variable, parents, rows)
 
 
-@final
-class ConstantMechanism(Mechanism):
-    """``x := rows``: one value for every row, or row r for row r."""
+class Noiseless(Mechanism):
+    """What an intervention puts in a node's place: a value that no noise enters, of all rows at once."""
 
     abduction = "exact"
     deterministic = True
     chunk_rows = None
+
+    def sample_noise(self, n: int, *, generator: torch.Generator) -> Noise:
+        """No leaves: there is no noise."""
+        return Noise(n)
+
+    def abduct(self, value: Tensor, parents: Parents, *, generator: torch.Generator) -> Abducted:
+        """No noise. The value is not compared: an intervened node may have had any. See ``check``."""
+        return Abducted(Noise(len(value)))
+
+    def _refuse_others(self, value: Tensor, expected: Tensor, same: Tensor, what: str) -> None:
+        """Refuse evidence, (N, *event), in whose rows an earlier ``do`` gave another value."""
+        if bool(same.all()):
+            return
+        row = int((~same).nonzero()[0])
+        few = value[row].numel() <= 8
+        want, got = (each[row].tolist() if few else "another value" for each in (expected, value))
+        raise EvidenceError(
+            f"Row {row}: the model says {want} ({what} by an earlier do), got {got}. Correct the evidence, "
+            "leave this node out of it, or ask the model without that do."
+        )
+
+
+@final
+class ConstantMechanism(Noiseless):
+    """``x := rows``: one value for every row, or row r for row r."""
+
     restricts = True
     rows: Tensor
 
@@ -80,10 +105,6 @@ class ConstantMechanism(Mechanism):
             )
         return cls(Constant(), variable, {}, rows)
 
-    def sample_noise(self, n: int, *, generator: torch.Generator) -> Noise:
-        """No leaves: there is no noise."""
-        return Noise(n)
-
     def generate(self, parents: Parents, noise: Noise) -> Tensor:
         """The value: (N, *event), a view.
 
@@ -97,10 +118,6 @@ class ConstantMechanism(Mechanism):
             raise MechanismError(f"Constant holds {len(rows)} rows, but {noise.n} were asked for.")
         return rows
 
-    def abduct(self, value: Tensor, parents: Parents, *, generator: torch.Generator) -> Abducted:
-        """No noise. The value is not compared: an intervened node may have had any. See ``check``."""
-        return Abducted(Noise(len(value)))
-
     def check(self, value: Tensor, parents: Parents) -> None:
         """Compare the value with what the node was set to.
 
@@ -109,12 +126,4 @@ class ConstantMechanism(Mechanism):
         """
         expected = self.generate(parents, Noise(len(value))).to(value.device)
         same = (value == expected).reshape(len(value), -1).all(1)
-        if bool(same.all()):
-            return
-        row = int((~same).nonzero()[0])
-        few = value[row].numel() <= 8
-        want, got = (each[row].tolist() if few else "another value" for each in (expected, value))
-        raise EvidenceError(
-            f"Row {row}: the model says {want} (set by an earlier do), got {got}. Correct the evidence, "
-            "leave this node out of it, or ask the model without that do."
-        )
+        self._refuse_others(value, expected, same, "set")

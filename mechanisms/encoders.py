@@ -30,6 +30,7 @@ __all__ = [
     "EncodedImage",
     "Encoder",
     "EncodingSpec",
+    "OfPixels",
     "Strided",
     "StridedNetwork",
     "network_time",
@@ -179,8 +180,8 @@ def pixel_statistics(value: Tensor) -> tuple[float, float]:
     return mean, max(math.sqrt(variance), 1e-3)
 
 
-class EncodedImage(nn.Module):
-    """A clean image as features, by a network that is trained with whatever reads them.
+class OfPixels(nn.Module):
+    """What reads images by their pixels, standardised.
 
     Attributes:
         pixel_mean: mean of all training pixels, in [-1, 1].
@@ -190,18 +191,25 @@ class EncodedImage(nn.Module):
     pixel_mean: Tensor
     pixel_std: Tensor
 
-    def __init__(self, image: Image, encoder: Encoder, dtype: torch.dtype) -> None:
+    def __init__(self, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
-        self.network = encoder.build(image.channels).to(dtype)
-        self.at_once = max(1, _PIXELS_A_CALL // (image.height * image.width))
         self.register_buffer("pixel_mean", torch.tensor(0.0, dtype=dtype))
         self.register_buffer("pixel_std", torch.tensor(0.5, dtype=dtype))
 
-    def prepare(self, value: Tensor) -> None:
+    def measure_pixels(self, value: Tensor) -> None:
         """Take the pixel statistics from all training rows, (N, C, H, W)."""
         mean, std = pixel_statistics(value)
         self.pixel_mean.fill_(mean)
         self.pixel_std.fill_(std)
+
+
+class EncodedImage(OfPixels):
+    """A clean image as features, by a network that is trained with whatever reads them."""
+
+    def __init__(self, image: Image, encoder: Encoder, dtype: torch.dtype) -> None:
+        super().__init__(dtype)
+        self.network = encoder.build(image.channels).to(dtype)
+        self.at_once = max(1, _PIXELS_A_CALL // (image.height * image.width))
 
     def forward(self, value: Tensor) -> Tensor:
         """Features (N, width) of images (N, C, H, W)."""

@@ -78,13 +78,7 @@ def has_bounds(variable: Variable) -> bool:
 
 
 def warn_out_of_bounds(node: str, variable: Variable, value: Tensor) -> None:
-    """Warn where a computed number leaves the bounds of its variable, with the first such row.
-
-    Args:
-        node: whose value it is.
-        variable: of the node.
-        value: (n, *event) in canonical encoding, finite.
-    """
+    """Warn where a computed number leaves the bounds of its variable, with the first such row."""
     if not isinstance(variable, Continuous | Integer):
         return
     low, high = limits(variable)

@@ -16,10 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from graphs.errors import DomainError, EvidenceError
+from graphs.errors import DomainError
 from graphs.variables import Categorical, Image, Integer, Variable
 from graphs.variables.arrays import as_array
-from mechanisms.base import Abducted, InterventionSpec, Mechanism, Noise, Parents
+from mechanisms.base import InterventionSpec, Noise, Parents
+from mechanisms.constant import Noiseless
 from mechanisms.extrapolation import warn_unseen
 from mechanisms.rows import by_row
 
@@ -36,12 +37,9 @@ class Function(InterventionSpec, frozen=True):
 
 
 @final
-class FunctionMechanism(Mechanism):
+class FunctionMechanism(Noiseless):
     """``x := g(...)`` of the parents' values; where it reads x°, the node's natural half is one of them."""
 
-    abduction = "exact"
-    deterministic = True
-    chunk_rows = None
     restricts = True
 
     def __init__(
@@ -69,10 +67,6 @@ class FunctionMechanism(Mechanism):
         """
         super().__init__(Function(), variable, parents)
         self.node, self.function, self.natural, self.codes, self.clip = node, function, natural, codes, clip
-
-    def sample_noise(self, n: int, *, generator: torch.Generator) -> Noise:
-        """No leaves: there is no noise."""
-        return Noise(n)
 
     def generate(self, parents: Parents, noise: Noise) -> Tensor:
         """g of the parents' values, checked against the variable's domain.
@@ -103,10 +97,6 @@ class FunctionMechanism(Mechanism):
         warn_unseen(value, self.seen_range, self.variable, where=where, rows=~same)
         return torch.where(by_row(same, value), parents[self.natural], value)
 
-    def abduct(self, value: Tensor, parents: Parents, *, generator: torch.Generator) -> Abducted:
-        """No noise. The value is not compared: an intervened node may have had any. See ``check``."""
-        return Abducted(Noise(len(value)))
-
     def check(self, value: Tensor, parents: Parents) -> None:
         """Compare the value with the function's, within rounding.
 
@@ -121,15 +111,7 @@ class FunctionMechanism(Mechanism):
         slack = 1.01 / 255 if isinstance(self.variable, Image) else _TOLERANCE * size
         if isinstance(self.variable, Categorical | Integer):
             slack = 0.0  # whole numbers are not rounded
-        if bool((apart <= slack).all()):
-            return
-        row = int((~(apart <= slack)).nonzero()[0])
-        few = value[row].numel() <= 8
-        want, got = (each[row].tolist() if few else "another value" for each in (expected, value))
-        raise EvidenceError(
-            f"Row {row}: the model says {want} (a function set by an earlier do), got {got}. Correct the "
-            "evidence, leave this node out of it, or ask the model without that do."
-        )
+        self._refuse_others(value, expected, apart <= slack, "a function set")
 
     def _encode(self, returned: Any, where: str) -> Any:
         form = self._form(self.variable)

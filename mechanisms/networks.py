@@ -26,7 +26,7 @@ def reproducible_initialisation(seed: int = 0) -> Iterator[None]:
 
 
 class DenseNetwork(nn.Module):
-    """A multi-layer perceptron (SiLU) whose output starts at ``bias``, whatever its input.
+    """A multi-layer perceptron (SiLU) whose output starts at ``bias``, (outputs,), whatever its input.
 
     Without inputs (a root) it is the bias alone.
     """
@@ -34,14 +34,6 @@ class DenseNetwork(nn.Module):
     def __init__(
         self, inputs: int, hidden: Sequence[int], bias: Tensor, dtype: torch.dtype = torch.float64
     ) -> None:
-        """Lay out the layers.
-
-        Args:
-            inputs: width of the input; 0 for none.
-            hidden: widths of the hidden layers.
-            bias: (outputs,) the output before training.
-            dtype: of the weights.
-        """
         super().__init__()
         self.bias = nn.Parameter(bias.to(dtype, copy=True))
         self.body: nn.Sequential | None = None

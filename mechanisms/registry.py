@@ -64,9 +64,11 @@ class Registry(Generic[Part]):
     this one is a ``Registry[type[Solver]]``. Each says its kind itself: by the default of its field ``kind``
     where it is a pydantic model, else by an attribute ``kind``.
 
-    Attributes:
+    Args:
         what: the part in words, for messages.
         group: the entry-point group of plug-ins.
+        base: the class that every kind's class derives from, or "module:name" to import it when needed.
+        built_in: each built-in kind, or "module:name" to import it when needed.
         default: the kind of a mapping that names none; None where it must.
     """
 
@@ -79,15 +81,6 @@ class Registry(Generic[Part]):
         *,
         default: str | None = None,
     ) -> None:
-        """Lay out the table; nothing is imported.
-
-        Args:
-            what: the part in words.
-            group: the entry-point group.
-            base: the class that every kind's class derives from, or "module:name" to import it when needed.
-            built_in: each built-in kind, or "module:name" to import it when needed.
-            default: the kind of a mapping that names none.
-        """
         self.what, self.group, self.default = what, group, default
         self._base, self._built_in = base, dict(built_in)
 

@@ -70,11 +70,6 @@ def rank_among_equals(inverse: Tensor) -> Tensor:
 def check_finite(made: Tensor, what: str, parents: Mapping[str, Tensor]) -> None:
     """Refuse to answer with NaN or infinite numbers.
 
-    Args:
-        made: (N, ...).
-        what: it is, for the message.
-        parents: what it was made under, (N, *event) by name.
-
     Raises:
         MechanismError: names the first such row and its parents of one number.
     """

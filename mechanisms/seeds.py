@@ -129,7 +129,6 @@ class GlobalDraws(TorchFunctionMode):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Called by torch in place of each of its functions."""
         options, name = dict(kwargs or {}), getattr(func, "__name__", "")
         if name in _TAKES_GENERATOR:
             if options.get("generator") is None:

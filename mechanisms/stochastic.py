@@ -73,12 +73,8 @@ class StochasticMechanism(Mechanism):
             DomainError: a draw lies outside.
         """
         drawn = noise["value"]
-        encoded = (
-            self.form.encode_clipped(drawn, where=self.where)
-            if self.clip
-            else self.form.encode(drawn, where=self.where)
-        )
-        value = torch.as_tensor(encoded, device=drawn.device)
+        encode = self.form.encode_clipped if self.clip else self.form.encode
+        value = torch.as_tensor(encode(drawn, where=self.where), device=drawn.device)
         warn_unseen(value, self.seen_range, self.variable, where=self.where)
         return value
 

@@ -28,12 +28,6 @@ def parse_assignments(
 ) -> dict[str, Any]:
     """Values of nodes, from one or several pieces of text.
 
-    Args:
-        texts: as typed.
-        variables: of all nodes.
-        what: the option they were typed for, for messages.
-        expressions: whether a value may be an expression, which is left as text.
-
     Raises:
         InterventionError: not of that form, a node twice, or a value that is none of its node.
         UnknownNameError: no such node.

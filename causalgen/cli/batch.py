@@ -33,12 +33,10 @@ import pandas as pd
 
 from causalgen.cli.assignments import parse_assignments
 from causalgen.cli.common import (
-    check_preset,
     column_names,
     console,
     load_model,
     tell_unused,
-    use_preset,
     use_threads,
     write_file,
 )
@@ -91,7 +89,7 @@ class Job:
     def question(self) -> TableQuestion:
         """The model, loaded, and the table, opened."""
         use_threads(self.threads or 1)  # how many may decide the last bit
-        scm = use_preset(load_model(self.model, self.device), self.preset)
+        scm = load_model(self.model, self.device, self.preset)
         if not self.does:
             raise InterventionError("Nothing to ask: give at least one --do node=value.")
         variables = scm.variables
@@ -183,7 +181,6 @@ def check_engine(
 
 def run_table(job: Job, engine: str, workers: int | None, *, resume: bool) -> None:
     """Answer every part that is not there, write what came of it, and exit with 3 where rows were refused."""
-    check_preset(job.preset)
     where = Path(job.model)
     model = str(where.absolute()) if where.exists() else job.model
     does = list(dict.fromkeys(job.does))  # a world that is asked twice is one

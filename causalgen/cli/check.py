@@ -31,7 +31,6 @@ def check(
     """Whether a model agrees with rows: fit and independences; exit code 3 where it does not."""
     from causalgen.cli.common import (
         choice_of_missing,
-        column_names,
         console,
         load_model,
         rows_of,
@@ -42,7 +41,7 @@ def check(
     use_threads(threads)
     drop = choice_of_missing(missing)
     scm = load_model(model, device)
-    rows = rows_of(model, data, column_names(rename or [], scm, data))
+    rows = rows_of(model, scm, data, rename)
     report = scm.check(rows, seed=seed, level=level, missing=drop)
     say = console().print
     say(str(report))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "card_source",
-    "check_preset",
     "choice_of_missing",
     "column_names",
     "console",
@@ -36,10 +36,10 @@ __all__ = [
     "json_object",
     "load_model",
     "own_table",
+    "recipe",
     "rows_of",
     "save_figure",
     "tell_unused",
-    "use_preset",
     "use_threads",
     "write_file",
 ]
@@ -50,17 +50,38 @@ def console(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr, soft_wrap=True, highlight=False, markup=False, emoji=False)
 
 
-def load_model(name: str, device: str | None = None) -> SCM:
-    """A model from an SCM file (not fitted), a folder, or the gallery, on a device."""
+def load_model(name: str, device: str | None = None, preset: str | None = None) -> SCM:
+    """A model from an SCM file (not fitted), a folder, or the gallery, on a device.
+
+    With a preset, every diffusion node has the settings of a published method.
+
+    Raises:
+        UnknownNameError: no such preset; nothing was loaded.
+        SpecError: a preset, and no diffusion node.
+    """
+    options = None if preset is None else preset_options(preset)
     scm = SCM.from_yaml(name) if _is_file(name) else SCM.from_pretrained(name)
-    return scm if device is None else scm.to(device)
+    if device is not None:
+        scm.to(device)
+    if options is None:
+        return scm
+    # Presets change options: what matters is who has them.
+    nodes = [node for node, each in scm.mechanisms.items() if "solver" in type(each.spec).model_fields]
+    if not nodes:
+        raise SpecError(f"Preset {preset!r} is for diffusion nodes, and this model has none.")
+    for node in nodes:
+        # What a model without a code would hide is not there.
+        coded = getattr(scm.mechanisms[node].spec, "code", None) is not None
+        own = {name: value for name, value in options.items() if coded or name != "code"}
+        scm = scm.with_options(node, **own)
+    return scm
 
 
 def _is_file(name: str) -> bool:
     return name.endswith((".yaml", ".yml"))
 
 
-def column_names(renames: Sequence[str], scm: SCM, *sources: str | Path | None) -> dict[str, str]:
+def column_names(renames: Sequence[str] | None, scm: SCM, *sources: str | Path | None) -> dict[str, str]:
     """What ``--rename`` says of the tables and other data that a command reads: columns by node.
 
     Raises:
@@ -75,15 +96,16 @@ def column_names(renames: Sequence[str], scm: SCM, *sources: str | Path | None) 
     headers = [
         list(json_object(file)) if file.suffix.lower() == ".json" else table_header(file) for file in files
     ]
-    return parse_renames(renames, scm.variables, headers)
+    return parse_renames(renames or (), scm.variables, headers)
 
 
-def rows_of(model: str, data: str | None, columns: Mapping[str, str] | None = None) -> object:
-    """The rows that ``--data`` names, whose columns have these names, or the sample rows beside the model.
+def rows_of(model: str, scm: SCM, data: str | None, renames: Sequence[str] | None = None) -> object:
+    """The rows that ``--data`` names, with columns as ``--rename`` says, or the model's own sample rows.
 
     Raises:
-        DataError: neither.
+        DataError: neither; or as for ``column_names``.
     """
+    columns = column_names(renames, scm, data)
     if data is not None:
         return Renamed(data, columns) if columns else data
     if own_table(model) is None:
@@ -139,35 +161,17 @@ def card_source(source: str) -> str:
     return ":".join(Path(part).name if Path(part).is_absolute() else part for part in source.split(":"))
 
 
+def recipe(command: str, of: str, options: Mapping[str, object], renames: Sequence[str] | None) -> str:
+    """A command as a card tells it, to be typed again; options that are None are left out."""
+    given = [(f"--{name}", str(value)) for name, value in options.items() if value is not None]
+    given += [("--rename", text) for text in renames or ()]
+    return shlex.join(["causalgen", command, of, *(part for pair in given for part in pair)])
+
+
 def use_threads(threads: int | None) -> None:
     """Let torch use so many CPU threads."""
     if threads is not None:
         torch.set_num_threads(threads)
-
-
-def check_preset(preset: str | None) -> None:
-    """Refuse a preset that nobody declared, before anything is loaded."""
-    if preset is not None:
-        preset_options(preset)
-
-
-def use_preset(scm: SCM, preset: str | None) -> SCM:
-    """The model with a published method's settings on every diffusion node."""
-    if preset is None:
-        return scm
-    options = preset_options(preset)
-    # Presets change options: what matters is who has them.
-    nodes = [
-        node for node, mechanism in scm.mechanisms.items() if "solver" in type(mechanism.spec).model_fields
-    ]
-    if not nodes:
-        raise SpecError(f"Preset {preset!r} is for diffusion nodes, and this model has none.")
-    for node in nodes:
-        # What a model without a code would hide is not there.
-        coded = getattr(scm.mechanisms[node].spec, "code", None) is not None
-        own = {name: value for name, value in options.items() if coded or name != "code"}
-        scm = scm.with_options(node, **own)
-    return scm
 
 
 def image_variables(scm: SCM) -> dict[str, Image]:

@@ -15,15 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from causalgen.cli.assignments import parse_assignments
-from causalgen.cli.common import (
-    check_preset,
-    column_names,
-    console,
-    image_variables,
-    load_model,
-    use_preset,
-    use_threads,
-)
+from causalgen.cli.common import column_names, console, image_variables, load_model, use_threads
 from causalgen.cli.given import named_evidence, read_evidence, with_own_rows
 from causalgen.counterfactuals.export import (
     describe_draws,
@@ -62,9 +54,8 @@ def run_counterfactual(
 ) -> None:
     """Ask, write, and say where."""
     check_result_folder(out)
-    check_preset(preset)
     use_threads(threads)
-    scm = use_preset(load_model(model, device), preset)
+    scm = load_model(model, device, preset)
     if not does:
         raise InterventionError("Nothing to ask: give at least one --do node=value.")
     asked = {text: parse_assignments([text], scm.variables, "--do", expressions=True) for text in does}

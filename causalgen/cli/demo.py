@@ -24,14 +24,13 @@ def demo(
     """Real handwritten digits, and what each would have been as any other digit."""
     import numpy as np
 
-    from causalgen.cli.common import check_preset, console, load_model, save_figure, use_preset, use_threads
+    from causalgen.cli.common import console, load_model, save_figure, use_threads
     from causalgen.data.reading import sample_rows
     from causalgen.plotting.plots import plot_image_rows
 
     say = console().print
     use_threads(threads)
-    check_preset(preset)
-    scm = use_preset(load_model("mnist", device), preset)
+    scm = load_model("mnist", device, preset)
     rows = sample_rows("mnist")
     columns = _one_of_each(rows["digit"], seed)
     evidence = {"digit": rows["digit"][columns], "image": rows["image"][columns]}

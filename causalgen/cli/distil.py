@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,8 +27,8 @@ def distil(
     threads: Threads = None,
 ) -> None:
     """Distil the flow of an image node to a few jumps up and down: the solver jumps of a new model."""
-    from causalgen.cli.common import card_source, column_names, console, load_model, use_threads
-    from causalgen.cli.fit import check_place
+    from causalgen.cli.common import card_source, column_names, console, load_model, recipe, use_threads
+    from causalgen.cli.fit import check_place, kept_run
     from causalgen.data.reading import Renamed
     from causalgen.fitting.distilling import distil as distilled
     from causalgen.saving.pretrained import model_folder
@@ -39,31 +38,29 @@ def distil(
     scm = load_model(model)
     check_place(out)
     given = {"steps": steps, "rows": rows}
-    source = Renamed(data, column_names(rename or [], scm, data))
+    source = Renamed(data, column_names(rename, scm, data))
     options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if epochs is not None:
         options["training"] = {"epochs": epochs}
-    run = run_dir if run_dir is not None else out.with_name(out.name + ".run")
-    try:
+    with kept_run(run_dir, out) as run:
         made = distilled(scm, source, node=node, options=options, seed=seed, run_dir=run, resume=resume)
-    except KeyboardInterrupt as interrupt:
-        if (run / "run.json").exists():
-            interrupt.args = (f"The run is kept in {run}: go on with --resume.",)
-        raise
     say = console().print
     say(str(made.fit_report))
-    command = ["causalgen", "distil", card_source(model), "--data", card_source(data), "--out", out.name]
-    asked = {"node": node, "steps": steps, "rows": rows, "epochs": epochs, "seed": seed}
-    command += [
-        part for name, value in asked.items() if value is not None for part in (f"--{name}", str(value))
-    ]
-    command += [part for text in rename or [] for part in ("--rename", text)]
+    asked = {
+        "data": card_source(data),
+        "out": out.name,
+        "node": node,
+        **given,
+        "epochs": epochs,
+        "seed": seed,
+    }
+    command = recipe("distil", card_source(model), asked, rename)
     card = [
         f"# {markdown(made.name or 'An SCM')}, distilled",
         "",
         "## Recipe",
         "",
-        f"    {shlex.join(command)}",
+        f"    {command}",
         "",
     ]
     card += [f"- {markdown(line)}" for line in str(made.fit_report).splitlines()]

@@ -78,7 +78,7 @@ def effect(
         raise UnknownNameError.of("node", target, scm.variables, where="TARGET")
     known = parse_assignments(typed or [], scm.variables, "--set")
     source = with_own_rows(evidence, model)
-    columns = column_names(rename or [], scm, data, named_evidence(source))
+    columns = column_names(rename, scm, data, named_evidence(source))
     known = read_evidence(source, scm, known, columns) | known
     with shared_workers(engine, workers, threads=threads) as shared:
         found = scm.effect(

@@ -64,14 +64,11 @@ def evaluate(
 ) -> None:
     """Hold a model to held-out rows: every metric with its controls, as a page."""
     from causalgen.cli.common import (
-        check_preset,
         choice_of_missing,
-        column_names,
         console,
         image_variables,
         load_model,
         rows_of,
-        use_preset,
         use_threads,
     )
     from causalgen.cli.ray_engine import check_shared, shared_workers
@@ -82,11 +79,10 @@ def evaluate(
 
     check_result_folder(out, REPORT)
     check_shared(engine)
-    check_preset(preset)
     drop = choice_of_missing(missing)
     use_threads(threads)
-    scm = use_preset(load_model(model, device), preset)
-    source = rows_of(model, data, column_names(rename or [], scm, data))
+    scm = load_model(model, device, preset)
+    source = rows_of(model, scm, data, rename)
     found = None if evaluators is None else load_evaluators(evaluators)
     known = None
     if truth is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -34,7 +33,7 @@ def evaluators(
     threads: Threads = None,
 ) -> None:
     """Train the networks that score counterfactual images of a data set."""
-    from causalgen.cli.common import card_source, column_names, console, load_model, use_threads
+    from causalgen.cli.common import card_source, column_names, console, load_model, recipe, use_threads
     from causalgen.data.reading import Renamed
     from causalgen.metrics.evaluators.storage import EVALUATORS, card_text, save_evaluators
     from causalgen.metrics.evaluators.training import train_evaluators
@@ -43,14 +42,13 @@ def evaluators(
     scm = load_model(model)
     variables = _variables(scm, image)
     EVALUATORS.check_place(out)
-    columns = column_names(rename or [], scm, data, test)
+    columns = column_names(rename, scm, data, test)
     rows, unseen = (None if source is None else Renamed(source, columns) for source in (data, test))
     trained = train_evaluators(rows, variables, test=unseen, name=out.name, label=label, seed=seed)
-    command = ["causalgen", "evaluators", card_source(model), "--data", card_source(data)]
-    command += ["--out", out.name, "--seed", str(seed)]
-    command += [] if test is None else ["--test", card_source(test)]
-    command += [part for text in rename or [] for part in ("--rename", text)]
-    save_evaluators(trained, out, card_text(trained, data=about, command=shlex.join(command)))
+    options = {"data": card_source(data), "out": out.name, "seed": seed}
+    options["test"] = None if test is None else card_source(test)
+    command = recipe("evaluators", card_source(model), options, rename)
+    save_evaluators(trained, out, card_text(trained, data=about, command=command))
     say = console().print
     say(repr(trained))
     figures = trained.metadata.get("figures")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
-import shlex
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from causalgen.fitting.fit_report import FitReport, NodeReport
     from causalgen.scm import SCM
 
-__all__ = ["check_place", "fit"]
+__all__ = ["check_place", "fit", "kept_run"]
 
 _CODE = "code: "
 """Begins the names of figures of a style code, which should be no better than chance."""
@@ -50,6 +50,7 @@ def fit(
         choice_of_missing,
         column_names,
         console,
+        recipe,
         tell_unused,
         use_threads,
     )
@@ -61,12 +62,11 @@ def fit(
     use_threads(threads)
     scm = SCM.from_yaml(file)
     check_place(out)
-    columns = column_names(rename or [], scm, data)
+    columns = column_names(rename, scm, data)
     if Path(data).is_file():
         named = {columns.get(name, name): variable for name, variable in scm.variables.items()}
         tell_unused(Path(data), present_columns(Path(data), named, named)[1])
-    run = run_dir if run_dir is not None else out.with_name(out.name + ".run")
-    try:
+    with kept_run(run_dir, out) as run:
         scm.fit(
             Renamed(data, columns),
             nodes=node or None,
@@ -76,10 +76,6 @@ def fit(
             missing=choice_of_missing(missing),
             start=start,
         )
-    except KeyboardInterrupt as interrupt:
-        if (run / "run.json").exists():
-            interrupt.args = (f"The run is kept in {run}: go on with --resume.",)
-        raise
     assert scm.fit_report is not None
     if not is_first():
         return  # the first of several processes tells and saves
@@ -92,13 +88,23 @@ def fit(
         say(f"Not fitted yet: {', '.join(left)}. --resume without --node does the rest.")
         say(str(run.resolve()))
         return
-    source = card_source(data)
-    command = ["causalgen", "fit", file.name, "--data", source, "--out", out.name, "--seed", str(seed)]
-    command += ["--missing", missing] if missing != "refuse" else []
-    command += ["--start", start] if start else []
-    command += [part for text in rename or [] for part in ("--rename", text)]
-    scm.save_pretrained(out, card=_card(scm, scm.fit_report, source, shlex.join(command)))
+    source, dropped = card_source(data), missing if missing != "refuse" else None
+    options = {"data": source, "out": out.name, "seed": seed, "missing": dropped, "start": start or None}
+    command = recipe("fit", file.name, options, rename)
+    scm.save_pretrained(out, card=_card(scm, scm.fit_report, source, command))
     say(str(out.resolve()))
+
+
+@contextmanager
+def kept_run(run_dir: Path | None, out: Path) -> Iterator[Path]:
+    """The run folder, OUT.run by default; an interrupt says that it is kept."""
+    run = run_dir if run_dir is not None else out.with_name(out.name + ".run")
+    try:
+        yield run
+    except KeyboardInterrupt as interrupt:
+        if (run / "run.json").exists():
+            interrupt.args = (f"The run is kept in {run}: go on with --resume.",)
+        raise
 
 
 def check_place(out: Path) -> None:

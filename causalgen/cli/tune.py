@@ -48,23 +48,13 @@ def tune(
     threads: Threads = None,
 ) -> None:
     """Choose the strength of guidance on validation rows: effective first, then of least divergence (CLD)."""
-    from causalgen.cli.common import (
-        check_preset,
-        choice_of_missing,
-        column_names,
-        console,
-        load_model,
-        rows_of,
-        use_preset,
-        use_threads,
-    )
+    from causalgen.cli.common import choice_of_missing, console, load_model, rows_of, use_threads
     from causalgen.evaluation.tune import tune as tune_model
     from causalgen.evaluation.tuning import RESULT
     from causalgen.metrics.evaluators.storage import load_evaluators
     from causalgen.saving.result_folder import check_result_folder
 
     check_result_folder(out, RESULT)
-    check_preset(preset)
     drop = choice_of_missing(missing)
     if save and not Path(model).is_dir():
         raise CheckpointError(
@@ -72,8 +62,8 @@ def tune(
             f"take the SCM file from {out}."
         )
     use_threads(threads)
-    scm = use_preset(load_model(model, device), preset)
-    source = rows_of(model, data, column_names(rename or [], scm, data))
+    scm = load_model(model, device, preset)
+    source = rows_of(model, scm, data, rename)
     found = load_evaluators(evaluators)
     given: dict[str, Any] = {"strengths": strength} if strength else {}
     tuning = tune_model(

@@ -49,7 +49,6 @@ class Contrast(Mapping[str, Any], Shown, Tabular):
         self._nodes = shared
 
     def __getitem__(self, node: str) -> Any:
-        """The difference of a node."""
         if node not in self._nodes:
             raise UnknownNameError.of("node", node, self._nodes, where="the contrast")
         one, other = self.one[node], self.other[node]
@@ -59,11 +58,9 @@ class Contrast(Mapping[str, Any], Shown, Tabular):
         return torch.as_tensor(different) if isinstance(different, np.ndarray) else different
 
     def __iter__(self) -> Iterator[str]:
-        """Nodes in topological order."""
         return iter(self._nodes)
 
     def __len__(self) -> int:
-        """How many nodes there are."""
         return len(self._nodes)
 
     def to_frame(self) -> pd.DataFrame:

@@ -149,10 +149,6 @@ def predict(
 def log_prob(world: MutilatedModel, values: Mapping[str, Tensor]) -> Tensor:
     """Joint log density of rows, (B,): the sum over nodes of log p(x | pa).
 
-    Args:
-        world: the model.
-        values: of every node, (B, *event) in canonical encoding.
-
     Raises:
         MechanismError: a mechanism has no tractable density; the message names it.
     """

@@ -118,7 +118,7 @@ def encode_partial(
     if index is not None and len(index) != rows:  # a row of a DataFrame, with lists in it
         index = None
     return (
-        {name: _spread(value, rows) for name, value in values.items()},
+        {name: value.expand(rows, *value.shape[1:]) for name, value in values.items()},
         {name: mask.expand(rows) for name, mask in masks.items()},
         rows,
         index,
@@ -149,12 +149,6 @@ def refuse_contradiction(
     node: str, mechanism: Mechanism, values: dict[str, Tensor], missing: Mapping[str, Tensor]
 ) -> None:
     """Refuse rows of a node whose value no noise gives; rows that lack it or a parent are left to inference.
-
-    Args:
-        node: which.
-        mechanism: of the node.
-        values: of the node and its parents, (B, *event).
-        missing: rows without a value, (B,) bool, of nodes that have some.
 
     Raises:
         EvidenceError: names the first such row.
@@ -244,10 +238,6 @@ def _plain_numbers(
     low, high = np.array([limits(each) for each in described]).T[..., None]
     valid = np.isfinite(block) & (block >= low) & (block <= high)
     return block if valid.all() else None
-
-
-def _spread(value: Tensor, rows: int) -> Tensor:
-    return value if value.shape[0] == rows else value.expand(rows, *value.shape[1:])
 
 
 def _columns(evidence: Evidence, variables: Mapping[str, Variable]) -> tuple[dict[str, Any], pd.Index | None]:

@@ -198,12 +198,8 @@ class _Reader:
     def _constant(self, value: Any) -> Intervention:
         if isinstance(self.variable, Image):
             value = read_pictures(value, self.variable, where=self.where)
-        encoded = (
-            self.variable.encode_clipped(value, where=self.where)
-            if self.clip
-            else self.variable.encode(value, where=self.where)
-        )
-        rows = torch.as_tensor(encoded)
+        encode = self.variable.encode_clipped if self.clip else self.variable.encode
+        rows = torch.as_tensor(encode(value, where=self.where))
         warn_unseen(rows.to(self._device), self.old.seen_range, self.variable, where=self.where)
         text = str(value) if rows.numel() == 1 else f"{len(rows)} values" if len(rows) > 1 else "an array"
         made = ConstantMechanism.of(self.variable, rows)

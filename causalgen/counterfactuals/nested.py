@@ -25,8 +25,8 @@ from causalgen.counterfactuals.results import Draws
 from causalgen.counterfactuals.world_ref import WorldRef, WorldValue
 from graphs.errors import InterventionError, UnknownNameError
 from graphs.variables import Variable
-from mechanisms.base import Abducted, Mechanism, Noise, Parents
-from mechanisms.constant import Constant
+from mechanisms.base import Noise, Parents
+from mechanisms.constant import Constant, Noiseless
 
 __all__ = [
     "FromWorld",
@@ -42,29 +42,18 @@ Answer = TypeVar("Answer", bound=Draws)
 
 
 @final
-class FromWorld(Mechanism):
+class FromWorld(Noiseless):
     """``x := rows`` of another world, (B or S * B, *event): a node without parents and without noise."""
 
-    abduction = "exact"
-    deterministic = True
     rows: Tensor
-    chunk_rows = None  # its rows are all there already, and there are as many as the world has
 
     def __init__(self, variable: Variable, rows: Tensor) -> None:
         super().__init__(Constant(), variable, {})
         self.register_buffer("rows", rows, persistent=False)
 
-    def sample_noise(self, n: int, *, generator: torch.Generator) -> Noise:
-        """No leaves: there is no noise."""
-        return Noise(n)
-
     def generate(self, parents: Parents, noise: Noise) -> Tensor:
         """The rows, all of them: they may differ by sample where an ordinary constant does not."""
         return self.rows
-
-    def abduct(self, value: Tensor, parents: Parents, *, generator: torch.Generator) -> Abducted:
-        """No noise."""
-        return Abducted(Noise(len(value)))
 
 
 def answer_worlds(

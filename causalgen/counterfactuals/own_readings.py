@@ -113,7 +113,6 @@ class ImageReadings(Mapping[str, Reading]):
     """What is read of the causes in the images of one node, by cause; read when first asked for."""
 
     def __init__(self, node: str, read: Callable[[], dict[str, Reading]]) -> None:
-        """Made by ``OwnReadings.of_world``."""
         self.node, self._read = node, read
 
     @cached_property
@@ -121,21 +120,17 @@ class ImageReadings(Mapping[str, Reading]):
         return self._read()
 
     def __getitem__(self, cause: str) -> Reading:
-        """The reading of a cause."""
         if cause not in self._causes:
             raise UnknownNameError.of("cause", cause, self._causes, where=f"what is read in {self.node!r}")
         return self._causes[cause]
 
     def __iter__(self) -> Iterator[str]:
-        """Causes in declared order."""
         return iter(self._causes)
 
     def __len__(self) -> int:
-        """How many causes are read."""
         return len(self._causes)
 
     def __repr__(self) -> str:
-        """A line a cause."""
         return "\n".join(self.texts()) or f"{self.node}: no cause is read"
 
     def __getstate__(self) -> dict[str, Any]:
@@ -206,11 +201,9 @@ class OwnReadings(Mapping[str, ImageReadings], Shown):
         return self._nodes[node]
 
     def __iter__(self) -> Iterator[str]:
-        """Image nodes of which something is read."""
         return (node for node, each in self._nodes.items() if each)
 
     def __len__(self) -> int:
-        """How many there are."""
         return sum(1 for _ in self)
 
     def only(self, nodes: Iterable[str]) -> OwnReadings:

@@ -63,19 +63,15 @@ class ProvenanceTable(Mapping[str, NDArray[np.object_]]):
         return _spread(self._traced[1][node], self._rows).numpy() == 0
 
     def __getitem__(self, node: str) -> NDArray[np.object_]:
-        """How each row of the node was obtained."""
         return _NAMES[_spread(self._codes[node], self._rows).numpy()]
 
     def __iter__(self) -> Iterator[str]:
-        """Nodes in topological order."""
         return iter(self._nodes)
 
     def __len__(self) -> int:
-        """How many nodes there are."""
         return len(self._nodes)
 
     def __repr__(self) -> str:
-        """As a dict of arrays."""
         return repr(dict(self))
 
     def __reduce__(self) -> tuple[type[ProvenanceTable], tuple[Any, ...]]:

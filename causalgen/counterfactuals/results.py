@@ -65,17 +65,14 @@ class Draws(Mapping[str, Any], Shown, Tabular):
         self._canonical = canonical
 
     def __getitem__(self, node: str) -> Any:
-        """Values of a node in the user's form."""
         if node not in self.variables:
             raise UnknownNameError.of("node", node, self.variables, where="the result")
         return self._decode(node, self._canonical[node])
 
     def __iter__(self) -> Iterator[str]:
-        """Nodes in topological order."""
         return iter(self.variables)
 
     def __len__(self) -> int:
-        """How many nodes there are."""
         return len(self.variables)
 
     def canonical(self, node: str) -> Tensor:
@@ -104,7 +101,6 @@ class Draws(Mapping[str, Any], Shown, Tabular):
         return save_draws(self, folder)
 
     def __repr__(self) -> str:
-        """Counts and nodes."""
         draws = "" if self.samples is None else f"{self.samples} samples x "
         return f"{type(self).__name__}({draws}{self.rows} rows: {', '.join(self.variables)})"
 

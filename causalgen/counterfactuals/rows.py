@@ -71,10 +71,6 @@ def expand_noise(noise: Noise, before: int, rows: int) -> Noise:
 def refuse_nonfinite(node: str, value: Tensor) -> None:
     """Refuse a computed value that is NaN or infinite; a sum, which is all that finite values cost, tells.
 
-    Args:
-        node: whose value it is.
-        value: (n, *event) in canonical encoding.
-
     Raises:
         DomainError: names the node and the first such row.
     """

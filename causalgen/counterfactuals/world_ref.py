@@ -15,12 +15,7 @@ __all__ = ["WorldRef", "WorldValue"]
 
 @dataclass(frozen=True)
 class WorldValue:
-    """The value of a node in another world, row by row and sample by sample.
-
-    Attributes:
-        world: name of the world.
-        node: which node.
-    """
+    """The value of a node in another world, row by row and sample by sample."""
 
     world: str
     node: str
@@ -37,9 +32,6 @@ class WorldRef:
     and ``SCM.effect``. In the last two, "do" and "versus" are the two worlds compared, and "factual" is the
     one without intervention.
 
-    Attributes:
-        name: of the world.
-
     Raises:
         InterventionError: the name is no string.
     """
@@ -53,7 +45,6 @@ class WorldRef:
             )
 
     def __getitem__(self, node: str) -> WorldValue:
-        """The value of a node in that world."""
         if not isinstance(node, str):
             raise InterventionError(f"{self!r} is indexed by a node, as in {self!r}['x']; got {node!r}.")
         return WorldValue(self.name, node)

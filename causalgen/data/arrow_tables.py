@@ -91,12 +91,7 @@ def parquet_header(path: Path) -> list[str]:
 def read_parquet(
     path: Path, columns: Mapping[str, Sequence[str]], variables: Mapping[str, Variable]
 ) -> DataFrame:
-    """Some columns of a Parquet file.
-
-    Args:
-        path: of the file.
-        columns: by node: its column, or one for each of its numbers.
-        variables: by node.
+    """Some columns of a Parquet file, for each node one, or one for each of its numbers.
 
     Raises:
         DataError: as for ``arrow_frame``.
@@ -114,13 +109,7 @@ def read_parquet(
 def arrow_frame(
     table: Any, columns: Mapping[str, Sequence[str]], variables: Mapping[str, Variable], origin: str
 ) -> DataFrame:
-    """Some columns of a ``pyarrow.Table``.
-
-    Args:
-        table: which.
-        columns: by node: its column, or one for each of its numbers.
-        variables: by node.
-        origin: what the columns are of, as in " of train.parquet".
+    """Some columns of a ``pyarrow.Table``, as ``read_parquet`` reads them.
 
     Raises:
         DataError: dates where numbers should be, or a whole number that float64 cannot hold exactly.

@@ -131,12 +131,6 @@ def arrow_columns(
 ) -> dict[str, object]:
     """Columns of a frame of another library by node, as ``frame_columns`` gives them.
 
-    Args:
-        source: the frame; see ``arrow_tables``.
-        variables: by node.
-        names: of columns, by node.
-        some: whether nodes may have no column; columns that mean no node are there then too, each as None.
-
     Raises:
         DataError: a column that is missing or there twice, or of values that no variable has.
     """

@@ -43,13 +43,7 @@ class RefusedRow:
 
 @dataclass(frozen=True)
 class RowsRead:
-    """Some rows of a table.
-
-    Attributes:
-        columns: by node, as ``scm.abduct`` takes evidence.
-        numbers: (n,) of the rows, in the table.
-        refused: rows that are not among them.
-    """
+    """Some rows of a table, by node, with their numbers (n,), and those that are none of it."""
 
     columns: Mapping[str, Any]
     numbers: NDArray[np.int64]
@@ -252,11 +246,7 @@ class _Head:
 
 
 class _Cursor:
-    """Reads a file forward.
-
-    Attributes:
-        row: the next that it can give.
-    """
+    """Reads a file forward, from ``row`` on."""
 
     def __init__(self, path: Path, names: Sequence[str], row: int, batch: int) -> None:
         import pyarrow.parquet

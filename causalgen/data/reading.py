@@ -50,12 +50,7 @@ _SHOWN = 5
 
 @dataclass(frozen=True)
 class Renamed:
-    """Data some of whose columns are not named like their nodes.
-
-    Attributes:
-        source: as ``read_data`` takes it.
-        columns: their names, by node.
-    """
+    """Data some of whose columns are not named like their nodes."""
 
     source: object
     columns: Mapping[str, str]
@@ -178,13 +173,6 @@ def _refuse_gaps(
     droppable: bool,
 ) -> None:
     """Refuse rows that lack a value, unless they are allowed.
-
-    Args:
-        gaps: which rows, (N,) bool, by node.
-        names: of the columns, by node.
-        origin: what the columns are of, as in " of train.csv".
-        allowed: whether to let them pass.
-        droppable: whether the caller can ask to have them left out.
 
     Raises:
         DataError: how many rows lack a value, in which columns, where first, and what to do about it.

@@ -88,11 +88,6 @@ def named_columns(
     image node takes the images, the only categorical one the labels. Which of two numbers a node means only
     its name can say.
 
-    Args:
-        text: ``KIND:DIR``, perhaps with ``:train`` or ``:test``.
-        variables: by node.
-        names: the column that each node asks for.
-
     Raises:
         DataError: the folder does not hold the set, or a node means none of its columns.
     """

@@ -28,11 +28,6 @@ class Table(Mapping[str, NDArray[Any]]):
             there, not to be read.
         numbers: of the rows in the data that they were taken from, (N,); 0 to N - 1 where None.
 
-    Attributes:
-        rows: N.
-        gaps: as given.
-        numbers: of the rows, (N,), to name them by.
-
     Raises:
         DataError: no columns, or columns of different length.
     """

@@ -35,12 +35,6 @@ def read_folder(
 ) -> dict[str, NDArray[Any]]:
     """The columns of a split: those of the variables, labels as text, and ``image`` (N, C, S, S) uint8.
 
-    Args:
-        kind: the set, as ``causalgen data`` names it.
-        folder: where it is.
-        split: "train" or "test".
-        variables: the columns beside the image.
-
     Raises:
         DataError: a file is missing or damaged, or a picture is not as large as the first.
     """

@@ -131,6 +131,13 @@ class Effect(Shown, Tabular):
         return self.overall.low, self.overall.high
 
     @property
+    def named(self) -> list[tuple[str, Estimate]]:
+        """Each group's label as text, and its estimate."""
+        labels = [label if isinstance(label, tuple) else (label,) for label in self.groups]
+        texts = [", ".join(map(str, label)) for label in labels]
+        return list(zip(texts, self.groups.values(), strict=True))
+
+    @property
     def versus_text(self) -> str:
         """What it is compared with, in words."""
         return "no intervention" if self.versus == "do()" else self.versus
@@ -156,7 +163,6 @@ class Effect(Shown, Tabular):
         return import_module("causalgen.plotting.effect_plots").plot_effect(self)
 
     def __repr__(self) -> str:
-        """A few lines for people."""
         return _text(self)
 
 
@@ -328,9 +334,8 @@ def _text(effect: Effect) -> str:
     ]
     if effect.groups:
         lines.append(f"by {', '.join(effect.given)}:")
-        names = [", ".join(map(str, k if isinstance(k, tuple) else (k,))) for k in effect.groups]
-        width = max(map(len, names))
-        for name, each in zip(names, effect.groups.values(), strict=True):
+        width = max(len(name) for name, _ in effect.named)
+        for name, each in effect.named:
             lines.append(f"  {name:<{width}}  {_estimate_line(each)}, {each.rows:,} rows")
     return "\n".join(lines)
 

@@ -122,13 +122,7 @@ def estimate(
 def individual_means(
     difference: Floats, certain: bool, lineages: Sequence[NDArray[np.int64]]
 ) -> tuple[Floats, Floats]:
-    """Mean over the draws of each row and its standard error, (B, *shape).
-
-    Args:
-        difference: (S, B, *shape).
-        certain: whether nothing was drawn.
-        lineages: of the draws, (S, B) each.
-    """
+    """Mean over the draws of each row and its standard error, (B, *shape), of differences (S, B, *shape)."""
     if certain:
         return np.array(difference[0]), np.zeros(difference.shape[1:])
     samples, rows = difference.shape[:2]

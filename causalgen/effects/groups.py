@@ -88,11 +88,7 @@ def group_labels(
 ) -> tuple[NDArray[np.int64], list[Any]]:
     """Number of the group of each value, and the labels of the groups in order.
 
-    Args:
-        node: for messages.
-        variable: of the node.
-        values: in canonical encoding, of any shape.
-        edges: that cut a node of numbers: group k holds [edge k-1, edge k).
+    Group k of a node of numbers is [edge k-1, edge k).
 
     Raises:
         DomainError: a node of numbers without edges has too many values.

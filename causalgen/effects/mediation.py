@@ -56,7 +56,6 @@ class NaturalEffects(Shown):
         return import_module("causalgen.plotting.effect_plots").plot_natural_effects(self)
 
     def __repr__(self) -> str:
-        """A few lines for people."""
         head, *_ = repr(self.total).splitlines()
         parts = {"total": self.total, "direct": self.direct, "indirect": self.indirect}
         lines = [f"  {name:<8}  {repr(each).splitlines()[1].strip()}" for name, each in parts.items()]

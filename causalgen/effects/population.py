@@ -33,12 +33,7 @@ __all__ = ["Population", "source_of_worlds"]
 
 
 class Population:
-    """n draws of a model's noise.
-
-    Attributes:
-        rows: n.
-        seed: of the draws.
-    """
+    """n draws of a model's noise."""
 
     def __init__(
         self, world: MutilatedModel, variables: Mapping[str, Variable], rows: int, seed: int

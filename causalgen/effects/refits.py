@@ -13,8 +13,7 @@ keep their weights; where the target depends on one, the question is refused.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -33,6 +32,7 @@ from causalgen.effects.estimates import Estimate
 from causalgen.effects.groups import group_edges
 from causalgen.fitting.fit_table import fit_table
 from causalgen.fitting.parallel import Workers, check_workers, in_parallel
+from causalgen.fitting.progress import Progress
 from graphs.errors import EvidenceError
 from graphs.variables import Image
 from mechanisms.base import Mechanism
@@ -46,16 +46,7 @@ Ask = Callable[[MutilatedModel, bool], Sequence[Effect]]
 
 @dataclass(frozen=True)
 class Refits:
-    """How often, and to what, a model is fitted anew.
-
-    Attributes:
-        count: R, at least 2.
-        table: the training rows; a refit of a node leaves out those that lack its value or a parent's.
-        nodes: which are fitted anew.
-        seed: of the resampling.
-        workers: who share the refits; see ``causalgen.fitting.parallel``.
-        progress: show a bar.
-    """
+    """How often, at least 2, and to what a model is fitted anew: a node to rows with it and its parents."""
 
     count: int
     table: Table
@@ -139,8 +130,8 @@ def refit_answers(refits: Refits, world: MutilatedModel, ask: Ask) -> list[Seque
     def answer(number: int) -> Sequence[Effect]:
         return ask(_refitted(refits, world, number), False)  # their values alone matter
 
-    with _bar(refits) as advance:
-        return in_parallel(answer, refits.count, refits.workers, done=lambda number: advance())
+    with Progress("refits", refits.count, unit="refit", enabled=refits.progress) as bar:
+        return in_parallel(answer, refits.count, refits.workers, done=lambda number: bar.advance(1))
 
 
 def include_fitting_error(effect: Effect, refitted: Sequence[Effect]) -> Effect:
@@ -212,18 +203,3 @@ def _widened(estimate: Estimate, refitted: Sequence[Estimate], confidence: float
     low, high = np.where(differs, low, estimate.low), np.where(differs, high, estimate.high)
     plain = [each.item() if each.ndim == 0 else each for each in map(np.asarray, (error, low, high))]
     return replace(estimate, standard_error=plain[0], low=plain[1], high=plain[2])
-
-
-@contextmanager
-def _bar(refits: Refits) -> Iterator[Callable[[], None]]:
-    """What to call after each refit; a bar on a terminal."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    if not (refits.progress and console.is_terminal):
-        yield lambda: None
-        return
-    with Progress(console=console) as bar:
-        task = bar.add_task("refits", total=refits.count)
-        yield lambda: bar.advance(task)

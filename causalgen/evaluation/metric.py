@@ -199,11 +199,7 @@ class NodeEvaluation:
 
 
 class Metric(ABC):
-    """A metric, registered under its ``kind``; the built-in ones are final subclasses.
-
-    Attributes:
-        kind: its name.
-    """
+    """A metric, registered under its ``kind``; the built-in ones are final subclasses."""
 
     kind: ClassVar[str]
 

@@ -196,16 +196,7 @@ def answer_questions(
 ) -> list[Answer]:
     """Answer every question about an image node; a batch of rows holds its noise only until that is done.
 
-    Args:
-        scm: the model.
-        node: the image.
-        columns: evidence, every node of the model, N rows in the user's form.
-        asked: questions about these rows.
-        numbers: of the rows, (N,), in the data that the user gave.
-        few: rows of which several draws are made, the first ones.
-        seed: of what abduction draws.
-        workers: who share the batches.
-        advance: told of the passes of a batch.
+    Of the first ``few`` rows several draws are made.
     """
     passes = NodePasses(scm, node, seed=seed)
     blocks = [rows for _, rows in batches(len(columns[node]))]

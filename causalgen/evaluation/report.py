@@ -180,16 +180,7 @@ class EvaluationReport:
 
 @dataclass(frozen=True)
 class _Table:
-    """One table.
-
-    Attributes:
-        title: above it.
-        note: below it: how to read it.
-        node: the node it is of; empty where it is of several.
-        head: of the columns, the first of them that of the labels.
-        rows: label and cells.
-        strong: columns that the title is about, from 0, labels not counted.
-    """
+    """One table, of a node or of several; ``strong`` are the columns it is about, from 0 without labels."""
 
     title: str
     note: str

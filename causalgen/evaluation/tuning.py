@@ -56,13 +56,7 @@ class Tuned:
 
 @dataclass(frozen=True)
 class Choice:
-    """A point of a sweep.
-
-    Attributes:
-        point: the one chosen.
-        reason: why, as the end of a sentence about it.
-        effective: whether it reaches the least effectiveness asked for.
-    """
+    """The chosen point of a sweep, why, and whether it reaches the least effectiveness asked for."""
 
     point: Tuned
     reason: str

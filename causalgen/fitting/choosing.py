@@ -24,7 +24,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from causalgen.fitting.fit import Rows, fit_mechanism, run_folder
+from causalgen.data.table import Table
+from causalgen.fitting.fit import fit_mechanism, run_folder
 from causalgen.fitting.fit_report import NodeReport
 from causalgen.fitting.runtime import is_first, runtime_of
 from graphs.variables import Continuous
@@ -57,7 +58,7 @@ _MOST_OUTSIDE = 1e-3
 def choose_mechanism(
     name: str,
     mechanism: Mechanism,
-    table: Rows,
+    table: Table,
     *,
     seed: int,
     run_dir: Path | str | None = None,
@@ -111,7 +112,7 @@ class _Candidate:
 class _Comparison:
     """The candidates of one node, on the same held-out rows."""
 
-    def __init__(self, name: str, mechanism: Mechanism, table: Rows, seed: int) -> None:
+    def __init__(self, name: str, mechanism: Mechanism, table: Table, seed: int) -> None:
         self.name, self.mechanism, self.table, self.seed = name, mechanism, table, seed
         order = torch.randperm(table.rows, generator=keyed_generator(seed, "fit", "choose", name))
         self.rows = order[:_MOST_ROWS]
@@ -127,8 +128,10 @@ class _Comparison:
             return specs[0], _account(candidates[0], candidates, reason)
         left = candidates
         for fold, (training, held_out) in enumerate(self._folds()):
+            nodes = (self.name, *self.mechanism.parents)
+            part = Table({node: self.table[node][training.numpy()] for node in nodes})
             for candidate in left:
-                self._measure(candidate, training, held_out, keyed_seed(self.seed, "choose", fold))
+                self._measure(candidate, part, held_out, keyed_seed(self.seed, "choose", fold))
             left = [candidate for candidate in left if not candidate.excluded]
             if not left:
                 reason = "no candidate could be compared: the most flexible one is taken"
@@ -148,12 +151,12 @@ class _Comparison:
             training = torch.cat([part for fold, part in enumerate(parts) if fold != held_out])
             yield training, parts[held_out]
 
-    def _measure(self, candidate: _Candidate, training: Tensor, held_out: Tensor, seed: int) -> None:
+    def _measure(self, candidate: _Candidate, training: Table, held_out: Tensor, seed: int) -> None:
         fitted = _bind(candidate.spec, self.mechanism)
-        if len(training) < fitted.least_rows:
+        if training.rows < fitted.least_rows:
             candidate.excluded = f"it needs at least {fitted.least_rows} rows"
             return
-        fit_mechanism(self.name, fitted, _Part(self.table, training), seed=seed, progress=False)
+        fit_mechanism(self.name, fitted, training, seed=seed, progress=False)
         parents = {name: self.table.tensor(name, held_out) for name in fitted.parents}
         with torch.no_grad():
             log_prob = fitted.log_prob(self.table.tensor(self.name, held_out), parents)
@@ -170,21 +173,6 @@ class _Comparison:
             candidate.excluded = f"{outside:.1%} of its draws lie outside the bounds"
         else:
             candidate.log_prob.append(log_prob)
-
-
-class _Part:
-    """Some rows of a table, as rows to fit on."""
-
-    def __init__(self, table: Rows, index: Tensor) -> None:
-        self._table, self._index, self.rows = table, index, len(index)
-
-    def tensor(self, node: str, index: Tensor | None = None, *, device: torch.device | str = "cpu") -> Tensor:
-        """Values of one node in these rows, or some of these."""
-        return self._table.tensor(node, self._index if index is None else self._index[index], device=device)
-
-    def fingerprint(self, nodes: list[str]) -> str:
-        """That of the whole table."""
-        return self._table.fingerprint(nodes)
 
 
 def _bind(spec: MechanismSpec, like: Mechanism) -> Mechanism:

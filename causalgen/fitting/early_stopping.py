@@ -36,18 +36,7 @@ def patience_of(settings: Training, *, images: bool) -> int | None:
 
 
 class EarlyStopping:
-    """What training remembers of the best weights so far.
-
-    Args:
-        held_out_loss: of the weights as they are.
-        patience: epochs without a better one after which to stop.
-        batches: steps an epoch.
-
-    Attributes:
-        best: least held-out loss.
-        step: steps taken when it was found.
-        kept: the weights and buffers of that moment, by name.
-    """
+    """The weights and buffers with the least held-out loss so far, after ``step`` steps."""
 
     def __init__(self, held_out_loss: Callable[[], float], patience: int, batches: int) -> None:
         self._held_out_loss = held_out_loss

@@ -14,11 +14,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from causalgen.data.table import Table
 from causalgen.fitting.early_stopping import patience_of
 from causalgen.fitting.fit_report import FitReport, NodeReport, too_short
 from causalgen.fitting.progress import Progress
@@ -32,7 +33,7 @@ from mechanisms.options import start_from
 from mechanisms.seeds import keyed_generator, keyed_seed, layers_apart, seed_layers
 from mechanisms.training import ImageTraining, Stage, least_steps
 
-__all__ = ["FitReport", "NodeReport", "Rows", "fit_mechanism", "run_folder"]
+__all__ = ["FitReport", "NodeReport", "fit_mechanism", "run_folder"]
 
 WHOLE_BYTES = 4 * 2**30
 """Canonical values of all rows larger than this are not made at once: a random part of the rows stands in."""
@@ -46,27 +47,10 @@ TABLE_ROWS = 65536
 """Rows of a table node that are evaluated at once; image nodes take their training batch size."""
 
 
-class Rows(Protocol):
-    """What is fitted on: a ``causalgen.data.table.Table``, or anything that has these three."""
-
-    @property
-    def rows(self) -> int:
-        """How many rows."""
-        ...
-
-    def tensor(self, node: str, index: Tensor | None = None, *, device: torch.device | str = "cpu") -> Tensor:
-        """(N, *event) canonical values of one node, in the rows asked."""
-        ...
-
-    def fingerprint(self, nodes: list[str]) -> str:
-        """A digest of some columns."""
-        ...
-
-
 def fit_mechanism(
     name: str,
     mechanism: Mechanism,
-    table: Rows,
+    table: Table,
     *,
     seed: int,
     run_dir: Path | str | None = None,
@@ -121,7 +105,7 @@ def fit_mechanism(
 def run_folder(
     name: str,
     mechanism: Mechanism,
-    table: Rows,
+    table: Table,
     seed: int,
     run_dir: Path | str | None,
     resume: bool,
@@ -143,7 +127,7 @@ class _NodeFit:
         self,
         name: str,
         mechanism: Mechanism,
-        table: Rows,
+        table: Table,
         seed: int,
         runtime: Runtime,
         folder: RunFolder | None,
@@ -424,7 +408,7 @@ def _count(mechanism: nn.Module) -> int:
 
 
 def _identity(
-    name: str, mechanism: Mechanism, table: Rows, seed: int, start: Mechanism | None
+    name: str, mechanism: Mechanism, table: Table, seed: int, start: Mechanism | None
 ) -> Mapping[str, Any]:
     """What a run is of: resumed with anything else it would not be the same run."""
     started = {} if start is None else {"start": digest(start.state_dict())}

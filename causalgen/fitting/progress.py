@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,16 +18,7 @@ LINE_SECONDS = 30.0
 
 
 class Progress:
-    """Progress through a known number of steps, a context manager.
-
-    Args:
-        name: of what is done, as in the node's name.
-        total: steps in all.
-        done: steps done before, by a run that this one resumes.
-        unit: what is counted, for lines, as in "step".
-        enabled: False shows nothing at all.
-        console: where to; standard error unless given.
-    """
+    """Progress through a known number of steps, some perhaps done by an earlier run; a context manager."""
 
     def __init__(
         self,
@@ -69,9 +59,7 @@ class Progress:
             self._bar.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._bar is not None:
             self._bar.stop()
 

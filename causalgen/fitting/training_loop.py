@@ -16,7 +16,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -145,8 +144,8 @@ class TrainingLoop:
         patience = patience_of(settings, images=objective.images)
         self.stopping: EarlyStopping | None = None
         if patience is not None and held_out_loss is not None:
-            agreed = partial(_agreed, runtime, held_out_loss)
-            self.stopping = EarlyStopping(agreed, patience, self._batches)
+            loss = held_out_loss
+            self.stopping = EarlyStopping(lambda: runtime.agreed(loss()), patience, self._batches)
         # Apple's GPUs have no float64.
         exact = torch.float32 if runtime.device.type == "mps" else torch.float64
         self._epoch_loss = torch.zeros((), dtype=exact, device=runtime.device)
@@ -374,10 +373,6 @@ class _StepNoise:
 def _normalises_batch(layer: nn.Module) -> bool:
     batch = isinstance(layer, nn.modules.batchnorm._BatchNorm) and not isinstance(layer, nn.SyncBatchNorm)
     return batch and layer.training
-
-
-def _agreed(runtime: Runtime, loss: Callable[[], float]) -> float:
-    return runtime.agreed(loss())
 
 
 def _laid_out(moments: Mapping[str, Tensor], weight: Tensor) -> dict[str, Tensor]:

@@ -55,11 +55,6 @@ def image_rows(images: object, *, where: str = "Images", image: Image | None = N
 def class_codes(classes: object, *, where: str, count: int | None = None) -> NDArray[np.int64]:
     """Checked codes of classes, (N,).
 
-    Args:
-        classes: whole numbers, (N,).
-        where: what they are, for messages.
-        count: how many classes there are; any number by default.
-
     Raises:
         ShapeError: another shape.
         DomainError: not whole numbers in 0..count-1.

@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import e, log
+from typing import Literal
 
 import numpy as np
 import torch
@@ -92,8 +93,8 @@ class ClassDistances:
 
     def score(self, distances: Floats, weights: tuple[float, float] = PAPER) -> Floats:
         """CLD of each row at its distance d, (N,)."""
-        near = [_share_up_to(row, d) for row, d in zip(self.target, distances, strict=True)]
-        far = [1 - _share_below(row, d) for row, d in zip(self.own, distances, strict=True)]
+        near = [_share(row, d, "right") for row, d in zip(self.target, distances, strict=True)]
+        far = [1 - _share(row, d, "left") for row, d in zip(self.own, distances, strict=True)]
         return _combined(np.array(near), np.array(far), weights)
 
     def least(self, weights: tuple[float, float] = PAPER) -> Floats:
@@ -206,12 +207,9 @@ def _all_pairs(mean: Tensor, log_variance: Tensor, to_mean: Tensor, to_log_varia
     return (0.5 * (quadratic + constant - log_variance.sum(1))).clamp(min=0)
 
 
-def _share_up_to(values: Floats, bound: float) -> float:
-    return np.searchsorted(values, bound, "right") / len(values)
-
-
-def _share_below(values: Floats, bound: float) -> float:
-    return np.searchsorted(values, bound, "left") / len(values)
+def _share(values: Floats, bound: float, side: Literal["left", "right"]) -> float:
+    """The share of sorted values below a bound, with those at it where the side is "right"."""
+    return np.searchsorted(values, bound, side) / len(values)
 
 
 def _combined(near: Floats, far: Floats, weights: tuple[float, float]) -> Floats:

@@ -48,10 +48,7 @@ def plot_effect(effect: Effect) -> Figure:
     if shape:
         lines = _components("", effect.overall)
     else:
-        lines = [("all", _ends(effect.overall))] + [
-            (", ".join(map(str, label if isinstance(label, tuple) else (label,))), _ends(each))
-            for label, each in effect.groups.items()
-        ]
+        lines = [(name, _ends(each)) for name, each in [("all", effect.overall), *effect.named]]
     return _intervals(lines, title, note)
 
 
@@ -203,14 +200,8 @@ def _probabilities(
         name = fitted(posterior.row_names[row], 9, 0.9, bold=True)
         axes.set_title(name, fontsize=9, weight="bold", color=INK, loc="left")
         axes.set_title(said[row], fontsize=8, color=FAINT, loc="right")
-    figure.suptitle(
-        fitted(f"probability of {posterior.node}, by row{left}", 9.5, 1.9 * columns + 0.4, bold=True),
-        fontsize=9.5,
-        weight="bold",
-        color=INK,
-        x=0.02,
-        ha="left",
-    )
+    head = fitted(f"probability of {posterior.node}, by row{left}", 9.5, 1.9 * columns + 0.4, bold=True)
+    figure.suptitle(head, fontsize=9.5, weight="bold", color=INK, x=0.02, ha="left")
     return figure
 
 

@@ -15,6 +15,7 @@ from causalgen.plotting.layers import Layout, lay_out
 from causalgen.plotting.plot_style import ACCENT, FAINT, INK, SOFT, literal, text_width
 from graphs.causal_graph import CausalGraph
 from graphs.errors import GraphError
+from graphs.text import shortened
 from graphs.variables import Image, Variable
 
 __all__ = ["plot_graph"]
@@ -40,7 +41,10 @@ def plot_graph(graph: CausalGraph, variables: Mapping[str, Variable], title: str
     """
     if len(graph) > MOST_NODES:
         raise GraphError(f"A picture of {len(graph):,} nodes cannot be read; at most {MOST_NODES} are drawn.")
-    told = {node: _shortened(variables[node].describe()) if node in variables else "" for node in graph.nodes}
+    told = {
+        node: shortened(variables[node].describe(), 34, "…") if node in variables else ""
+        for node in graph.nodes
+    }
     widths = {
         node: 0.3 + max(text_width(node, 9.5, bold=True), text_width(said, 8)) for node, said in told.items()
     }
@@ -131,7 +135,3 @@ def _port(
         return layout.nodes[node][0]
     place = sorted(others).index(toward) / (len(others) - 1) - 0.5
     return layout.nodes[node][0] + place * min(0.5 * widths[node], 0.22 * (len(others) - 1))
-
-
-def _shortened(text: str, most: int = 34) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"

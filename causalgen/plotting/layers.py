@@ -38,14 +38,7 @@ class Layout:
 
 
 def lay_out(graph: CausalGraph, widths: Mapping[str, float], gap: float, waypoint: float) -> Layout:
-    """Place every node and route every edge; the result depends on nothing but the arguments.
-
-    Args:
-        graph: the DAG.
-        widths: of the nodes, in any unit.
-        gap: least space between two nodes of a layer.
-        waypoint: width of an edge that passes a layer.
-    """
+    """Place every node and route every edge; widths and gaps are in any one unit."""
     depth = {
         node: layer
         for layer, nodes in enumerate(nx.topological_generations(graph.to_networkx()))

@@ -33,6 +33,7 @@ from causalgen.plotting.graph_plots import plot_graph
 from causalgen.plotting.page_template import page_template
 from causalgen.scm import SCM
 from graphs.causal_graph import CausalGraph
+from graphs.text import shortened
 from graphs.variables import Image, Variable
 from graphs.variables.arrays import as_array
 
@@ -155,10 +156,7 @@ def _(shown: Contrast) -> _Piece:
 def _(shown: Effect) -> _Piece:
     title, *lines = repr(shown).splitlines()
     (what,) = [line.strip() for line in lines if "interval of" in line]
-    named = {"all": shown.overall} | {
-        ", ".join(map(str, label if isinstance(label, tuple) else (label,))): each
-        for label, each in shown.groups.items()
-    }
+    named = {"all": shown.overall, **dict(shown.named)}
     dimensions = np.ndim(shown.value)
     tables = [_frame(shown.to_frame()) if dimensions else _estimates(named, ", ".join(shown.given))]
     picture = _picture(shown.plot(), title)
@@ -250,7 +248,7 @@ def _cell(value: Any) -> str:
     if value is None or value is pd.NA or (isinstance(value, float | np.floating) and np.isnan(value)):
         return ""
     text = f"{value:.4g}" if isinstance(value, float | np.floating) else str(value)
-    return text if len(text) <= _MOST_LETTERS else text[: _MOST_LETTERS - 1] + "…"
+    return shortened(text, _MOST_LETTERS, "…")
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[Any]], caption: str = "") -> _Table:

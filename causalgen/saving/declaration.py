@@ -70,14 +70,7 @@ class DeclaredModel(Protocol):
 
 @dataclass(frozen=True)
 class Declaration:
-    """A model before it is fitted.
-
-    Attributes:
-        graph: the causal graph.
-        variables: one a node, in topological order.
-        mechanisms: one a node, bound to its variable and its parents.
-        name: of the model.
-    """
+    """A model before it is fitted."""
 
     graph: CausalGraph
     variables: Mapping[str, Variable]

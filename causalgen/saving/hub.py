@@ -76,16 +76,7 @@ def check_hub_id(name: object) -> str:
 
 
 def push_folder(folder: Path, repo: str, *, private: bool, message: str) -> str:
-    """Make a saved model's folder a commit of a repository, which is made where there is none.
-
-    Args:
-        folder: of the model, and nothing else.
-        repo: "user/model".
-        private: whether a repository that is made is seen by its owner alone.
-        message: of the commit.
-
-    Returns:
-        The commit.
+    """Commit a saved model's folder to a repository, which is made where there is none; gives the commit.
 
     Raises:
         CheckpointError: the Hub cannot be reached or refuses.

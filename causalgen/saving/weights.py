@@ -39,11 +39,6 @@ def read_tensors(data: bytes, path: Path) -> dict[str, Tensor]:
 def load_weights(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
     """Load a state into its module.
 
-    Args:
-        module: whose state it is.
-        state: tensors by name.
-        what: it is, in messages, as in "Weights of node 'x' in mnist".
-
     Raises:
         CheckpointError: a tensor is missing, is none of the module's, or has another shape or type.
     """

@@ -33,11 +33,7 @@ Compiled = Callable[[Mapping[str, Any]], Any]
 
 @dataclass(frozen=True)
 class Expression:
-    """A formula in named values. Immutable, and equal to any other of the same tree.
-
-    Attributes:
-        tree: its root.
-    """
+    """A formula in named values. Immutable, and equal to any other of the same tree."""
 
     tree: Tree
 

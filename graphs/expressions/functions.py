@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import reduce
 from math import exp, inf, isnan, log, sqrt, tanh
+from operator import neg
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -68,7 +69,7 @@ def operation(function: str, functions: Functions) -> Callable[..., Any]:
     if function in ARITHMETIC:
         return ARITHMETIC[function]
     if function == "neg":
-        return _negative
+        return neg
     if function in functions.calls and function != "where":
         return functions.calls[function]
 
@@ -82,21 +83,12 @@ def operation(function: str, functions: Functions) -> Callable[..., Any]:
         else:
             pairs = zip(function.split(), operands, operands[1:], strict=False)
             parts = [COMPARISONS[symbol](x, y) for symbol, x, y in pairs]
-        return functions.array(reduce(_or if function == "or" else _and, parts))
+        return functions.array(reduce(joined, parts))
+
+    def joined(x: Any, y: Any) -> Any:
+        return x | y if function == "or" else x & y
 
     return truth
-
-
-def _negative(x: Any) -> Any:
-    return -x
-
-
-def _and(x: Any, y: Any) -> Any:
-    return x & y
-
-
-def _or(x: Any, y: Any) -> Any:
-    return x | y
 
 
 _T = TypeVar("_T")

@@ -70,7 +70,6 @@ class Categorical(VariableBase):
     ) -> None: ...
     @python_only
     def __init__(self, /, *args: object, **data: object) -> None:
-        """Declare the categories."""
         super().__init__(**by_name("Categorical", ("categories", "ordered"), args, data))
 
     @field_validator("categories", mode="before")

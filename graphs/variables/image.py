@@ -76,7 +76,6 @@ class Image(VariableBase):
     ) -> None: ...
     @python_only
     def __init__(self, /, *args: object, **data: object) -> None:
-        """Declare the channels, the height and the width."""
         sizes = ("channels", "height", "width")
         data = by_name("Image", sizes, args, data)
         given = {name: data[name] for name in sizes if name in data}

@@ -75,7 +75,6 @@ class Continuous(VariableBase):
     ) -> None: ...
     @python_only
     def __init__(self, /, *args: object, **data: object) -> None:
-        """Declare the bounds, the unit and the shape."""
         super().__init__(**by_name("Continuous", ("lower", "upper", "unit", "shape"), args, data))
 
     @field_validator("shape")
@@ -130,19 +129,12 @@ class Continuous(VariableBase):
                 return rows
         low, high = rows.min(), rows.max()  # both are NaN if anything is
         if not (isfinite(low) and isfinite(high)):
-            self._refuse(rows, ~np.isfinite(rows), "expected finite numbers", where=where)
+            _refuse(self, rows, ~np.isfinite(rows), "expected finite numbers", where)
         if self.lower is not None and low < self.lower:
-            self._refuse(rows, rows < self.lower, f"below the lower bound {self.lower:g}", where=where)
+            _refuse(self, rows, rows < self.lower, f"below the lower bound {self.lower:g}", where)
         if self.upper is not None and high > self.upper:
-            self._refuse(rows, rows > self.upper, f"above the upper bound {self.upper:g}", where=where)
+            _refuse(self, rows, rows > self.upper, f"above the upper bound {self.upper:g}", where)
         return rows
-
-    def _refuse(self, rows: Array, bad: Array, why: str, *, where: str) -> None:
-        index = first_bad(bad)
-        at = f" at {list(index[1:])}" if self.shape else ""
-        raise DomainError(
-            f"{where}: row {index[0]} is {rows[index].item()!r}{at}, {why} ({self.describe()})."
-        )
 
     def decode(self, values: Values) -> Values:
         """The values as they are."""
@@ -150,19 +142,11 @@ class Continuous(VariableBase):
 
     def describe(self) -> str:
         """A few words for listings, as in "continuous [64, 255] px"."""
-        words = ["continuous", "x".join(map(str, self.shape))]
-        if self.lower is not None or self.upper is not None:
-            low = "(-inf" if self.lower is None else f"[{self.lower:g}"
-            high = "inf)" if self.upper is None else f"{self.upper:g}]"
-            words.append(f"{low}, {high}")
-        return " ".join(word for word in [*words, self.unit] if word)
+        return _described(self, "continuous", "x".join(map(str, self.shape)))
 
     def encode_clipped(self, value: object, *, where: str) -> NDArray[np.float64]:
         """As ``encode``, with numbers moved into the bounds; never NaN or infinity."""
-        rows = self.model_copy(update={"lower": None, "upper": None}).encode(value, where=where)
-        if self.lower is not None or self.upper is not None:
-            np.clip(rows, self.lower, self.upper, out=rows)
-        return rows
+        return _clipped(self, value, where)
 
 
 LARGEST = 2**53 - 1
@@ -211,7 +195,6 @@ class Integer(VariableBase):
     ) -> None: ...
     @python_only
     def __init__(self, /, *args: object, **data: object) -> None:
-        """Declare the bounds and the unit."""
         super().__init__(**by_name("Integer", ("lower", "upper", "unit"), args, data))
 
     @model_validator(mode="after")
@@ -252,19 +235,15 @@ class Integer(VariableBase):
             return rows
         if not (np.abs(rows) <= LARGEST).all():  # NaN compares false
             bad = ~(np.abs(rows) <= LARGEST)
-            self._refuse(given, bad, "expected a whole number between -2**53 and 2**53", where=where)
+            _refuse(self, given, bad, "expected a whole number between -2**53 and 2**53", where)
         if (rows != np.floor(rows)).any():
             advice = "expected a whole number; round it first, as by round(...) in an expression"
-            self._refuse(given, rows != np.floor(rows), advice, where=where)
+            _refuse(self, given, rows != np.floor(rows), advice, where)
         if self.lower is not None and rows.min() < self.lower:
-            self._refuse(given, rows < self.lower, f"below the lower bound {self.lower}", where=where)
+            _refuse(self, given, rows < self.lower, f"below the lower bound {self.lower}", where)
         if self.upper is not None and rows.max() > self.upper:
-            self._refuse(given, rows > self.upper, f"above the upper bound {self.upper}", where=where)
+            _refuse(self, given, rows > self.upper, f"above the upper bound {self.upper}", where)
         return rows
-
-    def _refuse(self, rows: Array, bad: Array, why: str, *, where: str) -> None:
-        index = first_bad(bad)
-        raise DomainError(f"{where}: row {index[0]} is {rows[index].item()!r}, {why} ({self.describe()}).")
 
     def decode(self, values: Values) -> Values:
         """The values as int64, a numpy array or a tensor as they came."""
@@ -274,22 +253,40 @@ class Integer(VariableBase):
 
     def describe(self) -> str:
         """A few words for listings, as in "integer [0, inf) visits"."""
-        words = ["integer"]
-        if self.lower is not None or self.upper is not None:
-            low = "(-inf" if self.lower is None else f"[{self.lower}"
-            high = "inf)" if self.upper is None else f"{self.upper}]"
-            words.append(f"{low}, {high}")
-        return " ".join(word for word in [*words, self.unit] if word)
+        return _described(self, "integer")
 
     def encode_clipped(self, value: object, *, where: str) -> NDArray[np.float64]:
         """As ``encode``, with numbers moved into the bounds; never NaN or infinity."""
-        rows = self.model_copy(update={"lower": None, "upper": None}).encode(value, where=where)
-        if self.lower is not None or self.upper is not None:
-            np.clip(rows, self.lower, self.upper, out=rows)
-        return rows
+        return _clipped(self, value, where)
 
 
 def limits(variable: Continuous | Integer) -> tuple[float, float]:
     """The bounds, infinite where there is none."""
     low, high = variable.lower, variable.upper
     return -inf if low is None else low, inf if high is None else high
+
+
+def _refuse(variable: Continuous | Integer, rows: Array, bad: Array, why: str, where: str) -> None:
+    index = first_bad(bad)
+    at = f" at {list(index[1:])}" if variable.event_shape else ""
+    raise DomainError(
+        f"{where}: row {index[0]} is {rows[index].item()!r}{at}, {why} ({variable.describe()})."
+    )
+
+
+def _described(variable: Continuous | Integer, *words: str) -> str:
+    """The words, the bounds and the unit."""
+    bounds = ""
+    if variable.lower is not None or variable.upper is not None:
+        form = "{:g}" if isinstance(variable, Continuous) else "{}"
+        low = "(-inf" if variable.lower is None else "[" + form.format(variable.lower)
+        high = "inf)" if variable.upper is None else form.format(variable.upper) + "]"
+        bounds = f"{low}, {high}"
+    return " ".join(word for word in (*words, bounds, variable.unit) if word)
+
+
+def _clipped(variable: Continuous | Integer, value: object, where: str) -> NDArray[np.float64]:
+    rows = variable.model_copy(update={"lower": None, "upper": None}).encode(value, where=where)
+    if variable.lower is not None or variable.upper is not None:
+        np.clip(rows, variable.lower, variable.upper, out=rows)
+    return rows

@@ -196,16 +196,7 @@ class UNetNetwork(nn.Module):
         self.detail = _Detail(image_channels, extra_channels, spec.detail) if spec.detail else None
 
     def forward(self, x: Tensor, sigma: Tensor, context: Tensor) -> Tensor:
-        """F(x, sigma, context).
-
-        Args:
-            x: scaled image, with extra channels after its own, (N, C + E, H, W).
-            sigma: level of each row, (N,).
-            context: (N, width).
-
-        Returns:
-            (N, C, H, W).
-        """
+        """F(x, sigma, context), (N, C, H, W); see ``Backbone.build``."""
         height, width = x.shape[2:]
         folded = nn.functional.pixel_unshuffle(padded(x, self.multiple), self.unshuffle)
         labels = None if self.embed is None else self.embed(context)
@@ -322,16 +313,7 @@ class DiTNetwork(nn.Module):
         self.pixels = _zero(nn.Linear(width, image_channels * folded))
 
     def forward(self, x: Tensor, sigma: Tensor, context: Tensor) -> Tensor:
-        """F(x, sigma, context).
-
-        Args:
-            x: scaled image, with extra channels after its own, (N, C + E, H, W).
-            sigma: level of each row, (N,).
-            context: (N, width).
-
-        Returns:
-            (N, C, H, W).
-        """
+        """F(x, sigma, context), (N, C, H, W); see ``Backbone.build``."""
         folded = nn.functional.pixel_unshuffle(x, self.patch)
         rows, columns = folded.shape[2:]
         tokens = self.tokens(folded.flatten(2).mT)

@@ -34,7 +34,7 @@ from mechanisms.base import Parents
 from mechanisms.conditioning import Conditioning
 from mechanisms.diffusion.backbones import Backbone
 from mechanisms.diffusion.schedule import alpha_bar_of
-from mechanisms.encoders import pixel_statistics
+from mechanisms.encoders import OfPixels
 
 __all__ = ["Denoiser", "Denoising", "Prediction", "WithCode", "column", "log_normal_levels", "stratified"]
 
@@ -71,16 +71,8 @@ class Denoising(Protocol):
         ...
 
 
-class Denoiser(nn.Module):
-    """eps(x_bar, sigma, pa, code) for one image variable and its parents.
-
-    Attributes:
-        pixel_mean: mean of all training pixels, in [-1, 1].
-        pixel_std: their standard deviation.
-    """
-
-    pixel_mean: Tensor
-    pixel_std: Tensor
+class Denoiser(OfPixels):
+    """eps(x_bar, sigma, pa, code) for one image variable and its parents."""
 
     def __init__(
         self,
@@ -104,14 +96,10 @@ class Denoiser(nn.Module):
         extra = sum(variable.channels for variable in self.images.values())
         context = self.conditioning.width + len(self.names) + (code + 1 if code else 0) + further
         self.network = backbone.build(image.channels, extra, context)
-        self.register_buffer("pixel_mean", torch.tensor(0.0))
-        self.register_buffer("pixel_std", torch.tensor(0.5))
 
     def prepare(self, value: Tensor, parents: Parents) -> None:
         """Take the pixel statistics and the parents' standardising from all training rows."""
-        mean, std = pixel_statistics(value)
-        self.pixel_mean.fill_(mean)
-        self.pixel_std.fill_(std)
+        self.measure_pixels(value)
         self.conditioning.prepare(parents)
 
     def eps(
@@ -262,12 +250,7 @@ def _resized(image: Tensor, like: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class WithCode:
-    """A denoiser under given codes: of the parents alone, as guidance asks it.
-
-    Attributes:
-        denoiser: of a mechanism with a code.
-        code: (N, width).
-    """
+    """A denoiser under given codes (N, width): of the parents alone, as guidance asks it."""
 
     denoiser: Denoiser
     code: Tensor

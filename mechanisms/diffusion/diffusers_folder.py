@@ -153,10 +153,6 @@ def read_json(path: Path) -> dict[str, Any]:
 def read_network(folder: Path, allowed: Sequence[str]) -> tuple[str, dict[str, Any]]:
     """The class and the config of the network in a folder.
 
-    Args:
-        folder: with its config.json.
-        allowed: classes that can stand here.
-
     Raises:
         CheckpointError: another class, or a config that its class does not take.
     """
@@ -257,11 +253,6 @@ def _class_of(name: str) -> type[nn.Module]:
 def laid_out(name: str, config: Mapping[str, Any], device: str = "meta") -> nn.Module:
     """A network of diffusers', on "meta" without memory for its weights.
 
-    Args:
-        name: of its class.
-        config: of its constructor.
-        device: where its first weights are made.
-
     Raises:
         MechanismError: the config is not one of its class.
     """
@@ -287,22 +278,9 @@ def laid_out(name: str, config: Mapping[str, Any], device: str = "meta") -> nn.M
 
 
 class FrozenNetwork(nn.Module):
-    """A network whose weights were trained elsewhere; it is never trained or in training mode.
-
-    Attributes:
-        model: the network.
-        waits: whether it lacks its weights.
-        remedy: how to get them, for the error.
-    """
+    """A network whose weights were trained elsewhere; it is never trained or in training mode."""
 
     def __init__(self, model: nn.Module, remedy: str, *, waits: bool = True) -> None:
-        """Take the network as it is.
-
-        Args:
-            model: that nobody else uses, without memory where it waits.
-            remedy: how to get its weights.
-            waits: whether it lacks them.
-        """
         super().__init__()
         self.model, self.waits, self.remedy = model, waits, remedy
         self.requires_grad_(False).eval()

@@ -203,14 +203,7 @@ def refuse_fit(student: "Student | None") -> None:
 
 
 class Student(nn.Module):
-    """u(x_a, sigma_a -> sigma_b; pa, z): a denoiser that is told the level to reach.
-
-    Args:
-        image: the variable.
-        parents: of the node.
-        backbone: of its denoiser.
-        like: the denoiser, whose kind of prediction and code it shares.
-    """
+    """u(x_a, sigma_a -> sigma_b; pa, z): a denoiser like another that is told the level to reach."""
 
     def __init__(
         self, image: Image, parents: Mapping[str, Variable], backbone: Backbone, like: Denoiser

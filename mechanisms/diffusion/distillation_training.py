@@ -66,11 +66,6 @@ class Paths:
 class Distillation:
     """A student's training: the paths, and the loss on them.
 
-    Args:
-        spec: what is distilled.
-        teacher: the fitted denoiser.
-        student: what is trained.
-
     Attributes:
         progress: share of the training that is done, in [0, 1].
     """

@@ -153,16 +153,7 @@ def closest(
     times: int,
     relaxation: float = 1.0,
 ) -> Tensor:
-    """The images whose numbers come closest to what is asked, (N, C, H, W).
-
-    Args:
-        decode: parents to images (N, C, H, W).
-        gaps: what images lack.
-        scales: the unit that each gap is counted in, (width,) by name.
-        parents: what is asked for.
-        times: corrections.
-        relaxation: omega.
-    """
+    """The images (N, C, H, W) whose numbers come closest to what is asked; gaps are counted in ``scales``."""
     asked, best = dict(parents), decode(parents)
     gap = gaps(best)
     least = _size(gap, scales)

@@ -28,7 +28,7 @@ from mechanisms.base import Parents
 from mechanisms.conditioning import Conditioning
 from mechanisms.diffusion.backbones import Width
 from mechanisms.diffusion.denoiser import stratified
-from mechanisms.encoders import Encoder, network_time, padded, pixel_statistics
+from mechanisms.encoders import Encoder, OfPixels, network_time, padded
 
 __all__ = ["AnticausalPredictor", "ResNet", "ResNetNetwork", "guided_levels", "recovery"]
 
@@ -117,15 +117,12 @@ class ResNetNetwork(nn.Module):
         return torch.cat([nn.functional.silu(h).mean((2, 3)), h.amax((2, 3))], 1)
 
 
-class AnticausalPredictor(nn.Module):
+class AnticausalPredictor(OfPixels):
     """log q(pa | x_bar at level sigma), parent by parent.
 
     Attributes:
         names: the tabular parents, in declared order; image parents are not predicted.
     """
-
-    pixel_mean: Tensor
-    pixel_std: Tensor
 
     def __init__(self, image: Image, parents: Mapping[str, Variable], spec: Encoder) -> None:
         super().__init__()
@@ -142,14 +139,10 @@ class AnticausalPredictor(nn.Module):
             self.heads[name] = nn.Sequential(
                 nn.Linear(spec.features + part.start, _HIDDEN), nn.SiLU(), nn.Linear(_HIDDEN, outputs)
             )
-        self.register_buffer("pixel_mean", torch.tensor(0.0))
-        self.register_buffer("pixel_std", torch.tensor(0.5))
 
     def prepare(self, value: Tensor, parents: Parents) -> None:
         """Take the pixel statistics and the parents' standardising from all training rows."""
-        mean, std = pixel_statistics(value)
-        self.pixel_mean.fill_(mean)
-        self.pixel_std.fill_(std)
+        self.measure_pixels(value)
         self.conditioning.prepare(parents)
 
     def scales(self) -> dict[str, Tensor]:

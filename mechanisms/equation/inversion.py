@@ -76,14 +76,7 @@ def _range(variable: Variable) -> Range:
 def find_inversion(
     expression: Expression, noise: str, law: NoiseLaw, ranges: Mapping[str, Range]
 ) -> Inversion | None:
-    """The first way that works, or None.
-
-    Args:
-        expression: f, in ``noise`` and the parents.
-        noise: name of u.
-        law: of u.
-        ranges: of all names.
-    """
+    """The first way from x = f(pa, u) to u that works, or None."""
     form = expression.affine(noise)
     if form is not None:
         slope, intercept = (part.compile(TORCH) for part in form)
@@ -198,11 +191,7 @@ def _number(order: Tensor) -> Tensor:
 
 
 class Combinations:
-    """Every combination of the values of some independent noises.
-
-    Attributes:
-        values: (K, noises) float64.
-    """
+    """Every combination of the values of some independent noises, (K, noises) float64."""
 
     def __init__(self, laws: Mapping[str, NoiseLaw], values: Tensor) -> None:
         self.laws, self.values = dict(laws), values

@@ -128,11 +128,7 @@ class Equation(MechanismSpec, frozen=True):
 
 @final
 class EquationMechanism(Mechanism):
-    """``x = f(pa, u)``. Noise: one leaf (N,) float64 for each named noise.
-
-    Attributes:
-        laws: of the noises, by name.
-    """
+    """``x = f(pa, u)``. Noise: one leaf (N,) float64 for each named noise."""
 
     spec: Equation
 

@@ -30,13 +30,7 @@ TORCH = namespace_functions(torch, lambda value: torch.as_tensor(value, dtype=to
 
 
 def scale_of(expression: Expression, values: Mapping[str, Tensor], scales: Mapping[str, Tensor]) -> Tensor:
-    """The scale of an expression's value.
-
-    Args:
-        expression: what is computed.
-        values: of its names.
-        scales: of the names whose scale is more than their size.
-    """
+    """The scale of an expression's value, given those of the names whose scale is more than their size."""
     return _scaled(expression.tree, values, scales)[1]
 
 

@@ -97,12 +97,7 @@ _FLOOR = -1e6
 
 @dataclass(frozen=True)
 class Guide:
-    """A normal law of z for each of U rows.
-
-    Attributes:
-        loc: (U, D).
-        root: (U, D, D), lower triangular.
-    """
+    """A normal law of z for each of U rows: ``loc`` (U, D), and ``root`` (U, D, D), lower triangular."""
 
     loc: Tensor
     root: Tensor

@@ -125,11 +125,7 @@ class Program(MechanismSpec, frozen=True):
 
 @final
 class ProgramMechanism(Mechanism):
-    """``x = f(pa)``. Noise: one leaf (N, *event of the site) for each sample site.
-
-    Attributes:
-        plan: how its noise is recovered.
-    """
+    """``x = f(pa)``. Noise: one leaf (N, *event of the site) for each sample site."""
 
     spec: Program
 

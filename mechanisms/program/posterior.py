@@ -53,11 +53,7 @@ class _Part:
 
 
 class Latents:
-    """The layout of z.
-
-    Attributes:
-        width: D.
-    """
+    """The layout of z, D = ``width`` numbers."""
 
     def __init__(self, run: ProgramRun) -> None:
         """Lay out the latent sites of a run of N rows.

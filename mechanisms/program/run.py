@@ -303,13 +303,7 @@ def _placeholder(variable: Variable) -> float:
 
 
 def canonical_value(variable: Variable, returned: Any, rows: int, *, check: bool = False) -> Tensor:
-    """What a program returned, (N, *event) in canonical encoding.
-
-    Args:
-        variable: the node's.
-        returned: by the program.
-        rows: N.
-        check: refuse what is outside the domain; otherwise codes are left as numbers.
+    """What a program returned, (N, *event) in canonical encoding; unless checked, codes are left as numbers.
 
     Raises:
         ShapeError: no tensor of the variable's shape.

@@ -92,12 +92,7 @@ class ConditionalColumns(ConditionalTransformModule):
             column.prepare(torch.cat([context, z[:, :index]], dim=-1), z[:, index])
 
     def condition(self, context: Tensor, polish: bool = False) -> Transform:
-        """The transform u -> z of N rows, (N, D) both.
-
-        Args:
-            context: (N, width).
-            polish: make the inverse as accurate as the transform itself, by Newton steps.
-        """
+        """The transform u -> z of N rows, (N, D) both, its inverse as accurate as itself with ``polish``."""
         return _ConditionedColumns(list(self.columns), context, polish)
 
 

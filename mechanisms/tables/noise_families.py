@@ -30,23 +30,23 @@ __all__ = ["FAMILIES", "Family", "NoiseLaw", "NoiseSchema", "Rule", "noise_law"]
 Rule = Literal["any", "positive", "probability", "share", "count", "above"]
 """What a parameter may be. At a last ``probability`` of 0 the least value is certain, of 1 the greatest."""
 
-_RULES: Mapping[Rule, tuple[str, Callable[[float, float], bool]]] = {
-    "any": ("a number", lambda value, _: True),
-    "positive": ("above 0", lambda value, _: value > 0),
-    "probability": ("in [0, 1]", lambda value, _: 0 <= value <= 1),
-    "share": ("in (0, 1]", lambda value, _: 0 < value <= 1),
-    "count": ("a whole number of at least 1", lambda value, _: value >= 1 and float(value).is_integer()),
-    "above": ("above the one before it", lambda value, before: value > before),
+_RULES: Mapping[Rule, tuple[str, Callable[[float, float], bool], dict[str, Any]]] = {
+    "any": ("a number", lambda value, _: True, {}),
+    "positive": ("above 0", lambda value, _: value > 0, {"exclusiveMinimum": 0}),
+    "probability": ("in [0, 1]", lambda value, _: 0 <= value <= 1, {"minimum": 0, "maximum": 1}),
+    "share": ("in (0, 1]", lambda value, _: 0 < value <= 1, {"exclusiveMinimum": 0, "maximum": 1}),
+    "count": (
+        "a whole number of at least 1",
+        lambda value, _: value >= 1 and float(value).is_integer(),
+        {"type": "integer", "minimum": 1},
+    ),
+    "above": (
+        "above the one before it",
+        lambda value, before: value > before,
+        {"$comment": "above the one before it"},
+    ),
 }
-_SCHEMAS: Mapping[Rule, dict[str, Any]] = {
-    "any": {"type": "number"},
-    "positive": {"type": "number", "exclusiveMinimum": 0},
-    "probability": {"type": "number", "minimum": 0, "maximum": 1},
-    "share": {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
-    "count": {"type": "integer", "minimum": 1},
-    "above": {"type": "number", "$comment": "above the one before it"},
-}
-"""The same in JSON Schema; it cannot say ``above``."""
+"""In words, of a value and the one before it, and in JSON Schema, which cannot say ``above``."""
 _SMALLEST = torch.finfo(torch.float64).tiny
 _LARGEST_SUPPORT = 4096
 
@@ -201,7 +201,7 @@ def noise_law(written: Mapping[str, Sequence[float]]) -> NoiseLaw:
         )
     before = -inf
     for (parameter, rule), value in zip(rules.items(), parameters, strict=True):
-        wanted, holds = _RULES[rule]
+        wanted, holds, _ = _RULES[rule]
         if not holds(value, before):
             raise SpecError(f"Noise family {name}: {parameter} must be {wanted}, got {value:g}.")
         before = value
@@ -372,7 +372,6 @@ class NoiseSchema:
     def __get_pydantic_json_schema__(
         self, _schema: CoreSchema, _handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
-        """What may be written."""
         family = {
             "title": FAMILIES.what,
             "$comment": FAMILIES.comment,
@@ -388,7 +387,11 @@ class NoiseSchema:
 def _parameters(family: Family) -> JsonSchemaValue:
     """A list of the parameters; one alone needs no list."""
     if not family.parameters:
-        return {"type": "array", "items": {"title": "probs", **_SCHEMAS["probability"]}, "minItems": 1}
-    each = [{"title": name, **_SCHEMAS[rule]} for name, rule in family.parameters.items()]
+        return {"type": "array", "items": _parameter("probs", "probability"), "minItems": 1}
+    each = [_parameter(name, rule) for name, rule in family.parameters.items()]
     listed = {"type": "array", "prefixItems": each, "minItems": len(each), "maxItems": len(each)}
     return listed if len(each) > 1 else {"anyOf": [each[0], listed]}
+
+
+def _parameter(name: str, rule: Rule) -> JsonSchemaValue:
+    return {"title": name, "type": "number", **_RULES[rule][2]}

@@ -123,9 +123,10 @@ def test_effect_is_that_of_the_equations(folder, command, tmp_path):
 
 
 def test_the_shipped_rows_are_used_where_no_data_are_given(command, folder):
+    scm = cg.SCM.from_pretrained("mnist")
     shipped = pd.read_csv(GALLERY / "mnist" / "samples" / "rows.csv")
-    assert rows_of("mnist", None)["digit"].tolist() == shipped["digit"].tolist()
-    assert rows_of("mnist", "some.csv") == "some.csv"
+    assert rows_of("mnist", scm, None)["digit"].tolist() == shipped["digit"].tolist()
+    assert rows_of("mnist", scm, "some.csv") == "some.csv"
     for words in (["check"], ["evaluate"], ["tune", "--out", "o"]):
         for model in (folder / "model", folder / "scm.yaml"):
             code, _, said = command(words[0], model, *words[1:])

@@ -31,13 +31,7 @@ __all__ = ["Control", "control_of", "read_controls", "read_picture", "shown"]
 
 @dataclass(frozen=True)
 class Control:
-    """How a node is typed.
-
-    Attributes:
-        kind: see the head of this module.
-        hint: bounds and unit of numbers, size of a picture.
-        choices: the categories by their codes.
-    """
+    """How a node is typed."""
 
     kind: Literal["choice", "number", "numbers", "picture"]
     hint: str = ""
@@ -57,13 +51,7 @@ def control_of(variable: Variable) -> Control:
 def read_controls(
     given: Mapping[str, Any], variables: Mapping[str, Variable], what: str, *, expressions: bool = False
 ) -> dict[str, Any]:
-    """What controls say, by node, those that are left empty left out.
-
-    Args:
-        given: what each control gives, by node.
-        variables: of the nodes.
-        what: the panel they stand in, for messages, as in "Evidence".
-        expressions: whether text that is no number is an expression, which is left as text.
+    """What controls say, by node, those that are left empty left out; an expression stays text.
 
     Raises:
         EvidenceError: text that is no number, or a category that is none.

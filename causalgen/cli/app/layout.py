@@ -23,7 +23,7 @@ from causalgen.cli.app.inputs import QUIET, as_picture, node_inputs, told
 from causalgen.cli.app.questions import AskedEffect, Model, Session, ask, ask_effect, effect_targets
 from causalgen.cli.app.views import answer_html, effect_html, graph_html
 from causalgen.cli.common import image_variables
-from graphs.text import printable
+from graphs.text import printable, shortened
 from graphs.variables import Categorical, Image, Variable
 
 __all__ = ["STYLE", "build_page", "theme"]
@@ -51,12 +51,7 @@ def theme() -> themes.Base:
 
 
 def build_page(model: Model, folder: Path) -> gr.Blocks:
-    """The page about a model.
-
-    Args:
-        model: that is asked.
-        folder: where downloads are written until the server ends.
-    """
+    """The page about a model."""
     title = model.scm.name or Path(model.name).name
     with gr.Blocks(title=f"causalgen: {title}", analytics_enabled=False) as page:
         gr.HTML(f"<h1 class='cg-title'>{html.escape(title)}</h1>{graph_html(model)}")
@@ -306,8 +301,7 @@ def _row(model: Model, row: int) -> dict[str, Any]:
 def _line(model: Model, row: int) -> str:
     """A row in a line, for the list to pick from."""
     cells = [f"{node} {_short(model.rows[node][row])}" for node in _tabular(model)]
-    text = f"{row}: {', '.join(cells)}"
-    return printable(text if len(text) <= _MOST_LETTERS else text[: _MOST_LETTERS - 1] + "…")
+    return printable(shortened(f"{row}: {', '.join(cells)}", _MOST_LETTERS, "…"))
 
 
 def _short(value: Any) -> str:

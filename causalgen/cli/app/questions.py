@@ -23,7 +23,7 @@ from zlib import crc32
 import numpy as np
 
 from causalgen.arguments import whole_number
-from causalgen.cli.common import column_names, image_variables, load_model, rows_of
+from causalgen.cli.common import image_variables, load_model, rows_of
 from causalgen.cli.given import as_given
 from causalgen.counterfactuals.abduction import Abduction
 from causalgen.counterfactuals.results import Counterfactual
@@ -52,16 +52,7 @@ _MOST_ROWS, _MOST_WORLDS, _MOST_DRAWS, _MOST_IMAGES = 200, 12, 10_000, 64
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A model, and the rows that a page offers as evidence.
-
-    Attributes:
-        name: of the gallery, or the path of a folder.
-        scm: the model.
-        rows: by node, in the user's form; None where a row lacks a value.
-        count: how many rows.
-        own_rows: whether these are ``cg.sample_rows(name)``.
-        device: where it computes, None for the processor.
-    """
+    """A model, and the rows that a page offers as evidence."""
 
     name: str
     scm: SCM
@@ -81,16 +72,7 @@ class World:
 
 @dataclass(frozen=True, eq=False)
 class Session:
-    """What a page has asked about one piece of evidence.
-
-    Attributes:
-        evidence: one row by node, what is not known left out.
-        seed: of the draws.
-        samples: draws, None for one.
-        abduction: of the evidence, shared by the worlds.
-        worlds: by what they set, as text.
-        warnings: what the library warned of, each once.
-    """
+    """What a page has asked about one piece of evidence."""
 
     evidence: Mapping[str, Any]
     seed: int
@@ -118,12 +100,6 @@ class AskedEffect:
 def open_model(name: str, data: str | None, device: str | None = None, rename: Sequence[str] = ()) -> Model:
     """A fitted model with the rows that evidence is picked from.
 
-    Args:
-        name: as for the other commands.
-        data: a table; None for the model's own sample rows.
-        device: where to compute.
-        rename: columns that are not named like their nodes, COLUMN=node.
-
     Raises:
         NotFittedError: a mechanism has not been fitted.
         DataError: there are no rows, or they are none of the model.
@@ -140,9 +116,7 @@ def open_model(name: str, data: str | None, device: str | None = None, rename: S
         raise NotFittedError(
             f"{name} has not been fitted ({', '.join(lacking)}): nothing to ask. Call scm.fit(data)."
         )
-    table = read_data(
-        rows_of(name, data, column_names(rename, scm, data)), scm.variables, gaps=True, partial=False
-    )
+    table = read_data(rows_of(name, scm, data, rename), scm.variables, gaps=True, partial=False)
     kept = slice(0, min(_MOST_ROWS, table.rows))
     rows = {node: as_given(table, node, kept, scm) for node in scm.variables}
     folder = Path(name).is_dir()
@@ -159,15 +133,7 @@ def ask(
     seed: Any,
     samples: Any,
 ) -> Session:
-    """One more world.
-
-    Args:
-        model: that is asked.
-        session: the worlds so far; None for none.
-        evidence: one row by node, as ``controls.read_controls`` gives it.
-        do: what is set, likewise, or expressions as text.
-        seed: of the draws, a whole number.
-        samples: draws, a whole number of at least 1; 1 is a single draw.
+    """One more world of a session, or the first of a new one.
 
     Raises:
         InterventionError: nothing is set, or too many worlds.
@@ -212,17 +178,6 @@ def ask_effect(
     seed: Any,
 ) -> AskedEffect:
     """How much an intervention changes a node on average; see ``scm.effect``.
-
-    Args:
-        model: that is asked.
-        target: the node.
-        category: of a categorical target, the one whose probability is compared.
-        do: what is set.
-        versus: what it is compared with; empty for no intervention.
-        evidence: one row, for an individual effect; empty for the population.
-        n: draws.
-        confidence: of the interval.
-        seed: of the draws.
 
     Raises:
         EvidenceError: no target, or a categorical one without a category.

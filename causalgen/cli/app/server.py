@@ -83,13 +83,7 @@ def run_app(
 
 
 def make_app(model: Any, port: int, folder: Path) -> Any:
-    """The page as an ASGI application that answers to its own port alone.
-
-    Args:
-        model: a ``questions.Model``.
-        port: that it is served on.
-        folder: for uploads and downloads.
-    """
+    """The page as an ASGI application that answers to its own port alone."""
     offline(folder)
     import gradio as gr
     from fastapi import FastAPI

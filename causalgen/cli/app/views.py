@@ -113,12 +113,7 @@ def effect_html(asked: AskedEffect) -> str:
 
 
 def difference_image(after: Any, before: Any) -> np.ndarray:
-    """What differs between two images, (3, H, W) in [0, 1]: red where brighter, blue where darker.
-
-    Args:
-        after: (C, H, W) in [0, 1].
-        before: likewise; the mean over the channels is compared.
-    """
+    """What differs between images (C, H, W): (3, H, W) in [0, 1], red where brighter, blue where darker."""
     gap = (np.asarray(after, dtype=float) - np.asarray(before, dtype=float)).mean(0)
     colour = np.where(gap >= 0, *(np.array(to_rgb(each))[:, None, None] for each in (ACCENT, INFERRED)))
     return 1 - np.abs(gap) * (1 - colour)

@@ -23,12 +23,7 @@ __all__ = ["Block", "Pattern", "Problem", "find_blocks", "find_patterns"]
 
 @dataclass(frozen=True)
 class Block:
-    """Missing nodes that are inferred together.
-
-    Attributes:
-        missing: in topological order.
-        children: observed nodes with a parent among the missing, in topological order.
-    """
+    """Missing nodes that are inferred together, and their observed children, in topological order."""
 
     missing: tuple[str, ...]
     children: tuple[str, ...]
@@ -74,13 +69,7 @@ class Problem:
 
 @dataclass(frozen=True, eq=False)
 class Pattern:
-    """Rows of evidence that lack the same nodes.
-
-    Attributes:
-        rows: (n,) their numbers.
-        missing: what they lack.
-        blocks: the block of each missing node that is in one.
-    """
+    """Numbers (n,) of rows of evidence that lack the same nodes, and the block of each that is in one."""
 
     rows: Tensor
     missing: frozenset[str]
@@ -88,12 +77,7 @@ class Pattern:
 
 
 def find_patterns(graph: CausalGraph, missing: Mapping[str, Tensor]) -> list[Pattern]:
-    """The patterns of evidence; complete rows are in none.
-
-    Args:
-        graph: the causal graph.
-        missing: rows without a value, (B,) bool, of nodes that have some.
-    """
+    """The patterns of evidence that lacks rows (B,) bool; complete ones are in none."""
     if not missing:
         return []
     kinds, which = torch.stack(list(missing.values()), 1).unique(dim=0, return_inverse=True)

@@ -43,10 +43,6 @@ class Discrete:
 def solve_discrete(problem: Problem, uniform: Tensor) -> Discrete | None:
     """The posterior, or None where a density is missing or estimated, or there are too many combinations.
 
-    Args:
-        problem: the block and its evidence.
-        uniform: (S, n), for the draws.
-
     Raises:
         EvidenceError: a row's evidence has probability zero.
         PartialEvidenceError: an observed child has no density.

@@ -87,14 +87,7 @@ def clouds(problem: Problem, particles: int) -> Iterator[tuple[slice, Cloud]]:
 
 
 def resample(problem: Problem, particles: int, samples: int, uniform: Tensor) -> Resampled:
-    """S draws a row, of equal weight, out of P particles.
-
-    Args:
-        problem: the block and its evidence.
-        particles: P.
-        samples: S.
-        uniform: (n,), for the draws.
-    """
+    """S draws a row, of equal weight, out of P particles, by ``uniform``, (n,)."""
     parts = [
         (cloud, systematic(cloud.weights, uniform[rows], samples))
         for rows, cloud in clouds(problem, particles)

@@ -48,12 +48,7 @@ def _training(epochs: int, learning_rate: float, batch_size: int = 128) -> Train
 
 
 class NetworkRecipe(BaseModel):
-    """The size of a network and how it is trained.
-
-    Attributes:
-        width: channels of the convolutions.
-        training: settings of the loop.
-    """
+    """The size of a network and how it is trained."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -62,11 +57,7 @@ class NetworkRecipe(BaseModel):
 
 
 class CodedRecipe(NetworkRecipe):
-    """A network with a latent code.
-
-    Attributes:
-        latent: numbers in the code.
-    """
+    """A network with a latent code."""
 
     latent: Positive
 
@@ -198,10 +189,7 @@ class Evaluators:
         return lambda images: self._apply(self._autoencoders()[-1], images)
 
     def class_autoencoder(self, classes: object) -> Callable[[object], Tensor]:
-        """Each row's image to its reconstruction by the autoencoder of that row's class.
-
-        Args:
-            classes: (N,) codes.
+        """Each row's image to its reconstruction by the autoencoder of that row's class, (N,) codes.
 
         Raises:
             DomainError: a code that is no class.

@@ -94,13 +94,7 @@ def _block(inputs: int, outputs: int) -> tuple[nn.Module, ...]:
 
 
 class Classifier(nn.Module):
-    """A convolutional classifier p(class | x), whose last hidden layer also serves as features.
-
-    Args:
-        image: the size of the images.
-        width: channels; there are twice as many features.
-        classes: how many.
-    """
+    """A convolutional classifier p(class | x), whose last hidden layer also serves as features."""
 
     def __init__(self, image: Image, width: int, classes: int) -> None:
         super().__init__()
@@ -121,11 +115,6 @@ class Autoencoder(nn.Module):
 
     The code is narrow on purpose: an autoencoder of one class then cannot draw the others, which is what IM1
     and IM2 measure.
-
-    Args:
-        image: the size of the images.
-        width: channels.
-        latent: numbers in the code.
     """
 
     def __init__(self, image: Image, width: int, latent: int) -> None:
@@ -148,11 +137,6 @@ class VariationalAutoencoder(nn.Module):
         loss = -E_q log p(x | z) + KL(q(z | x) || N(0, I)),    log p: Bernoulli, summed over pixels
 
     (Kingma & Welling 2014; pixels in [0, 1] count as probabilities, as is usual for MNIST.)
-
-    Args:
-        image: the size of the images.
-        width: channels.
-        latent: dimensions of z.
     """
 
     def __init__(self, image: Image, width: int, latent: int) -> None:
@@ -179,11 +163,6 @@ class Regressor(nn.Module):
     """A convolutional regressor: continuous causes read from an image, in their own units.
 
     Fitted in units of the training rows' standard deviation, by the Huber loss.
-
-    Args:
-        image: the size of the images.
-        width: channels.
-        outputs: how many variables.
     """
 
     mean: Tensor
@@ -213,15 +192,7 @@ class Regressor(nn.Module):
 
 
 def random_affine(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Data augmentation: images turned, sheared, stretched and shifted at random; empty space is black.
-
-    Args:
-        images: (B, C, H, W).
-        generator: draws the movements, on the images' device.
-
-    Returns:
-        (B, C, H, W).
-    """
+    """Images (B, C, H, W) turned, sheared, stretched and shifted at random; empty space is black."""
     uniform = 2 * torch.rand(len(images), 6, generator=generator, device=images.device) - 1
     angle, shear = _ANGLE * uniform[:, 0], _SHEAR * uniform[:, 1]
     across, down = 1 + _STRETCH * uniform[:, 2], 1 + _STRETCH * uniform[:, 3]

@@ -16,14 +16,7 @@ __all__ = ["Roles", "find_roles"]
 
 @dataclass(frozen=True)
 class Roles:
-    """Names of the variables, and the variables.
-
-    Attributes:
-        image: the image.
-        label: the categorical variable that it shows.
-        numbers: continuous variables that it shows; may be empty.
-        variables: these, by name.
-    """
+    """Names of the image and of the category and the numbers that it shows, with their variables."""
 
     image: str
     label: str
@@ -70,11 +63,6 @@ def find_roles(
     variables: Mapping[str, Variable], *, image: str | None = None, label: str | None = None
 ) -> Roles:
     """The roles among a model's variables: its image, its category, and all that is continuous.
-
-    Args:
-        variables: by name.
-        image: the image, where there are several.
-        label: the category, where there are several.
 
     Raises:
         UnknownNameError: no variable of that name.

@@ -165,13 +165,7 @@ def _checksums(files: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
 
 
 def card_text(evaluators: Evaluators, data: str | None = None, command: str | None = None) -> str:
-    """The README of saved evaluators, in Markdown: what they are, how they were trained, how good they are.
-
-    Args:
-        evaluators: trained.
-        data: what the data are, where they come from, and their licence.
-        command: how they were trained.
-    """
+    """The README of saved evaluators, in Markdown: what they are, how they were trained and how good."""
     asked = "Say here what the data are, where they come from, and their licence."
     lines = [f"# Evaluators of {markdown(evaluators.name)}", ""]
     lines += [f"They read {markdown(evaluators.roles.describe())}, pixels in [0, 1]."]
