@@ -59,7 +59,9 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
         "draw: w = 1, 12 steps": preset_options("posterior"),
         "draw, code hidden": _drawn(code={"hidden": True}),
         **{f"draw, {steps} steps": _drawn(steps=steps) for steps in (7, 4, 2)},
-        "draw, 7 steps without residuals": _drawn(steps=7, residuals=False),
+        **{
+            f"draw, {steps} steps without residuals": _drawn(steps=steps, residuals=False) for steps in (7, 4, 2)
+        },
         "draw, w = 1.5": _drawn(weight=1.5),
         "w = 1, point": _drawn(abduction="point"),
     },
