@@ -60,7 +60,7 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
         "draw, code hidden": _drawn(code={"hidden": True}),
         **{f"draw, {steps} steps": _drawn(steps=steps) for steps in (7, 4, 2)},
         **{
-            f"draw, {steps} steps without residuals": _drawn(steps=steps, residuals=False) for steps in (7, 4, 2)
+            f"draw, {few} steps without residuals": _drawn(steps=few, residuals=False) for few in (7, 4, 2)
         },
         "draw, w = 1.5": _drawn(weight=1.5),
         "w = 1, point": _drawn(abduction="point"),
