@@ -3,9 +3,13 @@
     python tests/mutation.py --sample 300 --out docs/data/mutants.json      (make mutants)
 
 mutmut makes the mutants: one place of the code changed (an operator, a bound, an argument, a constant, a
-text). A mutant is killed if one of the tests fails that ran its function. All mutants are made and a seeded
-sample of them is tried, in a copy of the checkout, ``.mutants/``, where ``mutmut show NAME`` tells what was
-changed. Those that survive are listed, with the changed line.
+text), and says which tests run which function. A mutant is killed if one of the tests fails that run its
+function (``mutant_trials.py``). All mutants are made and a seeded sample of them is tried, in a copy of the
+checkout, ``.mutants/``, where ``mutmut show NAME`` tells what was changed. Those that survive are listed with
+the changed line, and with what was judged of them, which is written by hand. When they have got tests, they
+are tried again:
+
+    python tests/mutation.py --again --out docs/data/mutants.json
 """
 
 from __future__ import annotations
@@ -21,8 +25,11 @@ from collections import Counter
 from configparser import ConfigParser
 from pathlib import Path
 
+from tests import mutant_trials as trials
+
 CHECKOUT = Path(__file__).parents[1]
 COPY = CHECKOUT / ".mutants"
+STATISTICS = COPY / "mutants" / "mutmut-stats.json"
 
 MUTATED = (
     "engine.py",
@@ -48,13 +55,11 @@ LEFT_OUT = ("the_line_of_the_user", "asks_again_and_again")
 _NOTHING = "nothing of this name"
 """What mutmut is asked first: it has no command that makes mutants alone, and fails after that."""
 
-VERDICTS = {0: "survived", 1: "killed", 3: "killed", 33: "no test", 5: "no test"}
-"""By pytest's exit code; anything else is a time limit passed, or a process that died."""
 
-
-def prepare() -> None:
-    """A copy of what git knows, with mutmut's settings."""
-    shutil.rmtree(COPY, ignore_errors=True)
+def prepare(*, keep: bool = False) -> None:
+    """A copy of what git knows, with mutmut's settings; ``keep`` copies over what is there."""
+    if not keep:
+        shutil.rmtree(COPY, ignore_errors=True)
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=CHECKOUT, capture_output=True, check=True)
     for name in filter(None, listed.stdout.decode().split("\0")):
         if (CHECKOUT / name).is_file():
@@ -74,18 +79,36 @@ def prepare() -> None:
         settings.write(file)
 
 
-def mutmut(*names: str) -> None:
-    """Make the mutants and find which tests run which function, once, and try those of these names."""
-    words = [sys.executable, "-m", "mutmut", "run", "--max-children", "1", *names]
-    subprocess.run(words, cwd=COPY, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=names != (_NOTHING,))
+def make() -> None:
+    """Make the mutants, and find which tests run which function and how long they take."""
+    words = [sys.executable, "-m", "mutmut", "run", "--max-children", "1", _NOTHING]
+    subprocess.run(words, cwd=COPY, env=_environment(), check=False)
+    if not STATISTICS.exists():
+        raise SystemExit("mutmut did not come to an end: see above.")
 
 
-def verdicts() -> dict[str, int | None]:
-    """The exit code of every mutant, None of those that were not tried."""
-    found: dict[str, int | None] = {}
-    for file in sorted((COPY / "mutants").rglob("*.py.meta")):
-        found |= json.loads(file.read_text())["exit_code_by_key"]
-    return found
+def mutants() -> list[str]:
+    """All names."""
+    files = sorted((COPY / "mutants").rglob("*.py.meta"))
+    return sorted(name for file in files for name in json.loads(file.read_text())["exit_code_by_key"])
+
+
+def tried(names: list[str]) -> dict[str, str]:
+    """What became of these mutants; see ``mutant_trials``."""
+    statistics = json.loads(STATISTICS.read_text())
+    by_function = statistics["tests_by_mangled_function_name"]
+    tests = {name: sorted(by_function.get(name.rpartition("__mutmut_")[0], ())) for name in names}
+    seconds = statistics["duration_by_test"]
+    everything = sorted({each for some in tests.values() for each in some})
+    plan = {"tests": {trials.CLEAN: everything, **tests}, "seconds": seconds}
+    path = COPY / "plan.json"
+    path.write_text(json.dumps(plan))
+    files = sorted({each.partition("::")[0] for each in everything})
+    words = ["-m", "pytest", "-q", "-p", "tests.mutant_trials", "-p", "no:cacheprovider", *files]
+    environment = _environment() | {trials.PLAN: str(path), "PYTHONPATH": str(COPY / "mutants")}
+    subprocess.run([sys.executable, *words], cwd=COPY / "mutants", env=environment, check=True)
+    found = json.loads(path.with_name(trials.RESULTS).read_text())
+    return {name: found[name]["verdict"] for name in names}
 
 
 def changed(name: str) -> list[str]:
@@ -102,24 +125,40 @@ def main() -> None:
     parser.add_argument("--sample", type=int, default=300, help="mutants that are tried (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the sample (%(default)s)")
     parser.add_argument("--out", type=Path, help="a JSON file of the counts and of those that survive")
+    parser.add_argument(
+        "--again", action="store_true", help="try those that survived in OUT, with the tests as they are now"
+    )
+    parser.add_argument("--keep", action="store_true", help="the mutants made last, of the same code")
     asked = parser.parse_args()
-    prepare()
-    mutmut(_NOTHING)
-    everything = sorted(verdicts())
-    if not (COPY / "mutants" / "mutmut-stats.json").exists():
-        raise SystemExit("mutmut did not come to an end: see above.")
-    sample = sorted(random.Random(asked.seed).sample(everything, min(asked.sample, len(everything))))
-    mutmut(*sample)
-    codes = verdicts()
-    became = {name: VERDICTS.get(codes[name], "killed") for name in sample if codes[name] is not None}
-    counts = Counter(became.values())
-    survivors = {name: changed(name) for name, verdict in became.items() if verdict != "killed"}
-    print(f"{len(everything):,} mutants, {len(became):,} tried: {dict(counts)}")
-    for name, lines in survivors.items():
-        print(f"\n{name}: {became[name]}", *lines, sep="\n")
+    if asked.again and asked.out is None:
+        parser.error("--again needs --out: the file of those that survived.")
+    prepare(keep=asked.keep)
+    make()
+    everything = mutants()
+    if asked.again:
+        told = json.loads(asked.out.read_text())
+        became = tried([name for name in told["survivors"] if name in set(everything)])
+        for name, verdict in became.items():
+            told["survivors"][name]["now"] = verdict
+        told["killed since"] = Counter(became.values())["killed"]
+    else:
+        sample = sorted(random.Random(asked.seed).sample(everything, min(asked.sample, len(everything))))
+        became = tried(sample)
+        alive = [name for name, verdict in became.items() if verdict != "killed"]
+        told = {"mutants": len(everything), "seed": asked.seed, "tried": len(became)}
+        told |= Counter(became.values())
+        told["survivors"] = {name: {"changed": changed(name)} for name in alive}
+    print(f"{len(everything):,} mutants, {len(became):,} tried: {dict(Counter(became.values()))}")
+    for name, each in told["survivors"].items():
+        print(f"\n{name}: {became.get(name)}", *each["changed"], sep="\n")
     if asked.out is not None:
-        told = {"mutants": len(everything), "seed": asked.seed, "tried": len(became), **counts}
-        asked.out.write_text(json.dumps({**told, "survivors": survivors}, indent=1) + "\n")
+        asked.out.write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n")
+
+
+def _environment() -> dict[str, str]:
+    """Without a path to other code than the copy's."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return kept | {"OMP_NUM_THREADS": "1"}
 
 
 def _lines(*each: str) -> str:

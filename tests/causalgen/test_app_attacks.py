@@ -26,7 +26,9 @@ from tests.causalgen.chromium import Chromium, find_chromium
 pytest.importorskip("gradio", reason="the extra app is not installed")
 pytestmark = pytest.mark.slow
 
-CLIENTS, REQUESTS = 64, 100
+CLIENTS, REQUESTS = 64, int(os.environ.get("CAUSALGEN_REQUESTS", "100"))
+"""Of each client: a hundred take minutes, and a thousand most of an hour."""
+
 ATTACK = "<img src=x onerror=window.attacked=1>"
 SCRIPT = "</script><script>window.attacked=1</script>"
 

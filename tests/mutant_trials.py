@@ -1,0 +1,121 @@
+"""A plug-in of pytest that tries mutants instead of running the tests; ``mutation.py`` starts it.
+
+The tests are collected once. Each mutant is then a forked process in which its function is the other one,
+and which ends at the first test that fails: no mutant pays for imports, and one that a test of ten
+milliseconds kills takes little more. Tests that killed mutants of the same function, then of the same file,
+come first, then the modules whose tests take least. The order decides how soon a mutant dies, not whether:
+one that lives has passed every test that runs its function.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+__all__ = ["in_order"]
+
+PLAN, RESULTS = "CAUSALGEN_MUTANTS", "mutant-trials.json"
+"""The environment variable that names the plan, which has tests by mutant and seconds by test; and the file
+beside the plan that verdicts by mutant go to."""
+
+CLEAN = ""
+"""The name of no mutant: the tests of all mutants, which pass in the order that the mutants are tried in."""
+
+_SECONDS = 60
+"""That every mutant may take, beside ten times what its tests take: what is beyond runs for ever."""
+
+
+def in_order(tests: Sequence[str], seconds: Mapping[str, float], killers: Sequence[str] = ()) -> list[str]:
+    """Killers, then modules by what their tests take, and in a module the quick ones first.
+
+    Tests of a module stay together, since what they share is made anew when another comes between.
+    """
+    first = [name for name in killers if name in set(tests)]
+    modules: dict[str, list[str]] = defaultdict(list)
+    for name in tests:
+        if name not in first:
+            modules[name.partition("::")[0]].append(name)
+    total = {module: sum(seconds.get(name, 0.0) for name in names) for module, names in modules.items()}
+    for module in sorted(modules, key=lambda module: (total[module], module)):
+        first += sorted(modules[module], key=lambda name: (seconds.get(name, 0.0), name))
+    return first
+
+
+def pytest_runtestloop(session: pytest.Session) -> bool:
+    """Try the mutants of the plan, and write after each what has become of those so far."""
+    path = Path(os.environ[PLAN])
+    plan = json.loads(path.read_text())
+    items = {item.nodeid: item for item in session.items}
+    found: dict[str, dict[str, Any]] = {}
+    killers: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for name, tests in plan["tests"].items():
+        function, file = name.rpartition("__mutmut_")[0], name.rpartition(".")[0]
+        known = [
+            test
+            for place in (function, file)
+            for test, _ in sorted(killers[place].items(), key=lambda each: -each[1])[:8]
+        ]
+        ordered = in_order(tests, plan["seconds"], list(dict.fromkeys(known)))
+        began = time.monotonic()
+        killer = _tried(session, name, [items[test] for test in ordered if test in items], plan["seconds"])
+        verdict = "no test" if not tests else "survived" if killer is None else "killed"
+        found[name] = {"verdict": verdict, "by": killer, "seconds": round(time.monotonic() - began, 2)}
+        if killer in items:
+            killers[function][killer] += 1
+            killers[file][killer] += 1
+        path.with_name(RESULTS).write_text(json.dumps(found, indent=1))
+        print(f"{len(found)} {verdict} {found[name]['seconds']} s {name} {killer or ''}", flush=True)
+        if name == CLEAN and killer is not None:
+            pytest.exit(f"Without a mutant {killer} fails.", returncode=1)
+    return True
+
+
+def _tried(
+    session: pytest.Session, name: str, items: list[pytest.Item], seconds: Mapping[str, float]
+) -> str | None:
+    """The test that fails, or why the process died; None if all passed."""
+    limit = round(_SECONDS + 10 * sum(seconds.get(item.nodeid, 0.0) for item in items))
+    reading, writing = os.pipe()
+    if not (child := os.fork()):
+        _child(session, name, items, limit, writing)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        told = pipe.read()
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if status == 0:
+        return None
+    return told or f"exit code {status}"
+
+
+def _child(session: pytest.Session, name: str, items: list[pytest.Item], limit: int, pipe: int) -> None:
+    """Run the tests in the forked process, and end it."""
+    os.setpgid(0, 0)
+    os.environ["MUTANT_UNDER_TEST"] = name
+    resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 5))
+    signal.alarm(20 * limit)  # of one that waits for ever
+    silent = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(silent, stream)
+    try:
+        for item, following in _pairs(items):
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+            if session.testsfailed:
+                os.write(pipe, item.nodeid.encode())
+                os._exit(1)
+        os._exit(0)
+    except BaseException as error:  # whatever a mutant does to pytest
+        os.write(pipe, type(error).__name__.encode())
+        os._exit(2)
+
+
+def _pairs(items: list[pytest.Item]) -> Iterator[tuple[pytest.Item, pytest.Item | None]]:
+    yield from zip(items, [*items[1:], None], strict=True)
