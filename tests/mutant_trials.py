@@ -24,8 +24,8 @@ import pytest
 __all__ = ["in_order"]
 
 PLAN, RESULTS = "CAUSALGEN_MUTANTS", "mutant-trials.json"
-"""The environment variable that names the plan, which has tests by mutant and seconds by test; and the file
-beside the plan that verdicts by mutant go to."""
+"""The environment variable that names the plan: tests by mutant, seconds by test, minutes that there are. And
+the file beside the plan that verdicts by mutant go to."""
 
 CLEAN = ""
 """The name of no mutant: the tests of all mutants, which pass in the order that the mutants are tried in."""
@@ -57,7 +57,10 @@ def pytest_runtestloop(session: pytest.Session) -> bool:
     items = {item.nodeid: item for item in session.items}
     found: dict[str, dict[str, Any]] = {}
     killers: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    until = time.monotonic() + 60 * (plan["minutes"] or float("inf"))
     for name, tests in plan["tests"].items():
+        if time.monotonic() > until:
+            break
         function, file = name.rpartition("__mutmut_")[0], name.rpartition(".")[0]
         known = [
             test

@@ -93,14 +93,14 @@ def mutants() -> list[str]:
     return sorted(name for file in files for name in json.loads(file.read_text())["exit_code_by_key"])
 
 
-def tried(names: list[str]) -> dict[str, str]:
-    """What became of these mutants; see ``mutant_trials``."""
+def tried(names: list[str], minutes: float | None = None) -> dict[str, str]:
+    """What became of these mutants, or of those that there was time for; see ``mutant_trials``."""
     statistics = json.loads(STATISTICS.read_text())
     by_function = statistics["tests_by_mangled_function_name"]
     tests = {name: sorted(by_function.get(name.rpartition("__mutmut_")[0], ())) for name in names}
     seconds = statistics["duration_by_test"]
     everything = sorted({each for some in tests.values() for each in some})
-    plan = {"tests": {trials.CLEAN: everything, **tests}, "seconds": seconds}
+    plan = {"tests": {trials.CLEAN: everything, **tests}, "seconds": seconds, "minutes": minutes}
     path = COPY / "plan.json"
     path.write_text(json.dumps(plan))
     files = sorted({each.partition("::")[0] for each in everything})
@@ -108,7 +108,7 @@ def tried(names: list[str]) -> dict[str, str]:
     environment = _environment() | {trials.PLAN: str(path), "PYTHONPATH": str(COPY / "mutants")}
     subprocess.run([sys.executable, *words], cwd=COPY / "mutants", env=environment, check=True)
     found = json.loads(path.with_name(trials.RESULTS).read_text())
-    return {name: found[name]["verdict"] for name in names}
+    return {name: found[name]["verdict"] for name in names if name in found}
 
 
 def changed(name: str) -> list[str]:
@@ -124,6 +124,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     parser.add_argument("--sample", type=int, default=300, help="mutants that are tried (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the sample (%(default)s)")
+    parser.add_argument("--minutes", type=float, help="begin no mutant after so many")
     parser.add_argument("--out", type=Path, help="a JSON file of the counts and of those that survive")
     parser.add_argument(
         "--again", action="store_true", help="try those that survived in OUT, with the tests as they are now"
@@ -142,9 +143,10 @@ def main() -> None:
             told["survivors"][name]["now"] = verdict
         told["killed since"] = Counter(became.values())["killed"]
     else:
-        sample = sorted(random.Random(asked.seed).sample(everything, min(asked.sample, len(everything))))
-        became = tried(sample)
-        alive = [name for name, verdict in became.items() if verdict != "killed"]
+        # In the order in which they are drawn: where time ends, those that were tried are a sample too.
+        sample = random.Random(asked.seed).sample(everything, min(asked.sample, len(everything)))
+        became = tried(sample, asked.minutes)
+        alive = sorted(name for name, verdict in became.items() if verdict != "killed")
         told = {"mutants": len(everything), "seed": asked.seed, "tried": len(became)}
         told |= Counter(became.values())
         told["survivors"] = {name: {"changed": changed(name)} for name in alive}

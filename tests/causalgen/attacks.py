@@ -1,7 +1,8 @@
 """What attacks tried and what was lost, for the page that tells it.
 
-Slow tests call ``record`` when they have passed; with ``CAUSALGEN_ATTACKS=docs/data/attacks.json`` in the
-environment it is written there.
+With ``CAUSALGEN_ATTACKS=docs/data/attacks.json`` in the environment it is written there: a test that makes
+many tries calls ``record`` when it has passed, and tests that make one each, marked
+``@pytest.mark.attack("name of the attack")``, are counted by ``tests/conftest.py``.
 """
 
 from __future__ import annotations

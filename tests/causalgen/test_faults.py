@@ -182,6 +182,7 @@ def test_every_byte_of_a_state_is_checked(run):
     assert path.read_bytes() != data
     with pytest.raises(ChecksumError):
         opened(run).load()
+    record("bytes of a run's state flipped", tried=len(data), lost=0)
 
 
 def test_a_state_of_the_former_format_is_gone_on_with(run):
