@@ -4,7 +4,7 @@ The tests are collected once. Each mutant is then a forked process in which its 
 and which ends at the first test that fails: no mutant pays for imports, and one that a test of ten
 milliseconds kills takes little more. Tests that killed mutants of the same function, then of the same file,
 come first, then the modules whose tests take least. The order decides how soon a mutant dies, not whether:
-one that lives has passed every test that runs its function.
+one that lives has passed every test that runs its function, or those that there was time for within a budget.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import os
 import resource
 import signal
 import time
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +24,14 @@ import pytest
 __all__ = ["in_order"]
 
 PLAN, RESULTS = "CAUSALGEN_MUTANTS", "mutant-trials.json"
-"""The environment variable that names the plan: tests by mutant, seconds by test, minutes that there are. And
+"""The environment variable that names the plan: tests by mutant, seconds by test, minutes and budget. And
 the file beside the plan that verdicts by mutant go to."""
 
 CLEAN = ""
-"""The name of no mutant: the tests of all mutants, which pass in the order that the mutants are tried in."""
+"""The name of no mutant: a test that kills passes without one."""
 
-_SECONDS = 60
-"""That every mutant may take, beside ten times what its tests take: what is beyond runs for ever."""
+_SECONDS = 100
+"""Of the processor, for one test."""
 
 
 def in_order(tests: Sequence[str], seconds: Mapping[str, float], killers: Sequence[str] = ()) -> list[str]:
@@ -56,20 +56,17 @@ def pytest_runtestloop(session: pytest.Session) -> bool:
     plan = json.loads(path.read_text())
     items = {item.nodeid: item for item in session.items}
     found: dict[str, dict[str, Any]] = {}
-    killers: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    killers: defaultdict[str, Counter[str]] = defaultdict(Counter)
     until = time.monotonic() + 60 * (plan["minutes"] or float("inf"))
+    budget = plan["budget"] or float("inf")
     for name, tests in plan["tests"].items():
         if time.monotonic() > until:
             break
         function, file = name.rpartition("__mutmut_")[0], name.rpartition(".")[0]
-        known = [
-            test
-            for place in (function, file)
-            for test, _ in sorted(killers[place].items(), key=lambda each: -each[1])[:8]
-        ]
+        known = [test for place in (function, file) for test, _ in killers[place].most_common(8)]
         ordered = in_order(tests, plan["seconds"], list(dict.fromkeys(known)))
         began = time.monotonic()
-        killer = _tried(session, name, [items[test] for test in ordered if test in items], plan["seconds"])
+        killer = _tried(session, name, [items[test] for test in ordered if test in items], budget)
         verdict = "no test" if not tests else "survived" if killer is None else "killed"
         found[name] = {"verdict": verdict, "by": killer, "seconds": round(time.monotonic() - began, 2)}
         if killer in items:
@@ -77,19 +74,17 @@ def pytest_runtestloop(session: pytest.Session) -> bool:
             killers[file][killer] += 1
         path.with_name(RESULTS).write_text(json.dumps(found, indent=1))
         print(f"{len(found)} {verdict} {found[name]['seconds']} s {name} {killer or ''}", flush=True)
-        if name == CLEAN and killer is not None:
-            pytest.exit(f"Without a mutant {killer} fails.", returncode=1)
+    for killer in sorted({each["by"] for each in found.values()} & items.keys()):
+        if _tried(session, CLEAN, [items[killer]], float("inf")) is not None:
+            pytest.exit(f"Without a mutant {killer} fails too.", returncode=1)
     return True
 
 
-def _tried(
-    session: pytest.Session, name: str, items: list[pytest.Item], seconds: Mapping[str, float]
-) -> str | None:
-    """The test that fails, or why the process died; None if all passed."""
-    limit = round(_SECONDS + 10 * sum(seconds.get(item.nodeid, 0.0) for item in items))
+def _tried(session: pytest.Session, name: str, items: list[pytest.Item], budget: float) -> str | None:
+    """The test that fails, or why the process died; None if all passed, or those that there was time for."""
     reading, writing = os.pipe()
     if not (child := os.fork()):
-        _child(session, name, items, limit, writing)
+        _child(session, name, items, budget, writing)
     os.close(writing)
     with os.fdopen(reading) as pipe:
         told = pipe.read()
@@ -99,17 +94,20 @@ def _tried(
     return told or f"exit code {status}"
 
 
-def _child(session: pytest.Session, name: str, items: list[pytest.Item], limit: int, pipe: int) -> None:
+def _child(session: pytest.Session, name: str, items: list[pytest.Item], budget: float, pipe: int) -> None:
     """Run the tests in the forked process, and end it."""
     os.setpgid(0, 0)
     os.environ["MUTANT_UNDER_TEST"] = name
-    resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 5))
-    signal.alarm(20 * limit)  # of one that waits for ever
     silent = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):
         os.dup2(silent, stream)
     try:
-        for item, following in _pairs(items):
+        for item, following in zip(items, [*items[1:], None], strict=True):
+            if (used := time.process_time()) > budget:
+                break
+            # What is beyond runs for ever, or waits for ever.
+            resource.setrlimit(resource.RLIMIT_CPU, (int(used) + _SECONDS, resource.RLIM_INFINITY))
+            signal.alarm(20 * _SECONDS)
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
             if session.testsfailed:
                 os.write(pipe, item.nodeid.encode())
@@ -118,7 +116,3 @@ def _child(session: pytest.Session, name: str, items: list[pytest.Item], limit: 
     except BaseException as error:  # whatever a mutant does to pytest
         os.write(pipe, type(error).__name__.encode())
         os._exit(2)
-
-
-def _pairs(items: list[pytest.Item]) -> Iterator[tuple[pytest.Item, pytest.Item | None]]:
-    yield from zip(items, [*items[1:], None], strict=True)

@@ -93,18 +93,29 @@ def mutants() -> list[str]:
     return sorted(name for file in files for name in json.loads(file.read_text())["exit_code_by_key"])
 
 
-def tried(names: list[str], minutes: float | None = None) -> dict[str, str]:
+def tried(names: list[str], minutes: float | None = None, budget: float | None = None) -> dict[str, str]:
     """What became of these mutants, or of those that there was time for; see ``mutant_trials``."""
     statistics = json.loads(STATISTICS.read_text())
     by_function = statistics["tests_by_mangled_function_name"]
     tests = {name: sorted(by_function.get(name.rpartition("__mutmut_")[0], ())) for name in names}
     seconds = statistics["duration_by_test"]
     everything = sorted({each for some in tests.values() for each in some})
-    plan = {"tests": {trials.CLEAN: everything, **tests}, "seconds": seconds, "minutes": minutes}
+    plan = {"tests": tests, "seconds": seconds, "minutes": minutes, "budget": budget}
     path = COPY / "plan.json"
     path.write_text(json.dumps(plan))
     files = sorted({each.partition("::")[0] for each in everything})
-    words = ["-m", "pytest", "-q", "-p", "tests.mutant_trials", "-p", "no:cacheprovider", *files]
+    words = [
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "tests.mutant_trials",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:terminal",
+        *files,
+    ]
     environment = _environment() | {trials.PLAN: str(path), "PYTHONPATH": str(COPY / "mutants")}
     subprocess.run([sys.executable, *words], cwd=COPY / "mutants", env=environment, check=True)
     found = json.loads(path.with_name(trials.RESULTS).read_text())
@@ -125,16 +136,20 @@ def main() -> None:
     parser.add_argument("--sample", type=int, default=300, help="mutants that are tried (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the sample (%(default)s)")
     parser.add_argument("--minutes", type=float, help="begin no mutant after so many")
+    parser.add_argument("--budget", type=float, help="seconds of the processor for the tests of a mutant")
     parser.add_argument("--out", type=Path, help="a JSON file of the counts and of those that survive")
     parser.add_argument(
         "--again", action="store_true", help="try those that survived in OUT, with the tests as they are now"
     )
-    parser.add_argument("--keep", action="store_true", help="the mutants made last, of the same code")
+    parser.add_argument("--keep", action="store_true", help="the mutants and statistics made last")
     asked = parser.parse_args()
     if asked.again and asked.out is None:
         parser.error("--again needs --out: the file of those that survived.")
-    prepare(keep=asked.keep)
-    make()
+    prepare(keep=asked.keep or asked.again)
+    if asked.keep:
+        shutil.copytree(COPY / "tests", COPY / "mutants" / "tests", dirs_exist_ok=True)
+    else:
+        make()
     everything = mutants()
     if asked.again:
         told = json.loads(asked.out.read_text())
@@ -145,9 +160,9 @@ def main() -> None:
     else:
         # In the order in which they are drawn: where time ends, those that were tried are a sample too.
         sample = random.Random(asked.seed).sample(everything, min(asked.sample, len(everything)))
-        became = tried(sample, asked.minutes)
+        became = tried(sample, asked.minutes, asked.budget)
         alive = sorted(name for name, verdict in became.items() if verdict != "killed")
-        told = {"mutants": len(everything), "seed": asked.seed, "tried": len(became)}
+        told = {"mutants": len(everything), "seed": asked.seed, "budget": asked.budget, "tried": len(became)}
         told |= Counter(became.values())
         told["survivors"] = {name: {"changed": changed(name)} for name in alive}
     print(f"{len(everything):,} mutants, {len(became):,} tried: {dict(Counter(became.values()))}")
