@@ -98,6 +98,7 @@ def _child(session: pytest.Session, name: str, items: list[pytest.Item], budget:
     """Run the tests in the forked process, and end it."""
     os.setpgid(0, 0)
     os.environ["MUTANT_UNDER_TEST"] = name
+    session.config.pluginmanager.unregister(name="terminalreporter")
     silent = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):
         os.dup2(silent, stream)

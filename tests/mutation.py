@@ -15,6 +15,8 @@ are tried again:
 from __future__ import annotations
 
 import argparse
+import ast
+import difflib
 import json
 import os
 import random
@@ -23,6 +25,7 @@ import subprocess
 import sys
 from collections import Counter
 from configparser import ConfigParser
+from functools import cache
 from pathlib import Path
 
 from tests import mutant_trials as trials
@@ -104,29 +107,31 @@ def tried(names: list[str], minutes: float | None = None, budget: float | None =
     path = COPY / "plan.json"
     path.write_text(json.dumps(plan))
     files = sorted({each.partition("::")[0] for each in everything})
-    words = [
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "tests.mutant_trials",
-        "-p",
-        "no:cacheprovider",
-        "-p",
-        "no:terminal",
-        *files,
-    ]
+    plugins = ["-p", "tests.mutant_trials", "-p", "no:cacheprovider"]
+    words = ["-m", "pytest", "-q", *plugins, *files]
     environment = _environment() | {trials.PLAN: str(path), "PYTHONPATH": str(COPY / "mutants")}
     subprocess.run([sys.executable, *words], cwd=COPY / "mutants", env=environment, check=True)
     found = json.loads(path.with_name(trials.RESULTS).read_text())
     return {name: found[name]["verdict"] for name in names if name in found}
 
 
+@cache
+def _functions(module: str) -> dict[str, list[str]]:
+    """The lines of every function of a mutated file, without what mutmut puts in."""
+    text = (COPY / "mutants" / Path(*module.split("."))).with_suffix(".py").read_text()
+    lines = [line.partition("  # type: ignore # mutmut generated")[0] for line in text.splitlines()]
+    walked = (node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef))
+    return {node.name: lines[node.lineno : node.end_lineno] for node in walked}
+
+
 def changed(name: str) -> list[str]:
     """The lines that a mutant takes out and puts in."""
-    words = [sys.executable, "-m", "mutmut", "show", name]
-    shown = subprocess.run(words, cwd=COPY, capture_output=True, text=True, check=True).stdout
-    return [line for line in shown.splitlines() if line[:1] in "+-" and line[:3] not in ("+++", "---")]
+    module, _, function = name.rpartition(".")
+    known = _functions(module)
+    lines = difflib.unified_diff(
+        known[f"{function.rpartition('_')[0]}_orig"], known[function], n=0, lineterm=""
+    )
+    return [line for line in lines if line[:3] not in ("---", "+++") and line[:2] != "@@"]
 
 
 def main() -> None:
