@@ -55,33 +55,73 @@ def pytest_runtestloop(session: pytest.Session) -> bool:
     path = Path(os.environ[PLAN])
     plan = json.loads(path.read_text())
     items = {item.nodeid: item for item in session.items}
-    found: dict[str, dict[str, Any]] = {}
+    results, found = path.with_name(RESULTS), dict[str, dict[str, Any]]()
+    if plan["resume"]:
+        found = json.loads(results.read_text())
     killers: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for name, each in found.items():
+        _remember(killers, name, each["by"])
+    _share(session)
     until = time.monotonic() + 60 * (plan["minutes"] or float("inf"))
     budget = plan["budget"] or float("inf")
     for name, tests in plan["tests"].items():
+        if name in found:
+            continue
         if time.monotonic() > until:
             break
-        function, file = name.rpartition("__mutmut_")[0], name.rpartition(".")[0]
-        known = [test for place in (function, file) for test, _ in killers[place].most_common(8)]
+        known = [test for place in _places(name) for test, _ in killers[place].most_common(8)]
         ordered = in_order(tests, plan["seconds"], list(dict.fromkeys(known)))
         began = time.monotonic()
-        killer = _tried(session, name, [items[test] for test in ordered if test in items], budget)
+        killer, took = _tried(session, name, [items[test] for test in ordered if test in items], budget)
+        plan["seconds"].update(took)
         verdict = "no test" if not tests else "survived" if killer is None else "killed"
         found[name] = {"verdict": verdict, "by": killer, "seconds": round(time.monotonic() - began, 2)}
-        if killer in items:
-            killers[function][killer] += 1
-            killers[file][killer] += 1
-        path.with_name(RESULTS).write_text(json.dumps(found, indent=1))
+        _remember(killers, name, killer if killer in items else None)
+        results.write_text(json.dumps(found, indent=1))
         print(f"{len(found)} {verdict} {found[name]['seconds']} s {name} {killer or ''}", flush=True)
     for killer in sorted({each["by"] for each in found.values()} & items.keys()):
-        if _tried(session, CLEAN, [items[killer]], float("inf")) is not None:
+        if _tried(session, CLEAN, [items[killer]], float("inf"))[0] is not None:
             pytest.exit(f"Without a mutant {killer} fails too.", returncode=1)
     return True
 
 
-def _tried(session: pytest.Session, name: str, items: list[pytest.Item], budget: float) -> str | None:
-    """The test that fails, or why the process died; None if all passed, or those that there was time for."""
+def _places(name: str) -> tuple[str, str]:
+    """The function and the file of a mutant."""
+    return name.rpartition("__mutmut_")[0], name.rpartition(".")[0]
+
+
+def _remember(killers: defaultdict[str, Counter[str]], name: str, killer: str | None) -> None:
+    if killer is not None:
+        for place in _places(name):
+            killers[place][killer] += 1
+
+
+def _share(session: pytest.Session) -> None:
+    """Make what the whole session shares once, before any mutant: fitted models, which tests must not change.
+
+    A mutant that would change these too is not seen to do so, and lives if that is all it does.
+    """
+    made: set[str] = set()
+    for item in session.items:
+        if not isinstance(item, pytest.Function):
+            continue
+        fixtures = item._fixtureinfo.name2fixturedefs.items()
+        shared = {name for name, each in fixtures if each[-1].scope == "session"} - made
+        if shared:
+            other = next(each for each in session.items if each.path != item.path)
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=other)
+            made |= shared
+    if session.testsfailed:
+        pytest.exit("Tests fail without a mutant.", returncode=1)
+
+
+def _tried(
+    session: pytest.Session, name: str, items: list[pytest.Item], budget: float
+) -> tuple[str | None, dict[str, float]]:
+    """The test that fails, or why the process died; None if all passed, or those that there was time for.
+
+    And what each took, with what was made for it.
+    """
     reading, writing = os.pipe()
     if not (child := os.fork()):
         _child(session, name, items, budget, writing)
@@ -89,9 +129,10 @@ def _tried(session: pytest.Session, name: str, items: list[pytest.Item], budget:
     with os.fdopen(reading) as pipe:
         told = pipe.read()
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    if status == 0:
-        return None
-    return told or f"exit code {status}"
+    seconds = json.loads(told or "{}")
+    if status == 1:
+        return list(seconds)[-1], seconds
+    return None if status == 0 else f"exit code {status}", seconds
 
 
 def _child(session: pytest.Session, name: str, items: list[pytest.Item], budget: float, pipe: int) -> None:
@@ -102,6 +143,8 @@ def _child(session: pytest.Session, name: str, items: list[pytest.Item], budget:
     silent = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):
         os.dup2(silent, stream)
+    took: dict[str, float] = {}
+    code = 0
     try:
         for item, following in zip(items, [*items[1:], None], strict=True):
             if (used := time.process_time()) > budget:
@@ -110,10 +153,12 @@ def _child(session: pytest.Session, name: str, items: list[pytest.Item], budget:
             resource.setrlimit(resource.RLIMIT_CPU, (int(used) + _SECONDS, resource.RLIM_INFINITY))
             signal.alarm(20 * _SECONDS)
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+            took[item.nodeid] = time.process_time() - used
             if session.testsfailed:
-                os.write(pipe, item.nodeid.encode())
-                os._exit(1)
-        os._exit(0)
-    except BaseException as error:  # whatever a mutant does to pytest
-        os.write(pipe, type(error).__name__.encode())
-        os._exit(2)
+                code = 1
+                break
+    except BaseException:  # whatever a mutant does to pytest
+        code = 2
+    with os.fdopen(pipe, "w") as writing:
+        json.dump(took, writing)
+    os._exit(code)

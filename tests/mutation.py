@@ -96,14 +96,14 @@ def mutants() -> list[str]:
     return sorted(name for file in files for name in json.loads(file.read_text())["exit_code_by_key"])
 
 
-def tried(names: list[str], minutes: float | None = None, budget: float | None = None) -> dict[str, str]:
+def tried(names: list[str], **options: float | None) -> dict[str, str]:
     """What became of these mutants, or of those that there was time for; see ``mutant_trials``."""
     statistics = json.loads(STATISTICS.read_text())
     by_function = statistics["tests_by_mangled_function_name"]
     tests = {name: sorted(by_function.get(name.rpartition("__mutmut_")[0], ())) for name in names}
     seconds = statistics["duration_by_test"]
     everything = sorted({each for some in tests.values() for each in some})
-    plan = {"tests": tests, "seconds": seconds, "minutes": minutes, "budget": budget}
+    plan = {"tests": tests, "seconds": seconds, "minutes": None, "budget": None, "resume": None, **options}
     path = COPY / "plan.json"
     path.write_text(json.dumps(plan))
     files = sorted({each.partition("::")[0] for each in everything})
@@ -147,11 +147,13 @@ def main() -> None:
         "--again", action="store_true", help="try those that survived in OUT, with the tests as they are now"
     )
     parser.add_argument("--keep", action="store_true", help="the mutants and statistics made last")
+    parser.add_argument("--resume", action="store_true", help="go on with the sample that was tried last")
     asked = parser.parse_args()
     if asked.again and asked.out is None:
         parser.error("--again needs --out: the file of those that survived.")
-    prepare(keep=asked.keep or asked.again)
-    if asked.keep:
+    keep = asked.keep or asked.resume
+    prepare(keep=keep or asked.again)
+    if keep:
         shutil.copytree(COPY / "tests", COPY / "mutants" / "tests", dirs_exist_ok=True)
     else:
         make()
@@ -165,7 +167,7 @@ def main() -> None:
     else:
         # In the order in which they are drawn: where time ends, those that were tried are a sample too.
         sample = random.Random(asked.seed).sample(everything, min(asked.sample, len(everything)))
-        became = tried(sample, asked.minutes, asked.budget)
+        became = tried(sample, minutes=asked.minutes, budget=asked.budget, resume=asked.resume)
         alive = sorted(name for name, verdict in became.items() if verdict != "killed")
         told = {"mutants": len(everything), "seed": asked.seed, "budget": asked.budget, "tried": len(became)}
         told |= Counter(became.values())
