@@ -9,6 +9,7 @@ one that lives has passed every test that runs its function, or those that there
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import resource
@@ -113,6 +114,8 @@ def _share(session: pytest.Session) -> None:
             made |= shared
     if session.testsfailed:
         pytest.exit("Tests fail without a mutant.", returncode=1)
+    gc.collect()
+    gc.freeze()  # else every collection in a child walks through all that was imported, and copies it
 
 
 def _tried(
