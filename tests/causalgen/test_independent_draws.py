@@ -57,9 +57,11 @@ def respond(parents):
     return pyro.sample("y", dist.Normal(parents["x"], 1.0))
 
 
+@pytest.mark.parametrize("block", [65_536, 2], ids=["whole", "in parts"])
 @pytest.mark.parametrize("samples", [None, 1, 3])
-def test_draws_of_equal_weight_are_worth_their_number(samples):
+def test_draws_of_equal_weight_are_worth_their_number(samples, block, monkeypatch):
     """Kong's size of S draws, each one of P equal particles, is S * P."""
+    monkeypatch.setattr("causalgen.counterfactuals.row_blocks._BLOCK", block)
     scm = cg.SCM(
         nx.DiGraph([("x", "y")]),
         {"x": cg.Continuous(), "y": cg.Continuous()},
@@ -68,11 +70,11 @@ def test_draws_of_equal_weight_are_worth_their_number(samples):
             "y": cg.mechanisms.Program(program=respond, particles=80),
         },
     )
-    abduction = scm.abduct({"x": [0.0, 1.0], "y": [0.5, -1.0]}, num_samples=samples, seed=0)
+    abduction = scm.abduct({"x": [0.0, 1.0, 2.0], "y": [0.5, -1.0, 0.0]}, num_samples=samples, seed=0)
     worth = 80.0 * (samples or 1)
-    assert abduction.effective_sample_size.tolist() == pytest.approx([worth, worth], rel=1e-6)
+    assert abduction.effective_sample_size.tolist() == pytest.approx([worth] * 3, rel=1e-6)
     assert abduction.weights.dtype == torch.float64
-    assert abduction.weights.sum(0).tolist() == pytest.approx([1.0, 1.0], abs=1e-15)
+    assert abduction.weights.sum(0).tolist() == pytest.approx([1.0] * 3, abs=1e-15)
 
 
 def test_noise_of_the_first_rows_does_not_depend_on_those_that_follow(categories, monkeypatch):
@@ -85,3 +87,34 @@ def test_noise_of_the_first_rows_does_not_depend_on_those_that_follow(categories
         for name, leaf in noise[10][node].items():
             assert torch.equal(noise[25][node][name][:10], leaf)
             assert not torch.equal(noise[25][node][name][10:20], leaf)
+
+
+def test_what_is_computed_from_a_draw_is_no_surer_than_it(categories):
+    """a -> b -> c, a -> c: b is drawn where a changes; c, exact given b, is of that draw."""
+    scm, data = categories
+    rows = {node: data[node][:12] for node in "abc"}
+    found = scm.counterfactual(rows, do={"a": "low"}, seed=0)
+    same = rows["a"] == "low"
+    assert 0 < same.sum() < 12
+    assert set(found.provenance["b"][same]) == {"copied"} == set(found.provenance["c"][same])
+    assert set(found.provenance["b"][~same]) == {"posterior"} == set(found.provenance["c"][~same])
+
+
+def test_where_a_posterior_comes_from_is_told_in_words(linear):
+    found = linear[0].abduct({"x": [1.0, np.nan], "y": [2.0, 2.0]}, seed=0).posterior("x")
+    assert found.sources.tolist() == ["observed", "inferred"] and found.sources.dtype == object
+
+
+def test_evidence_that_cannot_be_weighed_names_every_parent_to_give():
+    graph = nx.DiGraph([("x", "y"), ("z", "y")])
+    scm = cg.SCM(
+        graph,
+        {node: cg.Continuous() for node in graph},
+        {
+            "x": cg.mechanisms.Equation(value="u", noise=NORMAL),
+            "z": cg.mechanisms.Equation(value="u", noise=NORMAL),
+            "y": cg.mechanisms.Equation(value="where(u > x, floor(x * z), 2 * u)", noise=NORMAL),
+        },
+    )
+    with pytest.raises(cg.PartialEvidenceError, match=r"Give its parents x, z, or leave 'y' out"):
+        scm.abduct({"y": 1.0}, seed=0).posterior("x")
