@@ -57,11 +57,10 @@ def respond(parents):
     return pyro.sample("y", dist.Normal(parents["x"], 1.0))
 
 
-@pytest.mark.parametrize("block", [65_536, 2], ids=["whole", "in parts"])
+@pytest.mark.parametrize("part", [None, 2], ids=["whole", "in parts"])
 @pytest.mark.parametrize("samples", [None, 1, 3])
-def test_draws_of_equal_weight_are_worth_their_number(samples, block, monkeypatch):
+def test_draws_of_equal_weight_are_worth_their_number(samples, part, monkeypatch):
     """Kong's size of S draws, each one of P equal particles, is S * P."""
-    monkeypatch.setattr("causalgen.counterfactuals.row_blocks._BLOCK", block)
     scm = cg.SCM(
         nx.DiGraph([("x", "y")]),
         {"x": cg.Continuous(), "y": cg.Continuous()},
@@ -70,6 +69,7 @@ def test_draws_of_equal_weight_are_worth_their_number(samples, block, monkeypatc
             "y": cg.mechanisms.Program(program=respond, particles=80),
         },
     )
+    monkeypatch.setattr(scm.mechanisms["y"], "chunk_rows", part)
     abduction = scm.abduct({"x": [0.0, 1.0, 2.0], "y": [0.5, -1.0, 0.0]}, num_samples=samples, seed=0)
     worth = 80.0 * (samples or 1)
     assert abduction.effective_sample_size.tolist() == pytest.approx([worth] * 3, rel=1e-6)
@@ -80,7 +80,8 @@ def test_draws_of_equal_weight_are_worth_their_number(samples, block, monkeypatc
 def test_noise_of_the_first_rows_does_not_depend_on_those_that_follow(categories, monkeypatch):
     """It is keyed by the block of rows."""
     scm, data = categories
-    monkeypatch.setattr("causalgen.counterfactuals.row_blocks._BLOCK", 10)
+    for node in "ab":
+        monkeypatch.setattr(scm.mechanisms[node], "chunk_rows", 10)
     rows = {node: data[node][:25] for node in "abc"}
     noise = {n: scm.abduct({node: each[:n] for node, each in rows.items()}, seed=1).noise for n in (10, 25)}
     for node in "ab":
