@@ -109,7 +109,9 @@ def _share(session: pytest.Session) -> None:
         fixtures = item._fixtureinfo.name2fixturedefs.items()
         shared = {name for name, each in fixtures if each[-1].scope == "session"} - made
         if shared:
-            other = next(each for each in session.items if each.path != item.path)
+            other = next((each for each in session.items if each.path != item.path), None)
+            if other is None:
+                return  # one file: after its last test all is torn down
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=other)
             made |= shared
     if session.testsfailed:

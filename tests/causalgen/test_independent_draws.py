@@ -119,3 +119,10 @@ def test_evidence_that_cannot_be_weighed_names_every_parent_to_give():
     )
     with pytest.raises(cg.PartialEvidenceError, match=r"Give its parents x, z, or leave 'y' out"):
         scm.abduct({"y": 1.0}, seed=0).posterior("x")
+
+
+def test_an_array_that_is_set_is_told_as_one(pictures):
+    scm, data = pictures
+    row = {node: values[:1] for node, values in data.items()}
+    found = scm.counterfactual(row, do={"picture": np.zeros((1, 8, 8), np.uint8)})
+    assert found.do == {"picture": "an array"}
