@@ -158,8 +158,11 @@ def test_the_page_of_the_tests_says_what_attacks_found():
     assert with_table(page, counts) == page
     assert not any(found["lost"] for found in counts.values())
     mutants = json.loads((CHECKOUT / "docs" / "data" / "mutants.json").read_text())
-    share = mutants["killed"] / mutants["tried"]
-    assert f"Of {mutants['tried']} of the {mutants['mutants']:,} mutants" in page and f"{share:.0%}" in page
+    tried, killed, since = mutants["tried"], mutants["killed"], mutants["killed since"]
+    assert f"Of {tried} of the {mutants['mutants']:,} mutants" in page and f"{killed / tried:.0%}" in page
+    assert f"{killed + since} of the {tried} are killed, {(killed + since) / tried:.0%}" in page
+    same = [each for each in mutants["survivors"].values() if each["judged"].startswith("the same")]
+    assert f"- {len(same)} mean the same" in page and killed + since + len(same) == tried
 
 
 def test_the_page_of_the_scm_file_says_what_the_code_declares(monkeypatch):

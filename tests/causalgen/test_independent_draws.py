@@ -126,3 +126,31 @@ def test_an_array_that_is_set_is_told_as_one(pictures):
     row = {node: values[:1] for node, values in data.items()}
     found = scm.counterfactual(row, do={"picture": np.zeros((1, 8, 8), np.uint8)})
     assert found.do == {"picture": "an array"}
+
+
+def test_an_abduction_tells_its_draws(linear):
+    told = repr(linear[0].abduct({"x": [1.0, 2.0]}, num_samples=5, seed=3))
+    assert told.startswith("Abduction(5 samples x 2 rows, seed 3: x; not observed: ")
+    assert repr(linear[0].abduct({"x": [1.0, 2.0]}, seed=3)).startswith("Abduction(2 rows, seed 3: x; ")
+
+
+def test_a_likelihood_that_fails_is_told_with_its_node(monkeypatch):
+    graph = nx.DiGraph([("x", "y")])
+    values = {"x": "u", "y": "exp(x) + u"}
+    scm = cg.SCM(
+        graph,
+        {node: cg.Continuous() for node in graph},
+        {node: cg.mechanisms.Equation(value=value, noise=NORMAL) for node, value in values.items()},
+    )
+
+    def fail(*_, **__):
+        raise cg.MechanismError("no.")
+
+    monkeypatch.setattr(scm.mechanisms["y"], "likelihood", fail)
+    with pytest.raises(cg.MechanismError, match=r"^Node 'y': no\.$"):
+        scm.abduct({"y": 1.0}, seed=0).posterior("x")
+
+
+def test_a_second_intervention_on_a_node_is_refused_by_its_name(linear):
+    with pytest.raises(cg.InterventionError, match=r"'x' is intervened on already\. Start from the model"):
+        linear[0].do({"x": 1.0}).do({"x": 2.0})
