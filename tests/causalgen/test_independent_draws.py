@@ -154,3 +154,17 @@ def test_a_likelihood_that_fails_is_told_with_its_node(monkeypatch):
 def test_a_second_intervention_on_a_node_is_refused_by_its_name(linear):
     with pytest.raises(cg.InterventionError, match=r"'x' is intervened on already\. Start from the model"):
         linear[0].do({"x": 1.0}).do({"x": 2.0})
+
+
+def test_two_effects_tell_of_one_cause():
+    """x ~ N(0, 1) and two effects x + N(0, 1): x has the mean sum / 3 given these, and the variance 1 / 3."""
+    graph = nx.DiGraph([("x", "y"), ("x", "z")])
+    values = {"x": "u", "y": "x + u", "z": "x + u"}
+    scm = cg.SCM(
+        graph,
+        {node: cg.Continuous() for node in graph},
+        {node: cg.mechanisms.Equation(value=value, noise=NORMAL) for node, value in values.items()},
+    )
+    found = scm.abduct({"y": [1.0, 4.0, 0.0], "z": [2.0, -1.0, 0.0]}, seed=0).posterior("x")
+    assert found.mean.tolist() == pytest.approx([1.0, 1.0, 0.0], abs=1e-12)
+    assert found.covariance.flatten().tolist() == pytest.approx([1 / 3] * 3, abs=1e-12)
