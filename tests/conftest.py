@@ -7,11 +7,14 @@ own ``sample`` does, draws under ``torch.random.fork_rng()``.
 import os
 import random
 import sys
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 import rich.progress  # noqa: F401 - importing it draws from Python's generator, which no test is to blame for
+
+from tests.causalgen.attacks import record
 
 # Before torch is imported, here and in the processes that tests start: the tensors of tests are small, and
 # threads that wait for each other on a busy machine take minutes over them.
@@ -43,3 +46,27 @@ def global_state_unchanged() -> Iterator[None]:
     # A library that the test was the first to import is compared from the next test on.
     changed = [what for what, state in _global_state().items() if state != before.get(what, state)]
     assert not changed, f"The test changed {' and '.join(changed)}: draw from a generator instead."
+
+
+ATTACKS: defaultdict[str, Counter[str]] = defaultdict(Counter)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What a report tells of its test, in another process too."""
+    for item in items:
+        if marker := item.get_closest_marker("attack"):
+            item.user_properties.append(("attack", marker.args[0]))
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Count the tries of an attack."""
+    for name, attack in report.user_properties:
+        if name == "attack":
+            ATTACKS[str(attack)].update(tried=report.when == "call", lost=report.failed)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Write them, once for all processes of a run."""
+    if not hasattr(session.config, "workerinput"):
+        for attack, counts in ATTACKS.items():
+            record(attack, **counts)

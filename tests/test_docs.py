@@ -9,6 +9,8 @@ from typing import get_args
 
 import pytest
 
+from tests.causalgen.attacks import with_table
+
 CHECKOUT = Path(__file__).parents[1]
 PAGES = sorted([*CHECKOUT.glob("*.md"), *CHECKOUT.glob("docs/*.md")])
 FENCED = re.compile(r"^```python\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -153,12 +155,14 @@ def test_the_results_page_says_what_was_measured(monkeypatch):
 def test_the_page_of_the_tests_says_what_attacks_found():
     page = (CHECKOUT / "docs" / "testing.md").read_text(encoding="utf-8")
     counts = json.loads((CHECKOUT / "docs" / "data" / "attacks.json").read_text())
-    listed = re.findall(r"^\| ([^|]+) \| ([\d,]+) \| (\d+) \|$", page, re.MULTILINE)
-    found = {name: {"tried": int(tried.replace(",", "")), "lost": int(lost)} for name, tried, lost in listed}
-    assert found == counts
+    assert with_table(page, counts) == page
+    assert not any(found["lost"] for found in counts.values())
     mutants = json.loads((CHECKOUT / "docs" / "data" / "mutants.json").read_text())
-    share = mutants["killed"] / mutants["tried"]
-    assert f"Of {mutants['tried']} of the {mutants['mutants']:,} mutants" in page and f"{share:.0%}" in page
+    tried, killed, since = mutants["tried"], mutants["killed"], mutants["killed since"]
+    assert f"Of {tried} of the {mutants['mutants']:,} mutants" in page and f"{killed / tried:.0%}" in page
+    assert f"{killed + since} of the {tried} are killed, {(killed + since) / tried:.0%}" in page
+    same = [each for each in mutants["survivors"].values() if each["judged"].startswith("the same")]
+    assert f"- {len(same)} mean the same" in page and killed + since + len(same) == tried
 
 
 def test_the_page_of_the_scm_file_says_what_the_code_declares(monkeypatch):

@@ -7,9 +7,11 @@ import json
 import os
 import random
 import re
+import signal
 import socket
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 
@@ -26,7 +28,9 @@ from tests.causalgen.chromium import Chromium, find_chromium
 pytest.importorskip("gradio", reason="the extra app is not installed")
 pytestmark = pytest.mark.slow
 
-CLIENTS, REQUESTS = 64, 100
+CLIENTS, REQUESTS = 64, int(os.environ.get("CAUSALGEN_REQUESTS", "100"))
+"""Of each client: a hundred take minutes, and a thousand most of an hour."""
+
 ATTACK = "<img src=x onerror=window.attacked=1>"
 SCRIPT = "</script><script>window.attacked=1</script>"
 
@@ -50,8 +54,8 @@ def serving(model, *words):
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory):
-    """A page about a table whose name, labels and units are code."""
+def folder(tmp_path_factory):
+    """A fitted table whose name, labels and units are code, and its rows."""
     root = tmp_path_factory.mktemp("attacked")
     equation = cg.mechanisms.Equation
     scm = cg.SCM(
@@ -79,7 +83,13 @@ def page(tmp_path_factory):
     )
     scm.fit(rows, progress=False).save_pretrained(root / "model")
     rows.to_csv(root / "rows.csv", index=False)
-    with serving(root / "model", "--data", str(root / "rows.csv")) as served:
+    return root
+
+
+@pytest.fixture(scope="module")
+def page(folder):
+    """The page about it."""
+    with serving(folder / "model", "--data", str(folder / "rows.csv")) as served:
         yield served
 
 
@@ -239,3 +249,34 @@ def test_those_who_read_and_write_slowly_hold_up_nobody(page):
     finally:
         for each in slow:
             each.close()
+
+
+@pytest.mark.parametrize("fault", ["TERM", "INT", "KILL"])
+def test_a_page_that_ends_while_it_answers_harms_no_model(folder, page, tmp_path, monkeypatch, fault):
+    """What it wrote for the browser goes with it, but for a kill; the model is as it was, and asked again."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    asked, random_moment = questions()[:8], random.Random(fault)
+    with connected(page) as connection:
+        expected = [call(connection, *each) for each in asked]
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with serving(folder / "model", "--data", str(folder / "rows.csv")) as served:
+        with connected(served) as connection:
+            assert call(connection, *asked[0]) == expected[0]
+
+        def ask():
+            with suppress(OSError, http.client.HTTPException, IndexError, KeyError, ValueError):
+                with connected(served) as connection:  # cut off, wherever it is
+                    for each in asked:
+                        call(connection, *each)
+
+        with ThreadPoolExecutor(4) as pool:
+            for _ in range(4):
+                pool.submit(ask)
+            time.sleep(random_moment.uniform(0.05, 1))
+            served[2].send_signal(signal.Signals[f"SIG{fault}"])
+            code = served[2].wait(60)
+    assert code in {"TERM": (143, -15), "INT": (130, -2), "KILL": (-9,)}[fault]
+    assert fault == "KILL" or not list(tmp_path.glob("causalgen-app-*"))
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    with serving(folder / "model", "--data", str(folder / "rows.csv")) as served, connected(served) as again:
+        assert [call(again, *each) for each in asked] == expected

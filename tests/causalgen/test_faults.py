@@ -51,7 +51,7 @@ def test_no_fault_loses_a_result_and_every_one_is_told_in_a_line(tmp_path):
 @pytest.mark.slow
 def test_no_fault_of_many_loses_a_result(tmp_path):
     found = trials(tmp_path, "1", "500")
-    assert found["wrong"] == [] and len(found["tried"]) == 21  # every command with every fault
+    assert found["wrong"] == [] and len(found["tried"]) == 28  # every command with every fault
     record("faults of commands that replace a result", tried=sum(found["tried"].values()), lost=0)
 
 
@@ -182,6 +182,7 @@ def test_every_byte_of_a_state_is_checked(run):
     assert path.read_bytes() != data
     with pytest.raises(ChecksumError):
         opened(run).load()
+    record("bytes of a run's state flipped", tried=len(data), lost=0)
 
 
 def test_a_state_of_the_former_format_is_gone_on_with(run):

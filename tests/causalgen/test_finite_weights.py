@@ -12,6 +12,7 @@ from safetensors.torch import load, load_file, save, save_file
 import causalgen as cg
 from causalgen.metrics.evaluators.storage import load_evaluators, save_evaluators
 from mechanisms.networks import first_non_finite
+from tests.causalgen.attacks import record
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +65,7 @@ def test_no_tensor_of_a_saved_model_may_be_nan(model, tmp_path):
                     cg.SCM.from_pretrained(tmp_path / "model")
                 tried += 1
     assert tried > 30
+    record("weights of a saved model that are no numbers", tried=tried, lost=0)
 
 
 def test_weights_that_are_no_numbers_are_not_saved(model, tmp_path):
@@ -162,6 +164,7 @@ def test_no_tensor_may_have_another_shape_or_type(model, tmp_path):
                 load_evaluators(tmp_path / "judges")
             tried += 1
     assert tried > 60
+    record("weights of another shape or type", tried=tried, lost=0)
 
 
 def load_keys(data: bytes) -> set[str]:

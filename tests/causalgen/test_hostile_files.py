@@ -4,6 +4,7 @@ Bombs are short files that ask for much; mutants are good files with random dama
 second of CPU time and to 200 MB beyond what the process held before.
 """
 
+import json
 import re
 import time
 from collections.abc import Callable
@@ -19,6 +20,8 @@ import causalgen as cg
 from graphs.errors import CausalgenError, GraphError, SpecError
 from graphs.limits import CATEGORIES, LABELS, NODES, NUMBERS, PARENTS, TEXT
 from graphs.variables import Variable
+from tests.causalgen.attacks import record
+from tests.graphs.test_strict_yaml import REFUSALS
 
 MODEL = """\
 causalgen: 1
@@ -126,6 +129,38 @@ BOMBS: dict[str, tuple[str, str]] = {
     "anchors": ("a: &a [&b x]\n", "1:4: anchors"),
 }  # fmt: skip
 
+BAD_TEXT = [
+    "\x1b[31mred",
+    "a\nb",
+    "a\tb",
+    "\x9b2J",
+    "a\0b",
+    "\u202eabc",
+    "\u2028",
+    "\ud800",
+    "x" * (TEXT + 1),
+    "\ufffe",
+]
+
+WHERE = {
+    "unit": "causalgen: 1\nnodes:\n  a: {{variable: {{type: integer, unit: {}}}}}\n",
+    "label": "causalgen: 1\nnodes:\n  a: {{variable: {{type: categorical, categories: [b, {}]}}}}\n",
+    "name": "causalgen: 1\nname: {}\nnodes:\n  a: {{variable: {{type: integer}}}}\n",
+    "node": "causalgen: 1\nnodes:\n  {}: {{variable: {{type: integer}}}}\n",
+}
+"""Text that acts, by where it stands in a file."""
+
+HOSTILE = {
+    **BOMBS,
+    **{f"refused {number}": each for number, each in enumerate(REFUSALS)},
+    **{
+        f"{where}, text {number}": (file.format(json.dumps(text)), "")
+        for where, file in WHERE.items()
+        for number, text in enumerate(BAD_TEXT)
+    },
+}
+"""With what is no SCM file at all, and text that acts on who reads it."""
+
 
 @pytest.fixture(scope="module", autouse=True)
 def _loaded(tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -142,9 +177,8 @@ def _resident(what: str) -> int:
     return int(found[1]) if found else 0
 
 
-def answer(text: str | bytes, path: Path) -> CausalgenError | None:
-    """What ``from_yaml`` says: an error whose every line has its place, or a model; in time and memory."""
-    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+def _measured(path: Path) -> tuple[CausalgenError | None, float, int]:
+    """What ``from_yaml`` raises, in what CPU time and memory."""
     watch = Path("/proc/self/clear_refs")
     if watch.exists():
         watch.write_text("5", encoding="utf-8")  # the peak counts from here
@@ -154,8 +188,17 @@ def answer(text: str | bytes, path: Path) -> CausalgenError | None:
         cg.SCM.from_yaml(path)
     except CausalgenError as found:
         error = found
-    seconds, kilobytes = time.process_time() - began, _resident("VmHWM") - before
-    assert seconds < 1.5, f"{seconds:.2f} s"  # half a second for a machine that does other work
+    return error, time.process_time() - began, _resident("VmHWM") - before
+
+
+def answer(text: str | bytes, path: Path) -> CausalgenError | None:
+    """What ``from_yaml`` says: an error whose every line has its place, or a model; in time and memory."""
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    for patience in (2, 1, 0):
+        error, seconds, kilobytes = _measured(path)
+        if seconds < 1 or not patience:  # another job of the machine slows a try, and not three of them
+            break
+    assert seconds < 1, f"{seconds:.2f} s"
     assert kilobytes < 200_000, f"{kilobytes} kB"
     if error is not None:
         assert isinstance(error, SpecError) and len(str(error)) < 60_000
@@ -164,11 +207,17 @@ def answer(text: str | bytes, path: Path) -> CausalgenError | None:
     return error
 
 
-@pytest.mark.parametrize("name", BOMBS)
-def test_a_bomb_is_refused_at_once(name: str, tmp_path: Path) -> None:
-    text, message = BOMBS[name]
+@pytest.mark.attack("hostile SCM files")
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_file_is_refused_at_once(name: str, tmp_path: Path) -> None:
+    text, message = HOSTILE[name]
     error = answer(text, tmp_path / "scm.yaml")
-    assert error is not None and re.search(message, str(error)), str(error)[:400]
+    said = str(error).removeprefix(f"{tmp_path}/").replace("scm.yaml:", "s:", 1)
+    assert error is not None and re.search(message, said), said[:400]
+
+
+def test_hostile_files_are_a_hundred() -> None:
+    assert len(HOSTILE) >= 100
 
 
 def test_the_unharmed_model_loads(tmp_path: Path) -> None:
@@ -229,6 +278,8 @@ def test_a_damaged_file_is_a_model_or_errors_with_their_places(
         except Exception as error:
             raise AssertionError(f"Seed {seed}: {type(error).__name__}: {error}") from error
     assert 0.3 < refused / count < 0.95  # the damage is neither nothing nor everything
+    if first:
+        record("SCM files with random damage", tried=count, lost=0)
 
 
 def _again(scm: cg.SCM, path: Path) -> None:
@@ -282,19 +333,6 @@ def test_as_many_as_there_may_be_load_again(tmp_path: Path) -> None:
     _again(_chain(NODES), tmp_path / "scm.yaml")
     _again(_fan(PARENTS), tmp_path / "scm.yaml")
     _again(_of(cg.Categorical([f"L{i}" for i in range(LABELS)]))(), tmp_path / "scm.yaml")
-
-
-BAD_TEXT = [
-    "\x1b[31mred",
-    "a\nb",
-    "a\tb",
-    "\x9b2J",
-    "\u202eabc",
-    "\u2028",
-    "\ud800",
-    "x" * (TEXT + 1),
-    "\ufffe",
-]
 
 
 @pytest.mark.parametrize("text", BAD_TEXT)

@@ -324,6 +324,7 @@ def test_the_hook_sees_what_pil_starts(tmp_path, monkeypatch):
     STARTED.clear()
 
 
+@pytest.mark.attack("picture files, each read in four ways")
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("read", [by_picture, by_path, by_table, by_command_line])
 def test_a_picture_is_read_exactly_or_refused(tmp_path, name, read):

@@ -215,6 +215,7 @@ WRONG = [
 ]
 
 
+@pytest.mark.attack("calls with wrong arguments")
 @pytest.mark.parametrize("call", WRONG, ids=range(len(WRONG)))
 def test_a_wrong_argument_is_one_typed_error(call):
     with pytest.raises(cg.CausalgenError) as caught:

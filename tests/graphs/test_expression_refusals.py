@@ -12,6 +12,7 @@ import pytest
 
 from graphs.errors import SpecError
 from graphs.expressions import ARITIES, parse_expression
+from tests.causalgen.attacks import record
 
 NAMES = ("a", "b", "u")
 
@@ -145,6 +146,7 @@ ESCAPES = {
 }  # fmt: skip
 
 
+@pytest.mark.attack("expressions that are more than arithmetic")
 @pytest.mark.parametrize("text", ESCAPES.values(), ids=ESCAPES.keys())
 def test_escape_is_refused_at_once(text):
     start = time.perf_counter()
@@ -254,11 +256,12 @@ def fuzzed(source):
     return "".join(chr(source.randrange(0x250)) for _ in range(source.randint(0, 30)))
 
 
-def test_fuzzed_text_is_refused_or_computed():
-    source = random.Random(7)
+@pytest.mark.parametrize("count", [20_000, pytest.param(100_000, marks=pytest.mark.slow)])
+def test_fuzzed_text_is_refused_or_computed(count):
+    source = random.Random(count)
     values = {name: np.array([0.5, -2.0]) for name in NAMES}
     counts = {"computed": 0, "refused": 0}
-    for _ in range(20_000):
+    for _ in range(count):
         text = fuzzed(source)
         try:
             expression = parse_expression(text, NAMES)
@@ -269,3 +272,5 @@ def test_fuzzed_text_is_refused_or_computed():
         assert np.asarray(expression.evaluate(values)).dtype == np.float64, text
         counts["computed"] += 1
     assert min(counts.values()) > 200, counts
+    if count == 100_000:
+        record("expressions of random text", tried=count, lost=0)

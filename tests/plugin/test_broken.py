@@ -74,6 +74,7 @@ def test_a_plug_in_that_does_not_import_is_named_with_its_package(install, name)
     assert registry.mechanism_spec("flow").__name__ == "Flow"  # others are used as before
 
 
+@pytest.mark.attack("plug-ins that break the command line")
 @pytest.mark.parametrize("name", BROKEN)
 def test_the_command_line_fails_in_one_line(install, monkeypatch, capsys, tmp_path, name):
     code, told = BROKEN[name]
