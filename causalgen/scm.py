@@ -163,6 +163,7 @@ class SCM(Shown):
             DataError: the data are wrong; nothing has been fitted then.
             MechanismError: a node cannot start from these weights.
         """
+        self._world.refuse_natural("data do", "Fit")
         asked, seed = check_targets(nodes, self._variables), whole_number(seed, "fit: seed")
         run_dir = None if run_dir is None else as_path(run_dir, "fit: run_dir", DataError)
         read = {name for node in asked for name in (node, *self.graph.parents(node))}

@@ -210,7 +210,8 @@ def diff_scm(scm: cg.SCM, guidance: dict[str, Any], steps: int = 75) -> cg.SCM:
     grid = {"kind": "ddpm", "levels": 1000, "respaced": respaced, "beta_first": 1e-4, "beta_last": 0.02}
     solver = {"kind": "ddim", "steps": steps, "grid": grid, "thresholding": False}
     code = {"code": {"hidden": True}} if image_mechanism(scm).spec.code else {}
-    return scm.with_options("image", abduction="point", solver=solver, guidance=guidance, **code)
+    published: dict[str, Any] = {"abduction": "point", "centred": False, "solver": solver, **code}
+    return scm.with_options("image", guidance=guidance, **published)
 
 
 def grey_levels(images: Pixels, others: Pixels) -> float:

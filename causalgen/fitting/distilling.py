@@ -117,7 +117,7 @@ def _student(name: str, teacher: Any, options: Mapping[str, Any]) -> DiffusionMe
     })  # fmt: skip
     jumps = fresh.distilled.jumps()  # pyright: ignore[reportAttributeAccessIssue]
     guidance = {"kind": "classifier_free", "weight": 1.0, "against": "factual", "interval": None}
-    asked = {"solver": jumps.model_dump(), "guidance": guidance, "abduction": "posterior"}
+    asked = {"solver": jumps.model_dump(), "guidance": guidance, "abduction": "posterior", "centred": None}
     made: Any = changed_spec(name, fresh, asked).bind(teacher.variable, teacher.parents)
     made.load_state_dict(teacher.state_dict(), strict=False)
     made.student.start(made.denoiser)

@@ -156,7 +156,7 @@ def _(shown: Contrast) -> _Piece:
 def _(shown: Effect) -> _Piece:
     title, *lines = repr(shown).splitlines()
     (what,) = [line.strip() for line in lines if "interval of" in line]
-    named = {"all": shown.overall, **dict(shown.named)}
+    named = [("all", shown.overall), *shown.named]
     dimensions = np.ndim(shown.value)
     tables = [_frame(shown.to_frame()) if dimensions else _estimates(named, ", ".join(shown.given))]
     picture = _picture(shown.plot(), title)
@@ -170,7 +170,7 @@ def _(shown: NaturalEffects) -> _Piece:
     title, *lines = repr(shown).splitlines()
     parts = {"total": shown.total, "direct": shown.direct, "indirect": shown.indirect}
     scalar = np.shape(shown.total.value) == ()
-    tables = [_estimates({name: each.overall for name, each in parts.items()}, "effect")] if scalar else []
+    tables = [_estimates([(name, each.overall) for name, each in parts.items()], "effect")] if scalar else []
     note = f"{100 * shown.total.confidence:g} % intervals of {shown.total.included}"
     return _Piece(title, [] if scalar else lines, _picture(shown.plot(), title), tables, notes=[note])
 
@@ -266,11 +266,10 @@ def _frame(frame: pd.DataFrame, caption: str = "") -> _Table:
     return _Table(head, [tuple(map(_cell, row)) for row in rows], caption, max(0, len(frame) - _MOST_LINES))
 
 
-def _estimates(named: Mapping[str, Estimate], what: str) -> _Table:
+def _estimates(named: Sequence[tuple[str, Estimate]], what: str) -> _Table:
     head = (what, "mean effect", "standard error", "interval from", "to", "under do", "under versus", "rows")
     lines = [
-        (n, e.value, e.told_error, e.low, e.high, e.under_do, e.under_versus, f"{e.rows:,}")
-        for n, e in named.items()
+        (n, e.value, e.told_error, e.low, e.high, e.under_do, e.under_versus, f"{e.rows:,}") for n, e in named
     ]
     return _table(head, lines)
 

@@ -17,8 +17,8 @@ The network knows images at levels sigma_0 and above, and a clean image is none.
 
 At the highest level an image is not quite gone: the law there is N(E[x | pa], 1 + sigma_N^2) rather than one
 about 0, which is many standard deviations away in the mean of a large bright image (the "signal leak" of
-Everaert et al. 2024; Lin et al. 2024). A centred x_T is taken about that expectation, which is the denoiser's
-estimate where it is shown the mean of all pixels. It differs between parents, and so tells nothing of them.
+Everaert et al. 2024; Lin et al. 2024). A centred x_T is taken about that expectation: what the field that is
+followed, up as down, estimates where it is shown the mean of all pixels. The rest tells nothing of parents.
 
 With solver ``anchored`` or ``belm`` ``generate(F, abduct(x, F)) == x`` up to rounding, by construction, in
 both. A point is ``approximate``. A draw is ``posterior`` up to the fit and the solver, where it follows the
@@ -62,6 +62,8 @@ _PIXELS_A_CALL = 128 * 28 * 28
 
 _NOISE = 5.0
 """Level above which an image hardly shows: pixels of deviation .5 are 1 % of the variance there."""
+
+_ABOVE = 1 + 1e-6
 
 
 class Diffusion(DiffusionOptions, frozen=True):  # noqa: D101, its options say it
@@ -254,7 +256,7 @@ class DiffusionMechanism(Mechanism):
 
         solver = self.spec.solver
         followed = solver.thresholded(eps)
-        top = noise["x_T"] + self._centre(denoiser, parents, noise["x_T"])
+        top = noise["x_T"] + self._centre(eps, noise["x_T"])
         x = solver.decode({**noise, "x_T": top}, followed)
         if solver.distilled:
             return x + noise["last_residual"]
@@ -270,13 +272,14 @@ class DiffusionMechanism(Mechanism):
             return self.student.under(code)
         return self.denoiser if code is None else WithCode(self.denoiser, code)
 
-    def _centre(self, denoiser: Denoising, parents: Parents, x_T: Tensor) -> Tensor:
-        """What x_T (N, C, H, W) is taken about, under these parents; 0 where it is not centred."""
+    def _centre(self, eps: NoiseEstimate, x_T: Tensor) -> Tensor:
+        """What x_T (N, C, H, W) is taken about, along this field; 0 where it is not centred."""
         if not self._centred:
             return torch.zeros_like(x_T)
-        top = self.spec.solver.levels()[-1]
+        # One leap for all levels above: guidance in an interval that ends at the highest leaves them out.
+        above = self.spec.solver.levels()[-1] * _ABOVE
         middle = self.denoiser.pixel_mean.to(x_T).expand_as(x_T)
-        return self.spec.solver.to_noise(middle - top * denoiser.eps(middle, top, parents))
+        return self.spec.solver.to_noise(middle - above * eps(middle, above))
 
     def _denoised(self, x: Tensor, eps: NoiseEstimate) -> Tensor:
         """The estimate of x_0 at the lowest level."""
@@ -321,7 +324,7 @@ class DiffusionMechanism(Mechanism):
         elif self._draws:
             estimate = known[0] if known else followed(enters, lowest)
             leaves["last_residual"] = value[first] - (enters - lowest * estimate)
-        leaves["x_T"] = leaves["x_T"] - self._centre(denoiser, rows, leaves["x_T"])
+        leaves["x_T"] = leaves["x_T"] - self._centre(eps, leaves["x_T"])
         check_finite(leaves["x_T"], "noise", rows)
         if self._read() and self.predictor:
             read = readings(self.predictor, value[first], lowest, rows)

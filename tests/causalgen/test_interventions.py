@@ -647,6 +647,7 @@ def test_what_needs_the_natural_value_of_a_split_node_is_refused():
     for ask in (
         lambda: scm.log_prob(rows),
         lambda: scm.check(rows),
+        lambda: scm.fit(rows),
         lambda: scm.abduct(rows),
         lambda: cg.evaluate(scm, rows, progress=False),
         lambda: cg.metrics.composition(scm, rows, "x", cycles=[1]),

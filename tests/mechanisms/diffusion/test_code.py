@@ -146,6 +146,23 @@ def test_dependence_is_the_share_of_the_variance_that_a_regression_explains(stre
     assert float(paid) == pytest.approx(strength**2, abs=0.06)
 
 
+def test_several_parents_cost_a_code_as_much_as_one_on_average():
+    code, (rows, parents) = _alone({"digit": Categorical(3), "shade": Continuous()}), _pairs(3000, 0.9)
+    code.code.prepare(torch.zeros(3000, 1, 4, 4), parents)
+    early, late = (
+        {name: each[part] for name, each in parents.items()} for part in (slice(1024), slice(1024, None))
+    )
+    groups, paid = code._groups, []
+    assert len(groups) == 3  # each parent's, and that of both jointly
+    for some in (*([group] for group in groups), groups):
+        code._groups = list(some)
+        code.dependence(rows[:1024], early)  # they become the recent ones
+        paid.append(float(code.dependence(rows[1024:], late).mean()))
+    law = paid[0]  # the digit is told by nothing, so this is what the codes' law costs
+    assert abs(law) < 0.06 and paid[1] > 0.7
+    assert paid[3] - law == pytest.approx(sum(each - law for each in paid[:3]) / 3, abs=1e-5)
+
+
 def test_codes_of_another_law_than_the_prior_pay_for_it():
     code = _alone({"digit": Categorical(3)})
     digit = {"digit": torch.arange(1500) % 3}

@@ -81,6 +81,18 @@ def test_null_interventions_return_the_image(solver, guidance):
     torch.testing.assert_close(found, value, rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("guidance", [*GUIDANCE[:3], *GUIDANCE[4:]], ids=lambda g: g.kind)
+@pytest.mark.parametrize("solver", [SOLVERS[1], SOLVERS[3]], ids=lambda s: s.kind)
+@pytest.mark.parametrize("abduction", ["point", "posterior"])
+def test_null_interventions_of_centred_noise_return_the_image(solver, guidance, abduction):
+    if solver.needs_conditional and "conditional" not in guidance.needs:
+        pytest.skip("refused")
+    mechanism = untrained(solver=solver, guidance=guidance, abduction=abduction, centred=True)
+    value, parents = draws(5)
+    noise = mechanism.abduct(value, parents, generator=seeded()).noise
+    torch.testing.assert_close(mechanism.generate(parents, noise), value, rtol=0, atol=1e-4)
+
+
 @pytest.mark.parametrize("guidance", GUIDANCE, ids=lambda g: g.kind)
 def test_every_parent_moves_the_image(guidance):
     mechanism, (value, parents) = untrained(guidance=guidance), draws(5)

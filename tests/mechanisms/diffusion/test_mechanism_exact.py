@@ -187,6 +187,8 @@ def test_karras_grids_reach_higher_and_leave_less_of_the_mean():
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-3)
 
 
+NONE = {"t1": 0.0, "t2": 0.0}
+
 LEAKS = Anchored(steps=60, grid=LogGrid(sigma_max=2))
 """A highest level at which much of an image shows."""
 
@@ -230,6 +232,38 @@ def test_centred_prior_samples_have_the_mean_of_their_parents():
         mean = mechanism.generate(parents, noise).flatten(1).mean(0)
         off[centred] = (mean - GAUSSIAN.mean(one).flatten()).abs().max()
     assert off[False] > 0.03 and off[True] < LEFT * off[False] + 0.006  # 2 standard errors
+
+
+@pytest.mark.parametrize(
+    "guidance",
+    [
+        ClassifierFree(weight=NONE),
+        ClassifierFree(weight=NONE, against="hidden"),
+        Anticausal(scale=NONE),
+        Anticausal(scale=NONE, denoiser="unconditional"),
+    ],
+    ids=["cfg", "hidden", "delta", "unconditional"],
+)
+def test_guidance_of_no_strength_moves_nothing_by_the_centre(guidance):
+    image, parents = GAUSSIAN.draw(6)
+    mechanism = exact(GAUSSIAN, solver=LEAKS, centred=True, guidance=guidance)
+    noise = mechanism.abduct(image, parents, generator=seeded()).noise
+    other = {name: value + 1 for name, value in parents.items()}
+    torch.testing.assert_close(mechanism.generate(other, noise), image, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(("interval", "further"), [(None, 2), ((1.5, 2.0), 1)])
+def test_an_interval_of_guidance_that_ends_at_the_highest_level_leaves_the_centre_out(interval, further):
+    image, parents = GAUSSIAN.draw(6)
+    other, calls = {name: value + 1 for name, value in parents.items()}, []
+    for centred in (False, True):
+        guidance = ClassifierFree(weight={"t1": 3.0, "t2": 3.0}, interval=interval)
+        mechanism = exact(GAUSSIAN, solver=LEAKS, centred=centred, guidance=guidance)
+        noise = mechanism.abduct(image, parents, generator=seeded()).noise
+        before = mechanism.denoiser.calls
+        mechanism.generate(other, noise)
+        calls.append(mechanism.denoiser.calls - before)
+    assert calls[1] - calls[0] == further  # two estimates where the weight is not 1
 
 
 @pytest.mark.parametrize(
