@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, StrictBool, model_validator
 
 from mechanisms.diffusion.backbones import BACKBONES, AnyBackbone
 from mechanisms.diffusion.classifier import Classifier
@@ -59,7 +59,7 @@ class DiffusionOptions(TrainedSpec, frozen=True):
     solver: AnySolver = Anchored()
     guidance: AnyGuidance = ClassifierFree()
     abduction: Literal["point", "posterior"] = "point"
-    centred: bool | None = None
+    centred: StrictBool | None = None
     distilled: Distilled | None = None
     levels: tuple[float, Annotated[float, Field(gt=0)]] = (-0.7, 1.4)
     training: ImageTraining | None = ImageTraining(validation=0.01)
