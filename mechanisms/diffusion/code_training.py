@@ -6,9 +6,10 @@ The decoder g(z, pa) of a coarse image has no further use:
 
 R^2 is the share of the parents' variance that a kernel ridge regression on the last codes tells of new ones:
 an adversary at its best response, in closed form, so that there is no game to lose. It regresses each parent,
-and random features (Rahimi & Recht 2007) of all of them jointly; the mean is over these regressions. The maximum mean discrepancy (Gretton et al.
-2012), whose part of the prior is exact, draws codes to N(0, I). c rises from 0 to 1 over the first 60 % of
-the steps: a code that must not tell of the parents from the start hardly learns to tell of anything.
+and random features (Rahimi & Recht 2007) of all of them jointly; the mean is over these regressions. The
+maximum mean discrepancy (Gretton et al. 2012), whose part of the prior is exact, draws codes to N(0, I). c
+rises from 0 to 1 over the first 60 % of the steps: a code that must not tell of the parents from the start
+hardly learns to tell of anything.
 """
 
 from collections.abc import Callable
