@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -26,6 +27,7 @@ from causalgen.evaluation.readings import Measures, find_readings
 from causalgen.evaluation.report import EvaluatedModel, EvaluationReport
 from causalgen.fitting.parallel import Workers, check_workers
 from causalgen.fitting.progress import Progress
+from causalgen.metrics.evaluators.storage import load_evaluators
 from graphs.errors import DataError, NotFittedError
 from graphs.variables import Image, Variable
 from mechanisms.seeds import keyed_generator
@@ -51,7 +53,7 @@ def evaluate(
     *,
     rows: int | None = None,
     full: bool = False,
-    evaluators: Evaluators | Mapping[str, Reader] | None = None,
+    evaluators: Evaluators | Path | str | Mapping[str, Reader] | None = None,
     measures: Measures | None = None,
     truth: Truth | None = None,
     metrics: Iterable[str | Metric] | None = None,
@@ -67,7 +69,7 @@ def evaluate(
         data: as for ``scm.fit``; rows that it was not fitted on.
         rows: how many to evaluate; 200 where None, or all of them with ``full``.
         full: all rows, and composition of images on 1,000 of them: hours on a CPU, not minutes.
-        evaluators: what reads causes from images: trained networks (``metrics.load_evaluators``), or cause ->
+        evaluators: what reads causes from images: trained networks or their name or folder, or cause ->
             predictor (``metrics.effectiveness``) that guidance never saw.
         measures: what is measured on images without a network: attribute -> function such as
             ``metrics.thickness``, "strokes" for Morpho-MNIST's thickness, slant, size and intensity, or
@@ -95,6 +97,8 @@ def evaluate(
     seed = whole_number(seed, "evaluate: seed")
     rows = None if rows is None else whole_number(rows, "evaluate: rows", least=1)
     check_workers(workers)
+    if isinstance(evaluators, Path | str):
+        evaluators = load_evaluators(evaluators)
     scm._world.refuse_natural("data do", "Evaluate")
     computed = chosen_metrics(metrics)
     given = read_data(data, scm.variables, missing=missing)

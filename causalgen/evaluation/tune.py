@@ -9,6 +9,7 @@ the noise. Against hidden parents it does, and each strength abducts anew.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -32,6 +33,7 @@ from causalgen.evaluation.tuning import (
 from causalgen.fitting.progress import Progress
 from causalgen.metrics.controls import real_images
 from causalgen.metrics.distances import distance
+from causalgen.metrics.evaluators.storage import load_evaluators
 from causalgen.metrics.interpretability import im1, im2
 from causalgen.metrics.latent_divergence import ClassDistances, class_distances, cld, cld_floor
 from causalgen.metrics.node_passes import batches
@@ -56,7 +58,7 @@ _POOL = 10_000
 def tune(
     scm: SCM,
     data: Any,
-    evaluators: Evaluators,
+    evaluators: Evaluators | Path | str,
     *,
     node: str | None = None,
     strengths: Iterable[float] = STRENGTHS,
@@ -71,7 +73,7 @@ def tune(
     Args:
         scm: the model.
         data: validation rows, as for ``scm.fit``; neither training rows nor those to report on.
-        evaluators: networks that score, trained on the same variables; see ``metrics.load_evaluators``.
+        evaluators: networks that score, trained on the same variables, or their name or folder.
         node: the image; needed where there are several.
         strengths: to try, from 0 (do nothing) to 100.
         rows: how many rows to try them on; 100, or all there are, where None. The others are real images to
@@ -98,6 +100,8 @@ def tune(
     if not 0 <= min_effectiveness <= 1:
         raise DomainError(f"min_effectiveness is a share, 0 to 1, got {min_effectiveness:g}.")
     asked = _checked_strengths(strengths)
+    if isinstance(evaluators, Path | str):
+        evaluators = load_evaluators(evaluators)
     node = _image_node(scm, node, evaluators)
     option = strength_option(scm, node)
     rows = min(_ROWS, table.rows) if rows is None else rows

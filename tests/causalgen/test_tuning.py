@@ -52,6 +52,18 @@ def test_strength_0_does_nothing(tuned):
     assert tuned.points[1].scores["distance"].value > 0.1
 
 
+def test_evaluators_are_named_as_on_the_command_line(pictures, tuned, tmp_path):
+    scm, data = pictures
+    save_evaluators(judges_of(scm.variables), tmp_path / "judges")
+    named = {"strengths": STRENGTHS, "rows": 40, "min_effectiveness": 0, "progress": False}
+    found = cg.tune(scm, data, tmp_path / "judges", **named)
+    assert [point.scores for point in found.points] == [point.scores for point in tuned.points]
+    report = cg.evaluate(scm, data, rows=4, evaluators=str(tmp_path / "judges"), progress=False)
+    assert report.find("effectiveness")
+    with pytest.raises(UnknownNameError, match="no-such"):
+        cg.evaluate(scm, data, rows=4, evaluators="no-such", progress=False)
+
+
 @pytest.mark.parametrize("against", ["factual", "hidden"])
 def test_every_strength_is_that_of_the_model_with_it(pictures, tuned, against):
     scm, data = pictures
