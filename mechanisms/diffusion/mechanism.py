@@ -64,6 +64,7 @@ _NOISE = 5.0
 """Level above which an image hardly shows: pixels of deviation .5 are 1 % of the variance there."""
 
 _ABOVE = 1 + 1e-6
+"""The level that stands for all above the highest, in units of it: outside an interval that ends there."""
 
 
 class Diffusion(DiffusionOptions, frozen=True):  # noqa: D101, its options say it
@@ -276,7 +277,6 @@ class DiffusionMechanism(Mechanism):
         """What x_T (N, C, H, W) is taken about, along this field; 0 where it is not centred."""
         if not self._centred:
             return torch.zeros_like(x_T)
-        # One leap for all levels above: guidance in an interval that ends at the highest leaves them out.
         above = self.spec.solver.levels()[-1] * _ABOVE
         middle = self.denoiser.pixel_mean.to(x_T).expand_as(x_T)
         return self.spec.solver.to_noise(middle - above * eps(middle, above))
