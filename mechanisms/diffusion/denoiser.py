@@ -22,6 +22,7 @@ Each parent can be hidden on its own: its columns are zeroed and a flag says so.
 Salimans 2022). Hiding each independently would leave hardly a row of many parents whole, or all hidden.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -139,8 +140,14 @@ class Denoiser(OfPixels):
         noise: Tensor,
         shown: Tensor,
         code: Tensor | None = None,
+        coarse: float = 0.0,
     ) -> Tensor:
         """(N,) mean squared error of the network's own target, which is the unit-weight loss of its kind.
+
+        With ``coarse``, the same of the image averaged over blocks of 4 x 4, 16 x 16, ... pixels and over all
+        is added: another denoising problem, whose noise is as many times lower as a block's side has pixels.
+        It is solved by the same estimate, but pixels alone hardly say so: what the mean of a block is wrong
+        by is a small share of their error (the multiscale loss of Hoogeboom et al. 2023).
 
         Args:
             value: clean images, (N, C, H, W).
@@ -149,11 +156,26 @@ class Denoiser(OfPixels):
             noise: eps, (N, C, H, W).
             shown: which parents, and last the code, each row shows, (N, parents or parents + 1).
             code: (N, width).
+            coarse: weight of the coarse images' losses beside that of the image.
         """
         x, known = value + column(sigma) * noise, len(self.names)
         columns = self._code_columns(code, x, shown[:, known:])
         out = self._forward(x, sigma, parents, shown[:, :known], columns)
-        return (out - self._target(value, noise, x, column(sigma))).square().flatten(1).mean(1)
+        missed = out - self._target(value, noise, x, column(sigma))
+        loss = missed.square().flatten(1).mean(1)
+        return loss + coarse * self._coarse_loss(missed, sigma) if coarse else loss
+
+    def _coarse_loss(self, missed: Tensor, sigma: Tensor) -> Tensor:
+        """(N,) what the means of blocks are wrong by, each in units of their own denoising problem."""
+        loss, pixels, means = torch.zeros_like(sigma), missed[0, 0].numel(), missed
+        while means[0, 0].numel() > 1:
+            means = nn.functional.adaptive_avg_pool2d(
+                means, [math.ceil(side / 4) for side in means.shape[2:]]
+            )
+            block = pixels / means[0, 0].numel()
+            weight = (sigma**2 + block * self.pixel_std**2) / (sigma**2 + self.pixel_std**2)
+            loss = loss + weight * means.square().flatten(1).mean(1)
+        return loss
 
     def draw_shown(self, n: int, *, generator: torch.Generator) -> Tensor:
         """Which parents, and last the code of a network that has one, a training row shows.

@@ -352,7 +352,8 @@ class DiffusionMechanism(Mechanism):
                 code = self.code.moved(self.code.mean(value, parents), drawn["code"])
         loss = value.new_zeros(len(value))
         if not isinstance(self.spec.backbone, Pretrained):  # which is not trained
-            loss = self.denoiser.loss(value, parents, sigma, noise, shown.to(value.device), code)
+            seen = shown.to(value.device)
+            loss = self.denoiser.loss(value, parents, sigma, noise, seen, code, self.spec.coarse)
         if (predictor := self._trained_predictor) is None:
             return loss
         levels = drawn["guided"].to(value)

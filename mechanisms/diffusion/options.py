@@ -44,6 +44,7 @@ class DiffusionOptions(TrainedSpec, frozen=True):
             the highest level.
         distilled: the same flow in a few jumps, for solver ``jumps``; made by ``causalgen distil``.
         levels: mean and standard deviation of ln sigma in training (Karras et al. 2022).
+        coarse: weight, beside the loss of pixels, of that of averages over blocks of pixels.
         training: settings of the fitting loop.
         autoencoder: makes the diffusion one of its latents; pretrained, or trained before the rest.
         pipeline: the folder of a pipeline that diffusers saved; in a file, one below the working directory.
@@ -62,6 +63,7 @@ class DiffusionOptions(TrainedSpec, frozen=True):
     centred: StrictBool | None = None
     distilled: Distilled | None = None
     levels: tuple[float, Annotated[float, Field(gt=0)]] = (-0.7, 1.4)
+    coarse: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     training: ImageTraining | None = ImageTraining(validation=0.01)
     autoencoder: Autoencoder | None = None
     pipeline: Path | None = None

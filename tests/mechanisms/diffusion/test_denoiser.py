@@ -69,6 +69,37 @@ def perfect(module: Denoiser, value: Tensor, noise: Tensor, sigma: Tensor) -> Te
     return noise if module.prediction == "eps" else value
 
 
+def test_the_coarse_loss_is_the_loss_of_the_averaged_images():
+    """Of blocks of b pixels, with noise of level sigma / sqrt(b): Karras et al. 2022, unit weight of F."""
+    value, noise = (torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(k)) for k in (0, 1))
+    value, noise, sigma = value.double(), noise.double(), torch.tensor([0.05, 1, 20], dtype=torch.float64)
+    module = denoiser("edm", parents={}).double()
+    level, s = sigma.view(-1, 1, 1, 1), module.pixel_std
+    wrong = 0.3 * torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(2)).double()
+    module.network = Oracle(perfect(module, value, noise, sigma) + wrong)
+    missed = level * s / (level**2 + s**2).sqrt() * wrong  # of the denoised image
+    expected = wrong.square().mean((1, 2, 3))
+    for side in (4, 8):
+        mean = missed.unfold(2, side, side).unfold(3, side, side).mean((4, 5))
+        lower = level / side
+        out = lower * s / (lower**2 + s**2).sqrt()
+        expected = expected + 0.25 * (mean / out).square().mean((1, 2, 3))
+    shown = torch.zeros(3, 0, dtype=torch.bool)
+    found = module.loss(value, {}, sigma, noise, shown, coarse=0.25)
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("side", [1, 3, 5, 28])
+def test_the_coarse_loss_takes_any_side(side):
+    value = torch.randn(2, 1, side, side + 2, generator=torch.Generator().manual_seed(0))
+    module = denoiser("edm", parents={})
+    module.network = Oracle(value)
+    sigma, shown = torch.ones(2), torch.zeros(2, 0, dtype=torch.bool)
+    fine, both = (module.loss(value, {}, sigma, value, shown, coarse=weight) for weight in (0.0, 1.0))
+    assert bool((both > fine).all()), "averages have errors of their own"
+    assert bool(both.isfinite().all())
+
+
 @pytest.mark.parametrize("prediction", PREDICTIONS)
 def test_a_perfect_network_gives_the_noise_and_no_loss(prediction):
     value, parents = draws(5)
