@@ -109,7 +109,7 @@ def test_true_models_pass_at_the_stated_rate(kind):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["colour-digits", "mnist", "morphomnist", "pendulum"])
+@pytest.mark.parametrize("name", ["colour-digits", "faces", "mnist", "morphomnist", "pendulum"])
 @pytest.mark.parametrize("seed", range(3))
 def test_the_gallery_passes(name, seed):
     """An image's distance from the rows depends on 100 draws, and no law is claimed that it would break."""
