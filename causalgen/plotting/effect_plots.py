@@ -20,7 +20,7 @@ from causalgen.counterfactuals.missing_evidence.distributions import NodePosteri
 from causalgen.effects.effect import Effect
 from causalgen.effects.estimates import Estimate
 from causalgen.effects.mediation import NaturalEffects
-from causalgen.plotting.plot_style import ACCENT, FAINT, INFERRED, INK, SOFT, fitted, literal
+from causalgen.plotting.plot_style import ACCENT, FAINT, INFERRED, INK, SOFT, fitted, literal, named_ticks
 from causalgen.plotting.plots import plot_image_rows
 from graphs.variables import Image
 
@@ -54,7 +54,7 @@ def plot_effect(effect: Effect) -> Figure:
 
 @literal
 def plot_natural_effects(effects: NaturalEffects) -> Figure:
-    """Total, direct and indirect effect, with their intervals."""
+    """Total, direct and indirect effect, with their intervals; of many numbers the first ones of each."""
     total, parts = effects.total, {"total": effects.total}
     parts |= {"direct": effects.direct, "indirect": effects.indirect}
     title = f"Effect on {total.target} of {total.do} against {total.versus_text}"
@@ -63,7 +63,9 @@ def plot_natural_effects(effects: NaturalEffects) -> Figure:
         return _differences({name: np.asarray(each.value) for name, each in parts.items()}, title)
     note = f"{100 * total.confidence:g} % interval of {total.included}"
     if np.ndim(total.value):
-        lines = [line for name, each in parts.items() for line in _components(name, each.overall)]
+        most, size = _MOST_LINES // len(parts), np.size(total.value)
+        lines = [line for name, each in parts.items() for line in _components(name, each.overall)[:most]]
+        note += f"; of {size:,} numbers the first {most} are drawn" if size > most else ""
     else:
         lines = [(name, _ends(each.overall)) for name, each in parts.items()]
     return _intervals(lines, title, note)
@@ -218,11 +220,11 @@ def _canvas(panels: int, columns: int, tall: float, *, width: float) -> Figure:
 
 def _rows(axes: Axes, names: Sequence[str]) -> None:
     """Names at the left, the first one above, lines to follow."""
-    axes.set_yticks(range(len(names)), [fitted(name, 8, _LABEL_WIDTH) for name in names], fontsize=8)
+    named_ticks(axes.yaxis, range(len(names)), [fitted(name, 8, _LABEL_WIDTH) for name in names])
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color(SOFT)
     axes.grid(axis="y", color="#eceef1", linewidth=0.8)
     axes.set_axisbelow(True)
-    axes.tick_params(axis="y", length=0, labelcolor=INK)
+    axes.tick_params(axis="y", length=0, labelsize=8, labelcolor=INK)
     axes.tick_params(axis="x", labelsize=8, color=SOFT, labelcolor=INK)
