@@ -30,8 +30,8 @@ _MOST_LINES, _MOST_PARTS, _MOST_CATEGORIES, _PANELS_A_LINE = 40, 4, 12, 4
 _LABEL_WIDTH = 1.8
 """Inches."""
 
-_Ends = tuple[float, float, float]
-"""A value, and the ends of its interval."""
+_Ends = tuple[float, float, float, bool]
+"""A value, the ends of its interval, and whether all draws agree on it."""
 
 
 @literal
@@ -95,13 +95,16 @@ def plot_posterior(posterior: NodePosterior, rows: int = 8) -> Figure:
 
 
 def _ends(each: Estimate) -> _Ends:
-    return float(each.value), float(each.low), float(each.high)
+    return float(each.value), float(each.low), float(each.high), bool(each.all_agree)
 
 
 def _components(name: str, each: Estimate) -> list[tuple[str, _Ends]]:
     """A line for each number of a statistic of shape (k,)."""
-    ends = zip(each.value, each.low, each.high, strict=True)
-    return [(f"{name}[{k}]", (float(v), float(low), float(high))) for k, (v, low, high) in enumerate(ends)]
+    ends = zip(each.value, each.low, each.high, each.all_agree, strict=True)
+    return [
+        (f"{name}[{k}]", (float(value), float(low), float(high), bool(agree)))
+        for k, (value, low, high, agree) in enumerate(ends)
+    ]
 
 
 def _intervals(lines: Sequence[tuple[str, _Ends]], title: str, note: str) -> Figure:
@@ -111,11 +114,11 @@ def _intervals(lines: Sequence[tuple[str, _Ends]], title: str, note: str) -> Fig
     tall = 0.26 * len(names) + 0.45
     figure = Figure(figsize=(6.4, tall + 0.19 * len(head) + 0.16 * len(foot) + 0.2), layout="constrained")
     axes = figure.subplots()
-    for place, (_, (value, low, high)) in enumerate(lines[:_MOST_LINES]):
+    for place, (_, (value, low, high, agree)) in enumerate(lines[:_MOST_LINES]):
         axes.plot([low, high], [place, place], color=ACCENT, linewidth=2, solid_capstyle="butt")
         axes.plot([value], [place], "o", color=ACCENT, markersize=5)
         axes.text(
-            1.02, place, f"{value:.4g}  [{low:.4g}, {high:.4g}]",
+            1.02, place, f"{value:.4g}  [{low:.4g}, {high:.4g}]" + (", all agree" if agree else ""),
             transform=axes.get_yaxis_transform(), fontsize=8, color=INK, va="center",
         )  # fmt: skip
     axes.axvline(0, color=SOFT, linewidth=0.9, zorder=0)
