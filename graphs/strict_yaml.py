@@ -1,9 +1,9 @@
 """A strict reader for a small part of YAML 1.2, which knows where everything stands, and its writer.
 
 Mappings with string keys, lists and scalars, typed by the YAML 1.2 core schema: ``1e-3`` is a number, ``no``
-and ``12:30:00`` are strings. Refused: duplicate keys, anchors, aliases, merge keys, tags and more than one
-document; also what costs more than it says, by ``limits``. Nothing in a file can name code. Every error is a
-``SpecError`` that starts with "file:line:column".
+and ``12:30:00`` are strings. Refused: duplicate keys, anchors, aliases, merge keys, tags, more than one
+document and numbers that begin with 0, as ``010``; also what costs more than it says, by ``limits``. Nothing
+in a file can name code. Every error is a ``SpecError`` that starts with "file:line:column".
 
 Written data are in flow style where that fits in a line, else in block style. Law: ``load(dump(data))[0] ==
 data`` for any data without NaN (within the limits), hence ``dump(load(dump(data))) == dump(data)``.
@@ -50,6 +50,7 @@ _OTHER_THAN_TEXT = frozenset(["", *"~nNtTfF+-.0123456789"])
 """What a scalar begins with that may be no string: most are told by this."""
 _INTEGER = re.compile(r"[-+]?[0-9]+")
 _RADIX = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
+_PADDED = re.compile(r"[-+]?0[0-9]")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _INFINITY = re.compile(r"[-+]?\.(inf|Inf|INF)")
 _NAN = re.compile(r"\.(nan|NaN|NAN)")
@@ -129,7 +130,7 @@ def resolve(text: str) -> Data:
     (0.001, 'no', 31, None)
 
     Raises:
-        ValueError: a number too long or too large for a float.
+        ValueError: a number too long, too large for a float, or that begins with 0 and another digit.
     """
     if text[:1] not in _OTHER_THAN_TEXT:
         return text
@@ -147,6 +148,12 @@ def resolve(text: str) -> Data:
         raise ValueError(f"a number of {len(text)} characters; at most {DIGITS} are read")
     if _RADIX.fullmatch(text):
         return int(text, 0)
+    if _PADDED.match(text):
+        plain = re.sub("^([-+]?)0+(?=[0-9])", r"\1", text)
+        raise ValueError(
+            f"{text} begins with 0: YAML reads it as a number, {plain}, older YAML as an octal one. "
+            f'Quote it where it is a text, as labels are: "{text}"; or write {plain}'
+        )
     if _INTEGER.fullmatch(text):
         return int(text)
     number = float(text)

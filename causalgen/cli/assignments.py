@@ -26,7 +26,13 @@ __all__ = ["parse_assignments", "parse_renames", "read_number"]
 def parse_assignments(
     texts: Iterable[str], variables: Mapping[str, Variable], what: str, *, expressions: bool = False
 ) -> dict[str, Any]:
-    """Values of nodes, from one or several pieces of text.
+    """Values of nodes, from one or several pieces of text, ``node=value`` or several of these by commas.
+
+    Args:
+        texts: as typed.
+        variables: of the nodes; a value must be one of its node's.
+        what: the option that they stand behind, for messages, as in "--do".
+        expressions: whether text that is no value is an expression, which is left as text.
 
     Raises:
         InterventionError: not of that form, a node twice, or a value that is none of its node.

@@ -2,7 +2,7 @@
 
 OUT/question.json              what is asked, of which table; written first
 OUT/<world>/part-00000.parquet the answered rows of a part: "row" (its number in the table), "sample" where
-                               there are several, each node, images as PNG, and each node's provenance
+                               there are several, each node, images as files, and each node's provenance
 OUT/parts/00000.json           written when a part is on the disk whole: a digest of the question, its files
                                with their sizes, rows, rows refused, warnings
 OUT/refused.csv                rows that are not answered, since a picture cannot be read
@@ -42,7 +42,7 @@ from causalgen.cli.common import (
 )
 from causalgen.cli.counterfactual import world_folders
 from causalgen.cli.ray_engine import answer_on_ray, require_ray
-from causalgen.counterfactuals.export import free_name, to_frame, to_png
+from causalgen.counterfactuals.export import free_name, image_file, to_frame
 from causalgen.counterfactuals.results import Counterfactual
 from causalgen.counterfactuals.table_parts import TablePart, TableQuestion
 from causalgen.data.parquet_rows import ParquetRows, parquet_files
@@ -333,8 +333,9 @@ def _parquet(part: TablePart, world: Counterfactual) -> bytes:
         columns[free_name("sample", taken)] = np.repeat(np.arange(samples), world.rows)
     for name in frame.columns:
         columns[name] = pyarrow.Array.from_pandas(frame[name])
-    for node in (node for node, variable in world.variables.items() if isinstance(variable, Image)):
-        columns[node] = pyarrow.array(_pngs(world, node), pyarrow.binary())
+    for node, variable in world.variables.items():
+        if isinstance(variable, Image):
+            columns[node] = pyarrow.array(_pictures(world, node, variable), pyarrow.binary())
     for node in world.variables:
         how = pyarrow.array(np.tile(world.provenance[node], samples), pyarrow.string())
         columns[free_name(f"provenance[{node}]", [*columns, *taken])] = how.dictionary_encode()
@@ -344,6 +345,6 @@ def _parquet(part: TablePart, world: Counterfactual) -> bytes:
     return buffer.getvalue()
 
 
-def _pngs(world: Counterfactual, node: str) -> list[bytes]:
+def _pictures(world: Counterfactual, node: str, variable: Image) -> list[bytes]:
     images = as_array(world[node], where="Values")
-    return [to_png(image) for image in images.reshape(-1, *world.variables[node].event_shape)]
+    return [image_file(image, variable) for image in images.reshape(-1, *variable.event_shape)]

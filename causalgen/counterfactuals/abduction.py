@@ -71,8 +71,9 @@ class Abduction(Shown):
         seed: int,
         particles: int,
         index: pd.Index | None,
+        matched: pd.Index | None,
     ) -> None:
-        """Made by ``scm.abduct``; ``values`` and ``missing`` are as ``EvidencePosterior`` takes them."""
+        """Made by ``scm.abduct``; the arguments are what ``encode_partial`` gives."""
         self._world, self._variables, self._values = world, variables, values
         self._rows, self._samples, self._index, self._particles = rows, samples, index, particles
         self._partial = missing
@@ -82,7 +83,7 @@ class Abduction(Shown):
         self._unchecked = {
             node: each for node, each in world.mechanisms.items() if each.restricts and each.fitted
         }
-        self.seed, self._lock = seed, OwnLock()
+        self.seed, self._lock, self._matched = seed, OwnLock(), matched
 
     @classmethod
     def of_evidence(
@@ -99,7 +100,7 @@ class Abduction(Shown):
         if num_samples is not None:
             num_samples = whole_number(num_samples, "num_samples, None for one draw,", least=1)
         particles, seed = whole_number(particles, "particles", least=1), chosen_seed(seed)
-        values, missing, rows, index = encode_partial(evidence, variables, world.device)
+        values, missing, rows, index, matched = encode_partial(evidence, variables, world.device)
         warn_far(values, missing, world.mechanisms)
         world.refuse_natural("evidence does", "Abduct in")
         # What was set before is how this model works: it is no intervention on this evidence.
@@ -113,6 +114,7 @@ class Abduction(Shown):
             seed=seed,
             particles=particles,
             index=index,
+            matched=matched,
         )
 
     @cached_property
@@ -341,7 +343,9 @@ class Abduction(Shown):
 
     def _read(self, do: Mapping[str, Any], clip: bool) -> dict[str, Intervention]:
         world = self._world
-        return interventions(do, world.graph, self._variables, world.mechanisms, clip=clip, index=self._index)
+        return interventions(
+            do, world.graph, self._variables, world.mechanisms, clip=clip, index=self._matched
+        )
 
     def _refuse_contradictions(self, but: Collection[str] = ()) -> None:
         """Refuse rows whose value no noise gives, whether or not a question needs that noise.

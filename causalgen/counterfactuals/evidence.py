@@ -74,7 +74,7 @@ def encode_evidence(
         DomainError: a value outside its variable's domain.
         PartialEvidenceError: a row has no value.
     """
-    values, missing, rows, index = encode_partial(evidence, variables, device)
+    values, missing, rows, index, _ = encode_partial(evidence, variables, device)
     for name in missing:
         row = int(missing[name].nonzero()[0])
         raise PartialEvidenceError(
@@ -87,19 +87,20 @@ def encode_partial(
     evidence: Evidence,
     variables: Mapping[str, Variable],
     device: torch.device,
-) -> tuple[dict[str, Tensor], dict[str, Tensor], int, pd.Index | None]:
+) -> tuple[dict[str, Tensor], dict[str, Tensor], int, pd.Index | None, pd.Index | None]:
     """``encode_evidence`` for evidence with gaps: None, NaN or pandas' NA where a row has no value.
 
     An image's gap is None: a NaN pixel is an error, as is a vector with some numbers missing.
 
     Returns:
         Values (B, *event) by node, whatever in missing rows; which rows are missing, (B,) bool, of the nodes
-        where some are; B; and the index of a DataFrame.
+        where some are; B; the index of a DataFrame; and what a Series in ``do`` is matched to: that index, or
+        the one of the Series in a mapping.
     """
-    columns, index = _columns(evidence, variables)
+    columns, index, series = _columns(evidence, variables)
     if (block := _plain_numbers(columns, variables)) is not None:
         values = dict(zip(columns, torch.from_numpy(block).to(device).unbind(), strict=True))
-        return values, {}, block.shape[1], index
+        return values, {}, block.shape[1], index, index
     encoded = {
         name: _encode(variables[name], value, where=f"Evidence {name!r}") for name, value in columns.items()
     }
@@ -122,6 +123,7 @@ def encode_partial(
         {name: mask.expand(rows) for name, mask in masks.items()},
         rows,
         index,
+        series.get(rows) if index is None else index,
     )
 
 
@@ -240,8 +242,13 @@ def _plain_numbers(
     return block if valid.all() else None
 
 
-def _columns(evidence: Evidence, variables: Mapping[str, Variable]) -> tuple[dict[str, Any], pd.Index | None]:
-    """Columns of nodes, and the index of a DataFrame, or of the DataFrame that a Series is a row of."""
+def _columns(
+    evidence: Evidence, variables: Mapping[str, Variable]
+) -> tuple[dict[str, Any], pd.Index | None, Mapping[int, pd.Index]]:
+    """Columns of nodes, the index of a frame, and the indexes of Series in a mapping, by their lengths.
+
+    A Series that is a row of a DataFrame, and an answer to one, have its index.
+    """
     if is_arrow(evidence):
         evidence = arrow_columns(evidence, variables, {node: node for node in variables}, some=True)
     if not hasattr(evidence, "items"):
@@ -250,8 +257,10 @@ def _columns(evidence: Evidence, variables: Mapping[str, Variable]) -> tuple[dic
             f"got a {type(evidence).__name__}."
         )
     index: Any = getattr(evidence, "index", None)
+    if not hasattr(index, "get_loc"):  # a column or a node may be called so
+        index = None
     frame: Any = evidence if hasattr(evidence, "columns") else None
-    row: Any = evidence if frame is None and hasattr(index, "get_loc") else None
+    row: Any = evidence if index is not None and frame is None and not isinstance(evidence, Mapping) else None
     given = dict(evidence.items())
     if not given:
         raise EvidenceError(f"Evidence is empty. Give a value for {', '.join(variables)}.")
@@ -268,9 +277,8 @@ def _columns(evidence: Evidence, variables: Mapping[str, Variable]) -> tuple[dic
         import pandas as pd
 
         index = pd.Index([row.name])
-    elif frame is None:
-        refuse_other_index(columns, "Evidence", EvidenceError)
-    return columns, index if row is not None or frame is not None else None
+    read = {name: given[name] for name in given if name not in unused}  # a vector's parts among them
+    return columns, index, {} if frame is not None else refuse_other_index(read, "Evidence", EvidenceError)
 
 
 def _join_parts(

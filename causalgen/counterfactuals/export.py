@@ -54,6 +54,8 @@ __all__ = [
     "figure_png",
     "figure_svg",
     "free_name",
+    "image_ending",
+    "image_file",
     "save_draws",
     "summary_files",
     "table_files",
@@ -78,6 +80,25 @@ def to_png(image: NDArray[np.floating[Any]]) -> bytes:
     colours = len(pixels) in (2, 3, 4)  # two are grey and alpha
     buffer = BytesIO()
     PILImage.fromarray(np.moveaxis(pixels, 0, -1) if colours else np.hstack(list(pixels))).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def image_ending(variable: Image) -> str:
+    """Of its file: ".npy" where no PNG holds the image, of more than four channels or a declared range."""
+    return ".png" if variable.range is None and variable.channels <= 4 else ".npy"
+
+
+def image_file(image: NDArray[np.floating[Any]], variable: Image) -> bytes:
+    """A file that is read back as this image (C, H, W) in [0, 1]: to 8 bits, with a range to all bits."""
+    if image_ending(variable) == ".png":
+        return to_png(image)
+    if variable.range is None:
+        array = np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
+    else:
+        low, high = variable.range
+        array = np.clip(low + np.clip(image, 0, 1).astype(np.float64) * (high - low), low, high)
+    buffer = BytesIO()
+    np.save(buffer, array, allow_pickle=False)
     return buffer.getvalue()
 
 
@@ -149,15 +170,17 @@ def table_files(
     if is_counterfactual(draws) and part != "values":
         sources = draws.sources
         shown = {node: (sources[node] == "observed") == (part == "factual") for node in variables}
-    for node in (node for node, variable in variables.items() if isinstance(variable, Image)):
+    for node, variable in variables.items():
+        if not isinstance(variable, Image):
+            continue
         names: list[str] = []
         for sample in range(samples or 1):
             images = values[node] if samples is None else values[node][sample]
             suffix = "" if samples is None else f"-{sample:02d}"
             for row in range(draws.rows):
-                names.append(f"{node}/{row:04d}{suffix}.png" if shown[node][row] else "")
+                names.append(f"{node}/{row:04d}{suffix}{image_ending(variable)}" if shown[node][row] else "")
                 if names[-1]:
-                    yield names[-1], to_png(_array(images[row]))
+                    yield names[-1], image_file(_array(images[row]), variable)
         table[node] = names
     if part == "inferred":
         table = _where(table, variables, shown, samples or 1)

@@ -87,7 +87,7 @@ def interventions(
         variables: of its nodes.
         mechanisms: of its nodes.
         clip: move what is out of bounds onto the bound, instead of refusing it.
-        index: of the evidence, where it was a DataFrame.
+        index: of the evidence, where it was a DataFrame or has Series.
 
     Raises:
         UnknownNameError: no such node, or one that an expression or a policy reads.
@@ -137,8 +137,8 @@ def _refuse_other_index(node: str, value: Any, index: Any) -> None:
     if (row := first_other(own, index)) is not None:
         raise InterventionError(
             f"Intervention on {node!r}: the Series has another index than the evidence, first in row {row}: "
-            f"{own[row]}, expected {index[row]}. Give series.loc[evidence.index], or series.to_numpy() "
-            "to go by place."
+            f"{own[row]}, expected {index[row]}. Give series.loc[index of the evidence], or "
+            "series.to_numpy() to go by place."
         )
 
 

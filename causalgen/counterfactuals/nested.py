@@ -23,6 +23,7 @@ from torch import Tensor
 from causalgen.counterfactuals.interventions import Intervention
 from causalgen.counterfactuals.results import Draws
 from causalgen.counterfactuals.world_ref import WorldRef, WorldValue
+from causalgen.data.frames import refuse_other_index
 from graphs.errors import InterventionError, UnknownNameError
 from graphs.variables import Variable
 from mechanisms.base import Noise, Parents
@@ -102,9 +103,12 @@ def own_values(does: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any
     """What each world sets without another world's help, by name.
 
     Raises:
-        InterventionError: not a mapping of mappings, or a node set to a whole world.
+        InterventionError: not a mapping of mappings, a node set to a whole world, or Series whose indexes
+            differ, within a world or between two: rows of worlds are compared.
     """
     feeds = {name: _references(name, do) for name, do in _checked(does).items()}
+    every = {f"{node} in {name}": value for name, do in does.items() for node, value in do.items()}
+    refuse_other_index(every, "Intervention on", InterventionError)
     return {
         name: {node: value for node, value in do.items() if node not in feeds[name]}
         for name, do in does.items()

@@ -95,7 +95,7 @@ class Draws(Mapping[str, Any], Shown, Tabular):
         return import_module("causalgen.plotting.plots").plot_draws(self, rows)
 
     def save(self, folder: Path | str) -> Path:
-        """Write a folder, all or nothing: a table, PNGs and JSON; see ``counterfactuals.export``."""
+        """Write a folder, all or nothing: a table, images and JSON; see ``counterfactuals.export``."""
         from causalgen.counterfactuals.export import save_draws
 
         return save_draws(self, folder)

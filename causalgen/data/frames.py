@@ -23,7 +23,7 @@ from graphs.variables import Image, Variable
 from graphs.variables.arrays import as_numbers
 
 if TYPE_CHECKING:
-    from pandas import DataFrame  # slow to import, and only tables need it
+    from pandas import DataFrame, Index  # slow to import, and only tables need it
 
 __all__ = [
     "arrow_columns",
@@ -195,13 +195,18 @@ def _unpacked(items: list[object]) -> list[object]:
     ]
 
 
-def refuse_other_index(columns: Mapping[str, object], what: str, error: type[CausalgenError]) -> None:
+def refuse_other_index(
+    columns: Mapping[str, object], what: str, error: type[CausalgenError]
+) -> dict[int, Index]:
     """Refuse Series of one length whose indexes differ: their rows would be paired by place, not by name.
 
     Args:
         columns: by node, of any kind; only Series have an index.
         what: these are, for messages, as "Evidence".
         error: to raise.
+
+    Returns:
+        The indexes by their lengths.
     """
     first: dict[int, tuple[str, Any]] = {}
     for node, value in columns.items():
@@ -215,6 +220,7 @@ def refuse_other_index(columns: Mapping[str, object], what: str, error: type[Cau
                 f"{index[row]}, expected {known[row]}. Put them in one DataFrame, which matches rows by "
                 "their index, or give series.to_numpy() to go by place."
             )
+    return {length: index for length, (_, index) in first.items()}
 
 
 def first_other(index: Any, expected: Any) -> int | None:

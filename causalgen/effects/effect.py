@@ -167,7 +167,10 @@ class Effect(Shown, Tabular):
 
 
 def find_effect(
-    question: Question, source: Abduction | Population, variables: Mapping[str, Variable]
+    question: Question,
+    source: Abduction | Population,
+    graph: CausalGraph,
+    variables: Mapping[str, Variable],
 ) -> Effect:
     """Compare the two worlds of a question that was checked."""
     target, does = question.target, named_worlds(question.do, question.versus, question.worlds)
@@ -175,6 +178,8 @@ def find_effect(
     pair = found["do"], found["versus"]
     levels, certain = _measured(question, pair, variables[target])
     lineages = _lineages(pair)
+    touched = {node for do in (does["do"], does["versus"]) for node in do}
+    reached = target in touched or target in graph.descendants(touched)
     generator = np.random.default_rng(keyed_seed(source.seed, "bootstrap"))
     # One row of evidence that meets several values in do is one row still: all values share its draws.
     one_row = source.rows == 1 and pair[0].rows > 1
@@ -186,6 +191,7 @@ def find_effect(
             other,
             mask[:, :1] if one_row and mask is not None else mask,
             certain=certain,
+            reached=reached,
             confidence=question.confidence if question.intervals else None,
             generator=generator,
             lineages=[each[:, :1] for each in lineages] if one_row else lineages,
@@ -343,12 +349,12 @@ def _text(effect: Effect) -> str:
 def _estimate_lines(each: Estimate) -> list[dict[str, Any]]:
     shape = np.shape(each.value)
     if shape == ():
-        return [{name: getattr(each, name) for name in _COLUMNS} | {"rows": each.rows}]
+        return [{name: getattr(each, name) for name in (*_COLUMNS, "rows", "all_agree")}]
     flat = {name: np.reshape(getattr(each, name), -1) for name in _COLUMNS}
     return [
         {"component": tuple(map(int, np.unravel_index(number, shape)))}
         | {name: float(values[number]) for name, values in flat.items()}
-        | {"rows": each.rows}
+        | {"rows": each.rows, "all_agree": bool(np.reshape(each.all_agree, -1)[number])}
         for number in range(prod(shape))
     ]
 
@@ -361,7 +367,7 @@ def _estimate_line(each: Estimate) -> str:
         return f"{_show(each.value)} +- {_show(each.standard_error)}"
     return (
         f"{each.value:.4g} +- {each.told_error:.2g}  [{each.low:.4g}, {each.high:.4g}]  "
-        f"({each.under_do:.4g} against {each.under_versus:.4g})"
+        f"({each.under_do:.4g} against {each.under_versus:.4g}){'; all agree' if each.all_agree else ''}"
     )
 
 

@@ -8,6 +8,11 @@ brings the sum n_u of its differences and their number d_u. Then
     interval         percentiles of m over resampled units (Efron 1979), widened about m by the standard
                      error over that of the resampling, and by Student's quantile over the normal one
 
+Units that all agree have no spread to resample, which is no certainty: another difference, with a share of up
+to z^2 / (U + z^2), about 4 / U for 95 %, may have been missed (Wilson 1927, none of U). Where both worlds
+have but zeros and ones, the interval is what such a share can make of the mean; that of other numbers, whose
+differences may be any, stays a point, and all are said to agree.
+
 Draws of one row that are copies of one weighted particle are no units of their own: each lineage
 (``causalgen.counterfactuals.missing_evidence.resampling``) is a clustering of the draws. With V_k the
 variance by the clusters of lineage k, and V that by draws, the variance is V + sum over k of (V_k - V)
@@ -49,6 +54,7 @@ class Estimate:
         under_do: mean of the statistic under ``do``.
         under_versus: mean of the statistic under ``versus``.
         rows: how many rows it averages over.
+        all_agree: whether all draws, or rows, gave this difference; another one may be rare.
     """
 
     value: Any
@@ -58,6 +64,7 @@ class Estimate:
     under_do: Any
     under_versus: Any
     rows: int
+    all_agree: Any = False
 
     @property
     def told_error(self) -> float:
@@ -72,6 +79,7 @@ def estimate(
     mask: NDArray[np.bool_] | None,
     *,
     certain: bool,
+    reached: bool = True,
     confidence: float | None,
     generator: np.random.Generator,
     lineages: Sequence[NDArray[np.int64]] = (),
@@ -83,6 +91,7 @@ def estimate(
         under_versus: in the other, likewise.
         mask: which rows and samples take part, (S, B); all where None.
         certain: whether nothing was drawn: the difference of each row is known.
+        reached: whether the worlds may differ in it at all.
         confidence: of the interval; None where nobody wants one, which costs more than all the rest.
         generator: for resampling.
         lineages: of the draws, (S, B) each.
@@ -111,12 +120,20 @@ def estimate(
             wider = np.sqrt(np.divide(variance, plain, out=np.ones_like(plain), where=plain > 0))
             wider = wider * _student(units - 1, confidence)
             low, high = value + (low - value) * wider, value + (high - value) * wider
+        apart = np.abs(one - other - value) * (weight > 0)
+        agree = (apart <= 1e-13 * np.abs([one, other]).max((0, 1, 2))).all((0, 1)) & reached
+        binary = agree & np.logical_and.reduce([np.isin(each, (0, 1)).all((0, 1)) for each in (one, other)])
+        if confidence is not None:
+            square = NormalDist().inv_cdf(0.5 + confidence / 2) ** 2
+            share = square / (units + square)
+            low = np.where(binary, value - share * (1 + value), low)
+            high = np.where(binary, value + share * (1 - value), high)
     else:
         error = np.full_like(value, 0.0 if certain else np.nan)
-        low, high = value - error, value + error
+        low, high, agree = value - error, value + error, np.zeros(value.shape, dtype=np.bool_)
     means = [(each * weight).sum((0, 1)) / total for each in (one, other)]
     figures = (_plain(each, shape) for each in (value, error, low, high, *means))
-    return Estimate(*figures, rows=rows)
+    return Estimate(*figures, rows=rows, all_agree=bool(agree[0]) if shape == () else agree.reshape(shape))
 
 
 def individual_means(

@@ -83,7 +83,7 @@ def find_natural_effects(
         replace(total, do=direct),
         replace(total, do=indirect, worlds={"treated": total.do}),
     )
-    return tuple(find_effect(each, source, variables) for each in questions)
+    return tuple(find_effect(each, source, graph, variables) for each in questions)
 
 
 def _check_mediators(

@@ -89,7 +89,8 @@ def effect(
     def ask(world: MutilatedModel, intervals: bool) -> Sequence[Effect]:
         with _shown(progress and world is scm._world):
             source = source_of_worlds(world, variables, evidence, n, seed)
-            return (find_effect(replace(question, intervals=intervals), source, variables),)
+            asked = replace(question, intervals=intervals)
+            return (find_effect(asked, source, scm._world.graph, variables),)
 
     options: Any = {"count": refits, "data": data, "workers": workers, "progress": progress}
     return effects_with_refits(ask, scm._world, question, evidence, seed=seed, **options)[0]

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedFormatter, FixedLocator
 from numpy.typing import NDArray
 
 from causalgen.counterfactuals.export import figure_png
@@ -16,7 +15,7 @@ from causalgen.metrics.axioms import read_attribute
 from causalgen.metrics.distances import distance_unit
 from causalgen.metrics.image_rows import image_rows
 from causalgen.metrics.scores import Score, wilson_interval
-from causalgen.plotting.plot_style import ACCENT, FAINT, INK, SOFT, literal
+from causalgen.plotting.plot_style import ACCENT, FAINT, INK, SOFT, literal, named_ticks
 from causalgen.plotting.plots import plot_image_rows
 from graphs.variables import Categorical
 
@@ -167,9 +166,7 @@ def _bars(axes: Axes, variable: Categorical, seen: NDArray[np.int64], goals: NDA
         low, high = wilson_interval(right, count)
         axes.bar(place, right / count, color=SOFT, width=0.7)
         axes.plot([place, place], [low, high], color=INK, linewidth=1)
-    # ``set_xticks`` with labels changes the warning filters for a moment, which are those of all threads.
-    axes.xaxis.set_major_locator(FixedLocator(range(len(asked))))
-    axes.xaxis.set_major_formatter(FixedFormatter([str(labels[code])[:8] for code in asked]))
+    named_ticks(axes.xaxis, range(len(asked)), [str(labels[code])[:8] for code in asked])
     axes.set_ylim(0, 1.02)
 
 

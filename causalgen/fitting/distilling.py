@@ -69,6 +69,7 @@ def distil(
         A new model, whose node has solver ``jumps``, weight 1 and ``abduction: posterior``; ``with_options``
         gives it any other solver back. ``fit_report`` says how far the student ends from its teacher on
         held-out rows, in deviations of noise and pixels; a warning says so where that is more than 0.25.
+        Jumps are learned of noise about 0: a teacher's ``centred: true`` is left out, with a warning.
 
     Raises:
         UnknownNameError, SpecError: no such node or option.
@@ -83,6 +84,12 @@ def distil(
     if not teacher.fitted:
         raise NotFittedError(f"Node {name!r} has not been fitted: fit the model before it is distilled.")
     student = _student(name, teacher, options or {})
+    if teacher.spec.centred:
+        warn(
+            f"Node {name!r}: the teacher's noise is centred (centred: true), and jumps are learned of noise "
+            "about 0: the student is made without. Under another solver, say so again: "
+            "with_options(..., centred=True)."
+        )
     columns = {each: model.variables[each] for each in (*model.graph.parents(name), name)}
     run = _Run(name, student, read_data(data, columns), seed, run_dir, resume)
     report = run.train(progress)
@@ -117,7 +124,9 @@ def _student(name: str, teacher: Any, options: Mapping[str, Any]) -> DiffusionMe
     })  # fmt: skip
     jumps = fresh.distilled.jumps()  # pyright: ignore[reportAttributeAccessIssue]
     guidance = {"kind": "classifier_free", "weight": 1.0, "against": "factual", "interval": None}
-    asked = {"solver": jumps.model_dump(), "guidance": guidance, "abduction": "posterior", "centred": None}
+    asked = {"solver": jumps.model_dump(), "guidance": guidance, "abduction": "posterior"}
+    if teacher.spec.centred:
+        asked["centred"] = None
     made: Any = changed_spec(name, fresh, asked).bind(teacher.variable, teacher.parents)
     made.load_state_dict(teacher.state_dict(), strict=False)
     made.student.start(made.denoiser)

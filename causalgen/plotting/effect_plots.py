@@ -20,7 +20,7 @@ from causalgen.counterfactuals.missing_evidence.distributions import NodePosteri
 from causalgen.effects.effect import Effect
 from causalgen.effects.estimates import Estimate
 from causalgen.effects.mediation import NaturalEffects
-from causalgen.plotting.plot_style import ACCENT, FAINT, INFERRED, INK, SOFT, fitted, literal
+from causalgen.plotting.plot_style import ACCENT, FAINT, INFERRED, INK, SOFT, fitted, literal, named_ticks
 from causalgen.plotting.plots import plot_image_rows
 from graphs.variables import Image
 
@@ -30,8 +30,8 @@ _MOST_LINES, _MOST_PARTS, _MOST_CATEGORIES, _PANELS_A_LINE = 40, 4, 12, 4
 _LABEL_WIDTH = 1.8
 """Inches."""
 
-_Ends = tuple[float, float, float]
-"""A value, and the ends of its interval."""
+_Ends = tuple[float, float, float, bool]
+"""A value, the ends of its interval, and whether all draws agree on it."""
 
 
 @literal
@@ -54,7 +54,7 @@ def plot_effect(effect: Effect) -> Figure:
 
 @literal
 def plot_natural_effects(effects: NaturalEffects) -> Figure:
-    """Total, direct and indirect effect, with their intervals."""
+    """Total, direct and indirect effect, with their intervals; of many numbers the first ones of each."""
     total, parts = effects.total, {"total": effects.total}
     parts |= {"direct": effects.direct, "indirect": effects.indirect}
     title = f"Effect on {total.target} of {total.do} against {total.versus_text}"
@@ -63,7 +63,9 @@ def plot_natural_effects(effects: NaturalEffects) -> Figure:
         return _differences({name: np.asarray(each.value) for name, each in parts.items()}, title)
     note = f"{100 * total.confidence:g} % interval of {total.included}"
     if np.ndim(total.value):
-        lines = [line for name, each in parts.items() for line in _components(name, each.overall)]
+        most, size = _MOST_LINES // len(parts), np.size(total.value)
+        lines = [line for name, each in parts.items() for line in _components(name, each.overall)[:most]]
+        note += f"; of {size:,} numbers the first {most} are drawn" if size > most else ""
     else:
         lines = [(name, _ends(each.overall)) for name, each in parts.items()]
     return _intervals(lines, title, note)
@@ -93,13 +95,16 @@ def plot_posterior(posterior: NodePosterior, rows: int = 8) -> Figure:
 
 
 def _ends(each: Estimate) -> _Ends:
-    return float(each.value), float(each.low), float(each.high)
+    return float(each.value), float(each.low), float(each.high), bool(each.all_agree)
 
 
 def _components(name: str, each: Estimate) -> list[tuple[str, _Ends]]:
     """A line for each number of a statistic of shape (k,)."""
-    ends = zip(each.value, each.low, each.high, strict=True)
-    return [(f"{name}[{k}]", (float(v), float(low), float(high))) for k, (v, low, high) in enumerate(ends)]
+    ends = zip(each.value, each.low, each.high, each.all_agree, strict=True)
+    return [
+        (f"{name}[{k}]", (float(value), float(low), float(high), bool(agree)))
+        for k, (value, low, high, agree) in enumerate(ends)
+    ]
 
 
 def _intervals(lines: Sequence[tuple[str, _Ends]], title: str, note: str) -> Figure:
@@ -109,11 +114,11 @@ def _intervals(lines: Sequence[tuple[str, _Ends]], title: str, note: str) -> Fig
     tall = 0.26 * len(names) + 0.45
     figure = Figure(figsize=(6.4, tall + 0.19 * len(head) + 0.16 * len(foot) + 0.2), layout="constrained")
     axes = figure.subplots()
-    for place, (_, (value, low, high)) in enumerate(lines[:_MOST_LINES]):
+    for place, (_, (value, low, high, agree)) in enumerate(lines[:_MOST_LINES]):
         axes.plot([low, high], [place, place], color=ACCENT, linewidth=2, solid_capstyle="butt")
         axes.plot([value], [place], "o", color=ACCENT, markersize=5)
         axes.text(
-            1.02, place, f"{value:.4g}  [{low:.4g}, {high:.4g}]",
+            1.02, place, f"{value:.4g}  [{low:.4g}, {high:.4g}]" + (", all agree" if agree else ""),
             transform=axes.get_yaxis_transform(), fontsize=8, color=INK, va="center",
         )  # fmt: skip
     axes.axvline(0, color=SOFT, linewidth=0.9, zorder=0)
@@ -218,11 +223,11 @@ def _canvas(panels: int, columns: int, tall: float, *, width: float) -> Figure:
 
 def _rows(axes: Axes, names: Sequence[str]) -> None:
     """Names at the left, the first one above, lines to follow."""
-    axes.set_yticks(range(len(names)), [fitted(name, 8, _LABEL_WIDTH) for name in names], fontsize=8)
+    named_ticks(axes.yaxis, range(len(names)), [fitted(name, 8, _LABEL_WIDTH) for name in names])
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color(SOFT)
     axes.grid(axis="y", color="#eceef1", linewidth=0.8)
     axes.set_axisbelow(True)
-    axes.tick_params(axis="y", length=0, labelcolor=INK)
+    axes.tick_params(axis="y", length=0, labelsize=8, labelcolor=INK)
     axes.tick_params(axis="x", labelsize=8, color=SOFT, labelcolor=INK)

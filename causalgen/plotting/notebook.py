@@ -269,7 +269,17 @@ def _frame(frame: pd.DataFrame, caption: str = "") -> _Table:
 def _estimates(named: Sequence[tuple[str, Estimate]], what: str) -> _Table:
     head = (what, "mean effect", "standard error", "interval from", "to", "under do", "under versus", "rows")
     lines = [
-        (n, e.value, e.told_error, e.low, e.high, e.under_do, e.under_versus, f"{e.rows:,}") for n, e in named
+        (
+            n,
+            e.value,
+            e.told_error,
+            e.low,
+            e.high,
+            e.under_do,
+            e.under_versus,
+            f"{e.rows:,}{', all agree' * e.all_agree}",
+        )
+        for n, e in named
     ]
     return _table(head, lines)
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache, wraps
 from typing import ParamSpec
 
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.text import Text
 from matplotlib.textpath import TextPath
+from matplotlib.ticker import FixedFormatter
 
-__all__ = ["ACCENT", "FAINT", "INFERRED", "INK", "SOFT", "fitted", "literal", "text_width"]
+__all__ = ["ACCENT", "FAINT", "INFERRED", "INK", "SOFT", "fitted", "literal", "named_ticks", "text_width"]
 
 INK, FAINT, SOFT, ACCENT, INFERRED = "#1f2430", "#6b7280", "#a3a9b5", "#c8452f", "#3b6ea8"
 """Of text, of small print, of what was observed, of what is counterfactual, of what was inferred."""
@@ -37,6 +39,16 @@ def fitted(text: str, size: float, width: float, *, bold: bool = False) -> str:
     while kept and text_width(kept + "…", size, bold=bold) > width:
         kept = kept[:-1]
     return kept + "…"
+
+
+def named_ticks(axis: Axis, places: Sequence[float], names: Sequence[str]) -> None:
+    """Ticks with these names at these places.
+
+    Not by ``set_xticks`` with labels: that changes the warning filters for a moment, which are those of all
+    threads.
+    """
+    axis.set_ticks(places)
+    axis.set_major_formatter(FixedFormatter(names))
 
 
 def literal(draw: Callable[_P, Figure]) -> Callable[_P, Figure]:

@@ -17,7 +17,17 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 
-from causalgen.plotting.plot_style import ACCENT, FAINT, INFERRED, INK, SOFT, fitted, literal, text_width
+from causalgen.plotting.plot_style import (
+    ACCENT,
+    FAINT,
+    INFERRED,
+    INK,
+    SOFT,
+    fitted,
+    literal,
+    named_ticks,
+    text_width,
+)
 from graphs.variables import Categorical, Integer, Variable
 from graphs.variables.arrays import as_array
 
@@ -78,7 +88,8 @@ def plot_values(draws: Draws, rows: int = 8) -> Figure:
     if single:
         names = [str(name) for name in (range(draws.rows) if draws.index is None else draws.index)]
         for line in grid:
-            line[0].set_yticks(range(draws.rows), [fitted(name, 8, 0.8) for name in names], fontsize=8)
+            named_ticks(line[0].yaxis, range(draws.rows), [fitted(name, 8, 0.8) for name in names])
+            line[0].tick_params(axis="y", labelsize=8)
     if panels[0].before is not None:
         found = [axes.get_legend_handles_labels() for axes in grid.flat]
         entries = {label: mark for marks, told in found for mark, label in zip(marks, told, strict=True)}
@@ -160,7 +171,7 @@ def _dumbbells(axes: Axes, panel: _Panel) -> None:
         _cloud(axes, panel.inferred, "D", INFERRED, "inferred")
     _cloud(axes, panel.after, "o", ACCENT, "counterfactual")
     axes.set_ylim(len(places) - 0.4, -0.6)
-    axes.set_yticks(places, [""] * len(places))
+    named_ticks(axes.yaxis, range(len(places)), [""] * len(places))
     axes.spines["left"].set_visible(False)
     axes.grid(axis="y", color="#eceef1", linewidth=0.8)
     axes.set_axisbelow(True)
@@ -233,7 +244,7 @@ def _tidy(axes: Axes, panel: _Panel) -> None:
         axes.set_xlabel(fitted(panel.note, 8, _ROOM), fontsize=8, color=FAINT, loc="right")
     if panel.labels is not None:
         places, shown = _shown_labels(panel.labels)
-        axes.set_xticks(list(places), shown)
+        named_ticks(axes.xaxis, places, shown)
         if _upright(panel):
             axes.tick_params(axis="x", labelrotation=90)
         axes.set_xlim(-0.6, len(panel.labels) - 0.4)

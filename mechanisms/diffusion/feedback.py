@@ -153,7 +153,16 @@ def closest(
     times: int,
     relaxation: float = 1.0,
 ) -> Tensor:
-    """The images (N, C, H, W) whose numbers come closest to what is asked; gaps are counted in ``scales``."""
+    """The images (N, C, H, W) whose numbers come closest to what is asked.
+
+    Args:
+        decode: parents to images (N, C, H, W).
+        gaps: what images lack of it, in the parents' units.
+        scales: the size that each gap is counted in, by name.
+        parents: what is asked for.
+        times: corrections at most; each costs a decoding.
+        relaxation: the part of a gap that the next one asks for, omega.
+    """
     asked, best = dict(parents), decode(parents)
     gap = gaps(best)
     least = _size(gap, scales)

@@ -27,7 +27,7 @@ from graphs.variables import Categorical, Continuous, Image, Integer, Variable
 from mechanisms.program.run import ProgramRun, Site, canonical_value, placeholders, run_program, unvalidated
 from mechanisms.seeds import GlobalDraws
 
-__all__ = ["Plan", "on_line", "plan_program", "probe_parents"]
+__all__ = ["Plan", "on_line", "plan_program", "probe_parents", "refuse_mixing"]
 
 
 _T = TypeVar("_T")
@@ -52,6 +52,8 @@ class Plan:
         surjective: whether each number has some noise, as far as seen.
         sites: how many there are.
         tolerance: how far a value may be from what noise gives, in parts of the size of its terms.
+        apart: whether rows were seen not to mix at all those parents; where the program fails at some of
+            them, each run looks at its own rows.
         reason: why it cannot be recovered, and the remedy.
     """
 
@@ -62,6 +64,7 @@ class Plan:
     surjective: bool = False
     sites: int = 0
     tolerance: float = 1e-9
+    apart: bool = True
     reason: str = ""
 
     @staticmethod
@@ -123,13 +126,13 @@ def plan_program(program: Callable[..., Any], variable: Variable, parents: Mappi
         if first.returned is last.value and not last.fn.has_rsample:
             raise MechanismError(_resampled(name, type(last.fn).__name__))
         canonical_value(variable, first.returned, _ROWS)
-        _check_rows_apart(program, parents)
+        apart = _rows_apart(program, variable, parents)
         # A whole number is solved for where its last site is one too, a real number where that is real.
         alike = variable.type != "categorical" and last.discrete == (variable.type == "integer")
         gated = _gated(program, variable, parents) if alike else None
         every = all(site.discrete for site in first.sites.values())
         if gated is None and (variable.type in ("categorical", "integer") or every):
-            return Plan("match", name)
+            return Plan("match", name, apart=apart)
         if gated is not None:
             ends = [last.fn.support.check(torch.full_like(last.value, end)).all() for end in (-1e30, 1e30)]
             return Plan(
@@ -140,8 +143,9 @@ def plan_program(program: Callable[..., Any], variable: Variable, parents: Mappi
                 sites=len(noise),
                 surjective=not gated and not last.discrete and all(ends),
                 tolerance=1e-9 if variable.dtype == "float64" else 1e-5,
+                apart=apart,
             )
-    return Plan("none", name, reason=Plan.hidden(name))
+    return Plan("none", name, apart=apart, reason=Plan.hidden(name))
 
 
 def _check_repeatable(run: Callable[[], ProgramRun], first: ProgramRun, draws: GlobalDraws) -> None:
@@ -155,29 +159,50 @@ def _check_repeatable(run: Callable[[], ProgramRun], first: ProgramRun, draws: G
         )
 
 
-def _check_rows_apart(program: Callable[..., Any], parents: Mapping[str, Variable]) -> None:
-    """Refuse a program that gives a row another value beside other rows, with the same parents and noise."""
+def _rows_apart(program: Callable[..., Any], variable: Variable, parents: Mapping[str, Variable]) -> bool:
+    """Whether rows were compared at all parents that are tried: where the program fails, at fewer."""
+    _, probes = probe_parents(parents)
 
     def compare(given: Mapping[str, Tensor], rows: int) -> bool:
-        first = run_program(program, given, rows)
-        drawn = {name: site.noise for name, site in first.sites.items()}
-        # Some, in another order: their means, sums and extremes are others.
-        some = torch.randperm(rows, generator=torch.Generator().manual_seed(0))[: max(1, rows // 8)]
-        noise = {name: each[some] for name, each in drawn.items()}
+        refuse_mixing(program, variable, given, run_program(program, given, rows), rows)
+        return all(torch.equal(given[name], each) for name, each in probes.items())
+
+    return _at_probes(parents, compare)
+
+
+def refuse_mixing(
+    program: Callable[..., Any], variable: Variable, given: Mapping[str, Tensor], run: ProgramRun, rows: int
+) -> None:
+    """Refuse a program that gives a row another value beside other rows, with the same parents and noise.
+
+    Args:
+        program: of the parents.
+        variable: of its values.
+        given: the parents in its form, (N, *event).
+        run: at these.
+        rows: N.
+
+    Raises:
+        MechanismError: some rows have other values without the rest.
+    """
+    beside = canonical_value(variable, run.returned, rows).double()
+    # Batches of other sizes may be rounded in another way, in parts of what a network adds up.
+    slack = 1e-6 + 1e-4 * beside.abs().nan_to_num(0.0, 0.0, 0.0).median().item()
+    order = torch.randperm(rows, generator=torch.Generator().manual_seed(0)).to(beside.device)
+    few = max(1, rows // 8)
+    # Some, and the rest, in another order: means and sums are others, and an extreme lies in one of them.
+    for some in (order[:few], order[few:]):
+        noise = {name: site.noise[some] for name, site in run.sites.items()}
         again = run_program(
             program, {name: each[some] for name, each in given.items()}, len(some), noise=noise
         )
-        alone, beside = again.returned.double(), first.returned.double()[some]
-        # Batches of other sizes may be rounded in another way, in parts of what a network adds up.
-        slack = 1e-6 + 1e-4 * beside.abs().nan_to_num(0.0, 0.0, 0.0).median().item()
-        return torch.allclose(alone, beside, rtol=1e-4, atol=slack, equal_nan=True)
-
-    if not _at_probes(parents, compare):
-        raise MechanismError(
-            "The program mixes rows: with the same parents and noise a row's value depends on the rows "
-            "that it is computed beside. It gets N rows at once: compute each from its own parents and "
-            "sites, without a mean over rows or the like."
-        )
+        alone = canonical_value(variable, again.returned, len(some)).double()
+        if not torch.allclose(alone, beside[some], rtol=1e-4, atol=slack, equal_nan=True):
+            raise MechanismError(
+                "The program mixes rows: with the same parents and noise a row's value depends on the rows "
+                "that it is computed beside. It gets N rows at once: compute each from its own parents and "
+                "sites, without a mean over rows or the like."
+            )
 
 
 def _gated(program: Callable[..., Any], variable: Variable, parents: Mapping[str, Variable]) -> bool | None:

@@ -25,7 +25,7 @@ from torch.distributions import biject_to
 from graphs.errors import CannotAbductError, MechanismError
 from graphs.variables import Variable
 from mechanisms.base import Noise, Parents
-from mechanisms.program.plan import Plan, on_line
+from mechanisms.program.plan import Plan, on_line, refuse_mixing
 from mechanisms.program.run import (
     ProgramRun,
     canonical_value,
@@ -335,10 +335,14 @@ class ProgramSolver:
             checked: whether noise like this has been seen to be independent of the parents.
 
         Raises:
-            MechanismError: the law of some noise depends on the parents.
+            MechanismError: the law of some noise depends on the parents, or rows are mixed.
         """
         shown = shown_parents(self.parents, parents)
         run = run_program(self.program, shown, noise.n, noise=noise, values=values)
+        if not self.plan.apart and noise.n > 1 and values is None and not checked:
+            with torch.no_grad(), unvalidated():
+                shown = shown_parents(self.parents, parents)  # the program may have changed its own
+                refuse_mixing(self.program, self.variable, shown, run, noise.n)
         bound = {name: site for name, site in run.sites.items() if not site.form.free}
         if bound and self.parents and values is None and not checked:
             elsewhere = placeholders(self.parents, noise.n, next(iter(noise.values())).device)

@@ -522,3 +522,51 @@ def test_what_is_done_at_once_shows_nothing(drawn, capsys):
     scm, _ = drawn
     scm.effect("shade", do={"kind": 1}, versus={"kind": 0}, n=1000, seed=0)
     assert capsys.readouterr() == ("", "")
+
+
+def _rare(chance):
+    """y = 1 where a cause x meets an event of this chance: the effect of x on P(y = 1) is the chance."""
+    equation = cg.mechanisms.Equation
+    return cg.SCM(
+        nx.DiGraph([("x", "y"), ("x", "w"), ("u", "y")]),
+        {"x": cg.Categorical(2), "u": cg.Continuous(), "y": cg.Categorical(2), "w": cg.Continuous()},
+        {
+            "x": equation(value="u", noise={"u": {"bernoulli": 0.5}}),
+            "u": equation(value="u", noise={"u": {"uniform": [0, 1]}}),
+            "y": equation(value=f"x * (u < {chance})"),
+            "w": equation(value="3*x + u", noise=NORMAL),
+        },
+    )
+
+
+def test_draws_that_all_agree_are_no_certainty_of_a_probability():
+    n, ask = 1000, {"do": {"x": 1}, "versus": {"x": 0}}
+    rare, always = _rare(1e-9), _rare(1.0)
+    none = rare.effect("y", **ask, n=n, statistic=lambda y: y == 1, seed=0)
+    low, high = none.interval
+    assert none.value == 0 and none.overall.all_agree and low == -high
+    # An event of a higher chance shows among n draws with more than 97.5 %, by the binomial law.
+    assert (1 - high) ** n < 0.025 < (1 - high / 1.1) ** n
+    assert f"[-{high:.4g}, {high:.4g}]" in str(none) and "; all agree" in str(none)
+    (line,) = none.to_frame().to_dict("records")
+    assert (line["low"], line["high"], line["all_agree"]) == (low, high, True)
+    texts = [text.get_text() for text in none.plot().axes[0].texts]
+    assert texts == [f"0  [-{high:.4g}, {high:.4g}], all agree"]
+    every = always.effect("y", **ask, n=n, statistic=lambda y: y == 1, seed=0)
+    assert every.value == 1 and every.interval == pytest.approx((1 - 2 * high, 1))
+    # A number may differ by anything, however rarely; and what is not reached does not differ at all.
+    number = rare.effect("w", **ask, n=n, seed=0)
+    assert number.interval == pytest.approx((3, 3)) and "; all agree" in str(number)
+    other = rare.effect("u", **ask, n=n, statistic=lambda u: u > 2, seed=0)
+    assert other.interval == (0, 0) and not other.overall.all_agree and "agree" not in str(other)
+    spread = _rare(0.3).effect("y", **ask, n=n, statistic=lambda y: y == 1, seed=0)
+    assert not spread.overall.all_agree and spread.interval[0] > 0.2
+
+
+def test_a_rare_effect_lies_in_the_interval_of_draws_that_missed_it():
+    scm, inside = _rare(1 / 300), 0
+    for seed in range(60):  # a third of the runs has no such draw
+        ask = {"do": {"x": 1}, "versus": {"x": 0}, "n": 300, "statistic": lambda y: y == 1}
+        low, high = scm.effect("y", **ask, seed=seed).interval
+        inside += low <= 1 / 300 <= high
+    assert inside >= 54

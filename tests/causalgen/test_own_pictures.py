@@ -2,16 +2,21 @@
 
 import struct
 import zlib
+from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
 
+import networkx as nx
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image as Pictures
 from PIL.Image import Transpose
+from typer.testing import CliRunner
 
 import causalgen as cg
+from causalgen.cli import main as cli
 from causalgen.cli.given import read_evidence
 from causalgen.counterfactuals.evidence import encode_evidence
 from causalgen.data.reading import read_data
@@ -173,3 +178,63 @@ def test_a_ranged_picture_is_the_same_in_a_table_as_evidence_and_on_the_command_
         assert np.array_equal(found["x"].numpy(), table)
         typed = read_evidence(str(tmp_path / name), SimpleNamespace(variables={"x": variable}), ())
         assert np.array_equal(variable.encode(typed["x"], where="x"), table)
+
+
+BANDS = Image(5, 3, 4)
+DEPTHS = Image(2, 3, 4, range=(-1000, 3000))
+
+
+def _bands_and_depths(folder):
+    """A saved model of two images that never change, and a number; these images, too."""
+    random = np.random.default_rng(0)
+    bands = random.integers(0, 256, BANDS.shape).astype(np.uint8)
+    shares = random.random(DEPTHS.shape).astype(np.float32)
+    scm = cg.SCM(
+        nx.DiGraph({"bands": [], "depths": [], "dose": []}),
+        {"bands": BANDS, "depths": DEPTHS, "dose": cg.Continuous()},
+        {
+            "bands": cg.mechanisms.Constant(value=(bands / 255).tolist()),
+            "depths": cg.mechanisms.Constant(value=shares.tolist()),
+            "dose": cg.mechanisms.Equation(value="u", noise={"u": {"normal": [0, 1]}}),
+        },
+    )
+    return scm, scm.save_pretrained(folder), bands, -1000 + 4000 * shares.astype(np.float64)
+
+
+def test_images_that_no_png_holds_are_evidence_again_as_commands_wrote_them(tmp_path):
+    scm, model, bands, depths = _bands_and_depths(tmp_path / "model")
+
+    def run(*words):
+        result = CliRunner().invoke(cli.app, [*map(str, words)])
+        assert result.exit_code == 0, result.output
+
+    run("sample", model, "-n", 2, "--out", tmp_path / "drawn")
+    for folder, before in (("one", "drawn"), ("two", "one/dose=1")):
+        evidence = tmp_path / before / "values.csv"
+        run("counterfactual", model, "--evidence", evidence, "--do", "dose=1", "--out", tmp_path / folder)
+        for part in ("factual", "dose=1"):
+            table = pd.read_csv(tmp_path / folder / part / "values.csv")
+            for row in range(2):
+                files = {node: tmp_path / folder / part / table[node][row] for node in ("bands", "depths")}
+                np.testing.assert_array_equal(np.load(files["bands"]), bands)
+                np.testing.assert_allclose(np.load(files["depths"]), depths, rtol=0, atol=1e-3)
+    drawn = scm.sample(2, seed=0)
+    columns = read_data(tmp_path / "drawn" / "values.csv", dict(scm.variables))
+    for node in ("bands", "depths"):
+        assert torch.equal(columns.tensor(node), drawn.canonical(node)), node
+
+
+def test_a_table_answered_in_parts_holds_images_that_are_read_back(tmp_path):
+    scm, model, bands, depths = _bands_and_depths(tmp_path / "model")
+    scm.sample(2, seed=0).save(tmp_path / "drawn")
+    cells = pd.read_csv(tmp_path / "drawn" / "values.csv")
+    for node in ("bands", "depths"):
+        cells[node] = [(tmp_path / "drawn" / name).read_bytes() for name in cells[node]]
+    cells[["bands", "depths", "dose"]].to_parquet(tmp_path / "rows.parquet")
+    words = ["--table", tmp_path / "rows.parquet", "--do", "dose=1", "--out", tmp_path / "answers"]
+    result = CliRunner().invoke(cli.app, ["counterfactual", str(model), *map(str, words)])
+    assert result.exit_code == 0, result.output
+    (part,) = (tmp_path / "answers" / "dose=1").glob("*.parquet")
+    found = pd.read_parquet(part)
+    np.testing.assert_array_equal(np.load(BytesIO(found["bands"][1])), bands)
+    np.testing.assert_allclose(np.load(BytesIO(found["depths"][1])), depths, rtol=0, atol=1e-3)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import warnings
 from itertools import combinations
 
 import numpy as np
@@ -206,6 +207,52 @@ def test_natural_effects_of_several_numbers_are_all_drawn():
     table = scm.natural_effects("y", statistic=lambda y: np.stack([y, 2 * y], 1)[:, None], **ask).plot()
     pictures = [axes.images[0].get_array() for axes in table.axes if axes.images]
     assert np.allclose(pictures, [[[7, 14]], [[1, 2]], [[6, 12]]])
+
+
+def test_of_natural_effects_of_many_numbers_each_path_has_its_lines():
+    equation, normal = cg.mechanisms.Equation, {"u": {"normal": [0, 1]}}
+    scm = cg.SCM(
+        CausalGraph({"x": (), "m": ("x",), "y": ("x", "m")}),
+        dict.fromkeys("xmy", cg.Continuous()),
+        {
+            "x": equation(value="u", noise=normal),
+            "m": equation(value="2*x + u", noise=normal),
+            "y": equation(value="x + 3*m + u", noise=normal),
+        },
+    )
+    # Number k is k * y: its total effect is 7 k, k of it direct and 6 k through m.
+    effects = scm.natural_effects(
+        "y",
+        statistic=lambda y: np.outer(y, range(50)),
+        **{"do": {"x": 1}, "versus": {"x": 0}, "through": "m", "n": 10, "seed": 0},
+    )
+    figure = effects.plot()
+    expected = {"total": 7, "direct": 1, "indirect": 6}
+    drawn = _points(figure.axes[0])
+    assert [name for name, _ in drawn] == [f"{part}[{k}]" for part in expected for k in range(13)]
+    assert np.allclose(
+        [point for _, point in drawn], [size * k for size in expected.values() for k in range(13)]
+    )
+    assert "of 50 numbers the first 13 are drawn" in figure.get_supxlabel().replace("\n", " ")
+
+
+def test_plots_leave_the_warning_filters_alone(categories, monkeypatch):
+    """They are the process's: a thread that changes them for a moment changes what others are told."""
+    entered, enter = [], warnings.catch_warnings.__enter__
+    monkeypatch.setattr(
+        warnings.catch_warnings, "__enter__", lambda self: entered.append(self) or enter(self)
+    )
+    scm, data = categories
+    few = {node: values[:3] for node, values in data.items()}
+    cf = scm.counterfactual(few, do={"a": "mid"}, seed=0)
+    posterior = scm.abduct({"c": few["c"]}, seed=0).posterior
+    effect = _groups().effect("y", do={"t": 1}, versus={"t": 0}, given="g", n=100, seed=0)
+    entered.clear()
+    plots = (cf, posterior("a"), posterior("b"), scm.counterfactual(data, do={"a": "mid"}, seed=0), effect)
+    entered.clear()
+    for each in plots:
+        each.plot().canvas.draw()
+    assert not entered
 
 
 def test_rows_are_named_beside_every_line_of_panels():

@@ -132,7 +132,7 @@ def models():
 
 
 def evidence(scm, given):
-    values, missing, _, _ = encode_partial(given, scm.variables, scm.device)
+    values, missing, *_ = encode_partial(given, scm.variables, scm.device)
     return GAP if "v" in missing else plain(scm.variables["v"].decode(values["v"]))
 
 
@@ -352,14 +352,12 @@ def test_a_picture_means_the_same_by_every_route(tmp_path):
         str(path),
     ):
         for form in ({"v": given}, {"v": [given]}, pd.DataFrame({"v": [given]})):
-            values, missing, _, _ = encode_partial(form, scm.variables, scm.device)
+            values, missing, *_ = encode_partial(form, scm.variables, scm.device)
             assert not missing and np.allclose(values["v"], expected, atol=1e-7)
         if not isinstance(given, str):
             assert np.allclose(scm.sample(1, do={"v": given})["v"], floats, atol=1e-7)
     (tmp_path / "v.json").write_text(json.dumps({"v": "v.png"}))
-    values, _, _, _ = encode_partial(
-        read_evidence(str(tmp_path / "v.json"), scm, ()), scm.variables, scm.device
-    )
+    values, *_ = encode_partial(read_evidence(str(tmp_path / "v.json"), scm, ()), scm.variables, scm.device)
     assert np.array_equal(values["v"], expected)
     frame = pd.DataFrame({"v": ["v.png"]})
     frame.to_csv(tmp_path / "v.csv", index=False)
@@ -476,6 +474,47 @@ def test_series_of_different_indexes_are_not_paired_by_place():
     assert kept["y"].tolist() == [9.0, 18.0, 27.0]
     assert scm.abduct({"x": rows["x"], "y": other.to_numpy()}).rows == 3
     assert scm.abduct({"x": 1.0, "y": other}).rows == 3
+
+
+def test_series_in_do_are_matched_to_series_of_the_evidence():
+    rows = pd.DataFrame({"x": [1.0, 2.0, 3.0], "y": [10.0, 20.0, 30.0]}, index=["a", "b", "c"])
+    new = pd.Series([7.0, 8.0, 9.0], index=["c", "b", "a"])
+    # By name: y + new - x is 18 for a, 26 for b, 34 for c; places would make it 16, 26, 36.
+    expected = rows["y"] + new - rows["x"]
+    assert expected.loc[["a", "b", "c"]].tolist() == [18.0, 26.0, 34.0]
+    scm, ones = _sum_model(), {"x": [1.0] * 3, "y": [1.0] * 3}
+    answer = scm.counterfactual(rows, do={"x": 0.0})
+    for evidence in (dict(rows.items()), {"x": 1.0, "y": rows["y"]}, rows, answer, dict(answer)):
+        with pytest.raises(cg.InterventionError, match="index than the evidence, first in row 0: c, expecte"):
+            scm.counterfactual(evidence, do={"x": new})
+    for ask in (
+        lambda: scm.abduct(ones).contrast({"x": rows["x"]}, {"x": new}),
+        lambda: scm.abduct(ones).worlds({"one": {"x": rows["x"]}, "other": {"x": new}}),
+        lambda: scm.effect("y", do={"x": rows["x"]}, versus={"x": new}, n=3),
+        lambda: scm.effect("y", do={"x": rows["x"]}, versus={"x": new}, evidence={"x": 1.0, "y": 2.0}, n=4),
+    ):
+        with pytest.raises(
+            cg.InterventionError, match="'x in .*' *: the Series has another index than 'x in"
+        ):
+            ask()
+    found = scm.counterfactual(dict(rows.items()), do={"x": new.loc[rows.index]})
+    assert found["y"].tolist() == expected.loc[rows.index].tolist()
+    # An answer to a DataFrame is evidence with the DataFrame's index.
+    pd.testing.assert_series_equal(scm.counterfactual(answer, do={"x": rows["x"]})["y"], rows["y"])
+
+
+def test_parts_of_a_vector_that_are_series_are_not_paired_by_place():
+    scm = cg.SCM(
+        nx.DiGraph({"v": []}), {"v": cg.Continuous(shape=(2,))}, {"v": cg.mechanisms.Constant(value=[0, 0])}
+    )
+    parts = {"v_0": pd.Series([1.0, 2.0], index=[0, 1]), "v_1": pd.Series([3.0, 4.0], index=[1, 0])}
+    with pytest.raises(cg.EvidenceError, match="'v_1': the Series has another index than 'v_0'"):
+        scm.abduct(parts)
+    assert scm.abduct({"v_0": parts["v_0"], "v_1": [3.0, 4.0]}).rows == 2
+    with pytest.raises(cg.InterventionError, match="another index than the evidence"):
+        scm.abduct({"v_0": parts["v_0"], "v_1": [3.0, 4.0]}).counterfactual(
+            {"v": pd.Series([[1.0, 2.0], [3.0, 4.0]], index=[1, 0])}
+        )
 
 
 def test_indexes_that_differ_in_type_alone_are_the_same():

@@ -12,7 +12,7 @@ from tests.graphs.strategies import options
 
 CORE_SCHEMA: dict[str, object] = {
     **{"1e-3": 1e-3, "1.": 1.0, ".5": 0.5, "-1E+2": -100.0, ".inf": math.inf, "-.Inf": -math.inf},
-    **{"+3": 3, "012": 12, "0o17": 15, "0x1F": 31},
+    **{"+3": 3, "0": 0, "-0.5": -0.5, "0e1": 0.0, "0o17": 15, "0x1F": 31},
     **{"true": True, "FALSE": False, "null": None, "~": None, "": None},
 }
 STRINGS = "no yes on y 12:30:00 2020-01-01 1_000 0b1 e5 . - 1e inf nan = tRUE".split()
@@ -94,6 +94,12 @@ REFUSALS = [
     ("a: b: c", "s:1:5: not valid YAML"),
     ("a: 1\nb: \x07", "s:2:4: not valid YAML: a control character"),
     ("\ta: 1", "s:1:1: not valid YAML"),
+    (
+        "categories: [010, 9]",
+        's:1:14: 010 begins with 0: YAML reads .* 10, .*Quote it .*: "010"; or write 10',
+    ),
+    ("a: -00.50", 's:1:4: -00.50 begins with 0: .*"-00.50"; or write -0.50'),
+    ("007: a", 's:1:1: 007 begins with 0: .*"007"; or write 7'),
     ("a: 1e999", "s:1:4: the number 1e999 is too large"),
     ("a: " + "9" * 5000, "s:1:4: a number of 5000 characters"),
     ("[" * 30 + "]" * 30, f"s:1:{DEPTH + 1}: nested more than {DEPTH} deep"),
@@ -120,3 +126,10 @@ def test_an_alias_bomb_costs_nothing() -> None:
     )
     with pytest.raises(SpecError, match="s:1:4: anchors"):
         load(bomb, "s")
+
+
+def test_a_label_with_a_leading_zero_is_the_text_that_is_written() -> None:
+    # The wards of a table are texts: "010" and "10" are two of them.
+    text = 'variable: {type: categorical, categories: ["010", "10"]}\n'
+    assert load(text, "s")[0] == {"variable": {"type": "categorical", "categories": ["010", "10"]}}
+    assert dump({"variable": {"type": "categorical", "categories": ["010", "10"]}}) == text

@@ -273,6 +273,41 @@ def test_programs_that_mix_rows_are_refused(value, program):
         Program(program=program).bind(value, PARENTS)
 
 
+def _positive(values):
+    if bool((values <= 0).any()):
+        raise ValueError("expected values above 0")
+    return values
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        lambda parents: _positive(parents["a"]).mean() + sample("u", dist.Normal(0.0, 1.0)),
+        lambda parents: sample("x", dist.Normal(_positive(parents["a"]).median(), 1.0)),
+        lambda parents: sample("u", dist.Normal(0.0, 1.0)).exp() * _positive(parents["a"]).max(),
+    ],
+    ids=["mean", "median", "extreme"],
+)
+def test_programs_that_fail_where_they_are_tried_are_watched_at_the_rows_that_are_asked(program):
+    # Beside 1, 3 and 8 a row meets a mean of 4, a median of 3, a maximum of 8; alone, its own value.
+    mechanism = Program(program=program).bind(Continuous(), PARENTS)
+    rows = {"a": torch.tensor([1.0, 3.0, 8.0]).double(), "k": torch.zeros(3).long()}
+    with pytest.raises(MechanismError, match="mixes rows"):
+        mechanism.generate(rows, mechanism.sample_noise(3, generator=generator()))
+    with pytest.raises(MechanismError, match="mixes rows|affine"):
+        mechanism.abduct(rows["a"], rows, generator=generator())
+
+
+def test_a_program_that_fails_where_it_is_tried_and_keeps_rows_apart_is_taken():
+    def law(parents):
+        return _positive(parents["a"]).log() + sample("u", dist.Normal(0.0, 1.0))
+
+    mechanism = Program(program=law).bind(Continuous(), PARENTS)
+    rows = {"a": torch.tensor([1.0, 3.0, 8.0]).double(), "k": torch.zeros(3).long()}
+    found = mechanism.abduct(torch.ones(3).double(), rows, generator=generator())
+    assert_close(found.noise["u"], 1 - torch.tensor([1.0, 3.0, 8.0]).double().log())
+
+
 def test_values_outside_the_domain_are_refused():
     with pytest.raises(ShapeError, match=r"shape \(8,\), one value a row; got \(8, 2\)"):
         bound(lambda p: sample("u", dist.Normal(torch.zeros(2), 1.0).to_event(1)))

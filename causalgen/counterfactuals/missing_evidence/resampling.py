@@ -104,7 +104,14 @@ def pooled_effective_sample_size(log_weights: Tensor, effective: Tensor | None) 
 
 
 def warn_of_few(effective: Tensor, least: float, what: str, remedy: str) -> None:
-    """Warn where weights leave few draws."""
+    """Warn where weights leave few draws.
+
+    Args:
+        effective: (n,) effective sample size of each row.
+        least: below which to warn.
+        what: whose draws, as in "Inferring 'z'".
+        remedy: what to do about it, a sentence's end.
+    """
     few = effective < least
     if bool(few.any()):
         warn(

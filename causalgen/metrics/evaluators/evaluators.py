@@ -48,7 +48,12 @@ def _training(epochs: int, learning_rate: float, batch_size: int = 128) -> Train
 
 
 class NetworkRecipe(BaseModel):
-    """The size of a network and how it is trained."""
+    """The size of a network and how it is trained.
+
+    Attributes:
+        width: channels of its convolutions; those of a classifier or a regressor end with twice as many.
+        training: settings of the fitting loop.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -57,7 +62,11 @@ class NetworkRecipe(BaseModel):
 
 
 class CodedRecipe(NetworkRecipe):
-    """A network with a latent code."""
+    """A network with a latent code.
+
+    Attributes:
+        latent: numbers of the code of an image.
+    """
 
     latent: Positive
 

@@ -294,6 +294,19 @@ def test_a_student_that_nothing_was_held_out_for_says_so(fitted):
     assert not report.figures and "no row was held out (training.validation: 0.02)" in report.advice
 
 
+def test_a_centre_that_jumps_did_not_learn_is_told_of(fitted):
+    with pytest.warns(
+        UserWarning, match="'x': the teacher's noise is centred .* made without. .*centred=True"
+    ):
+        made = distil(fitted.with_options("x", centred=True), rows(20), options=QUICK, progress=False)
+    assert made.mechanisms["x"].spec.centred is None
+    again = made.with_options("x", solver={"kind": "anchored"}, centred=True)
+    assert again.mechanisms["x"].spec.centred
+    # False says what jumps do, and stays with the model.
+    plain = distil(fitted.with_options("x", centred=False), rows(20), options=QUICK, progress=False)
+    assert plain.mechanisms["x"].spec.centred is False
+
+
 def test_weights_that_are_split_are_not_distilled(fitted, monkeypatch):
     monkeypatch.setattr(
         AcceleratedRuntime, "splits", property(lambda _: True, lambda *_: None), raising=False
