@@ -74,8 +74,7 @@ def effect(
     scm = load_model(model, device)
     if not do:
         raise InterventionError("Nothing to ask: give at least one --do node=value.")
-    if target not in scm.variables:
-        raise UnknownNameError.of("node", target, scm.variables, where="TARGET")
+    UnknownNameError.check("node", target, scm.variables, where="TARGET")
     known = parse_assignments(typed or [], scm.variables, "--set")
     source = with_own_rows(evidence, model)
     columns = column_names(rename, scm, data, named_evidence(source))

@@ -49,8 +49,7 @@ class Contrast(Mapping[str, Any], Shown, Tabular):
         self._nodes = shared
 
     def __getitem__(self, node: str) -> Any:
-        if node not in self._nodes:
-            raise UnknownNameError.of("node", node, self._nodes, where="the contrast")
+        UnknownNameError.check("node", node, self._nodes, where="the contrast")
         one, other = self.one[node], self.other[node]
         if not isinstance(self.one.variables[node], Categorical):
             return one - other

@@ -100,8 +100,7 @@ def interventions(
     found: dict[str, Intervention] = {}
     refuse_other_index(do, "Intervention on", InterventionError)
     for node, value in do.items():
-        if node not in variables:
-            raise UnknownNameError.of("node", node, variables, where="do")
+        UnknownNameError.check("node", node, variables, where="do")
         if isinstance(value, Intervention):  # read before
             found[node] = value
             continue
@@ -209,10 +208,7 @@ class _Reader:
         self, function: Callable[..., Any], reads: Sequence[str], text: str, *, codes: bool = False
     ) -> Intervention:
         for name in reads:
-            if name not in self.variables:
-                raise UnknownNameError.of(
-                    "node", name, self.variables, where=f"what {self.node!r} is to read"
-                )
+            UnknownNameError.check("node", name, self.variables, where=f"what {self.node!r} is to read")
         half = self.node + _NATURAL
         if self.node in reads and half in self.graph:
             raise InterventionError(

@@ -233,8 +233,7 @@ def _image_node(scm: SCM, node: str | None, evaluators: Evaluators) -> str:
             f"Tuning is for a diffusion node; this model has {', '.join(images) or 'none'}. "
             "Name one: node=..."
         )
-    if node not in images:
-        raise UnknownNameError.of("diffusion node", node, images, where="tune")
+    UnknownNameError.check("diffusion node", node, images, where="tune")
     roles, parents = evaluators.roles, scm.mechanisms[node].parents
     if roles.picture != scm.variables[node] or parents.get(roles.label) != roles.category:
         raise DomainError(

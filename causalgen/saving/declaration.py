@@ -90,8 +90,7 @@ class Declaration:
         _check_declared(variables, mechanisms, name)
         for what, names in (("variables", variables), ("mechanisms", mechanisms or {})):
             for node in names:
-                if node not in causal:
-                    raise UnknownNameError.of("node", node, causal.nodes, where=what)
+                UnknownNameError.check("node", node, causal, where=what)
         for node in causal.nodes:
             if node not in variables:
                 raise GraphError(f"Node {node!r} has no variable. Add variables={{{node!r}: ...}}.")

@@ -126,8 +126,7 @@ class Classifier(Encoder, frozen=True):
             UnknownNameError: there is no such parent.
             MechanismError: it has no categories, or guidance follows parents that nobody reads.
         """
-        if self.parent not in parents:
-            raise UnknownNameError.of("parent", self.parent, parents, where="predictor 'classifier'")
+        UnknownNameError.check("parent", self.parent, parents, where="predictor 'classifier'")
         variable = parents[self.parent]
         if not isinstance(variable, Categorical):
             raise MechanismError(

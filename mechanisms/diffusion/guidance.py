@@ -202,8 +202,7 @@ class Guidance(Declared, ABC, frozen=True):  # pyright: ignore[reportGeneralType
             )
         known = self.steerable(parents)
         for name in self.named():
-            if name not in known:
-                raise UnknownNameError.of("parent", name, known, where=f"guidance {self.kind!r}")
+            UnknownNameError.check("parent", name, known, where=f"guidance {self.kind!r}")
 
 
 GUIDANCE: Registry[type[Guidance]] = Registry(
