@@ -19,7 +19,7 @@ denoiser as it was learned; guidance and levels that the student never saw are r
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal, final
+from typing import ClassVar, Literal, final
 
 import torch
 from pydantic import Field, field_validator, model_validator
@@ -92,6 +92,9 @@ class Jumps(Solver, frozen=True):
             student.
     """
 
+    needs_conditional: ClassVar[bool] = True  # the student learned no other field
+    distilled: ClassVar[bool] = True
+
     kind: Literal["jumps"] = "jumps"
     steps: int = Field(default=2, ge=1, le=16)
     grid: AnyGrid = _GRID
@@ -102,21 +105,6 @@ class Jumps(Solver, frozen=True):
         if self.thresholding:
             raise ValueError("jumps estimate no x_0 that could be clipped: leave `thresholding` out")
         return self
-
-    @property
-    def invertible(self) -> bool:
-        """Exactly, by its residuals."""
-        return True
-
-    @property
-    def needs_conditional(self) -> bool:
-        """The student learned no other field."""
-        return True
-
-    @property
-    def distilled(self) -> bool:
-        """It asks a student for jumps, down to the clean image."""
-        return True
 
     def sample_noise(self, n: int, shape: tuple[int, ...], *, generator: Generator) -> Leaves:
         """x_T, and residuals of zero."""
