@@ -57,8 +57,6 @@ def check_shared(engine: str) -> None:
     Raises:
         CausalgenError: no such engine, or Ray is not installed.
     """
-    if engine not in ("processes", "ray"):
-        raise CausalgenError(f"--engine is processes or ray, got {engine!r}.")
     if engine == "ray":
         require_ray()
 

@@ -38,7 +38,6 @@ class Timed(Protocol):
 
     def state(self) -> State:
         """Everything that the steps to come depend on."""
-        ...
 
 
 class Clock:

@@ -50,22 +50,18 @@ class DeclaredModel(Protocol):
     @property
     def name(self) -> str | None:
         """Of the model."""
-        ...
 
     @property
     def graph(self) -> CausalGraph:
         """The causal graph."""
-        ...
 
     @property
     def variables(self) -> Mapping[str, Variable]:
         """One a node."""
-        ...
 
     @property
     def mechanisms(self) -> Mapping[str, Mechanism]:
         """One a node."""
-        ...
 
 
 @dataclass(frozen=True)
