@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, cast
 
 import typer
 
@@ -20,7 +20,7 @@ def morphomnist(
     mnist: Annotated[Path, typer.Option(help="A folder with MNIST's files; nothing is downloaded.")],
     out: Out,
     split: Annotated[
-        list[Literal["train", "test"]] | None, typer.Option(help="Both by default. May be repeated.")
+        list[str] | None, typer.Option(help="train or test; both by default. May be repeated.")
     ] = None,
     tables: Annotated[
         Path | None,
@@ -32,10 +32,20 @@ def morphomnist(
     ] = None,
 ) -> None:
     """MNIST's digits redrawn with stroke thickness and intensity as causes."""
+    from causalgen.datasets.mnist import Split, file_prefix
     from causalgen.datasets.writing import make_morphomnist
 
-    splits, workers = tuple(split or ("train", "test")), workers or os.cpu_count() or 1
-    folder = make_morphomnist(mnist, out, splits=splits, tables=tables, seed=seed, workers=workers)
+    chosen = tuple(split or ("train", "test"))
+    for each in chosen:
+        file_prefix(each)  # refuses what is no split
+    folder = make_morphomnist(
+        mnist,
+        out,
+        splits=cast("tuple[Split, ...]", chosen),
+        tables=tables,
+        seed=seed,
+        workers=workers or os.cpu_count() or 1,
+    )
     _tell("morphomnist", folder)
 
 
