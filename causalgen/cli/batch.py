@@ -164,7 +164,9 @@ def run_table(job: Job, engine: str, workers: int | None, *, resume: bool) -> No
     said = job.describe(question)
     if (job.out / "question.json").is_file():
         _check_question(job.out, said)
-    _tell_columns(question.table)
+    tell_unused(Path(question.table.name), question.table.unused)
+    if absent := question.table.absent:
+        console().print(f"No column of: {printable(', '.join(absent))}. Inferred in every row.")
     write_file(job.out / "question.json", json.dumps(said, indent=1).encode())
     asked = _fingerprint(said)
     missing = [number for number in range(question.parts) if not _is_done(job.out, number, asked)]
@@ -238,12 +240,6 @@ def _check_question(out: Path, said: dict[str, Any]) -> None:
             )
 
 
-def _tell_columns(table: ParquetRows) -> None:
-    tell_unused(Path(table.name), table.unused)
-    if table.absent:
-        console().print(f"No column of: {printable(', '.join(table.absent))}. Inferred in every row.")
-
-
 def _finish(job: Job, parts: int) -> None:
     """Put together what the parts say; the result is whole when ``result.json`` is there."""
     found = [read_json(_done_file(job.out, number)) for number in range(parts)]
@@ -305,7 +301,8 @@ def _parquet(part: TablePart, world: Counterfactual) -> bytes:
     for name in frame.columns:
         columns[name] = pyarrow.Array.from_pandas(frame[name])
     for node in (node for node, variable in world.variables.items() if isinstance(variable, Image)):
-        columns[node] = pyarrow.array(_pngs(world, node), pyarrow.binary())
+        images = as_array(world[node], where="Values").reshape(-1, *world.variables[node].event_shape)
+        columns[node] = pyarrow.array(map(to_png, images), pyarrow.binary())
     for node in world.variables:
         how = pyarrow.array(np.tile(world.provenance[node], samples), pyarrow.string())
         columns[free_name(f"provenance[{node}]", [*columns, *taken])] = how.dictionary_encode()
@@ -313,8 +310,3 @@ def _parquet(part: TablePart, world: Counterfactual) -> bytes:
     table: pyarrow.Table = pyarrow.table(columns)
     pyarrow.parquet.write_table(table, buffer, write_page_checksum=True)
     return buffer.getvalue()
-
-
-def _pngs(world: Counterfactual, node: str) -> list[bytes]:
-    images = as_array(world[node], where="Values")
-    return [to_png(image) for image in images.reshape(-1, *world.variables[node].event_shape)]

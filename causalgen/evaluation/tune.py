@@ -99,7 +99,9 @@ def tune(
     dropped = given.rows - table.rows
     if not 0 <= min_effectiveness <= 1:
         raise DomainError(f"min_effectiveness is a share, 0 to 1, got {min_effectiveness:g}.")
-    asked = _checked_strengths(strengths)
+    asked = tuple(sorted({float(each) for each in strengths}))
+    if len(asked) < 2 or not 0 <= asked[0] <= asked[-1] <= 100:
+        raise DomainError(f"Tuning compares at least two strengths from 0 to 100, got {list(asked)}.")
     if isinstance(evaluators, Path | str):
         evaluators = load_evaluators(evaluators)
     node = _image_node(scm, node, evaluators)
@@ -215,13 +217,6 @@ class _Scoring:
         real = real_images(self.factual, self.wanted, *self.pool, self.category, seed=seed)
         found["random real"] = self.scores(self.pool[0][real.random])
         return found | {"nearest real": self.scores(self.pool[0][real.nearest])}
-
-
-def _checked_strengths(strengths: Iterable[float]) -> tuple[float, ...]:
-    asked = tuple(sorted({float(each) for each in strengths}))
-    if len(asked) < 2 or not 0 <= asked[0] <= asked[-1] <= 100:
-        raise DomainError(f"Tuning compares at least two strengths from 0 to 100, got {list(asked)}.")
-    return asked
 
 
 def _image_node(scm: SCM, node: str | None, evaluators: Evaluators) -> str:
