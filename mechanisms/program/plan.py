@@ -94,8 +94,8 @@ class Plan:
             one, two = site.form.base.log_prob(site.noise), other.form.base.log_prob(site.noise)
         if not torch.allclose(one.double(), two.double(), rtol=1e-4, atol=1e-6, equal_nan=False):
             raise MechanismError(
-                f"Site {name!r} of the program has a law ({type(site.form.base).__name__}) that depends on the "
-                "node's parents, and cannot be written as a function of noise that does not. Noise is "
+                f"Site {name!r} of the program has a law ({type(site.form.base).__name__}) that depends on "
+                "the node's parents, and cannot be written as a function of noise that does not. Noise is "
                 "independent of the parents: draw the site from a fixed law and compute with it, or make it "
                 "a node of its own."
             )
