@@ -26,13 +26,13 @@ from functools import cache
 from importlib.resources import files
 from io import BytesIO
 from types import MappingProxyType
-from typing import Any, ClassVar, final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pictures
 
-from causalgen.data.sources import DataSource, Split
+from causalgen.data.sources import Split, source_of
 from causalgen.datasets.folders import read_folder
 from graphs.errors import DataError, DomainError, ShapeError
 from graphs.variables import Categorical, Continuous, Variable
@@ -99,18 +99,6 @@ _MOUTH, _MOUTH_CENTRE, _MOUTH_HALF = 1.5, (384.5, 517.0), (58.5, 26.0)
 _SMALLEST = 16
 
 
-@final
-class FacesSource(DataSource):
-    """``faces:DIR``."""
-
-    kind: ClassVar[str] = "faces"
-    defaults: ClassVar[Mapping[str, str]] = {"image": "image"}
-
-    def read(self, folder: str, split: Split) -> dict[str, NDArray[Any]]:
-        """As ``faces``."""
-        return faces(folder, split)
-
-
 def faces(folder: str | os.PathLike[str], split: Split = "train") -> dict[str, NDArray[Any]]:
     """The portraits' rows, as columns that ``scm.fit`` takes.
 
@@ -126,6 +114,10 @@ def faces(folder: str | os.PathLike[str], split: Split = "train") -> dict[str, N
         DataError: a file is missing or damaged, or a picture is not as large as the first.
     """
     return read_folder("faces", folder, split, _KNOWN)
+
+
+FacesSource = source_of("faces", faces, image="image")
+"""``faces:DIR``."""
 
 
 def draw_faces(rows: int, *, seed: int | Sequence[int]) -> dict[str, NDArray[Any]]:
