@@ -156,8 +156,7 @@ def run_table(job: Job, engine: str, workers: int | None, *, resume: bool) -> No
     model = str(where.absolute()) if where.exists() else job.model
     does = list(dict.fromkeys(job.does))  # a world that is asked twice is one
     job = replace(job, model=model, table=job.table.absolute(), does=does, out=job.out.absolute())
-    if engine == "ray":
-        require_ray()
+    require_ray(engine)
     _check_place(job.out, resume)
     question = job.question()
     question.check()

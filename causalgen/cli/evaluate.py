@@ -64,14 +64,14 @@ def evaluate(
 ) -> None:
     """Hold a model to held-out rows: every metric with its controls, as a page."""
     from causalgen.cli.common import console, image_variables, load_model, rows_of, use_threads
-    from causalgen.cli.ray_engine import check_shared, shared_workers
+    from causalgen.cli.ray_engine import require_ray, shared_workers
     from causalgen.evaluation.evaluate import evaluate as evaluate_model
     from causalgen.evaluation.report import REPORT
     from causalgen.metrics.evaluators.storage import load_evaluators
     from causalgen.saving.result_folder import check_result_folder
 
     check_result_folder(out, REPORT)
-    check_shared(engine)
+    require_ray(engine)
     use_threads(threads)
     scm = load_model(model, device, preset)
     source = rows_of(model, scm, data, rename)

@@ -104,7 +104,8 @@ def colour_pictures(shapes: object, inks: object, papers: object, grain: object 
         DomainError: a shape or a colour outside [0, 1].
     """
     cover, ink, paper = _checked(shapes, inks, papers)
-    flat = (1 - cover) * paper + cover * ink + _GRAIN * _pixelwise(as_array(grain, where="Grain"))
+    grain = as_array(grain, where="Grain")
+    flat = (1 - cover) * paper + cover * ink + _GRAIN * (grain[:, None] if grain.ndim == 3 else grain)
     return np.rint(255 * flat.clip(0, 1)).astype(np.uint8)
 
 
@@ -184,7 +185,3 @@ def _checked(shapes: object, inks: object, papers: object) -> tuple[Floats, Floa
             raise DomainError(f"{name}: expected values in [0, 1], got [{each.min():g}, {each.max():g}].")
     ink, paper = (each[:, :, None, None] for each in colours)
     return cover, ink, paper
-
-
-def _pixelwise(grain: NDArray[Any]) -> NDArray[Any]:
-    return grain[:, None] if grain.ndim == 3 else grain

@@ -166,7 +166,7 @@ def face_images(columns: Columns, *, size: int = 64) -> NDArray[np.uint8]:
     values = _checked(columns, names)
     rows = zip(*(values[name].tolist() for name in names), strict=True)
     draw = _artist()
-    made = [draw(_options(**dict(zip(names, row, strict=True))), size) for row in rows]
+    made = [draw(_options(dict(zip(names, row, strict=True))), size) for row in rows]
     return np.stack(made) if made else np.empty((0, 3, size, size), np.uint8)
 
 
@@ -255,46 +255,28 @@ def _checked(columns: Columns, names: Iterable[str]) -> dict[str, NDArray[Any]]:
     return checked
 
 
-def _options(
-    *,
-    grey: float,
-    beard: str,
-    hair: str,
-    skin: float,
-    smile: str,
-    eyes: str,
-    eyebrows: str,
-    clothes: str,
-    clothes_hue: float,
-    cut: str,
-    tone: str,
-    background: float,
-    turn: float,
-    size: float,
-    across: float,
-    down: float,
-) -> dict[str, Any]:
+def _options(face: Mapping[str, Any]) -> dict[str, Any]:
     """A portrait in dicebear's words; every choice is made here, none by its own random numbers."""
-    low, between = divmod(min(2 * skin, 2 - 1e-9), 1)
+    low, between = divmod(min(2 * face["skin"], 2 - 1e-9), 1)
     return {
-        "beardProbability": 100 * (beard != "none"),
-        "beardVariant": _BEARD_PARTS.get(beard, "fullBeard"),
-        "rearHairProbability": 100 * (hair != "short"),
-        "rearHairVariant": _HAIR_PARTS.get(hair, "longStraight"),
+        "beardProbability": 100 * (face["beard"] != "none"),
+        "beardVariant": _BEARD_PARTS.get(face["beard"], "fullBeard"),
+        "rearHairProbability": 100 * (face["hair"] != "short"),
+        "rearHairVariant": _HAIR_PARTS.get(face["hair"], "longStraight"),
         "hairProbability": 100,
-        "hairVariant": cut,
-        "mouthVariant": "laugh" if smile == "yes" else "sad",
-        "eyesVariant": eyes,
-        "eyebrowsVariant": eyebrows,
-        "clothesVariant": clothes,
+        "hairVariant": face["cut"],
+        "mouthVariant": "laugh" if face["smile"] == "yes" else "sad",
+        "eyesVariant": face["eyes"],
+        "eyebrowsVariant": face["eyebrows"],
+        "clothesVariant": face["clothes"],
         "skinColor": _mixed(_SKINS[int(low)], _SKINS[int(low) + 1], between),
-        "hairColor": _mixed(_TONES[tone], _SILVER, _GREYEST * grey),
-        "clothesColor": _hex(255 * part for part in hsv_to_rgb(clothes_hue, 0.75, 0.6)),
-        "backgroundColor": _hex(255 * part for part in hsv_to_rgb(background, 0.25, 0.97)),
-        "rotate": turn,
-        "scale": size,
-        "translateX": across,
-        "translateY": down,
+        "hairColor": _mixed(_TONES[face["tone"]], _SILVER, _GREYEST * face["grey"]),
+        "clothesColor": _hex(255 * part for part in hsv_to_rgb(face["clothes_hue"], 0.75, 0.6)),
+        "backgroundColor": _hex(255 * part for part in hsv_to_rgb(face["background"], 0.25, 0.97)),
+        "rotate": face["turn"],
+        "scale": face["size"],
+        "translateX": face["across"],
+        "translateY": face["down"],
     }
 
 

@@ -8,7 +8,7 @@ the noise. Against hidden parents it does, and each strength abducts anew.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -120,9 +120,20 @@ def tune(
     names = {label: scm.variables[label], node: scm.variables[node]}
     pool = held_rows(table, names, np.union1d(chosen, order[: max(_POOL, rows)]))
     scoring = _Scoring(scm, node, label, columns, wanted, pool, evaluators)
+    models = [scm.with_options(node, **strength_options(scm, node, label, each)) for each in asked]
+    images: list[list[NDArray[np.float32]]] = [[] for _ in models]
     with Progress("tune", rows * len(asked), enabled=progress) as bar:
         bar.begin(f"guidance of {node}")
-        images = _sweep(scm, node, label, option, asked, columns, wanted, table.numbers[chosen], seed, bar)
+        for block, part in batches(rows):
+            evidence = {name: values[part] for name, values in columns.items()}
+            key = keyed_seed(seed, "tune", block)
+            with numbered_rows(table.numbers[chosen[part]]):
+                once = None if strength_steers_abduction(scm, node) else scm.abduct(evidence, seed=key)
+                for model, found in zip(models, images, strict=True):
+                    abduction = model.abduct(evidence, seed=key) if once is None else once
+                    do = {label: wanted[part], node: Replace(model.mechanisms[node], noise="keep")}
+                    found.append(abduction.counterfactual(do, targets=[node])[node].cpu().numpy())
+                    bar.advance(abduction.rows)
     tuning = Tuning(
         node=node,
         option=option,
@@ -130,7 +141,10 @@ def tune(
         evaluators=evaluators.name,
         rows=rows,
         seed=seed,
-        points=tuple(Tuned(s, scoring.scores(each)) for s, each in zip(asked, images, strict=True)),
+        points=tuple(
+            Tuned(strength, scoring.scores(np.concatenate(parts)))
+            for strength, parts in zip(asked, images, strict=True)
+        ),
         controls=scoring.controls(seed),
         floor=cld_floor(scoring.distances),
         min_effectiveness=min_effectiveness,
@@ -145,34 +159,6 @@ def tune(
             "larger strengths, or fit the model for longer.",
         )
     return tuning
-
-
-def _sweep(
-    scm: SCM,
-    node: str,
-    label: str,
-    option: str,
-    strengths: Sequence[float],
-    columns: Columns,
-    wanted: NDArray[np.generic],
-    numbers: NDArray[np.int64],
-    seed: int,
-    bar: Progress,
-) -> list[NDArray[np.float32]]:
-    """Images of every strength, (N, C, H, W) each."""
-    models = [scm.with_options(node, **strength_options(scm, node, label, each)) for each in strengths]
-    found: list[list[NDArray[np.float32]]] = [[] for _ in models]
-    for block, rows in batches(len(wanted)):
-        evidence = {name: values[rows] for name, values in columns.items()}
-        key = keyed_seed(seed, "tune", block)
-        with numbered_rows(numbers[rows]):
-            once = None if strength_steers_abduction(scm, node) else scm.abduct(evidence, seed=key)
-            for place, model in enumerate(models):
-                abduction = model.abduct(evidence, seed=key) if once is None else once
-                do = {label: wanted[rows], node: Replace(model.mechanisms[node], noise="keep")}
-                found[place].append(abduction.counterfactual(do, targets=[node])[node].cpu().numpy())
-                bar.advance(abduction.rows)
-    return [np.concatenate(parts) for parts in found]
 
 
 class _Scoring:
