@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -35,14 +35,17 @@ from mechanisms.base import Mechanism
 if TYPE_CHECKING:
     import pandas as pd
 
-    from causalgen.fitting.fit_report import NodeReport
-
 __all__ = ["ImageReadings", "OwnReadings", "Reading"]
 
 _READ_BY = "the model's own predictor, no independent judge"
 _SHOWN_ROWS = 4
 _TOLERATED = 2.0
 """Held-out errors that a number may be read away from what was asked."""
+
+
+class _Figures(Protocol):
+    @property
+    def figures(self) -> Mapping[str, float]: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -239,7 +242,7 @@ class OwnReadings(Mapping[str, ImageReadings], Shown):
             return pd.DataFrame(columns=columns)
         return pd.concat(frames, names=["node", "cause"])
 
-    def summary(self, report: Mapping[str, NodeReport] | None = None) -> pd.DataFrame:
+    def summary(self, report: Mapping[str, _Figures] | None = None) -> pd.DataFrame:
         """How far images show what was asked, a line for each node and cause.
 
         Columns ``made``, how many images are not the factual one; ``not_taken``, in how many of them a
