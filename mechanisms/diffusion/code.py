@@ -35,13 +35,15 @@ from graphs.variables import Image, Variable
 from mechanisms.base import Parents
 from mechanisms.conditioning import Conditioning
 from mechanisms.encoders import CLEAN, AnyEncoder, OfPixels, Strided
+from mechanisms.networks import perceptron
 from mechanisms.training import Training, fills, holds_none_out
 
-__all__ = ["Code", "StyleCode", "in_chunks", "perceptron"]
+__all__ = ["HIDDEN", "Code", "StyleCode", "in_chunks"]
 
 _TRAINING = Training(epochs=6, batch_size=64, learning_rate=2e-3)
 
-_HIDDEN = 256
+HIDDEN = 256
+"""Width of the networks that make a code, and an image of it."""
 
 _KNOTS = torch.linspace(-3, 3, 61)
 """Where the map to the prior is fixed, in standard deviations."""
@@ -112,7 +114,7 @@ class StyleCode(OfPixels):
         self.spread = math.exp(-spec.nats / spec.width)
         self.conditioning = Conditioning(parents, dtype=torch.float32)
         self.encoder = spec.encoder.build(image.channels)
-        self.head = perceptron(spec.encoder.features + self.conditioning.width, spec.width)
+        self.head = perceptron(spec.encoder.features + self.conditioning.width, HIDDEN, spec.width)
         self.normalise = nn.BatchNorm1d(spec.width, affine=False, momentum=_MOMENTUM)
         self.register_buffer("whiten", torch.eye(spec.width))
         self.register_buffer("knots", _KNOTS.repeat(spec.width, 1))
@@ -199,8 +201,3 @@ def _piecewise(x: Tensor, knots: Tensor, values: Tensor) -> Tensor:
     left, right = knots.gather(1, at - 1), knots.gather(1, at)
     low, high = values.gather(1, at - 1), values.gather(1, at)
     return (low + (columns - left) * (high - low) / (right - left)).T
-
-
-def perceptron(first: int, last: int) -> nn.Sequential:
-    """Two linear layers with SiLU between."""
-    return nn.Sequential(nn.Linear(first, _HIDDEN), nn.SiLU(), nn.Linear(_HIDDEN, last))
