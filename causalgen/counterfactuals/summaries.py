@@ -59,12 +59,15 @@ class DrawsLike(Protocol):
     def __iter__(self) -> Iterator[str]: ...
     def keys(self) -> Iterable[str]:
         """The nodes."""
+        ...
 
     def draws(self, node: str) -> Tensor:
         """Values of a node, (S, B, *event)."""
+        ...
 
     def plot(self) -> Figure:
         """A picture of the rows."""
+        ...
 
 
 class ReadingsLike(Protocol):
@@ -73,9 +76,11 @@ class ReadingsLike(Protocol):
     def __len__(self) -> int: ...
     def to_frame(self) -> pd.DataFrame:
         """What is asked and read."""
+        ...
 
     def describe(self) -> Mapping[str, Any]:
         """The same as plain values."""
+        ...
 
 
 class CounterfactualLike(DrawsLike, Protocol):
@@ -86,25 +91,31 @@ class CounterfactualLike(DrawsLike, Protocol):
     @property
     def factual(self) -> Mapping[str, Any]:
         """What was observed."""
+        ...
 
     @property
     def inferred(self) -> Mapping[str, Any]:
         """What was drawn where nothing was observed."""
+        ...
 
     @property
     def sources(self) -> Mapping[str, NDArray[np.object_]]:
         """Where evidence comes from."""
+        ...
 
     @property
     def determined(self) -> Mapping[str, NDArray[np.bool_]]:
         """Whether evidence determines a value."""
+        ...
 
     @property
     def readings(self) -> ReadingsLike:
         """What the model itself reads in its images."""
+        ...
 
     def inferred_draws(self, node: str) -> Tensor:
         """The evidence of a node, (S, B, *event)."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ class Timed(Protocol):
 
     def state(self) -> State:
         """Everything that the steps to come depend on."""
+        ...
 
 
 class Clock:

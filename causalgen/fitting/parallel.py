@@ -33,6 +33,7 @@ class Pool(Protocol):
 
     def imap_unordered(self, func: Callable[[Any], Any], iterable: Iterable[Any], /) -> Iterator[Any]:
         """The value of a function for each of some arguments, as they come."""
+        ...
 
 
 Workers = int | Pool

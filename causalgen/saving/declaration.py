@@ -54,14 +54,17 @@ class DeclaredModel(Protocol):
     @property
     def graph(self) -> CausalGraph:
         """The causal graph."""
+        ...
 
     @property
     def variables(self) -> Mapping[str, Variable]:
         """One a node."""
+        ...
 
     @property
     def mechanisms(self) -> Mapping[str, Mechanism]:
         """One a node."""
+        ...
 
 
 @dataclass(frozen=True)
