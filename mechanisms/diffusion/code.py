@@ -38,7 +38,7 @@ from mechanisms.encoders import CLEAN, AnyEncoder, OfPixels, Strided
 from mechanisms.networks import perceptron
 from mechanisms.training import Training, fills, holds_none_out
 
-__all__ = ["HIDDEN", "Code", "StyleCode", "in_chunks"]
+__all__ = ["Code", "HIDDEN", "StyleCode", "in_chunks"]
 
 _TRAINING = Training(epochs=6, batch_size=64, learning_rate=2e-3)
 
