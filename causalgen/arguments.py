@@ -89,8 +89,7 @@ def check_targets(targets: Iterable[str] | None, variables: Mapping[str, Variabl
         return tuple(variables)
     asked = names_of(targets, "targets")
     for node in asked:
-        if node not in variables:
-            raise UnknownNameError.of("node", node, variables, where="targets")
+        UnknownNameError.check("node", node, variables, where="targets")
     return tuple(node for node in variables if node in asked)
 
 

@@ -442,6 +442,5 @@ class SCM(Shown):
         raise AttributeError(f"An SCM has no attribute {name!r}.", name=name, obj=self)
 
     def _mechanism(self, node: str) -> Mechanism:
-        if not isinstance(node, str) or node not in self._variables:
-            raise UnknownNameError.of("node", node, self._variables)
+        UnknownNameError.check("node", node, self._variables)
         return self._world.mechanisms[node]

@@ -102,8 +102,7 @@ class CausalGraph(Shown):
         """
         said, names = parse_graph(text), names or {}
         for name in names:
-            if name not in said:
-                raise UnknownNameError.of("node", name, said, where="names")
+            UnknownNameError.check("node", name, said, where="names")
         for node in said:
             if names.get(node, node) == node and not NAME.fullmatch(node):
                 raise GraphError(
@@ -250,12 +249,7 @@ class CausalGraph(Shown):
         return f"CausalGraph({parents!r})"
 
     def _known(self, node: str) -> str:
-        try:
-            known = node in self._parents
-        except TypeError:  # it cannot be a key of a mapping
-            known = False
-        if not known:
-            raise UnknownNameError.of("node", node, self._nodes)
+        UnknownNameError.check("node", node, self._parents)
         return node
 
     def _several(self, nodes: Names) -> frozenset[str]:

@@ -27,7 +27,7 @@ where, what was expected, what was found, and how to mend it.
 
 import re
 import warnings
-from collections.abc import Generator, Iterable
+from collections.abc import Collection, Generator, Iterable
 from contextlib import contextmanager
 from contextvars import ContextVar
 from difflib import SequenceMatcher, get_close_matches
@@ -106,6 +106,12 @@ class UnknownNameError(CausalgenError, KeyError):
         rest = f", and {len(names) - _MOST:,} more" if len(names) > _MOST else ""
         listed = ", ".join(names[:_MOST]) or "none"
         return cls(f"Unknown {what} {shown}{place}.{did_you_mean(asked, names)} Known: {listed}{rest}.")
+
+    @classmethod
+    def check(cls, what: str, name: object, known: Collection[str], *, where: str = "") -> None:
+        """Raise the error of ``of`` where ``name`` is no string or not among the ``known`` ones."""
+        if not isinstance(name, str) or name not in known:
+            raise cls.of(what, name, known, where=where)
 
 
 class SpecError(CausalgenError, ValueError):

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import cast
 
 import yaml
@@ -316,17 +317,8 @@ def flow(data: Data) -> str:
 
 
 def _mapping_lines(data: Mapping[str, Data], indent: str, block: int) -> list[str]:
-    lines: list[str] = []
-    for key, value in data.items():
-        lines += _entry_lines(f"{indent}{_string(key)}:", value, indent + "  ", block - 1)
-    return lines
-
-
-def _list_lines(data: Sequence[Data], indent: str) -> list[str]:
-    lines: list[str] = []
-    for value in data:
-        lines += _entry_lines(f"{indent}-", value, indent + "  ", 0)
-    return lines
+    entries = [_entry_lines(f"{indent}{_string(k)}:", v, indent + "  ", block - 1) for k, v in data.items()]
+    return list(chain.from_iterable(entries))
 
 
 def _entry_lines(start: str, value: Data, indent: str, block: int) -> list[str]:
@@ -335,7 +327,8 @@ def _entry_lines(start: str, value: Data, indent: str, block: int) -> list[str]:
     if isinstance(value, dict) and value and (block > 0 or not fits):
         return [start, *_mapping_lines(value, indent, block)]
     if isinstance(value, list) and value and not fits:
-        return [start, *_list_lines(value, indent)]
+        items = [_entry_lines(f"{indent}-", each, indent + "  ", 0) for each in value]
+        return [start, *chain.from_iterable(items)]
     return [one_line]
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mechanisms.seeds import GlobalDraws
 
-__all__ = ["DenseNetwork", "first_non_finite", "reproducible_initialisation"]
+__all__ = ["DenseNetwork", "first_non_finite", "perceptron", "reproducible_initialisation"]
 
 
 @contextmanager
@@ -52,6 +52,11 @@ class DenseNetwork(nn.Module):
         if self.body is None:
             return self.bias.expand(len(context), -1)
         return self.body(context.to(self.bias.dtype)) + self.bias
+
+
+def perceptron(first: int, hidden: int, last: int) -> nn.Sequential:
+    """Two linear layers with SiLU between."""
+    return nn.Sequential(nn.Linear(first, hidden), nn.SiLU(), nn.Linear(hidden, last))
 
 
 def first_non_finite(

@@ -130,8 +130,7 @@ def changed_spec(node: str, spec: MechanismSpec, options: Mapping[str, Any]) -> 
     """
     fields = type(spec).model_fields.keys() - {"kind"}
     for name in options:
-        if name not in fields:
-            raise UnknownNameError.of("option", name, fields, where=f"node {node!r} ({spec.kind})")
+        UnknownNameError.check("option", name, fields, where=f"node {node!r} ({spec.kind})")
     dumped = spec.model_dump(include=set(options))
     # Others stay as they are: a part from Python may have a kind that no registry knows.
     kept = {name: getattr(spec, name) for name in fields if name not in options}

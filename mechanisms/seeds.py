@@ -183,18 +183,10 @@ def _dropout(
     return input.mul_(kept) if inplace else input * kept
 
 
-def _rand_like(generator: Generator, input: Tensor, **options: Any) -> Tensor:
-    return torch.empty_like(input, **options).uniform_(generator=generator)
-
-
-def _randn_like(generator: Generator, input: Tensor, **options: Any) -> Tensor:
-    return torch.empty_like(input, **options).normal_(generator=generator)
-
-
 _MADE_OF_OTHERS: dict[Any, Callable[..., Tensor]] = {
     functional.dropout: _dropout,
-    torch.rand_like: _rand_like,
-    torch.randn_like: _randn_like,
+    torch.rand_like: lambda g, input, **to: torch.empty_like(input, **to).uniform_(generator=g),
+    torch.randn_like: lambda g, input, **to: torch.empty_like(input, **to).normal_(generator=g),
 }
 
 

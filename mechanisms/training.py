@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 from torch import Tensor, nn
 
 from graphs.declared import Declared
@@ -16,8 +16,9 @@ __all__ = [
     "Stage",
     "Training",
     "filled",
+    "fills",
+    "holds_none_out",
     "least_steps",
-    "without_held_out",
 ]
 
 LEAST_TRAINED_ROWS = 10
@@ -97,20 +98,28 @@ def least_steps(variable: Variable) -> int:
     return next((steps for most, steps in _LEAST_STEPS if area <= most), _MOST_LEAST_STEPS)
 
 
-def without_held_out(value: Training | None, what: str) -> Training | None:
-    """Settings of a stage before a node's own fit, on the same rows and to the last step.
+def fills(default: Training) -> BeforeValidator:
+    """Of a field ``training`` that may be written in part: see ``filled``."""
+    return BeforeValidator(lambda value: filled(value, default))
 
-    Raises:
-        ValueError: they say what only the node's own settings can; a saved model spells out the defaults.
+
+def holds_none_out(what: str) -> AfterValidator:
+    """Of settings of a stage before a node's own fit, on the same rows and to the last step.
+
+    It raises ValueError where they say what only the node's own can; a saved model spells out the defaults.
     """
-    plain = Training()
-    for name in ("validation", "patience") if value is not None else ():
-        if getattr(value, name) != getattr(plain, name):
-            raise ValueError(
-                f"{name} has no effect on {what}, which is fitted to the rows of the node's own fit, to "
-                f"the last step. Leave it out; the node's own is training.{name}"
-            )
-    return value
+
+    def check(value: Training | None) -> Training | None:
+        plain = Training()
+        for name in ("validation", "patience") if value is not None else ():
+            if getattr(value, name) != getattr(plain, name):
+                raise ValueError(
+                    f"{name} has no effect on {what}, which is fitted to the rows of the node's own fit, to "
+                    f"the last step. Leave it out; the node's own is training.{name}"
+                )
+        return value
+
+    return AfterValidator(check)
 
 
 def filled(value: object, default: object) -> object:

@@ -104,19 +104,13 @@ class CheckReport(Shown):
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
-        return {
-            "ok": self.ok,
-            "rows": self.rows,
-            "seed": self.seed,
-            "level": self.level,
+        return {"ok": self.ok} | vars(self) | {
             "fits": {node: fit.to_dict() for node, fit in self.fits.items()},
             "independences": [test.to_dict() for test in self.independences],
             "skipped": dict(self.skipped),
-            "untested": self.untested,
-            "dropped": self.dropped,
             "advice": list(self.advice),
             "problems": self.problems,
-        }
+        }  # fmt: skip
 
     @property
     def verdict(self) -> str:

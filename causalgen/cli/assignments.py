@@ -68,8 +68,7 @@ def parse_renames(
         where = f"--rename {text!r}"
         if not equals or not node or not column:
             raise DataError(f"{where}: expected COLUMN=node, as in 'Body height=height'.")
-        if node not in variables:
-            raise UnknownNameError.of("node", node, variables, where=where)
+        UnknownNameError.check("node", node, variables, where=where)
         if node in found:
             raise DataError(f"{where}: node {node!r} has the column {found[node]!r} already.")
         if column in found.values():
@@ -100,8 +99,7 @@ def _pieces(text: str, variables: Mapping[str, Variable], what: str) -> Iterator
         where = f"{what} {text!r}"
         if not equals or not node or not after:
             raise InterventionError(f"{where}: expected node=value, as in digit=3; got {rest.strip()!r}.")
-        if node not in variables:
-            raise UnknownNameError.of("node", node, variables, where=where)
+        UnknownNameError.check("node", node, variables, where=where)
         value, rest = _first_value(after, variables[node])
         yield node, value, where
 

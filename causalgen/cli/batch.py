@@ -31,16 +31,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from causalgen.cli.assignments import parse_assignments
-from causalgen.cli.common import (
-    column_names,
-    console,
-    load_model,
-    tell_unused,
-    use_threads,
-    write_file,
-)
-from causalgen.cli.counterfactual import world_folders
+from causalgen.cli.common import column_names, console, tell_unused, write_file
+from causalgen.cli.counterfactual import Typed, world_folders
 from causalgen.cli.ray_engine import answer_on_ray, require_ray
 from causalgen.counterfactuals.export import free_name, image_file, to_frame
 from causalgen.counterfactuals.results import Counterfactual
@@ -49,7 +41,7 @@ from causalgen.data.parquet_rows import ParquetRows, parquet_files
 from causalgen.fitting.progress import Progress
 from causalgen.saving.manifest import library_versions, read_json
 from causalgen.saving.pretrained import model_folder
-from graphs.errors import CausalgenError, CheckpointError, InterventionError, warn
+from graphs.errors import CausalgenError, CheckpointError, warn
 from graphs.text import printable
 from graphs.variables import Image
 from graphs.variables.arrays import as_array
@@ -59,8 +51,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Answerer", "Job", "check_engine", "run_table"]
 
-ENGINES = ("serial", "ray")
-
 REFUSED = 3
 """Exit code where some rows could not be answered."""
 
@@ -69,34 +59,18 @@ _SHOWN = 5
 
 
 @dataclass(frozen=True)
-class Job:
-    """What was typed; enough for a process on another machine to answer any part."""
+class Job(Typed):
+    """Enough for a process on another machine to answer any part."""
 
-    model: str
+    threads: int  # how many may decide the last bit
     table: Path
-    given: Sequence[str]
-    does: Sequence[str]
-    out: Path
-    samples: int | None
     part_rows: int | None
-    rename: Sequence[str]
-    seed: int
-    preset: str | None
-    clip: bool
-    device: str | None
-    threads: int | None
 
     def question(self) -> TableQuestion:
         """The model, loaded, and the table, opened."""
-        use_threads(self.threads or 1)  # how many may decide the last bit
-        scm = load_model(self.model, self.device, self.preset)
-        if not self.does:
-            raise InterventionError("Nothing to ask: give at least one --do node=value.")
-        variables = scm.variables
-        does = {text: parse_assignments([text], variables, "--do", expressions=True) for text in self.does}
-        given = parse_assignments(self.given, variables, "--set")
+        scm, does, given = self.read()
         columns = column_names(self.rename, scm, parquet_files(self.table)[0])
-        rows = ParquetRows(self.table, variables, given=given, columns=columns)
+        rows = ParquetRows(self.table, scm.variables, given=given, columns=columns)
         return TableQuestion(
             scm, rows, does, self.seed, given, self.samples, clip=self.clip, part_rows=self.part_rows
         )
@@ -109,7 +83,6 @@ class Job:
         return said | {
             "weights": _digest(self.model),
             "table": question.table.describe(),
-            "threads": self.threads or 1,
             "part_rows": question.size,
             "libraries": library_versions(("causalgen", "torch")),
         }
@@ -162,8 +135,6 @@ def check_engine(
     Raises:
         CausalgenError: they do not, or there is no such engine.
     """
-    if engine not in ENGINES:
-        raise CausalgenError(f"--engine is {' or '.join(ENGINES)}, got {engine!r}.")
     used = {
         "--engine ray": engine == "ray",
         "--workers": workers,
@@ -185,15 +156,16 @@ def run_table(job: Job, engine: str, workers: int | None, *, resume: bool) -> No
     model = str(where.absolute()) if where.exists() else job.model
     does = list(dict.fromkeys(job.does))  # a world that is asked twice is one
     job = replace(job, model=model, table=job.table.absolute(), does=does, out=job.out.absolute())
-    if engine == "ray":
-        require_ray()
+    require_ray(engine)
     _check_place(job.out, resume)
     question = job.question()
     question.check()
     said = job.describe(question)
     if (job.out / "question.json").is_file():
         _check_question(job.out, said)
-    _tell_columns(question.table)
+    tell_unused(Path(question.table.name), question.table.unused)
+    if absent := question.table.absent:
+        console().print(f"No column of: {printable(', '.join(absent))}. Inferred in every row.")
     write_file(job.out / "question.json", json.dumps(said, indent=1).encode())
     asked = _fingerprint(said)
     missing = [number for number in range(question.parts) if not _is_done(job.out, number, asked)]
@@ -203,7 +175,7 @@ def run_table(job: Job, engine: str, workers: int | None, *, resume: bool) -> No
     answers: Iterator[object] = map(Answerer(job, question), missing)
     if engine == "ray" and missing:
         gpu, make = (job.device or "").startswith("cuda"), partial(Answerer, job)
-        answers = answer_on_ray(make, missing, workers=workers, threads=job.threads or 1, gpu=gpu)
+        answers = answer_on_ray(make, missing, workers=workers, threads=job.threads, gpu=gpu)
     with Progress(
         "counterfactuals", question.parts, done=done, unit="part", console=console(stderr=True)
     ) as shown:
@@ -265,12 +237,6 @@ def _check_question(out: Path, said: dict[str, Any]) -> None:
                 f"{file} is of another question: {name} was {was!r} and is {asked[name]!r}. Ask the same "
                 "one, or give --out a new folder."
             )
-
-
-def _tell_columns(table: ParquetRows) -> None:
-    tell_unused(Path(table.name), table.unused)
-    if table.absent:
-        console().print(f"No column of: {printable(', '.join(table.absent))}. Inferred in every row.")
 
 
 def _finish(job: Job, parts: int) -> None:
@@ -335,7 +301,9 @@ def _parquet(part: TablePart, world: Counterfactual) -> bytes:
         columns[name] = pyarrow.Array.from_pandas(frame[name])
     for node, variable in world.variables.items():
         if isinstance(variable, Image):
-            columns[node] = pyarrow.array(_pictures(world, node, variable), pyarrow.binary())
+            images = as_array(world[node], where="Values").reshape(-1, *variable.event_shape)
+            files = [image_file(image, variable) for image in images]
+            columns[node] = pyarrow.array(files, pyarrow.binary())
     for node in world.variables:
         how = pyarrow.array(np.tile(world.provenance[node], samples), pyarrow.string())
         columns[free_name(f"provenance[{node}]", [*columns, *taken])] = how.dictionary_encode()
@@ -343,8 +311,3 @@ def _parquet(part: TablePart, world: Counterfactual) -> bytes:
     table: pyarrow.Table = pyarrow.table(columns)
     pyarrow.parquet.write_table(table, buffer, write_page_checksum=True)
     return buffer.getvalue()
-
-
-def _pictures(world: Counterfactual, node: str, variable: Image) -> list[bytes]:
-    images = as_array(world[node], where="Values")
-    return [image_file(image, variable) for image in images.reshape(-1, *variable.event_shape)]

@@ -29,20 +29,12 @@ def check(
     threads: Threads = None,
 ) -> None:
     """Whether a model agrees with rows: fit and independences; exit code 3 where it does not."""
-    from causalgen.cli.common import (
-        choice_of_missing,
-        console,
-        load_model,
-        rows_of,
-        use_threads,
-        write_file,
-    )
+    from causalgen.cli.common import console, load_model, rows_of, use_threads, write_file
 
     use_threads(threads)
-    drop = choice_of_missing(missing)
     scm = load_model(model, device)
     rows = rows_of(model, scm, data, rename)
-    report = scm.check(rows, seed=seed, level=level, missing=drop)
+    report = scm.check(rows, seed=seed, level=level, missing=missing)
     say = console().print
     say(str(report))
     if out is not None:

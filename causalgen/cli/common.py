@@ -6,14 +6,13 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 import torch
 from rich.console import Console
 
 from causalgen.cli.assignments import parse_renames
 from causalgen.cli.presets import preset_options
-from causalgen.counterfactuals.export import figure_png
 from causalgen.data.frames import table_header
 from causalgen.data.reading import SAMPLES, Renamed, sample_rows
 from causalgen.data.sources import is_named
@@ -24,12 +23,8 @@ from graphs.errors import CheckpointError, DataError, SpecError
 from graphs.text import printable
 from graphs.variables import Image
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 __all__ = [
     "card_source",
-    "choice_of_missing",
     "column_names",
     "console",
     "image_variables",
@@ -38,7 +33,6 @@ __all__ = [
     "own_table",
     "recipe",
     "rows_of",
-    "save_figure",
     "tell_unused",
     "use_threads",
     "write_file",
@@ -145,17 +139,6 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return values
 
 
-def choice_of_missing(missing: str) -> Literal["refuse", "drop"]:
-    """What ``--missing`` says.
-
-    Raises:
-        DataError: neither of the two.
-    """
-    if missing == "refuse" or missing == "drop":
-        return missing
-    raise DataError(f"--missing is refuse or drop, got {missing!r}.")
-
-
 def card_source(source: str) -> str:
     """A data source as a card tells it: absolute paths without the folders of the machine it was made on."""
     return ":".join(Path(part).name if Path(part).is_absolute() else part for part in source.split(":"))
@@ -185,15 +168,6 @@ def tell_unused(file: Path, columns: Sequence[str]) -> None:
         console(stderr=True).print(
             f"Columns of {file.name} that mean no node: {printable(', '.join(columns))}."
         )
-
-
-def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG, all or nothing.
-
-    Raises:
-        CheckpointError: the path cannot be written.
-    """
-    write_file(path, figure_png(figure))
 
 
 def write_file(path: Path, content: bytes) -> None:

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from causalgen.cli.assignments import parse_assignments
 from causalgen.cli.common import column_names, console, image_variables, load_model, use_threads
@@ -28,45 +30,55 @@ from causalgen.counterfactuals.results import Counterfactual
 from causalgen.counterfactuals.summaries import inferred_texts, node_texts, undetermined_nodes
 from causalgen.plotting.plots import plot_worlds
 from causalgen.saving.result_folder import check_result_folder, write_result
+from causalgen.scm import SCM
 from graphs.errors import InterventionError
 
-__all__ = ["counterfactual_files", "run_counterfactual", "world_folders"]
+__all__ = ["Typed", "counterfactual_files", "run_counterfactual", "world_folders"]
 
 _PICTURE_ROWS = 10
 _TAKEN = ("factual", "inferred", "parts", "picture.png", "question.json", "refused.csv", "result.json")
 _HOW = {"inferred": "inferred", "prior": "drawn from its prior"}
 
 
-def run_counterfactual(
-    model: str,
-    evidence: str | None,
-    given: Sequence[str],
-    does: Sequence[str],
-    out: Path,
-    *,
-    samples: int | None,
-    rename: Sequence[str],
-    seed: int,
-    preset: str | None,
-    clip: bool,
-    device: str | None,
-    threads: int | None,
-) -> None:
+@dataclass(frozen=True)
+class Typed:
+    """What was typed, of a few rows or of a long table."""
+
+    model: str
+    given: Sequence[str]
+    does: Sequence[str]
+    out: Path
+    samples: int | None
+    rename: Sequence[str]
+    seed: int
+    preset: str | None
+    clip: bool
+    device: str | None
+    threads: int | None
+
+    def read(self) -> tuple[SCM, dict[str, dict[str, Any]], dict[str, Any]]:
+        """The model, loaded, what each world sets, by its text, and the evidence that was typed."""
+        use_threads(self.threads)
+        scm = load_model(self.model, self.device, self.preset)
+        if not self.does:
+            raise InterventionError("Nothing to ask: give at least one --do node=value.")
+        does = {
+            text: parse_assignments([text], scm.variables, "--do", expressions=True) for text in self.does
+        }
+        return scm, does, parse_assignments(self.given, scm.variables, "--set")
+
+
+def run_counterfactual(asked: Typed, evidence: str | None) -> None:
     """Ask, write, and say where."""
-    check_result_folder(out)
-    use_threads(threads)
-    scm = load_model(model, device, preset)
-    if not does:
-        raise InterventionError("Nothing to ask: give at least one --do node=value.")
-    asked = {text: parse_assignments([text], scm.variables, "--do", expressions=True) for text in does}
-    typed = parse_assignments(given, scm.variables, "--set")
-    source = with_own_rows(evidence, model)
-    columns = column_names(rename, scm, named_evidence(source))
+    check_result_folder(asked.out)
+    scm, does, typed = asked.read()
+    source = with_own_rows(evidence, asked.model)
+    columns = column_names(asked.rename, scm, named_evidence(source))
     known = read_evidence(source, scm, typed, columns) | typed
-    worlds = scm.abduct(known, num_samples=samples, seed=seed).worlds(asked, clip=clip)
-    metadata = {"model": model, "preset": preset, "evidence": evidence, "seed": seed}
+    worlds = scm.abduct(known, num_samples=asked.samples, seed=asked.seed).worlds(does, clip=asked.clip)
+    metadata = {"model": asked.model, "preset": asked.preset, "evidence": evidence, "seed": asked.seed}
     write_result(
-        out,
+        asked.out,
         counterfactual_files(worlds, pictures=bool(image_variables(scm))),
         metadata | {"worlds": {text: describe_draws(world) for text, world in worlds.items()}},
     )
@@ -77,7 +89,7 @@ def run_counterfactual(
         out_console.print(f"do({text})  {_values(world)}")
         for line in world.readings.texts():
             out_console.print(f"  read by the model itself in {line}")
-    out_console.print(str(out.resolve()))
+    out_console.print(str(asked.out.resolve()))
 
 
 def _inferred(world: Counterfactual) -> Iterator[str]:

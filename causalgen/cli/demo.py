@@ -24,7 +24,8 @@ def demo(
     """Real handwritten digits, and what each would have been as any other digit."""
     import numpy as np
 
-    from causalgen.cli.common import console, load_model, save_figure, use_threads
+    from causalgen.cli.common import console, load_model, use_threads, write_file
+    from causalgen.counterfactuals.export import figure_png
     from causalgen.data.reading import sample_rows
     from causalgen.plotting.plots import plot_image_rows
 
@@ -44,7 +45,7 @@ def demo(
         pictures[label] = np.asarray(abduction.counterfactual({"digit": digit}, targets=["image"])["image"])
         marks[label] = (evidence["digit"] == digit).tolist()
         say(f"{label}  {time.perf_counter() - began:.1f} s")
-    save_figure(plot_image_rows(pictures, marks), out)
+    write_file(out, figure_png(plot_image_rows(pictures, marks)))
     say("Framed: the digit as it was, which the intervention leaves alone bit for bit.")
     say(str(out.resolve()))
 

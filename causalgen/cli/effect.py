@@ -63,19 +63,18 @@ def effect(
     from causalgen.cli.assignments import parse_assignments
     from causalgen.cli.common import column_names, console, load_model, use_threads, write_file
     from causalgen.cli.given import named_evidence, read_evidence, with_own_rows
-    from causalgen.cli.ray_engine import check_shared, shared_workers
+    from causalgen.cli.ray_engine import require_ray, shared_workers
     from causalgen.cli.wording import in_command_words
     from causalgen.data.reading import Renamed
 
-    check_shared(engine)
+    require_ray(engine)
     if (engine, workers) != ("processes", None) and not refits:
         raise EvidenceError("--workers and --engine are for --refits. Say how many, or leave them out.")
     use_threads(threads)
     scm = load_model(model, device)
     if not do:
         raise InterventionError("Nothing to ask: give at least one --do node=value.")
-    if target not in scm.variables:
-        raise UnknownNameError.of("node", target, scm.variables, where="TARGET")
+    UnknownNameError.check("node", target, scm.variables, where="TARGET")
     known = parse_assignments(typed or [], scm.variables, "--set")
     source = with_own_rows(evidence, model)
     columns = column_names(rename, scm, data, named_evidence(source))

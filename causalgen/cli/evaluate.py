@@ -8,7 +8,7 @@ OUT/report.json   every figure, what was asked and what was evaluated
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -29,7 +29,6 @@ from graphs.errors import DataError
 
 if TYPE_CHECKING:
     from causalgen.evaluation.questions import Truth
-    from causalgen.evaluation.readings import Measures
 
 __all__ = ["evaluate", "read_morphomnist_truth"]
 
@@ -47,7 +46,8 @@ def evaluate(
         ),
     ] = None,
     measures: Annotated[
-        str | None, typer.Option(help="What to measure on images: strokes (of drawn characters) or pendulum.")
+        Literal["strokes", "pendulum"] | None,
+        typer.Option(help="What to measure on images; strokes are those of drawn characters."),
     ] = None,
     truth: Annotated[
         Path | None,
@@ -63,23 +63,15 @@ def evaluate(
     threads: Threads = None,
 ) -> None:
     """Hold a model to held-out rows: every metric with its controls, as a page."""
-    from causalgen.cli.common import (
-        choice_of_missing,
-        console,
-        image_variables,
-        load_model,
-        rows_of,
-        use_threads,
-    )
-    from causalgen.cli.ray_engine import check_shared, shared_workers
+    from causalgen.cli.common import console, image_variables, load_model, rows_of, use_threads
+    from causalgen.cli.ray_engine import require_ray, shared_workers
     from causalgen.evaluation.evaluate import evaluate as evaluate_model
     from causalgen.evaluation.report import REPORT
     from causalgen.metrics.evaluators.storage import load_evaluators
     from causalgen.saving.result_folder import check_result_folder
 
     check_result_folder(out, REPORT)
-    check_shared(engine)
-    drop = choice_of_missing(missing)
+    require_ray(engine)
     use_threads(threads)
     scm = load_model(model, device, preset)
     source = rows_of(model, scm, data, rename)
@@ -97,10 +89,10 @@ def evaluate(
             rows=rows,
             full=full,
             evaluators=found,
-            measures=cast("Measures | None", measures),  # what it may be is said by the evaluation
+            measures=measures,
             truth=known,
             seed=seed,
-            missing=drop,
+            missing=missing,
             workers=shared,
         )
     say = console().print

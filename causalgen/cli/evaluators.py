@@ -67,6 +67,5 @@ def _variables(scm: SCM, image: str | None) -> dict[str, Variable]:
     if image is None:
         found = ", ".join(images) or "none"
         raise SpecError(f"Evaluators need one image variable; this model has {found}. Name one with --image.")
-    if image not in images:
-        raise UnknownNameError.of("image variable", image, images, where="--image")
+    UnknownNameError.check("image variable", image, images, where="--image")
     return {name: scm.variables[name] for name in (*scm.graph.parents(image), image)}

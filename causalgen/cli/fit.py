@@ -7,7 +7,7 @@ import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -36,7 +36,8 @@ def fit(
     run_dir: RunDir = None,
     resume: Resume = False,
     missing: Annotated[
-        str, typer.Option(help="Rows that lack a value: refuse, or drop for the nodes that need it.")
+        Literal["refuse", "drop"],
+        typer.Option(help="Rows that lack a value: refuse, or drop for the nodes that need it."),
     ] = "refuse",
     start: Annotated[
         str | None, typer.Option(help="A model whose weights trained nodes start from: a name or a folder.")
@@ -45,15 +46,7 @@ def fit(
     threads: Threads = None,
 ) -> None:
     """Fit a model to data and save it."""
-    from causalgen.cli.common import (
-        card_source,
-        choice_of_missing,
-        column_names,
-        console,
-        recipe,
-        tell_unused,
-        use_threads,
-    )
+    from causalgen.cli.common import card_source, column_names, console, recipe, tell_unused, use_threads
     from causalgen.data.frames import present_columns
     from causalgen.data.reading import Renamed
     from causalgen.fitting.runtime import is_first
@@ -73,7 +66,7 @@ def fit(
             seed=seed,
             run_dir=run,
             resume=resume,
-            missing=choice_of_missing(missing),
+            missing=missing,
             start=start,
         )
     assert scm.fit_report is not None

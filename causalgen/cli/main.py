@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -96,13 +96,8 @@ def _options(
     """Structural causal models whose nodes may be images."""
 
 
-app.command()(demo)
-app.command()(gallery)
-app.command()(schema)
-app.command()(show)
-app.command()(fit)
-app.command()(distil)
-app.command()(evaluators)
+for each in (demo, gallery, schema, show, fit, distil, evaluators):
+    app.command()(each)
 
 
 @app.command(
@@ -141,21 +136,18 @@ def counterfactual(
 ) -> None:
     """What would have been, had things been otherwise: a picture and a JSON; of a --table, Parquet."""
     from causalgen.cli.batch import Job, check_engine, run_table
-    from causalgen.cli.counterfactual import run_counterfactual
+    from causalgen.cli.counterfactual import Typed, run_counterfactual
 
     check_engine(engine, table, evidence, workers=workers, part_rows=part_rows, resume=resume)
-    options: dict[str, Any] = {"seed": seed, "preset": preset, "clip": clip, "device": device}
-    options |= {"threads": threads, "samples": samples, "rename": rename or []}
+    typed = (model, given or [], do or [], out, samples, rename or [], seed, preset, clip, device)
     if table is None:
-        run_counterfactual(model, evidence, given or [], do or [], out, **options)
+        run_counterfactual(Typed(*typed, threads), evidence)
     else:
-        job = Job(model, table, given or [], do or [], out, part_rows=part_rows, **options)
-        run_table(job, engine, workers, resume=resume)
+        run_table(Job(*typed, threads or 1, table, part_rows), engine, workers, resume=resume)
 
 
-app.command()(effect)
-app.command()(check)
-app.command()(evaluate)
+for each in (effect, check, evaluate):
+    app.command()(each)
 
 
 @app.command("app")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -60,7 +60,7 @@ Set = Annotated[
 ]
 TrainingRows = Annotated[str, typer.Option(help="A CSV or Parquet table, or mnist:DIR.")]
 RunDir = Annotated[Path | None, typer.Option(help="Log and states; OUT.run by default.")]
-Missing = Annotated[str, typer.Option(help="Rows that lack a value: refuse, or drop.")]
+Missing = Annotated[Literal["refuse", "drop"], typer.Option(help="Rows that lack a value: refuse, or drop.")]
 Rename = Annotated[
     list[str] | None,
     typer.Option(help="A column that is not named like its node: COLUMN=node; may be repeated."),
@@ -70,12 +70,15 @@ LongTable = Annotated[
     Path | None,
     typer.Option(help="A Parquet file, or a folder of them, of any length: evidence, answered in parts."),
 ]
-Engine = Annotated[str, typer.Option(help="Of --table: serial, or ray (extra ray). Both give the same bits.")]
+Engine = Annotated[
+    Literal["serial", "ray"], typer.Option(help="Of --table; ray is an extra. Both give the same bits.")
+]
 Workers = Annotated[
     int | None, typer.Option(min=1, help="Of --engine ray: models at work; one a CPU by default.")
 ]
 SharedBy = Annotated[
-    str, typer.Option("--engine", help="Who the workers are: processes of this machine, or ray (extra ray).")
+    Literal["processes", "ray"],
+    typer.Option("--engine", help="Who the workers are: processes of this machine, or Ray's (extra ray)."),
 ]
 SharedWorkers = Annotated[
     int | None,

@@ -76,6 +76,5 @@ def preset_options(name: str) -> dict[str, Any]:
     Raises:
         UnknownNameError: there is no such preset.
     """
-    if name not in PRESETS:
-        raise UnknownNameError.of("preset", name, PRESETS)
+    UnknownNameError.check("preset", name, PRESETS)
     return dict(PRESETS[name])

@@ -30,7 +30,7 @@ from causalgen.cli.common import use_threads
 from causalgen.fitting.parallel import Workers
 from graphs.errors import CausalgenError, DataError
 
-__all__ = ["answer_on_ray", "check_shared", "require_ray", "shared_workers"]
+__all__ = ["answer_on_ray", "require_ray", "shared_workers"]
 
 _STORE = 100 << 20
 """Bytes of the object store of a cluster that is started here: next to nothing goes through it."""
@@ -39,28 +39,17 @@ _TRIES = 25
 """To remove the folder of a cluster that was stopped."""
 
 
-def require_ray() -> None:
-    """Refuse where Ray is not installed.
+def require_ray(engine: str) -> None:
+    """Refuse the engine "ray" where Ray is not installed.
 
     Raises:
         CausalgenError: it is not.
     """
-    try:
-        import ray.data  # noqa: F401
-    except ImportError as error:
-        raise CausalgenError(f"--engine ray needs Ray ({error}). Install causalgen[ray].") from error
-
-
-def check_shared(engine: str) -> None:
-    """Refuse an engine that cannot be had.
-
-    Raises:
-        CausalgenError: no such engine, or Ray is not installed.
-    """
-    if engine not in ("processes", "ray"):
-        raise CausalgenError(f"--engine is processes or ray, got {engine!r}.")
     if engine == "ray":
-        require_ray()
+        try:
+            import ray.data  # noqa: F401
+        except ImportError as error:
+            raise CausalgenError(f"--engine ray needs Ray ({error}). Install causalgen[ray].") from error
 
 
 @contextmanager

@@ -19,7 +19,8 @@ def show(
     """The graph of a model, its variables and its mechanisms."""
     from rich.table import Table
 
-    from causalgen.cli.common import console, load_model, save_figure
+    from causalgen.cli.common import console, load_model, write_file
+    from causalgen.counterfactuals.export import figure_png
     from graphs.text import printable
 
     scm = load_model(model)
@@ -48,5 +49,5 @@ def show(
     if picture is not None:
         from causalgen.plotting.plots import plot_graph
 
-        save_figure(plot_graph(scm.graph, scm.variables, scm.name or ""), picture)
+        write_file(picture, figure_png(plot_graph(scm.graph, scm.variables, scm.name or "")))
         out.print(str(picture.resolve()))

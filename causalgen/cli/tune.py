@@ -48,14 +48,13 @@ def tune(
     threads: Threads = None,
 ) -> None:
     """Choose the strength of guidance on validation rows: effective first, then of least divergence (CLD)."""
-    from causalgen.cli.common import choice_of_missing, console, load_model, rows_of, use_threads
+    from causalgen.cli.common import console, load_model, rows_of, use_threads
     from causalgen.evaluation.tune import tune as tune_model
     from causalgen.evaluation.tuning import RESULT
     from causalgen.metrics.evaluators.storage import load_evaluators
     from causalgen.saving.result_folder import check_result_folder
 
     check_result_folder(out, RESULT)
-    drop = choice_of_missing(missing)
     if save and not Path(model).is_dir():
         raise CheckpointError(
             f"--save writes the choice into the model's folder, and {model!r} is none. Leave --save out and "
@@ -74,7 +73,7 @@ def tune(
         rows=rows,
         min_effectiveness=min_effectiveness,
         seed=seed,
-        missing=drop,
+        missing=missing,
         **given,
     )
     tuned = tuning.apply(scm)

@@ -40,7 +40,8 @@ class Contrast(Mapping[str, Any], Shown, Tabular):
         """
         shapes = [(each.rows, each.samples, each.seed) for each in (one, other)]
         shared = [node for node in one.variables if node in other.variables]
-        if shapes[0] != shapes[1] or not all(_same_evidence(one, other, node) for node in shared):
+        evidence = [[each.factual_canonical(node) for node in shared] for each in (one, other)]
+        if shapes[0] != shapes[1] or not all(map(torch.equal, *evidence)):
             raise EvidenceError(
                 "A contrast compares worlds of one abduction, row by row; these differ in evidence or in "
                 f"(rows, samples, seed): {shapes[0]} and {shapes[1]}. Ask both with one scm.abduct(...)."
@@ -49,8 +50,7 @@ class Contrast(Mapping[str, Any], Shown, Tabular):
         self._nodes = shared
 
     def __getitem__(self, node: str) -> Any:
-        if node not in self._nodes:
-            raise UnknownNameError.of("node", node, self._nodes, where="the contrast")
+        UnknownNameError.check("node", node, self._nodes, where="the contrast")
         one, other = self.one[node], self.other[node]
         if not isinstance(self.one.variables[node], Categorical):
             return one - other
@@ -87,11 +87,6 @@ class Contrast(Mapping[str, Any], Shown, Tabular):
             f"Contrast({_say(self.one)} against {_say(self.other)}, {draws}{self.one.rows} rows: "
             f"{', '.join(self._nodes)})\n{contrast_text(self.one, self.other, self._nodes)}"
         )
-
-
-def _same_evidence(one: Counterfactual, other: Counterfactual, node: str) -> bool:
-    a, b = one.factual_canonical(node), other.factual_canonical(node)
-    return a is b or torch.equal(a, b)
 
 
 def _say(world: Counterfactual) -> str:

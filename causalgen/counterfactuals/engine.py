@@ -140,7 +140,10 @@ def predict(
         values[node] = computed[node] = value
         # Nobody asks about a node without children.
         if not needed.isdisjoint(graph.children(node)):
-            changed[node] = True if before is None else _differs(value, before, rows)
+            changed[node] = True
+            if before is not None:
+                n = max(len(value), len(before))
+                changed[node] = differs(broadcast_rows(value, n, rows), broadcast_rows(before, n, rows))
     _check(world, computed)
     return Prediction(values, recomputed)
 
@@ -175,16 +178,6 @@ def _check(world: MutilatedModel, computed: Mapping[str, Tensor]) -> None:
         variable = world.mechanisms[node].variable
         if node not in world.touched and has_bounds(variable):
             warn_out_of_bounds(world.origin(node), variable, value)
-
-
-def _differs(value: Tensor, before: Tensor, rows: int) -> Mask:
-    n, other = value.shape[0], before.shape[0]
-    if n != other:
-        value, before = (
-            broadcast_rows(value, max(n, other), rows),
-            broadcast_rows(before, max(n, other), rows),
-        )
-    return differs(value, before)
 
 
 def _generate(

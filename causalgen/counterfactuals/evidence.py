@@ -205,7 +205,9 @@ def read_pictures(value: Any, variable: Image, *, where: str, folder: Path | Non
         DataError: a file that is missing, unreadable or of another size.
     """
     single = isinstance(value, bytes | str | os.PathLike)
-    if not (single or isinstance(value, list | tuple) or _holds_objects(value)):
+    # Of an array or a Series.
+    objects = getattr(getattr(value, "dtype", None), "kind", "") in ("O", "U")
+    if not (single or isinstance(value, list | tuple) or objects):
         return value
     items = [value] if single else list(value)
     if not any(isinstance(item, bytes | str | os.PathLike) for item in items):
@@ -213,11 +215,6 @@ def read_pictures(value: Any, variable: Image, *, where: str, folder: Path | Non
     filled, gaps = fill_gaps(variable, items, where=where) or (items, None)
     pixels = picture_column(cast(list[object], filled), variable, column=where, folder=folder)
     return pixels if gaps is None else [None if gap else each for gap, each in zip(gaps, pixels, strict=True)]
-
-
-def _holds_objects(value: Any) -> bool:
-    """Whether it is an array or a Series of objects or text."""
-    return getattr(getattr(value, "dtype", None), "kind", "") in ("O", "U")
 
 
 def _plain_numbers(

@@ -100,8 +100,7 @@ def interventions(
     found: dict[str, Intervention] = {}
     refuse_other_index(do, "Intervention on", InterventionError)
     for node, value in do.items():
-        if node not in variables:
-            raise UnknownNameError.of("node", node, variables, where="do")
+        UnknownNameError.check("node", node, variables, where="do")
         if isinstance(value, Intervention):  # read before
             found[node] = value
             continue
@@ -209,10 +208,7 @@ class _Reader:
         self, function: Callable[..., Any], reads: Sequence[str], text: str, *, codes: bool = False
     ) -> Intervention:
         for name in reads:
-            if name not in self.variables:
-                raise UnknownNameError.of(
-                    "node", name, self.variables, where=f"what {self.node!r} is to read"
-                )
+            UnknownNameError.check("node", name, self.variables, where=f"what {self.node!r} is to read")
         half = self.node + _NATURAL
         if self.node in reads and half in self.graph:
             raise InterventionError(
@@ -239,19 +235,14 @@ class _Reader:
                 f"{self.where}: a mechanism of kind {new.spec.kind!r} has to be fitted first. "
                 f"Fit another model with it, and give its scm.mechanisms[{self.node!r}]."
             )
-        if value.noise == "keep":
-            self._check_leaves(new)
-        return Intervention(new.eval(), str(value), tuple(parents), keeps_noise=value.noise == "keep")
-
-    def _check_leaves(self, new: Mechanism) -> None:
-        """Refuse noise of another make; what a draw looks like tells."""
-        old_leaves, new_leaves = _leaves(self.old), _leaves(new)
-        if old_leaves != new_leaves:
+        # What a draw looks like tells of what make the noise is.
+        if value.noise == "keep" and (had := _leaves(self.old)) != (has := _leaves(new)):
             raise InterventionError(
-                f"{self.where}: the noise of its mechanism ({self.old.spec.kind}) has leaves {old_leaves}, "
-                f"the new one's ({new.spec.kind}) {new_leaves}: it cannot be kept. Say noise='fresh', "
+                f"{self.where}: the noise of its mechanism ({self.old.spec.kind}) has leaves {had}, "
+                f"the new one's ({new.spec.kind}) {has}: it cannot be kept. Say noise='fresh', "
                 "or give a mechanism with the same noise."
             )
+        return Intervention(new.eval(), str(value), tuple(parents), keeps_noise=value.noise == "keep")
 
     def _settled(self, made: Mechanism) -> Mechanism:
         """A mechanism made here, where the old one was, and knowing what that one saw."""

@@ -84,11 +84,9 @@ def answer_worlds(
     asked: dict[str, set[str]] = {name: set(wanted) if name in shown else set() for name in does}
     for name, references in feeds.items():
         for node, value in references.items():
-            if value.world not in does:
-                raise UnknownNameError.of("world", value.world, does, where=f"do of world {name!r}")
+            UnknownNameError.check("world", value.world, does, where=f"do of world {name!r}")
             for each in (node, value.node):
-                if each not in variables:
-                    raise UnknownNameError.of("node", each, variables, where=f"do of world {name!r}")
+                UnknownNameError.check("node", each, variables, where=f"do of world {name!r}")
             asked[value.world].add(value.node)
     found: dict[str, Answer] = {}
     for name in _order(feeds):

@@ -120,8 +120,7 @@ class ImageReadings(Mapping[str, Reading]):
         return self._read()
 
     def __getitem__(self, cause: str) -> Reading:
-        if cause not in self._causes:
-            raise UnknownNameError.of("cause", cause, self._causes, where=f"what is read in {self.node!r}")
+        UnknownNameError.check("cause", cause, self._causes, where=f"what is read in {self.node!r}")
         return self._causes[cause]
 
     def __iter__(self) -> Iterator[str]:

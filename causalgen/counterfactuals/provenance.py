@@ -108,49 +108,37 @@ def trace_provenance(
         drawn: of nodes missing in the evidence, in which rows, (B,) bool, the value was "inferred" or drawn
             from its "prior".
     """
-    return ProvenanceTable(
-        lambda: _traced(world, prediction, abducted, rows, samples, fed or {}, drawn or {}),
-        prediction.values,
-        rows,
-    )
 
+    def trace() -> _Traced:
+        """Places in the order, by node; and 1 where a draw went into the value, whether or not it was set."""
+        codes: dict[str, _Code] = {}
+        unsure: dict[str, _Code] = {}
+        given = {node: _code_of(sources, rows) for node, sources in (drawn or {}).items()}
+        missing = {node: code.clamp(max=1) for node, code in given.items()}
+        for node in prediction.values:
+            if fed and node in fed:
+                codes[node] = torch.tensor([_ORDER.index(name) for name in fed[node]], dtype=torch.uint8)
+                unsure[node] = torch.from_numpy(np.isin(fed[node], _DRAWN)).to(torch.uint8)
+                continue
+            parents, origin, touched = world.graph.parents(node), world.origin(node), node in world.touched
+            again = _any_sample(prediction.recomputed[node], rows, samples)
+            # Noise recovered from an inferred value, or given an inferred parent, is no better than these.
+            origins = {origin, *map(world.origin, parents)}
+            inferred = () if touched else origins & given.keys()
+            draws = [int(_draws_noise(world, node, abducted)), *(unsure[name] for name in parents)]
+            draws += [missing[name] for name in inferred]
+            unsure[node] = _choose(again, _weakest(draws), missing.get(origin, 0), rows)
+            if touched:
+                codes[node] = _SET
+                continue
+            own = world.mechanisms[node].abduction if origin in abducted else "prior"
+            # An intervened parent is known for certain: it weakens nothing.
+            inherited = [_ORDER.index(own), *(_unless_set(codes[name]) for name in parents)]
+            inherited += [given[name] for name in inferred]
+            codes[node] = _choose(again, _weakest(inherited), given.get(origin, 0), rows)
+        return codes, unsure
 
-def _traced(
-    world: MutilatedModel,
-    prediction: Prediction,
-    abducted: Collection[str],
-    rows: int,
-    samples: int,
-    fed: Mapping[str, NDArray[np.object_]],
-    drawn: Mapping[str, Mapping[str, Tensor]],
-) -> tuple[dict[str, _Code], dict[str, _Code]]:
-    """Places in the order, by node; and 1 where a draw went into the value, whether or not it was set."""
-    codes: dict[str, _Code] = {}
-    unsure: dict[str, _Code] = {}
-    given = {node: _code_of(sources, rows) for node, sources in drawn.items()}
-    missing = {node: code.clamp(max=1) for node, code in given.items()}
-    for node in prediction.values:
-        if node in fed:
-            codes[node] = torch.tensor([_ORDER.index(name) for name in fed[node]], dtype=torch.uint8)
-            unsure[node] = torch.from_numpy(np.isin(fed[node], _DRAWN)).to(torch.uint8)
-            continue
-        parents, origin, touched = world.graph.parents(node), world.origin(node), node in world.touched
-        again = _any_sample(prediction.recomputed[node], rows, samples)
-        # Noise recovered from an inferred value, or given an inferred parent, is no better than these.
-        origins = {origin, *map(world.origin, parents)}
-        inferred = () if touched else origins & given.keys()
-        draws = [int(_draws_noise(world, node, abducted)), *(unsure[name] for name in parents)]
-        draws += [missing[name] for name in inferred]
-        unsure[node] = _choose(again, _weakest(draws), missing.get(origin, 0), rows)
-        if touched:
-            codes[node] = _SET
-            continue
-        own = world.mechanisms[node].abduction if origin in abducted else "prior"
-        # An intervened parent is known for certain: it weakens nothing.
-        inherited = [_unless_set(codes[name]) for name in parents]
-        inherited += [given[name] for name in inferred]
-        codes[node] = _choose(again, _weakest([_ORDER.index(own), *inherited]), given.get(origin, 0), rows)
-    return codes, unsure
+    return ProvenanceTable(trace, prediction.values, rows)
 
 
 def _draws_noise(world: MutilatedModel, node: str, abducted: Collection[str]) -> bool:

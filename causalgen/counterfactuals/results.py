@@ -65,8 +65,7 @@ class Draws(Mapping[str, Any], Shown, Tabular):
         self._canonical = canonical
 
     def __getitem__(self, node: str) -> Any:
-        if node not in self.variables:
-            raise UnknownNameError.of("node", node, self.variables, where="the result")
+        UnknownNameError.check("node", node, self.variables, where="the result")
         return self._decode(node, self._canonical[node])
 
     def __iter__(self) -> Iterator[str]:

@@ -42,52 +42,32 @@ def abduct_rows(
     """A node's noise by its values, (N, *event), and its parents', in blocks of rows."""
     n = value.shape[0]
     size = mechanism.chunk_rows or (n if mechanism.deterministic else _BLOCK)
+
+    def abduct(block: int, part: slice) -> Abducted:
+        some = {name: each[part] for name, each in parents.items()}
+        with numbered_rows(range(part.start, part.stop)):
+            return mechanism.abduct(value[part], some, generator=_generator(mechanism, seed, node, block))
+
     with blame(node):
         if n <= size:
             return mechanism.abduct(value, parents, generator=_generator(mechanism, seed, node, 0))
-        return _join(
-            n,
-            (
-                _abduct_part(mechanism, value, parents, part, _generator(mechanism, seed, node, block))
-                for block, part in enumerate(_watched(_parts(n, size), f"abduction of {node}", n))
-            ),
-        )
+        parts = _watched(_parts(n, size), f"abduction of {node}", n)
+        return _join(n, (abduct(block, part) for block, part in enumerate(parts)))
 
 
-def _abduct_part(
-    mechanism: Mechanism,
-    value: Tensor,
-    parents: Mapping[str, Tensor],
-    part: slice,
-    generator: torch.Generator,
-) -> Abducted:
-    with numbered_rows(range(part.start, part.stop)):
-        return mechanism.abduct(
-            value[part], {name: each[part] for name, each in parents.items()}, generator=generator
-        )
-
-
-def generate_rows(
-    mechanism: Mechanism,
-    node: str,
-    parents: Mapping[str, Tensor],
-    noise: Noise,
-) -> Tensor:
+def generate_rows(mechanism: Mechanism, node: str, parents: Mapping[str, Tensor], noise: Noise) -> Tensor:
     """Values (N, *event) by a node's mechanism, in chunks of the rows it takes at once."""
     n, size = noise.n, mechanism.chunk_rows
+
+    def generate(part: slice) -> Tensor:
+        with numbered_rows(range(part.start, part.stop)):
+            return mechanism.generate({name: each[part] for name, each in parents.items()}, noise.rows(part))
+
     with blame(node):
         if size is None or n <= size:
             return mechanism.generate(parents, noise)
-        values = (
-            _generate_part(mechanism, parents, noise, part)
-            for part in _watched(_parts(n, size), f"values of {node}", n)
-        )
-        return _join_columns(n, ({"": value} for value in values))[""]
-
-
-def _generate_part(mechanism: Mechanism, parents: Mapping[str, Tensor], noise: Noise, part: slice) -> Tensor:
-    with numbered_rows(range(part.start, part.stop)):
-        return mechanism.generate({name: each[part] for name, each in parents.items()}, noise.rows(part))
+        parts = _watched(_parts(n, size), f"values of {node}", n)
+        return _join_columns(n, ({"": generate(part)} for part in parts))[""]
 
 
 def read_rows(mechanism: Mechanism, node: str, value: Tensor) -> dict[str, Tensor]:

@@ -109,11 +109,9 @@ def either(masks: Iterable[Mask]) -> Mask:
         if mask is True or found is True:
             return True
         if mask is not False:
-            found = mask if found is False else _or(found, mask)
+            assert isinstance(mask, Tensor)
+            if isinstance(found, Tensor):
+                n = max(len(found), len(mask))
+                mask = repeat_rows(found, n // len(found)) | repeat_rows(mask, n // len(mask))
+            found = mask
     return found
-
-
-def _or(a: Mask, b: Mask) -> Tensor:
-    assert isinstance(a, Tensor) and isinstance(b, Tensor)
-    n = max(len(a), len(b))
-    return repeat_rows(a, n // len(a)) | repeat_rows(b, n // len(b))

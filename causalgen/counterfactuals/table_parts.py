@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -147,16 +147,13 @@ class TableQuestion:
                     raise DataError(f"The evidence has {abduction.rows} rows, the table {len(read.numbers)}.")
                 worlds = abduction.worlds(self.does, clip=self.clip)
         except CausalgenError as error:
-            self._raise_placed(error, start, stop)
+            if not start:
+                raise
+            raise type(error)(
+                f"In rows {start} to {stop - 1} of {self.table.name}, whose row 0 is row {start} of it: "
+                f"{error}"
+            ) from error
         return TablePart(number, read.numbers, read.refused, worlds)
-
-    def _raise_placed(self, error: CausalgenError, start: int, stop: int) -> NoReturn:
-        """The error again, saying which rows it is of."""
-        if not start:
-            raise error
-        raise type(error)(
-            f"In rows {start} to {stop - 1} of {self.table.name}, whose row 0 is row {start} of it: {error}"
-        ) from error
 
 
 def counterfactual_parts(

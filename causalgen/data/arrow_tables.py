@@ -121,7 +121,11 @@ def arrow_frame(
     for name in names:
         column = table.column(name)
         plain[name] = _spelt_out(column) if pyarrow.types.is_dictionary(column.type) else column
-    numbers = [name for node, parts in columns.items() for name in parts if _holds_numbers(variables[node])]
+    numbers = [
+        name
+        for name, each in names.items()
+        if not isinstance(each, Image) and getattr(each, "labels", None) is None
+    ]
     for name in numbers:
         _refuse_inexact(plain[name], f"Column {name!r}{origin}")
     frame = pyarrow.table(plain).to_pandas(ignore_metadata=True, integer_object_nulls=True)
@@ -142,10 +146,6 @@ def _spelt_out(column: Any) -> Any:
     return pyarrow.chunked_array(
         [each.dictionary.cast(kind).take(each.indices) for each in column.chunks], kind
     )
-
-
-def _holds_numbers(variable: Variable) -> bool:
-    return not isinstance(variable, Image) and getattr(variable, "labels", None) is None
 
 
 def _refuse_inexact(column: Any, where: str) -> None:

@@ -174,7 +174,11 @@ def _column(frame: DataFrame, variable: Variable, columns: Sequence[str], name: 
     if isinstance(variable, Image):
         return [picture_cell(cell) for cell in values]
     if values.dtype == object:
-        return _unpacked(list(values))
+        # Parquet's list columns hold arrays of objects.
+        return [
+            each.tolist() if isinstance(each, np.ndarray) and each.dtype == object else each
+            for each in values
+        ]
     return values
 
 
@@ -186,13 +190,6 @@ def _cells(frame: DataFrame, name: str) -> NDArray[Any]:
         values = values.copy()
         values[gaps] = None
     return values
-
-
-def _unpacked(items: list[object]) -> list[object]:
-    """Cells that hold lists or arrays, as Parquet's list columns do, as plain nested lists."""
-    return [
-        item.tolist() if isinstance(item, np.ndarray) and item.dtype == object else item for item in items
-    ]
 
 
 def refuse_other_index(

@@ -94,8 +94,7 @@ def read_data(
         }
         source = source.source
     for node in columns or {}:
-        if node not in variables:
-            raise UnknownNameError.of("node", node, variables, where="columns")
+        UnknownNameError.check("node", node, variables, where="columns")
     names = {node: (columns or {}).get(node, node) for node in variables}
     if isinstance(source, Table):
         _need(names.values(), source, "The rows of the table")

@@ -8,7 +8,7 @@ names it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal
 
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from graphs.errors import DataError, did_you_mean
 from graphs.variables import Variable
 from mechanisms.registry import Registry
 
-__all__ = ["DataSource", "SOURCES", "Split", "is_named", "named_columns", "split_source"]
+__all__ = ["DataSource", "SOURCES", "Split", "is_named", "named_columns", "source_of", "split_source"]
 
 Split = Literal["train", "test"]
 
@@ -40,6 +40,15 @@ class DataSource(ABC):
         Raises:
             DataError: the folder does not hold the set.
         """
+
+
+def source_of(
+    kind: str, read: Callable[[str, Split], Mapping[str, NDArray[Any]]], **defaults: str
+) -> type[DataSource]:
+    """The source of a data set that a function reads; ``defaults`` by type of variable."""
+    members = {"kind": kind, "defaults": defaults, "__module__": read.__module__}
+    members["read"] = lambda self, folder, split: read(folder, split)
+    return type(f"{read.__name__}_source", (DataSource,), members)
 
 
 SOURCES: Registry[type[DataSource]] = Registry(

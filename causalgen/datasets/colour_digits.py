@@ -16,12 +16,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from causalgen.data.sources import DataSource, Split
+from causalgen.data.sources import Split, source_of
 from causalgen.datasets.mnist import MNISTSource
 from graphs.errors import DomainError, ShapeError
 from graphs.variables.arrays import as_array
@@ -42,18 +42,6 @@ _CHUNK = 4096
 
 Columns = Mapping[str, NDArray[Any]]
 Floats = NDArray[np.float64]
-
-
-@final
-class ColourDigitsSource(DataSource):
-    """``colour-digits:DIR``."""
-
-    kind: ClassVar[str] = "colour-digits"
-    defaults: ClassVar[Mapping[str, str]] = {"categorical": "digit"}
-
-    def read(self, folder: str, split: Split) -> dict[str, NDArray[Any]]:
-        """As ``colour_digits``."""
-        return colour_digits(folder, split)
 
 
 def colour_digits(folder: str | os.PathLike[str], split: Split = "train") -> dict[str, NDArray[Any]]:
@@ -80,6 +68,10 @@ def colour_digits(folder: str | os.PathLike[str], split: Split = "train") -> dic
         grain = _grain(shapes[part].shape, random)
         pictures[part] = colour_pictures(shapes[part] / 255, ink[part], paper[part], grain)
     return {"digit": rows["digit"], "shape": shapes, "ink": ink, "paper": paper, "picture": pictures}
+
+
+ColourDigitsSource = source_of("colour-digits", colour_digits, categorical="digit")
+"""``colour-digits:DIR``."""
 
 
 def _grain(shape: tuple[int, ...], random: np.random.Generator) -> Floats:
@@ -112,7 +104,8 @@ def colour_pictures(shapes: object, inks: object, papers: object, grain: object 
         DomainError: a shape or a colour outside [0, 1].
     """
     cover, ink, paper = _checked(shapes, inks, papers)
-    flat = (1 - cover) * paper + cover * ink + _GRAIN * _pixelwise(as_array(grain, where="Grain"))
+    grain = as_array(grain, where="Grain")
+    flat = (1 - cover) * paper + cover * ink + _GRAIN * (grain[:, None] if grain.ndim == 3 else grain)
     return np.rint(255 * flat.clip(0, 1)).astype(np.uint8)
 
 
@@ -192,7 +185,3 @@ def _checked(shapes: object, inks: object, papers: object) -> tuple[Floats, Floa
             raise DomainError(f"{name}: expected values in [0, 1], got [{each.min():g}, {each.max():g}].")
     ink, paper = (each[:, :, None, None] for each in colours)
     return cover, ink, paper
-
-
-def _pixelwise(grain: NDArray[Any]) -> NDArray[Any]:
-    return grain[:, None] if grain.ndim == 3 else grain

@@ -26,13 +26,13 @@ from functools import cache
 from importlib.resources import files
 from io import BytesIO
 from types import MappingProxyType
-from typing import Any, ClassVar, final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pictures
 
-from causalgen.data.sources import DataSource, Split
+from causalgen.data.sources import Split, source_of
 from causalgen.datasets.folders import read_folder
 from graphs.errors import DataError, DomainError, ShapeError
 from graphs.variables import Categorical, Continuous, Variable
@@ -99,18 +99,6 @@ _MOUTH, _MOUTH_CENTRE, _MOUTH_HALF = 1.5, (384.5, 517.0), (58.5, 26.0)
 _SMALLEST = 16
 
 
-@final
-class FacesSource(DataSource):
-    """``faces:DIR``."""
-
-    kind: ClassVar[str] = "faces"
-    defaults: ClassVar[Mapping[str, str]] = {"image": "image"}
-
-    def read(self, folder: str, split: Split) -> dict[str, NDArray[Any]]:
-        """As ``faces``."""
-        return faces(folder, split)
-
-
 def faces(folder: str | os.PathLike[str], split: Split = "train") -> dict[str, NDArray[Any]]:
     """The portraits' rows, as columns that ``scm.fit`` takes.
 
@@ -126,6 +114,10 @@ def faces(folder: str | os.PathLike[str], split: Split = "train") -> dict[str, N
         DataError: a file is missing or damaged, or a picture is not as large as the first.
     """
     return read_folder("faces", folder, split, _KNOWN)
+
+
+FacesSource = source_of("faces", faces, image="image")
+"""``faces:DIR``."""
 
 
 def draw_faces(rows: int, *, seed: int | Sequence[int]) -> dict[str, NDArray[Any]]:
@@ -174,7 +166,7 @@ def face_images(columns: Columns, *, size: int = 64) -> NDArray[np.uint8]:
     values = _checked(columns, names)
     rows = zip(*(values[name].tolist() for name in names), strict=True)
     draw = _artist()
-    made = [draw(_options(**dict(zip(names, row, strict=True))), size) for row in rows]
+    made = [draw(_options(dict(zip(names, row, strict=True))), size) for row in rows]
     return np.stack(made) if made else np.empty((0, 3, size, size), np.uint8)
 
 
@@ -263,46 +255,28 @@ def _checked(columns: Columns, names: Iterable[str]) -> dict[str, NDArray[Any]]:
     return checked
 
 
-def _options(
-    *,
-    grey: float,
-    beard: str,
-    hair: str,
-    skin: float,
-    smile: str,
-    eyes: str,
-    eyebrows: str,
-    clothes: str,
-    clothes_hue: float,
-    cut: str,
-    tone: str,
-    background: float,
-    turn: float,
-    size: float,
-    across: float,
-    down: float,
-) -> dict[str, Any]:
+def _options(face: Mapping[str, Any]) -> dict[str, Any]:
     """A portrait in dicebear's words; every choice is made here, none by its own random numbers."""
-    low, between = divmod(min(2 * skin, 2 - 1e-9), 1)
+    low, between = divmod(min(2 * face["skin"], 2 - 1e-9), 1)
     return {
-        "beardProbability": 100 * (beard != "none"),
-        "beardVariant": _BEARD_PARTS.get(beard, "fullBeard"),
-        "rearHairProbability": 100 * (hair != "short"),
-        "rearHairVariant": _HAIR_PARTS.get(hair, "longStraight"),
+        "beardProbability": 100 * (face["beard"] != "none"),
+        "beardVariant": _BEARD_PARTS.get(face["beard"], "fullBeard"),
+        "rearHairProbability": 100 * (face["hair"] != "short"),
+        "rearHairVariant": _HAIR_PARTS.get(face["hair"], "longStraight"),
         "hairProbability": 100,
-        "hairVariant": cut,
-        "mouthVariant": "laugh" if smile == "yes" else "sad",
-        "eyesVariant": eyes,
-        "eyebrowsVariant": eyebrows,
-        "clothesVariant": clothes,
+        "hairVariant": face["cut"],
+        "mouthVariant": "laugh" if face["smile"] == "yes" else "sad",
+        "eyesVariant": face["eyes"],
+        "eyebrowsVariant": face["eyebrows"],
+        "clothesVariant": face["clothes"],
         "skinColor": _mixed(_SKINS[int(low)], _SKINS[int(low) + 1], between),
-        "hairColor": _mixed(_TONES[tone], _SILVER, _GREYEST * grey),
-        "clothesColor": _hex(255 * part for part in hsv_to_rgb(clothes_hue, 0.75, 0.6)),
-        "backgroundColor": _hex(255 * part for part in hsv_to_rgb(background, 0.25, 0.97)),
-        "rotate": turn,
-        "scale": size,
-        "translateX": across,
-        "translateY": down,
+        "hairColor": _mixed(_TONES[face["tone"]], _SILVER, _GREYEST * face["grey"]),
+        "clothesColor": _hex(255 * part for part in hsv_to_rgb(face["clothes_hue"], 0.75, 0.6)),
+        "backgroundColor": _hex(255 * part for part in hsv_to_rgb(face["background"], 0.25, 0.97)),
+        "rotate": face["turn"],
+        "scale": face["size"],
+        "translateX": face["across"],
+        "translateY": face["down"],
     }
 
 

@@ -21,12 +21,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from causalgen.data.sources import DataSource, Split
+from causalgen.data.sources import Split, source_of
 from causalgen.datasets.mnist import file_prefix, read_digits
 from causalgen.datasets.redrawing import morphomnist_images
 from graphs.errors import DataError
@@ -47,18 +47,6 @@ _LEAST = 1e-9
 
 Columns = Mapping[str, NDArray[Any]]
 Floats = NDArray[np.float64]
-
-
-@final
-class MorphoMNISTSource(DataSource):
-    """``morphomnist:DIR``."""
-
-    kind: ClassVar[str] = "morphomnist"
-    defaults: ClassVar[Mapping[str, str]] = {"image": "image", "categorical": "digit"}
-
-    def read(self, folder: str, split: Split) -> dict[str, NDArray[Any]]:
-        """As ``morphomnist``."""
-        return morphomnist(folder, split)
 
 
 def morphomnist(folder: str | os.PathLike[str], split: Split = "train") -> dict[str, NDArray[Any]]:
@@ -84,6 +72,10 @@ def morphomnist(folder: str | os.PathLike[str], split: Split = "train") -> dict[
             "images beside it. It belongs to another set."
         )
     return {"digit": digits["digit"], **attributes, "image": digits["image"]}
+
+
+MorphoMNISTSource = source_of("morphomnist", morphomnist, image="image", categorical="digit")
+"""``morphomnist:DIR``."""
 
 
 def read_attributes(path: Path) -> dict[str, Floats]:

@@ -22,12 +22,12 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from types import MappingProxyType
-from typing import Any, ClassVar, final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from causalgen.data.sources import DataSource, Split
+from causalgen.data.sources import Split, source_of
 from causalgen.datasets.folders import read_folder
 from graphs.errors import DataError, DomainError, ShapeError
 from graphs.variables import Continuous
@@ -75,18 +75,6 @@ _TOLERANCE = 1e-3
 _CHUNK, _SMALLEST, _TRACE = 64, 16, 0.3
 
 
-@final
-class PendulumSource(DataSource):
-    """``pendulum:DIR``."""
-
-    kind: ClassVar[str] = "pendulum"
-    defaults: ClassVar[Mapping[str, str]] = {"image": "image"}
-
-    def read(self, folder: str, split: Split) -> dict[str, NDArray[Any]]:
-        """As ``pendulum``."""
-        return pendulum(folder, split)
-
-
 def pendulum(folder: str | os.PathLike[str], split: Split = "train") -> dict[str, NDArray[Any]]:
     """The pendulum's rows, as columns that ``scm.fit`` takes.
 
@@ -103,6 +91,10 @@ def pendulum(folder: str | os.PathLike[str], split: Split = "train") -> dict[str
         DataError: a file is missing or damaged, or a picture is not as large as the first.
     """
     return read_folder("pendulum", folder, split, dict.fromkeys(NUMBERS, Continuous()))
+
+
+PendulumSource = source_of("pendulum", pendulum, image="image")
+"""``pendulum:DIR``."""
 
 
 def draw_scenes(rows: int, *, seed: int | Sequence[int], experiments: float = 0.0) -> dict[str, Floats]:

@@ -152,7 +152,11 @@ def find_coupling_sensitivity(
         raise EvidenceError(f"coupling_sensitivity takes at least 2 draws a row, got {num_samples}.")
     check_targets(do, variables)
     reached = world.graph.descendants(do) - set(do)
-    coupled = [node for node in variables if node in reached and _is_categorical(world.mechanisms[node])]
+    coupled = [
+        node
+        for node in variables
+        if node in reached and "coupling" in type(world.mechanisms[node].spec).model_fields
+    ]
     wanted = check_targets(targets, variables)
     tables = [node for node in wanted if not isinstance(variables[node], Image)]
     affected = world.graph.descendants(coupled) if coupled else frozenset()
@@ -221,7 +225,3 @@ def _shares(draws: Tensor, variable: Variable) -> NDArray[np.float64]:
     """(K, B) how often each category occurs among draws, (S, B, 1)."""
     assert isinstance(variable, Categorical)
     return torch.stack([(draws[..., 0] == code).double().mean(0) for code in range(variable.size)]).numpy()
-
-
-def _is_categorical(mechanism: Mechanism) -> bool:
-    return "coupling" in type(mechanism.spec).model_fields

@@ -65,8 +65,7 @@ class Question:
 
     def check(self, graph: CausalGraph, variables: Mapping[str, Variable]) -> None:
         """Refuse what cannot be answered, before anything is computed."""
-        if not isinstance(self.target, str) or self.target not in variables:
-            raise UnknownNameError.of("node", self.target, variables, where="target")
+        UnknownNameError.check("node", self.target, variables, where="target")
         check_statistic(self.target, variables[self.target], self.statistic)
         share(self.confidence, "confidence")
         does = named_worlds(self.do, self.versus, self.worlds)

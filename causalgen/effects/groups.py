@@ -41,8 +41,7 @@ def group_edges(given: Given, variables: Mapping[str, Variable]) -> dict[str, ND
     )
     found: dict[str, NDArray[np.float64] | None] = {}
     for node, edges in asked.items():
-        if node not in variables:
-            raise UnknownNameError.of("node", node, variables, where="given")
+        UnknownNameError.check("node", node, variables, where="given")
         variable = variables[node]
         if variable.event_shape:
             raise EvidenceError(

@@ -98,8 +98,7 @@ def _check_mediators(
     if not through:
         raise InterventionError("through names no mediator. Say through=['m'], or ask for effect.")
     for node in through:
-        if node not in graph:
-            raise UnknownNameError.of("node", node, graph.nodes, where="through")
+        UnknownNameError.check("node", node, graph, where="through")
         if node in touched or node == target:
             what = "is set by the intervention" if node in touched else "is the target"
             raise InterventionError(f"through: {node!r} {what}, and so no mediator.")

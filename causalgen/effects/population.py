@@ -64,7 +64,13 @@ class Population:
         return answer_worlds(does, wanted, self._variables, answer, only)
 
     def _answer(self, asked: Mapping[str, Intervention], wanted: tuple[str, ...]) -> Draws:
-        self._check_rows(asked)
+        for node, each in asked.items():
+            if each.rows not in (1, self.rows):
+                raise InterventionError(
+                    f"Intervention on {node!r} has {each.rows} values, but the population {self.rows} draws. "
+                    "Give one value, or ask about rows of evidence."
+                )
+        check_from_worlds(asked, self.rows)
         world = act(self._world, asked)
         prediction = predict(
             world, {}, wanted, rows=self.rows, factual=self._unreached(world, asked, wanted), seed=self.seed
@@ -96,15 +102,6 @@ class Population:
             prediction = predict(self._world, {}, new, rows=self.rows, factual=self._shared, seed=self.seed)
             self._shared |= prediction.values
         return {node: self._shared[node] for node in nodes}
-
-    def _check_rows(self, asked: Mapping[str, Intervention]) -> None:
-        for node, each in asked.items():
-            if each.rows not in (1, self.rows):
-                raise InterventionError(
-                    f"Intervention on {node!r} has {each.rows} values, but the population {self.rows} draws. "
-                    "Give one value, or ask about rows of evidence."
-                )
-        check_from_worlds(asked, self.rows)
 
 
 def source_of_worlds(

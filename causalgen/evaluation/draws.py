@@ -27,7 +27,6 @@ from mechanisms.extrapolation import extrapolation_expected
 from mechanisms.seeds import keyed_seed
 
 if TYPE_CHECKING:
-    from causalgen.counterfactuals.abduction import Abduction
     from causalgen.scm import SCM
 
 __all__ = ["DRAWS", "PASSES", "RowDraws", "draw_rows"]
@@ -86,12 +85,22 @@ def draw_rows(
 
     def draw(part: int) -> list[RowDraws]:
         rows, key = split[part], keyed_seed(seed, "draws", part)
-        found: list[RowDraws] = []
         held = {name: values[rows] for name, values in evidence.items()}
+        found: list[RowDraws] = []
         with extrapolation_expected(), numbered_rows(numbers[rows]):
             abduction = scm.abduct(held, num_samples=DRAWS, seed=key)
             for place, question in enumerate(asked):
-                found.append(_drawn(scm, node, abduction, question, rows, keyed_seed(key, place)))
+                causes = {name: values[rows] for name, values in question.items()}
+                before = {name: np.roll(values, 1, axis=0) for name, values in causes.items()}
+                own, others = (
+                    abduction.counterfactual(each, targets=[node])[node].cpu().numpy()
+                    for each in (causes, before)
+                )
+                tiled = {name: np.concatenate([values] * 2 * DRAWS) for name, values in causes.items()}
+                n = 2 * DRAWS * len(rows)
+                samples = scm.sample(n, do=tiled, targets=[node], seed=keyed_seed(key, place))
+                drawn = samples[node].cpu().numpy().reshape(2 * DRAWS, *own.shape[1:])
+                found.append(RowDraws(own, np.roll(others, -1, axis=1), drawn))
         return found
 
     def done(part: int) -> None:
@@ -107,23 +116,3 @@ def draw_rows(
         )
         for parts in zip(*drawn, strict=True)
     ]
-
-
-def _drawn(
-    scm: SCM,
-    node: str,
-    abduction: Abduction,
-    asked: Mapping[str, NDArray[Any]],
-    rows: NDArray[np.int64],
-    seed: int,
-) -> RowDraws:
-    """Draws of some rows under one question."""
-    causes = {name: values[rows] for name, values in asked.items()}
-    before = {name: np.roll(values, 1, axis=0) for name, values in causes.items()}
-    own, others = (
-        abduction.counterfactual(each, targets=[node])[node].cpu().numpy() for each in (causes, before)
-    )
-    tiled = {name: np.concatenate([values] * 2 * DRAWS) for name, values in causes.items()}
-    samples = scm.sample(2 * DRAWS * len(rows), do=tiled, targets=[node], seed=seed)
-    drawn = samples[node].cpu().numpy().reshape(2 * DRAWS, *own.shape[1:])
-    return RowDraws(own, np.roll(others, -1, axis=1), drawn)

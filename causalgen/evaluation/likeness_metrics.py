@@ -20,7 +20,7 @@ from causalgen.metrics.likeness import as_vectors, attribute_correlation, divers
 from causalgen.metrics.scores import Score
 
 if TYPE_CHECKING:
-    from causalgen.evaluation.questions import Answer, Columns, Question
+    from causalgen.evaluation.questions import Answer, Question
 
 __all__ = ["Diversity", "Likeness"]
 
@@ -56,7 +56,8 @@ class Likeness(Metric):
             for subject, images in subjects.items():
                 shown = answer.caused if subject == MODEL else answer.question.shown
                 for name, read in readers.items():
-                    if self._survives(case, name, shown):
+                    # What is no cause that the question changes.
+                    if name not in shown or np.array_equal(shown[name], case.columns[name]):
                         with case.noting(answer.question, f"likeness of {name}"):
                             score = attribute_correlation(read(images), factual[name])
                             yield Entry("likeness", case.node, subject, score, node, name)
@@ -75,10 +76,6 @@ class Likeness(Metric):
         return lambda images: likeness(
             images, factual, real, classes, real_classes, moves=moves, own=pool.own
         )
-
-    def _survives(self, case: NodeEvaluation, name: str, shown: Columns) -> bool:
-        """Whether an attribute is no cause that the question changes."""
-        return name not in shown or np.array_equal(shown[name], case.columns[name])
 
 
 @final

@@ -8,7 +8,7 @@ the noise. Against hidden parents it does, and each strength abducts anew.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -99,7 +99,9 @@ def tune(
     dropped = given.rows - table.rows
     if not 0 <= min_effectiveness <= 1:
         raise DomainError(f"min_effectiveness is a share, 0 to 1, got {min_effectiveness:g}.")
-    asked = _checked_strengths(strengths)
+    asked = tuple(sorted({float(each) for each in strengths}))
+    if len(asked) < 2 or not 0 <= asked[0] <= asked[-1] <= 100:
+        raise DomainError(f"Tuning compares at least two strengths from 0 to 100, got {list(asked)}.")
     if isinstance(evaluators, Path | str):
         evaluators = load_evaluators(evaluators)
     node = _image_node(scm, node, evaluators)
@@ -118,9 +120,20 @@ def tune(
     names = {label: scm.variables[label], node: scm.variables[node]}
     pool = held_rows(table, names, np.union1d(chosen, order[: max(_POOL, rows)]))
     scoring = _Scoring(scm, node, label, columns, wanted, pool, evaluators)
+    models = [scm.with_options(node, **strength_options(scm, node, label, each)) for each in asked]
+    images: list[list[NDArray[np.float32]]] = [[] for _ in models]
     with Progress("tune", rows * len(asked), enabled=progress) as bar:
         bar.begin(f"guidance of {node}")
-        images = _sweep(scm, node, label, option, asked, columns, wanted, table.numbers[chosen], seed, bar)
+        for block, part in batches(rows):
+            evidence = {name: values[part] for name, values in columns.items()}
+            key = keyed_seed(seed, "tune", block)
+            with numbered_rows(table.numbers[chosen[part]]):
+                once = None if strength_steers_abduction(scm, node) else scm.abduct(evidence, seed=key)
+                for model, found in zip(models, images, strict=True):
+                    abduction = model.abduct(evidence, seed=key) if once is None else once
+                    do = {label: wanted[part], node: Replace(model.mechanisms[node], noise="keep")}
+                    found.append(abduction.counterfactual(do, targets=[node])[node].cpu().numpy())
+                    bar.advance(abduction.rows)
     tuning = Tuning(
         node=node,
         option=option,
@@ -128,7 +141,10 @@ def tune(
         evaluators=evaluators.name,
         rows=rows,
         seed=seed,
-        points=tuple(Tuned(s, scoring.scores(each)) for s, each in zip(asked, images, strict=True)),
+        points=tuple(
+            Tuned(strength, scoring.scores(np.concatenate(parts)))
+            for strength, parts in zip(asked, images, strict=True)
+        ),
         controls=scoring.controls(seed),
         floor=cld_floor(scoring.distances),
         min_effectiveness=min_effectiveness,
@@ -143,34 +159,6 @@ def tune(
             "larger strengths, or fit the model for longer.",
         )
     return tuning
-
-
-def _sweep(
-    scm: SCM,
-    node: str,
-    label: str,
-    option: str,
-    strengths: Sequence[float],
-    columns: Columns,
-    wanted: NDArray[np.generic],
-    numbers: NDArray[np.int64],
-    seed: int,
-    bar: Progress,
-) -> list[NDArray[np.float32]]:
-    """Images of every strength, (N, C, H, W) each."""
-    models = [scm.with_options(node, **strength_options(scm, node, label, each)) for each in strengths]
-    found: list[list[NDArray[np.float32]]] = [[] for _ in models]
-    for block, rows in batches(len(wanted)):
-        evidence = {name: values[rows] for name, values in columns.items()}
-        key = keyed_seed(seed, "tune", block)
-        with numbered_rows(numbers[rows]):
-            once = None if strength_steers_abduction(scm, node) else scm.abduct(evidence, seed=key)
-            for place, model in enumerate(models):
-                abduction = model.abduct(evidence, seed=key) if once is None else once
-                do = {label: wanted[rows], node: Replace(model.mechanisms[node], noise="keep")}
-                found[place].append(abduction.counterfactual(do, targets=[node])[node].cpu().numpy())
-                bar.advance(abduction.rows)
-    return [np.concatenate(parts) for parts in found]
 
 
 class _Scoring:
@@ -217,13 +205,6 @@ class _Scoring:
         return found | {"nearest real": self.scores(self.pool[0][real.nearest])}
 
 
-def _checked_strengths(strengths: Iterable[float]) -> tuple[float, ...]:
-    asked = tuple(sorted({float(each) for each in strengths}))
-    if len(asked) < 2 or not 0 <= asked[0] <= asked[-1] <= 100:
-        raise DomainError(f"Tuning compares at least two strengths from 0 to 100, got {list(asked)}.")
-    return asked
-
-
 def _image_node(scm: SCM, node: str | None, evaluators: Evaluators) -> str:
     images = [name for name, each in scm.mechanisms.items() if "guidance" in type(each.spec).model_fields]
     if node is None and len(images) == 1:
@@ -233,8 +214,7 @@ def _image_node(scm: SCM, node: str | None, evaluators: Evaluators) -> str:
             f"Tuning is for a diffusion node; this model has {', '.join(images) or 'none'}. "
             "Name one: node=..."
         )
-    if node not in images:
-        raise UnknownNameError.of("diffusion node", node, images, where="tune")
+    UnknownNameError.check("diffusion node", node, images, where="tune")
     roles, parents = evaluators.roles, scm.mechanisms[node].parents
     if roles.picture != scm.variables[node] or parents.get(roles.label) != roles.category:
         raise DomainError(

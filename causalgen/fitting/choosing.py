@@ -16,7 +16,7 @@ as a flow, its counterfactuals f(pa') - f(pa) + x depend on less that was estima
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -127,7 +127,9 @@ class _Comparison:
             reason = f"fewer than {_LEAST_ROWS} rows: nothing could be compared"
             return specs[0], _account(candidates[0], candidates, reason)
         left = candidates
-        for fold, (training, held_out) in enumerate(self._folds()):
+        parts = self.rows.tensor_split(_FOLDS)
+        for fold, held_out in enumerate(parts):
+            training = torch.cat([part for part in parts if part is not held_out])
             nodes = (self.name, *self.mechanism.parents)
             part = Table({node: self.table[node][training.numpy()] for node in nodes})
             for candidate in left:
@@ -143,13 +145,6 @@ class _Comparison:
             f"the least flexible that is within two standard errors of the best, {best.label}"
         )  # fmt: skip
         return chosen.spec, _account(chosen, candidates, reason)
-
-    def _folds(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Training and held-out rows."""
-        parts = self.rows.tensor_split(_FOLDS)
-        for held_out in range(_FOLDS):
-            training = torch.cat([part for fold, part in enumerate(parts) if fold != held_out])
-            yield training, parts[held_out]
 
     def _measure(self, candidate: _Candidate, training: Table, held_out: Tensor, seed: int) -> None:
         fitted = _bind(candidate.spec, self.mechanism)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -116,7 +116,18 @@ def run_folder(
     """The node's part of a run folder, where there is one."""
     if run_dir is None:
         return None
-    identity = _identity(name, mechanism, table, seed, start)
+    # Resumed with anything else it would not be the same run.
+    identity = {} if start is None else {"start": digest(start.state_dict())}
+    identity |= {
+        "seed": seed,
+        "mechanism": mechanism.spec.model_dump(mode="json"),
+        "variable": mechanism.variable.model_dump(mode="json"),
+        "parents": {
+            parent: variable.model_dump(mode="json") for parent, variable in mechanism.parents.items()
+        },
+        "rows": table.rows,
+        "data": table.fingerprint([name, *mechanism.parents]),
+    }
     return RunFolder(run_dir, name, identity, resume=resume, writes=writes)
 
 
@@ -405,20 +416,3 @@ def _as_trainable(mechanism: Mechanism) -> Iterator[None]:
 
 def _count(mechanism: nn.Module) -> int:
     return sum(parameter.numel() for parameter in mechanism.parameters() if parameter.requires_grad)
-
-
-def _identity(
-    name: str, mechanism: Mechanism, table: Table, seed: int, start: Mechanism | None
-) -> Mapping[str, Any]:
-    """What a run is of: resumed with anything else it would not be the same run."""
-    started = {} if start is None else {"start": digest(start.state_dict())}
-    return started | {
-        "seed": seed,
-        "mechanism": mechanism.spec.model_dump(mode="json"),
-        "variable": mechanism.variable.model_dump(mode="json"),
-        "parents": {
-            parent: variable.model_dump(mode="json") for parent, variable in mechanism.parents.items()
-        },
-        "rows": table.rows,
-        "data": table.fingerprint([name, *mechanism.parents]),
-    }

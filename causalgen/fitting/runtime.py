@@ -119,7 +119,10 @@ class AcceleratedRuntime(LocalRuntime):
         from accelerate import Accelerator  # slow to import, and only images need it
 
         # Without mixed_precision: accelerate's state is one a process and refuses a second value.
-        self._accelerator = Accelerator(cpu=_shared_by_cpus())
+        # Of several processes where there is no GPU accelerate has to be told.
+        devices = getattr(torch, "accelerator", torch.cuda)  # torch 2.6
+        several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+        self._accelerator = Accelerator(cpu=several and not devices.is_available())
         _refuse_settings(self._accelerator)
         super().__init__(self._accelerator.device)
         self.splits = _asked_to_split(self._accelerator)
@@ -194,12 +197,6 @@ def _together(processes: int) -> Iterator[None]:
             f"Another of the {processes} processes that share this fit failed, or was stopped: see what it "
             "said. With a run folder, go on with resume=True (--resume)."
         ) from error
-
-
-def _shared_by_cpus() -> bool:
-    """Whether a launcher started several processes where there is no GPU: accelerate has to be told so."""
-    devices = getattr(torch, "accelerator", torch.cuda)  # torch 2.6
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and not devices.is_available()
 
 
 def _refuse_settings(accelerator: Any) -> None:

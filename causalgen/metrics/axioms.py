@@ -189,8 +189,7 @@ def _score(
     variables: Mapping[str, Variable],
     reader: Reader,
 ) -> Score:
-    if name not in variables:
-        raise UnknownNameError.of("attribute", name, variables, where="readers")
+    UnknownNameError.check("attribute", name, variables, where="readers")
     if name not in wanted:
         raise DataError(
             f"Effectiveness: {name!r} has a reader, but no column says what it should be. "

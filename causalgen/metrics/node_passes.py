@@ -87,8 +87,7 @@ class NodePasses:
             DomainError: a value outside its variable's domain.
         """
         for name in values:
-            if name not in self.parents:
-                raise UnknownNameError.of(f"parent of {self.node!r}", name, self.parents, where=where)
+            UnknownNameError.check(f"parent of {self.node!r}", name, self.parents, where=where)
         return self._encode({name: self.parents[name] for name in values}, values, where)
 
     def abduct(self, value: Tensor, parents: Mapping[str, Tensor], *, block: int = 0) -> Noise:
@@ -145,6 +144,5 @@ def batches(rows: int) -> Iterator[tuple[int, slice]]:
 
 
 def _mechanism_spec(scm: SCM, node: str) -> Any:
-    if node not in scm.variables:
-        raise UnknownNameError.of("node", node, scm.variables)
+    UnknownNameError.check("node", node, scm.variables)
     return scm.mechanisms[node].spec

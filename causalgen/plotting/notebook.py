@@ -252,18 +252,18 @@ def _cell(value: Any) -> str:
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[Any]], caption: str = "") -> _Table:
-    cells = [tuple(map(_cell, row)) for row in rows]
-    return _Table(head, cells[:_MOST_LINES], caption, max(0, len(cells) - _MOST_LINES))
+    rows = list(rows)
+    cells = [tuple(map(_cell, row)) for row in rows[:_MOST_LINES]]
+    return _Table(head, cells, caption, len(rows) - len(cells))
 
 
 def _frame(frame: pd.DataFrame, caption: str = "") -> _Table:
     """The first lines of a DataFrame with its index, unless that only counts them."""
     plain = frame.index.names == [None]
     head = [*(() if plain else map(str, frame.index.names)), *map(str, frame.columns)]
-    part = frame.head(_MOST_LINES)
-    index = [() if plain else each if isinstance(each, tuple) else (each,) for each in part.index]
-    rows = [(*key, *line) for key, line in zip(index, part.itertuples(index=False, name=None), strict=True)]
-    return _Table(head, [tuple(map(_cell, row)) for row in rows], caption, max(0, len(frame) - _MOST_LINES))
+    index = [() if plain else each if isinstance(each, tuple) else (each,) for each in frame.index]
+    lines = frame.itertuples(index=False, name=None)
+    return _table(head, [(*key, *line) for key, line in zip(index, lines, strict=True)], caption)
 
 
 def _estimates(named: Sequence[tuple[str, Estimate]], what: str) -> _Table:

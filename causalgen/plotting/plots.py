@@ -89,7 +89,12 @@ def plot_image_rows(
         for column, image in enumerate(images):
             x = left + column * (column_width + _GAP) + (column_width - size) / 2
             if np.isnan(image).all():
-                _draw_absence(axes, absent.get(label, ""), x, top, size, tall)
+                if why := absent.get(label):
+                    axes.add_patch(Rectangle((x, top), size, tall, fill=False, edgecolor=SOFT, linestyle=":"))
+                    axes.text(
+                        x + size / 2, top + tall / 2, why,
+                        ha="center", va="center", fontsize=_CAPTION_SIZE, color=FAINT,
+                    )  # fmt: skip
             else:
                 marked = column < len(m := marks.get(label, ())) and m[column]
                 _draw_image(axes, image, x, top, size, tall, marked=marked)
@@ -157,15 +162,6 @@ def _draw_image(
                 edgecolor=ACCENT,
                 linewidth=1.1,
             )
-        )
-
-
-def _draw_absence(axes: Axes, text: str, x: float, top: float, size: float, tall: float) -> None:
-    """An empty frame that says why; nothing where there is nothing to say."""
-    if text:
-        axes.add_patch(Rectangle((x, top), size, tall, fill=False, edgecolor=SOFT, linestyle=":"))
-        axes.text(
-            x + size / 2, top + tall / 2, text, ha="center", va="center", fontsize=_CAPTION_SIZE, color=FAINT
         )
 
 

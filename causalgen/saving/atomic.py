@@ -123,10 +123,8 @@ def _claim(target: Path, make: Callable[[Path], object]) -> tuple[Path, int | No
 
 def _sweep(target: Path) -> None:
     """Remove what killed writes left: temporaries that no process holds, folders aside that were replaced."""
-    aside = _left(target, "old")
-    for path in (
-        aside if target.exists() else []
-    ):  # in this order: what is put aside from now on is not listed
+    aside = _left(target, "old")  # first: what is put aside from now on is not listed
+    for path in aside if target.exists() else []:
         with suppress(OSError):
             path.rename(temporary := _beside(target, "tmp"))  # half removed, it is never taken for whole
             _remove(temporary)

@@ -50,7 +50,6 @@ class DeclaredModel(Protocol):
     @property
     def name(self) -> str | None:
         """Of the model."""
-        ...
 
     @property
     def graph(self) -> CausalGraph:
@@ -90,8 +89,7 @@ class Declaration:
         _check_declared(variables, mechanisms, name)
         for what, names in (("variables", variables), ("mechanisms", mechanisms or {})):
             for node in names:
-                if node not in causal:
-                    raise UnknownNameError.of("node", node, causal.nodes, where=what)
+                UnknownNameError.check("node", node, causal, where=what)
         for node in causal.nodes:
             if node not in variables:
                 raise GraphError(f"Node {node!r} has no variable. Add variables={{{node!r}: ...}}.")

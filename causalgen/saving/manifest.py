@@ -95,7 +95,7 @@ class FolderFormat:
         with self._os_errors(f"Cannot save the {self.what} in {target}"):
             _steady(target, lambda: self._others(target))
             with new_folder(target) as temporary:
-                _steady(target, lambda: self._keep(target, temporary))
+                _steady(target, lambda: [_copy(kept, temporary) for kept in self._others(target)])
                 for name, data in files:
                     self._check_name(name, f"the {self.what} to be saved in {target}")
                     (temporary / name).parent.mkdir(parents=True, exist_ok=True)
@@ -208,11 +208,6 @@ class FolderFormat:
                 "Choose another place."
             )
         return []
-
-    def _keep(self, target: Path, temporary: Path) -> None:
-        """Copy what a save has to keep."""
-        for path in self._others(target):
-            _copy(path, temporary / path.name)
 
     def _check_name(self, name: str, where: str) -> None:
         """Only names of this format's files: nothing that leads out of the folder."""
@@ -329,8 +324,8 @@ def _stamp(folder: Path) -> tuple[int, ...] | None:
     return found.st_dev, found.st_ino, found.st_ctime_ns, found.st_mtime_ns
 
 
-def _copy(path: Path, target: Path) -> None:
+def _copy(path: Path, folder: Path) -> None:
     if path.is_dir() and not path.is_symlink():
-        shutil.copytree(path, target, symlinks=True, dirs_exist_ok=True)
+        shutil.copytree(path, folder / path.name, symlinks=True, dirs_exist_ok=True)
     else:
-        shutil.copy2(path, target, follow_symlinks=False)
+        shutil.copy2(path, folder, follow_symlinks=False)

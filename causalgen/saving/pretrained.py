@@ -38,8 +38,7 @@ def gallery_folder(name: str) -> Path:
     Raises:
         UnknownNameError: there is no such model.
     """
-    if name not in gallery_names():
-        raise UnknownNameError.of("gallery model", name, gallery_names())
+    UnknownNameError.check("gallery model", name, gallery_names())
     return _GALLERY / name
 
 

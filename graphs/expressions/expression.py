@@ -155,8 +155,7 @@ def _compiled(tree: Tree, functions: Functions) -> Compiled:
 
 
 def _look_up(name: str, values: Mapping[str, Any]) -> Any:
-    if name not in values:
-        raise UnknownNameError.of("name", name, values, where="an expression")
+    UnknownNameError.check("name", name, values, where="an expression")
     return values[name]
 
 

@@ -186,10 +186,6 @@ def _smaller(x: Range, y: Range) -> Range:
     return -_larger(-x, -y)
 
 
-def _either(x: Range, y: Range) -> Range:
-    return Range(min(x.low, y.low), max(x.high, y.high), x.nonzero and y.nonzero)
-
-
 def _power_sign(base: Range, exponent: float) -> Sign:
     """The sign of the slope of ``base ** exponent`` in base, where it has one."""
     if exponent == 0:
@@ -257,6 +253,8 @@ CALCULUS: Mapping[str, Calculus] = {
     "maximum": Calculus(_larger),
     "minimum": Calculus(_smaller),
     "clip": Calculus(lambda x, low, high: _smaller(_larger(x, low), high)),
-    "where": Calculus(lambda test, then, otherwise: _either(then, otherwise)),
+    "where": Calculus(
+        lambda test, x, y: Range(min(x.low, y.low), max(x.high, y.high), x.nonzero and y.nonzero)
+    ),
 }
 """By operation; comparisons, ``and``, ``or`` and ``not``, which are missing, are 0 or 1."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
+from inspect import Parameter, signature
 from math import prod
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, cast
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from graphs.declared import Declared
+from graphs.declared import Declared, python_only
 from graphs.limits import NUMBERS, TEXT
 from graphs.text import check_text
 
@@ -18,6 +21,7 @@ __all__ = [
     "Values",
     "VariableBase",
     "by_name",
+    "by_position",
     "check_numbers",
     "refuse_bool_and_text",
 ]
@@ -57,7 +61,7 @@ def check_numbers(shape: tuple[int, ...]) -> None:
 
 
 class VariableBase(Declared):
-    """What every variable is."""
+    """What every variable is, by its ``event_shape``, the shape of one value, and its canonical ``dtype``."""
 
 
 def by_name(
@@ -74,3 +78,22 @@ def by_name(
         if name in data:
             raise TypeError(f"{what} got two values for {name!r}.")
     return {**dict(zip(names, args, strict=False)), **data}
+
+
+_Init = TypeVar("_Init", bound=Callable[..., None])
+
+
+def by_position(init: _Init) -> _Init:
+    """A constructor for Python, of which the signature is all there is to write.
+
+    It raises TypeError for too many positional arguments, or one given twice; pydantic has the rest to say.
+    """
+    parameters = signature(init).parameters.items()
+    names = tuple(name for name, each in parameters if each.kind is Parameter.POSITIONAL_OR_KEYWORD)
+
+    @python_only
+    @wraps(init)
+    def declare(self: VariableBase, /, *args: object, **data: object) -> None:
+        Declared.__init__(self, **by_name(type(self).__name__, names, args, data))
+
+    return cast(_Init, declare)

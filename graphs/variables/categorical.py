@@ -21,18 +21,17 @@ from decimal import Decimal
 from functools import cached_property
 from math import isfinite
 from numbers import Real
-from typing import Annotated, Any, Literal, cast, overload
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
-from graphs.declared import python_only
 from graphs.errors import DomainError, did_you_mean
 from graphs.limits import CATEGORIES, LABELS
 from graphs.text import check_text
 from graphs.variables.arrays import Array, as_array, as_numbers, as_rows, first_bad
-from graphs.variables.base import Values, VariableBase, by_name
+from graphs.variables.base import Values, VariableBase, by_position
 
 __all__ = ["Categorical", "Labels"]
 
@@ -58,19 +57,22 @@ class Categorical(VariableBase):
         ordered: whether the order of the categories means something.
     """
 
+    event_shape: ClassVar[tuple[int, ...]] = ()
+    dtype: ClassVar[str] = "int64"
+
     type: Literal["categorical"] = "categorical"
     categories: _Number | _Listed
     ordered: bool = False
 
-    @overload
-    def __init__(self, /, categories: int | Sequence[str | int], ordered: bool = False) -> None: ...
-    @overload
+    @by_position
     def __init__(
-        self, /, *, categories: int | Sequence[str | int], ordered: bool = False, type: Literal["categorical"]
+        self,
+        /,
+        categories: int | Sequence[str | int],
+        ordered: bool = False,
+        *,
+        type: Literal["categorical"] = "categorical",
     ) -> None: ...
-    @python_only
-    def __init__(self, /, *args: object, **data: object) -> None:
-        super().__init__(**by_name("Categorical", ("categories", "ordered"), args, data))
 
     @field_validator("categories", mode="before")
     @classmethod
@@ -111,16 +113,6 @@ class Categorical(VariableBase):
         return value
 
     @property
-    def event_shape(self) -> tuple[int, ...]:
-        """Shape of one value: ()."""
-        return ()
-
-    @property
-    def dtype(self) -> str:
-        """Canonical dtype: "int64"."""
-        return "int64"
-
-    @property
     def size(self) -> int:
         """K, the number of categories."""
         return self.categories if isinstance(self.categories, int) else len(self.categories)
@@ -146,7 +138,11 @@ class Categorical(VariableBase):
         """
         if self.labels is not None:
             array = as_array(value, where=where, objects=True)
-            return self._encode_labels(as_rows(array, (), where=where), where=where)
+            rows = as_rows(array, (), where=where)
+            codes = self._labels.codes(rows)
+            if (codes < 0).any():
+                self._refuse(rows, codes < 0, where=where)
+            return codes
         rows = as_rows(as_numbers(value, where=where), (), where=where)
         # NaN makes every comparison false, so one test covers it.
         if rows.size and not (rows.min() >= 0 and rows.max() < self.size):
@@ -154,12 +150,6 @@ class Categorical(VariableBase):
         codes = rows.astype(np.int64)
         if rows.dtype.kind == "f" and (codes != rows).any():
             self._refuse(rows, codes != rows, where=where)
-        return codes
-
-    def _encode_labels(self, rows: Array, *, where: str) -> NDArray[np.int64]:
-        codes = self._labels.codes(rows)
-        if (codes < 0).any():
-            self._refuse(rows, codes < 0, where=where)
         return codes
 
     def _refuse(self, rows: Array, bad: Array, *, where: str) -> None:

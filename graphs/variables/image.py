@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from typing import Literal, Protocol, cast, overload
+from typing import ClassVar, Literal, Protocol, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,8 @@ class Image(VariableBase):
         range: [low, high], the pixels that are 0 and 1 in picture files of 16 or 32 bits or floats (PNG,
             TIFF, .npy); None for 8 bits. Other arrays are uint8 or in [0, 1] all the same.
     """
+
+    dtype: ClassVar[str] = "float32"
 
     type: Literal["image"] = "image"
     shape: tuple[Size, Size, Size]
@@ -134,11 +136,6 @@ class Image(VariableBase):
     def event_shape(self) -> tuple[int, ...]:
         """Shape of one value: (C, H, W)."""
         return self.shape
-
-    @property
-    def dtype(self) -> str:
-        """Canonical dtype: "float32"."""
-        return "float32"
 
     def encode(self, value: object, *, where: str) -> NDArray[np.float32]:
         """``value`` as (B, C, H, W) float32 in [-1, 1]: ``2 * pixels - 1``.

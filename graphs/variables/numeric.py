@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import inf, isfinite
-from typing import Annotated, Literal, Protocol, cast, overload, runtime_checkable
+from typing import Annotated, ClassVar, Literal, Protocol, cast, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from graphs.declared import python_only
 from graphs.errors import DomainError
 from graphs.limits import DIMENSIONS
 from graphs.variables.arrays import Array, as_array, as_numbers, as_rows, first_bad
@@ -25,7 +24,7 @@ from graphs.variables.base import (
     Unit,
     Values,
     VariableBase,
-    by_name,
+    by_position,
     check_numbers,
     refuse_bool_and_text,
 )
@@ -47,13 +46,15 @@ class Continuous(VariableBase):
         shape: of one value; () is a scalar.
     """
 
+    dtype: ClassVar[str] = "float64"
+
     type: Literal["continuous"] = "continuous"
     lower: Bound | None = None
     upper: Bound | None = None
     unit: Unit = ""
     shape: Annotated[tuple[Size, ...], Field(max_length=DIMENSIONS)] = ()
 
-    @overload
+    @by_position
     def __init__(
         self,
         /,
@@ -61,21 +62,9 @@ class Continuous(VariableBase):
         upper: float | None = None,
         unit: str = "",
         shape: Sequence[int] = (),
-    ) -> None: ...
-    @overload
-    def __init__(
-        self,
-        /,
         *,
-        lower: float | None = None,
-        upper: float | None = None,
-        unit: str = "",
-        shape: Sequence[int] = (),
-        type: Literal["continuous"],
+        type: Literal["continuous"] = "continuous",
     ) -> None: ...
-    @python_only
-    def __init__(self, /, *args: object, **data: object) -> None:
-        super().__init__(**by_name("Continuous", ("lower", "upper", "unit", "shape"), args, data))
 
     @field_validator("shape")
     @classmethod
@@ -93,11 +82,6 @@ class Continuous(VariableBase):
     def event_shape(self) -> tuple[int, ...]:
         """Shape of one value: ``shape``."""
         return self.shape
-
-    @property
-    def dtype(self) -> str:
-        """Canonical dtype: "float64"."""
-        return "float64"
 
     def encode(self, value: object, *, where: str, copy: bool = True) -> NDArray[np.float64]:
         """``value`` as (B, *shape) float64, finite and within the bounds; one value is one row.
@@ -176,42 +160,30 @@ class Integer(VariableBase):
         unit: of the data, for people.
     """
 
+    event_shape: ClassVar[tuple[int, ...]] = ()
+    dtype: ClassVar[str] = "float64"
+
     type: Literal["integer"] = "integer"
     lower: _Bound | None = None
     upper: _Bound | None = None
     unit: Unit = ""
 
-    @overload
-    def __init__(self, /, lower: int | None = None, upper: int | None = None, unit: str = "") -> None: ...
-    @overload
+    @by_position
     def __init__(
         self,
         /,
-        *,
         lower: int | None = None,
         upper: int | None = None,
         unit: str = "",
-        type: Literal["integer"],
+        *,
+        type: Literal["integer"] = "integer",
     ) -> None: ...
-    @python_only
-    def __init__(self, /, *args: object, **data: object) -> None:
-        super().__init__(**by_name("Integer", ("lower", "upper", "unit"), args, data))
 
     @model_validator(mode="after")
     def _check_bounds(self) -> Integer:
         if self.lower is not None and self.upper is not None and not self.lower < self.upper:
             raise ValueError(f"lower must be below upper, got lower {self.lower} and upper {self.upper}")
         return self
-
-    @property
-    def event_shape(self) -> tuple[int, ...]:
-        """Shape of one value: ()."""
-        return ()
-
-    @property
-    def dtype(self) -> str:
-        """Canonical dtype: "float64"."""
-        return "float64"
 
     @property
     def values(self) -> range | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from itertools import pairwise
-from typing import Literal, Self, final
+from typing import ClassVar, Literal, Self, final
 
 import torch
 from pydantic import model_validator
@@ -34,6 +34,8 @@ class Anticausal(Guidance, frozen=True):
             for categorical parents alone, 0 for others). Abduction is under the factual parents or none.
     """
 
+    strength_option: ClassVar[str] = "scale"
+
     kind: Literal["anticausal"] = "anticausal"
     form: Literal["delta", "raw"] = "delta"
     scale: Strength | dict[str, Strength] | Literal["auto"] = 2.0
@@ -47,11 +49,6 @@ class Anticausal(Guidance, frozen=True):
                 "knows them: take `form: delta`"
             )
         return self
-
-    @property
-    def strength_option(self) -> str:
-        """The paper's s."""
-        return "scale"
 
     @property
     def needs(self) -> frozenset[Need]:

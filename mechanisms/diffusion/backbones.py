@@ -23,6 +23,7 @@ from graphs.declared import Declared
 from graphs.errors import MechanismError
 from graphs.variables import Variable
 from mechanisms.encoders import network_time, padded
+from mechanisms.networks import perceptron
 from mechanisms.registry import Registry
 
 __all__ = [
@@ -188,11 +189,7 @@ class UNetNetwork(nn.Module):
         for module in self.unet.modules():
             if isinstance(module, Attention):
                 module.set_processor(_Attend())  # pyright: ignore[reportArgumentType]
-        self.embed = (
-            nn.Sequential(nn.Linear(context, embedding), nn.SiLU(), nn.Linear(embedding, embedding))
-            if context
-            else None
-        )
+        self.embed = perceptron(context, embedding, embedding) if context else None
         self.detail = _Detail(image_channels, extra_channels, spec.detail) if spec.detail else None
 
     def forward(self, x: Tensor, sigma: Tensor, context: Tensor) -> Tensor:
@@ -304,9 +301,7 @@ class DiTNetwork(nn.Module):
         self.tokens = nn.Linear((image_channels + extra_channels) * folded, width)
         self.frequencies = Timesteps(256, flip_sin_to_cos=True, downscale_freq_shift=1)
         self.level = TimestepEmbedding(256, width)
-        self.embed = (
-            nn.Sequential(nn.Linear(context, width), nn.SiLU(), nn.Linear(width, width)) if context else None
-        )
+        self.embed = perceptron(context, width, width) if context else None
         self.blocks = nn.ModuleList(_Block(width, spec.heads) for _ in range(spec.depth))
         self.last_norm = AdaLayerNormContinuous(width, width, elementwise_affine=False, eps=1e-6)
         _zero(self.last_norm.linear)

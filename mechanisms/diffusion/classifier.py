@@ -100,7 +100,10 @@ class Classifier(Encoder, frozen=True):
         if self.weights is not None and not isinstance(self.network, str):
             raise ValueError("weights are of an architecture by name: a module has its own, leave them out")
         if isinstance(self.network, str):
-            known = _architectures()
+            from torchvision import models
+
+            # Those that a name and weights determine.
+            known = [each for each in models.list_models(module=models) if each not in _OPTIONS_IN_WEIGHTS]
             if self.network not in known:
                 error = UnknownNameError.of("architecture", self.network, known, where="torchvision.models")
                 raise ValueError(error.args[0].removesuffix("."))
@@ -126,8 +129,7 @@ class Classifier(Encoder, frozen=True):
             UnknownNameError: there is no such parent.
             MechanismError: it has no categories, or guidance follows parents that nobody reads.
         """
-        if self.parent not in parents:
-            raise UnknownNameError.of("parent", self.parent, parents, where="predictor 'classifier'")
+        UnknownNameError.check("parent", self.parent, parents, where="predictor 'classifier'")
         variable = parents[self.parent]
         if not isinstance(variable, Categorical):
             raise MechanismError(
@@ -320,13 +322,6 @@ class OwnPredictor(AnticausalPredictor):
 
     def _head(self, name: str, features: Tensor, columns: Tensor) -> Tensor:
         return features
-
-
-def _architectures() -> list[str]:
-    """Names of torchvision's classifiers that a name and weights determine."""
-    from torchvision import models
-
-    return [name for name in models.list_models(module=models) if name not in _OPTIONS_IN_WEIGHTS]
 
 
 def _laid_out(name: str, categories: int) -> nn.Module:

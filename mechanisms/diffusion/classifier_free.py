@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Literal, Self, final
+from typing import ClassVar, Literal, Self, final
 
 import torch
 from pydantic import model_validator
@@ -33,6 +33,8 @@ class ClassifierFree(Guidance, frozen=True):
             same weights. Strengths row by row are found after abduction, so they take ``factual``.
     """
 
+    strength_option: ClassVar[str] = "weight"
+
     kind: Literal["classifier_free"] = "classifier_free"
     weight: Strength | dict[str, Strength] | Literal["auto"] = 1.0
     against: Literal["factual", "hidden"] = "factual"
@@ -45,11 +47,6 @@ class ClassifierFree(Guidance, frozen=True):
                 "take `against: factual`, or a number"
             )
         return self
-
-    @property
-    def strength_option(self) -> str:
-        """w."""
-        return "weight"
 
     @property
     def needs(self) -> frozenset[Need]:

@@ -23,9 +23,10 @@ T(z). A map that knew the parents could hide what codes tell of them, but would 
 
 import math
 from collections.abc import Callable, Mapping
+from typing import Annotated
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field
 from torch import Tensor, nn
 
 from graphs.declared import Declared
@@ -33,12 +34,16 @@ from graphs.errors import MechanismError
 from graphs.variables import Image, Variable
 from mechanisms.base import Parents
 from mechanisms.conditioning import Conditioning
-from mechanisms.encoders import CLEAN, AnyEncoder, Strided, pixel_statistics
-from mechanisms.training import Training, filled, without_held_out
+from mechanisms.encoders import CLEAN, AnyEncoder, OfPixels, Strided
+from mechanisms.networks import perceptron
+from mechanisms.training import Training, fills, holds_none_out
 
-__all__ = ["Code", "StyleCode", "in_chunks", "perceptron"]
+__all__ = ["Code", "HIDDEN", "StyleCode", "in_chunks"]
 
-_HIDDEN = 256
+_TRAINING = Training(epochs=6, batch_size=64, learning_rate=2e-3)
+
+HIDDEN = 256
+"""Width of the networks that make a code, and an image of it."""
 
 _KNOTS = torch.linspace(-3, 3, 61)
 """Where the map to the prior is fixed, in standard deviations."""
@@ -65,19 +70,9 @@ class Code(Declared):
     width: int = Field(default=8, ge=1)
     nats: float = Field(default=12.0, gt=0)
     independence: float = Field(default=12.0, ge=0)
-    training: Training | None = Training(epochs=6, batch_size=64, learning_rate=2e-3)
+    training: Annotated[Training | None, fills(_TRAINING), holds_none_out("a code")] = _TRAINING
     encoder: AnyEncoder = Strided()
     hidden: bool = False
-
-    @field_validator("training", mode="before")
-    @classmethod
-    def _fill_training(cls, value: object) -> object:
-        return filled(value, cls.model_fields["training"].default)
-
-    @field_validator("training")
-    @classmethod
-    def _refuse_held_out(cls, value: Training | None) -> Training | None:
-        return without_held_out(value, "a code")
 
     def check(self, image: Image, parents: Mapping[str, Variable]) -> None:
         """Refuse what no code can serve, by a MechanismError."""
@@ -100,7 +95,7 @@ class Code(Declared):
         self.encoder.check_size(image.height, image.width)
 
 
-class StyleCode(nn.Module):
+class StyleCode(OfPixels):
     """q(z | x, pa) for one image variable and its parents, and the map to the prior.
 
     Attributes:
@@ -110,8 +105,6 @@ class StyleCode(nn.Module):
         whiten: then codes times this are white, (width, width).
     """
 
-    pixel_mean: Tensor
-    pixel_std: Tensor
     whiten: Tensor
     knots: Tensor
 
@@ -121,18 +114,14 @@ class StyleCode(nn.Module):
         self.spread = math.exp(-spec.nats / spec.width)
         self.conditioning = Conditioning(parents, dtype=torch.float32)
         self.encoder = spec.encoder.build(image.channels)
-        self.head = perceptron(spec.encoder.features + self.conditioning.width, spec.width)
+        self.head = perceptron(spec.encoder.features + self.conditioning.width, HIDDEN, spec.width)
         self.normalise = nn.BatchNorm1d(spec.width, affine=False, momentum=_MOMENTUM)
         self.register_buffer("whiten", torch.eye(spec.width))
         self.register_buffer("knots", _KNOTS.repeat(spec.width, 1))
-        self.register_buffer("pixel_mean", torch.tensor(0.0))
-        self.register_buffer("pixel_std", torch.tensor(0.5))
 
     def prepare(self, value: Tensor, parents: Parents) -> None:
         """Take the pixel statistics and the parents' standardising from all training rows."""
-        mean, std = pixel_statistics(value)
-        self.pixel_mean.fill_(mean)
-        self.pixel_std.fill_(std)
+        self.measure_pixels(value)
         self.conditioning.prepare(parents)
 
     @torch.no_grad()
@@ -212,8 +201,3 @@ def _piecewise(x: Tensor, knots: Tensor, values: Tensor) -> Tensor:
     left, right = knots.gather(1, at - 1), knots.gather(1, at)
     low, high = values.gather(1, at - 1), values.gather(1, at)
     return (low + (columns - left) * (high - low) / (right - left)).T
-
-
-def perceptron(first: int, last: int) -> nn.Sequential:
-    """Two linear layers with SiLU between."""
-    return nn.Sequential(nn.Linear(first, _HIDDEN), nn.SiLU(), nn.Linear(_HIDDEN, last))

@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from graphs.errors import warn
 from graphs.variables import Categorical, Image, Variable
 from mechanisms.base import Parents
-from mechanisms.diffusion.code import StyleCode, in_chunks, perceptron
+from mechanisms.diffusion.code import HIDDEN, StyleCode, in_chunks
 from mechanisms.diffusion.denoiser import Denoiser, log_normal_levels
+from mechanisms.networks import perceptron
 
 __all__ = ["CodeTraining", "code_figures", "held_out_code_figures", "told"]
 
@@ -72,7 +73,8 @@ class CodeTraining(nn.Module):
         self._chunk = chunk_rows
         self._coarse = min(image.height, _COARSE), min(image.width, _COARSE)
         parents, context = code.conditioning.variables, code.conditioning.width
-        self.decoder = perceptron(code.width + context, image.channels * self._coarse[0] * self._coarse[1])
+        pixels = image.channels * self._coarse[0] * self._coarse[1]
+        self.decoder = perceptron(code.width + context, HIDDEN, pixels)
         # Groups of columns whose R^2 count alike: each parent's and, where they say more, those of all.
         self._groups = list(code.conditioning.slices.values())
         alone = len(parents) == 1 and isinstance(next(iter(parents.values())), Categorical)

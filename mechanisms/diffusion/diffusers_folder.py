@@ -245,8 +245,7 @@ def licence_of(folder: Path) -> str:
 
 
 def _class_of(name: str) -> type[nn.Module]:
-    if name not in NETWORKS:
-        raise UnknownNameError.of("network of diffusers'", name, NETWORKS)
+    UnknownNameError.check("network of diffusers'", name, NETWORKS)
     return getattr(import_module(NETWORKS[name]), name)
 
 

@@ -19,10 +19,10 @@ denoiser as it was learned; guidance and levels that the student never saw are r
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal, final
+from typing import Annotated, ClassVar, Literal, final
 
 import torch
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 from torch import Generator, Tensor, nn
 
 from graphs.declared import Declared
@@ -36,9 +36,11 @@ from mechanisms.diffusion.guidance import Guidance
 from mechanisms.diffusion.schedule import AnyGrid, LogGrid
 from mechanisms.diffusion.solvers import Leaves, NoiseEstimate, Solver, standard_normal
 from mechanisms.options import take_weights
-from mechanisms.training import Training, filled
+from mechanisms.training import Training, fills
 
 __all__ = ["Distilled", "Jump", "Jumps", "Student", "check_jumps", "refuse_fit"]
+
+_TRAINING = Training(epochs=14, batch_size=64, learning_rate=5e-4, validation=0.02)
 
 _GRID = LogGrid(sigma_min=0.1, sigma_max=80.0)
 """Of two jumps, the middle level lies where an image's content is settled, and both are about as hard."""
@@ -59,12 +61,7 @@ class Distilled(Declared):
     grid: AnyGrid = _GRID
     substeps: int = Field(default=8, ge=1, le=64)
     rows: int = Field(default=12_000, ge=2)
-    training: Training = Training(epochs=14, batch_size=64, learning_rate=5e-4, validation=0.02)
-
-    @field_validator("training", mode="before")
-    @classmethod
-    def _fill_training(cls, value: object) -> object:
-        return filled(value, cls.model_fields["training"].default)
+    training: Annotated[Training, fills(_TRAINING)] = _TRAINING
 
     def jumps(self) -> "Jumps":
         """The solver that it serves."""
@@ -92,6 +89,9 @@ class Jumps(Solver, frozen=True):
             student.
     """
 
+    needs_conditional: ClassVar[bool] = True  # the student learned no other field
+    distilled: ClassVar[bool] = True
+
     kind: Literal["jumps"] = "jumps"
     steps: int = Field(default=2, ge=1, le=16)
     grid: AnyGrid = _GRID
@@ -102,21 +102,6 @@ class Jumps(Solver, frozen=True):
         if self.thresholding:
             raise ValueError("jumps estimate no x_0 that could be clipped: leave `thresholding` out")
         return self
-
-    @property
-    def invertible(self) -> bool:
-        """Exactly, by its residuals."""
-        return True
-
-    @property
-    def needs_conditional(self) -> bool:
-        """The student learned no other field."""
-        return True
-
-    @property
-    def distilled(self) -> bool:
-        """It asks a student for jumps, down to the clean image."""
-        return True
 
     def sample_noise(self, n: int, shape: tuple[int, ...], *, generator: Generator) -> Leaves:
         """x_T, and residuals of zero."""

@@ -27,7 +27,7 @@ an unconditional base with ``raw`` at s = 1.
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Annotated, Literal, Self, final
+from typing import Annotated, ClassVar, Literal, Self, final
 
 import torch
 from pydantic import Field, field_validator
@@ -69,7 +69,11 @@ class Guidance(Declared, ABC, frozen=True):  # pyright: ignore[reportGeneralType
         interval: levels sigma within which strengths hold (Kynkaanniemi et al. 2024), all where absent.
             Outside it guidance is inactive: classifier-free weights are 1, which takes one evaluation a
             step, and anticausal scales are 0.
+        strength_option: the name of the option that holds the strength: a number for all categorical
+            parents, a mapping by parent, or "auto".
     """
+
+    strength_option: ClassVar[str]
 
     kind: str
     target: float = Field(default=0.9, gt=0, lt=1)
@@ -91,14 +95,6 @@ class Guidance(Declared, ABC, frozen=True):  # pyright: ignore[reportGeneralType
         if interval and not 0 <= interval[0] < interval[1]:
             raise ValueError(f"interval holds two levels sigma, 0 <= low < high, got {list(interval)}")
         return interval
-
-    @property
-    @abstractmethod
-    def strength_option(self) -> str:
-        """The name of the option that holds the strength.
-
-        The option is a number for all categorical parents, a mapping by parent, or "auto".
-        """
 
     @property
     @abstractmethod
@@ -202,8 +198,7 @@ class Guidance(Declared, ABC, frozen=True):  # pyright: ignore[reportGeneralType
             )
         known = self.steerable(parents)
         for name in self.named():
-            if name not in known:
-                raise UnknownNameError.of("parent", name, known, where=f"guidance {self.kind!r}")
+            UnknownNameError.check("parent", name, known, where=f"guidance {self.kind!r}")
 
 
 GUIDANCE: Registry[type[Guidance]] = Registry(

@@ -22,10 +22,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, final
+from typing import Annotated, Any, Literal, final
 
 import torch
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from graphs.declared import Declared
@@ -44,7 +44,7 @@ from mechanisms.diffusion.diffusers_folder import (
     read_network,
 )
 from mechanisms.rows import check_finite, distinct_rows
-from mechanisms.training import Stage, Training, filled, without_held_out
+from mechanisms.training import Stage, Training, fills, holds_none_out
 
 __all__ = ["Autoencoder", "AutoencoderNetwork", "LatentDiffusion"]
 
@@ -81,18 +81,8 @@ class Autoencoder(Declared):
     origin: Words = ""
     licence: Words = ""
     folder: Path | None = None
-    training: Training | None = None
+    training: Annotated[Training | None, fills(_TRAINING), holds_none_out("an autoencoder")] = None
     kl: float = Field(default=1e-6, ge=0)
-
-    @field_validator("training", mode="before")
-    @classmethod
-    def _fill_training(cls, value: object) -> object:
-        return filled(value, _TRAINING)
-
-    @field_validator("training")
-    @classmethod
-    def _refuse_held_out(cls, value: Training | None) -> Training | None:
-        return without_held_out(value, "an autoencoder")
 
     @model_validator(mode="before")
     @classmethod

@@ -29,6 +29,7 @@ from mechanisms.conditioning import Conditioning
 from mechanisms.diffusion.backbones import Width
 from mechanisms.diffusion.denoiser import stratified
 from mechanisms.encoders import Encoder, OfPixels, network_time, padded
+from mechanisms.networks import perceptron
 
 __all__ = ["AnticausalPredictor", "ResNet", "ResNetNetwork", "guided_levels", "recovery"]
 
@@ -136,9 +137,7 @@ class AnticausalPredictor(OfPixels):
         for name, part in self.conditioning.slices.items():
             outputs = (part.stop - part.start) * (1 if isinstance(self.variables[name], Categorical) else 2)
             # The columns before this parent's are those of the parents it is conditioned on.
-            self.heads[name] = nn.Sequential(
-                nn.Linear(spec.features + part.start, _HIDDEN), nn.SiLU(), nn.Linear(_HIDDEN, outputs)
-            )
+            self.heads[name] = perceptron(spec.features + part.start, _HIDDEN, outputs)
 
     def prepare(self, value: Tensor, parents: Parents) -> None:
         """Take the pixel statistics and the parents' standardising from all training rows."""

@@ -13,7 +13,7 @@ A grid is sigma_0 < ... < sigma_N. A clean image enters at sigma_0 > 0: no netwo
 
 import math
 from abc import ABC, abstractmethod
-from typing import Annotated, Literal, TypeVar, final
+from typing import Annotated, Any, Literal, TypeVar, final
 
 import torch
 from pydantic import Field, model_validator
@@ -31,6 +31,7 @@ __all__ = [
     "LogGrid",
     "alpha_bar_of",
     "linear_alpha_bars",
+    "ordered",
     "sigma_of",
 ]
 
@@ -79,6 +80,16 @@ AnyGrid = Annotated[Grid, GRIDS]
 """A field that holds any grid, told by its ``kind``."""
 
 
+_Range = TypeVar("_Range", bound=Any)
+
+
+def ordered(grid: _Range) -> _Range:
+    """Refuse a grid whose ``sigma_min`` is not below its ``sigma_max``, by a ValueError."""
+    if grid.sigma_min >= grid.sigma_max:
+        raise ValueError(f"sigma_min ({grid.sigma_min:g}) must be below sigma_max ({grid.sigma_max:g})")
+    return grid
+
+
 @final
 class LogGrid(Grid, frozen=True):
     """Levels evenly spaced in log sigma, hence in log-SNR: the ratio of neighbours is constant.
@@ -92,9 +103,7 @@ class LogGrid(Grid, frozen=True):
     sigma_min: float = Field(default=0.02, gt=0)
     sigma_max: float = Field(default=20.0, gt=0)
 
-    @model_validator(mode="after")
-    def _ordered(self) -> "LogGrid":
-        return _ordered(self)
+    _ordered = model_validator(mode="after")(ordered)
 
     def sigmas(self, steps: int) -> Tensor:
         """The steps + 1 levels, ascending, float64."""
@@ -117,9 +126,7 @@ class KarrasGrid(Grid, frozen=True):
     sigma_max: float = Field(default=80.0, gt=0)
     rho: float = Field(default=7.0, ge=1)
 
-    @model_validator(mode="after")
-    def _ordered(self) -> "KarrasGrid":
-        return _ordered(self)
+    _ordered = model_validator(mode="after")(ordered)
 
     def sigmas(self, steps: int) -> Tensor:
         """The steps + 1 levels, ascending, float64."""
@@ -163,12 +170,3 @@ class DDPMGrid(Grid, frozen=True):
         alpha_bars = linear_alpha_bars(self.levels, self.beta_first, self.beta_last)
         chosen = torch.linspace(0, self.levels - 1, self.respaced, dtype=torch.float64).round().long()
         return sigma_of(alpha_bars[chosen[: steps + 1]])
-
-
-_Range = TypeVar("_Range", LogGrid, KarrasGrid)
-
-
-def _ordered(grid: _Range) -> _Range:
-    if grid.sigma_min >= grid.sigma_max:
-        raise ValueError(f"sigma_min ({grid.sigma_min:g}) must be below sigma_max ({grid.sigma_max:g})")
-    return grid

@@ -19,7 +19,7 @@ Noise leaves: ``x_T`` (n, C, H, W), in the variance-preserving scale, so that it
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Annotated, Literal, final
+from typing import Annotated, ClassVar, Literal, final
 
 import torch
 from pydantic import Field, model_validator
@@ -65,7 +65,16 @@ class Solver(Declared, ABC, frozen=True):  # pyright: ignore[reportGeneralTypeIs
         thresholding: clip every estimate of x_0 to the image's range, up as down (static thresholding,
             Saharia et al. 2022, section 2.3). Guidance then weakens where it would only push pixels beyond
             black and white, so a larger weight belongs to it.
+        invertible: whether ``encode`` recovers noise; without, the mechanism samples and cannot abduct.
+        needs_conditional: whether it takes estimates of a conditional denoiser alone, which do not change
+            abruptly.
+        distilled: whether it takes a distilled denoiser's jumps, the last one to the clean image; see
+            ``Jumps``.
     """
+
+    invertible: ClassVar[bool] = True
+    needs_conditional: ClassVar[bool] = False
+    distilled: ClassVar[bool] = False
 
     kind: str
     steps: int = Field(default=16, ge=1, le=1000)
@@ -78,21 +87,6 @@ class Solver(Declared, ABC, frozen=True):  # pyright: ignore[reportGeneralTypeIs
         if not bool(sigma.isfinite().all()):
             raise ValueError(f"the levels must be finite, got sigma up to {sigma.max():g} from {self.grid!r}")
         return self
-
-    @property
-    @abstractmethod
-    def invertible(self) -> bool:
-        """Whether ``encode`` recovers noise; without, the mechanism samples and cannot abduct."""
-
-    @property
-    @abstractmethod
-    def needs_conditional(self) -> bool:
-        """Whether it takes estimates of a conditional denoiser alone, which do not change abruptly."""
-
-    @property
-    def distilled(self) -> bool:
-        """Whether it takes a distilled denoiser's jumps, the last one to the clean image; see ``Jumps``."""
-        return False
 
     @abstractmethod
     def sample_noise(self, n: int, shape: tuple[int, ...], *, generator: Generator) -> Leaves:
@@ -158,19 +152,9 @@ AnySolver = Annotated[Solver, SOLVERS]
 
 @final
 class DDIM(Solver, frozen=True):
-    """Deterministic DDIM, encode and decode on the same levels; 2 N evaluations."""
+    """Deterministic DDIM, up and down the same levels, inverse up to first order; 2 N evaluations."""
 
     kind: Literal["ddim"] = "ddim"
-
-    @property
-    def invertible(self) -> bool:
-        """Up to the steps' first-order errors."""
-        return True
-
-    @property
-    def needs_conditional(self) -> bool:
-        """It follows any field."""
-        return False
 
     def sample_noise(self, n: int, shape: tuple[int, ...], *, generator: Generator) -> Leaves:
         """x_T alone."""
@@ -201,16 +185,6 @@ class Anchored(Solver, frozen=True):
 
     kind: Literal["anchored"] = "anchored"
     residuals: bool = True
-
-    @property
-    def invertible(self) -> bool:
-        """Exactly, by its residuals."""
-        return True
-
-    @property
-    def needs_conditional(self) -> bool:
-        """It follows any field."""
-        return False
 
     def sample_noise(self, n: int, shape: tuple[int, ...], *, generator: Generator) -> Leaves:
         """x_T, and residuals of zero."""
@@ -279,6 +253,8 @@ class BELM(Solver, frozen=True):
             drifts, and an exploded latent decodes to nonsense under any other parents: refused beyond this.
     """
 
+    needs_conditional: ClassVar[bool] = True  # the leapfrog drifts on unconditional fields
+
     kind: Literal["belm"] = "belm"
     steps: int = Field(default=16, ge=2, le=1000)
     max_spread: float = Field(default=2.0, gt=1)
@@ -289,16 +265,6 @@ class BELM(Solver, frozen=True):
         if not torch.allclose(ratios, ratios[:1].expand_as(ratios)):
             raise ValueError(f"belm needs a geometric grid (kind: log), got {self.grid.kind!r}")
         return self
-
-    @property
-    def invertible(self) -> bool:
-        """Exactly, by algebra."""
-        return True
-
-    @property
-    def needs_conditional(self) -> bool:
-        """The leapfrog drifts on unconditional fields."""
-        return True
 
     def sample_noise(self, n: int, shape: tuple[int, ...], *, generator: Generator) -> Leaves:
         """x_T, and a partner that one DDIM step makes of it."""
@@ -343,19 +309,11 @@ class BELM(Solver, frozen=True):
 class DDPM(Solver, frozen=True):
     """Ancestral sampling, for prior samples; N evaluations."""
 
+    invertible: ClassVar[bool] = False
+
     kind: Literal["ddpm"] = "ddpm"
     steps: int = Field(default=99, ge=2, le=1000)
     grid: AnyGrid = DDPMGrid()
-
-    @property
-    def invertible(self) -> bool:
-        """Ancestral sampling has no inverse."""
-        return False
-
-    @property
-    def needs_conditional(self) -> bool:
-        """It follows any field."""
-        return False
 
     def sample_noise(self, n: int, shape: tuple[int, ...], *, generator: Generator) -> Leaves:
         """x_T, and the fresh noise of each step."""

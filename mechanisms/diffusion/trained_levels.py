@@ -23,7 +23,7 @@ from torch import Tensor
 from graphs.declared import Declared
 from graphs.errors import CheckpointError
 from mechanisms.diffusion.denoiser import Prediction
-from mechanisms.diffusion.schedule import Grid, sigma_of
+from mechanisms.diffusion.schedule import Grid, ordered, sigma_of
 
 __all__ = ["Spacing", "TrainedGrid", "TrainedLevels", "scheduler_options"]
 
@@ -113,11 +113,7 @@ class TrainedGrid(Grid, frozen=True):
     sigma_min: float = Field(default=0.02, gt=0)
     sigma_max: float = Field(default=80.0, gt=0)
 
-    @model_validator(mode="after")
-    def _ordered(self) -> TrainedGrid:
-        if self.sigma_min >= self.sigma_max:
-            raise ValueError(f"sigma_min ({self.sigma_min:g}) must be below sigma_max ({self.sigma_max:g})")
-        return self
+    _ordered = model_validator(mode="after")(ordered)
 
     def sigmas(self, steps: int) -> Tensor:
         """The steps + 1 levels, ascending, float64."""

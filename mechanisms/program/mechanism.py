@@ -235,7 +235,11 @@ class ProgramMechanism(Mechanism):
         some = {name: parents[name][first] for name in self.parents}
         posterior = self.solver.posterior(value[first], some, pilot)
         if bool(posterior.atomic.any()):
-            raise CannotAbductError(_atom(int(first[posterior.atomic][0]), self.plan.last))
+            raise CannotAbductError(
+                f"Row {int(first[posterior.atomic][0])}: in the program, some noise gives the value whatever "
+                f"its last site {self.plan.last!r} is, so it has a probability. Gradients do not find it: "
+                "use inference: {kind: importance}."
+            )
         explained = (posterior.pilot_weights > -torch.inf).any(0)
         if not bool(explained.all()):
             row = int(first[~explained][0])
@@ -342,13 +346,6 @@ class ProgramMechanism(Mechanism):
             return "the observed value"
         decoded = self.variable.decode(value[None])[0]
         return str(decoded.tolist() if isinstance(decoded, Tensor) else decoded)
-
-
-def _atom(row: int, last: str) -> str:
-    return (
-        f"Row {row}: in the program, some noise gives the value whatever its last site {last!r} is, so it "
-        "has a probability. Gradients do not find it: use inference: {kind: importance}."
-    )
 
 
 def _unexplained(row: int, value: str, draws: int, remedy: str) -> str:

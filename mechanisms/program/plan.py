@@ -96,7 +96,12 @@ class Plan:
         with torch.no_grad(), unvalidated():
             one, two = site.form.base.log_prob(site.noise), other.form.base.log_prob(site.noise)
         if not torch.allclose(one.double(), two.double(), rtol=1e-4, atol=1e-6, equal_nan=False):
-            raise MechanismError(_dependent(name, type(site.form.base).__name__))
+            raise MechanismError(
+                f"Site {name!r} of the program has a law ({type(site.form.base).__name__}) that depends on "
+                "the node's parents, and cannot be written as a function of noise that does not. Noise is "
+                "independent of the parents: draw the site from a fixed law and compute with it, or make it "
+                "a node of its own."
+            )
 
 
 def plan_program(program: Callable[..., Any], variable: Variable, parents: Mapping[str, Variable]) -> Plan:
@@ -124,7 +129,12 @@ def plan_program(program: Callable[..., Any], variable: Variable, parents: Mappi
         _check_repeatable(lambda: run(noise), first, draws)
         name, last = first.last
         if first.returned is last.value and not last.fn.has_rsample:
-            raise MechanismError(_resampled(name, type(last.fn).__name__))
+            raise MechanismError(
+                f"The program's value is its last site, {name!r}, of law {type(last.fn).__name__}, which "
+                "cannot be written as a function of noise: it would be drawn again in every world, and even "
+                "an intervention that changes nothing would change it. Return a function of the sites "
+                "instead, such as a comparison with a uniform site, or use mechanism 'categorical'."
+            )
         canonical_value(variable, first.returned, _ROWS)
         apart = _rows_apart(program, variable, parents)
         # A whole number is solved for where its last site is one too, a real number where that is real.
@@ -270,23 +280,6 @@ def on_line(got: Tensor, zero: Tensor, slope: Tensor, last: Tensor, variable: Va
     terms = (zero.abs() + slope.abs()) * last.abs().clamp(min=1.0)
     near = (got - (zero + slope * last)).abs() <= tolerance * terms
     return (near | ~terms.isfinite() | ~got.isfinite()).reshape(len(got), -1).all(1)
-
-
-def _resampled(name: str, law: str) -> str:
-    return (
-        f"The program's value is its last site, {name!r}, of law {law}, which cannot be written as a "
-        "function of noise: it would be drawn again in every world, and even an intervention that changes "
-        "nothing would change it. Return a function of the sites instead, such as a comparison with a "
-        "uniform site, or use mechanism 'categorical'."
-    )
-
-
-def _dependent(name: str, law: str) -> str:
-    return (
-        f"Site {name!r} of the program has a law ({law}) that depends on the node's parents, and cannot be "
-        "written as a function of noise that does not. Noise is independent of the parents: draw the site "
-        "from a fixed law and compute with it, or make it a node of its own."
-    )
 
 
 _COMBINATIONS = 256

@@ -349,7 +349,6 @@ def test_a_value_for_each_row_is_refused(labels):
     [
         (["--engine", "ray"], "--engine ray is for a --table"),
         (["--resume"], "--resume is for a --table"),
-        (["--table", "t.parquet", "--engine", "spark"], "serial or ray"),
         (["--table", "t.parquet", "--workers", 2], "--workers is for --engine ray"),
         (["--table", "t.parquet", "--evidence", "e.json"], "not both"),
         (["--table", "t.csv"], "There is no table"),
@@ -359,6 +358,14 @@ def test_options_that_do_not_go_together_are_refused(labels, tmp_path, monkeypat
     *_, root = labels
     monkeypatch.chdir(tmp_path)
     assert said in error_of(monkeypatch, capsys, root / "model", "--do", "a=low", *options)
+
+
+def test_an_engine_that_there_is_not_is_refused(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["causalgen", "counterfactual", "mnist", "--engine", "spark"])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 2
+    assert "'spark' is not one of 'serial'" in capsys.readouterr().err
 
 
 def test_without_ray_the_extra_is_named(labels, tmp_path, monkeypatch, capsys):

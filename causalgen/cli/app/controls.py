@@ -110,7 +110,10 @@ def _value(raw: Any, variable: Variable, where: str, expressions: bool) -> Any:
     if isinstance(variable, Image):
         return read_picture(raw, variable, where)
     if isinstance(variable, Categorical):
-        return _category(raw, variable, where)
+        code = int(raw) if isinstance(raw, str) and raw.isascii() and raw.isdigit() else -1
+        if not 0 <= code < variable.size:
+            raise EvidenceError(f"{where}: {raw!r} is the code of no category ({variable.describe()}).")
+        return code if variable.labels is None else variable.labels[code]
     try:
         value = _numbers(raw) if variable.event_shape else read_number(raw)
     except (ValueError, RecursionError) as error:
@@ -120,13 +123,6 @@ def _value(raw: Any, variable: Variable, where: str, expressions: bool) -> Any:
         raise EvidenceError(f"{where}: expected {form} ({variable.describe()}), got {raw!r}.") from error
     variable.encode(value, where=where)  # refused here, where the panel is known
     return value
-
-
-def _category(raw: Any, variable: Categorical, where: str) -> str | int:
-    code = int(raw) if isinstance(raw, str) and raw.isascii() and raw.isdigit() else -1
-    if not 0 <= code < variable.size:
-        raise EvidenceError(f"{where}: {raw!r} is the code of no category ({variable.describe()}).")
-    return code if variable.labels is None else variable.labels[code]
 
 
 def _numbers(raw: str) -> Any:

@@ -12,7 +12,7 @@ bit, whoever else asks at the same time.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -195,7 +195,8 @@ def ask_effect(
                 f"Target {target!r} has categories, which have no mean. Choose the one whose probability is "
                 "compared."
             )
-        statistic = _is_category(target, variable, category)
+        code = variable.encode(category, where="Category")
+        statistic = lambda values: variable.encode(values, where=target) == code  # noqa: E731
     n = _whole(n, "Draws", 2, 1_000_000)
     asked: dict[str, Any] = {"do": do, "versus": versus or None, "evidence": evidence or None}
     with _warned() as told:
@@ -219,11 +220,6 @@ def _text(value: Any) -> str:
     if isinstance(value, np.ndarray):
         return f"image {crc32(value.tobytes()):08x}"
     return f"{value:.15g}" if isinstance(value, float) and float(f"{value:.15g}") == value else str(value)
-
-
-def _is_category(target: str, variable: Categorical, category: str | int) -> Callable[[Any], Any]:
-    code = variable.encode(category, where="Category")
-    return lambda values: variable.encode(values, where=target) == code
 
 
 def _same(session: Session, evidence: Mapping[str, Any], seed: int, samples: int | None) -> bool:

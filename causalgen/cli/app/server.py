@@ -60,7 +60,10 @@ def run_app(
         MechanismError: gradio is not installed.
         CausalgenError: the port is in use, or the model cannot be asked; see ``questions.open_model``.
     """
-    _need_gradio()
+    if find_spec("gradio") is None:
+        raise MechanismError(
+            "The page needs gradio: pip install 'causalgen[app]', or pip install 'gradio>=6'."
+        )
     with open_socket(port) as bound, TemporaryDirectory(prefix="causalgen-app-") as folder:
         offline(Path(folder))
         from causalgen.cli.app.questions import open_model
@@ -216,10 +219,3 @@ async def _refuse(send: Send, status: int, why: str) -> None:
         headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": why.encode()})
-
-
-def _need_gradio() -> None:
-    if find_spec("gradio") is None:
-        raise MechanismError(
-            "The page needs gradio: pip install 'causalgen[app]', or pip install 'gradio>=6'."
-        )

@@ -112,11 +112,8 @@ def find_blocks(graph: CausalGraph, missing: Collection[str], keep: Collection[s
             nx.add_path(together, [name for name in (*graph.parents(node), node) if name in informed])
     place = {node: position for position, node in enumerate(together)}
     groups = [sorted(part, key=place.__getitem__) for part in nx.connected_components(together)]
-    return [Block(tuple(group), _observed_children(graph, group, missing)) for group in groups]
-
-
-def _observed_children(
-    graph: CausalGraph, group: Collection[str], missing: Collection[str]
-) -> tuple[str, ...]:
-    children = {child for node in group for child in graph.children(node) if child not in missing}
-    return tuple(node for node in graph.nodes if node in children)
+    found: list[Block] = []
+    for group in groups:
+        observed = {child for node in group for child in graph.children(node)} - set(missing)
+        found.append(Block(tuple(group), tuple(node for node in graph.nodes if node in observed)))
+    return found

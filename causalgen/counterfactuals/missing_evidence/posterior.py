@@ -255,15 +255,12 @@ class EvidencePosterior:
                 drawn = resample(problem, self._particles, self._samples, self._uniform(pattern, block)[0])
                 least = torch.minimum(self._effective[pattern.rows], drawn.effective)
                 self._effective = self._effective.index_copy(0, pattern.rows, least)
-                self._record_lineage(pattern, block, drawn.lineage)
+                own = torch.arange(self._samples, device=self._device)[:, None].expand(-1, self._rows)
+                for node in block.missing:
+                    known = self._lineages.get(node, own)
+                    self._lineages[node] = known.index_copy(1, pattern.rows, drawn.lineage.to(known))
                 self._drawn[key] = _Drawn(drawn.values, drawn.noise)
         return self._drawn[key]
-
-    def _record_lineage(self, pattern: Pattern, block: Block, lineage: Tensor) -> None:
-        for node in block.missing:
-            own = torch.arange(self._samples, device=self._device)[:, None].expand(-1, self._rows)
-            known = self._lineages.get(node, own)
-            self._lineages[node] = known.index_copy(1, pattern.rows, lineage.to(known))
 
     def _problem(self, pattern: Pattern, block: Block) -> Problem:
         graph = self._world.graph

@@ -82,8 +82,7 @@ def _only(variables: Mapping[str, Variable], kind: type, role: str, name: str | 
     if name is None:
         listed = f"several: {', '.join(found)}. Name one by {role}=" if found else "none"
         raise SpecError(f"Evaluators need one {what}, and the variables hold {listed}.")
-    if name not in variables:
-        raise UnknownNameError.of("variable", name, variables, where=f"{role}=")
+    UnknownNameError.check("variable", name, variables, where=f"{role}=")
     if name not in found:
         raise SpecError(f"{role}={name!r}: expected a {what}, got one that is {variables[name].describe()}.")
     return name

@@ -89,8 +89,7 @@ def load_evaluators(name: Path | str) -> Evaluators:
     """
     folder = as_path(name, "load_evaluators: name")
     if not EVALUATORS.found(folder):
-        if str(name) not in evaluator_names():
-            raise UnknownNameError.of("evaluators", str(name), evaluator_names())
+        UnknownNameError.check("evaluators", str(name), evaluator_names())
         folder = SHIPPED / str(name)
     manifest, contents = EVALUATORS.load(folder)
     weights = sum(len(data) for data in contents.values())

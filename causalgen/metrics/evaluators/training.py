@@ -74,7 +74,11 @@ def train_evaluators(
     chosen = recipe if recipe is not None else Recipe()
     table = read_data(data, roles.variables)
     unseen = None if test is None else read_data(test, roles.variables)
-    by_class = _rows_by_class(table, roles)
+    codes, where = np.asarray(table[roles.label]), f"Training evaluators, column {roles.label!r}"
+    by_class = [
+        torch.from_numpy(rows_of_class(codes, code, fewest=FEWEST, where=where))
+        for code in range(roles.category.size)
+    ]
     began = time.process_time()
     evaluators = Evaluators(name, roles, chosen, build=lambda make, key: _build(make, seed, key))
     _train_all(evaluators, table, by_class, seed, progress)
@@ -89,13 +93,6 @@ def train_evaluators(
         evaluators.metadata["figures"] = _figures(evaluators, unseen)
         evaluators.metadata["test_rows"] = unseen.rows
     return evaluators
-
-
-def _rows_by_class(table: Table, roles: Roles) -> list[Tensor]:
-    codes = np.asarray(table[roles.label])
-    where = f"Training evaluators, column {roles.label!r}"
-    found = [rows_of_class(codes, code, fewest=FEWEST, where=where) for code in range(roles.category.size)]
-    return [torch.from_numpy(rows) for rows in found]
 
 
 def _build(make: Callable[[], Network], seed: int, name: str) -> Network:
@@ -113,15 +110,30 @@ def _train_all(
     codes = torch.from_numpy(np.asarray(table[roles.label]))
 
     def train(
-        net: nn.Module,
+        network: nn.Module,
         settings: Training,
         name: str,
         *,
         rows: Tensor = every,
         targets: Tensor = codes,
-        **how: Any,
+        augmentation: Callable[[Tensor, torch.Generator], Tensor] | None = None,
     ) -> None:
-        _train(net, settings, name, images, targets, rows, seed, progress, **how)
+        """In place, and leave it in evaluation mode; all its epochs, no average."""
+        noise = keyed_generator(seed, STREAM, name, "noise")
+
+        def batch(rows: Tensor) -> tuple[Tensor, Tensor]:
+            # Channels last: steps of such small convolutions take about a quarter less time on CPUs.
+            pixels = _as_floats(images[rows]).contiguous(memory_format=torch.channels_last)
+            return pixels if augmentation is None else augmentation(pixels, noise), targets[rows]
+
+        network.train().requires_grad_(True).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        loss, label = cast(Any, network).loss, f"the evaluator {name!r}"
+        objective = Objective(network, batch, loss, rows, (STREAM, name), label, images=True, noise=noise)
+        settings = settings.model_copy(update={"ema": 0.0, "precision": "float32"})
+        loop = TrainingLoop(objective, settings, seed, LocalRuntime())
+        with Progress(name, loop.total, unit="step", enabled=progress) as bar:
+            loop.run(bar)
+        network.eval().requires_grad_(False).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
     train(networks["classifier"], recipe.classifier.training, "classifier", augmentation=random_affine)
     *each, whole = cast(nn.ModuleList, networks["autoencoders"])
@@ -133,35 +145,6 @@ def _train_all(
         values = _numbers(table, roles)
         cast(Regressor, networks["regressor"]).standardise(values)
         train(networks["regressor"], recipe.regressor.training, "regressor", targets=values)
-
-
-def _train(
-    network: nn.Module,
-    settings: Training,
-    name: str,
-    images: Tensor,
-    targets: Tensor,
-    rows: Tensor,
-    seed: int,
-    progress: bool,
-    augmentation: Callable[[Tensor, torch.Generator], Tensor] | None = None,
-) -> None:
-    """Train a network in place on some rows, and leave it in evaluation mode; all its epochs, no average."""
-    noise = keyed_generator(seed, STREAM, name, "noise")
-
-    def batch(rows: Tensor) -> tuple[Tensor, Tensor]:
-        # Channels last: steps of such small convolutions take about a quarter less time on CPUs.
-        pixels = _as_floats(images[rows]).contiguous(memory_format=torch.channels_last)
-        return pixels if augmentation is None else augmentation(pixels, noise), targets[rows]
-
-    network.train().requires_grad_(True).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    loss, label = cast(Any, network).loss, f"the evaluator {name!r}"
-    objective = Objective(network, batch, loss, rows, (STREAM, name), label, images=True, noise=noise)
-    settings = settings.model_copy(update={"ema": 0.0, "precision": "float32"})
-    loop = TrainingLoop(objective, settings, seed, LocalRuntime())
-    with Progress(name, loop.total, unit="step", enabled=progress) as bar:
-        loop.run(bar)
-    network.eval().requires_grad_(False).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
 
 def _as_floats(images: Tensor) -> Tensor:

@@ -28,16 +28,6 @@ class Heun(Solver, frozen=True):
 
     kind: Literal["heun"] = "heun"
 
-    @property
-    def invertible(self) -> bool:
-        """Up to the steps' second-order errors."""
-        return True
-
-    @property
-    def needs_conditional(self) -> bool:
-        """It follows any field."""
-        return False
-
     def sample_noise(self, n: int, shape: tuple[int, ...], *, generator: Generator) -> Leaves:
         """x_T alone."""
         return {"x_T": torch.randn(n, *shape, generator=generator, device=generator.device)}
