@@ -8,6 +8,7 @@ scm.yaml:9:30: nodes.x.mechanism.stpes: unknown key. Did you mean 'steps'? Known
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from inspect import isabstract
 from typing import Any, Literal, TypeVar, cast, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -46,6 +47,16 @@ class Declared(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        """Refuse, by a TypeError, a class that has no value for a class variable that its base only names."""
+        super().__pydantic_init_subclass__(**kwargs)
+        unsaid = sorted(name for name in cls.__class_vars__ if not hasattr(cls, name))
+        if unsaid and not isabstract(cls):
+            raise TypeError(
+                f"{cls.__name__} does not say {', '.join(unsaid)}: give the class a value of each."
+            )
 
     @python_only
     def __init__(self, /, *args: object, **options: object) -> None:

@@ -89,6 +89,7 @@ class Jumps(Solver, frozen=True):
             student.
     """
 
+    invertible: ClassVar[bool] = True
     needs_conditional: ClassVar[bool] = True  # the student learned no other field
     distilled: ClassVar[bool] = True
 

@@ -65,15 +65,16 @@ class Solver(Declared, ABC, frozen=True):  # pyright: ignore[reportGeneralTypeIs
         thresholding: clip every estimate of x_0 to the image's range, up as down (static thresholding,
             Saharia et al. 2022, section 2.3). Guidance then weakens where it would only push pixels beyond
             black and white, so a larger weight belongs to it.
-        invertible: whether ``encode`` recovers noise; without, the mechanism samples and cannot abduct.
+        invertible: whether ``encode`` recovers noise; without, the mechanism samples and cannot abduct. No
+            default.
         needs_conditional: whether it takes estimates of a conditional denoiser alone, which do not change
-            abruptly.
+            abruptly; no default.
         distilled: whether it takes a distilled denoiser's jumps, the last one to the clean image; see
             ``Jumps``.
     """
 
-    invertible: ClassVar[bool] = True
-    needs_conditional: ClassVar[bool] = False
+    invertible: ClassVar[bool]
+    needs_conditional: ClassVar[bool]
     distilled: ClassVar[bool] = False
 
     kind: str
@@ -154,6 +155,9 @@ AnySolver = Annotated[Solver, SOLVERS]
 class DDIM(Solver, frozen=True):
     """Deterministic DDIM, up and down the same levels, inverse up to first order; 2 N evaluations."""
 
+    invertible: ClassVar[bool] = True
+    needs_conditional: ClassVar[bool] = False
+
     kind: Literal["ddim"] = "ddim"
 
     def sample_noise(self, n: int, shape: tuple[int, ...], *, generator: Generator) -> Leaves:
@@ -182,6 +186,9 @@ class Anchored(Solver, frozen=True):
     Attributes:
         residuals: keep what each step misses. Without, the null is only as good as the solver.
     """
+
+    invertible: ClassVar[bool] = True
+    needs_conditional: ClassVar[bool] = False
 
     kind: Literal["anchored"] = "anchored"
     residuals: bool = True
@@ -253,6 +260,7 @@ class BELM(Solver, frozen=True):
             drifts, and an exploded latent decodes to nonsense under any other parents: refused beyond this.
     """
 
+    invertible: ClassVar[bool] = True
     needs_conditional: ClassVar[bool] = True  # the leapfrog drifts on unconditional fields
 
     kind: Literal["belm"] = "belm"
@@ -310,6 +318,7 @@ class DDPM(Solver, frozen=True):
     """Ancestral sampling, for prior samples; N evaluations."""
 
     invertible: ClassVar[bool] = False
+    needs_conditional: ClassVar[bool] = False
 
     kind: Literal["ddpm"] = "ddpm"
     steps: int = Field(default=99, ge=2, le=1000)

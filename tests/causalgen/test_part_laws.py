@@ -197,6 +197,13 @@ def test_each_flaw_of_a_solver_is_caught(flaw, law):
         check_solver(FlawedSolver(flaw=flaw))
 
 
+def test_what_a_solver_is_has_no_default():
+    with pytest.raises(TypeError, match="Silent does not say invertible, needs_conditional: set each"):
+
+        class Silent(Solver, frozen=True):
+            encode = decode = sample_noise = lambda self, *_: {}
+
+
 def test_a_sound_solver_from_outside_passes():
     check_solver(FlawedSolver())
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 from math import inf
-from typing import Literal, final
+from typing import ClassVar, Literal, final
 
 import pyro.distributions as dist
 import torch
@@ -25,6 +25,9 @@ __all__ = ["WEIBULL", "Conv", "Heun"]
 @final
 class Heun(Solver, frozen=True):
     """Two evaluations a step, the second at the level that is reached."""
+
+    invertible: ClassVar[bool] = True
+    needs_conditional: ClassVar[bool] = False
 
     kind: Literal["heun"] = "heun"
 
