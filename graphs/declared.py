@@ -54,9 +54,7 @@ class Declared(BaseModel):
         super().__pydantic_init_subclass__(**kwargs)
         unsaid = sorted(name for name in cls.__class_vars__ if not hasattr(cls, name))
         if unsaid and not isabstract(cls):
-            raise TypeError(
-                f"{cls.__name__} does not say {', '.join(unsaid)}: give the class a value of each."
-            )
+            raise TypeError(f"{cls.__name__} does not say {', '.join(unsaid)}: set each in the class.")
 
     @python_only
     def __init__(self, /, *args: object, **options: object) -> None:

@@ -40,8 +40,9 @@ class Contrast(Mapping[str, Any], Shown, Tabular):
         """
         shapes = [(each.rows, each.samples, each.seed) for each in (one, other)]
         shared = [node for node in one.variables if node in other.variables]
-        evidence = [[each.factual_canonical(node) for node in shared] for each in (one, other)]
-        if shapes[0] != shapes[1] or not all(map(torch.equal, *evidence)):
+        evidence = [(one.factual_canonical(node), other.factual_canonical(node)) for node in shared]
+        same = all(a is b or torch.equal(a, b) for a, b in evidence)  # gaps may be NaN, which equals nothing
+        if shapes[0] != shapes[1] or not same:
             raise EvidenceError(
                 "A contrast compares worlds of one abduction, row by row; these differ in evidence or in "
                 f"(rows, samples, seed): {shapes[0]} and {shapes[1]}. Ask both with one scm.abduct(...)."
