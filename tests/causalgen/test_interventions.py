@@ -655,3 +655,11 @@ def test_what_needs_the_natural_value_of_a_split_node_is_refused():
         with pytest.raises(cg.InterventionError, match="a function of a natural value"):
             ask()
     assert cg.metrics.composition(scm, rows, "y", cycles=[1])[1].value < 1e-12  # its causes are all seen
+
+
+def test_a_node_of_the_name_that_a_natural_value_takes_is_told():
+    graph = nx.DiGraph([("a", "b"), ("a--natural", "b")])
+    scm = cg.SCM(graph, {node: cg.Continuous() for node in graph})
+    scm.fit({node: np.random.default_rng(0).normal(size=50) for node in graph}, progress=False)
+    with pytest.raises(InterventionError, match="Node 'a--natural' stands in the way of .* on 'a'. Rename"):
+        scm.do({"a": "2 * a"})

@@ -213,6 +213,18 @@ def test_determined_agrees_with_other_seeds(categories, linear):
         assert any(each.any() for each in moved.values())
 
 
+@pytest.mark.parametrize("rows", [3, 4, 5])
+def test_a_posterior_prints_its_first_four_rows(chain, rows):
+    posterior = chain.abduct({"x": np.arange(float(rows))}, seed=0).posterior("m")
+    text = repr(posterior)
+    assert text.count("+-") == min(rows, 4) and text.endswith("; ...") == (rows > 4)
+
+
+def test_provenance_prints_as_a_mapping(chain):
+    provenance = chain.counterfactual({"x": 1.0, "m": 2.0, "y": 3.0}, do={"x": 0.0}).provenance
+    assert repr(provenance) == repr(dict(provenance)) and "'x'" in repr(provenance)
+
+
 def test_printing_shows_mean_and_spread_or_says_that_it_is_one_draw(chain, clinic):
     many = repr(chain.counterfactual(GAPS, do={"x": 3.0}, num_samples=4000, seed=0))
     assert many.startswith("Counterfactual(4000 samples x 3 rows: x, m, y)")

@@ -59,7 +59,7 @@ def solve_discrete(problem: Problem, uniform: Tensor) -> Discrete | None:
     places = [torch.arange(len(support), device=device) for support in found]
     grid = torch.cartesian_prod(*places).reshape(-1, len(missing))
     first = {node: support[:1] for node, support in supports.items()} | dict(problem.known)
-    if not all(has_density(problem.world, node, first, 1) for node in missing):
+    if not all(has_density(problem.world, node, first) for node in missing):
         return None
     size = max(1, _AT_ONCE // len(grid))
     parts = [slice(start, start + size) for start in range(0, len(problem.rows), size)]

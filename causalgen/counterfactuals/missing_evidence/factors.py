@@ -39,7 +39,7 @@ _MOST_ANCESTORS = 4096
 _REMEDY = "Give the missing parents, or leave the image out."
 
 
-def has_density(world: MutilatedModel, node: str, values: Mapping[str, Tensor], n: int) -> bool:
+def has_density(world: MutilatedModel, node: str, values: Mapping[str, Tensor]) -> bool:
     """Whether ``log_prob`` tells p(x | pa) for a node; judged at the first proposal."""
     row = {name: values[name][:1] for name in (node, *world.graph.parents(node))}
     with blame(node), torch.no_grad():

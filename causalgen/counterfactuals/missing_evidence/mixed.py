@@ -132,7 +132,7 @@ def _solve(
     chosen = {node: support[places[node]].repeat_interleave(n) for node, support in supports.items()}
     known = dict(problem.known) | chosen
     others = [node for node in problem.block.factors if node not in inner.factors]
-    if not all(has_density(problem.world, node, known, 1) for node in supports):
+    if not all(has_density(problem.world, node, known) for node in supports):
         return None
     repeated = {node: repeat_rows(value, combinations) for node, value in problem.known.items()} | chosen
     rows = problem.rows.repeat(combinations)
