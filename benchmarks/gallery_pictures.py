@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 import causalgen as cg
-from causalgen.cli.common import save_figure
+from causalgen.cli.common import write_file
+from causalgen.counterfactuals.export import figure_png
 from causalgen.plotting.plots import plot_image_rows
 
 COLUMNS, LATER = 10, 40
@@ -43,7 +44,7 @@ def main() -> None:
             title = f"do({cause})" if value is None else f"do({cause} = {value})"
             drawn[title] = np.asarray(abduction.counterfactual({cause: do}, targets=[node])[node])
         target = IMAGES / f"{name}.png"
-        save_figure(plot_image_rows(drawn, {}), target)
+        write_file(target, figure_png(plot_image_rows(drawn, {})))
         print(target)
 
 
