@@ -39,6 +39,7 @@ from causalgen.counterfactuals.results import Counterfactual
 from causalgen.counterfactuals.table_parts import TablePart, TableQuestion
 from causalgen.data.parquet_rows import ParquetRows, parquet_files
 from causalgen.fitting.progress import Progress
+from causalgen.saving.atomic import sweep
 from causalgen.saving.manifest import library_versions, read_json
 from causalgen.saving.pretrained import model_folder
 from graphs.errors import CausalgenError, CheckpointError, warn
@@ -188,6 +189,7 @@ def _check_place(out: Path, resume: bool) -> None:
     """Refuse a folder that holds something, unless it is a job's to be resumed."""
     if out.exists() and not out.is_dir():
         raise CheckpointError(f"{out} is a file; --out of a --table is a folder.")
+    sweep(out / "question.json")  # a job that was killed while it wrote this left nothing to resume
     held = sorted(each.name for each in out.iterdir()) if out.is_dir() else []
     if held and not resume:
         raise CheckpointError(

@@ -25,7 +25,7 @@ try:
 except ImportError:  # Windows: temporaries of killed writes stay
     fcntl = None
 
-__all__ = ["exclusive", "new_folder", "recover_folder", "write_atomic", "write_synced"]
+__all__ = ["exclusive", "new_folder", "recover_folder", "sweep", "write_atomic", "write_synced"]
 
 _NO_EXCHANGE = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOENT}
 """How a system or a file system says that it has no exchange, or nothing to exchange with."""
@@ -99,7 +99,7 @@ def exclusive(folder: Path) -> Iterator[None]:
 @contextmanager
 def _temporary(target: Path, make: Callable[[Path], object]) -> Iterator[Path]:
     """A new file or folder beside ``target``, locked, and removed at the end if it is still there."""
-    _sweep(target)
+    sweep(target)
     temporary, handle = _claim(target, make)
     try:
         yield temporary
@@ -121,8 +121,8 @@ def _claim(target: Path, make: Callable[[Path], object]) -> tuple[Path, int | No
                 os.close(handle)
 
 
-def _sweep(target: Path) -> None:
-    """Remove what killed writes left: temporaries that no process holds, folders aside that were replaced."""
+def sweep(target: Path) -> None:
+    """Remove what killed writes to a path left: temporaries that no process holds, folders aside that were replaced."""
     aside = _left(target, "old")  # first: what is put aside from now on is not listed
     for path in aside if target.exists() else []:
         with suppress(OSError):
@@ -207,7 +207,7 @@ def _swap_folder(temporary: Path, target: Path) -> None:
             if not (isinstance(error, OSError) and error.errno in (errno.ENOTEMPTY, errno.EEXIST)):
                 raise
             continue  # another save came between, or a reader put the folder back
-        _sweep(target)
+        sweep(target)
         return
 
 

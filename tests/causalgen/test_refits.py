@@ -79,7 +79,9 @@ def test_what_workers_warn_of_is_told_here(workers):
 
     with pytest.warns(UserWarning) as told:
         assert in_parallel(task, 3, workers, done=lambda number: None) == [0, 1, 4]
-    assert {str(each.message) for each in told} == {f"few draws in {number}" for number in range(3)}
+    # Python itself deprecates forks of a process with threads.
+    said = {str(each.message) for each in told if issubclass(each.category, UserWarning)}
+    assert said == {f"few draws in {number}" for number in range(3)}
 
 
 def test_a_pool_that_cannot_pickle_a_question_is_refused():

@@ -270,6 +270,18 @@ def test_a_part_whose_files_are_not_whole_is_answered_again(labels, tmp_path):
     assert {file: file.read_bytes() for file in whole} == whole
 
 
+@pytest.mark.parametrize("more", [[], ["--resume"]])
+def test_a_job_that_was_killed_before_it_wrote_its_question_begins_anew(labels, tmp_path, more):
+    *_, root = labels
+    ask = [root / "model", "--table", root / "table.parquet", "--do", "a=low", "--part-rows", PART]
+    (out := tmp_path / "out").mkdir()
+    (out / f".question.json.{'0' * 32}.tmp").write_text('{"model"')
+    assert run(*ask, "--out", out, *more).exit_code == 0
+    assert run(*ask, "--out", tmp_path / "whole").exit_code == 0
+    found, expected = ({path.name for path in folder.iterdir()} for folder in (out, tmp_path / "whole"))
+    assert found == expected and "result.json" in found
+
+
 def test_samples_and_evidence_that_is_the_same_everywhere(labels, tmp_path):
     scm, frame, root = labels
     table = tmp_path / "ab.parquet"
