@@ -122,7 +122,7 @@ def _claim(target: Path, make: Callable[[Path], object]) -> tuple[Path, int | No
 
 
 def sweep(target: Path) -> None:
-    """Remove what killed writes to a path left: temporaries that no process holds, folders aside that were replaced."""
+    """Remove what killed writes left beside a path: temporaries of no process, folders that were replaced."""
     aside = _left(target, "old")  # first: what is put aside from now on is not listed
     for path in aside if target.exists() else []:
         with suppress(OSError):
