@@ -2,8 +2,9 @@
 
 Mappings with string keys, lists and scalars, typed by the YAML 1.2 core schema: ``1e-3`` is a number, ``no``
 and ``12:30:00`` are strings. Refused: duplicate keys, anchors, aliases, merge keys, tags, more than one
-document and numbers that begin with 0, as ``010``; also what costs more than it says, by ``limits``. Nothing
-in a file can name code. Every error is a ``SpecError`` that starts with "file:line:column".
+document and numbers that begin with 0 and another digit, as ``010``; also what costs more than it says, by
+``limits``. Nothing in a file can name code. Every error is a ``SpecError`` that starts with
+"file:line:column".
 
 Written data are in flow style where that fits in a line, else in block style. Law: ``load(dump(data))[0] ==
 data`` for any data without NaN (within the limits), hence ``dump(load(dump(data))) == dump(data)``.

@@ -3,7 +3,8 @@
 A saved result is a folder (``result_folder``):
 
     values.csv       a line a row (and sample); images by their path, so that ``read_data`` reads it back
-    <node>/0003.png  images, numbered by row (of several samples: 0003-02.png is row 3, sample 2)
+    <node>/0003.png  images, numbered by row (of several samples: 0003-02.png is row 3, sample 2); as .npy
+                     where no PNG holds them
     readings.csv     of images: what the model's own predictor reads of their causes, beside what was asked
     summary.csv      of several samples: mean, spread and quantiles of numbers, probabilities of categories
     factual/         what was observed, in the same form; a cell is empty where nothing was

@@ -131,7 +131,7 @@ def refuse_circle(node: str, reads: Sequence[str], graph: CausalGraph) -> None:
 def _refuse_other_index(node: str, value: Any, index: Any) -> None:
     """Refuse a Series that pandas would match to other rows than its place does."""
     own = getattr(value, "index", None)
-    if index is None or own is None or not hasattr(own, "equals") or len(own) != len(index):
+    if index is None or own is None or not hasattr(own, "equals") or not 1 < len(own) == len(index):
         return
     if (row := first_other(own, index)) is not None:
         raise InterventionError(

@@ -106,6 +106,7 @@ def own_values(does: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any
     """
     feeds = {name: _references(name, do) for name, do in _checked(does).items()}
     every = {f"{node} in {name}": value for name, do in does.items() for node, value in do.items()}
+    every = {what: value for what, value in every.items() if getattr(value, "size", None) != 1}  # of all rows
     refuse_other_index(every, "Intervention on", InterventionError)
     return {
         name: {node: value for node, value in do.items() if node not in feeds[name]}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -227,7 +227,14 @@ def first_other(index: Any, expected: Any) -> int | None:
     """
     if index.equals(expected):
         return None
-    return next((row for row in range(len(index)) if index[row] != expected[row]), None)
+    return next((row for row in range(len(index)) if not _same(index[row], expected[row])), None)
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether entries of two indexes are equal; of two that are missing, both are."""
+    with suppress(TypeError):  # NA is neither
+        return bool(one == other)
+    return one is other
 
 
 def part_names(name: str, count: int, others: Collection[str]) -> list[str]:

@@ -47,6 +47,7 @@ def source_of(
 ) -> type[DataSource]:
     """The source of a data set that a function reads; ``defaults`` by type of variable."""
     members = {"kind": kind, "defaults": defaults, "__module__": read.__module__}
+    members["__doc__"] = f"The data set {kind!r}."
     members["read"] = lambda self, folder, split: read(folder, split)
     return type(f"{read.__name__}_source", (DataSource,), members)
 

@@ -69,7 +69,7 @@ class Question:
         check_statistic(self.target, variables[self.target], self.statistic)
         share(self.confidence, "confidence")
         does = named_worlds(self.do, self.versus, self.worlds)
-        touched = {node for do in (does["do"], does["versus"]) for node in do}
+        touched = {node for do in does.values() for node in do if not _set_alike(does, node)}
         check_targets(sorted(touched), variables)
         if self.given is not None:
             refuse_reached(group_edges(self.given, variables).keys(), touched, graph)
@@ -175,9 +175,9 @@ def find_effect(
     target, does = question.target, named_worlds(question.do, question.versus, question.worlds)
     found = source.worlds(does, targets=[target], only=("do", "versus"), clip=question.clip)
     pair = found["do"], found["versus"]
-    levels, certain = _measured(question, pair, variables[target])
+    levels, certain, bounded = _measured(question, pair, variables[target])
     lineages = _lineages(pair)
-    touched = {node for do in (does["do"], does["versus"]) for node in do}
+    touched = {node for node in {*does["do"], *does["versus"]} if not _set_alike(does, node)}
     reached = target in touched or target in graph.descendants(touched)
     generator = np.random.default_rng(keyed_seed(source.seed, "bootstrap"))
     # One row of evidence that meets several values in do is one row still: all values share its draws.
@@ -191,6 +191,7 @@ def find_effect(
             mask[:, :1] if one_row and mask is not None else mask,
             certain=certain,
             reached=reached,
+            bounded=bounded,
             confidence=question.confidence if question.intervals else None,
             generator=generator,
             lineages=[each[:, :1] for each in lineages] if one_row else lineages,
@@ -215,10 +216,16 @@ def find_effect(
     )
 
 
+def _set_alike(does: Mapping[str, Mapping[str, Any]], node: str) -> bool:
+    """Whether both worlds set a node to one value, or to one object."""
+    one, other = (does[world].get(node) for world in ("do", "versus"))
+    return one is other or bool(np.isscalar(one) and np.isscalar(other) and one == other)
+
+
 def _measured(
     question: Question, pair: tuple[Draws, Draws], variable: Variable
-) -> tuple[tuple[Floats, Floats], bool]:
-    """The statistic in both worlds, (S, B, *shape), and whether samples do not differ."""
+) -> tuple[tuple[Floats, Floats], bool, bool]:
+    """The statistic in both worlds, (S, B, *shape); whether samples do not differ; whether it is boolean."""
     one, other = pair
     if one.rows != other.rows:
         raise EvidenceError(
@@ -226,10 +233,12 @@ def _measured(
             "Give do and versus one value, or one a row."
         )
     values = [each.canonical(question.target) for each in pair]
-    found = [measure(question.target, variable, each, question.statistic) for each in values]
+    found, boolean = zip(
+        *(measure(question.target, variable, each, question.statistic) for each in values), strict=True
+    )
     certain = one.samples is not None and all(len(each) == one.rows for each in values)
     shape = one.samples or 1, one.rows
-    return (_spread(found[0], *shape), _spread(found[1], *shape)), certain
+    return (_spread(found[0], *shape), _spread(found[1], *shape)), certain, all(boolean)
 
 
 def _spread(measured: NDArray[Any], samples: int, rows: int) -> NDArray[Any]:

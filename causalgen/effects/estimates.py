@@ -9,9 +9,9 @@ brings the sum n_u of its differences and their number d_u. Then
                      error over that of the resampling, and by Student's quantile over the normal one
 
 Units that all agree have no spread to resample, which is no certainty: another difference, with a share of up
-to z^2 / (U + z^2), about 4 / U for 95 %, may have been missed (Wilson 1927, none of U). Where both worlds
-have but zeros and ones, the interval is what such a share can make of the mean; that of other numbers, whose
-differences may be any, stays a point, and all are said to agree.
+to z^2 / (U + z^2), about 4 / U for 95 %, may have been missed (Wilson 1927, none of U). Of a boolean the
+interval is what such a share can make of the mean; that of a number, whose differences may be any, stays a
+point, and all are said to agree.
 
 Draws of one row that are copies of one weighted particle are no units of their own: each lineage
 (``causalgen.counterfactuals.missing_evidence.resampling``) is a clustering of the draws. With V_k the
@@ -80,6 +80,7 @@ def estimate(
     *,
     certain: bool,
     reached: bool = True,
+    bounded: bool = False,
     confidence: float | None,
     generator: np.random.Generator,
     lineages: Sequence[NDArray[np.int64]] = (),
@@ -92,6 +93,7 @@ def estimate(
         mask: which rows and samples take part, (S, B); all where None.
         certain: whether nothing was drawn: the difference of each row is known.
         reached: whether the worlds may differ in it at all.
+        bounded: whether the statistic is a boolean, 0 or 1, and its mean a probability.
         confidence: of the interval; None where nobody wants one, which costs more than all the rest.
         generator: for resampling.
         lineages: of the draws, (S, B) each.
@@ -114,20 +116,18 @@ def estimate(
         variance, units = _clustered(residual, mass[:, 0], clusters)
         error = np.sqrt(variance) / total
         taken = mass[:, 0] > 0
-        low = high = np.full_like(value, np.nan)
+        low, high, agree = np.full_like(value, np.nan), np.full_like(value, np.nan), value != value
         if confidence is not None:
             low, high = _bootstrap(difference[taken], mass[taken], confidence, generator)
             wider = np.sqrt(np.divide(variance, plain, out=np.ones_like(plain), where=plain > 0))
             wider = wider * _student(units - 1, confidence)
             low, high = value + (low - value) * wider, value + (high - value) * wider
-        apart = np.abs(one - other - value) * (weight > 0)
-        agree = (apart <= 1e-13 * np.abs([one, other]).max((0, 1, 2))).all((0, 1)) & reached
-        binary = agree & np.logical_and.reduce([np.isin(each, (0, 1)).all((0, 1)) for each in (one, other)])
-        if confidence is not None:
-            square = NormalDist().inv_cdf(0.5 + confidence / 2) ** 2
-            share = square / (units + square)
-            low = np.where(binary, value - share * (1 + value), low)
-            high = np.where(binary, value + share * (1 - value), high)
+            if reached:
+                agree = _agree(one, other, np.flatnonzero(weight))
+                square = NormalDist().inv_cdf(0.5 + confidence / 2) ** 2
+                share = square / (units + square)
+                low = np.where(agree & bounded, value - share * (1 + value), low)
+                high = np.where(agree & bounded, value + share * (1 - value), high)
     else:
         error = np.full_like(value, 0.0 if certain else np.nan)
         low, high, agree = value - error, value + error, np.zeros(value.shape, dtype=np.bool_)
@@ -159,6 +159,23 @@ def individual_means(
         variance = variance + np.where(clusters > 1, by_row - plain, np.nan)
     error = np.sqrt(np.maximum(variance, plain)) / samples
     return mean, error.reshape(mean.shape)
+
+
+def _agree(one: Floats, other: Floats, taken: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """Which of D numbers differ alike in all draws that are taken, up to rounding, (D,).
+
+    Args:
+        one: in the one world, (S, B, D).
+        other: in the other.
+        taken: places in (S, B), flattened.
+    """
+    one, other = (each.reshape(-1, each.shape[-1]) for each in (one, other))
+    agree = np.ones(one.shape[1], dtype=np.bool_)
+    for some in (taken[:50], taken):  # most are told apart by a few
+        a, b = one[np.ix_(some, agree)], other[np.ix_(some, agree)]
+        rounding = 1e-13 * np.maximum(np.abs(a).max(0), np.abs(b).max(0))
+        agree[agree] = np.ptp(a - b, axis=0) <= rounding
+    return agree
 
 
 def _clustered(residual: Floats, mass: Floats, clusters: Sequence[NDArray[np.int64]]) -> tuple[Floats, float]:

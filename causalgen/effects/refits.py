@@ -203,4 +203,5 @@ def _widened(estimate: Estimate, refitted: Sequence[Estimate], confidence: float
     low, high = np.where(differs, low, estimate.low), np.where(differs, high, estimate.high)
     plain = [each.item() if each.ndim == 0 else each for each in map(np.asarray, (error, low, high))]
     agree = np.asarray(estimate.all_agree) & ~differs
-    return replace(estimate, standard_error=plain[0], low=plain[1], high=plain[2], all_agree=agree[()])
+    agree = agree if agree.ndim else agree.item()
+    return replace(estimate, standard_error=plain[0], low=plain[1], high=plain[2], all_agree=agree)

@@ -43,8 +43,8 @@ def check_statistic(target: str, variable: Variable, statistic: Statistic | None
 
 def measure(
     target: str, variable: Variable, values: Tensor, statistic: Statistic | None
-) -> NDArray[np.float64]:
-    """The statistic of N rows, (N, *shape).
+) -> tuple[NDArray[np.float64], bool]:
+    """The statistic of N rows, (N, *shape), and whether it is a boolean, whose mean is a probability.
 
     Raises:
         DomainError: the statistic gives another number of rows, or what is no number.
@@ -52,12 +52,13 @@ def measure(
     seen: Any = variable.decode(values)
     if statistic is None:
         assert isinstance(variable, Continuous | Integer)
-        return seen.double().cpu().numpy()
+        return seen.double().cpu().numpy(), False
     # A statistic that works in place must not reach the values.
     seen = seen.clone() if isinstance(seen, Tensor) else np.array(seen)
     found = statistic(seen)
     try:
-        array = np.asarray(found.detach().cpu() if isinstance(found, Tensor) else found, dtype=np.float64)
+        told = np.asarray(found.detach().cpu() if isinstance(found, Tensor) else found)
+        array = told.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise DomainError(
             f"statistic of {target!r} gives numbers or booleans, got a {type(found).__name__}."
@@ -70,7 +71,7 @@ def measure(
     if not np.isfinite(array).all():
         bad = int(np.argwhere(~np.isfinite(array))[0][0])
         raise DomainError(f"statistic of {target!r} is {array[bad]} in row {bad}, expected finite numbers.")
-    return array
+    return array, told.dtype == np.bool_
 
 
 def _word(node: str) -> str:

@@ -277,7 +277,7 @@ def _estimates(named: Sequence[tuple[str, Estimate]], what: str) -> _Table:
             e.high,
             e.under_do,
             e.under_versus,
-            f"{e.rows:,}{', all agree' * e.all_agree}",
+            f"{e.rows:,}{', all agree' if np.all(e.all_agree) else ''}",
         )
         for n, e in named
     ]

@@ -22,7 +22,6 @@ Each parent can be hidden on its own: its columns are zeroed and a flag says so.
 Salimans 2022). Hiding each independently would leave hardly a row of many parents whole, or all hidden.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -146,8 +145,9 @@ class Denoiser(OfPixels):
 
         With ``coarse``, the same of the image averaged over blocks of 4 x 4, 16 x 16, ... pixels and over all
         is added: another denoising problem, whose noise is as many times lower as a block's side has pixels.
-        It is solved by the same estimate, but pixels alone hardly say so: what the mean of a block is wrong
-        by is a small share of their error (the multiscale loss of Hoogeboom et al. 2023).
+        Blocks are smaller at the edges of sides that 4 does not divide. It is solved by the same estimate,
+        but pixels alone hardly say so: what the mean of a block is wrong by is a small share of their error
+        (the multiscale loss of Hoogeboom et al. 2023).
 
         Args:
             value: clean images, (N, C, H, W).
@@ -169,13 +169,26 @@ class Denoiser(OfPixels):
         """(N,) what the means of blocks are wrong by, each in units of their own denoising problem."""
         loss, pixels, means = torch.zeros_like(sigma), missed[0, 0].numel(), missed
         while means[0, 0].numel() > 1:
-            means = nn.functional.adaptive_avg_pool2d(
-                means, [math.ceil(side / 4) for side in means.shape[2:]]
-            )
-            block = pixels / means[0, 0].numel()
-            weight = (sigma**2 + block * self.pixel_std**2) / (sigma**2 + self.pixel_std**2)
+            sides = [min(4, side) for side in means.shape[2:]]
+            means = nn.functional.avg_pool2d(means, sides, ceil_mode=True, count_include_pad=False)
+            lower = sigma * (means[0, 0].numel() / pixels) ** 0.5  # of the noise of a mean
+            weight = (self._image_per_output(sigma) / self._image_per_output(lower)).square()
             loss = loss + weight * means.square().flatten(1).mean(1)
         return loss
+
+    def _image_per_output(self, sigma: Tensor) -> Tensor:
+        """How far the denoised image is off where the network's output is off by one."""
+        match self.prediction:
+            case "edm":
+                return sigma * self.pixel_std / (sigma**2 + self.pixel_std**2).sqrt()
+            case "eps":
+                return sigma
+            case "x0":
+                return torch.ones_like(sigma)
+            case "v":
+                return sigma / (1 + sigma**2).sqrt()
+            case "velocity":
+                return sigma / (1 + sigma)
 
     def draw_shown(self, n: int, *, generator: torch.Generator) -> Tensor:
         """Which parents, and last the code of a network that has one, a training row shows.

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import causalgen as cg
+from causalgen.effects.estimates import estimate
 from tests.causalgen.metrics import shades
 
 NORMAL = {"u": {"normal": [0, 1]}}
@@ -561,6 +562,36 @@ def test_draws_that_all_agree_are_no_certainty_of_a_probability():
     assert other.interval == (0, 0) and not other.overall.all_agree and "agree" not in str(other)
     spread = _rare(0.3).effect("y", **ask, n=n, statistic=lambda y: y == 1, seed=0)
     assert not spread.overall.all_agree and spread.interval[0] > 0.2
+
+
+def test_what_agrees_by_construction_is_certain_and_numbers_have_no_bound():
+    scm, number = _rare(1e-9), lambda y: y == 1
+    same = scm.effect("y", do={"x": 1}, versus={"x": 1}, n=100, statistic=number, seed=0)
+    assert same.interval == (0, 0) and not same.overall.all_agree
+    plain = scm.effect("y", do={"x": 1}, versus={"x": 0}, n=100, statistic=lambda y: 100 * (y == 1), seed=0)
+    assert plain.overall.all_agree and plain.interval == (
+        0,
+        0,
+    )  # of a number that was not seen nothing is known
+
+
+def test_draws_outside_of_a_group_do_not_decide_whether_it_agrees():
+    random = np.random.default_rng(0)
+    one = np.concatenate([random.normal(size=(50, 1)), np.full((50, 1), 1e16)])
+    other, inside = np.zeros_like(one), np.arange(100)[:, None] < 50
+    options = {"certain": False, "confidence": 0.95, "generator": random}
+    assert not estimate(one, other, inside, **options).all_agree
+    assert estimate(one, other, ~inside, **options).all_agree
+    shape = estimate(np.ones((60, 1, 3, 2)), np.zeros((60, 1, 3, 2)), None, bounded=True, **options)
+    assert shape.all_agree.shape == (3, 2) and shape.all_agree.all() and (shape.low < 1).all()
+
+
+def test_an_effect_with_refits_is_shown_in_a_notebook():
+    data = {"x": np.random.default_rng(0).normal(size=60)}
+    data["y"] = data["x"] + np.random.default_rng(1).normal(size=60)
+    scm = cg.SCM(nx.DiGraph([("x", "y")]), {node: cg.Continuous() for node in "xy"}).fit(data, progress=False)
+    found = scm.effect("y", do={"x": 1.0}, versus={"x": 0.0}, n=20, seed=0, refits=3, data=data)
+    assert "mean effect" in found._repr_html_()
 
 
 def test_a_rare_effect_lies_in_the_interval_of_draws_that_missed_it():

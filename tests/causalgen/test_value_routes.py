@@ -503,6 +503,17 @@ def test_series_in_do_are_matched_to_series_of_the_evidence():
     pd.testing.assert_series_equal(scm.counterfactual(answer, do={"x": rows["x"]})["y"], rows["y"])
 
 
+def test_a_series_of_one_value_is_of_all_rows_and_missing_entries_of_an_index_are_alike():
+    one, other = pd.Series([3.0], index=[3]), pd.Series([1.0], index=[7])
+    scm, rows = _sum_model(), {"x": [1.0] * 2, "y": [1.0] * 2}
+    assert scm.effect("y", do={"x": one}, versus={"x": other}, n=10, seed=0).value == pytest.approx(2)
+    worlds = scm.abduct(rows).worlds({"a": {"x": one}, "b": {"x": other}})
+    assert (worlds["a"]["y"] - worlds["b"]["y"]).tolist() == [2, 2]
+    named = pd.Series([1.0, 2.0], index=pd.Index([1, pd.NA], dtype="Int64"))
+    asked = pd.Series([3.0, 4.0], index=pd.Index([1, pd.NA], dtype=object))
+    assert scm.counterfactual({"x": named, "y": named}, do={"x": asked})["y"].tolist() == [3, 4]
+
+
 def test_parts_of_a_vector_that_are_series_are_not_paired_by_place():
     scm = cg.SCM(
         nx.DiGraph({"v": []}), {"v": cg.Continuous(shape=(2,))}, {"v": cg.mechanisms.Constant(value=[0, 0])}
