@@ -261,9 +261,10 @@ def _frame(frame: pd.DataFrame, caption: str = "") -> _Table:
     """The first lines of a DataFrame with its index, unless that only counts them."""
     plain = frame.index.names == [None]
     head = [*(() if plain else map(str, frame.index.names)), *map(str, frame.columns)]
-    index = [() if plain else each if isinstance(each, tuple) else (each,) for each in frame.index]
-    lines = frame.itertuples(index=False, name=None)
-    return _table(head, [(*key, *line) for key, line in zip(index, lines, strict=True)], caption)
+    part = frame.head(_MOST_LINES)
+    index = [() if plain else each if isinstance(each, tuple) else (each,) for each in part.index]
+    rows = [(*key, *line) for key, line in zip(index, part.itertuples(index=False, name=None), strict=True)]
+    return _Table(head, [tuple(map(_cell, row)) for row in rows], caption, len(frame) - len(part))
 
 
 def _estimates(named: Sequence[tuple[str, Estimate]], what: str) -> _Table:
