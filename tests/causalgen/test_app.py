@@ -1,6 +1,7 @@
 """The page of ``causalgen app`` without a browser: controls, questions, files, views, and who may open it."""
 
 import asyncio
+import errno
 import io
 import json
 import os
@@ -9,6 +10,7 @@ import warnings
 from concurrent.futures import ThreadPoolExecutor
 from zipfile import ZipFile
 
+import gradio as gr
 import networkx as nx
 import numpy as np
 import pandas as pd
@@ -25,9 +27,12 @@ from causalgen.cli.app.downloads import (
     effect_lines,
     worlds_lines,
 )
+from causalgen.cli.app.inputs import told
+from causalgen.cli.app.layout import offered
 from causalgen.cli.app.questions import ask, ask_effect, effect_targets, open_model
 from causalgen.cli.app.views import answer_html, difference_image, effect_html, graph_html
 from causalgen.counterfactuals.export import to_png
+from causalgen.saving import atomic
 
 LABELS = ["pug", "<b>lab</b>", "=1+1"]
 VARIABLES = {
@@ -279,6 +284,15 @@ def test_files_hold_every_world(album):
         image = archive.read("kind_=_1/picture/0000.png")
         assert {"result.json", "question.py", "picture.png", "factual/values.csv"} <= set(archive.namelist())
     assert image == to_png(np.asarray(world.answer["picture"][0]))
+
+
+def test_a_full_disk_is_told_on_the_page(tmp_path, monkeypatch):
+    def full(path, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(atomic, "write_synced", full)
+    with pytest.raises(gr.Error, match="Cannot write .*table.csv: No space left on device"):
+        told(offered)(["table"], {"table.csv": b"x"}, tmp_path)
 
 
 def test_files_of_a_table_have_a_picture_of_each_world(shop):

@@ -22,11 +22,11 @@ from causalgen.cli.app.downloads import counterfactual_downloads, effect_downloa
 from causalgen.cli.app.inputs import QUIET, as_picture, node_inputs, told
 from causalgen.cli.app.questions import AskedEffect, Model, Session, ask, ask_effect, effect_targets
 from causalgen.cli.app.views import answer_html, effect_html, graph_html
-from causalgen.cli.common import image_variables
+from causalgen.cli.common import image_variables, write_file
 from graphs.text import printable, shortened
 from graphs.variables import Categorical, Image, Variable
 
-__all__ = ["STYLE", "build_page", "theme"]
+__all__ = ["STYLE", "build_page", "offered", "theme"]
 
 STYLE = files("causalgen.cli.app").joinpath("page.css").read_text(encoding="utf-8")
 """The sheet of the page."""
@@ -90,7 +90,7 @@ def _counterfactual_tab(model: Model, folder: Path) -> dict[str, Component]:
     @told
     def prepare(now: Session | None) -> list[Any]:
         files = {} if now is None else dict(counterfactual_downloads(model, now))
-        return _offered(names, files, folder)
+        return offered(names, files, folder)
 
     button.click(
         _world_adder(model),
@@ -212,7 +212,7 @@ def _effect_tab(model: Model, folder: Path, evidence: Mapping[str, Component]) -
 
     @told
     def prepare(found: AskedEffect | None) -> list[Any]:
-        return _offered(names, {} if found is None else dict(effect_downloads(model, found)), folder)
+        return offered(names, {} if found is None else dict(effect_downloads(model, found)), folder)
 
     button.click(
         _effect_finder(model),
@@ -322,12 +322,15 @@ def _download_buttons(names: Sequence[str]) -> list[gr.DownloadButton]:
         return [gr.DownloadButton(name, size="sm", visible=False, min_width=80) for name in names]
 
 
-def _offered(names: Sequence[str], contents: Mapping[str, bytes], folder: Path) -> list[Any]:
-    """Buttons that give files; none is seen where there are no files."""
+def offered(names: Sequence[str], contents: Mapping[str, bytes], folder: Path) -> list[Any]:
+    """Buttons that give files; none is seen where there are no files.
+
+    Raises:
+        CheckpointError: a file cannot be written, as on a full disk.
+    """
     if not contents:
         return [gr.DownloadButton(value=None, visible=False) for _ in names]
     own = folder / uuid4().hex
-    own.mkdir()
     for file, content in contents.items():
-        (own / file).write_bytes(content)
+        write_file(own / file, content)
     return [gr.DownloadButton(value=str(own / file), visible=True) for file in contents]
