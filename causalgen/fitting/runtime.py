@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
+from importlib import import_module
 from typing import Any, Literal
 
 import torch
@@ -210,6 +211,11 @@ def _refuse_settings(accelerator: Any) -> None:
     if _asked_to_split(accelerator) and os.environ.get("FSDP_VERSION", "1") != "2":
         raise MechanismError(
             "accelerate is set to FSDP of version 1. Launch with --fsdp_version 2, which splits each weight."
+        )
+    if _asked_to_split(accelerator) and not hasattr(import_module("torch.distributed.fsdp"), "fully_shard"):
+        raise MechanismError(
+            f"FSDP of version 2 needs torch 2.6 or later, this is {torch.__version__}. Launch with --multi_gpu, "
+            "which keeps all weights in every process, or install another torch."
         )
     if accelerator.mixed_precision != "no":
         raise MechanismError(

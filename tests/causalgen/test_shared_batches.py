@@ -16,6 +16,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
+from torch.distributed import fsdp
 
 from causalgen.data.table import Table
 from causalgen.fitting import sharding
@@ -273,6 +274,7 @@ def test_a_run_is_resumed_by_another_number_of_processes(shared, alone):
     assert_near(resumed.state_dict(), alone[0])
 
 
+@pytest.mark.skipif(not hasattr(fsdp, "fully_shard"), reason="FSDP2 came with torch 2.6")
 def test_weights_split_over_processes_end_in_those_of_one(tmp_path, alone):
     with pytest.raises(Stop):
         begin(picture(), tmp_path / "by one", stop)
@@ -408,11 +410,15 @@ def test_settings_of_accelerate_that_would_change_a_fit_are_refused(monkeypatch,
         AcceleratedRuntime()
 
 
-def test_fsdp_of_version_1_is_refused(monkeypatch):
+def test_fsdp_of_version_1_is_refused_and_a_torch_without_2(monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     monkeypatch.setattr(Accelerator, "num_processes", 2)
     monkeypatch.delenv("FSDP_VERSION", raising=False)
     with pytest.raises(MechanismError, match="--fsdp_version 2"):
+        AcceleratedRuntime()
+    monkeypatch.setenv("FSDP_VERSION", "2")
+    monkeypatch.delattr(fsdp, "fully_shard", raising=False)
+    with pytest.raises(MechanismError, match="needs torch 2.6 or later, this is .*--multi_gpu"):
         AcceleratedRuntime()
 
 
