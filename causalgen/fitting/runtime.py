@@ -214,8 +214,8 @@ def _refuse_settings(accelerator: Any) -> None:
         )
     if _asked_to_split(accelerator) and not hasattr(import_module("torch.distributed.fsdp"), "fully_shard"):
         raise MechanismError(
-            f"FSDP of version 2 needs torch 2.6 or later, this is {torch.__version__}. Launch with --multi_gpu, "
-            "which keeps all weights in every process, or install another torch."
+            f"FSDP of version 2 needs torch 2.6 or later, this is {torch.__version__}. Launch with "
+            "--multi_gpu, which keeps all weights in every process, or install another torch."
         )
     if accelerator.mixed_precision != "no":
         raise MechanismError(
