@@ -69,7 +69,7 @@ class Question:
         check_statistic(self.target, variables[self.target], self.statistic)
         share(self.confidence, "confidence")
         does = named_worlds(self.do, self.versus, self.worlds)
-        touched = {node for do in does.values() for node in do if not _set_alike(does, node)}
+        touched = {node for do in (does["do"], does["versus"]) for node in do}
         check_targets(sorted(touched), variables)
         if self.given is not None:
             refuse_reached(group_edges(self.given, variables).keys(), touched, graph)
@@ -217,9 +217,13 @@ def find_effect(
 
 
 def _set_alike(does: Mapping[str, Mapping[str, Any]], node: str) -> bool:
-    """Whether both worlds set a node to one value, or to one object."""
+    """Whether both worlds set a node to one number; a text may be an expression, which reads other nodes."""
     one, other = (does[world].get(node) for world in ("do", "versus"))
-    return one is other or bool(np.isscalar(one) and np.isscalar(other) and one == other)
+    return (
+        isinstance(one, int | float | np.number)
+        and isinstance(other, int | float | np.number)
+        and one == other
+    )
 
 
 def _measured(

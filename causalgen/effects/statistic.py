@@ -57,8 +57,8 @@ def measure(
     seen = seen.clone() if isinstance(seen, Tensor) else np.array(seen)
     found = statistic(seen)
     try:
-        told = np.asarray(found.detach().cpu() if isinstance(found, Tensor) else found)
-        array = told.astype(np.float64)
+        told = found.detach().cpu() if isinstance(found, Tensor) else found
+        array, boolean = np.asarray(told, dtype=np.float64), np.asarray(told).dtype == np.bool_
     except (TypeError, ValueError) as error:
         raise DomainError(
             f"statistic of {target!r} gives numbers or booleans, got a {type(found).__name__}."
@@ -71,7 +71,7 @@ def measure(
     if not np.isfinite(array).all():
         bad = int(np.argwhere(~np.isfinite(array))[0][0])
         raise DomainError(f"statistic of {target!r} is {array[bad]} in row {bad}, expected finite numbers.")
-    return array, told.dtype == np.bool_
+    return array, boolean
 
 
 def _word(node: str) -> str:

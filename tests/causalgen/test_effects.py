@@ -575,6 +575,12 @@ def test_what_agrees_by_construction_is_certain_and_numbers_have_no_bound():
     )  # of a number that was not seen nothing is known
 
 
+def test_what_both_worlds_set_alike_reaches_no_group():
+    ask = {"do": {"x": 1, "u": 0.5}, "versus": {"x": 1, "u": 0.2}, "n": 10}
+    with pytest.raises(cg.EvidenceError, match="'w'"):  # a child of x
+        _rare(0.5).effect("y", **ask, statistic=lambda y: y == 1, given="w")
+
+
 def test_draws_outside_of_a_group_do_not_decide_whether_it_agrees():
     random = np.random.default_rng(0)
     one = np.concatenate([random.normal(size=(50, 1)), np.full((50, 1), 1e16)])

@@ -186,9 +186,10 @@ def test_a_group_called_all_stands_beside_the_effect_over_all():
     assert np.allclose([point for _, point in drawn], [2.4, 1, 3], atol=0.05)
 
 
-def test_natural_effects_of_several_numbers_are_all_drawn():
+def _mediated() -> cg.SCM:
+    """x -> m -> y, and x -> y: a direct effect of 1, and one of 2 * 3 through m."""
     equation, normal = cg.mechanisms.Equation, {"u": {"normal": [0, 1]}}
-    scm = cg.SCM(
+    return cg.SCM(
         CausalGraph({"x": (), "m": ("x",), "y": ("x", "m")}),
         dict.fromkeys("xmy", cg.Continuous()),
         {
@@ -197,6 +198,10 @@ def test_natural_effects_of_several_numbers_are_all_drawn():
             "y": equation(value="x + 3*m + u", noise=normal),
         },
     )
+
+
+def test_natural_effects_of_several_numbers_are_all_drawn():
+    scm = _mediated()
     ask = {"do": {"x": 1}, "versus": {"x": 0}, "through": "m", "n": 10, "seed": 0}
     effects = scm.natural_effects("y", statistic=lambda y: np.stack([y, 2 * y], 1), **ask)
     drawn = _points(effects.plot().axes[0])  # total 7, direct 1, indirect 2 * 3, and twice of each
@@ -210,16 +215,7 @@ def test_natural_effects_of_several_numbers_are_all_drawn():
 
 
 def test_of_natural_effects_of_many_numbers_each_path_has_its_lines():
-    equation, normal = cg.mechanisms.Equation, {"u": {"normal": [0, 1]}}
-    scm = cg.SCM(
-        CausalGraph({"x": (), "m": ("x",), "y": ("x", "m")}),
-        dict.fromkeys("xmy", cg.Continuous()),
-        {
-            "x": equation(value="u", noise=normal),
-            "m": equation(value="2*x + u", noise=normal),
-            "y": equation(value="x + 3*m + u", noise=normal),
-        },
-    )
+    scm = _mediated()
     # Number k is k * y: its total effect is 7 k, k of it direct and 6 k through m.
     effects = scm.natural_effects(
         "y",
