@@ -32,6 +32,9 @@ class Anticausal(Guidance, frozen=True):
         denoiser: the base that is guided: under the factual parents (``conditional``), under none
             (``unconditional``), or under the counterfactual ones, whose effect scales then add to (a number
             for categorical parents alone, 0 for others). Abduction is under the factual parents or none.
+        terms: whose terms log q(pa_k | x_bar, pa_<k) ``delta`` follows: of ``all`` parents, which is Bayes'
+            rule, or in each row of those that are ``changed``. A trained predictor never saw later parents
+            beside a change that is not in the image yet, and may pull hard there.
     """
 
     strength_option: ClassVar[str] = "scale"
@@ -40,6 +43,7 @@ class Anticausal(Guidance, frozen=True):
     form: Literal["delta", "raw"] = "delta"
     scale: Strength | dict[str, Strength] | Literal["auto"] = 2.0
     denoiser: Literal["conditional", "unconditional", "counterfactual"] = "conditional"
+    terms: Literal["all", "changed"] = "all"
 
     @model_validator(mode="after")
     def _adds_what_vanishes(self) -> Self:
@@ -48,6 +52,8 @@ class Anticausal(Guidance, frozen=True):
                 "form 'raw' would count the counterfactual parents twice where `denoiser: counterfactual` "
                 "knows them: take `form: delta`"
             )
+        if self.form == "raw" and self.terms == "changed":
+            raise ValueError("form 'raw' knows no change: leave `terms` out, or take `form: delta`")
         return self
 
     @property
@@ -125,11 +131,13 @@ class Anticausal(Guidance, frozen=True):
             strengths = self.strengths(predictor.variables)
             terms = predictor.log_probs(features, parents)
             return torch.stack([strengths[name] * term for name, term in terms.items()]).sum(0)
-        joint = [_joint(predictor, features, stop) for stop in (factual, *(stop for _, stop in path))]
-        gains = [
-            weight * (after - before)
-            for (weight, _), (before, after) in zip(path, pairwise(joint), strict=True)
-        ]
+        stops = [factual, *(stop for _, stop in path)]
+        terms = [predictor.log_probs(features, stop) for stop in stops]
+        gains = list[Tensor]()
+        for (weight, stop), start, (before, after) in zip(path, stops[:-1], pairwise(terms), strict=True):
+            for name in after:
+                counts = True if self.terms == "all" else _differ(start[name], stop[name])
+                gains.append(weight * counts * (after[name] - before[name]))
         return torch.stack(gains).sum(0)
 
 
@@ -142,6 +150,11 @@ def _features(
     with torch.no_grad():
         noise = base(image)
     return predictor.encode(image, sigma), noise
+
+
+def _differ(value: Tensor, other: Tensor) -> Tensor:
+    """(N,) in which rows."""
+    return (value != other).view(len(value), -1).any(1)
 
 
 def _joint(predictor: AnticausalPredictor, features: Tensor, parents: Parents) -> Tensor:

@@ -7,6 +7,7 @@ Parents change one group after another, equal weights together, in declared orde
       unconditional      eps = eps(h_0) + sum_g w_g [eps(h_g) - eps(h_{g-1})],  h_g of cf (abduction: of F)
     anticausal, delta    eps = eps_base - sigma sum_g s_g grad [log q(v_g | x_bar) - log q(v_{g-1} | x_bar)]
       counterfactual     the same with eps_base = eps(cf), which is w = 1 + s by Bayes' rule
+      terms: changed     of log q(v | x_bar) = sum_k log q(v_k | x_bar, v_<k) those of changed parents alone
     anticausal, raw      eps = eps_base - sigma sum_k s_k grad log q(cf_k | x_bar, cf_<k)
 
 with gradients in x_bar (sqrt(1 - a) grad_{x_t} = sigma grad_{x_bar}). ``raw`` is Algorithm 3 of Diff-SCM

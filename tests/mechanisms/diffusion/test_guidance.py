@@ -358,6 +358,31 @@ def test_outside_the_interval_classifier_free_weights_are_1_at_one_evaluation():
         assert denoiser.calls - before == (3 if inside else 1)
 
 
+@pytest.mark.parametrize("sigma", LEVELS)
+@pytest.mark.parametrize(("base", "changed"), [("conditional", "digit"), ("counterfactual", "t2")])
+def test_terms_of_the_changed_parents_alone(base, changed, sigma):
+    """-sigma grad log q(pa_k | x, pa_<k) is eps of the parents up to k minus eps of those before it."""
+    world = WORLDS["both"]
+    image, factual, other = case(world)
+    x = image + sigma * image.flip(0)
+    rows = torch.tensor([True, True, False, True, False, True])  # the others change nothing
+    parents = dict(factual) | {changed: torch.where(rows, other[changed], factual[changed])}
+    guidance = Anticausal(denoiser=base, scale={changed: 1.5}, terms="changed")
+    found = guided(guidance, world, x, sigma, factual, parents)
+    before = list(world.variables)[: list(world.variables).index(changed)]
+
+    def own(values):
+        return world.eps(x, sigma, values, [*before, changed]) - world.eps(x, sigma, values, before)
+
+    start = conditional(world, x, sigma, parents if base == "counterfactual" else factual)
+    expected = start + 1.5 * (own(parents) - own(factual))
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+    # Bayes' rule has the terms of later parents too.
+    whole = guided(guidance.model_copy(update={"terms": "all"}), world, x, sigma, factual, parents)
+    assert not torch.allclose(whole[rows], found[rows], rtol=1e-3)
+    torch.testing.assert_close(whole[~rows], found[~rows], rtol=0, atol=0)
+
+
 @pytest.mark.parametrize(
     "guidance",
     [
@@ -424,6 +449,7 @@ def test_rows_do_not_depend_on_what_changes_in_other_rows(guidance):
         (lambda: ClassifierFree(weight="auto", against="hidden"), r"take `against: factual`, or a number"),
         (lambda: Anticausal(form="gated"), r"form: .*'delta' or 'raw'"),
         (lambda: Anticausal(form="raw", denoiser="counterfactual"), "take `form: delta`"),
+        (lambda: Anticausal(form="raw", terms="changed"), "leave `terms` out"),
         (lambda: Anticausal(interval=(2.0, 1.0)), r"0 <= low < high, got \[2.0, 1.0\]"),
         (lambda: Anticausal(interval=(-1.0, 1.0)), r"0 <= low < high"),
         (lambda: Anticausal(weight=1.0), r"weight: .*unknown option"),
