@@ -92,8 +92,7 @@ class Reading:
     def not_taken(self, held_out_error: float | None = None) -> Tensor | None:
         """(S, B) bool, which made images do not show what was asked; None of a number without a yardstick.
 
-        Args:
-            held_out_error: the reader's mean error on images of data; a number has taken within twice this.
+        A number has taken within twice ``held_out_error``, the reader's mean error on images of data.
         """
         if isinstance(self.variable, Categorical):
             return self.made & (self.error > 0)
