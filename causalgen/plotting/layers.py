@@ -29,9 +29,8 @@ class Layout:
     """Where everything is; the picture is centred at x = 0, layers count downwards from 0."""
 
     nodes: Mapping[str, tuple[float, int]]  # x and layer
-    routes: Mapping[
-        tuple[str, str], Sequence[tuple[float, int]]
-    ]  # of the points that an edge passes, with its ends
+    # Those of the points that an edge passes, with its ends
+    routes: Mapping[tuple[str, str], Sequence[tuple[float, int]]]
 
 
 def lay_out(graph: CausalGraph, widths: Mapping[str, float], gap: float, waypoint: float) -> Layout:
