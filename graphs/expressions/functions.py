@@ -34,9 +34,7 @@ class Functions:
     """What an array library provides."""
 
     array: Callable[[Any], Any]  # a number or an array to a float64 array
-    calls: Mapping[
-        str, Callable[..., Any]
-    ]  # of ``ARITIES``, on such arrays; ``where`` gets a boolean condition
+    calls: Mapping[str, Callable[..., Any]]  # of ``ARITIES``, on such arrays; ``where`` gets booleans first
 
 
 def namespace_functions(library: Any, array: Callable[[Any], Any]) -> Functions:
