@@ -30,7 +30,7 @@ from causalgen.counterfactuals.mutilated_model import MutilatedModel, act
 from causalgen.counterfactuals.provenance import trace_provenance
 from causalgen.counterfactuals.results import Counterfactual, Draws
 from causalgen.data.reading import read_data
-from causalgen.effects import queries
+from causalgen.effects import couplings, queries
 from causalgen.fitting.fit_report import FitReport
 from causalgen.fitting.fit_table import fit_table
 from causalgen.saving.declaration import Declaration
@@ -383,7 +383,7 @@ class SCM(Shown):
     to_dowhy = to_dowhy
     effect = queries.effect
     natural_effects = queries.natural_effects
-    coupling_sensitivity = queries.coupling_sensitivity
+    coupling_sensitivity = couplings.coupling_sensitivity
 
     def check(
         self, data: Any, *, seed: int = 0, level: float = 0.01, missing: Literal["refuse", "drop"] = "refuse"

@@ -75,13 +75,10 @@ def spec_error(
     *,
     model: type[BaseModel] | None = None,
 ) -> SpecError:
-    """All findings of a pydantic error as one ``SpecError``.
+    """All findings of a pydantic error as one ``SpecError``, with their places in the file.
 
-    Args:
-        error: what pydantic raised.
-        locations: of the file that held the data.
-        prefix: path of the validated data in the file, as ("nodes", "x", "mechanism").
-        model: what the data was validated against; with it, an unknown key is told its nearest match.
+    ``prefix`` is the path of the validated data in it, as ("nodes", "x", "mechanism"). With the ``model``
+    that the data were validated against, an unknown key is told its nearest match.
     """
     details = error.errors(include_url=False)
     lines = [_finding(detail, locations, prefix, model) for detail in details[:FINDINGS]]

@@ -131,16 +131,11 @@ class LinearForm:
 
     Float64; values of any event shape are flattened. Weights and covariance have a leading dimension of 1
     where they are the same in every row, or of N where they depend on the known parents.
-
-    Attributes:
-        weights: of the unknown parents by name, (1 or N, width, width of the parent).
-        offset: (N, width).
-        covariance: (1 or N, width, width); zero for a deterministic node.
     """
 
-    weights: Mapping[str, Tensor]
-    offset: Tensor
-    covariance: Tensor
+    weights: Mapping[str, Tensor]  # of the unknown parents by name, (1 or N, width, width of the parent)
+    offset: Tensor  # (N, width)
+    covariance: Tensor  # (1 or N, width, width); zero for a deterministic node
 
 
 class MechanismSpec(Declared, frozen=True):  # pyright: ignore[reportGeneralTypeIssues]

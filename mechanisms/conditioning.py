@@ -39,12 +39,8 @@ def standardisation(rows: Tensor) -> tuple[Tensor, Tensor]:
 class Conditioning(nn.Module):
     """Parents by name -> context, (N, width).
 
-    Attributes:
-        variables: the parents' variables, in declared order.
-        width: number of context columns; 0 for a root.
-        slices: the columns of each parent, by name.
-        mean: (width,) subtracted from each column; 0 for one-hot columns and features.
-        std: (width,) that each column is divided by; 1 for one-hot columns and features.
+    ``slices`` are the columns of each parent, by name. ``mean``, (width,), is subtracted from each column,
+    which is then divided by ``std``: 0 and 1 for one-hot columns and features.
 
     Raises:
         MechanismError: a parent is an image without an encoder.
@@ -98,15 +94,10 @@ class Conditioning(nn.Module):
     def forward(
         self, parents: Mapping[str, Tensor], rows: int | None = None, *, images: bool = True
     ) -> Tensor:
-        """The context of N rows.
+        """The context (N, width) of N rows, differentiable in the parents that are no categories.
 
-        Args:
-            parents: value of each parent, (N, *event) in canonical encoding; further names are ignored.
-            rows: N, which only a root cannot tell from its parents.
-            images: whether to encode images; zeros in their place say nothing yet, as before training.
-
-        Returns:
-            (N, width) in ``dtype``; differentiable in the parents that are no categories.
+        ``rows`` is N, which only a root cannot tell from its parents. Parents (N, *event) are in canonical
+        encoding; further names are ignored. Without ``images`` zeros stand in their place: before training.
 
         Raises:
             MechanismError: a parent is missing or has the wrong shape.

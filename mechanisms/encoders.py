@@ -181,12 +181,7 @@ def pixel_statistics(value: Tensor) -> tuple[float, float]:
 
 
 class OfPixels(nn.Module):
-    """What reads images by their pixels, standardised.
-
-    Attributes:
-        pixel_mean: mean of all training pixels, in [-1, 1].
-        pixel_std: their standard deviation.
-    """
+    """What reads images by their pixels, standardised by training's mean and deviation, in [-1, 1]."""
 
     pixel_mean: Tensor
     pixel_std: Tensor

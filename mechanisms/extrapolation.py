@@ -39,15 +39,10 @@ def warn_unseen(
     rows: Tensor | None = None,
     margin: float = 0.0,
 ) -> None:
-    """Warn once, with the first row that lies outside.
+    """Warn once, with the first row of (N, *event) canonical values that lies outside what fitting saw.
 
-    Args:
-        value: (N, *event) in canonical encoding.
-        seen: ``Mechanism.seen_range``; NaN or None where that is not known.
-        variable: of the value.
-        where: starts the message, as in "Intervention on 'x'".
-        rows: (N,) bool, which rows count; all where None.
-        margin: how far beyond the range a number may lie, in widths of the range.
+    ``seen`` is ``Mechanism.seen_range``. Of ``rows``, (N,) bool, those count; all where None. A number may
+    lie beyond the range by ``margin`` of its widths.
     """
     if seen is None or _EXPECTED.get():
         return

@@ -53,17 +53,12 @@ class FunctionMechanism(Noiseless):
         codes: bool = False,
         clip: bool = False,
     ) -> None:
-        """Bind the function.
+        """Bind a function of one argument a parent, in their order, to a node.
 
-        Args:
-            node: the node, for messages.
-            variable: of the node.
-            parents: what the function reads, in the order of its arguments.
-            function: of one argument a parent, the user's values of N rows: a tensor (N, *event), or an array
-                of labels. Returns as many rows of the node, or one.
-            natural: which parent is the node's natural half, if any.
-            codes: show labelled categories as their codes, and take codes for them.
-            clip: move what is out of bounds onto the bound, instead of refusing it.
+        It takes the user's values of N rows, a tensor (N, *event) or an array of labels, and returns as many
+        rows of the node, or one. ``natural`` is the parent that is the node's natural half, if any. ``codes``
+        shows labelled categories as their codes, and takes codes for them; ``clip`` moves what is out of
+        bounds onto the bound.
         """
         super().__init__(Function(), variable, parents)
         self.node, self.function, self.natural, self.codes, self.clip = node, function, natural, codes, clip

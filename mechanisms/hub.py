@@ -39,11 +39,7 @@ def check_commit(revision: object, asked: str) -> str:
 
 @contextmanager
 def hub_errors(what: str, instead: str) -> Iterator[Any]:
-    """The library, to be used within.
-
-    Args:
-        what: cannot be done where it fails, as in "Cannot get the model user/model from the Hub".
-        instead: to be given where the Hub cannot be reached, as in "a folder".
+    """The library, to be used within; ``what`` cannot be done where it fails, ``instead`` says what to give.
 
     Raises:
         CheckpointError: it is not installed, or fails; errors of ours pass as they are.

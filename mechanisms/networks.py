@@ -31,19 +31,17 @@ class DenseNetwork(nn.Module):
     Without inputs (a root) it is the bias alone.
     """
 
-    def __init__(
-        self, inputs: int, hidden: Sequence[int], bias: Tensor, dtype: torch.dtype = torch.float64
-    ) -> None:
+    def __init__(self, inputs: int, hidden: Sequence[int], bias: Tensor) -> None:
         super().__init__()
-        self.bias = nn.Parameter(bias.to(dtype, copy=True))
+        self.bias = nn.Parameter(bias.to(torch.float64, copy=True))
         self.body: nn.Sequential | None = None
         if inputs == 0:
             return
         with reproducible_initialisation():
             layers: list[nn.Module] = []
             for before, after in pairwise([inputs, *hidden]):
-                layers += [nn.Linear(before, after, dtype=dtype), nn.SiLU()]
-            last = nn.Linear([inputs, *hidden][-1], len(bias), bias=False, dtype=dtype)
+                layers += [nn.Linear(before, after, dtype=torch.float64), nn.SiLU()]
+            last = nn.Linear([inputs, *hidden][-1], len(bias), bias=False, dtype=torch.float64)
         nn.init.zeros_(last.weight)
         self.body = nn.Sequential(*layers, last)
 

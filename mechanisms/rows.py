@@ -48,8 +48,7 @@ def by_row(values: Tensor, like: Tensor) -> Tensor:
 def distinct_rows(columns: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """The first row of each distinct one, (U,), and for every row which of those it equals, (N,).
 
-    Args:
-        columns: at least one tensor (N, ...); rows are equal where all columns are.
+    Rows are equal where all columns are, at least one tensor (N, ...).
     """
     rows = torch.cat([column.reshape(len(column), -1).double() for column in columns], 1)
     _, inverse = torch.unique(rows, dim=0, return_inverse=True)

@@ -75,17 +75,11 @@ def gumbels(shape: tuple[int, ...], generator: Generator) -> Tensor:
 
 
 class SharedDraws(Generator):
-    """What a process draws for its share of a batch: from this generator alone, or by ``drawn_for_rows``.
+    """What a process draws for its share of a batch: from this generator alone, or by ``drawn_for_rows``."""
 
-    Attributes:
-        batch: draws for the whole batch, and is at the same point in every process.
-        rows: of the whole batch.
-        own: which of them are this process's.
-    """
-
-    batch: Generator
-    rows: int
-    own: slice
+    batch: Generator  # for the whole batch, and at the same point in every process
+    rows: int  # of the whole batch
+    own: slice  # which of them are this process's
 
 
 def drawn_for_rows(

@@ -40,13 +40,9 @@ class StochasticMechanism(Mechanism):
     def __init__(
         self, node: str, variable: Variable, law: NoiseLaw | Distribution, *, clip: bool = False
     ) -> None:
-        """Bind the law.
+        """Bind the law of one value to a node; ``clip`` moves what is out of bounds onto the bound.
 
-        Args:
-            node: the node, for messages.
-            variable: of the node.
-            law: of one value. A family of one number fills a larger event with independent draws.
-            clip: move what is out of bounds onto the bound, instead of refusing it.
+        A family of one number fills a larger event with independent draws.
 
         Raises:
             ShapeError: the distribution's values have another shape than the variable's.

@@ -133,22 +133,13 @@ def filled(value: object, default: object) -> object:
 
 @dataclass(frozen=True)
 class Stage:
-    """The training of a part of a mechanism, before the rest, for which the part then stays as it is.
+    """The training of a part of a mechanism, before the rest, for which the part then stays as it is."""
 
-    Attributes:
-        name: of the part.
-        part: of the mechanism; fixed afterwards.
-        module: what is trained: the part, with what its training alone needs.
-        settings: of the loop; None keeps the part as the model has it that the fit starts from.
-        loss: (value, parents, generator=...) -> (N,).
-        progress: told the share of the steps done, before each step.
-        finish: sees all rows, or of images some thousands, at the end.
-    """
-
-    name: str
-    part: nn.Module
-    module: nn.Module
-    settings: Training | None
-    loss: Callable[..., Tensor]
-    progress: Callable[[float], None]
+    name: str  # of the part
+    part: nn.Module  # of the mechanism; fixed afterwards
+    module: nn.Module  # what is trained: the part, with what its training alone needs
+    settings: Training | None  # of the loop; None keeps the part as the model has it that the fit starts from
+    loss: Callable[..., Tensor]  # (value, parents, generator=...) -> (N,)
+    progress: Callable[[float], None]  # told the share of the steps done, before each step
+    # Sees all rows, or of images some thousands, at the end
     finish: Callable[[Tensor, Mapping[str, Tensor]], None]

@@ -90,17 +90,10 @@ def calibrate(
     level: float = 0.01,
     particles: int = 4096,
 ) -> Calibration:
-    """Test a fitted model's abduction, and its inference of hidden nodes.
+    """Test a fitted model's abduction, and its inference of hidden nodes, on simulated rows with S draws.
 
-    Args:
-        world: the model.
-        variables: of its nodes.
-        hidden: nodes that the evidence lacks; none tests the mechanisms' abductions by themselves.
-        rows: simulated.
-        draws: S a row.
-        seed: of all draws; the same one gives the same result.
-        level: false-alarm rate of all tests together.
-        particles: as for ``scm.abduct``.
+    Nothing ``hidden`` tests the mechanisms' abductions by themselves. ``level`` is the false-alarm rate of
+    all tests together, ``particles`` are as for ``scm.abduct``; the same seed gives the same result.
 
     Raises:
         EvidenceError: nothing is unknown: every abduction is exact and nothing is hidden, or everything is

@@ -62,15 +62,10 @@ _UNTESTED = {
 def check_model(
     world: MutilatedModel, variables: Mapping[str, Variable], table: Table, *, seed: int, level: float
 ) -> CheckReport:
-    """Hold a fitted model to rows.
+    """Hold a fitted model to rows of every node.
 
-    Args:
-        world: the model.
-        variables: by node.
-        table: rows of every node; those without gaps, at least 20, are used, at most 1,000 of them, drawn
-            by the seed.
-        seed: of that draw, of noise and of permutations.
-        level: false discovery rate of all tests together.
+    Those without gaps, at least 20, are used, at most 1,000 of them. The seed is of that draw, of noise and
+    of permutations; ``level`` is the false discovery rate of all tests together.
 
     Raises:
         DataError: fewer than 20 rows.

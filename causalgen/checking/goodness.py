@@ -96,11 +96,7 @@ def by_distance(
 ) -> Goodness:
     """Goodness of fit of a mechanism without a density, by rows that it generates for the same parents.
 
-    Args:
-        mechanism: fitted.
-        values: (N, *event).
-        parents: the same rows.
-        generator: of the draws, on the device of the mechanism.
+    Values are (N, *event), their parents the same rows.
     """
     noise = mechanism.sample_noise(len(values), generator=generator)
     drawn = mechanism.generate(parents, noise)

@@ -54,11 +54,7 @@ def ranked_columns(values: Tensor) -> Tensor:
 def kernel_features(columns: Tensor) -> Tensor:
     """Centred features of a Gaussian kernel, whose width is the median distance of the rows.
 
-    Args:
-        columns: (N, columns) float64.
-
-    Returns:
-        (N, rank) float32, rank at most 50; no features where all rows are equal.
+    Of (N, columns) float64, (N, rank) float32, rank at most 50; no features where all rows are equal.
     """
     distances = torch.cdist(columns, columns)
     positive = distances[distances > 0]
@@ -96,16 +92,10 @@ def beside(y: Ranked, z: Ranked) -> Tensor:
 def independence_test(
     x: Tensor, y: Tensor, *, permutations: int, generator: torch.Generator
 ) -> tuple[float, float]:
-    """How strongly two variables depend on each other, and how likely that is by chance.
+    """How strongly two variables depend on each other, in [0, 1], and p of that by chance, in (0, 1].
 
-    Args:
-        x: (N, rank) features by ``kernel_features``.
-        y: the same rows of the other.
-        permutations: most permutations; p is at least 1 / (permutations + 1).
-        generator: of the permutations, on the CPU.
-
-    Returns:
-        Strength in [0, 1], and p in (0, 1]. A variable that never varies is independent of all: (0, 1).
+    Of their features by ``kernel_features``, (N, rank). p is at least 1 / (permutations + 1); the generator
+    is on the CPU. A variable that never varies is independent of all: (0, 1).
     """
     if not (x.shape[1] and y.shape[1]):
         return 0.0, 1.0

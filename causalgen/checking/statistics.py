@@ -33,12 +33,7 @@ def distance_to_log_prob(draws: Tensor, log_prob: Callable[[Tensor], Tensor], *,
 
 
 def distance_to_table(draws: Tensor, log_prob: Callable[[Tensor], Tensor]) -> float:
-    """Largest difference of the distribution functions of discrete draws, (N,), and their log probabilities.
-
-    Args:
-        draws: values, few of them distinct.
-        log_prob: distinct values, (M,) -> (M,) log probability.
-    """
+    """Largest difference of the distribution functions of discrete draws, (N,), and their probabilities."""
     values, counts = draws.unique(return_counts=True)
     probabilities = log_prob(values).double().exp()
     return (counts / len(draws) - probabilities).cumsum(0).abs().max().item()
@@ -47,10 +42,7 @@ def distance_to_table(draws: Tensor, log_prob: Callable[[Tensor], Tensor]) -> fl
 def distance_to_whole(draws: Tensor, log_prob: Callable[[Tensor], Tensor], points: int = 100_000) -> float:
     """Largest difference of the distribution functions of whole draws, (N,), and their log probabilities.
 
-    Args:
-        draws: whole numbers, any number of them distinct.
-        log_prob: whole numbers, (M,) -> (M,) log probability.
-        points: the most whole numbers to look at, those nearest to the least draw.
+    Of at most so many whole numbers, those nearest to the least draw.
     """
     low = draws.min()
     count = min(int(draws.max() - low) + 1, points)
@@ -66,15 +58,10 @@ def is_discrete(draws: Tensor) -> bool:
 
 
 def distance_to_density(draws: Tensor, log_prob: Callable[[Tensor], Tensor], between: int = 16) -> float:
-    """Largest difference of the distribution functions of draws, (N,), and of a log density.
+    """Largest difference of the distribution functions of distinct draws, (N,), and of a log density.
 
-    The density is integrated by the trapezoidal rule from the least draw to each other, over
-    ``between`` intervals from one draw to the next, so that the points are where the mass is.
-
-    Args:
-        draws: distinct values.
-        log_prob: values, (M,) -> (M,) log density.
-        between: intervals between neighbouring draws.
+    The density is integrated by the trapezoidal rule from the least draw to each other, over ``between``
+    intervals from one draw to the next, so that the points are where the mass is.
     """
     draws = draws.double().sort().values
     part = torch.arange(between, dtype=torch.float64, device=draws.device) / between

@@ -26,13 +26,9 @@ __all__ = ["parse_assignments", "parse_renames", "read_number"]
 def parse_assignments(
     texts: Iterable[str], variables: Mapping[str, Variable], what: str, *, expressions: bool = False
 ) -> dict[str, Any]:
-    """Values of nodes, from one or several pieces of text, ``node=value`` or several of these by commas.
+    """Values of nodes, from texts ``node=value``, or several of these by commas, behind the option ``what``.
 
-    Args:
-        texts: as typed.
-        variables: of the nodes; a value must be one of its node's.
-        what: the option that they stand behind, for messages, as in "--do".
-        expressions: whether text that is no value is an expression, which is left as text.
+    Where ``expressions`` may stand, text that is no value is one, and is left as text.
 
     Raises:
         InterventionError: not of that form, a node twice, or a value that is none of its node.
@@ -49,13 +45,10 @@ def parse_assignments(
 def parse_renames(
     texts: Iterable[str], variables: Mapping[str, Variable], headers: Sequence[Sequence[str]]
 ) -> dict[str, str]:
-    """Names of columns by node, where they differ.
+    """Names of columns by node, where they differ, from texts ``COLUMN=node``.
 
-    Args:
-        texts: as typed, ``COLUMN=node`` each.
-        variables: of all nodes.
-        headers: of the tables that are read; a column must be in one of them. None are known of data that
-            are no tables.
+    A column must be in one of the ``headers`` of the tables that are read; none are known of data that are no
+    tables.
 
     Raises:
         DataError: not of that form, no such column, a node or a column twice, or a table that has a column of

@@ -62,14 +62,11 @@ def read_evidence(
 ) -> dict[str, Any]:
     """Evidence by node.
 
-    Args:
-        source: path of a picture (of the only image node), of a JSON object (images as paths relative to
-            it), or of a table, perhaps with rows as in ``table.csv:3`` and ``table.csv:3-7``; None for none.
-            Empty cells, nulls and columns that a table does not have are left to be inferred.
-        scm: the model.
-        typed: nodes whose value is given otherwise: a table needs no column for them.
-        columns: names of columns, or of a JSON's values, by node, where they differ from the node's; a table
-            may lack some.
+    The source is the path of a picture (of the only image node), of a JSON object (images as paths relative
+    to it), or of a table, perhaps with rows as in ``table.csv:3`` and ``table.csv:3-7``; None for none. Empty
+    cells, nulls and columns that a table does not have are left to be inferred; nodes ``typed`` otherwise
+    need no column. ``columns`` names columns, or a JSON's values, by node, where they differ; a table may
+    lack some.
 
     Raises:
         DataError: no such file, or not what it should be; of a table, no column of any node.

@@ -80,17 +80,10 @@ def answer_on_ray(
     threads: int,
     gpu: bool,
 ) -> Iterator[int]:
-    """Answer parts, in whatever order they come.
+    """Answer parts, at least one, by number, in whatever order; gives the number of each that is done.
 
-    Args:
-        make: what answers a part, and writes the answer; called once an actor.
-        numbers: of the parts, at least one.
-        workers: actors; as many as the cluster has CPUs for where None.
-        threads: CPUs of an actor.
-        gpu: whether an actor has a GPU.
-
-    Yields:
-        The number of each part that is done.
+    ``make`` makes what answers a part, and writes the answer; it is called once an actor. There are as many
+    as the cluster has CPUs for where ``workers`` is None; each has so many ``threads``.
 
     Raises:
         CausalgenError: a part cannot be answered, or Ray fails.

@@ -39,7 +39,7 @@ from causalgen.counterfactuals.nested import (
 from causalgen.counterfactuals.own_readings import OwnReadings
 from causalgen.counterfactuals.provenance import trace_provenance
 from causalgen.counterfactuals.results import Counterfactual
-from causalgen.counterfactuals.rows import common_rows, expand_noise, expand_value
+from causalgen.counterfactuals.rows import common_rows, expand_value
 from graphs.shown import Shown
 from graphs.variables import Variable
 from mechanisms.base import Abducted, Noise
@@ -251,7 +251,9 @@ class Abduction(Shown):
         used = [node for node in self._variables if node in used]
         factual = self._evidence(used)
         if rows != self._rows:  # one row of evidence meets several values in do
-            noise = {node: expand_noise(each, self._rows, rows) for node, each in noise.items()}
+            noise = {
+                node: each.rows(torch.arange(each.n).repeat_interleave(rows)) for node, each in noise.items()
+            }
             factual = {node: expand_value(value, rows) for node, value in factual.items()}
         prediction = predict(
             world,
@@ -370,14 +372,8 @@ class Abduction(Shown):
             fresh = [node for node in wanted if node not in self._abducted]
             if observed := [node for node in fresh if node not in self._missing]:
                 read = {name for node in observed for name in (node, *self._world.graph.parents(node))}
-                found = abduct(
-                    self._world,
-                    self._evidence(read),
-                    observed,
-                    samples=self._samples or 1,
-                    seed=self.seed,
-                    rows=self._rows,
-                )
+                values, draws = self._evidence(read), self._samples or 1
+                found = abduct(self._world, values, observed, samples=draws, seed=self.seed, rows=self._rows)
                 self._abducted |= {node: self._equalised(node, each) for node, each in found.items()}
             for node in fresh:
                 if node in self._missing:
@@ -412,10 +408,8 @@ class Abduction(Shown):
         if sum(len(index) for index, _ in drawn) == (self._samples or 1) * self._rows:
             order = torch.cat([index for index, _ in drawn]).argsort()
             return Abducted(Noise.concat([noise for _, noise in drawn]).rows(order))
-        values = self._evidence([node, *self._world.graph.parents(node)])
-        found = abduct(
-            self._world, values, [node], samples=self._samples or 1, seed=self.seed, rows=self._rows
-        )
+        values, draws = self._evidence([node, *self._world.graph.parents(node)]), self._samples or 1
+        found = abduct(self._world, values, [node], samples=draws, seed=self.seed, rows=self._rows)
         found = self._equalised(node, found[node])
         leaves = dict(found.noise)
         for index, noise in drawn:

@@ -191,11 +191,9 @@ class Replace:
 
 @dataclass(frozen=True)
 class Formula:
-    """An expression as a function of the values of its names, in their order.
+    """An expression as a function of the values of its names, in their order; it reads at least one.
 
-    Attributes:
-        expression: reads at least one name.
-        event: shape of the node's values; a scalar node that is read counts for each of their elements.
+    ``event`` is the shape of the node's values; a scalar node that is read counts for each of their elements.
     """
 
     expression: Expression

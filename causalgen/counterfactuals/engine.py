@@ -56,18 +56,11 @@ def abduct(
     seed: int,
     rows: int | None = None,
 ) -> dict[str, Abducted]:
-    """Noise of each node given its value and its parents'.
+    """Noise of each node given its value and its parents', which ``evidence`` holds.
 
     A deterministic abduction is computed once a row, one that draws is drawn ``samples`` times a row.
-
-    Args:
-        world: the factual world.
-        evidence: value of each of the nodes and their parents, (B, *event) in canonical encoding, or
-            (S * B, *event) where samples differ.
-        nodes: the nodes asked for.
-        samples: S.
-        seed: of the draws.
-        rows: B; None where all evidence has B rows.
+    Evidence has B rows, (B, *event) in canonical encoding, or (S * B, *event) where samples differ; ``rows``
+    is B, None where none do.
 
     Raises:
         NotFittedError: a mechanism has not been fitted.
@@ -99,17 +92,10 @@ def predict(
     factual: Mapping[str, Tensor] | None = None,
     seed: int,
 ) -> Prediction:
-    """Every target and what it depends on.
+    """Every target and what it depends on, in a world after surgery.
 
-    Args:
-        world: after surgery.
-        noise: by node (a natural half goes by its node's name), B or S * B rows; nodes without any draw from
-            their prior.
-        targets: nodes asked for; only their ancestors are computed.
-        rows: B.
-        samples: S.
-        factual: values to copy unaffected rows from; None copies nothing.
-        seed: of the prior draws.
+    ``noise`` has B or S * B rows by node (a natural half goes by its node's name); nodes without any draw
+    from their prior, by ``seed``. Unaffected rows are copied from ``factual``; None copies nothing.
     """
     values: dict[str, Tensor] = {}
     recomputed: dict[str, Mask] = {}

@@ -195,11 +195,8 @@ def _encode(variable: Variable, value: Any, *, where: str) -> tuple[NDArray[Any]
 def read_pictures(value: Any, variable: Image, *, where: str, folder: Path | None = None) -> Any:
     """Images with the paths among them read, None where there is none; anything without a path as it is.
 
-    Args:
-        value: a path or the bytes of a file, or a list, array or Series of these, PIL images and gaps.
-        variable: the size they must have.
-        where: what the value is, for messages.
-        folder: that paths are relative to and must lie in; None where they are the caller's own.
+    ``value`` is a path or the bytes of a file, or a list, array or Series of these, PIL images and gaps.
+    Paths are relative to ``folder`` and must lie in it; None where they are the caller's own.
 
     Raises:
         DataError: a file that is missing, unreadable or of another size.

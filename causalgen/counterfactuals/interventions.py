@@ -49,24 +49,15 @@ _NATURAL = "--natural"
 
 @dataclass(frozen=True)
 class Intervention:
-    """What takes a node's place.
+    """What takes a node's place."""
 
-    Attributes:
-        mechanism: the node's new mechanism.
-        text: what was asked, for listings.
-        parents: what the mechanism reads, in its order.
-        natural: name of the node's natural half, where the mechanism reads it.
-        keeps_noise: whether the mechanism takes the noise that was abducted for the node.
-        rows: number of rows it has values for; 1 serves any number.
-        provenance: where the values are another world's, how they were obtained there, (B,).
-    """
-
-    mechanism: Mechanism
-    text: str
-    parents: tuple[str, ...] = ()
-    natural: str | None = None
-    keeps_noise: bool = False
-    rows: int = 1
+    mechanism: Mechanism  # the node's new mechanism
+    text: str  # what was asked, for listings
+    parents: tuple[str, ...] = ()  # what the mechanism reads, in its order
+    natural: str | None = None  # name of the node's natural half, where the mechanism reads it
+    keeps_noise: bool = False  # whether the mechanism takes the noise that was abducted for the node
+    rows: int = 1  # number of rows it has values for; 1 serves any number
+    # Where the values are another world's, how they were obtained there, (B,)
     provenance: NDArray[np.object_] | None = None
 
 
@@ -79,15 +70,10 @@ def interventions(
     clip: bool = False,
     index: object = None,
 ) -> dict[str, Intervention]:
-    """Check what ``do`` says against the model.
+    """Check what ``do`` says against the model: a value by node, or an intervention that was read before.
 
-    Args:
-        do: node -> what it is set to, or an intervention that was read before.
-        graph: of the model.
-        variables: of its nodes.
-        mechanisms: of its nodes.
-        clip: move what is out of bounds onto the bound, instead of refusing it.
-        index: of the evidence, where it was a DataFrame or has Series.
+    ``clip`` moves what is out of bounds onto the bound, instead of refusing it. ``index`` is that of the
+    evidence, where it was a DataFrame or has Series.
 
     Raises:
         UnknownNameError: no such node, or one that an expression or a policy reads.

@@ -23,21 +23,13 @@ __all__ = ["CausalModel", "MutilatedModel", "act", "ready"]
 
 @dataclass(frozen=True)
 class MutilatedModel:
-    """A graph with its mechanisms, perhaps after surgery.
+    """A graph with its mechanisms, perhaps after surgery."""
 
-    Attributes:
-        graph: the causal graph.
-        mechanisms: one a node.
-        touched: nodes that were intervened on.
-        natural: the natural half of a split node -> the node.
-        kept: touched nodes whose new mechanism takes the noise of the old one.
-    """
-
-    graph: CausalGraph
-    mechanisms: Mapping[str, Mechanism]
-    touched: frozenset[str] = frozenset()
-    natural: Mapping[str, str] = field(default_factory=dict)
-    kept: frozenset[str] = frozenset()
+    graph: CausalGraph  # the causal graph
+    mechanisms: Mapping[str, Mechanism]  # one a node
+    touched: frozenset[str] = frozenset()  # nodes that were intervened on
+    natural: Mapping[str, str] = field(default_factory=dict)  # the natural half of a split node -> the node
+    kept: frozenset[str] = frozenset()  # touched nodes whose new mechanism takes the noise of the old one
 
     @property
     def device(self) -> torch.device:
@@ -59,9 +51,7 @@ class MutilatedModel:
     def refuse_natural(self, what: str, remedy: str) -> None:
         """Refuse what needs the values of all nodes where one is split: nobody has seen its natural half.
 
-        Args:
-            what: does not show it, as "data do".
-            remedy: what to do with the model before the intervention, as "Check".
+        ``what`` does not show it, as "data do"; ``remedy`` is what to do before, as "Check".
 
         Raises:
             InterventionError: as said.

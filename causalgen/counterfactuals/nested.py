@@ -64,14 +64,10 @@ def answer_worlds(
     answer: Callable[[str, Mapping[str, Intervention], tuple[str, ...]], Answer],
     only: Collection[str] | None = None,
 ) -> dict[str, Answer]:
-    """Answer several worlds, those that feed others first.
+    """Answer several worlds by name, those that feed others first.
 
-    Args:
-        does: interventions by name of the world.
-        targets: nodes wanted of each.
-        variables: of all nodes.
-        answer: name of a world, its interventions that other worlds feed, and nodes -> the result.
-        only: worlds wanted, all where None; others are answered for what they feed alone.
+    ``answer`` takes the name of a world, its interventions that other worlds feed, and nodes. ``only`` names
+    the worlds wanted, all where None; others are answered for what they feed alone.
 
     Raises:
         InterventionError: not a mapping, worlds that feed each other in a circle, or a value that does not

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -92,8 +92,7 @@ class Reading:
     def not_taken(self, held_out_error: float | None = None) -> Tensor | None:
         """(S, B) bool, which made images do not show what was asked; None of a number without a yardstick.
 
-        Args:
-            held_out_error: the reader's mean error on images of data; a number has taken within twice this.
+        A number has taken within twice ``held_out_error``, the reader's mean error on images of data.
         """
         if isinstance(self.variable, Categorical):
             return self.made & (self.error > 0)
@@ -173,24 +172,18 @@ class OwnReadings(Mapping[str, ImageReadings], Shown):
         samples: int | None,
         index: pd.Index | None,
     ) -> OwnReadings:
-        """Nothing is read yet.
+        """Of the images among ``nodes`` in a world after surgery; nothing is read yet.
 
-        Args:
-            world: after surgery: what it has put in a node's place may read nothing.
-            variables: of all nodes.
-            nodes: of which those that are images are read.
-            values: of them and their parents in that world, (B or S * B, *event).
-            factual: of the same nodes, as ``values``.
-            rows: B.
-            samples: S, or None for one draw.
-            index: of the rows.
+        ``values`` are those of the nodes and their parents in that world, (B or S * B, *event), ``factual``
+        the evidence on them; B is ``rows``, S is ``samples``.
         """
         found: dict[str, ImageReadings] = {}
         for node in (node for node in nodes if isinstance(variables[node], Image)):
             causes = {name: variables[name] for name in world.graph.parents(node) if name in variables}
             now, before = ({name: each[name] for name in (node, *causes)} for each in (values, factual))
-            question = _Question(world.mechanisms[node], node, causes, now, before, rows, samples, index)
-            found[node] = ImageReadings(node, question.answer)
+            mechanism = world.mechanisms[node]
+            read = partial(_read_causes, mechanism, node, causes, now, before, rows, samples, index)
+            found[node] = ImageReadings(node, read)
         return cls(found, {node: world.mechanisms[node].spec.kind for node in found})
 
     def __getitem__(self, node: str) -> ImageReadings:
@@ -285,42 +278,34 @@ class OwnReadings(Mapping[str, ImageReadings], Shown):
         return {"by": _READ_BY, "nodes": causes} if causes else {}
 
 
-@dataclass(frozen=True)
-class _Question:
-    """The images of a node and what was asked of them, before anything is read."""
-
-    mechanism: Mechanism
-    node: str
-    causes: Mapping[str, Variable]
-    values: Mapping[str, Tensor]
-    factual: Mapping[str, Tensor]
-    rows: int
-    samples: int | None
-    index: pd.Index | None
-
-    @torch.no_grad()
-    def answer(self) -> dict[str, Reading]:
-        """Factual images are read once, counterfactual ones where they are others."""
-        image, before = self.values[self.node], self.factual[self.node]
-        n = max(len(image), len(before))
-        image, original = broadcast_rows(image, n, self.rows), broadcast_rows(before, n, self.rows)
-        made = torch.as_tensor(differs(image, original)).expand(n)
-        factual = self._read(before)
-        fresh = self._read(image[made]) if factual and bool(made.any()) else {}
-        found: dict[str, Reading] = {}
-        for name in (name for name in self.causes if name in factual):
-            unchanged = broadcast_rows(factual[name], n, self.rows)
-            read = unchanged.clone()
-            if name in fresh:
-                read[made.to(read.device)] = fresh[name]
-            draws = {"asked": self.values[name], "read": read, "factual": unchanged}
-            shaped = {key: by_sample(each.cpu(), self.samples or 1, self.rows) for key, each in draws.items()}
-            mask = by_sample(made.cpu(), self.samples or 1, self.rows)
-            found[name] = Reading(self.causes[name], shaped, mask, self.samples, self.index)
-        return found
-
-    def _read(self, images: Tensor) -> dict[str, Tensor]:
-        return read_rows(self.mechanism, self.node, images.to(self.mechanism.device))
+@torch.no_grad()
+def _read_causes(
+    mechanism: Mechanism,
+    node: str,
+    causes: Mapping[str, Variable],
+    values: Mapping[str, Tensor],
+    before: Mapping[str, Tensor],
+    rows: int,
+    samples: int | None,
+    index: pd.Index | None,
+) -> dict[str, Reading]:
+    """Factual images are read once, counterfactual ones where they are others."""
+    n, device = max(len(values[node]), len(before[node])), mechanism.device
+    image, original = (broadcast_rows(each[node], n, rows) for each in (values, before))
+    made = torch.as_tensor(differs(image, original)).expand(n)
+    factual = read_rows(mechanism, node, before[node].to(device))
+    changed = factual and bool(made.any())
+    fresh = read_rows(mechanism, node, image[made].to(device)) if changed else {}
+    found: dict[str, Reading] = {}
+    for name in (name for name in causes if name in factual):
+        unchanged = broadcast_rows(factual[name], n, rows)
+        read = unchanged.clone()
+        if name in fresh:
+            read[made.to(read.device)] = fresh[name]
+        draws = {"asked": values[name], "read": read, "factual": unchanged}
+        shaped = {key: by_sample(each.cpu(), samples or 1, rows) for key, each in draws.items()}
+        found[name] = Reading(causes[name], shaped, by_sample(made.cpu(), samples or 1, rows), samples, index)
+    return found
 
 
 def _text(cause: str, reading: Reading, key: str) -> str:

@@ -14,7 +14,7 @@ A value is *determined* where no other seed would give another one: no noise beh
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from functools import cached_property, partial
+from functools import cached_property, reduce
 from typing import Any, Literal
 
 import numpy as np
@@ -31,8 +31,8 @@ __all__ = ["Provenance", "ProvenanceTable", "trace_provenance"]
 Provenance = Literal["copied", "exact", "posterior", "approximate", "inferred", "prior", "interventional"]
 
 _ORDER = ("copied", "exact", "posterior", "approximate", "inferred", "prior", "interventional")
-_Code = Tensor | int
-"""Place in the order: (B,) uint8, or one for all rows."""
+_Code = NDArray[np.integer]
+"""Place in the order: (B,), or one for all rows, ()."""
 _NAMES = np.array(_ORDER, dtype=object)
 _SET = _ORDER.index("interventional")
 
@@ -54,16 +54,12 @@ class ProvenanceTable(Mapping[str, NDArray[np.object_]]):
     def _traced(self) -> _Traced:
         return self._trace()
 
-    @property
-    def _codes(self) -> Mapping[str, _Code]:
-        return self._traced[0]
-
     def determined(self, node: str) -> NDArray[np.bool_]:
         """(B,) whether no other seed would give the row another value."""
-        return _spread(self._traced[1][node], self._rows).numpy() == 0
+        return np.broadcast_to(self._traced[1][node], self._rows) == 0
 
     def __getitem__(self, node: str) -> NDArray[np.object_]:
-        return _NAMES[_spread(self._codes[node], self._rows).numpy()]
+        return _NAMES[np.broadcast_to(self._traced[0][node], self._rows)]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._nodes)
@@ -74,17 +70,13 @@ class ProvenanceTable(Mapping[str, NDArray[np.object_]]):
     def __repr__(self) -> str:
         return repr(dict(self))
 
-    def __reduce__(self) -> tuple[type[ProvenanceTable], tuple[Any, ...]]:
+    def __getstate__(self) -> dict[str, Any]:
         """Traced: copies and pickles of a result do not hold its model."""
-        return ProvenanceTable, (partial(_already, self._traced), self._nodes, self._rows)
+        return {"_traced": self._traced, "_nodes": self._nodes, "_rows": self._rows}
 
     def only(self, nodes: Iterable[str]) -> ProvenanceTable:
         """That of some nodes."""
         return ProvenanceTable(lambda: self._traced, nodes, self._rows)
-
-
-def _already(traced: _Traced) -> _Traced:
-    return traced
 
 
 def trace_provenance(
@@ -98,44 +90,42 @@ def trace_provenance(
 ) -> ProvenanceTable:
     """Provenance of each predicted node and row, (B,) strings; over samples the weakest.
 
-    Args:
-        world: after surgery.
-        prediction: in that world.
-        abducted: nodes whose noise was abducted; others drew from their prior.
-        rows: B.
-        samples: S.
-        fed: provenance of nodes set to what they are in another world, (B,): there it was obtained.
-        drawn: of nodes missing in the evidence, in which rows, (B,) bool, the value was "inferred" or drawn
-            from its "prior".
+    ``abducted`` names the nodes whose noise was abducted; others drew from their prior. ``fed`` is the
+    provenance of nodes set to what they are in another world, (B,), where it was obtained. ``drawn`` says of
+    nodes missing in the evidence in which rows, (B,) bool, the value was "inferred" or drawn from its
+    "prior".
     """
 
     def trace() -> _Traced:
         """Places in the order, by node; and 1 where a draw went into the value, whether or not it was set."""
         codes: dict[str, _Code] = {}
         unsure: dict[str, _Code] = {}
-        given = {node: _code_of(sources, rows) for node, sources in (drawn or {}).items()}
-        missing = {node: code.clamp(max=1) for node, code in given.items()}
+        given = {node: _code_of(sources) for node, sources in (drawn or {}).items()}
+        missing = {node: np.minimum(code, 1) for node, code in given.items()}
         for node in prediction.values:
             if fed and node in fed:
-                codes[node] = torch.tensor([_ORDER.index(name) for name in fed[node]], dtype=torch.uint8)
-                unsure[node] = torch.from_numpy(np.isin(fed[node], _DRAWN)).to(torch.uint8)
+                codes[node] = np.array([_ORDER.index(name) for name in fed[node]])
+                unsure[node] = np.isin(fed[node], _DRAWN).astype(int)
                 continue
             parents, origin, touched = world.graph.parents(node), world.origin(node), node in world.touched
             again = _any_sample(prediction.recomputed[node], rows, samples)
             # Noise recovered from an inferred value, or given an inferred parent, is no better than these.
             origins = {origin, *map(world.origin, parents)}
             inferred = () if touched else origins & given.keys()
-            draws = [int(_draws_noise(world, node, abducted)), *(unsure[name] for name in parents)]
+            draws: list[Any] = [int(_draws_noise(world, node, abducted)), *(unsure[name] for name in parents)]
             draws += [missing[name] for name in inferred]
-            unsure[node] = _choose(again, _weakest(draws), missing.get(origin, 0), rows)
+            unsure[node] = np.where(again, reduce(np.maximum, draws), missing.get(origin, 0))
             if touched:
-                codes[node] = _SET
+                codes[node] = np.array(_SET)
                 continue
             own = world.mechanisms[node].abduction if origin in abducted else "prior"
             # An intervened parent is known for certain: it weakens nothing.
-            inherited = [_ORDER.index(own), *(_unless_set(codes[name]) for name in parents)]
+            inherited = [
+                _ORDER.index(own),
+                *(np.where(codes[name] == _SET, 0, codes[name]) for name in parents),
+            ]
             inherited += [given[name] for name in inferred]
-            codes[node] = _choose(again, _weakest(inherited), given.get(origin, 0), rows)
+            codes[node] = np.where(again, reduce(np.maximum, inherited), given.get(origin, 0))
         return codes, unsure
 
     return ProvenanceTable(trace, prediction.values, rows)
@@ -150,45 +140,12 @@ def _draws_noise(world: MutilatedModel, node: str, abducted: Collection[str]) ->
     return bool(mechanism.sample_noise(1, generator=generator).leaves)
 
 
-def _code_of(sources: Mapping[str, Tensor], rows: int) -> Tensor:
-    code = torch.zeros(rows, dtype=torch.uint8)
-    for name, where in sources.items():
-        code = torch.where(where.expand(rows), _ORDER.index(name), code)
-    return code
+def _code_of(sources: Mapping[str, Tensor]) -> _Code:
+    """Where values are missing, how they were drawn; 0 elsewhere."""
+    return reduce(np.maximum, (where.numpy() * _ORDER.index(name) for name, where in sources.items()))
 
 
-def _weakest(codes: Iterable[_Code]) -> _Code:
-    """The weakest of several in each row."""
-    found: _Code = 0
-    for code in codes:
-        if isinstance(found, int) and isinstance(code, int):
-            found = max(found, code)
-        elif isinstance(found, int):
-            assert isinstance(code, Tensor)
-            found = code.clamp(min=found)
-        else:
-            found = found.clamp(min=code) if isinstance(code, int) else torch.maximum(found, code)
-    return found
-
-
-def _choose(where: Mask, one: _Code, other: _Code, rows: int) -> _Code:
-    if isinstance(where, bool):
-        return one if where else other
-    return torch.where(where, _spread(one, rows), _spread(other, rows))
-
-
-def _spread(code: _Code, rows: int) -> Tensor:
-    return torch.full((rows,), code, dtype=torch.uint8) if isinstance(code, int) else code
-
-
-def _any_sample(mask: Mask, rows: int, samples: int) -> Mask:
-    if isinstance(mask, bool):
-        return mask
-    return mask.cpu() if len(mask) == rows else mask.cpu().view(samples, rows).any(0)
-
-
-def _unless_set(code: _Code) -> _Code:
-    """The code, "copied" where the value was set."""
-    if isinstance(code, int):
-        return 0 if code == _SET else code
-    return torch.where(code == _SET, 0, code)
+def _any_sample(mask: Mask, rows: int, samples: int) -> NDArray[np.bool_]:
+    """Rows of which some sample was computed, (B,), or (1,) for all."""
+    whole = torch.as_tensor(mask).cpu().reshape(-1)
+    return (whole if len(whole) in (1, rows) else whole.view(samples, rows).any(0)).numpy()

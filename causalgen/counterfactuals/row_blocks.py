@@ -86,14 +86,9 @@ def prior_noise(
 ) -> Noise:
     """n rows of a node's noise, keyed by seed, purpose, node and block of rows.
 
-    Args:
-        mechanism: of the node.
-        node: its name.
-        n: rows.
-        seed: of all draws.
-        purpose: "prior" for the node's own noise in samples, "intervention" for what takes its place,
-            "missing" for the node's own where evidence lacks it: all are independent. Rows that were sampled
-            by a seed are evidence for questions of the same seed, and no draw may repeat what they lack.
+    "prior" is for the node's own noise in samples, "intervention" for what takes its place, "missing" for the
+    node's own where evidence lacks it: all are independent. Rows that were sampled by a seed are evidence for
+    questions of the same seed, and no draw may repeat what they lack.
     """
     size = mechanism.chunk_rows or _BLOCK
     parts = (

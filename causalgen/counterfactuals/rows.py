@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from graphs.errors import DomainError, InterventionError
-from mechanisms.base import Noise
 from mechanisms.rows import repeat_rows
 
 __all__ = [
@@ -23,7 +22,6 @@ __all__ = [
     "common_rows",
     "differs",
     "either",
-    "expand_noise",
     "expand_value",
     "refuse_nonfinite",
 ]
@@ -61,11 +59,6 @@ def common_rows(rows: int, counts: Mapping[str, int]) -> int:
 def expand_value(value: Tensor, rows: int) -> Tensor:
     """One row's value, or S draws of it, for each of ``rows`` values in ``do``."""
     return value.expand(rows, *value.shape[1:]) if len(value) == 1 else value.repeat_interleave(rows, 0)
-
-
-def expand_noise(noise: Noise, before: int, rows: int) -> Noise:
-    """Noise of ``before`` rows, one of them, for each of ``rows`` values in ``do``."""
-    return noise.rows(torch.arange(noise.n // before).repeat_interleave(rows))
 
 
 def refuse_nonfinite(node: str, value: Tensor) -> None:

@@ -67,27 +67,17 @@ class TablePart:
 
 @dataclass(frozen=True)
 class TableQuestion:
-    """One question to all rows of a table; ``answer`` takes any part.
+    """One question to all rows of a table; ``answer`` takes any part."""
 
-    Attributes:
-        scm: the model.
-        table: the rows.
-        does: interventions by name of the world, each one value or expression for all rows.
-        seed: of all draws.
-        given: further evidence by node, the same in every row.
-        num_samples: S, None for one draw.
-        clip: as for ``scm.counterfactual``.
-        part_rows: P; None for as many as the model answers together well.
-    """
-
-    scm: _Abducting
-    table: ParquetRows
+    scm: _Abducting  # the model
+    table: ParquetRows  # the rows
+    # Interventions by name of the world, each one value or expression for all rows
     does: Mapping[str, Mapping[str, Any]]
-    seed: int
-    given: Mapping[str, Any] = field(default_factory=dict)
-    num_samples: int | None = None
-    clip: bool = False
-    part_rows: int | None = None
+    seed: int  # of all draws
+    given: Mapping[str, Any] = field(default_factory=dict)  # further evidence by node, the same in every row
+    num_samples: int | None = None  # S, None for one draw
+    clip: bool = False  # as for ``scm.counterfactual``
+    part_rows: int | None = None  # P; None for as many as the model answers together well
 
     @property
     def size(self) -> int:

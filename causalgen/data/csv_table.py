@@ -65,12 +65,10 @@ def csv_header(path: Path) -> list[str]:
 def read_csv(
     path: Path, columns: Mapping[str, Sequence[str]], variables: Mapping[str, Variable]
 ) -> dict[str, NDArray[np.generic] | list[object]]:
-    """The cells of some columns, by node.
+    """The cells of some columns of a file in UTF-8, perhaps gzipped, by tabs where its name says .tsv.
 
-    Args:
-        path: of the file: UTF-8, perhaps gzipped, separated by tabs where its name says .tsv.
-        columns: by node: its column, or one for each of its numbers.
-        variables: by node; they decide how cells are read.
+    ``columns`` are by node: its column, or one for each of its numbers; ``variables`` decide how cells are
+    read.
 
     Returns:
         Numbers as (N,), or as (N, k) where there are k columns, NaN in gaps; labels and paths as a list, None

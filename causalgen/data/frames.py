@@ -94,16 +94,10 @@ def table_header(path: Path) -> list[str]:
 def present_columns(
     path: Path, wanted: Mapping[str, Variable], known: Mapping[str, Variable]
 ) -> tuple[dict[str, Variable], list[str]]:
-    """Those wanted that a table file has columns for, and the columns that nobody asked for.
+    """Those wanted that a table file has columns for, and the names of columns that mean no variable.
 
-    Args:
-        path: of the file.
-        wanted: variables by name of their column.
-        known: all variables by names that columns may rightly have.
-
-    Returns:
-        All that are wanted, where the file has none of them, for the reader to refuse; and the names of
-        columns that mean no variable.
+    Variables are by the name of their column; ``known`` are all names that columns may rightly have. Where
+    the file has none of those wanted, all are given, for the reader to refuse.
 
     Raises:
         DataError: no such file, it is no table, or a column misspells one that is wanted.
@@ -197,13 +191,8 @@ def refuse_other_index(
 ) -> dict[int, Index]:
     """Refuse Series of one length whose indexes differ: their rows would be paired by place, not by name.
 
-    Args:
-        columns: by node, of any kind; only Series have an index.
-        what: these are, for messages, as "Evidence".
-        error: to raise.
-
-    Returns:
-        The indexes by their lengths.
+    Only Series have an index; gives the indexes by their lengths. ``what`` they are is for messages, as
+    "Evidence".
     """
     first: dict[int, tuple[str, Any]] = {}
     for node, value in columns.items():

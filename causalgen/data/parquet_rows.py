@@ -51,20 +51,11 @@ class RowsRead:
 
 
 class ParquetRows:
-    """A Parquet table by row number.
+    """A Parquet table by row number: a file, or a folder with files.
 
-    Args:
-        path: of a file, or of a folder with files.
-        variables: of the model, by node.
-        given: nodes whose value comes from elsewhere: their columns are not read.
-        columns: names of columns by node, where they differ from the node's.
-
-    Attributes:
-        name: of the file or folder.
-        rows: how many.
-        nodes: those that the table has a column for, and are read.
-        absent: those that have neither a column nor a value from elsewhere.
-        unused: columns that mean no node.
+    Columns of nodes that are ``given`` elsewhere are not read; ``columns`` names those by node that differ
+    from the node's. The table has ``rows`` rows and columns of ``nodes``; ``absent`` are nodes with neither a
+    column nor a value from elsewhere, ``unused`` columns that mean no node.
 
     Raises:
         DataError: no such table, files of different schemas, no rows, or no column of any node.

@@ -39,12 +39,9 @@ def picture_column(
 ) -> NDArray[Any]:
     """Pictures and paths of picture files as (N, C, H, W) uint8, or, with a range, float32 in [0, 1].
 
-    Args:
-        items: PIL images, the bytes of picture files, or paths: relative to ``folder`` and within it.
-        variable: the size they must have, and what is done to other sizes; colours are converted.
-        column: what the column is, for messages, as in "Column 'image' of train.csv".
-        folder: of the table; None for data in memory, whose paths are the caller's own.
-        first: number of the first row, for messages.
+    Items are PIL images, the bytes of picture files, or paths: relative to the table's ``folder`` and within
+    it, or, where that is None, the caller's own. ``first`` is the number of the first row, for messages.
+    Other sizes become what the variable says; colours are converted.
 
     Raises:
         DataError: a file that is missing, unreadable or out of bounds, or an image of another size.

@@ -65,20 +65,14 @@ def read_data(
     missing: str | None = None,
     partial: bool = True,
 ) -> Table:
-    """Read and check the data of some variables.
+    """Read and check the data of some variables into a table with a column for each, in their order.
 
-    Args:
-        source: see the head of this module; a ``Table`` is only checked to have the columns; or ``Renamed``,
-            of which columns of other nodes are passed over.
-        variables: what each column must hold, by node.
-        columns: names of columns by node, where they differ from the node's.
-        gaps: whether rows may lack a value (None, NaN, an empty cell); ``table.gaps`` says which do.
-        missing: the argument of that name of whoever asks: "drop" lets rows lack a value, "refuse" does not,
-            and advises "drop"; None where there is no such argument.
-        partial: whether a vector with some numbers missing counts as lacking a value, or is refused.
-
-    Returns:
-        A table with one column a variable, in that order.
+    For the source see the head of this module; a ``Table`` is only checked to have the columns, and of
+    ``Renamed`` columns of other nodes are passed over. ``columns`` names those by node that differ from the
+    node's. With ``gaps`` rows may lack a value (None, NaN, an empty cell); ``table.gaps`` says which do.
+    ``missing`` is the argument of that name of whoever asks: "drop" lets rows lack a value, "refuse" does
+    not, and advises "drop"; None where there is none. ``partial`` says whether a vector with some numbers
+    missing counts as lacking a value, or is refused.
 
     Raises:
         DataError: a missing column or file, an unreadable image, a wrong size, a missing value, a value

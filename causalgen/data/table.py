@@ -89,12 +89,10 @@ class Table(Mapping[str, NDArray[Any]]):
         return f"Table({self.rows:,} rows: {columns})"
 
     def tensor(self, node: str, index: Tensor | None = None, *, device: torch.device | str = "cpu") -> Tensor:
-        """Canonical values of one node: (N, *event), for the rows asked, in that order.
+        """Canonical values of one node: (N, *event), for the rows asked, (N,) int64 on the CPU, in order.
 
-        Args:
-            node: a column.
-            index: (N,) int64 row numbers on the CPU; None for all rows, which may share the table's memory.
-            device: where to; bytes travel, floats are made there.
+        None asks for all rows, which may share the table's memory. Bytes travel to the device, floats are
+        made there.
         """
         values = self._tensors[node] if node in self._tensors else torch.from_numpy(self[node])
         if index is not None:

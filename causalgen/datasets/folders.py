@@ -75,18 +75,11 @@ def write_folder(
     columns_of: Callable[[Split, int], Columns],
     images_of: Callable[[Columns], NDArray[np.uint8]],
 ) -> Path:
-    """Draw a set and write it, all or nothing.
+    """Draw a set and write it, all or nothing; gives the folder.
 
-    Args:
-        kind: the set; ``{kind}.json`` says how a folder was made, and marks it as one that may be replaced.
-        out: the folder.
-        rows: of both splits, at least 5; a fifth of them, rounded down, are the test rows.
-        about: what the JSON file says.
-        columns_of: causes of a split with so many rows, (n,) each.
-        images_of: images of such columns, (n, 3, S, S).
-
-    Returns:
-        The folder.
+    ``{kind}.json`` says how it was made, as in ``about``, and marks it as one that may be replaced. Of the
+    rows of both splits, at least 5, a fifth, rounded down, are the test rows. ``columns_of`` gives the causes
+    of a split with so many rows, (n,) each, ``images_of`` the images of such columns, (n, 3, S, S).
 
     Raises:
         DataError: fewer rows, or ``out`` holds other things.

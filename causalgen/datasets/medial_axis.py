@@ -37,15 +37,10 @@ _RING = ((0, 1), (-1, 1), (-1, 0), (-1, -1), (0, -1), (1, -1), (1, 0), (1, 1))
 
 
 def squared_distances(masks: Mask, *, bordered: bool = True) -> NDArray[np.int32]:
-    """Squared distance of each foreground pixel to the nearest background pixel, 0 in the background.
+    """Squared distance (N, H, W) of foreground pixels to the nearest of the background; 0 in it.
 
-    Args:
-        masks: True in the foreground, (N, H, W).
-        bordered: whether what lies outside the image is background; else only the image's own pixels count,
-            and without any the distances are at least H + W.
-
-    Returns:
-        (N, H, W), in squared pixels.
+    Masks (N, H, W) are True in the foreground. With ``bordered`` what lies outside the image is background;
+    else only the image's own pixels count, and without any the distances are at least H + W.
     """
     few = max(1, _AT_ONCE // max(1, masks[0].size)) if len(masks) else 1
     edge = 1 if bordered else 0
@@ -89,16 +84,10 @@ def _to_background(masks: Mask, axis: int) -> NDArray[np.int32]:
 def medial_axis(
     masks: Mask, squared: NDArray[np.int32], *, ties: Callable[[int], NDArray[np.integer]] | None = None
 ) -> Mask:
-    """The skeleton: one pixel wide, connected as the foreground is, and centred in it.
+    """The skeleton of masks (N, H, W): one pixel wide, connected as the foreground is, and centred in it.
 
-    Args:
-        masks: True in the foreground, (N, H, W).
-        squared: of ``squared_distances``.
-        ties: gives, for an image of k foreground pixels, the place of each, row after row, among its equals:
-            a permutation of k; by default one fixed arbitrary order of the places in an image.
-
-    Returns:
-        True on the skeleton, (N, H, W).
+    ``ties`` gives, for an image of k foreground pixels, the place of each, row after row, among equals of
+    ``squared`` distance: a permutation of k; by default one fixed arbitrary order of the places in an image.
     """
     padded = np.pad(masks, _BORDER)
     area, width = padded[0].size if len(padded) else 1, padded.shape[2]

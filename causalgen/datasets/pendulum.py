@@ -100,14 +100,10 @@ PendulumSource = source_of("pendulum", pendulum, image="image")
 def draw_scenes(rows: int, *, seed: int | Sequence[int], experiments: float = 0.0) -> dict[str, Floats]:
     """Causes of the image from their law, by name, each (rows,).
 
-    Where nobody ever sets a shadow, no data can tell whether the image's shadow follows ``shadow_length`` and
-    ``shadow_position`` or the angles: all four always agree. In rows of experiments somebody did.
-
-    Args:
-        rows: how many.
-        seed: of the draws.
-        experiments: share of rows, about, in which the shadow's length, its position or both, one as often as
-            the other, are set to those of other scenes.
+    Where nobody ever sets a shadow, no data can tell whether the image's shadow follows ``shadow_length``
+    and ``shadow_position`` or the angles: all four always agree. In rows of experiments, about this share of
+    all, somebody did: the shadow's length, its position or both, one as often as the other, are those of
+    other scenes.
 
     Raises:
         DomainError: a share outside [0, 1].

@@ -28,7 +28,7 @@ from torch import Tensor
 from causalgen.arguments import check_targets, chosen_seed
 from causalgen.counterfactuals.abduction import Abduction
 from causalgen.counterfactuals.evidence import Evidence
-from causalgen.counterfactuals.mutilated_model import MutilatedModel
+from causalgen.counterfactuals.mutilated_model import CausalModel
 from causalgen.counterfactuals.results import Counterfactual
 from causalgen.data.arrow_tables import Tabular
 from causalgen.data.frames import number_names
@@ -41,7 +41,7 @@ from mechanisms.options import with_options
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["CouplingSensitivity", "find_coupling_sensitivity"]
+__all__ = ["CouplingSensitivity", "coupling_sensitivity"]
 
 _COUPLINGS = ("gumbel", "monotone")
 _SHOWN = 24
@@ -137,17 +137,31 @@ class CouplingSensitivity(Shown, Tabular):
                 yield name, index, "", *figures, np.nan, np.nan
 
 
-def find_coupling_sensitivity(
-    world: MutilatedModel,
-    variables: Mapping[str, Variable],
+def coupling_sensitivity(
+    scm: CausalModel,
     evidence: Evidence,
     do: Mapping[str, Any],
-    targets: Iterable[str] | None,
-    num_samples: int,
-    seed: int | None,
-    clip: bool,
+    *,
+    targets: Iterable[str] | None = None,
+    num_samples: int = 1000,
+    seed: int | None = None,
+    clip: bool = False,
 ) -> CouplingSensitivity:
-    """Ask one question under each coupling; see ``SCM.coupling_sensitivity``."""
+    """How a counterfactual depends on the coupling of its categories, which no data can tell.
+
+    The same question, as for ``counterfactual``, is asked with ``coupling: gumbel`` and ``coupling:
+    monotone`` in every categorical mechanism that is recomputed, with the same fitted law, and at least 2
+    draws a row; see the module. Targets are the nodes to report, all where None: the categories, and the
+    tabular nodes downstream.
+
+    Returns:
+        Both answers side by side, with sharp bounds over all couplings where evidence gives them.
+
+    Raises:
+        MechanismError: no categorical mechanism is recomputed, so that none bears on the answer.
+        UnknownNameError, InterventionError: as for ``counterfactual``.
+    """
+    world, variables = scm._world, scm._variables
     if num_samples < 2:
         raise EvidenceError(f"coupling_sensitivity takes at least 2 draws a row, got {num_samples}.")
     check_targets(do, variables)

@@ -85,18 +85,12 @@ def estimate(
     generator: np.random.Generator,
     lineages: Sequence[NDArray[np.int64]] = (),
 ) -> Estimate:
-    """The mean difference.
+    """The mean difference of a statistic, (S, B, *shape), of two worlds.
 
-    Args:
-        under_do: statistic in the one world, (S, B, *shape).
-        under_versus: in the other, likewise.
-        mask: which rows and samples take part, (S, B); all where None.
-        certain: whether nothing was drawn: the difference of each row is known.
-        reached: whether the worlds may differ in it at all.
-        bounded: whether the statistic is a boolean, 0 or 1, and its mean a probability.
-        confidence: of the interval; None where nobody wants one, which costs more than all the rest.
-        generator: for resampling.
-        lineages: of the draws, (S, B) each.
+    ``mask`` says which rows and samples take part, (S, B); all where None. Where ``certain``, nothing was
+    drawn; where not ``reached``, the worlds cannot differ in it; ``bounded`` is a boolean, whose mean is a
+    probability. Without a confidence there is no interval, which costs more than all the rest. ``lineages``
+    of the draws are (S, B) each.
     """
     weight = np.ones(under_do.shape[:2]) if mask is None else mask.astype(np.float64)
     if certain:  # samples of a row do not differ
@@ -162,13 +156,7 @@ def individual_means(
 
 
 def _agree(one: Floats, other: Floats, taken: NDArray[np.intp]) -> NDArray[np.bool_]:
-    """Which of D numbers differ alike in all draws that are taken, up to rounding, (D,).
-
-    Args:
-        one: in the one world, (S, B, D).
-        other: in the other.
-        taken: places in (S, B), flattened.
-    """
+    """Which of D numbers, (S, B, D), differ alike in all draws taken, up to rounding, (D,)."""
     one, other = (each.reshape(-1, each.shape[-1]) for each in (one, other))
     agree = np.ones(one.shape[1], dtype=np.bool_)
     for some in (taken[:50], taken):  # most are told apart by a few

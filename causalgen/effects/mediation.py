@@ -63,8 +63,8 @@ class NaturalEffects(Shown):
 
 
 def find_natural_effects(
-    total: Question,
     through: tuple[str, ...],
+    total: Question,
     source: Abduction | Population,
     graph: CausalGraph,
     variables: Mapping[str, Variable],

@@ -1,20 +1,20 @@
-"""Causal effects of an ``SCM``: average, conditional and individual, natural direct and indirect; couplings.
+"""Causal effects of an ``SCM``: average, conditional and individual, natural direct and indirect.
 
 These functions are methods of ``SCM``: ``scm.effect(...)``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from causalgen.arguments import chosen_seed, names_of
 from causalgen.counterfactuals.evidence import Evidence
 from causalgen.counterfactuals.mutilated_model import CausalModel, MutilatedModel
 from causalgen.counterfactuals.row_blocks import watching
-from causalgen.effects.couplings import CouplingSensitivity, find_coupling_sensitivity
 from causalgen.effects.effect import Effect, Question, find_effect
 from causalgen.effects.groups import Given
 from causalgen.effects.mediation import NaturalEffects, find_natural_effects
@@ -24,7 +24,7 @@ from causalgen.effects.statistic import Statistic
 from causalgen.fitting.parallel import Workers
 from causalgen.fitting.progress import Progress
 
-__all__ = ["coupling_sensitivity", "effect", "natural_effects"]
+__all__ = ["effect", "natural_effects"]
 
 
 def effect(
@@ -83,17 +83,34 @@ def effect(
         InterventionError: ``do`` sets nothing, or an intervention that does not fit the model.
     """
     question = Question(target, do, versus, given, worlds, statistic, confidence, clip)
-    question.check(scm._world.graph, scm._variables)
-    seed, variables = chosen_seed(seed), scm._variables
 
-    def ask(world: MutilatedModel, intervals: bool) -> Sequence[Effect]:
-        with _shown(progress and world is scm._world):
-            source = source_of_worlds(world, variables, evidence, n, seed)
-            asked = replace(question, intervals=intervals)
-            return (find_effect(asked, source, scm._world.graph, variables),)
+    def find(*asked: Any) -> Sequence[Effect]:
+        return (find_effect(*asked),)
 
     options: Any = {"count": refits, "data": data, "workers": workers, "progress": progress}
-    return effects_with_refits(ask, scm._world, question, evidence, seed=seed, **options)[0]
+    return _answered(scm, question, find, evidence, n, seed, **options)[0]
+
+
+def _answered(
+    scm: CausalModel,
+    question: Question,
+    find: Callable[..., Sequence[Effect]],
+    evidence: Evidence | None,
+    n: int,
+    seed: int | None,
+    **options: Any,
+) -> Sequence[Effect]:
+    """The effects that ``find`` gives of a question, its worlds, the graph and the variables; with refits."""
+    graph, variables = scm._world.graph, scm._variables
+    question.check(graph, variables)
+    seed = chosen_seed(seed)
+
+    def ask(world: MutilatedModel, intervals: bool) -> Sequence[Effect]:
+        with _shown(options["progress"] and world is scm._world):
+            source = source_of_worlds(world, variables, evidence, n, seed)
+            return find(replace(question, intervals=intervals), source, graph, variables)
+
+    return effects_with_refits(ask, scm._world, question, evidence, seed=seed, **options)
 
 
 @contextmanager
@@ -136,22 +153,7 @@ def natural_effects(
 ) -> NaturalEffects:
     """Natural direct and indirect effects: how much of an effect passes through mediators.
 
-    Args:
-        scm: the fitted model.
-        target: the node.
-        do: intervention, as for ``effect``.
-        versus: the one to compare with; none where None.
-        through: the mediators, on paths from what is set to the target.
-        evidence: rows to ask about; the whole population where None.
-        n: draws, as for ``effect``.
-        statistic: as for ``effect``.
-        seed: of all draws.
-        confidence: of the intervals.
-        clip: as for ``counterfactual``.
-        refits: as for ``effect``, with ``data``, ``workers`` and ``progress``.
-        data: the training rows.
-        workers: who share the refits: a number of processes, or a pool; see ``causalgen.fitting.parallel``.
-        progress: show progress of the refits, and of draws of images.
+    ``through`` names these, on paths from what is set to the target; all else is as for ``effect``.
 
     Raises:
         InterventionError: a mediator that is none.
@@ -159,50 +161,6 @@ def natural_effects(
     """
     nodes = names_of(through, "through")
     total = Question(target, do, versus, None, None, statistic, confidence, clip)
-    total.check(scm._world.graph, scm._variables)
-    seed, variables = chosen_seed(seed), scm._variables
-
-    def ask(world: MutilatedModel, intervals: bool) -> Sequence[Effect]:
-        with _shown(progress and world is scm._world):
-            source = source_of_worlds(world, variables, evidence, n, seed)
-            asked = replace(total, intervals=intervals)
-            return find_natural_effects(asked, nodes, source, scm._world.graph, variables)
-
+    find = partial(find_natural_effects, nodes)
     options: Any = {"count": refits, "data": data, "workers": workers, "progress": progress}
-    found = effects_with_refits(ask, scm._world, total, evidence, seed=seed, **options)
-    return NaturalEffects(nodes, *found)
-
-
-def coupling_sensitivity(
-    scm: CausalModel,
-    evidence: Evidence,
-    do: Mapping[str, Any],
-    *,
-    targets: Iterable[str] | None = None,
-    num_samples: int = 1000,
-    seed: int | None = None,
-    clip: bool = False,
-) -> CouplingSensitivity:
-    """How a counterfactual depends on the coupling of its categories, which no data can tell.
-
-    The same question is asked with ``coupling: gumbel`` and ``coupling: monotone`` in every categorical
-    mechanism that is recomputed, with the same fitted law; see ``causalgen.effects.couplings``.
-
-    Args:
-        scm: the fitted model.
-        evidence: as for ``counterfactual``.
-        do: intervention, as for ``counterfactual``.
-        targets: nodes to report, all where None: the categories, and the tabular nodes downstream.
-        num_samples: draws a row, at least 2.
-        seed: of the draws.
-        clip: as for ``counterfactual``.
-
-    Returns:
-        Both answers side by side, with sharp bounds over all couplings where evidence gives them.
-
-    Raises:
-        MechanismError: no categorical mechanism is recomputed, so that none bears on the answer.
-        UnknownNameError, InterventionError: as for ``counterfactual``.
-    """
-    asked = (evidence, do, targets, num_samples, seed, clip)
-    return find_coupling_sensitivity(scm._world, scm._variables, *asked)
+    return NaturalEffects(nodes, *_answered(scm, total, find, evidence, n, seed, **options))

@@ -43,17 +43,11 @@ Drawn = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class RowDraws:
-    """Draws of N rows under one question, (S or 2 S, N, C, H, W) each; see the module.
+    """Draws of N rows under one question, (S or 2 S, N, C, H, W) each; see the module."""
 
-    Attributes:
-        own: of the row itself.
-        others: of another row, asked the same.
-        samples: of the model under the same causes.
-    """
-
-    own: Drawn
-    others: Drawn
-    samples: Drawn
+    own: Drawn  # of the row itself
+    others: Drawn  # of another row, asked the same
+    samples: Drawn  # of the model under the same causes
 
 
 def draw_rows(
@@ -67,17 +61,11 @@ def draw_rows(
     workers: Workers,
     advance: Callable[[int], None],
 ) -> list[RowDraws]:
-    """Draws of an image node under several questions; a row is abducted once for all of them.
+    """Draws of an image node, whose abduction draws, under several questions; a row is abducted once for all.
 
-    Args:
-        scm: the model; the node's abduction draws.
-        node: the image.
-        evidence: every node of the model, N >= 2 rows.
-        asked: for each question the values of all causes of the image, N rows.
-        numbers: of the rows, (N,), in the data that the user gave.
-        seed: of the draws.
-        workers: who share the rows.
-        advance: told of the passes of some rows.
+    ``evidence`` holds every node of the model, N >= 2 rows, ``asked`` for each question the values of all
+    causes of the image. ``numbers`` are those of the rows, (N,), in the data that the user gave; ``advance``
+    is told of passes of rows.
     """
     count = len(evidence[node])
     # Parts of nearly equal size: none is left with a single row, which would be its own other one.

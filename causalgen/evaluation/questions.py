@@ -65,20 +65,13 @@ Truth = Callable[[NDArray[np.int64], Columns], Columns]
 
 @dataclass(frozen=True)
 class Question:
-    """One intervention, on N rows.
+    """One intervention, on N rows."""
 
-    Attributes:
-        node: what is set.
-        values: to what, (N,).
-        shown: what the image should show then: the value of each of its causes, (N,).
-        known: whether ``shown`` are the true counterfactual values.
-        image: the true counterfactual image, (N, C, H, W) in [0, 1], where it is known.
-    """
-
-    node: str
-    values: NDArray[Any]
-    shown: Columns
-    known: bool = False
+    node: str  # what is set
+    values: NDArray[Any]  # to what, (N,)
+    shown: Columns  # what the image should show then: the value of each of its causes, (N,)
+    known: bool = False  # whether ``shown`` are the true counterfactual values
+    # The true counterfactual image, (N, C, H, W) in [0, 1], where it is known
     image: NDArray[Any] | None = None
 
 
@@ -93,31 +86,20 @@ def attributes(parents: Mapping[str, Variable]) -> dict[str, Variable]:
 
 @dataclass(frozen=True)
 class Answer:
-    """The counterfactuals of one intervention.
+    """The counterfactuals of one intervention."""
 
-    Attributes:
-        question: what was asked.
-        mechanism: images (N, C, H, W) in [0, 1].
-        back: distance of the way back to the factual, (N,), on 0..255.
-        model: images by the whole model, or None where they are the mechanism's.
-        caused: the values of the image's causes in the whole model's world.
-        samples: the image and its causes, sampled with all causes set as for the mechanism's images.
-        model_samples: sampled with the question's node set alone; None where it makes none apart.
-        control: images sampled as ``samples`` are, by other noise; None where there are no samples.
-        seconds: spent on the mechanism's images, abduction included.
-        draws: several of few rows; None where the abduction gives a point.
-    """
-
-    question: Question
-    mechanism: Images
-    back: NDArray[np.float64]
-    model: Images | None
-    caused: Columns
-    samples: Columns
+    question: Question  # what was asked
+    mechanism: Images  # images (N, C, H, W) in [0, 1]
+    back: NDArray[np.float64]  # distance of the way back to the factual, (N,), on 0..255
+    model: Images | None  # images by the whole model, or None where they are the mechanism's
+    caused: Columns  # the values of the image's causes in the whole model's world
+    samples: Columns  # the image and its causes, sampled with all causes set as for the mechanism's images
+    # Sampled with the question's node set alone; None where it makes none apart
     model_samples: Columns | None
+    # Images sampled as ``samples`` are, by other noise; None where there are no samples
     control: Images | None
-    seconds: float
-    draws: RowDraws | None = None
+    seconds: float  # spent on the mechanism's images, abduction included
+    draws: RowDraws | None = None  # several of few rows; None where the abduction gives a point
 
 
 def questions(
@@ -128,15 +110,7 @@ def questions(
     truth: Truth | None,
     seed: int,
 ) -> list[Question]:
-    """One question for each cause that has another value.
-
-    Args:
-        node: the image.
-        causes: its causes of one value.
-        columns: their values in the rows, and those of the image.
-        rows: which rows of the data these are.
-        truth: the true counterfactual world, where it is known.
-        seed: of the new values.
+    """One question for each cause of the image ``node`` that has another value; ``rows`` number the data.
 
     Raises:
         DataError: a single row has no other to take a value from.

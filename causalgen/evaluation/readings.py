@@ -32,19 +32,12 @@ _SETS: Mapping[str, tuple[int, Mapping[str, Reader]]] = {
 
 @dataclass(frozen=True)
 class Readings:
-    """What reads the attributes of one image node.
+    """What reads the attributes of one image node."""
 
-    Attributes:
-        by: "predictor" or "measured" -> cause -> function of images.
-        networks: trained evaluators, for IM1, IM2, CLD and FD, where given.
-        label: the category that these know.
-        attributes: whatever is measured, causes of the image or not.
-    """
-
-    by: Mapping[str, Mapping[str, Reader]] = field(default_factory=dict)
-    networks: Evaluators | None = None
-    label: str | None = None
-    attributes: Mapping[str, Reader] = field(default_factory=dict)
+    by: Mapping[str, Mapping[str, Reader]] = field(default_factory=dict)  # "predictor" or "measured" -> cause
+    networks: Evaluators | None = None  # for IM1, IM2, CLD and FD
+    label: str | None = None  # the category that these know
+    attributes: Mapping[str, Reader] = field(default_factory=dict)  # what is measured, causes of it or not
 
     @property
     def measures(self) -> Mapping[str, Reader]:
@@ -71,13 +64,10 @@ def find_readings(
     given: Evaluators | Mapping[str, Reader] | None,
     measures: Measures | None,
 ) -> Readings:
-    """What reads attributes from an image node.
+    """What reads attributes from an image node, of these causes of one value.
 
-    Args:
-        image: its variable.
-        causes: its causes of one value.
-        given: trained evaluators, or cause -> predictor; None for measurement alone.
-        measures: what to measure; None for nothing. Causes among them are scored by it.
+    By trained evaluators, or cause -> predictor, where given; causes among ``measures`` are scored by these
+    too.
 
     Raises:
         DomainError: evaluators of images of another size, or of another variable, or measures of other

@@ -165,12 +165,10 @@ class Tuning:
 
 
 def choose(points: Sequence[Tuned], least: float, current: float | None) -> Choice:
-    """The point of a sweep to take; see the head of the module.
+    """The point of a sweep, by rising strength, to take; see the head of the module.
 
-    Args:
-        points: by rising strength, at least one.
-        least: effectiveness to reach, 0 to 1.
-        current: the strength that the model has, or None where it differs by row.
+    ``least`` is the effectiveness to reach, ``current`` the strength that the model has, or None where it
+    differs by row.
     """
     allowed = [point for point in points if point.scores["effectiveness"].value >= least]
     if not allowed:

@@ -67,8 +67,7 @@ def choose_mechanism(
 ) -> tuple[NodeReport, Mechanism]:
     """Choose a mechanism among its spec's candidates, and fit it; see ``fit_mechanism``.
 
-    Returns:
-        The report, whose ``choice`` says what was chosen and why, and the fitted mechanism.
+    The report's ``choice`` says what was chosen and why.
     """
     folder = run_folder(name, mechanism, table, seed, run_dir, resume, writes=is_first())
     state = None if folder is None else folder.load()

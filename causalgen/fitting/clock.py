@@ -25,18 +25,7 @@ _TIMED_STEPS = 3
 
 
 class Timed(Protocol):
-    """What the clock knows of a training loop.
-
-    Attributes:
-        label: what is trained, in words.
-        images: whether it is a network of images.
-        runtime: device and processes.
-        settings: of the loop.
-        step: steps taken.
-        total: steps in all.
-        seconds: time taken, those of earlier runs included; the clock counts it.
-        rate: the last step's learning rate.
-    """
+    """What the clock knows of a training loop; it counts ``seconds``, those of earlier runs included."""
 
     label: str
     images: bool

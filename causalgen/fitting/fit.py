@@ -61,19 +61,10 @@ def fit_mechanism(
 ) -> NodeReport:
     """Fit one node's mechanism, in place, by its spec's ``training`` settings.
 
-    Args:
-        name: the node, a column of the table; its parents' columns are there too.
-        mechanism: as bound; training starts from the weights it has, but for ``start``.
-        table: checked rows.
-        seed: decides the held-out rows, the order of the data and the noise of the loss.
-        run_dir: where to log and to keep states; nothing is written without.
-        resume: go on with the run in ``run_dir``; a node that it finished is loaded.
-        progress: show progress.
-        checkpoint_seconds: time between two states.
-        start: an earlier mechanism of the node, whose weights training starts from.
-
-    Returns:
-        What was fitted and how well, on the held-out rows too.
+    Its column and its parents' are in the table. Training starts from the weights it has, or from those of
+    ``start``, an earlier mechanism of the node. The seed decides the held-out rows, the order of the data and
+    the noise of the loss. Without a run folder nothing is written; with ``resume`` a node that it finished is
+    loaded. Gives what was fitted and how well, on the held-out rows too.
 
     Raises:
         MechanismError: there is nothing to train, or the loss stopped being finite.

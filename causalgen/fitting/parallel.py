@@ -61,13 +61,9 @@ def check_workers(workers: Workers) -> None:
 def in_parallel(
     task: Callable[[int], T], count: int, workers: Workers, *, done: Callable[[int], None]
 ) -> list[T]:
-    """The answers of tasks 0 to count - 1, in that order.
+    """The answers of tasks 0 to count - 1, in that order, by ``workers``; see the head of this module.
 
-    Args:
-        task: answers the task of a number.
-        count: how many tasks.
-        workers: who answers; see the head of this module. A pool must be able to pickle ``task``.
-        done: told the number of each task that is done, here.
+    A pool must be able to pickle ``task``. ``done`` is told the number of each task that is done, here.
     """
     found: dict[int, T] = {}
     for number, answer, told in _answers(task, count, workers):

@@ -43,14 +43,11 @@ class State:
 
 
 class RunFolder:
-    """The part of a run folder that belongs to one node.
+    """The part of a run folder, made when missing, that belongs to one node.
 
-    Args:
-        folder: made when missing.
-        node: the node's name.
-        identity: what the run is of; plain values. A resumed run must have the same.
-        resume: go on with what is there, instead of refusing a node that has been begun.
-        writes: False for the processes that only read (all but the main one).
+    ``identity`` is what the run is of, in plain values: a resumed run must have the same. ``resume`` goes on
+    with what is there, instead of refusing a node that has been begun. ``writes`` is False for the processes
+    that only read.
 
     Raises:
         CheckpointError: nothing to resume, something to resume and ``resume`` not given, another

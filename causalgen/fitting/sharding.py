@@ -77,9 +77,7 @@ def _blocks(module: nn.Module) -> Iterator[nn.Module]:
 def whole(value: Tensor, *, kept: bool = True) -> Tensor:
     """A tensor of which each process has a share, gathered by all of them; others as they are.
 
-    Args:
-        value: the tensor.
-        kept: whether this process needs it; one at a time is then in its main memory.
+    ``kept`` says whether this process needs it; one at a time is then in its main memory.
     """
     gather: Any = getattr(value, "full_tensor", None)
     if gather is None:

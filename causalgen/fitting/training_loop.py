@@ -37,33 +37,21 @@ __all__ = ["Objective", "TrainingLoop", "learning_rate"]
 
 @dataclass(frozen=True)
 class Objective:
-    """What is minimised: the mean loss of a module over rows.
+    """What is minimised: the mean loss of a module over rows."""
 
-    Attributes:
-        module: whose parameters are trained and whose state is kept.
-        inputs: the arguments of ``loss`` for some rows, given by number, on the module's device.
-        loss: (*inputs, generator) -> loss of each row, (B,), or their mean.
-        rows: numbers of the training rows.
-        keys: name the streams of random numbers, as in ("fit", "x").
-        label: in messages, as in "node 'x'".
-        images: whether rows hold images, which decides precision and patience.
-        stage: number of this training among those of one fit.
-        fixed: parts of the module that are used and not trained.
-        progress: told the share of the steps done, before each step.
-        noise: a generator that goes on from step to step. By default each step seeds its own, so that what
-            it draws depends on its number alone: a run of several processes, or a resumed one, needs that.
-    """
-
-    module: nn.Module
+    module: nn.Module  # whose parameters are trained and whose state is kept
+    # The arguments of ``loss`` for some rows, given by number, on the module's device
     inputs: Callable[[Tensor], tuple[Any, ...]]
-    loss: Callable[..., Tensor]
-    rows: Tensor
-    keys: tuple[str, ...]
-    label: str
-    images: bool
-    stage: int = 0
-    fixed: tuple[nn.Module, ...] = ()
-    progress: Callable[[float], None] | None = None
+    loss: Callable[..., Tensor]  # (*inputs, generator) -> loss of each row, (B,), or their mean
+    rows: Tensor  # numbers of the training rows
+    keys: tuple[str, ...]  # name the streams of random numbers, as in ("fit", "x")
+    label: str  # in messages, as in "node 'x'"
+    images: bool  # whether rows hold images, which decides precision and patience
+    stage: int = 0  # number of this training among those of one fit
+    fixed: tuple[nn.Module, ...] = ()  # parts of the module that are used and not trained
+    progress: Callable[[float], None] | None = None  # told the share of the steps done, before each step
+    # A generator that goes on from step to step. By default each step seeds its own, so that what it draws
+    # depends on its number alone: a run of several processes, or a resumed one, needs that.
     noise: torch.Generator | None = None
 
 
@@ -91,21 +79,11 @@ def learning_rate(step: int, total: int, settings: Training) -> float:
 
 
 class TrainingLoop:
-    """The fit of one module by gradient steps.
+    """The fit of one module by gradient steps; the seed keys every random number.
 
-    Args:
-        objective: what to minimise.
-        settings: of the loop; ``validation`` and ``patience`` matter with ``held_out_loss`` alone.
-        seed: keys every random number.
-        runtime: device, processes.
-        held_out_loss: of the weights as they are, for early stopping.
-
-    Attributes:
-        step: steps taken.
-        total: steps in all.
-        seconds: time taken, by the runs that this one resumes too.
-        rate: the last step's learning rate.
-        precision: of the forward passes; a resumed run keeps that of its start.
+    ``validation`` and ``patience`` of the settings matter with ``held_out_loss`` alone, which is of the
+    weights as they are. ``seconds`` are those of the runs that this one resumes too; ``rate`` is the last
+    step's learning rate, ``precision`` that of the forward passes, which a resumed run keeps.
     """
 
     def __init__(

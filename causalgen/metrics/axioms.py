@@ -110,15 +110,8 @@ def reversibility(
 
     The way back starts as a stranger would: from the counterfactual value and its parents, abducted anew. No
     noise is carried over. A mechanism that never moves comes back perfectly, so the way there is told too.
-
-    Args:
-        scm: the model, fitted.
-        evidence: the node and its parents, B rows.
-        node: which node.
-        do: parents of the node and what they are set to, one value or B; the others stay factual.
-        residuals: as for ``composition``.
-        seed: of what abduction draws.
-        advance: told of progress.
+    Arguments are those of ``composition``; ``do`` sets parents of the node to one value or B, the others stay
+    factual.
 
     Returns:
         ``"back"``: mean distance of where it ends to the factual; ``"there"``: of the counterfactual to it.

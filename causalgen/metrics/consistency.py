@@ -35,11 +35,8 @@ Floats = NDArray[np.float64]
 def variance_within(images: object, groups: ArrayLike) -> Floats:
     """What each image adds to the pixel variance within its group, summed over pixels, (N,).
 
-    Its mean is the variance, unbiased; nan for an image alone in its group.
-
-    Args:
-        images: (N, C, H, W), uint8 or floats in [0, 1].
-        groups: (N,) any values; images of equal ones form a group.
+    Its mean is the variance, unbiased; nan for an image alone in its group. Images are (N, C, H, W), uint8
+    or floats in [0, 1]; those of equal ``groups``, (N,), form one.
 
     Raises:
         DataError: no images.

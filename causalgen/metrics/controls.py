@@ -98,14 +98,10 @@ def class_rows(
     least: int,
     names: Sequence[str] | None = None,
 ) -> list[tuple[Rows, Rows]]:
-    """Rows with the same wanted value, and the rows of the pool that have it (canonical values).
+    """Rows with the same wanted value of ``target`` (N,), and the rows of the pool (M,) that have it.
 
-    Args:
-        target: wanted values, (N,).
-        values: of the pool, (M,).
-        variable: of these values: a category, or a single number.
-        least: images that a class must have.
-        names: what messages call each category, as in "Bin 3"; "Class 3" or "Class 'label'" where None.
+    Values are canonical, a category's or a single number's. Messages call each category by ``names``, as in
+    "Bin 3"; "Class 3" or "Class 'label'" where None.
 
     Raises:
         DataError: a class with fewer than ``least`` images.

@@ -21,10 +21,7 @@ __all__ = ["check_same_rows", "class_codes", "image_rows", "rows_of_class"]
 def image_rows(images: object, *, where: str = "Images", image: Image | None = None) -> Tensor:
     """Checked images as (N, C, H, W) float32 in [0, 1]; the argument may lend its memory.
 
-    Args:
-        images: see the head of this module.
-        where: what they are, for messages, as in "The counterfactual images".
-        image: the size they must have; any by default.
+    Messages say ``where``, as in "The counterfactual images"; ``image`` has the size they must have.
 
     Raises:
         DataError: no images.

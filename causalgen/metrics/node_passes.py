@@ -37,14 +37,10 @@ def has_residuals(scm: SCM, node: str) -> bool:
 
 
 class NodePasses:
-    """Passes through one node's mechanism.
+    """Passes through one node's mechanism; the seed is of what abduction draws.
 
-    Args:
-        scm: the model.
-        node: which node.
-        residuals: False leaves step residuals out of the noise, True puts them in; None leaves the node as
-            it is.
-        seed: of what abduction draws.
+    ``residuals=False`` leaves step residuals out of the noise, True puts them in; None leaves the node as it
+    is.
 
     Raises:
         UnknownNameError: no such node.
@@ -79,7 +75,7 @@ class NodePasses:
         variables = {self.node: self.variable, **self.parents}
         return self._encode(variables, evidence, where)
 
-    def read_parents(self, values: Mapping[str, Any], *, where: str = "do") -> dict[str, Tensor]:
+    def read_parents(self, values: Mapping[str, Any]) -> dict[str, Tensor]:
         """Values of some parents, canonical.
 
         Raises:
@@ -87,8 +83,8 @@ class NodePasses:
             DomainError: a value outside its variable's domain.
         """
         for name in values:
-            UnknownNameError.check(f"parent of {self.node!r}", name, self.parents, where=where)
-        return self._encode({name: self.parents[name] for name in values}, values, where)
+            UnknownNameError.check(f"parent of {self.node!r}", name, self.parents, where="do")
+        return self._encode({name: self.parents[name] for name in values}, values, "do")
 
     def abduct(self, value: Tensor, parents: Mapping[str, Tensor], *, block: int = 0) -> Noise:
         """Noise of N rows; ``block`` numbers the batch, so that batches draw different noise."""

@@ -132,19 +132,11 @@ def statistic_score(
     *,
     better: Better = "neither",
     least: int = 1,
-    confidence: float = 0.95,
-    seed: int = 0,
 ) -> Score:
-    """A statistic of rows of several numbers, with its bootstrap interval.
+    """A statistic of rows (N, k) of several numbers, with its bootstrap interval.
 
-    Args:
-        values: (N, k); a row with a nan could not be measured.
-        statistic: of samples of rows, (R, N, k) to (R,); nan where it does not exist.
-        unit: of the statistic.
-        better: which way is better.
-        least: rows below which it does not exist.
-        confidence: of the interval.
-        seed: of the bootstrap.
+    ``statistic`` takes samples of rows, (R, N, k), to (R,), nan where it does not exist, as it does below
+    ``least`` rows. A row with a nan could not be measured.
 
     Raises:
         DataError: no rows.
@@ -156,7 +148,7 @@ def statistic_score(
     left_out = len(rows) - len(known)
     if len(known) < least:
         return Score(math.nan, math.nan, math.nan, len(known), unit, better, left_out)
-    low, high = _resampled(known, statistic, confidence, seed)
+    low, high = _resampled(known, statistic, confidence=0.95, seed=0)
     return Score(float(statistic(known[None])[0]), low, high, len(known), unit, better, left_out)
 
 

@@ -29,12 +29,9 @@ _HEIGHT, _STEP, _GAP, _PASSAGE, _MARGIN = 0.5, 1.02, 0.3, 0.05, 0.2
 
 @literal
 def plot_graph(graph: CausalGraph, variables: Mapping[str, Variable], title: str = "") -> Figure:
-    """The causal graph, each node with what its values are; image nodes are coloured.
+    """The causal graph, of at most 200 nodes, each with what its values are; image nodes are coloured.
 
-    Args:
-        graph: the DAG, of at most 200 nodes.
-        variables: of its nodes; nodes without one show their name only.
-        title: above the picture.
+    Nodes without a variable show their name only.
 
     Raises:
         GraphError: more nodes than anybody could read.

@@ -26,14 +26,10 @@ Point = str | tuple[str, str, int]
 
 @dataclass(frozen=True)
 class Layout:
-    """Where everything is.
+    """Where everything is; the picture is centred at x = 0, layers count downwards from 0."""
 
-    Attributes:
-        nodes: x and layer of each node; the picture is centred at x = 0, layers count downwards from 0.
-        routes: x and layer of the points that each edge passes, with its ends.
-    """
-
-    nodes: Mapping[str, tuple[float, int]]
+    nodes: Mapping[str, tuple[float, int]]  # x and layer
+    # Those of the points that an edge passes, with its ends
     routes: Mapping[tuple[str, str], Sequence[tuple[float, int]]]
 
 

@@ -56,16 +56,11 @@ def plot_image_rows(
     observed: int = 1,
     absent: Mapping[str, str] | None = None,
 ) -> Figure:
-    """Images in labelled rows; the first ones stand apart, as what was observed.
+    """Images (N, C, H, W) in [0, 1] in labelled rows; the first ones stand apart, as what was observed.
 
-    Args:
-        rows: label -> images (N, C, H, W) in [0, 1].
-        marks: label -> which images of the row are framed.
-        title: above the picture.
-        size: width of an image in inches; by the number of its pixels where None.
-        captions: label -> small print below each image, perhaps of several lines.
-        observed: how many rows stand apart.
-        absent: label -> what stands in the place of an image that is all NaN; by default nothing.
+    By label ``marks`` says which images are framed, ``captions`` what stands in small print below each,
+    perhaps of several lines, ``absent`` what stands in the place of an image that is all NaN. ``size`` is the
+    width of an image in inches; by the number of its pixels where None.
     """
     marks, captions, absent = marks or {}, captions or {}, absent or {}
     widest = max(images.shape[-1] for images in rows.values())
@@ -169,9 +164,7 @@ def _draw_image(
 def plot_worlds(worlds: Mapping[str, Draws], rows: int = 8) -> Figure:
     """The images of several results about the same rows; of counterfactuals the evidence stands above.
 
-    Args:
-        worlds: label -> result; at least one, all with image nodes.
-        rows: at most so many rows are shown, as columns.
+    At most so many rows are shown, as columns.
     """
     first = next(iter(worlds.values()))
     shown = min(rows, first.rows)

@@ -64,9 +64,7 @@ class _Panel:
 def plot_values(draws: Draws, rows: int = 8) -> Figure:
     """Values of the nodes that are no images; row by row where there are at most ``rows``.
 
-    Args:
-        draws: a result; of a counterfactual the factual values are shown too, and what was inferred.
-        rows: the most rows that are drawn one by one.
+    Of a counterfactual the factual values are shown too, and what was inferred.
     """
     panels = _panels(draws)
     left_out = len(panels) - _MOST_PANELS

@@ -41,16 +41,10 @@ def save_folder(
     state_dicts: Mapping[str, Mapping[str, Tensor]],
     card: str | None = None,
 ) -> None:
-    """Save a model to a folder, atomically.
+    """Save a model to a folder, atomically: the SCM file, tensors by node, the README in Markdown.
 
-    A folder that holds a model already gets this one; files in it that belong to no model, such as
-    pictures or samples, stay. Any other folder must be empty.
-
-    Args:
-        folder: where to; its parent is made when missing.
-        spec_text: the SCM file.
-        state_dicts: tensors by node; a node without any gets no file.
-        card: the README, in Markdown.
+    A folder that holds a model already gets this one; files in it that belong to no model, such as pictures
+    or samples, stay. Any other folder must be empty.
 
     Raises:
         CheckpointError: the folder holds something else, or cannot be written; it is unchanged then.
@@ -63,10 +57,7 @@ def save_folder(
 
 
 def load_folder(folder: Path | str) -> tuple[str, dict[str, dict[str, Tensor]], dict[str, Any]]:
-    """Load what ``save_folder`` saved, having checked all of it.
-
-    Returns:
-        The SCM file, tensors by node (only nodes that have some), and the manifest.
+    """What ``save_folder`` saved, all of it checked: SCM file, tensors by node that has some, manifest.
 
     Raises:
         CheckpointError: no such folder, no manifest, a missing or unreadable file, or a name that

@@ -110,12 +110,9 @@ class Declaration:
 
     @classmethod
     def parse(cls, text: str, source: str = "<text>", *, weights: int = 0) -> Declaration:
-        """What a file's text declares.
+        """What a file's text declares; ``source`` stands for the file in messages.
 
-        Args:
-            text: of the file.
-            source: what stands for the file in messages.
-            weights: bytes of weights that come with it; a model may ask for some times as much memory.
+        Of so many bytes of weights that come with it, a model may ask for some times as much memory.
         """
         most = max(model_bytes(), _TIMES * weights)
         return cls._of(*parse_spec(text, source), most, saved=weights > 0)

@@ -44,11 +44,9 @@ def is_hub_id(name: object) -> bool:
 
 
 def hub_folder(name: object, revision: object) -> Path:
-    """The folder of a model on the Hub at a commit; downloaded where the cache lacks it.
+    """The folder of a model "user/model" on the Hub at a commit; downloaded where the cache lacks it.
 
-    Args:
-        name: "user/model".
-        revision: the commit, 40 hexadecimal digits: a branch or a tag may be moved.
+    The revision has 40 hexadecimal digits: a branch or a tag may be moved.
 
     Raises:
         CheckpointError: no such name or commit, no model there, or the Hub cannot be reached.

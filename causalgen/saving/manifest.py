@@ -43,33 +43,19 @@ CODEC_KEYS = frozenset(["format", "version", "libraries", "files", "sha256"])
 
 @dataclass(frozen=True)
 class FolderFormat:
-    """How one kind of folder is saved and loaded.
+    """How one kind of folder is saved and loaded."""
 
-    Attributes:
-        format: what its manifests call it, as in "causalgen-model".
-        what: what messages call it, as in "model".
-        manifest: name of the manifest.
-        version: of the format, as written; older ones are read.
-        libraries: whose versions are written.
-        names: what names of files look like; by default any relative path that stays in the folder.
-        expected: these names in words.
-        unlisted: files that belong to the folder and may be edited: they have no checksum.
-        keeps_others: whether a save keeps files that are not its own, instead of refusing the folder.
-        lists_names: ``files`` is a list of names with checksums beside it, instead of a mapping.
-        most_bytes: largest manifest that is parsed.
-    """
-
-    format: str
-    what: str
+    format: str  # as its manifests say, such as "causalgen-model"
+    what: str  # as messages say, such as "model"
     manifest: str = "manifest.json"
-    version: int = 1
-    libraries: tuple[str, ...] = ("causalgen", "torch", "safetensors")
-    names: re.Pattern[str] | None = None
-    expected: str = "a path inside the folder"
-    unlisted: frozenset[str] = frozenset()
-    keeps_others: bool = False
-    lists_names: bool = False
-    most_bytes: int = 16 * 2**20
+    version: int = 1  # as written; older ones are read
+    libraries: tuple[str, ...] = ("causalgen", "torch", "safetensors")  # whose versions are written
+    names: re.Pattern[str] | None = None  # of files; any relative path that stays in the folder where None
+    expected: str = "a path inside the folder"  # these names in words
+    unlisted: frozenset[str] = frozenset()  # files that may be edited: they have no checksum
+    keeps_others: bool = False  # a save keeps files that are not its own, instead of refusing the folder
+    lists_names: bool = False  # ``files`` is a list of names with checksums beside it, not a mapping
+    most_bytes: int = 16 * 2**20  # largest manifest that is parsed
 
     def save(
         self,
@@ -79,13 +65,8 @@ class FolderFormat:
     ) -> dict[str, dict[str, Any]]:
         """Save a folder, atomically; an earlier one of the same format is replaced.
 
-        Args:
-            folder: where to; its parents are made when missing.
-            files: path in the folder and content of each file; taken one at a time.
-            metadata: what the manifest says beside the codec's own keys.
-
-        Returns:
-            Size and sha256 of each listed file.
+        Files, path and content, are taken one at a time; the manifest says ``metadata`` beside the codec's
+        own keys. Gives size and sha256 of each listed file.
 
         Raises:
             CheckpointError: the folder holds something else, or cannot be written; it is unchanged then.

@@ -67,11 +67,7 @@ def model_folder(name: Path | str) -> Path:
 
 
 def load_pretrained(name: Path | str, revision: str | None = None) -> Declaration:
-    """A saved model, every byte checked, with its weights.
-
-    Args:
-        name: of a folder or a gallery model; with ``revision``, of a model on the Hub.
-        revision: the commit on the Hub.
+    """A saved model, every byte checked, with its weights: of a folder, the gallery, or a commit on the Hub.
 
     Raises:
         UnknownNameError: neither a folder nor a gallery model.

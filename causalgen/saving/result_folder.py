@@ -23,16 +23,7 @@ _FORMAT = FolderFormat("causalgen-result", "result", RESULT, lists_names=True, m
 def write_result(
     folder: Path | str, files: Iterable[tuple[str, bytes]], metadata: Mapping[str, Any], name: str = RESULT
 ) -> Path:
-    """Write a result, all or nothing.
-
-    Args:
-        folder: where to; its parents are made when missing.
-        files: path in the folder and content of each file.
-        metadata: what ``result.json`` says beside the list of files.
-        name: of that file, where it is another one.
-
-    Returns:
-        ``folder``.
+    """Write a result, all or nothing, and give its folder: files by path, and a JSON of ``metadata``.
 
     Raises:
         CheckpointError: the folder holds something else, or cannot be written; it is unchanged then.

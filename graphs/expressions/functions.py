@@ -31,15 +31,10 @@ ARITIES = dict.fromkeys(
 
 @dataclass(frozen=True)
 class Functions:
-    """What an array library provides.
+    """What an array library provides."""
 
-    Attributes:
-        array: a number or an array to a float64 array of the library.
-        calls: the functions of ``ARITIES`` by name, on such arrays; but ``where`` gets a boolean condition.
-    """
-
-    array: Callable[[Any], Any]
-    calls: Mapping[str, Callable[..., Any]]
+    array: Callable[[Any], Any]  # a number or an array to a float64 array
+    calls: Mapping[str, Callable[..., Any]]  # of ``ARITIES``, on such arrays; ``where`` gets booleans first
 
 
 def namespace_functions(library: Any, array: Callable[[Any], Any]) -> Functions:
@@ -98,17 +93,11 @@ Sign = int | None
 
 @dataclass(frozen=True)
 class Range:
-    """Values from ``low`` to ``high``.
+    """Values from ``low`` to ``high``."""
 
-    Attributes:
-        low: least value, -inf for no bound.
-        high: largest value, inf for no bound.
-        nonzero: whether 0 is excluded; so where the bounds say it.
-    """
-
-    low: float = -inf
-    high: float = inf
-    nonzero: bool = False
+    low: float = -inf  # least value, -inf for no bound
+    high: float = inf  # largest value, inf for no bound
+    nonzero: bool = False  # whether 0 is excluded; so where the bounds say it
 
     def __post_init__(self) -> None:
         if self.low > 0 or self.high < 0:
@@ -215,17 +204,11 @@ Of = Callable[[Range], _T] | Callable[[Range, Range], _T] | Callable[[Range, Ran
 
 @dataclass(frozen=True)
 class Calculus:
-    """What is known of an operation.
+    """What is known of an operation."""
 
-    Attributes:
-        values: the ranges of its arguments to the range of its values.
-        signs: the ranges to the sign of its derivative in each argument; None where it has none.
-        inverse: the function that undoes it.
-    """
-
-    values: Of[Range]
-    signs: Of[tuple[Sign, ...]] | None = None
-    inverse: str | None = None
+    values: Of[Range]  # of the ranges of its arguments
+    signs: Of[tuple[Sign, ...]] | None = None  # of its derivative in each argument; None where it has none
+    inverse: str | None = None  # the function that undoes it
 
 
 CALCULUS: Mapping[str, Calculus] = {

@@ -50,16 +50,10 @@ def encode_gaps(variable: Variable, value: object, *, where: str) -> tuple[Array
 def fill_gaps(
     variable: Variable, value: object, *, where: str, partial: bool = False
 ) -> tuple[object, NDArray[np.bool_]] | None:
-    """The value with a valid one in each gap, not encoded yet, and which rows these are.
+    """The value with a valid one in each gap, not encoded yet, and which rows these are, (B,) bool.
 
-    Args:
-        variable: what the value is one of.
-        value: as for ``variable.encode``, perhaps with gaps.
-        where: what the value is, for error messages.
-        partial: whether a vector of which only some numbers are NaN is a gap too.
-
-    Returns:
-        The filled value and (B,) bool; None where there is no gap.
+    None where there is no gap. ``partial`` says whether a vector of which only some numbers are NaN is a gap
+    too.
 
     Raises:
         DomainError: a vector of which only some numbers are NaN, unless these are gaps.

@@ -138,11 +138,7 @@ class Image(VariableBase):
         return self.shape
 
     def encode(self, value: object, *, where: str) -> NDArray[np.float32]:
-        """``value`` as (B, C, H, W) float32 in [-1, 1]: ``2 * pixels - 1``.
-
-        Args:
-            value: what ``pixels`` takes.
-            where: what the value is, for error messages.
+        """What ``pixels`` takes as (B, C, H, W) float32 in [-1, 1]: ``2 * pixels - 1``.
 
         Raises:
             ShapeError: images of another size or number of channels.

@@ -86,17 +86,9 @@ def picture_pixels(
 ) -> NDArray[np.uint8] | NDArray[np.float32]:
     """Pixels of a PIL image, perhaps of one that is open and not decoded yet, turned as its EXIF says.
 
-    Colours become grey by luma, a palette its colours.
-
-    Args:
-        picture: the PIL image.
-        shape: (channels, height, width) that it must have.
-        where: what it is, for messages.
-        limits: what is 0 and what is 1, of more than 8 bits; None for 8 bits.
-        resize: how another size becomes this one; None refuses it.
-
-    Returns:
-        (channels, height, width) uint8, or float32 in [0, 1] with ``limits``.
+    Colours become grey by luma, a palette its colours. The size must be ``shape``, (channels, height, width),
+    unless ``resize`` says how another becomes it. ``limits`` are what is 0 and what is 1, of more than 8
+    bits: the pixels are then float32 in [0, 1], else uint8.
 
     Raises:
         DomainError: its pixels would have to be guessed, are outside the limits, or cannot be decoded.

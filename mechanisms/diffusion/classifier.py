@@ -215,11 +215,8 @@ def is_classifier(predictor: object) -> bool:
 class OwnPredictor(AnticausalPredictor):
     """log q(pa_k | x_bar) of one parent by a classifier, whose logits are the features.
 
-    Attributes:
-        spec: its options.
-        through: whether gradients go through the denoiser.
-        lowest: the level up to which an image counts as clean.
-        decode: from latents to pixels, with gradients; None where the diffusion is one of pixels.
+    ``lowest`` is the level up to which an image counts as clean; ``decode`` takes latents to pixels, with
+    gradients, and is None where the diffusion is one of pixels.
     """
 
     decode: Callable[[Tensor], Tensor] | None = None
@@ -282,10 +279,7 @@ class OwnPredictor(AnticausalPredictor):
     ) -> tuple[Tensor, Tensor]:
         """Logits (N, K) of the estimate of x_0, differentiable in x, and the noise that it follows from.
 
-        Args:
-            x: x_bar, (N, C, H, W).
-            sigma: its level.
-            base: x_bar to its noise, of the denoiser that is guided.
+        x is x_bar (N, C, H, W) at a level, ``base`` takes it to its noise as the guided denoiser has it.
         """
         with torch.set_grad_enabled(self.through and torch.is_grad_enabled()):
             noise = base(x)

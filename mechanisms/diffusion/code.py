@@ -98,11 +98,8 @@ class Code(Declared):
 class StyleCode(OfPixels):
     """q(z | x, pa) for one image variable and its parents, and the map to the prior.
 
-    Attributes:
-        width: numbers in the code.
-        spread: s.
-        knots: quantiles of codes, which become ``_KNOTS``, (width, knots).
-        whiten: then codes times this are white, (width, width).
+    ``knots`` are quantiles of codes, (width, knots), which become ``_KNOTS``; codes times ``whiten``,
+    (width, width), are then white. ``spread`` is s.
     """
 
     whiten: Tensor
@@ -126,14 +123,7 @@ class StyleCode(OfPixels):
 
     @torch.no_grad()
     def settle(self, value: Tensor, parents: Parents, chunk_rows: int, *, generator: torch.Generator) -> None:
-        """Normalise the means and fit the map to the prior, by the weights as they are.
-
-        Args:
-            value: training images, (N, C, H, W).
-            parents: each (N, *event).
-            chunk_rows: rows of a call.
-            generator: of the codes drawn.
-        """
+        """Normalise the means and fit the map to the prior, by the weights as they are, on training rows."""
         self.eval()  # whoever trained it left it normalising batch by batch
         encoded = in_chunks(self._encoded, value, parents, chunk_rows).double()
         assert self.normalise.running_mean is not None and self.normalise.running_var is not None

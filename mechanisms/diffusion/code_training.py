@@ -24,7 +24,7 @@ from mechanisms.diffusion.code import HIDDEN, StyleCode, in_chunks
 from mechanisms.diffusion.denoiser import Denoiser, log_normal_levels
 from mechanisms.networks import perceptron
 
-__all__ = ["CodeTraining", "code_figures", "held_out_code_figures", "told"]
+__all__ = ["CodeTraining", "held_out_code_figures", "told"]
 
 _KEPT = 1024
 """Codes of the last training rows that the adversary learns from."""
@@ -51,16 +51,9 @@ _COARSE = 28
 class CodeTraining(nn.Module):
     """The code with what its training alone needs: the decoder, and the last rows.
 
-    Args:
-        code: what is trained.
-        image: the variable.
-        independence: the price of dependence.
-        chunk_rows: rows of a call.
-
-    Attributes:
-        progress: share of the training that is done, in [0, 1].
-        recent: codes of the last training rows, (rows, width).
-        recent_parents: the columns of their parents that are regressed, (rows, columns).
+    ``progress`` is the share of the training that is done, in [0, 1]; ``recent`` are codes of the last
+    training rows, (rows, width), ``recent_parents`` the columns of their parents that are regressed, (rows,
+    columns).
     """
 
     recent: Tensor
@@ -140,27 +133,45 @@ class CodeTraining(nn.Module):
 
 
 @torch.no_grad()
-def code_figures(
+def held_out_code_figures(
     style: StyleCode,
-    code: Tensor,
+    denoiser: Denoiser,
+    value: Tensor,
     parents: Parents,
-    missed: Callable[[Tensor], Tensor],
+    levels: tuple[float, float],
+    chunk: int,
     generator: torch.Generator,
 ) -> dict[str, float]:
-    """What codes of held-out rows tell of each parent and of the image; warns where that is wrong.
+    """What codes of some held-out rows tell of each parent and of the image; warns where that is wrong.
 
-    Args:
-        style: whose codes they are.
-        code: drawn, (N, width).
-        parents: their values, each (N, *event).
-        missed: codes to the denoiser's squared errors (N,), the same noise each time.
-        generator: of the rows that codes are swapped with.
+    Of few rows none, and a warning. Images are (N, C, H, W), parents (N, *event); ``levels`` are the mean and
+    the standard deviation of ln sigma in training, ``chunk`` the rows in one call.
 
     Returns:
         "code: <name> accuracy" or "error" and "code: <name> chance" of each parent, by a fresh probe;
         "code: std"; "code: live", how many numbers the denoiser misses by two standard errors once they
         are swapped between rows.
     """
+    if len(value) < _LEAST_PROBED:
+        warn(
+            f"Whether the code is independent of the parents was not tested: {len(value)} rows were held "
+            f"out, and it takes {_LEAST_PROBED}. A code that tells a parent keeps it where that is set. "
+            "Raise training.validation."
+        )
+        return {}
+    value, parents = value[:_PROBED_ROWS], {name: each[:_PROBED_ROWS] for name, each in parents.items()}
+    noise = torch.randn(value.shape, generator=generator, device=generator.device).to(value)
+    sigma = log_normal_levels(len(value), *levels, generator=generator).to(value)
+    shown = torch.ones(len(value), len(denoiser.names) + 1, dtype=torch.bool, device=value.device)
+
+    def missed(code: Tensor) -> Tensor:
+        losses: list[Tensor] = []
+        for at in torch.arange(len(value), device=value.device).split(chunk):
+            rows = {name: each[at] for name, each in parents.items()}
+            losses.append(denoiser.loss(value[at], rows, sigma[at], noise[at], shown[at], code[at]))
+        return torch.cat(losses)
+
+    code = style.around(in_chunks(style.mean, value, parents, chunk), generator=generator)
     leaf = style.to_prior(code)
     found = {"code: std": float(leaf.std(0).mean())}
     for name, variable in style.conditioning.variables.items():
@@ -173,9 +184,14 @@ def code_figures(
                 f"guessing gives {chance:.3g}. Some of it would stay under an intervention: raise "
                 "code.independence, or train longer.",
             )
+    return found | {"code: live": float(_live(code, missed, generator))}
+
+
+def _live(code: Tensor, missed: Callable[[Tensor], Tensor], generator: torch.Generator) -> int:
+    """How many numbers of codes matter to the squared errors (N,), once they are swapped between rows."""
     order = torch.randperm(len(code), generator=generator, device=code.device)
     before, live = missed(code), 0
-    for number in range(style.width):
+    for number in range(code.shape[1]):
         swapped = code.clone()
         swapped[:, number] = code[order, number]
         rise = missed(swapped) - before
@@ -185,18 +201,13 @@ def code_figures(
             "The code tells nothing of the image: swapped between rows, no number of it matters. Give it "
             "more nats, train longer, or lower code.independence.",
         )
-    return found | {"code: live": float(live)}
+    return live
 
 
 def told(code: Tensor, truth: Tensor, variable: Variable) -> tuple[float, float, float]:
-    """How well a fresh probe tells a parent from codes, beside guessing.
+    """How well a fresh probe tells a parent from codes (N, width), N >= 4, beside guessing.
 
     Kernel ridge regression; each half of the rows is predicted from the other.
-
-    Args:
-        code: (N, width), N >= 4.
-        truth: the parent's values, (N, *event).
-        variable: the parent's.
 
     Returns:
         Of categories the accuracy, and the share of the commonest one; of numbers the mean absolute error,
@@ -235,46 +246,3 @@ def _prior_kernel(code: Tensor, scale: float) -> Tensor:
 
 _LEAST_PROBED, _PROBED_ROWS = 100, 500
 """Held-out rows that tell something of a code, and as many as are asked."""
-
-
-def held_out_code_figures(
-    style: StyleCode,
-    denoiser: Denoiser,
-    value: Tensor,
-    parents: Parents,
-    levels: tuple[float, float],
-    chunk: int,
-    generator: torch.Generator,
-) -> dict[str, float]:
-    """``code_figures`` of some held-out rows, under draws of their codes; of few rows none, and a warning.
-
-    Args:
-        style: the code.
-        denoiser: that was trained under it.
-        value: held-out images, (N, C, H, W).
-        parents: each (N, *event).
-        levels: mean and standard deviation of ln sigma in training.
-        chunk: rows in one call.
-        generator: of noise, codes and levels.
-    """
-    if len(value) < _LEAST_PROBED:
-        warn(
-            f"Whether the code is independent of the parents was not tested: {len(value)} rows were held "
-            f"out, and it takes {_LEAST_PROBED}. A code that tells a parent keeps it where that is set. "
-            "Raise training.validation."
-        )
-        return {}
-    value, parents = value[:_PROBED_ROWS], {name: each[:_PROBED_ROWS] for name, each in parents.items()}
-    noise = torch.randn(value.shape, generator=generator, device=generator.device).to(value)
-    sigma = log_normal_levels(len(value), *levels, generator=generator).to(value)
-    shown = torch.ones(len(value), len(denoiser.names) + 1, dtype=torch.bool, device=value.device)
-
-    def missed(code: Tensor) -> Tensor:
-        losses: list[Tensor] = []
-        for at in torch.arange(len(value), device=value.device).split(chunk):
-            rows = {name: each[at] for name, each in parents.items()}
-            losses.append(denoiser.loss(value[at], rows, sigma[at], noise[at], shown[at], code[at]))
-        return torch.cat(losses)
-
-    code = style.around(in_chunks(style.mean, value, parents, chunk), generator=generator)
-    return code_figures(style, code, parents, missed, generator)

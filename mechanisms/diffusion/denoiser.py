@@ -22,9 +22,9 @@ Each parent can be hidden on its own: its columns are zeroed and a flag says so.
 Salimans 2022). Hiding each independently would leave hardly a row of many parents whole, or all hidden.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +36,7 @@ from mechanisms.diffusion.backbones import Backbone
 from mechanisms.diffusion.schedule import alpha_bar_of
 from mechanisms.encoders import OfPixels
 
-__all__ = ["Denoiser", "Denoising", "Prediction", "WithCode", "column", "log_normal_levels", "stratified"]
+__all__ = ["Denoiser", "Denoising", "Prediction", "column", "log_normal_levels", "stratified"]
 
 Prediction = Literal["edm", "eps", "x0", "v", "velocity"]
 
@@ -58,17 +58,12 @@ def log_normal_levels(n: int, mean: float, std: float, *, generator: torch.Gener
     return (mean + std * torch.special.ndtri(uniform.double().clamp(1e-6, 1 - 1e-6))).exp().float()
 
 
-class Denoising(Protocol):
-    """What guidance knows of a denoiser."""
+@dataclass(frozen=True)
+class Denoising:
+    """What guidance knows of a denoiser, perhaps under given codes."""
 
-    @property
-    def variables(self) -> Mapping[str, Variable]:
-        """The parents' variables, in declared order."""
-        ...
-
-    def eps(self, x: Tensor, sigma: Tensor | float, parents: Parents, shown: Tensor | bool = True) -> Tensor:
-        """The estimated noise of x_bar (N, C, H, W); see ``Denoiser.eps``."""
-        ...
+    variables: Mapping[str, Variable]  # the parents', in declared order
+    eps: Callable[..., Tensor]  # of (x, sigma, parents, shown=True): see ``Denoiser.eps``
 
 
 class Denoiser(OfPixels):
@@ -111,18 +106,11 @@ class Denoiser(OfPixels):
         code: Tensor | None = None,
         further: Tensor | None = None,
     ) -> Tensor:
-        """The estimated noise of x_bar.
+        """The estimated noise, (N, C, H, W), of x_bar = x_0 + sigma eps; sigma is one for all rows or (N,).
 
-        Args:
-            x: x_bar = x_0 + sigma eps, (N, C, H, W).
-            sigma: level, one for all rows or (N,).
-            parents: each (N, *event); the value of a hidden parent does not matter.
-            shown: which parents the network sees, (N, parents) or one for all.
-            code: (N, width), of a network that has one; None hides it.
-            further: (N, further), columns of the context beside these, of a network that has some.
-
-        Returns:
-            (N, C, H, W).
+        ``shown`` says which parents the network sees, (N, parents) or one for all; the value (N, *event) of
+        a hidden one does not matter. A network that has a code (N, width) hides it where None; ``further``
+        are columns of the context beside these, (N, further), of a network that has some.
         """
         levels = torch.as_tensor(sigma, dtype=x.dtype, device=x.device).expand(len(x))
         columns = self._code_columns(code, x)
@@ -143,20 +131,13 @@ class Denoiser(OfPixels):
     ) -> Tensor:
         """(N,) mean squared error of the network's own target, which is the unit-weight loss of its kind.
 
-        With ``coarse``, the same of the image averaged over blocks of 4 x 4, 16 x 16, ... pixels and over all
-        is added: another denoising problem, whose noise is as many times lower as a block's side has pixels.
+        Clean images are (N, C, H, W), as is the noise eps, levels (N,), codes (N, width); ``shown`` says
+        which parents, and last the code, each row shows, (N, parents or parents + 1).  With ``coarse``, the
+        same of the image averaged over blocks of 4 x 4, 16 x 16, ... pixels and over all is added with that
+        weight: another denoising problem, whose noise is as many times lower as a block's side has pixels.
         Blocks are smaller at the edges of sides that 4 does not divide. It is solved by the same estimate,
         but pixels alone hardly say so: what the mean of a block is wrong by is a small share of their error
         (the multiscale loss of Hoogeboom et al. 2023).
-
-        Args:
-            value: clean images, (N, C, H, W).
-            parents: each (N, *event).
-            sigma: levels, (N,).
-            noise: eps, (N, C, H, W).
-            shown: which parents, and last the code, each row shows, (N, parents or parents + 1).
-            code: (N, width).
-            coarse: weight of the coarse images' losses beside that of the image.
         """
         x, known = value + column(sigma) * noise, len(self.names)
         columns = self._code_columns(code, x, shown[:, known:])
@@ -191,13 +172,10 @@ class Denoiser(OfPixels):
                 return sigma / (1 + sigma)
 
     def draw_shown(self, n: int, *, generator: torch.Generator) -> Tensor:
-        """Which parents, and last the code of a network that has one, a training row shows.
+        """Which parents a row shows, and last the code of a network that has one: (n, parents or one more).
 
         With probability ``dropout`` a row hides parents: each by the toss of a coin, all where none fell.
         Half of these rows hide the code as well, and as many others hide it alone.
-
-        Returns:
-            (n, parents), or (n, parents + 1).
         """
         device = generator.device
         chance = torch.rand(n, 1, generator=generator, device=device)
@@ -281,20 +259,3 @@ def _resized(image: Tensor, like: Tensor) -> Tensor:
     if image.shape[2:] != size:
         image = nn.functional.interpolate(image, size=size, mode="bilinear", antialias=True)
     return image.to(like.dtype)
-
-
-@dataclass(frozen=True)
-class WithCode:
-    """A denoiser under given codes (N, width): of the parents alone, as guidance asks it."""
-
-    denoiser: Denoiser
-    code: Tensor
-
-    @property
-    def variables(self) -> Mapping[str, Variable]:
-        """The parents' variables, in declared order."""
-        return self.denoiser.variables
-
-    def eps(self, x: Tensor, sigma: Tensor | float, parents: Parents, shown: Tensor | bool = True) -> Tensor:
-        """The estimated noise of x_bar (N, C, H, W); see ``Denoiser.eps``."""
-        return self.denoiser.eps(x, sigma, parents, shown, self.code)

@@ -17,7 +17,6 @@ denoiser as it was learned; guidance and levels that the student never saw are r
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated, ClassVar, Literal, final
 
@@ -214,32 +213,18 @@ class Student(nn.Module):
         return self.denoiser.eps(x, sigma, parents, code=code, further=told[:, None])
 
     def under(self, code: Tensor | None) -> Denoising:
-        """As guidance asks it, of parents alone, at a ``Jump`` for a level."""
-        return _Jumping(self, code)
+        """As guidance asks it, of parents alone: the mean velocity of x_bar (N, C, H, W) over a jump.
 
-
-@dataclass(frozen=True)
-class _Jumping:
-    """A student under given codes."""
-
-    student: Student
-    code: Tensor | None
-
-    @property
-    def variables(self) -> Mapping[str, Variable]:
-        """The parents' variables, in declared order."""
-        return self.student.denoiser.variables
-
-    def eps(self, x: Tensor, sigma: Tensor | float, parents: Parents, shown: Tensor | bool = True) -> Tensor:
-        """The mean velocity of x_bar (N, C, H, W) over a jump.
-
-        Raises:
-            MechanismError: a level without a target, or hidden parents: the student learned neither.
+        ``eps`` raises a MechanismError at a level without a target or with hidden parents: it saw neither.
         """
-        if not isinstance(sigma, Jump) or not bool(torch.as_tensor(shown).all()):
-            raise MechanismError(
-                "A distilled denoiser knows jumps from level to level under all parents, but was asked for "
-                "the noise at one level or with parents hidden. Use solver 'anchored'."
-            )
-        sigmas, targets = (x.new_full((len(x),), level) for level in (sigma, sigma.target))
-        return self.student.velocity(x, sigmas, targets, parents, self.code)
+
+        def eps(x: Tensor, sigma: Tensor | float, parents: Parents, shown: Tensor | bool = True) -> Tensor:
+            if not isinstance(sigma, Jump) or not bool(torch.as_tensor(shown).all()):
+                raise MechanismError(
+                    "A distilled denoiser knows jumps from level to level under all parents, but was asked "
+                    "for the noise at one level or with parents hidden. Use solver 'anchored'."
+                )
+            sigmas, targets = (x.new_full((len(x),), level) for level in (sigma, sigma.target))
+            return self.velocity(x, sigmas, targets, parents, code)
+
+        return Denoising(self.denoiser.variables, eps)

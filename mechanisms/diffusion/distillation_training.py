@@ -30,19 +30,12 @@ _OWN_STARTS = 0.5
 
 @dataclass(frozen=True)
 class Paths:
-    """What a student is trained on: the teacher's paths of n rows.
+    """What a student is trained on: the teacher's paths of n rows."""
 
-    Attributes:
-        states: s_0 .. s_N, D(s_0), o_{N-1} .. o_1, D(o_0), (n, 2 N + 2, C, H, W).
-        parents: factual ones by name, (n, *event).
-        others: those of ``other``.
-        code: (n, width), or None.
-    """
-
-    states: Tensor
-    parents: Parents
-    others: Parents
-    code: Tensor | None
+    states: Tensor  # s_0 .. s_N, D(s_0), o_{N-1} .. o_1, D(o_0), (n, 2 N + 2, C, H, W).
+    parents: Parents  # factual ones by name, (n, *event)
+    others: Parents  # those of ``other``
+    code: Tensor | None  # (n, width), or None
 
     def rows(self, index: Tensor) -> "Paths":
         """Some of the rows."""
@@ -64,11 +57,7 @@ class Paths:
 
 
 class Distillation:
-    """A student's training: the paths, and the loss on them.
-
-    Attributes:
-        progress: share of the training that is done, in [0, 1].
-    """
+    """A student's training: paths and the loss on them. ``progress`` is the share that is done, in [0, 1]."""
 
     def __init__(self, spec: Distilled, teacher: Denoiser, student: Student) -> None:
         self.teacher, self.student, self.progress = teacher, student, 0.0

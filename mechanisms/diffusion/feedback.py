@@ -50,12 +50,8 @@ def smallest_strengths(
 ) -> Tensor:
     """Images (N, C, H, W), each at the first candidate that its row accepts.
 
-    Args:
-        candidates: strengths, in the order to try.
-        decode: strength and row numbers (n,) to images (n, C, H, W).
-        accept: images (n, C, H, W) and row numbers (n,) to (n,) bool.
-        rows: N, at least 1.
-        device: of the row numbers.
+    ``decode`` takes a strength and row numbers (n,) to images (n, C, H, W), ``accept`` these and the numbers
+    to (n,) bool.
     """
     left = torch.arange(rows, device=device)
     images: Tensor | None = None
@@ -99,11 +95,8 @@ def readings(
 ) -> dict[str, Tensor]:
     """What the predictor reads of each continuous parent on clean images, (N, *event) by name.
 
-    Args:
-        predictor: reads.
-        images: (N, C, H, W) in [-1, 1], taken as clean.
-        sigma: the lowest level it was trained on.
-        parents: those that a later one is read under.
+    Images are (N, C, H, W) in [-1, 1], ``sigma`` the lowest level it was trained on; a later parent is read
+    under ``parents``.
     """
     numbers = [name for name, variable in predictor.variables.items() if isinstance(variable, Continuous)]
     features = predictor.encode(images, sigma)
@@ -122,15 +115,8 @@ def corrected(
 ) -> Tensor:
     """Images (N, C, H, W) under ``parents``, corrected in the rows where some parent changes.
 
-    Args:
-        decode: parents to images (N, C, H, W).
-        predictor: reads.
-        sigma: the lowest level it was trained on.
-        factual: where each row started.
-        before: what was read of the factual images, by name.
-        parents: what is asked for.
-        times: corrections.
-        relaxation: omega.
+    ``decode`` takes parents to images. Each row started at ``factual``, whose images were read as ``before``;
+    ``sigma`` is the lowest level that the predictor was trained on.
     """
     distance = _distance(factual, parents, predictor.scales())
     shared, moved = torch.exp(-distance), distance > 0
@@ -155,13 +141,8 @@ def closest(
 ) -> Tensor:
     """The images (N, C, H, W) whose numbers come closest to what is asked.
 
-    Args:
-        decode: parents to images (N, C, H, W).
-        gaps: what images lack of it, in the parents' units.
-        scales: the size that each gap is counted in, by name.
-        parents: what is asked for.
-        times: corrections at most; each costs a decoding.
-        relaxation: the part of a gap that the next one asks for, omega.
+    ``decode`` takes parents to images, each of at most so many ``times``; ``gaps`` says what images lack, in
+    the parents' units, and ``scales`` the size that each gap is counted in.
     """
     asked, best = dict(parents), decode(parents)
     gap = gaps(best)

@@ -137,14 +137,7 @@ class Autoencoder(Declared):
 
 
 class AutoencoderNetwork(FrozenNetwork):
-    """Images to scaled latents and back.
-
-    Attributes:
-        latents: channels of the latents.
-        factor: by how much they are smaller than the image.
-        scaling: s.
-        shift: m.
-    """
+    """Images to scaled latents and back: of fewer ``latents`` channels, ``factor`` times smaller."""
 
     scaling: Tensor | float
     shift: Tensor | float

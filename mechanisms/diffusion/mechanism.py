@@ -27,6 +27,7 @@ conditional denoiser as it was learned; along any other field it is ``approximat
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, final
 
@@ -40,7 +41,7 @@ from mechanisms.base import Abducted, Mechanism, Noise, Parents
 from mechanisms.diffusion.classifier import Classifier, OwnPredictor
 from mechanisms.diffusion.code import StyleCode
 from mechanisms.diffusion.code_training import CodeTraining, held_out_code_figures
-from mechanisms.diffusion.denoiser import Denoiser, Denoising, WithCode, log_normal_levels
+from mechanisms.diffusion.denoiser import Denoiser, Denoising, log_normal_levels
 from mechanisms.diffusion.distillation import Student, check_jumps, refuse_fit
 from mechanisms.diffusion.feedback import accepted, corrected, readings, smallest_strengths
 from mechanisms.diffusion.guidance import Factual, Guidance
@@ -271,7 +272,8 @@ class DiffusionMechanism(Mechanism):
         code = None if self.code is None or leaf is None else self.code.from_prior(leaf)
         if self.student and self.spec.solver.distilled:
             return self.student.under(code)
-        return self.denoiser if code is None else WithCode(self.denoiser, code)
+        eps = self.denoiser.eps if code is None else partial(self.denoiser.eps, code=code)
+        return Denoising(self.denoiser.variables, eps)
 
     def _centre(self, eps: NoiseEstimate, x_T: Tensor) -> Tensor:
         """What x_T (N, C, H, W) is taken about, along this field; 0 where it is not centred."""

@@ -119,11 +119,7 @@ class ResNetNetwork(nn.Module):
 
 
 class AnticausalPredictor(OfPixels):
-    """log q(pa | x_bar at level sigma), parent by parent.
-
-    Attributes:
-        names: the tabular parents, in declared order; image parents are not predicted.
-    """
+    """log q(pa | x_bar at level sigma), of tabular parents one by one; image parents are not predicted."""
 
     def __init__(self, image: Image, parents: Mapping[str, Variable], spec: Encoder) -> None:
         super().__init__()
@@ -159,14 +155,9 @@ class AnticausalPredictor(OfPixels):
         return torch.cat([self.encode(part, sigma) for part in value.split(rows)])
 
     def log_probs(self, features: Tensor, parents: Parents) -> dict[str, Tensor]:
-        """log q(pa_k | x_t, pa_<k) of each parent, (N,) by name.
+        """log q(pa_k | x_t, pa_<k) of each parent, (N,) by name, at values (N, *event).
 
-        Args:
-            features: of ``encode``, (N, width).
-            parents: the values asked about, each (N, *event).
-
-        Returns:
-            Differentiable in ``features``; densities are of the standardised value.
+        Differentiable in ``features``, (N, width), of ``encode``; densities are of the standardised value.
         """
         columns = self.conditioning(parents).to(features.dtype)
         return {name: self._log_prob(name, features, columns, parents) for name in self.names}
@@ -190,12 +181,8 @@ class AnticausalPredictor(OfPixels):
     def read(self, x: Tensor, sigma: float) -> dict[str, Tensor]:
         """The mode of each parent given the modes of those before it, (N, *event) by name, of images alone.
 
-        Args:
-            x: images (N, C, H, W) in [-1, 1], at level ``sigma``.
-            sigma: the lowest level it was trained on, where images are clean.
-
-        Returns:
-            In canonical encoding and declared order; whole numbers are rounded.
+        Images are (N, C, H, W) in [-1, 1], at the lowest level it was trained on, where they are clean. Modes
+        are in canonical encoding and declared order; whole numbers are rounded.
         """
         features, found = self.encode(x, sigma), dict[str, Tensor]()
         for name, variable in self.variables.items():  # their means, until they are read
@@ -240,14 +227,9 @@ def recovery(name: str, guess: Tensor, truth: Tensor, *, categorical: bool) -> d
     """How well a cause is recovered from the image; warns where it is no better than guessing.
 
     Diff-SCM's second assumption (Sanchez & Tsaftaris 2022, section 3), which guidance rests on: the image
-    holds enough to recover its causes. Held-out figures say whether it does, beside what guessing achieves.
-
-    Args:
-        name: of the parent.
-        guess: predicted from the image, (N, *event).
-        truth: what it was, (N, *event).
-        categorical: figures are accuracy and the share of the commonest category, else the mean absolute
-            error and that of guessing the median.
+    holds enough to recover its causes. Held-out guesses and truths, (N, *event), say whether it does. Figures
+    are accuracy and the share of the commonest category, else the mean absolute error and that of guessing
+    the median.
 
     Returns:
         "<name> accuracy" or "<name> error", and "<name> chance".

@@ -21,17 +21,11 @@ __all__ = ["Preset", "preset", "settled"]
 
 @dataclass(frozen=True)
 class Preset:
-    """What is chosen for images of up to some size.
+    """What is chosen for images of up to some size."""
 
-    Attributes:
-        pixels: largest height times width that it is for; None for any.
-        backbone: the denoising network.
-        batch_size: rows a step. Few of large images: an interrupt waits for the end of a backward pass.
-    """
-
-    pixels: int | None
-    backbone: UNet
-    batch_size: int
+    pixels: int | None  # largest height times width that it is for; None for any
+    backbone: UNet  # the denoising network
+    batch_size: int  # rows a step. Few of large images: an interrupt waits for the end of a backward pass.
 
 
 _SMALL = Preset(32 * 32, UNet(), 64)
@@ -65,14 +59,8 @@ def settled(
     """Both options of ``diffusion`` with nothing left to choose, by name.
 
     A length in epochs is taken as it is. Where none is given, larger images are trained for a number of steps
-    at least, however few they are.
-
-    Args:
-        backbone: None to choose one.
-        training: as given; None trains nothing.
-        image: what they are for; None for the options of a saved model, whatever its size: those written
-            before there were presets leave out what was the same for all sizes.
-        parents: of the image, by name.
+    at least, however few they are. ``image`` is None for the options of a saved model, whatever its size:
+    those written before there were presets leave out what was the same for all sizes.
 
     Raises:
         MechanismError: images are to be mirrored, but a parent says where things are in them.

@@ -194,15 +194,9 @@ class PretrainedNetwork(FrozenNetwork):
         self.has_null = spec.network == "DiTTransformer2DModel" or spec.classes > self.categories
 
     def forward(self, x: Tensor, sigma: Tensor, context: Tensor) -> Tensor:
-        """F(x, sigma, context).
+        """F(x, sigma, context), (N, C, H, W), of x in the scale of what it predicts, and levels (N,).
 
-        Args:
-            x: in the scale of what it predicts, (N, C, H, W).
-            sigma: level of each row, (N,).
-            context: (N, categories + 1); the last column is 0 where the class is hidden.
-
-        Returns:
-            (N, C, H, W).
+        The context is (N, categories + 1); the last column is 0 where the class is hidden.
 
         Raises:
             NotFittedError: it has no weights.
@@ -386,10 +380,6 @@ def _check_same(home: Path, spec: Pretrained) -> None:
 
 def hub_pipeline(name: str, revision: object) -> Path:
     """The folder of a pipeline on the Hub at a commit: its configs, cards and safetensors, downloaded.
-
-    Args:
-        name: "user/model".
-        revision: the commit, 40 hexadecimal digits.
 
     Raises:
         CheckpointError: no such name or commit, or the Hub cannot be reached.

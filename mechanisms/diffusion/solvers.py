@@ -233,11 +233,7 @@ class Anchored(Solver, frozen=True):
 def multistep(x: Tensor, denoised: list[Tensor], sigma: list[float], target: float) -> Tensor:
     """One DPM-Solver++(2M) step of x_bar from sigma[0] to ``target``, up or down.
 
-    Args:
-        x: x_bar at sigma[0].
-        denoised: estimates of x_0 at sigma[0] and, but for the first step, at the level before.
-        sigma: the levels of ``denoised``.
-        target: the level to reach.
+    ``denoised`` are estimates of x_0 at the levels ``sigma``: of x and, but for the first step, before.
     """
     ratio = target / sigma[0]
     best = denoised[0]

@@ -47,11 +47,9 @@ Values = Mapping[str, Tensor]
 class Inversion:
     """How to solve one equation for its noise.
 
-    Attributes:
-        solve: x (N,) and the parents to candidates for u, (N,); nan or inf where there is none.
-        derivative: the parents and u, (N,), to df/du, (N,).
-        free: the parents to the rows, (N,) or (), whose value does not depend on the noise; None where there
-            is no such row, so that every value determines its noise.
+    ``solve`` takes x (N,) and the parents to candidates for u, (N,), nan or inf where there is none;
+    ``derivative`` the parents and u to df/du, (N,); ``free`` the parents to the rows, (N,) or (), whose value
+    does not depend on the noise, and is None where there are none, so that every value determines its noise.
     """
 
     solve: Callable[[Tensor, Values], Tensor]
@@ -204,9 +202,7 @@ class Combinations:
     ) -> Tensor:
         """(N, K) log probability of each combination that fits, -inf of the others.
 
-        Args:
-            fits: noises by name, (K,) each, to whether they give the value, (N, K).
-            device: of the noises.
+        ``fits`` takes noises by name, (K,) each, to whether they give the value, (N, K).
         """
         noise = self._noise(self.values.to(device))
         logs = torch.stack([law.log_prob(noise[name]) for name, law in self.laws.items()])

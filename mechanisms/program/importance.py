@@ -46,10 +46,8 @@ Prior = Callable[[int], Noise]
 class Reservoir:
     """One draw of each of N rows, in proportion to its weight, of all that were offered; and what they weigh.
 
-    Attributes:
-        leaves: (N, *event) by site.
-        atomic: (N,) whether only draws count whose weight is a probability.
-        gated: (N,) whether the last site did not matter in some draw.
+    ``leaves`` are (N, *event) by site; ``atomic`` (N,) whether only draws count whose weight is a
+    probability; ``gated`` (N,) whether the last site did not matter in some draw.
     """
 
     def __init__(self, rows: int, generator: torch.Generator) -> None:
@@ -120,14 +118,7 @@ class Reservoir:
 
 
 class ImportanceSampler:
-    """The noise of rows of one program.
-
-    Args:
-        solver: of the program.
-        prior: how many rows to prior noise.
-        particles: K.
-        generator: of all draws.
-    """
+    """The noise of rows of one program, by K particles; of ``prior`` rows prior noise."""
 
     def __init__(
         self, solver: ProgramSolver, prior: Prior, particles: int, generator: torch.Generator
@@ -232,12 +223,9 @@ def _parts(rows: Tensor, draws: int) -> Iterator[Tensor]:
 
 
 def _fitted(z: Tensor, weights: Tensor, unit: Tensor) -> Guide:
-    """Normal laws with the mean and 1.2 times the covariance of draws under tempered weights.
+    """Normal laws with the mean and 1.2 times the covariance of draws (P, n, D) under tempered weights.
 
-    Args:
-        z: (P, n, D).
-        weights: (P, n) logs; some is finite in every row.
-        unit: (n, D) deviations of the prior.
+    The weights are logs, (P, n), some finite in every row; ``unit`` are deviations of the prior, (n, D).
     """
     draws, _, width = z.shape
     z = torch.where(weights[..., None] > -torch.inf, z, 0.0)

@@ -161,17 +161,11 @@ def fit_guide(posterior: ProgramPosterior, options: SVI) -> Guide:
 
 @dataclass(frozen=True)
 class Chains:
-    """Draws of the posterior of U rows.
+    """Draws of the posterior of U rows."""
 
-    Attributes:
-        z: (chains, draws, U, D).
-        acceptance: mean over chains of the sampler's acceptance.
-        divergences: draws that left the region where the sampler follows the posterior, of all chains.
-    """
-
-    z: Tensor
-    acceptance: float
-    divergences: int
+    z: Tensor  # (chains, draws, U, D)
+    acceptance: float  # mean over chains of the sampler's acceptance
+    divergences: int  # draws that left the region where the sampler follows the posterior, of all chains
 
     @property
     def r_hat(self) -> Tensor:
@@ -187,9 +181,7 @@ class Chains:
     def draw(self, inverse: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """A draw for each of N rows, (N, D), and their figures, (N,) by name.
 
-        Args:
-            inverse: (N,) which of the U rows each one is; equal rows take different draws, if enough.
-            generator: of the choice.
+        Of U rows the rows of ``inverse``, (N,); equal rows take different draws, if enough.
         """
         draws = self.z.flatten(0, 1)
         shuffled = torch.randperm(len(draws), generator=generator, device=generator.device)

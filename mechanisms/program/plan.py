@@ -41,31 +41,21 @@ _SWALLOWS = 1e9
 
 @dataclass(frozen=True)
 class Plan:
-    """What was found.
+    """What was found."""
 
-    Attributes:
-        how: the noise is recovered.
-        last: name of the last site.
-        identity: whether the value is the last site itself.
-        determined: whether a value has one noise: the last site is the only one, and no value of the parents
-            was seen at which it does not matter.
-        surjective: whether each number has some noise, as far as seen.
-        sites: how many there are.
-        tolerance: how far a value may be from what noise gives, in parts of the size of its terms.
-        apart: whether rows were seen not to mix at all those parents; where the program fails at some of
-            them, each run looks at its own rows.
-        reason: why it cannot be recovered, and the remedy.
-    """
-
-    how: Literal["solve", "match", "none"]
-    last: str
-    identity: bool = False
+    how: Literal["solve", "match", "none"]  # the noise is recovered
+    last: str  # name of the last site
+    identity: bool = False  # whether the value is the last site itself
+    # Whether a value has one noise: the last site is the only one, and no value of the parents was seen at
+    # which it does not matter
     determined: bool = False
-    surjective: bool = False
-    sites: int = 0
-    tolerance: float = 1e-9
+    surjective: bool = False  # whether each number has some noise, as far as seen
+    sites: int = 0  # how many there are
+    tolerance: float = 1e-9  # how far a value may be from what noise gives, in parts of the size of its terms
+    # Whether rows were seen not to mix at all those parents; where the program fails at some of them, each
+    # run looks at its own rows
     apart: bool = True
-    reason: str = ""
+    reason: str = ""  # why it cannot be recovered, and the remedy
 
     @staticmethod
     def hidden(name: str) -> str:
@@ -185,12 +175,7 @@ def refuse_mixing(
 ) -> None:
     """Refuse a program that gives a row another value beside other rows, with the same parents and noise.
 
-    Args:
-        program: of the parents.
-        variable: of its values.
-        given: the parents in its form, (N, *event).
-        run: at these.
-        rows: N.
+    ``given`` are the parents in its form, (N, *event), and ``run`` at these.
 
     Raises:
         MechanismError: some rows have other values without the rest.

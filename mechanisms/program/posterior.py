@@ -104,21 +104,13 @@ class Latents:
 
 @dataclass(frozen=True)
 class ProgramPosterior:
-    """p(z | x) of N rows, up to a constant.
+    """p(z | x) of N rows, up to a constant."""
 
-    Attributes:
-        latents: the layout of z.
-        explain: the program's answer to noise.
-        pilot: (P, N, D) prior draws of z.
-        pilot_weights: (P, N) their log importance weights.
-        atomic: (N,) whether these weights are probabilities, beside which the density of z is nothing.
-    """
-
-    latents: Latents
-    explain: Explain
-    pilot: Tensor
-    pilot_weights: Tensor
-    atomic: Tensor
+    latents: Latents  # the layout of z
+    explain: Explain  # the program's answer to noise
+    pilot: Tensor  # (P, N, D) prior draws of z
+    pilot_weights: Tensor  # (P, N) their log importance weights
+    atomic: Tensor  # (N,) whether these weights are probabilities, beside which the density of z is nothing
 
     @property
     def rows(self) -> int:
@@ -152,17 +144,11 @@ class ProgramPosterior:
 
 
 class Weighed(NamedTuple):
-    """Noise that gives x, for K draws of N rows, sample-major.
+    """Noise that gives x, for K draws of N rows, sample-major."""
 
-    Attributes:
-        leaves: (K * N, *event) by site.
-        log_weight: (K * N,); -inf where the noise cannot give x.
-        atoms: (K * N,) whether the weight is a probability, of a real number; None where all are alike.
-    """
-
-    leaves: dict[str, Tensor]
-    log_weight: Tensor
-    atoms: Tensor | None = None
+    leaves: dict[str, Tensor]  # (K * N, *event) by site
+    log_weight: Tensor  # (K * N,); -inf where the noise cannot give x
+    atoms: Tensor | None = None  # (K * N,) whether it is a probability, of a real number; None: all are alike
 
     def dominated(self, rows: int) -> tuple[Tensor, Tensor]:
         """(K, N) log weights, of atoms alone in rows that have one; and (N,) whether they have."""
@@ -213,13 +199,10 @@ class ProgramSolver:
         return leaves, weights, torch.stack(densities).sum(0)
 
     def weigh(self, value: Tensor, parents: Parents, noise: Noise, run: ProgramRun | None = None) -> Weighed:
-        """Noise that gives x, and its log weight.
+        """Noise that gives x (N, *event), and its log weight.
 
-        Args:
-            value: (N, *event).
-            parents: of the same rows.
-            noise: K * N rows of all sites; the last one's is solved for, or kept where only a match counts.
-            run: with that noise, where there was one; then its rows have been checked before.
+        Of K * N rows of all sites' noise the last one's is solved for, or kept where only a match counts.
+        Where there was a run with that noise, its rows have been checked before.
 
         Raises:
             CannotAbductError: in some row the value is not affine in the last site.
@@ -276,16 +259,10 @@ class ProgramSolver:
     def _check_line(
         self, run: ProgramRun, parents: Parents, noise: Noise, line: tuple[Tensor, Tensor, Tensor], rows: int
     ) -> None:
-        """Refuse a row whose value is not affine in the last site.
+        """Refuse a row, of N, whose value is not affine in the last site.
 
-        At its prior draws, and, for the first of these, far to both sides of draw and solution.
-
-        Args:
-            run: with the noise.
-            parents: of its rows.
-            noise: K * N rows.
-            line: value at 0, slope and solution, (K * N, *event).
-            rows: N.
+        At its prior draws, and, for the first of these, far to both sides of draw and solution: the ``line``
+        is the value at 0, the slope and the solution, (K * N, *event).
         """
         name, site = run.last
         drawn, (zero, slope, solved) = site.value.double(), line
@@ -326,13 +303,10 @@ class ProgramSolver:
         *,
         checked: bool = False,
     ) -> ProgramRun:
-        """A run with given noise.
+        """A run with given noise at canonical values (N, *event) of the parents.
 
-        Args:
-            parents: canonical values, (N, *event).
-            noise: N rows.
-            values: of sites that do not follow their noise; such a run is not checked.
-            checked: whether noise like this has been seen to be independent of the parents.
+        ``values`` are those of sites that do not follow their noise; such a run is not checked. ``checked``
+        says whether noise like this has been seen to be independent of the parents.
 
         Raises:
             MechanismError: the law of some noise depends on the parents, or rows are mixed.

@@ -50,19 +50,12 @@ __all__ = [
 
 @dataclass(frozen=True)
 class StandardForm:
-    """A distribution's draw as a function of noise.
+    """A distribution's draw as a function of noise."""
 
-    Attributes:
-        base: law of the noise e; its shape is that of the draw.
-        forward: e -> v.
-        inverse: v -> e.
-        free: whether the base has no parameters.
-    """
-
-    base: Any
-    forward: Callable[[Tensor], Tensor]
-    inverse: Callable[[Tensor], Tensor]
-    free: bool
+    base: Any  # law of the noise e; its shape is that of the draw
+    forward: Callable[[Tensor], Tensor]  # e -> v
+    inverse: Callable[[Tensor], Tensor]  # v -> e
+    free: bool  # whether the base has no parameters
 
     def draw(self) -> Tensor:
         """Noise from the global random state, float64 unless it is of whole numbers."""
@@ -143,19 +136,12 @@ def _transformed(base: StandardForm, transforms: Sequence[Any]) -> StandardForm:
 
 @dataclass(frozen=True)
 class Site:
-    """A sample site of a run.
+    """A sample site of a run."""
 
-    Attributes:
-        fn: its distribution, batch shape (N,).
-        form: its draw as a function of noise.
-        noise: (N, *event).
-        value: (N, *event).
-    """
-
-    fn: Any
-    form: StandardForm
-    noise: Tensor
-    value: Tensor
+    fn: Any  # its distribution, batch shape (N,)
+    form: StandardForm  # its draw as a function of noise
+    noise: Tensor  # (N, *event)
+    value: Tensor  # (N, *event)
 
     @property
     def discrete(self) -> bool:
@@ -194,14 +180,10 @@ def run_program(
     noise: Mapping[str, Tensor] | None = None,
     values: Mapping[str, Tensor] | None = None,
 ) -> ProgramRun:
-    """Run a program.
+    """Run a program at parents (N, *event).
 
-    Args:
-        program: of the parents.
-        parents: values by name, (N, *event).
-        rows: N.
-        noise: of each site, (N, *event); drawn from the global random state where None.
-        values: of sites that do not follow their noise, (N, *event).
+    Of each site the noise, (N, *event), is drawn from the global random state where None; ``values`` are
+    those of sites that do not follow their noise.
 
     Raises:
         MechanismError: the program does what none can here; the message names the site.

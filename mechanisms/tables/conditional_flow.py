@@ -69,14 +69,10 @@ class _Column(nn.Module):
 
 
 class ConditionalColumns(ConditionalTransformModule):
-    """The flow, to be conditioned on a context of (N, width).
+    """The flow of so many columns, D, to be conditioned on a context of (N, width), 0 for a root.
 
-    Args:
-        columns: D.
-        width: of the context; 0 for a root.
-        hidden: widths of each network's hidden layers.
-        bins: of each spline; 0 for affine maps alone.
-        bound: half the side of the splines' box.
+    Each column's network has ``hidden`` layers; splines have ``bins``, 0 for affine maps alone, in a box of
+    side 2 ``bound``.
     """
 
     def __init__(self, columns: int, width: int, hidden: Sequence[int], bins: int, bound: float) -> None:

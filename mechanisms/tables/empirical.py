@@ -53,11 +53,7 @@ class Empirical(TrainedSpec, frozen=True):
 
 @final
 class EmpiricalMechanism(Mechanism):
-    """``x = u``. Noise: ``value`` (N, *event), the value itself.
-
-    Attributes:
-        values: (rows, *event) of the training rows, in canonical encoding.
-    """
+    """``x = u``. Noise: ``value`` (N, *event), the value itself, one of the training rows' ``values``."""
 
     abduction = "exact"
     deterministic = True

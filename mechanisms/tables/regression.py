@@ -189,16 +189,13 @@ _SMALLEST = 1e-4
 
 
 def solve_moments(columns: Sequence[Tensor], value: Tensor) -> tuple[Tensor, Tensor] | None:
-    """Weights (p, width) and bias (width,) of the least squares fit, or None where moments are too coarse.
+    """Weights (p, width) and bias (width,) of least squares, or None where moments are too coarse.
 
-    Columns are centred before they are multiplied, so a year near 2000 keeps its digits, and the system is
-    solved for columns of unit deviation. That squares their condition number (Bjorck, Numerical Methods for
-    Least Squares Problems, 1996, section 2.2), hence the limit: beyond it, as where columns depend on each
-    other, the caller has to decompose the columns themselves.
-
-    Args:
-        columns: of the regressors, each (N, any), p in all; N >= 1.
-        value: what is regressed, (N, width).
+    Of values (N, width) on regressors, each (N, any), p in all; N >= 1. Columns are centred before they are
+    multiplied, so a year near 2000 keeps its digits, and the system is solved for columns of unit deviation.
+    That squares their condition number (Bjorck, Numerical Methods for Least Squares Problems, 1996, section
+    2.2), hence the limit: beyond it, as where columns depend on each other, the caller has to decompose the
+    columns themselves.
     """
     width = value.shape[1]
     # A row for each column: the sums below run over contiguous memory.

@@ -40,12 +40,9 @@ class _Softplus(transforms.SoftplusTransform):
 
 
 class Support(nn.Module):
-    """The map from the line to (lower, upper), and the refusal of values that are not inside.
+    """The map from the line to (lower, upper), open bounds or None, and the refusal of values not inside.
 
-    Attributes:
-        lower: open bound below, or None.
-        upper: open bound above, or None.
-        scale: (width,) what one unit of z is, far from the only bound.
+    ``scale`` (width,) is what one unit of z is, far from the only bound.
     """
 
     scale: Tensor
@@ -149,19 +146,12 @@ class Support(nn.Module):
 
 @dataclass(frozen=True)
 class Grid:
-    """A grid of values.
+    """A grid of values."""
 
-    Attributes:
-        start: a value on the grid: the lower bound, else the upper, else 0.
-        step: distance of neighbours.
-        lower: least value, or None.
-        upper: largest value, or None.
-    """
-
-    start: float
-    step: float
-    lower: float | None
-    upper: float | None
+    start: float  # a value on the grid: the lower bound, else the upper, else 0
+    step: float  # distance of neighbours
+    lower: float | None  # least value, or None
+    upper: float | None  # largest value, or None
 
     @classmethod
     def of(cls, variable: Continuous | Integer, step: float) -> Grid:

@@ -51,13 +51,10 @@ def control_of(variable: Variable) -> Control:
 def read_controls(
     given: Mapping[str, Any], variables: Mapping[str, Variable], what: str, *, expressions: bool = False
 ) -> dict[str, Any]:
-    """What controls say, by node, those that are left empty left out.
+    """What the controls of a panel say, by node, those that are left empty left out.
 
-    Args:
-        given: what each control gives, by node: text, the path of a picture, or None for nothing.
-        variables: of the nodes.
-        what: the panel they stand in, for messages, as in "Evidence".
-        expressions: whether text that is no number is an expression, which is left as text.
+    A control gives text, the path of a picture, or None for nothing. Where ``expressions`` may stand, text
+    that is no number is one, and is left as text.
 
     Raises:
         EvidenceError: text that is no number, or a category that is none.

@@ -36,21 +36,13 @@ class Block:
 
 @dataclass(frozen=True)
 class Problem:
-    """A block with the evidence on it, for rows of one pattern.
+    """A block with the evidence on it, for rows of one pattern."""
 
-    Attributes:
-        world: the factual world.
-        block: what to infer.
-        known: values of all observed nodes that the block's factors read, (n, *event).
-        rows: (n,) their row numbers in the evidence, for messages and seeds.
-        seed: of the draws.
-    """
-
-    world: MutilatedModel
-    block: Block
-    known: Mapping[str, Tensor]
-    rows: Tensor
-    seed: int
+    world: MutilatedModel  # the factual world
+    block: Block  # what to infer
+    known: Mapping[str, Tensor]  # values of all observed nodes that the block's factors read, (n, *event)
+    rows: Tensor  # (n,) their row numbers in the evidence, for messages and seeds
+    seed: int  # of the draws
 
     def unknown_parents(self, node: str) -> tuple[str, ...]:
         """Those of a node's parents that the block infers."""
@@ -93,10 +85,7 @@ def find_patterns(graph: CausalGraph, missing: Mapping[str, Tensor]) -> list[Pat
 def find_blocks(graph: CausalGraph, missing: Collection[str], keep: Collection[str] = ()) -> list[Block]:
     """The blocks of missing nodes.
 
-    Args:
-        graph: the causal graph.
-        missing: nodes without a value.
-        keep: missing nodes to put in a block even without observed descendants, with their missing ancestors.
+    Those in ``keep`` are in a block even without observed descendants, with their missing ancestors.
     """
     informed: set[str] = set()
     for node in reversed(graph.nodes):

@@ -27,17 +27,11 @@ _AT_ONCE = 2**20
 
 @dataclass(frozen=True)
 class Discrete:
-    """The posterior of a block.
+    """The posterior of a block."""
 
-    Attributes:
-        draws: by node, (S * n,).
-        probabilities: of each node's values by themselves, (n, K).
-        supports: these values, (K,).
-    """
-
-    draws: Mapping[str, Tensor]
-    probabilities: Mapping[str, Tensor]
-    supports: Mapping[str, Tensor]
+    draws: Mapping[str, Tensor]  # by node, (S * n,)
+    probabilities: Mapping[str, Tensor]  # of each node's values by themselves, (n, K)
+    supports: Mapping[str, Tensor]  # these values, (K,)
 
 
 def solve_discrete(problem: Problem, uniform: Tensor) -> Discrete | None:

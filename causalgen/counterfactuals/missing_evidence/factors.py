@@ -97,13 +97,9 @@ def log_weights(
 ) -> Tensor:
     """(R, n) log weights of R proposals for the missing nodes of each row, -inf where one is outweighed.
 
-    Args:
-        problem: the block and its evidence.
-        nodes: whose likelihoods are multiplied.
-        values: of them and their parents, (n, *event) where observed, else (R * n, *event).
-        proposals: R.
-        known: (R * n,) logs of further likelihoods, and of how many densities they are.
-        estimated: whether likelihoods may be estimates, by draws of each row's own.
+    The likelihoods of ``nodes`` are multiplied. Their values and their parents' are (n, *event) where
+    observed, else (R * n, *event). ``known`` has (R * n,) logs of further likelihoods, and of how many
+    densities they are. Where they may be ``estimated``, it is by draws of each row's own.
 
     Raises:
         EvidenceError: a row's evidence has probability zero.
@@ -134,13 +130,7 @@ def draw_places(probabilities: Tensor, uniform: Tensor) -> Tensor:
 
 
 def refuse_impossible(total: Tensor, numbers: Tensor, missing: tuple[str, ...]) -> None:
-    """Refuse rows whose evidence no value of the missing nodes explains.
-
-    Args:
-        total: (n,) log probability of the evidence.
-        numbers: (n,) of the rows.
-        missing: nodes.
-    """
+    """Refuse rows, numbered so, whose log probability, (n,), no value of the missing nodes explains."""
     bad = ~(total > -torch.inf)
     if bool(bad.any()):
         row = int(numbers[bad][0])

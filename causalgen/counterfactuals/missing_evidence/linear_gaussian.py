@@ -33,21 +33,14 @@ _ATOM = 1e-6
 
 @dataclass(frozen=True)
 class Gaussian:
-    """The joint posterior of a block.
+    """The joint posterior of a block."""
 
-    Attributes:
-        parts: each missing node's place in the vector, and its event shape.
-        mean: (n, width).
-        covariance: (1 or n, width, width).
-        log_evidence: (n,) log density of the observed children; -inf where their atoms contradict.
-        densities: (n,) how many of their numbers it is a density of; the others are atoms.
-    """
-
+    # Each missing node's place in the vector, and its event shape
     parts: Mapping[str, tuple[slice, tuple[int, ...]]]
-    mean: Tensor
-    covariance: Tensor
-    log_evidence: Tensor
-    densities: Tensor
+    mean: Tensor  # (n, width)
+    covariance: Tensor  # (1 or n, width, width)
+    log_evidence: Tensor  # (n,) log density of the observed children; -inf where their atoms contradict
+    densities: Tensor  # (n,) how many of their numbers it is a density of; the others are atoms
 
     def draw(self, standard: Tensor) -> dict[str, Tensor]:
         """Standard normals (S, n, width) -> values by node, (S * n, *event)."""

@@ -43,19 +43,12 @@ _AT_ONCE = 2**22
 
 @dataclass(frozen=True)
 class Mixed:
-    """The joint posterior of some rows of a block, with K combinations of its discrete nodes.
+    """The joint posterior of some rows of a block, with K combinations of its discrete nodes."""
 
-    Attributes:
-        supports: the values of each discrete node.
-        places: (K,) by discrete node: which of these it has in each combination.
-        weights: (K, n) probability of each combination.
-        gaussian: of the numbers, with K * n rows, combination-major.
-    """
-
-    supports: Mapping[str, Tensor]
-    places: Mapping[str, Tensor]
-    weights: Tensor
-    gaussian: Gaussian
+    supports: Mapping[str, Tensor]  # the values of each discrete node
+    places: Mapping[str, Tensor]  # (K,) by discrete node: which of these it has in each combination
+    weights: Tensor  # (K, n) probability of each combination
+    gaussian: Gaussian  # of the numbers, with K * n rows, combination-major
 
     def draw(self, uniform: Tensor, standard: Tensor) -> dict[str, Tensor]:
         """Uniforms (S, n) and standard normals (S, n, width) -> values by node, (S, n, *event)."""
@@ -88,9 +81,7 @@ class Mixed:
 def solve_mixed(problem: Problem, samples: int = 1) -> list[tuple[slice, Mixed]] | None:
     """The posterior, some rows at a time; None where the block is not of this form, or has too many values.
 
-    Args:
-        problem: the block and its evidence.
-        samples: S, of the draws to come, which take memory too.
+    S draws to come take memory too.
 
     Raises:
         EvidenceError: a row's evidence has probability zero.
@@ -167,12 +158,7 @@ def joined(parts: Sequence[CategoryPosterior | MixturePosterior]) -> CategoryPos
 def mixture_of(
     observed: Tensor, parts: Sequence[tuple[Tensor, GaussianPosterior | MixturePosterior]]
 ) -> MixturePosterior:
-    """One mixture of all rows.
-
-    Args:
-        observed: (B, *event) the value of rows that are in no part.
-        parts: which rows, and their distribution.
-    """
+    """One mixture of all rows, by parts; rows in no part have their value in ``observed``, (B, *event)."""
     mixtures = [(rows, _as_mixture(each)) for rows, each in parts]
     most, width = max(len(each.weights) for _, each in mixtures), observed[0].numel()
     weights = observed.new_zeros(most, len(observed))

@@ -32,17 +32,11 @@ _AT_ONCE = 2**20
 
 @dataclass(frozen=True)
 class Cloud:
-    """Weighted particles for some rows.
+    """Weighted particles for some rows."""
 
-    Attributes:
-        values: of the missing nodes, (P * n, *event), particle-major.
-        noise: behind them.
-        weights: (P, n), summing to 1 over P.
-    """
-
-    values: Mapping[str, Tensor]
-    noise: Mapping[str, Noise]
-    weights: Tensor
+    values: Mapping[str, Tensor]  # of the missing nodes, (P * n, *event), particle-major
+    noise: Mapping[str, Noise]  # behind them
+    weights: Tensor  # (P, n), summing to 1 over P
 
     @property
     def effective(self) -> Tensor:
@@ -52,19 +46,12 @@ class Cloud:
 
 @dataclass(frozen=True)
 class Resampled:
-    """Draws of a block, of equal weight.
+    """Draws of a block, of equal weight."""
 
-    Attributes:
-        values: by node, (S * n, *event).
-        noise: behind them.
-        lineage: (S, n) number of the particle that each draw is.
-        effective: (n,) effective sample size of the particles they come from.
-    """
-
-    values: Mapping[str, Tensor]
-    noise: Mapping[str, Noise]
-    lineage: Tensor
-    effective: Tensor
+    values: Mapping[str, Tensor]  # by node, (S * n, *event)
+    noise: Mapping[str, Noise]  # behind them
+    lineage: Tensor  # (S, n) number of the particle that each draw is
+    effective: Tensor  # (n,) effective sample size of the particles they come from
 
 
 def clouds(problem: Problem, particles: int) -> Iterator[tuple[slice, Cloud]]:

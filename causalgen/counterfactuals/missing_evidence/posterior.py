@@ -77,16 +77,9 @@ class EvidencePosterior:
         seed: int,
         particles: int,
     ) -> None:
-        """Made by ``scm.abduct``.
+        """Made by ``scm.abduct``: values (B, *event) by node, and which rows are missing, (B,) bool.
 
-        Args:
-            world: the factual world.
-            values: by node, (B, *event) canonical; whatever stands in missing rows is not read.
-            missing: rows without a value, (B,) bool, of nodes that have some. A node in neither has none.
-            rows: B.
-            samples: S.
-            seed: of the draws.
-            particles: P.
+        Whatever stands in missing rows is not read; a node in neither has no value at all.
         """
         self._world, self._rows, self._samples, self._seed = world, rows, samples, seed
         self._particles, self._lock = max(particles, samples), OwnLock()

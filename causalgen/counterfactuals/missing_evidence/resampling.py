@@ -26,31 +26,19 @@ _FEW = 50
 
 @dataclass(frozen=True)
 class ResampledNoise:
-    """Draws of a node's noise, of equal weight.
+    """Draws of a node's noise, of equal weight."""
 
-    Attributes:
-        abducted: the draws, without weights.
-        effective: (B,) effective sample size of the weighted draws.
-        lineage: (S, B) which weighted draw each one is; None of single draws.
-    """
-
-    abducted: Abducted
-    effective: Tensor
-    lineage: Tensor | None
+    abducted: Abducted  # the draws, without weights
+    effective: Tensor  # (B,) effective sample size of the weighted draws
+    lineage: Tensor | None  # (S, B) which weighted draw each one is; None of single draws
 
 
 def resample_noise(
     found: Abducted, counted: Tensor, samples: int, seed: int, node: str, kind: str
 ) -> ResampledNoise:
-    """A node's weighted draws, resampled row by row; warns where few of them matter.
+    """A node's S * B weighted draws, sample-major, resampled row by row; warns where few of them matter.
 
-    Args:
-        found: S * B draws, sample-major, with ``log_weight``.
-        counted: (B,) bool, rows in which all weights are equal, since they have been used already.
-        samples: S.
-        seed: of the resampling.
-        node: whose noise.
-        kind: of its mechanism, for the warning.
+    In rows ``counted``, (B,) bool, all weights are equal, since they have been used already.
     """
     assert found.log_weight is not None
     log_weights = found.log_weight.double().view(samples, -1).masked_fill(counted, 0.0)
@@ -78,12 +66,9 @@ def resample_noise(
 
 
 def systematic(weights: Tensor, uniform: Tensor, samples: int) -> Tensor:
-    """Numbers of the weighted draws that S equal ones are, (S, n).
+    """Numbers of the weighted draws that S equal ones are, (S, n), by one ``uniform``, (n,), in [0, 1).
 
-    Args:
-        weights: (P, n), at least 0, not all 0 in a column.
-        uniform: (n,) in [0, 1).
-        samples: S.
+    Weights are (P, n), at least 0, not all 0 in a column.
     """
     steps = torch.arange(samples, dtype=torch.float64, device=uniform.device)
     edges = weights.T.double().cumsum(1).contiguous()
@@ -94,9 +79,7 @@ def systematic(weights: Tensor, uniform: Tensor, samples: int) -> Tensor:
 def pooled_effective_sample_size(log_weights: Tensor, effective: Tensor | None) -> Tensor:
     """(n,) of S draws, each chosen out of a population of weighted draws of its own.
 
-    Args:
-        log_weights: (S, n) log mean weight of each population.
-        effective: (S, n) effective sample size of each population; 1 where None.
+    Of each population (S, n) its log mean weight, and its effective sample size, 1 where None.
     """
     total = (log_weights.double() - log_weights.double().amax(0)).exp()
     within = torch.ones_like(total) if effective is None else effective.double()
@@ -104,14 +87,7 @@ def pooled_effective_sample_size(log_weights: Tensor, effective: Tensor | None) 
 
 
 def warn_of_few(effective: Tensor, least: float, what: str, remedy: str) -> None:
-    """Warn where weights leave few draws.
-
-    Args:
-        effective: (n,) effective sample size of each row.
-        least: below which to warn.
-        what: whose draws, as in "Inferring 'z'".
-        remedy: what to do about it, a sentence's end.
-    """
+    """Warn where an effective sample size, (n,) of rows, is below ``least``; ``remedy`` ends the sentence."""
     few = effective < least
     if bool(few.any()):
         warn(
