@@ -218,6 +218,8 @@ WRONG = [
     lambda: cg.Shift(pd.Series([1.0, 2.0])),
     lambda: cg.Scale(np.array([1.0, 2.0])),
     lambda: cg.Scale(torch.tensor([[1.0]])),
+    lambda: cg.CausalGraph(nx.DiGraph([("a", "b")])),
+    lambda: cg.CausalGraph([("a", "b")]),
 ]
 
 
@@ -290,6 +292,11 @@ def test_a_wrong_argument_is_one_typed_error(call):
             lambda: cg.Scale([2.0, 3.0]),
             cg.InterventionError,
             "a finite number as its factor, got .* For another one in each row",
+        ),
+        (
+            lambda: cg.CausalGraph(nx.DiGraph([("a", "b")])),
+            cg.GraphError,
+            "got a DiGraph. Use CausalGraph.from_networkx",
         ),
         (lambda: KNOWN.effect("b", do={"a": 1.0}, n=2.5), cg.EvidenceError, "draws, n, is a whole number"),
     ],
