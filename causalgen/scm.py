@@ -159,6 +159,9 @@ class SCM(Shown):
                 parent: unbiased where a gap depends on parents alone; ``fit_report[node].dropped`` counts.
             start: a fitted model of the same nodes, or its name or folder: training starts from its weights.
 
+        Warns:
+            UserWarning: a linear equation ties parents of a node in all rows; see ``fitting.tied_parents``.
+
         Raises:
             DataError: the data are wrong; nothing has been fitted then.
             MechanismError: a node cannot start from these weights.
@@ -176,6 +179,7 @@ class SCM(Shown):
             mechanisms, table, seed=seed, run_dir=run_dir, resume=resume, progress=progress, start=known
         )
         self._world = replace(self._world, mechanisms={**self._world.mechanisms, **chosen})
+        self.fit_report.warn_of_doubts()
         return self
 
     @classmethod

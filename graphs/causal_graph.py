@@ -107,7 +107,7 @@ class CausalGraph(Shown):
             if names.get(node, node) == node and not NAME.fullmatch(node):
                 raise GraphError(
                     f"{_name_problem(node)} Rename it on the way in: from_text(text, names={{{node!r}: "
-                    f"{(re.sub('[^A-Za-z0-9_-]+', '_', node)[:20] or 'node')!r}}})."
+                    f"{_allowed_name(node)!r}}})."
                 )
         renamed = [names.get(node, node) for node in said]
         if len(set(renamed)) < len(renamed):
@@ -315,6 +315,12 @@ def find_problem(
     Returns:
         The error, the node it is about, and the number of the parent it is about, where there are such.
     """
+    if not hasattr(parents, "items"):
+        error = GraphError(
+            "CausalGraph takes the parents of each node, as in {'x': [], 'y': ['x']}; got a "
+            f"{type(parents).__name__}. Use CausalGraph.from_networkx for a networkx.DiGraph."
+        )
+        return error, None, None
     if not parents:
         return GraphError("The causal graph is empty. Declare at least one node."), None, None
     if len(parents) > NODES:
@@ -334,6 +340,12 @@ def find_problem(
         if problem is not None:
             return problem[0], node, problem[1]
     return _cycle_problem(parents)
+
+
+def _allowed_name(node: str) -> str:
+    """A name that a node may have, much like one that it may not."""
+    name = re.sub("[^A-Za-z0-9_-]+", "_", node)[:20]
+    return name if NAME.fullmatch(name) else f"node_{name}".rstrip("_")
 
 
 def _name_problem(node: object) -> GraphError | None:

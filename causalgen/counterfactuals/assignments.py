@@ -33,13 +33,14 @@ if TYPE_CHECKING:
 __all__ = ["Formula", "Policy", "Replace", "Scale", "Shift", "Stochastic", "parse_assignment"]
 
 
-def _check_numbers(value: object, name: str, what: str) -> None:
+def _check_number(value: object, name: str, what: str) -> None:
     try:
-        finite = bool(np.isfinite(as_numbers(value, where=name)).all())
+        number = as_numbers(value, where=name)
     except DomainError:
-        finite = False
-    if not finite:
-        raise InterventionError(f"{name} takes a finite number as its {what}, got {value!r}.")
+        number = np.array(np.nan)
+    if number.shape or not np.isfinite(number):
+        several = " For another one in each row, give the values themselves." if number.shape else ""
+        raise InterventionError(f"{name} takes a finite number as its {what}, got {value!r}.{several}")
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Shift:
     amount: float
 
     def __post_init__(self) -> None:
-        _check_numbers(self.amount, "Shift", "amount")
+        _check_number(self.amount, "Shift", "amount")
 
     def __call__(self, natural: Any) -> Any:
         """The shifted value."""
@@ -71,7 +72,7 @@ class Scale:
     factor: float
 
     def __post_init__(self) -> None:
-        _check_numbers(self.factor, "Scale", "factor")
+        _check_number(self.factor, "Scale", "factor")
 
     def __call__(self, natural: Any) -> Any:
         """The scaled value."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from graphs.errors import warn
 from graphs.shown import Shown
 
 __all__ = ["FitReport", "NodeReport", "too_short"]
@@ -153,6 +154,12 @@ class FitReport(Mapping[str, NodeReport], Shown):
     def advice(self) -> list[str]:
         """What speaks against trusting a fit, a sentence a node."""
         return [report.advice for report in self._nodes.values() if report.advice is not None]
+
+    def warn_of_doubts(self) -> None:
+        """Warn of each node's ``doubt``: what the fit itself cannot have seen."""
+        for report in self._nodes.values():
+            if report.doubt:
+                warn(f"Node {report.node!r}: {report.doubt}")
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
         """Plain values, ready for JSON."""

@@ -11,6 +11,7 @@ from causalgen.data.table import Table
 from causalgen.fitting.choosing import choose_mechanism
 from causalgen.fitting.fit import fit_mechanism
 from causalgen.fitting.fit_report import FitReport, NodeReport
+from causalgen.fitting.tied_parents import doubt_of_parents
 from graphs.errors import DataError, MechanismError
 from graphs.variables import Image
 from mechanisms.base import Mechanism
@@ -57,7 +58,10 @@ def fit_table(
             report, chosen[node] = choose_mechanism(node, mechanism, rows, **options)
         else:
             report = fit_mechanism(node, mechanism, rows, start=(start or {}).get(node), **options)
-        reports[node] = replace(report, dropped=dropped[node])
+        learned = mechanism.parents if mechanism.spec.training is not None else {}
+        reports[node] = replace(
+            report, dropped=dropped[node], doubt=doubt_of_parents(learned, rows) or report.doubt
+        )
     return FitReport(reports), chosen
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import networkx as nx
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -212,6 +213,13 @@ WRONG = [
     lambda: cg.Image(),
     lambda: cg.Image("a", 2, 3),
     lambda: cg.Continuous(unit=3),
+    lambda: cg.Shift([1.0, 2.0]),
+    lambda: cg.Shift((1.0,)),
+    lambda: cg.Shift(pd.Series([1.0, 2.0])),
+    lambda: cg.Scale(np.array([1.0, 2.0])),
+    lambda: cg.Scale(torch.tensor([[1.0]])),
+    lambda: cg.CausalGraph(nx.DiGraph([("a", "b")])),
+    lambda: cg.CausalGraph([("a", "b")]),
 ]
 
 
@@ -280,6 +288,16 @@ def test_a_wrong_argument_is_one_typed_error(call):
         (lambda: KNOWN.to_yaml(FOLDER / "no" / "x.yaml"), cg.CheckpointError, "Cannot write the SCM file"),
         (lambda: KNOWN.to("cud"), cg.MechanismError, "Cannot move to the device 'cud'"),
         (lambda: cg.Shift("x"), cg.InterventionError, "Shift takes a finite number as its amount, got 'x'"),
+        (
+            lambda: cg.Scale([2.0, 3.0]),
+            cg.InterventionError,
+            "a finite number as its factor, got .* For another one in each row",
+        ),
+        (
+            lambda: cg.CausalGraph(nx.DiGraph([("a", "b")])),
+            cg.GraphError,
+            "got a DiGraph. Use CausalGraph.from_networkx",
+        ),
         (lambda: KNOWN.effect("b", do={"a": 1.0}, n=2.5), cg.EvidenceError, "draws, n, is a whole number"),
     ],
 )

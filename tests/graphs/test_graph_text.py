@@ -1,5 +1,7 @@
 """Graphs as text: what is written is read back equal, by us and by Graphviz's and GML's other readers."""
 
+import ast
+
 import networkx as nx
 import pydot
 import pytest
@@ -170,6 +172,17 @@ def test_nodes_are_renamed_on_the_way_in():
         CausalGraph.from_text(text, names={"body": "weight"})
     with pytest.raises(GraphError, match="two nodes of the text would be 'a'"):
         CausalGraph.from_text("dag { a -> b }", names={"b": "a"})
+
+
+@pytest.mark.parametrize("name", ["5", "2nd", "-x", "größe", "+", "", "body weight"])
+def test_the_name_that_is_proposed_is_one(name):
+    """Node numbers of a GML without labels, for one, were to be renamed to themselves."""
+    text = f'digraph {{ "{name}" -> b }}'
+    with pytest.raises(GraphError, match="names=") as caught:
+        CausalGraph.from_text(text)
+    proposed = ast.literal_eval(str(caught.value).partition("names=")[2].removesuffix(")."))
+    assert proposed.keys() == {name}
+    assert CausalGraph.from_text(text, names=proposed).edges == ((proposed[name], "b"),)
 
 
 def test_a_format_has_one_of_three_names():
