@@ -8,6 +8,10 @@ brings the sum n_u of its differences and their number d_u. Then
     interval         percentiles of m over resampled units (Efron 1979), widened about m by the standard
                      error over that of the resampling, and by Student's quantile over the normal one
 
+Percentiles say too little of a boolean that is rarely true: of shares p of gains and q of losses the interval
+is that of Bonett & Price (2012), m +- z sqrt((p + q - m^2) / (n + 2)) of one gain and one loss more in n + 2
+units, where n units would have the standard error.
+
 Units that all agree have no spread to resample, which is no certainty: another difference, with a share of up
 to z^2 / (U + z^2), about 4 / U for 95 %, may have been missed (Wilson 1927, none of U). Of a boolean the
 interval is what such a share can make of the mean; that of a number, whose differences may be any, stays a
@@ -112,16 +116,18 @@ def estimate(
         taken = mass[:, 0] > 0
         low, high, agree = np.full_like(value, np.nan), np.full_like(value, np.nan), value != value
         if confidence is not None:
-            low, high = _bootstrap(difference[taken], mass[taken], confidence, generator)
-            wider = np.sqrt(np.divide(variance, plain, out=np.ones_like(plain), where=plain > 0))
-            wider = wider * _student(units - 1, confidence)
-            low, high = value + (low - value) * wider, value + (high - value) * wider
-            if reached:
-                agree = _agree(one, other, np.flatnonzero(weight))
-                square = NormalDist().inv_cdf(0.5 + confidence / 2) ** 2
-                share = square / (units + square)
-                low = np.where(agree & bounded, value - share * (1 + value), low)
-                high = np.where(agree & bounded, value + share * (1 - value), high)
+            agree = _agree(one, other, np.flatnonzero(weight)) if reached else agree
+            wider = _student(units - 1, confidence)
+            if bounded and reached:
+                normal = NormalDist().inv_cdf(0.5 + confidence / 2)
+                low, high = _of_probabilities((one - other) * weight / total, error, units, normal * wider)
+                share = normal**2 / (units + normal**2)
+                low = np.where(agree, value - share * (1 + value), low)
+                high = np.where(agree, value + share * (1 - value), high)
+            else:
+                low, high = _bootstrap(difference[taken], mass[taken], confidence, generator)
+                wider = wider * np.sqrt(np.divide(variance, plain, out=np.ones_like(plain), where=plain > 0))
+                low, high = value + (low - value) * wider, value + (high - value) * wider
     else:
         error = np.full_like(value, 0.0 if certain else np.nan)
         low, high, agree = value - error, value + error, np.zeros(value.shape, dtype=np.bool_)
@@ -213,6 +219,17 @@ def _student(freedom: float, confidence: float) -> float:
         )
         quantile = z + sum(term / freedom ** (k + 1) for k, term in enumerate(terms))
     return float(quantile / z)
+
+
+def _of_probabilities(shares: Floats, error: Floats, units: float, normal: float) -> tuple[Floats, Floats]:
+    """The interval of Bonett & Price (2012), (D,) each, of differences that are -1, 0 or 1 times weights."""
+    gain, loss = shares.clip(min=0).sum((0, 1)), -shares.clip(max=0).sum((0, 1))
+    count = np.full_like(error, units)
+    np.divide(gain + loss - (gain - loss) ** 2, error**2, out=count, where=error != 0)
+    gain, loss = (count * gain + 1) / (count + 2), (count * loss + 1) / (count + 2)
+    value = gain - loss
+    half = normal * np.sqrt((gain + loss - value**2) / (count + 2))
+    return np.maximum(value - half, -1), np.minimum(value + half, 1)
 
 
 def _bootstrap(
