@@ -147,9 +147,11 @@ class MechanismSpec(Declared, frozen=True):  # pyright: ignore[reportGeneralType
     """The options of a mechanism, as written in an SCM file; ``bind`` makes the mechanism.
 
     A spec is immutable and compares by value. Subclasses declare ``kind`` as a literal and their
-    options, and implement ``make``; those with something to fit give ``training`` a default.
+    options, and implement ``make``; those with something to fit give ``training`` a default, and name in
+    ``learned`` the options that say what fitted weights mean, as in "prediction" or "code.nats".
     """
 
+    learned: ClassVar[tuple[str, ...]] = ()
     kind: str
     training: Training | None = None
 

@@ -1,7 +1,7 @@
 """What an SCM file may say of an image node: the parts of its diffusion model, and which of them agree."""
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, StrictBool, model_validator
 
@@ -51,6 +51,7 @@ class DiffusionOptions(TrainedSpec, frozen=True):
             It says backbone, prediction, grid and autoencoder, and has the weights; see ``from_pipeline``.
     """
 
+    learned: ClassVar[tuple[str, ...]] = ("prediction", "code.nats", "backbone.levels")
     kind: Literal["diffusion"] = "diffusion"
     backbone: AnyBackbone | None = None
     prediction: Prediction = "edm"

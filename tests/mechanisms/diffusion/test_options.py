@@ -12,6 +12,7 @@ from mechanisms.diffusion.distillation import Jumps
 from mechanisms.diffusion.mechanism import Diffusion
 from mechanisms.diffusion.solvers import BELM, Anchored
 from mechanisms.encoders import Strided
+from mechanisms.options import with_options
 
 UNCONDITIONAL = Anticausal(denoiser="unconditional")
 HIDDEN = ClassifierFree(against="hidden", weight=2.0)
@@ -120,3 +121,16 @@ def test_an_odd_root_needs_no_size_of_a_predictor():
     with torch.random.fork_rng():
         mechanism = Diffusion(backbone=UNet(channels=(8,), unshuffle=1)).bind(Image(1, 5, 7), {})
     assert mechanism.sample_noise(2, generator=torch.Generator())["x_T"].shape == (2, 1, 5, 7)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [("prediction", {"prediction": "v"}), ("code.nats", {"code": {"nats": 6.0}})]
+)
+def test_what_fitted_weights_mean_is_no_option_of_them(name, options):
+    spec = Diffusion(backbone=UNet(channels=(8,)), predictor=None, code={"training": {}})
+    mechanism = spec.bind(Image(1, 8, 8), {"digit": Categorical(10)})
+    with_options("x", mechanism, options)  # not fitted yet
+    mechanism.mark_fitted()
+    with_options("x", mechanism, {"code": {"hidden": True}, "prediction": "edm"})
+    with pytest.raises(MechanismError, match=f"Node 'x': its weights were fitted with {name} .*Fit a new"):
+        with_options("x", mechanism, options)
