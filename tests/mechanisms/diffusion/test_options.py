@@ -10,6 +10,7 @@ from mechanisms.diffusion.backbones import DiT, UNet
 from mechanisms.diffusion.classifier_free import ClassifierFree
 from mechanisms.diffusion.distillation import Jumps
 from mechanisms.diffusion.mechanism import Diffusion
+from mechanisms.diffusion.predictor import ResNet
 from mechanisms.diffusion.solvers import BELM, Anchored
 from mechanisms.encoders import Strided
 from mechanisms.options import with_options
@@ -97,6 +98,20 @@ def test_options_out_of_range(options, message):
             "encoder 'strided' needs image sides that are multiples of 2 .* got 29x28",
         ),
         (
+            Diffusion(backbone=UNet(channels=(8, 16)), predictor=None),
+            Image(1, 4, 3),
+            {"digit": Categorical(10)},
+            MechanismError,
+            "backbone 'unet' makes one cell of an image of 4 pixels.* Give 16 channels",
+        ),
+        (
+            Diffusion(predictor=ResNet(channels=(8,))),
+            Image(1, 1, 2),
+            {"digit": Categorical(10)},
+            MechanismError,
+            "encoder 'resnet' makes one cell of an image of 2 pixels",
+        ),
+        (
             Diffusion(guidance=ClassifierFree(weight={"digt": 3.0})),
             Image(1, 28, 28),
             {"digit": Categorical(10)},
@@ -134,3 +149,11 @@ def test_what_fitted_weights_mean_is_no_option_of_them(name, options):
     with_options("x", mechanism, {"code": {"hidden": True}, "prediction": "edm"})
     with pytest.raises(MechanismError, match=f"Node 'x': its weights were fitted with {name} .*Fit a new"):
         with_options("x", mechanism, options)
+
+
+@pytest.mark.parametrize("side", [1, 3])
+def test_one_row_of_the_smallest_images_is_generated(side):
+    with torch.random.fork_rng():
+        mechanism = Diffusion(backbone=UNet(channels=(16, 16))).bind(Image(1, side, 1), {"k": Categorical(2)})
+    noise = mechanism.sample_noise(1, generator=torch.Generator().manual_seed(0))
+    assert mechanism.generate({"k": torch.tensor([1])}, noise).shape == (1, 1, side, 1)
