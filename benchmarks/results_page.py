@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from parts import results_tables as tables
 from parts.results_tables import Scores
 
-from causalgen.plotting.plot_style import ACCENT, FAINT, INK, SOFT
+from causalgen.plotting.plot_style import ACCENT, FAINT, INK, SOFT, named_ticks
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "results.md"
@@ -139,7 +139,7 @@ def _quality(by_steps: Mapping[int, Scores]) -> Figure:
     _frame(right, "error of the cause that is set, share of doing nothing", "steps")
     for axes in (left, right):
         axes.set_xscale("log", base=2)
-        axes.set_xticks(steps, [str(step) for step in steps])
+        named_ticks(axes.xaxis, steps, [str(step) for step in steps])
         axes.set_ylim(bottom=0)
         axes.legend(frameon=False, fontsize=8)
     return figure

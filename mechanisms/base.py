@@ -142,9 +142,11 @@ class MechanismSpec(Declared, frozen=True):  # pyright: ignore[reportGeneralType
     """The options of a mechanism, as written in an SCM file; ``bind`` makes the mechanism.
 
     A spec is immutable and compares by value. Subclasses declare ``kind`` as a literal and their
-    options, and implement ``make``; those with something to fit give ``training`` a default.
+    options, and implement ``make``; those with something to fit give ``training`` a default, and name in
+    ``learned`` the options that say what fitted weights mean, as in "prediction" or "code.nats".
     """
 
+    learned: ClassVar[tuple[str, ...]] = ()
     kind: str
     training: Training | None = None
 
@@ -245,7 +247,8 @@ class Mechanism(nn.Module, ABC):
         self.variable = variable
         self.parents = dict(parents)
         # A buffer, so that it is saved and loaded with the weights.
-        self.register_buffer("fitted_flag", torch.tensor(spec.training is None))
+        learns = type(spec).model_fields["training"].get_default(call_default_factory=True) is not None
+        self.register_buffer("fitted_flag", torch.tensor(not learns))
         self.register_buffer("seen_range", None)
         self._known_fitted = False
         self._known_interval: tuple[float, float] | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import reduce
 from typing import Annotated, Any
 
 import torch
@@ -43,7 +44,15 @@ def with_options(node: str, mechanism: Mechanism, options: Mapping[str, Any]) ->
         UnknownNameError, SpecError: an option that it does not have, or out of range.
         MechanismError: the options would need other weights.
     """
-    new = changed_spec(node, mechanism.spec, options).bind(mechanism.variable, mechanism.parents)
+    spec = changed_spec(node, mechanism.spec, options)
+    for name in spec.learned if mechanism.fitted else ():
+        before, after = (reduce(_part, name.split("."), each) for each in (mechanism.spec, spec))
+        if None not in (before, after) and before != after:
+            raise MechanismError(
+                f"Node {node!r}: its weights were fitted with {name} {before!r}, and mean nothing with "
+                f"{after!r}. Fit a new model instead."
+            )
+    new = spec.bind(mechanism.variable, mechanism.parents)
     state = mechanism.state_dict()
     if own := new.brought:
         state = {name: each for name, each in state.items() if not name.startswith(own)}
@@ -56,6 +65,11 @@ def with_options(node: str, mechanism: Mechanism, options: Mapping[str, Any]) ->
             "Fit a new model instead."
         ) from error
     return new.eval()
+
+
+def _part(spec: Any, name: str) -> Any:
+    """An option of a part; None where there is no such part."""
+    return getattr(spec, name, None)
 
 
 @torch.no_grad()

@@ -39,6 +39,8 @@ def fit_table(
     Raises:
         DataError: a node has too few rows with all it needs, or rows that its mechanism cannot be fitted to;
             nothing has been fitted then.
+        MechanismError: a node's ``training`` is null, and it has no weights to keep; or it cannot start from
+            those of the other model.
     """
     families = {node: (node, *mechanism.parents) for node, mechanism in mechanisms.items()}
     dropped = {node: int(table.incomplete(family).sum()) for node, family in families.items()}
@@ -66,8 +68,14 @@ def fit_table(
 
 
 def _refuse_unfittable(node: str, mechanism: Mechanism, table: Table) -> None:
-    """Refuse a node whose rows will not do, before any node has been trained."""
-    family = (node, *mechanism.parents)
+    """Refuse a node that nothing fits, or whose rows will not do, before any node has been trained."""
+    spec, family = mechanism.spec, (node, *mechanism.parents)
+    told = mechanism.fitted or mechanism.remedy != type(mechanism).remedy  # which says how it gets weights
+    if spec.training is None and not told and not spec.candidates(mechanism.parents):
+        raise MechanismError(
+            f"Cannot fit node {node!r}: its `training` is null, which keeps the weights that a mechanism "
+            "has, and it has none but random ones. Leave `training` out."
+        )
     incomplete = table.incomplete(family)
     rows = table.rows - int(incomplete.sum())
     if not rows:

@@ -35,6 +35,7 @@ __all__ = [
     "UNet",
     "UNetNetwork",
     "Width",
+    "check_cell",
 ]
 
 Width = Annotated[int, Field(ge=8, multiple_of=8)]
@@ -90,6 +91,24 @@ AnyBackbone = Annotated[Backbone, BACKBONES]
 """A field that holds any backbone, told by its ``kind``; ``unet`` where it names none."""
 
 
+def check_cell(what: str, side: int, least: int) -> None:
+    """Refuse a network of 8 channels that ends at one cell, where each is normalised alone, to nothing.
+
+    Args:
+        what: the network, for the message.
+        side: the longer one of the image, in pixels.
+        least: pixels a side that are one cell.
+
+    Raises:
+        MechanismError: it does.
+    """
+    if side <= least:
+        raise MechanismError(
+            f"The {what} makes one cell of an image of {side} pixels, where 8 channels are normalised one by "
+            "one, to nothing. Give 16 channels or more."
+        )
+
+
 @final
 class UNet(Backbone, frozen=True):
     """A U-Net with scale-shift time conditioning and attention below the top resolution, for any size.
@@ -113,7 +132,9 @@ class UNet(Backbone, frozen=True):
         return self.unshuffle * 2 ** (len(self.channels) - 1)
 
     def check_size(self, height: int, width: int) -> None:
-        """Refuse nothing: sides that do not divide down to the lowest resolution are padded and cut again."""
+        """Refuse 8 channels of one cell, by a MechanismError; other sides are padded, and cut again."""
+        if 8 in self.channels[-2:]:  # what comes from above is normalised at the lowest resolution, too
+            check_cell("backbone 'unet'", max(height, width), self.multiple)
 
     def build(self, image_channels: int, extra_channels: int, context: int) -> "UNetNetwork":
         """The network for images, with ``extra_channels`` beside their own and a context vector."""

@@ -256,8 +256,9 @@ class LatentDiffusion(Mechanism):
         self.autoencoder = AutoencoderNetwork(spec.autoencoder, variable)
         self._residual = spec.autoencoder.residual
         factor = self.autoencoder.factor
-        latents = Image(self.autoencoder.latents, variable.height // factor, variable.width // factor)
-        self.inner = spec.in_pixels(latents, parents)
+        size = (self.autoencoder.latents, variable.height // factor, variable.width // factor)
+        # As it is: of many channels and few columns nobody has mistaken the order.
+        self.inner = spec.in_pixels(Image.model_construct(shape=size), parents)
         if isinstance(self.inner.predictor, OwnPredictor):  # which reads pixels
             self.inner.predictor.decode = self.autoencoder.decode_tracked
         self.abduction = "none" if self.inner.abduction == "none" else "approximate"

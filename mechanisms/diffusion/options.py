@@ -1,7 +1,7 @@
 """What an SCM file may say of an image node: the parts of its diffusion model, and which of them agree."""
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, StrictBool, model_validator
 
@@ -51,6 +51,7 @@ class DiffusionOptions(TrainedSpec, frozen=True):
             It says backbone, prediction, grid and autoencoder, and has the weights; see ``from_pipeline``.
     """
 
+    learned: ClassVar[tuple[str, ...]] = ("prediction", "code.nats", "backbone.levels")
     kind: Literal["diffusion"] = "diffusion"
     backbone: AnyBackbone | None = None
     prediction: Prediction = "edm"
@@ -74,6 +75,9 @@ class DiffusionOptions(TrainedSpec, frozen=True):
             coded, trained = self.code is not None, self.training is not None
             predictor = None if isinstance(self.predictor, Classifier) else self.predictor
             self.backbone.check_options(self.prediction, coded, trained, predictor, self.solver.levels())
+            for name in ("coarse", "levels"):  # of the denoiser's loss
+                if getattr(self, name) != type(self).model_fields[name].default:
+                    raise ValueError(f"a pretrained network is not trained: leave `{name}` out")
         elif self.pipeline is not None:
             raise ValueError("a pipeline says its backbone, 'pretrained': leave `backbone` out")
         if self.autoencoder and self.solver.thresholding:

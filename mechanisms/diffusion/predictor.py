@@ -26,7 +26,7 @@ from graphs.errors import warn
 from graphs.variables import Categorical, Image, Integer, Variable
 from mechanisms.base import Parents
 from mechanisms.conditioning import Conditioning
-from mechanisms.diffusion.backbones import Width
+from mechanisms.diffusion.backbones import Width, check_cell
 from mechanisms.diffusion.denoiser import stratified
 from mechanisms.encoders import Encoder, OfPixels, network_time, padded
 from mechanisms.networks import perceptron
@@ -65,7 +65,9 @@ class ResNet(Encoder, frozen=True):
     unshuffle: int = Field(default=2, ge=1, le=16)
 
     def check_size(self, height: int, width: int) -> None:
-        """Refuse nothing: sides that ``unshuffle`` does not divide, or too small ones, are padded inside."""
+        """Refuse, by a MechanismError, 8 channels of one cell; sides that do not divide are padded inside."""
+        if self.channels[-1] == 8:
+            check_cell("encoder 'resnet'", max(height, width), self.unshuffle * 2 ** (len(self.channels) - 1))
 
     @property
     def features(self) -> int:

@@ -343,6 +343,8 @@ def take_weights(made: Mechanism, spec: Any, network: nn.Module, predictor: nn.M
     if waiting is not None:
         made.remedy = waiting.remedy
         made.fitted_flag.fill_(False)
+    elif spec.training is None and "network" in own:
+        made.mark_fitted()
 
 
 def _check_order(home: Path, parents: Mapping[str, Variable]) -> None:

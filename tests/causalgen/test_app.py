@@ -20,14 +20,14 @@ from PIL import Image as PILImage
 
 import causalgen as cg
 from causalgen.cli.app import server
-from causalgen.cli.app.controls import control_of, read_controls, shown
+from causalgen.cli.app.controls import control_of, read_controls, read_picture, shown
 from causalgen.cli.app.downloads import (
     counterfactual_downloads,
     effect_downloads,
     effect_lines,
     worlds_lines,
 )
-from causalgen.cli.app.inputs import told
+from causalgen.cli.app.inputs import as_picture, told
 from causalgen.cli.app.layout import offered
 from causalgen.cli.app.questions import ask, ask_effect, effect_targets, open_model
 from causalgen.cli.app.views import answer_html, difference_image, effect_html, graph_html
@@ -257,6 +257,32 @@ def test_the_python_gives_the_same_pictures(album):
         again = run(worlds_lines(album, page))["worlds"]
         for label, world in page.worlds.items():
             assert torch.equal(again[label]["picture"], world.answer["picture"])
+
+
+def test_images_of_more_than_8_bits_are_asked_and_repeated_to_all_bits(pictures, tmp_path):
+    scm, data = pictures
+    random, image = np.random.default_rng(1), cg.Image(1, 8, 8, range=[0, 4095])
+    deep = cg.SCM(scm.graph, {**scm.variables, "picture": image}, {"picture": scm.mechanisms["picture"].spec})
+    deep = deep.fit({**data, "picture": data["picture"] / 255}, progress=False)
+    deep.save_pretrained(tmp_path / "model")
+    np.save(tmp_path / "row.npy", random.uniform(0, 4095, (8, 8)))
+    PILImage.fromarray(random.integers(0, 4096, (8, 8), dtype=np.uint16)).save(tmp_path / "upload.png")
+    (tmp_path / "rows.csv").write_text("kind,picture\n0,row.npy\n")
+    model = open_model(str(tmp_path / "model"), str(tmp_path / "rows.csv"))
+    uploaded = read_picture(tmp_path / "upload.png", image, "Upload")
+    for pixels, file in ((model.rows["picture"][0], "row.npy"), (uploaded, "upload.png")):
+        held = gr.Image(format="png").postprocess(as_picture(pixels)).path  # what the browser has
+        seen = np.asarray(PILImage.open(held))
+        numbers = (
+            np.load(tmp_path / file) if file == "row.npy" else np.asarray(PILImage.open(tmp_path / file))
+        )
+        np.testing.assert_array_equal(seen, np.round(255 * (numbers / 4095).astype(np.float32)))
+        evidence = read_controls({"kind": "0", "picture": held}, deep.variables, "Evidence")
+        page = ask(model, None, evidence, {"kind": 1}, seed=2, samples=1)
+        direct = deep.counterfactual({"kind": 0, "picture": (numbers / 4095)[None]}, {"kind": 1}, seed=2)
+        (again,) = run(worlds_lines(model, page))["worlds"].values()
+        assert torch.equal(again["picture"], page.worlds["kind = 1"].answer["picture"])
+        assert (again["picture"] - direct["picture"]).abs().max() < 1e-5  # 8 bits miss by 1e-3
 
 
 def test_sample_rows_are_named_in_the_python():

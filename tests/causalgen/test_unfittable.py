@@ -9,7 +9,7 @@ import pytest
 
 import causalgen as cg
 from causalgen.fitting import fit as fitting
-from graphs.errors import DataError
+from graphs.errors import DataError, MechanismError
 
 RANDOM = np.random.default_rng(0)
 DOSE = RANDOM.uniform(1, 2, 200)
@@ -134,3 +134,34 @@ def test_parents_that_the_rows_do_not_tell_apart_are_named(columns):
         return
     assert len(told) == 1 and f"ties its parents {', '.join(tied)}, so" in told[0]
     assert scm.fit_report["y"].advice == told[0].replace("Node 'y'", "y")
+
+
+def wide(kind, training=None):
+    """dose -> level as ``kind`` says, level = 2 dose + u or a picture of it."""
+    variables = {"categorical": cg.Categorical(2), "diffusion": cg.Image(1, 4, 4)}
+    spec = cg.mechanisms.parse_mechanism({"kind": kind, "training": training})
+    edges = [] if kind == "empirical" else [("dose", "level")]
+    graph = nx.DiGraph(edges)
+    graph.add_nodes_from(["dose", "level"])
+    nodes = {"dose": cg.Continuous(), "level": variables.get(kind, cg.Continuous())}
+    return cg.SCM(graph, nodes, {"dose": cg.mechanisms.Additive(), "level": spec})
+
+
+@pytest.mark.parametrize("kind", ["additive", "flow", "categorical", "empirical", "diffusion"])
+def test_without_training_random_weights_are_no_model(kind):
+    level = {"categorical": DOSE > 1.5, "diffusion": np.full((200, 1, 4, 4), 0.5)}.get(kind, 2 * DOSE)
+    scm = wide(kind)
+    with pytest.raises(MechanismError, match="node 'level': its `training` is null.*Leave `training` out"):
+        scm.fit({"dose": DOSE, "level": level}, progress=False)
+    assert not any(mechanism.fitted for mechanism in scm.mechanisms.values())
+    with pytest.raises(cg.CausalgenError, match="not been fitted"):
+        scm.sample(3)
+
+
+def test_without_training_the_weights_of_a_fitted_node_stay():
+    scm = wide("additive", {}).fit({"dose": DOSE, "level": 2 * DOSE}, progress=False)
+    frozen = scm.with_options("level", training=None)
+    frozen.fit({"dose": 3 * DOSE, "level": -7 * DOSE}, progress=False)
+    answer = frozen.counterfactual({"dose": 1.0, "level": 2.5}, do={"dose": 2.0}, seed=0)
+    assert answer["level"].item() == pytest.approx(4.5)  # level = 2 dose + .5, as before
+    assert frozen.sample(500, seed=0)["dose"].mean().item() == pytest.approx(3 * DOSE.mean(), rel=0.05)

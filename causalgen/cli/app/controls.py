@@ -4,29 +4,38 @@ variable                 control      what it gives
 categorical              choice       its code as text; "" where nothing is chosen
 integer, continuous      number       text, a number; "" where it is empty
 continuous of a shape    numbers      text, JSON as in [0.5, 2]; "" where it is empty
-image                    picture      the path of a file; None where there is none
+image                    picture      the path of a file, perhaps of one that carries pixels; None for none
 
 Where nodes are set, text that is no number is an expression, as in ``thickness + 1``. Numbers are text since
 a browser's field for numbers shows 0 where it is empty, and gives it.
+
+A browser shows pixels of 8 bits. Of an image of more, as of a declared range, a control holds a PNG that is
+seen, with the floats in [0, 1] that are meant as one of its texts, ``CARRIED``.
 """
 
 from __future__ import annotations
 
 import json
+from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
+from io import BytesIO
 from math import isnan
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from PIL import Image as PILImage
 
 from causalgen.cli.assignments import read_number
 from causalgen.data.pictures import picture_column
 from graphs.errors import EvidenceError
 from graphs.variables import Categorical, Continuous, Image, Integer, Variable
 
-__all__ = ["Control", "control_of", "read_controls", "read_picture", "shown"]
+__all__ = ["CARRIED", "Control", "carried", "control_of", "read_controls", "read_picture", "shown"]
+
+CARRIED = "causalgen-pixels"
+"""The name of the text of a PNG that holds the pixels it stands for."""
 
 
 @dataclass(frozen=True)
@@ -70,12 +79,34 @@ def read_controls(
 
 
 def read_picture(path: str | Path, variable: Image, where: str) -> np.ndarray:
-    """A picture's pixels, (C, H, W) uint8.
+    """A picture's pixels, (C, H, W): uint8, or with a range float32 in [0, 1].
 
     Raises:
         DataError: no picture of the variable's size and depth.
     """
     return picture_column([Path(path)], variable, column=where, folder=None)[0]
+
+
+def carried(pixels: np.ndarray) -> str:
+    """An array as text, to the last bit: its .npy file in base 64."""
+    buffer = BytesIO()
+    np.save(buffer, pixels, allow_pickle=False)
+    return b64encode(buffer.getvalue()).decode()
+
+
+def _held(path: str | Path, variable: Image, where: str) -> np.ndarray:
+    """What a picture of a control stands for: the pixels that it carries, or its own.
+
+    Raises:
+        DataError, DomainError, ShapeError: none of the variable's.
+    """
+    try:
+        with PILImage.open(path, formats=["PNG"]) as picture:
+            text = picture.info.get(CARRIED)
+        array = None if text is None else np.load(BytesIO(b64decode(text)), allow_pickle=False)
+    except Exception:  # another format, or a damaged file, of which reading it says more
+        array = None
+    return read_picture(path, variable, where) if array is None else variable.pixels(array, where=where)[0]
 
 
 def shown(value: Any, variable: Variable) -> Any:
@@ -105,7 +136,7 @@ def _range(variable: Continuous | Integer) -> str:
 
 def _value(raw: Any, variable: Variable, where: str, expressions: bool) -> Any:
     if isinstance(variable, Image):
-        return read_picture(raw, variable, where)
+        return _held(raw, variable, where)
     if isinstance(variable, Categorical):
         code = int(raw) if isinstance(raw, str) and raw.isascii() and raw.isdigit() else -1
         if not 0 <= code < variable.size:

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image as PILImage
 
+from causalgen.cli.app.controls import carried
 from causalgen.cli.app.questions import AskedEffect, Model, Session
 from causalgen.cli.common import image_variables
 from causalgen.cli.counterfactual import counterfactual_files
@@ -101,7 +102,9 @@ class _Script:
         """The whole."""
         device = "" if self.model.device is None else f".to({self.model.device!r})"
         head = ["from base64 import b64decode", "from io import BytesIO", ""] if self.pictures else []
-        head += ["import causalgen as cg"] + ["from PIL import Image"] * bool(self.pictures) + [""]
+        text = "\n".join(self.pictures)
+        head += ["import causalgen as cg"] + ["import numpy as np"] * ("np.load" in text)
+        head += ["from PIL import Image"] * ("Image.open" in text) + [""]
         head.append(f"scm = cg.SCM.from_pretrained({self.model.name!r}){device}")
         head += [f"rows = cg.sample_rows({self.model.name!r})"] * self.uses_rows
         return "\n".join([*head, *self.pictures, *body, ""])
@@ -115,9 +118,11 @@ class _Script:
                     self.uses_rows = True
                     return f"rows[{node!r}][{row}]"
         name = f"picture_{len(self.pictures)}"
-        coded = textwrap.wrap(b64encode(to_png(value / 255)).decode(), 96)
-        lines = "\n".join(f'    "{line}"' for line in coded)
-        self.pictures.append(f"{name} = Image.open(BytesIO(b64decode(\n{lines}\n)))")
+        bytes_ = value.dtype == np.uint8
+        coded = b64encode(to_png(value / 255)).decode() if bytes_ else carried(value)
+        lines = "\n".join(f'    "{line}"' for line in textwrap.wrap(coded, 96))
+        read = "Image.open" if bytes_ else "np.load"
+        self.pictures.append(f"{name} = {read}(BytesIO(b64decode(\n{lines}\n)))")
         return name
 
 

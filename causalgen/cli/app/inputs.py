@@ -16,7 +16,7 @@ import numpy as np
 from gradio.components import Component
 from PIL import Image as PILImage
 
-from causalgen.cli.app.controls import control_of, read_picture
+from causalgen.cli.app.controls import CARRIED, carried, control_of, read_picture
 from graphs.errors import CausalgenError
 from graphs.text import printable
 from graphs.variables import Image, Variable
@@ -99,9 +99,13 @@ def _upload(node: str, variable: Image, empty: str, name: str, value: Any) -> gr
 
 
 def as_picture(pixels: Any) -> PILImage.Image:
-    """(C, H, W) uint8 as a picture, exactly."""
+    """(C, H, W), uint8 or floats in [0, 1], as a picture of 8 bits; of floats it carries the exact ones."""
     array = np.asarray(pixels)
-    return PILImage.fromarray(array[0] if len(array) == 1 else np.moveaxis(array, 0, -1))
+    exact = array if array.dtype == np.uint8 else np.round(255 * array).astype(np.uint8)
+    picture = PILImage.fromarray(exact[0] if len(exact) == 1 else np.moveaxis(exact, 0, -1))
+    if exact is not array:
+        picture.info[CARRIED] = carried(array)  # text, which gradio writes into the file
+    return picture
 
 
 def told(function: Callable[_P, _R]) -> Callable[_P, _R]:

@@ -10,8 +10,10 @@ from mechanisms.diffusion.backbones import DiT, UNet
 from mechanisms.diffusion.classifier_free import ClassifierFree
 from mechanisms.diffusion.distillation import Jumps
 from mechanisms.diffusion.mechanism import Diffusion
+from mechanisms.diffusion.predictor import ResNet
 from mechanisms.diffusion.solvers import BELM, Anchored
 from mechanisms.encoders import Strided
+from mechanisms.options import with_options
 
 UNCONDITIONAL = Anticausal(denoiser="unconditional")
 HIDDEN = ClassifierFree(against="hidden", weight=2.0)
@@ -96,6 +98,20 @@ def test_options_out_of_range(options, message):
             "encoder 'strided' needs image sides that are multiples of 2 .* got 29x28",
         ),
         (
+            Diffusion(backbone=UNet(channels=(8, 16)), predictor=None),
+            Image(1, 4, 3),
+            {"digit": Categorical(10)},
+            MechanismError,
+            "backbone 'unet' makes one cell of an image of 4 pixels.* Give 16 channels",
+        ),
+        (
+            Diffusion(predictor=ResNet(channels=(8,))),
+            Image(1, 1, 2),
+            {"digit": Categorical(10)},
+            MechanismError,
+            "encoder 'resnet' makes one cell of an image of 2 pixels",
+        ),
+        (
             Diffusion(guidance=ClassifierFree(weight={"digt": 3.0})),
             Image(1, 28, 28),
             {"digit": Categorical(10)},
@@ -120,3 +136,24 @@ def test_an_odd_root_needs_no_size_of_a_predictor():
     with torch.random.fork_rng():
         mechanism = Diffusion(backbone=UNet(channels=(8,), unshuffle=1)).bind(Image(1, 5, 7), {})
     assert mechanism.sample_noise(2, generator=torch.Generator())["x_T"].shape == (2, 1, 5, 7)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [("prediction", {"prediction": "v"}), ("code.nats", {"code": {"nats": 6.0}})]
+)
+def test_what_fitted_weights_mean_is_no_option_of_them(name, options):
+    spec = Diffusion(backbone=UNet(channels=(8,)), predictor=None, code={"training": {}})
+    mechanism = spec.bind(Image(1, 8, 8), {"digit": Categorical(10)})
+    with_options("x", mechanism, options)  # not fitted yet
+    mechanism.mark_fitted()
+    with_options("x", mechanism, {"code": {"hidden": True}, "prediction": "edm"})
+    with pytest.raises(MechanismError, match=f"Node 'x': its weights were fitted with {name} .*Fit a new"):
+        with_options("x", mechanism, options)
+
+
+@pytest.mark.parametrize("side", [1, 3])
+def test_one_row_of_the_smallest_images_is_generated(side):
+    with torch.random.fork_rng():
+        mechanism = Diffusion(backbone=UNet(channels=(16, 16))).bind(Image(1, side, 1), {"k": Categorical(2)})
+    noise = mechanism.sample_noise(1, generator=torch.Generator().manual_seed(0))
+    assert mechanism.generate({"k": torch.tensor([1])}, noise).shape == (1, 1, side, 1)

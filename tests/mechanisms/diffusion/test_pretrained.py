@@ -353,6 +353,8 @@ def test_what_is_wrong_with_a_folder_is_told(folders, tmp_path, change, message)
         ),
         ({"solver": {"thresholding": True}}, "walks latents"),
         ({"code": {}}, "no style code"),
+        ({"coarse": 0.5}, "is not trained: leave `coarse` out"),
+        ({"levels": [0.0, 1.4]}, "is not trained: leave `levels` out"),
     ],
 )
 def test_options_that_do_not_go_with_a_pipeline_are_refused(folders, options, message):

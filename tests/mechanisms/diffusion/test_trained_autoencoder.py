@@ -156,3 +156,13 @@ def test_its_config_follows_the_image():
 def test_settings_without_effect_are_refused(setting):
     with pytest.raises(ValueError, match="no effect on an autoencoder"):
         Autoencoder(training=setting)
+
+
+def test_latents_of_many_channels_may_be_narrow():
+    autoencoder = {"config": CONFIG | {"latent_channels": 16}, "training": {}}
+    mechanism = Diffusion(**{**SMALL, "autoencoder": autoencoder}).bind(
+        Image(3, 16, 8), {"k": Categorical(2)}
+    )
+    noise = mechanism.sample_noise(2, generator=torch.Generator().manual_seed(0))
+    assert noise["x_T"].shape == (2, 16, 8, 4)
+    assert mechanism.generate({"k": torch.tensor([0, 1])}, noise).shape == (2, 3, 16, 8)
