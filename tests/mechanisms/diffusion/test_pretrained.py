@@ -355,6 +355,7 @@ def test_what_is_wrong_with_a_folder_is_told(folders, tmp_path, change, message)
         ({"code": {}}, "no style code"),
         ({"coarse": 0.5}, "is not trained: leave `coarse` out"),
         ({"levels": [0.0, 1.4]}, "is not trained: leave `levels` out"),
+        ({"dropout": 0.3}, "is not trained: leave `dropout` out"),
     ],
 )
 def test_options_that_do_not_go_with_a_pipeline_are_refused(folders, options, message):
