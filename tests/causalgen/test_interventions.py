@@ -660,6 +660,7 @@ def test_what_needs_the_natural_value_of_a_split_node_is_refused():
 def test_a_node_of_the_name_that_a_natural_value_takes_is_told():
     graph = nx.DiGraph([("a", "b"), ("a--natural", "b")])
     scm = cg.SCM(graph, {node: cg.Continuous() for node in graph})
-    scm.fit({node: np.random.default_rng(0).normal(size=50) for node in graph}, progress=False)
+    random = np.random.default_rng(0)
+    scm.fit({node: random.normal(size=50) for node in graph}, progress=False)
     with pytest.raises(InterventionError, match="Node 'a--natural' stands in the way of .* on 'a'. Rename"):
         scm.do({"a": "2 * a"})
