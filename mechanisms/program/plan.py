@@ -145,7 +145,10 @@ def plan_program(program: Callable[..., Any], variable: Variable, parents: Mappi
                 tolerance=1e-9 if variable.dtype == "float64" else 1e-5,
                 apart=apart,
             )
-    return Plan("none", name, apart=apart, reason=Plan.hidden(name))
+    several = (
+        " Of several numbers each must follow its own number of that site." if variable.event_shape else ""
+    )
+    return Plan("none", name, apart=apart, reason=Plan.hidden(name) + several)
 
 
 def _check_repeatable(run: Callable[[], ProgramRun], first: ProgramRun, draws: GlobalDraws) -> None:

@@ -119,6 +119,16 @@ def test_laws_where_noise_stays_unknown():
         mechanism.abduct(ROWS["a"], ROWS, generator=generator())
 
 
+def test_numbers_that_share_a_number_of_the_last_site_are_told_why_they_are_refused():
+    def crossed(parents):
+        e = sample("e", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+        return parents["a"][:, None] + e.cumsum(-1)  # affine in e, by a triangular matrix
+
+    mechanism = bound(crossed, Continuous(shape=(2,)))
+    with pytest.raises(CannotAbductError, match="each must follow its own number of that site"):
+        mechanism.abduct(generated(mechanism), ROWS, generator=generator())
+
+
 def test_an_image():
     mechanism = bound(picture, Image(1, 2, 2))
     value = generated(mechanism)
