@@ -77,6 +77,8 @@ def read_evidence(
     path, rows = _file_and_rows(source)
     file = Path(path)
     if not file.is_file():
+        if file.exists():  # a folder or a pipe: a table is read more than once
+            raise DataError(f"Evidence {path} is no plain file: give the path of a table, JSON or picture.")
         raise DataError(f"There is no evidence file {path}.")
     if file.suffix.lower() == ".json":
         return _read_json(file, scm, columns or {})

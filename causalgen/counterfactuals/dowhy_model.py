@@ -80,7 +80,11 @@ class _Wrapped:
 
     def fit(self, X: Any = None, Y: Any = None) -> None:
         """Refuse."""
-        raise MechanismError("This model is causalgen's, and fitted. Fit the SCM, and call to_dowhy() again.")
+        raise MechanismError(
+            "This model is causalgen's, and fitted. Fit the SCM, and call to_dowhy() again. What DoWhy fits "
+            "anew does not take it: for distribution_change, fit an SCM to the old rows and one to the new, "
+            "and ask distribution_change_of_graphs of both."
+        )
 
     def clone(self) -> _Wrapped:
         """The same mechanism."""

@@ -252,6 +252,10 @@ def vector_columns(
     return bracketed if set(bracketed) & set(header) else part_names(name, count, others)
 
 
+_SEPARATORS = (";", "\t", "|", ",")
+"""What a table's columns may be separated by that was read as one column."""
+
+
 def _needed(
     header: Sequence[object], variables: Mapping[str, Variable], names: Mapping[str, str], origin: str
 ) -> dict[str, list[str]]:
@@ -269,6 +273,8 @@ def _needed(
             texts = [str(each) for each in header]
             near = [given for given, _ in near_misses(texts, [name])]
             hint = did_you_mean(name, texts) or "".join(did_you_mean(each, [each]) for each in near[:1])
+            if len(texts) == 1 and any(name in texts[0].split(mark) for mark in _SEPARATORS):
+                hint = " Columns of a .csv file are separated by commas, of a .tsv file by tabs."
             others = f", nor {parts[0]} .. {parts[-1]}" if parts else ""
             raise DataError(
                 f"There is no column {name!r}{origin}{others}.{hint} Columns: {', '.join(texts)}."

@@ -39,6 +39,7 @@ __all__ = [
 ]
 
 _MOST_COMBINATIONS = 4096
+_STARTS = 16  # draws of the noise that say where an equation has values, such as log(u + 5) + u
 
 Values = Mapping[str, Tensor]
 
@@ -83,7 +84,7 @@ def find_inversion(
             derivative=lambda values, u: slope(values).to(u.device).expand_as(u),
             free=None if form[0].range(ranges).nonzero else lambda values: slope(values) == 0,
         )
-    solve = _by_formula(expression, noise) or _by_search(expression, noise, law.bounds(), ranges)
+    solve = _by_formula(expression, noise) or _by_search(expression, noise, law, ranges)
     if solve is None:
         return None
     function = expression.compile(TORCH)
@@ -134,7 +135,7 @@ def _by_formula(expression: Expression, noise: str) -> Callable[[Tensor, Values]
 
 
 def _by_search(
-    expression: Expression, noise: str, bounds: tuple[float, float], ranges: Mapping[str, Range]
+    expression: Expression, noise: str, law: NoiseLaw, ranges: Mapping[str, Range]
 ) -> Callable[[Tensor, Values], Tensor] | None:
     """Bisection, where the equation is monotone."""
     direction = expression.direction(noise, ranges)
@@ -142,12 +143,13 @@ def _by_search(
         return None
     sign = 1 if direction == "increasing" else -1
     compiled = expression.compile(TORCH)
+    starts = law.sample(_STARTS, torch.Generator().manual_seed(0)).double().sort().values
 
     def solve(x: Tensor, values: Values) -> Tensor:
         def function(u: Tensor) -> Tensor:
             return sign * compiled({**values, noise: u})
 
-        u = _search(function, sign * x, bounds)
+        u = _search(function, sign * x, law.bounds(), starts.to(x.device))
         if torch.is_grad_enabled():
             # Newton's step, 0 here, carries the gradient (the implicit function theorem).
             step = (sign * x - function(u)) / _derivative(function, u)
@@ -166,12 +168,25 @@ def _derivative(function: Callable[[Tensor], Tensor], u: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _search(function: Callable[[Tensor], Tensor], target: Tensor, bounds: tuple[float, float]) -> Tensor:
-    """The least u in ``bounds`` with function(u) >= target, or the upper bound; function increases."""
+def _search(
+    function: Callable[[Tensor], Tensor], target: Tensor, bounds: tuple[float, float], starts: Tensor
+) -> Tensor:
+    """The least u in ``bounds`` with function(u) >= target, or the upper bound; function increases.
+
+    It may have no value beyond either end of an interval, which holds some of the ``starts``, if any.
+    """
     low, high = (_order(torch.full_like(target, bound)) for bound in bounds)
+    inside: Tensor | None = None
     for _ in range(64):
         middle = (low & high) + ((low ^ high) >> 1)  # the mean, without overflow
-        below = function(_number(middle)) < target
+        u = _number(middle)
+        found = function(u)
+        below = found < target
+        if bool((lost := found.isnan()).any()):
+            if inside is None:
+                defined = ~torch.stack([function(start.expand_as(target)) for start in starts]).isnan()
+                inside = starts[defined.double().argmax(0)]
+            below = torch.where(lost, u < inside, below)
         low = torch.minimum(torch.where(below, middle + 1, low), high)
         high = torch.where(below, high, middle)
     return _number(high)

@@ -115,6 +115,7 @@ def plan_program(program: Callable[..., Any], variable: Variable, parents: Mappi
             ) from error
         if not first.sites:
             raise MechanismError("The program has no sample site, so no noise. Use mechanism 'equation'.")
+        canonical_value(variable, first.returned, _ROWS)
         noise = {name: site.noise for name, site in first.sites.items()}
         _check_repeatable(lambda: run(noise), first, draws)
         name, last = first.last
@@ -125,7 +126,6 @@ def plan_program(program: Callable[..., Any], variable: Variable, parents: Mappi
                 "an intervention that changes nothing would change it. Return a function of the sites "
                 "instead, such as a comparison with a uniform site, or use mechanism 'categorical'."
             )
-        canonical_value(variable, first.returned, _ROWS)
         apart = _rows_apart(program, variable, parents)
         # A whole number is solved for where its last site is one too, a real number where that is real.
         alike = variable.type != "categorical" and last.discrete == (variable.type == "integer")
@@ -145,7 +145,10 @@ def plan_program(program: Callable[..., Any], variable: Variable, parents: Mappi
                 tolerance=1e-9 if variable.dtype == "float64" else 1e-5,
                 apart=apart,
             )
-    return Plan("none", name, apart=apart, reason=Plan.hidden(name))
+    several = (
+        " Of several numbers each must follow its own number of that site." if variable.event_shape else ""
+    )
+    return Plan("none", name, apart=apart, reason=Plan.hidden(name) + several)
 
 
 def _check_repeatable(run: Callable[[], ProgramRun], first: ProgramRun, draws: GlobalDraws) -> None:

@@ -315,7 +315,6 @@ class ProgramSolver:
         run = run_program(self.program, shown, noise.n, noise=noise, values=values)
         if not self.plan.apart and noise.n > 1 and values is None and not checked:
             with torch.no_grad(), unvalidated():
-                shown = shown_parents(self.parents, parents)  # the program may have changed its own
                 refuse_mixing(self.program, self.variable, shown, run, noise.n)
         bound = {name: site for name, site in run.sites.items() if not site.form.free}
         if bound and self.parents and values is None and not checked:

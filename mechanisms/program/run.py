@@ -25,7 +25,7 @@ from typing import Any
 import pyro
 import torch
 import torch.distributions as dist
-from pyro.distributions import Logistic
+from pyro.distributions import Logistic, MaskedDistribution
 from pyro.poutine import block
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
@@ -190,7 +190,7 @@ def run_program(
     """
     sites = _Sites(rows, noise, values or {})
     with ALONE, block(), sites:
-        returned = program(dict(parents))
+        returned = program({name: each.clone() for name, each in parents.items()})  # it may change them
     missing = sorted((noise or {}).keys() - sites.found.keys())
     if missing:
         raise MechanismError(
@@ -234,14 +234,20 @@ class _Sites(Messenger):
 
     def _refuse(self, msg: Any) -> None:
         """Refuse a site that is no noise."""
-        name, shape = msg["name"], tuple(msg["fn"].batch_shape)
+        name, shape, inner = msg["name"], tuple(msg["fn"].batch_shape), msg["fn"]
+        while isinstance(inner, dist.Independent):
+            inner = inner.base_dist
         if msg["is_observed"]:
             raise MechanismError(
                 f"Site {name!r} of the program is observed. A mechanism says how its value comes about; "
                 "what was observed is evidence, for scm.counterfactual."
             )
-        if msg["mask"] is not None or msg["scale"] not in (None, 1, 1.0):
-            raise MechanismError(f"Site {name!r} of the program is masked or scaled: remove the handler.")
+        masked = msg["mask"] is not None or isinstance(inner, MaskedDistribution)
+        if masked or msg["scale"] not in (None, 1, 1.0):
+            raise MechanismError(
+                f"Site {name!r} of the program is masked or scaled: its density would be another law's than "
+                "its draws. Remove the handler, or .mask(...)."
+            )
         if name in self.found:
             raise MechanismError(f"The program has two sites named {name!r}. Rename one.")
         if shape not in ((self.rows,), (1,), ()):
@@ -252,9 +258,9 @@ class _Sites(Messenger):
 
 
 def shown_parents(variables: Mapping[str, Variable], parents: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Canonical values of the parents in the program's form, as copies."""
+    """Canonical values of the parents in the program's form."""
     return {
-        name: (parents[name] + 1) / 2 if isinstance(variable, Image) else parents[name].clone()
+        name: (parents[name] + 1) / 2 if isinstance(variable, Image) else parents[name]
         for name, variable in variables.items()
     }
 

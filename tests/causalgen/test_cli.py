@@ -1,6 +1,7 @@
 """The command line as a user types it: what it prints, what it writes, how it fails."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -194,6 +195,7 @@ def test_rows_that_come_with_a_model_are_evidence(tmp_path):
     [
         (["show", "mnst"], "model 'mnst' in the gallery"),
         (["counterfactual", "MODEL", "--evidence", "absent.json", "--do", "kind=1"], "no evidence file"),
+        (["counterfactual", "MODEL", "--evidence", os.devnull, "--do", "kind=1"], "is no plain file"),
         (["counterfactual", "MODEL", "--evidence", "EVIDENCE"], "at least one --do"),
         (["counterfactual", "MODEL", "--evidence", "EVIDENCE", "--do", "kind"], "expected node=value"),
         (["counterfactual", "MODEL", "--evidence", "EVIDENCE", "--do", "kid=1"], "Did you mean 'kind'"),

@@ -71,6 +71,39 @@ def test_samples_interventions_and_counterfactuals_are_the_same(gcm):
 
 
 @pytest.mark.filterwarnings("ignore")
+def test_a_change_is_attributed_by_two_models(gcm):
+    """The constant of y rises by 2 and nothing else: so does the mean of z, and all of it is y's."""
+    before, data = fitted()
+    changed = pd.DataFrame({"x": data["x"], "y": data["y"] + 2, "z": data["z"] + 2})
+    after = model()[0].fit(changed, seed=0, progress=False)
+    change = gcm.distribution_change_of_graphs(
+        before.to_dowhy(),
+        after.to_dowhy(),
+        "z",
+        num_samples=1000,
+        difference_estimation_func=lambda one, other: np.mean(other) - np.mean(one),
+    )
+    for node, share in {"x": 0.0, "y": 2.0, "z": 0.0}.items():  # means of z have the error sqrt(3 / 1000)
+        assert abs(change[node] - share) <= 5 * (2 * 3 / 1000) ** 0.5
+    with pytest.raises(cg.MechanismError, match="distribution_change_of_graphs"):
+        gcm.fit(before.to_dowhy(), data)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_anomalies_and_influence_are_those_of_a_linear_model(gcm):
+    """z = 1 + x + u + v: a third of its variance is each noise's; an outlier of u is y's."""
+    scm, _ = fitted()
+    theirs = scm.to_dowhy()
+    shares = gcm.intrinsic_causal_influence(
+        theirs, "z", num_samples_randomization=300, num_samples_baseline=300
+    )
+    assert all(abs(share - 1) < 0.4 for share in shares.values())
+    outlier = pd.DataFrame({"x": [0.0], "y": [7.0], "z": [7.0]})
+    scores = gcm.attribute_anomalies(theirs, "z", outlier, num_distribution_samples=1000)
+    assert scores["y"][0] > 3 and abs(scores["x"][0]) + abs(scores["z"][0]) < scores["y"][0]
+
+
+@pytest.mark.filterwarnings("ignore")
 def test_labels_are_carried_by_a_probabilistic_model(gcm):
     scm, _ = fitted(kind=(cg.Categorical(["down", "up"]), ["x"], kind))
     theirs = scm.to_dowhy()

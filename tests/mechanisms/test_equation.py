@@ -10,6 +10,7 @@ from causalgen.testing import check_mechanism
 from graphs.errors import CannotAbductError, DomainError, EvidenceError, MechanismError, SpecError
 from graphs.expressions import ARITIES, NUMPY, parse_expression
 from graphs.variables import Categorical, Continuous, Image
+from mechanisms.base import Noise
 from mechanisms.equation.mechanism import Equation
 from mechanisms.equation.values import TORCH
 from mechanisms.registry import dump_mechanism, kinds, parse_mechanism
@@ -155,6 +156,23 @@ def test_search_finds_the_nearest_number():
     u = torch.tensor([-1e30, -1e6, -1.0, -1e-9, 0.0, 1e-9, 0.5, 1e6, 1e30]).double()
     x = u + u**3
     assert_close(abducted(mechanism, x, {})["u"], u, rtol=1e-12, atol=1e-18)
+
+
+@pytest.mark.parametrize(
+    ("value", "derivative"),
+    [
+        ("a + log(u + 5) + u", lambda u: 1 / (u + 5) + 1),  # no value below -5
+        ("a - log(5 - u) + u", lambda u: 1 / (5 - u) + 1),  # no value above 5
+        ("a - atanh(u / 6) - u", lambda u: 6 / (36 - u**2) + 1),  # neither below -6 nor above 6
+    ],
+)
+def test_search_where_the_equation_has_values_on_an_interval(value, derivative):
+    mechanism = bound(value, NORMAL)
+    u = torch.linspace(-4.9, 4.9, N).double()
+    x = mechanism.generate(ROWS, Noise(N, {"u": u}))
+    assert_close(abducted(mechanism, x)["u"], u, rtol=1e-9, atol=1e-9)
+    expected = torch.distributions.Normal(0.0, 1.0).log_prob(u) - derivative(u).log()
+    assert_close(mechanism.log_prob(x, ROWS), expected)
 
 
 @pytest.mark.parametrize("value", ["a + b * u", "a + b * sigmoid(u)", "a + b * u + u**3"])

@@ -119,6 +119,16 @@ def test_laws_where_noise_stays_unknown():
         mechanism.abduct(ROWS["a"], ROWS, generator=generator())
 
 
+def test_numbers_that_share_a_number_of_the_last_site_are_told_why_they_are_refused():
+    def crossed(parents):
+        e = sample("e", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+        return parents["a"][:, None] + e.cumsum(-1)  # affine in e, by a triangular matrix
+
+    mechanism = bound(crossed, Continuous(shape=(2,)))
+    with pytest.raises(CannotAbductError, match="each must follow its own number of that site"):
+        mechanism.abduct(generated(mechanism), ROWS, generator=generator())
+
+
 def test_an_image():
     mechanism = bound(picture, Image(1, 2, 2))
     value = generated(mechanism)
@@ -247,11 +257,35 @@ def parametrised(parents):
         (lambda p: sample("x", dist.Normal(torch.zeros(3, 1), 1.0)), r"batch shape \(3, 1\).*to_event"),
         (lambda p: sample("u", dist.Normal(0.0, 1.0)) + torch.randn(()), "outside of its sample sites"),
         (lambda p: p["b"], "fails on 8 rows of placeholder parents.*'b'"),
+        (lambda p: p["a"] + sample("u", dist.Normal(0.0, 1.0).mask(False)), "'u' of the program is masked"),
+        (
+            lambda p: sample("u", dist.Normal(torch.zeros(1), 1.0).mask(False).to_event(1))[..., 0],
+            "'u' of the program is masked",
+        ),
     ],
 )
 def test_programs_that_are_no_mechanism(program, message):
     with pytest.raises(MechanismError, match=message):
         bound(program)
+
+
+def test_a_program_that_returns_nothing_is_told_so():
+    def silent(parents):
+        sample("x", dist.Normal(parents["a"], 1.0))
+
+    with pytest.raises(ShapeError, match="must return a tensor of shape.*got NoneType"):
+        bound(silent)
+
+
+def test_a_program_may_change_the_parents_that_it_gets():
+    def doubled(parents):
+        parents["a"] *= 2
+        return parents["a"] + sample("u", dist.Normal(0.0, 1.0))
+
+    mechanism, a, u = bound(doubled), ROWS["a"].clone(), normal(N, seed=9)
+    assert_close(mechanism.generate(ROWS, Noise(N, {"u": u})), 2 * a + u)
+    assert_close(mechanism.abduct(2 * a + u, ROWS, generator=generator()).noise["u"], u)
+    assert torch.equal(ROWS["a"], a)
 
 
 @pytest.mark.parametrize(
