@@ -247,8 +247,8 @@ class Mechanism(nn.Module, ABC):
         self.variable = variable
         self.parents = dict(parents)
         # A buffer, so that it is saved and loaded with the weights.
-        learns = type(spec).model_fields["training"].get_default(call_default_factory=True) is not None
-        self.register_buffer("fitted_flag", torch.tensor(not learns))
+        usual = type(spec).model_fields["training"].get_default(call_default_factory=True)
+        self.register_buffer("fitted_flag", torch.tensor(spec.training is None and usual is None))
         self.register_buffer("seen_range", None)
         self._known_fitted = False
         self._known_interval: tuple[float, float] | None = None

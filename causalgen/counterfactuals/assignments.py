@@ -39,7 +39,9 @@ def _check_number(value: object, name: str, what: str) -> None:
     except DomainError:
         number = np.array(np.nan)
     if number.shape or not np.isfinite(number):
-        several = " For another one in each row, give the values themselves." if number.shape else ""
+        several = (
+            " For another one in each row or element, give the values themselves." if number.shape else ""
+        )
         raise InterventionError(f"{name} takes a finite number as its {what}, got {value!r}.{several}")
 
 

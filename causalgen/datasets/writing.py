@@ -157,7 +157,23 @@ def make_pendulum(
 def make_faces(
     out: str | os.PathLike[str], *, rows: int = 30_000, size: int = 64, seed: int = 0, progress: bool = False
 ) -> Path:
-    """Draw portraits and write them as ``make_pendulum`` does, whose arguments and errors these are too."""
+    """Draw portraits and write them: ``train.csv`` and ``test.csv``, and a folder of PNG files for each.
+
+    Args:
+        out: the folder to write; one written before is replaced.
+        rows: in all, at least 5; a fifth of them, rounded down, are the test rows.
+        size: pixels of a side of an image.
+        seed: of the draws.
+        progress: show a bar.
+
+    Returns:
+        The folder.
+
+    Raises:
+        DataError: fewer rows, ``out`` holds other things, or the extra ``datasets`` is not installed.
+        DomainError: a size below 16.
+        OSError: the folder cannot be written.
+    """
     from rich.progress import Progress
 
     about = {

@@ -222,10 +222,13 @@ def _student(freedom: float, confidence: float) -> float:
 
 
 def _of_probabilities(shares: Floats, error: Floats, units: float, normal: float) -> tuple[Floats, Floats]:
-    """The interval of Bonett & Price (2012), (D,) each, of differences that are -1, 0 or 1 times weights."""
+    """The interval of Bonett & Price (2012), (D,) each, of differences that are -1, 0 or 1 times weights.
+
+    At a low confidence and many units alike it may leave out their mean, from which it is drawn towards 0.
+    """
     gain, loss = shares.clip(min=0).sum((0, 1)), -shares.clip(max=0).sum((0, 1))
     count = np.full_like(error, units)
-    np.divide(gain + loss - (gain - loss) ** 2, error**2, out=count, where=error != 0)
+    np.divide(gain + loss - (gain - loss) ** 2, error**2, out=count, where=~(error <= 1e-12))
     gain, loss = (count * gain + 1) / (count + 2), (count * loss + 1) / (count + 2)
     value = gain - loss
     half = normal * np.sqrt((gain + loss - value**2) / (count + 2))

@@ -156,7 +156,7 @@ class FitReport(Mapping[str, NodeReport], Shown):
         return [report.advice for report in self._nodes.values() if report.advice is not None]
 
     def warn_of_doubts(self) -> None:
-        """Warn of each node's ``doubt``: what the fit itself cannot have seen."""
+        """Warn of each node's ``doubt``."""
         for report in self._nodes.values():
             if report.doubt:
                 warn(f"Node {report.node!r}: {report.doubt}")

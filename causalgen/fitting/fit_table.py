@@ -28,10 +28,12 @@ def fit_table(
     resume: bool,
     progress: bool,
     start: Mapping[str, Mechanism] | None = None,
+    tied: bool = True,
 ) -> tuple[FitReport, dict[str, Mechanism]]:
     """Fit mechanisms by node, in place and in that order; see ``fit_mechanism``.
 
-    ``start`` has mechanisms of another model by node, whose weights trained ones start from.
+    ``start`` has mechanisms of another model by node, whose weights trained ones start from; with ``tied``
+    the report doubts parents that an equation ties.
 
     Returns:
         The report, and the mechanisms of nodes whose mechanism was chosen among candidates.
@@ -62,7 +64,9 @@ def fit_table(
             report = fit_mechanism(node, mechanism, rows, start=(start or {}).get(node), **options)
         learned = mechanism.parents if mechanism.spec.training is not None else {}
         reports[node] = replace(
-            report, dropped=dropped[node], doubt=doubt_of_parents(learned, rows) or report.doubt
+            report,
+            dropped=dropped[node],
+            doubt=(doubt_of_parents(learned, rows) if tied else "") or report.doubt,
         )
     return FitReport(reports), chosen
 

@@ -29,7 +29,15 @@ _MOST_COLUMNS = 2_000
 """Columns beyond which nothing is looked for: their correlations would take longer than the fit."""
 
 _FIRST_ROWS = 10_000
-"""Rows, more than columns, that are looked at first: what ties all of them ties these."""
+"""Rows, more than columns, that are looked at first: what ties all of them ties these, where no column is
+constant in these."""
+
+_MISSED = 1e-3
+"""Share of its terms that an equation may miss a middling row by. A few outliers, such as a code for what is
+missing, make correlations of 1 of what is not tied."""
+
+_CONFIRMING = 1_000
+"""Rows whose bulk must satisfy an equation."""
 
 _AT_ONCE = 2**22
 """Numbers of a block of rows."""
@@ -62,8 +70,11 @@ def _tied(parents: Mapping[str, Variable], table: Table) -> list[str]:
     if len(tabular) < 2 or layout.width > _MOST_COLUMNS:
         return []
     if table.rows > _FIRST_ROWS:
-        some = torch.linspace(0, table.rows - 1, _FIRST_ROWS).long()
-        if not _tied_in(layout, {name: table.tensor(name, some) for name in tabular}):
+        some = torch.arange(_FIRST_ROWS) * (table.rows - 1) // (_FIRST_ROWS - 1)
+        first = {name: table.tensor(name, some) for name in tabular}
+        layout.prepare(first)
+        columns = layout(first, len(some))
+        if bool((columns != columns[0]).any(0).all()) and not _tied_in(layout, first):
             return []
     return _tied_in(layout, {name: table.tensor(name) for name in tabular})
 
@@ -83,6 +94,17 @@ def _tied_in(layout: Conditioning, rows: Mapping[str, Tensor]) -> list[str]:
     scale = torch.where(deviation > 1e-7, 1 / deviation, 0.0)
     correlations = covariance * torch.outer(scale, scale)
     values, vectors = torch.linalg.eigh(correlations)
-    null = vectors[:, values < _NULL]
+    some = torch.arange(min(count, _CONFIRMING)) * count // min(count, _CONFIRMING)
+    columns = layout({name: value[some] for name, value in rows.items()}, len(some))
+    bulk = (columns - columns.median(0).values) * scale
+    null = torch.stack([v for v in vectors[:, values < _NULL].T if _holds(bulk * v)] or [0 * values], 1)
     parts = {name: (null[place], correlations[place, place]) for name, place in layout.slices.items()}
     return [name for name, (part, own) in parts.items() if float((part * (own @ part)).sum()) > 1e-8]
+
+
+def _holds(terms: Tensor) -> bool:
+    """Whether an equation of terms (N, columns), about their medians, holds in most rows that tell."""
+    total, size = terms.sum(1), terms.abs().amax(1)
+    missed = (total - total.median()).abs()
+    said = size > 0
+    return not bool(said.any()) or bool((missed[said] <= _MISSED * size[said]).double().mean() > 0.5)

@@ -134,9 +134,9 @@ class Anticausal(Guidance, frozen=True):
         stops = [factual, *(stop for _, stop in path)]
         terms = [predictor.log_probs(features, stop) for stop in stops]
         gains = list[Tensor]()
-        for (weight, stop), start, (before, after) in zip(path, stops[:-1], pairwise(terms), strict=True):
+        for (weight, _), (before, after) in zip(path, pairwise(terms), strict=True):
             for name in after:
-                counts = True if self.terms == "all" else _differ(start[name], stop[name])
+                counts = True if self.terms == "all" else _differ(factual[name], parents[name])
                 gains.append(weight * counts * (after[name] - before[name]))
         return torch.stack(gains).sum(0)
 

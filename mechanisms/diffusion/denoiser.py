@@ -132,7 +132,7 @@ class Denoiser(OfPixels):
         """(N,) mean squared error of the network's own target, which is the unit-weight loss of its kind.
 
         Clean images are (N, C, H, W), as is the noise eps, levels (N,), codes (N, width); ``shown`` says
-        which parents, and last the code, each row shows, (N, parents or parents + 1).  With ``coarse``, the
+        which parents, and last the code, each row shows, (N, parents or parents + 1). With ``coarse``, the
         same of the image averaged over blocks of 4 x 4, 16 x 16, ... pixels and over all is added with that
         weight: another denoising problem, whose noise is as many times lower as a block's side has pixels.
         Blocks are smaller at the edges of sides that 4 does not divide. It is solved by the same estimate,

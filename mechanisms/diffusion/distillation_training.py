@@ -32,7 +32,7 @@ _OWN_STARTS = 0.5
 class Paths:
     """What a student is trained on: the teacher's paths of n rows."""
 
-    states: Tensor  # s_0 .. s_N, D(s_0), o_{N-1} .. o_1, D(o_0), (n, 2 N + 2, C, H, W).
+    states: Tensor  # s_0 .. s_N, D(s_0), o_{N-1} .. o_1, D(o_0), (n, 2 N + 2, C, H, W)
     parents: Parents  # factual ones by name, (n, *event)
     others: Parents  # those of ``other``
     code: Tensor | None  # (n, width), or None

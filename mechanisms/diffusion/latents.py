@@ -137,7 +137,10 @@ class Autoencoder(Declared):
 
 
 class AutoencoderNetwork(FrozenNetwork):
-    """Images to scaled latents and back: of fewer ``latents`` channels, ``factor`` times smaller."""
+    """Images to latents and back, of ``latents`` channels and ``factor`` times smaller.
+
+    They are less ``shift`` and times ``scaling``.
+    """
 
     scaling: Tensor | float
     shift: Tensor | float

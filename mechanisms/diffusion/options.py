@@ -51,7 +51,7 @@ class DiffusionOptions(TrainedSpec, frozen=True):
             It says backbone, prediction, grid and autoencoder, and has the weights; see ``from_pipeline``.
     """
 
-    learned: ClassVar[tuple[str, ...]] = ("prediction", "code.nats", "backbone.levels")
+    learned: ClassVar[tuple[str, ...]] = ("prediction", "code.nats", "backbone.levels", "backbone.heads")
     kind: Literal["diffusion"] = "diffusion"
     backbone: AnyBackbone | None = None
     prediction: Prediction = "edm"

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import prod
-from typing import Any, Literal, final
+from typing import Any, ClassVar, Literal, final
 
 import pyro.distributions as dist
 import torch
@@ -51,6 +51,7 @@ class Flow(EncodingSpec, frozen=True):
         training: of the flow.
     """
 
+    learned: ClassVar[tuple[str, ...]] = ("bound",)
     kind: Literal["flow"] = "flow"
     training: Training | None = Training(epochs=100, batch_size=256, learning_rate=1e-2)
     transform: Literal["affine", "spline"] = "spline"

@@ -20,7 +20,7 @@ from PIL import Image as PILImage
 
 import causalgen as cg
 from causalgen.cli.app import server
-from causalgen.cli.app.controls import control_of, read_controls, read_picture, shown
+from causalgen.cli.app.controls import control_of, held_picture, read_controls, shown
 from causalgen.cli.app.downloads import (
     counterfactual_downloads,
     effect_downloads,
@@ -269,7 +269,7 @@ def test_images_of_more_than_8_bits_are_asked_and_repeated_to_all_bits(pictures,
     PILImage.fromarray(random.integers(0, 4096, (8, 8), dtype=np.uint16)).save(tmp_path / "upload.png")
     (tmp_path / "rows.csv").write_text("kind,picture\n0,row.npy\n")
     model = open_model(str(tmp_path / "model"), str(tmp_path / "rows.csv"))
-    uploaded = read_picture(tmp_path / "upload.png", image, "Upload")
+    uploaded = held_picture(tmp_path / "upload.png", image, "Upload")
     for pixels, file in ((model.rows["picture"][0], "row.npy"), (uploaded, "upload.png")):
         held = gr.Image(format="png").postprocess(as_picture(pixels)).path  # what the browser has
         seen = np.asarray(PILImage.open(held))

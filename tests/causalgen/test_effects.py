@@ -617,6 +617,15 @@ def test_intervals_of_probabilities_cover_where_events_are_rare(gains, losses, s
     assert width < 1.35 * 2 * 1.96 * deviation
 
 
+@pytest.mark.parametrize("draws", [3, 49])
+def test_rows_whose_shares_are_equal_are_no_certainty(draws):
+    one = np.zeros((draws, 5))
+    one[0] = 1.0  # one draw of each row: the rows' shares are equal, but for rounding
+    options = {"certain": False, "bounded": True, "confidence": 0.95, "generator": np.random.default_rng(0)}
+    found = estimate(one, np.zeros((draws, 5)), None, **options)
+    assert found.high - found.low > 0.1
+
+
 def test_intervals_of_likely_probabilities_are_those_of_the_bootstrap():
     random = np.random.default_rng(6)
     one, other = ((random.random((50, 80)) < chance) * 1.0 for chance in (0.6, 0.4))

@@ -108,7 +108,9 @@ def test_parents_that_the_rows_do_not_tell_apart_are_named(columns):
     spread = {name: each.reshape(200, -1) - each.reshape(200, -1).mean(0) for name, each in given.items()}
 
     def rank(names):
-        found = np.hstack([spread[name] / max(spread[name].std(), 1e-9) for name in names] + [0 * ones])
+        found = np.hstack(
+            [spread[name] / max(spread[name].std(), 1e-9) for name in names] + [0 * ones]
+        )  # of no names, 0
         return np.linalg.matrix_rank(found, tol=1e-3)
 
     tied = [
@@ -134,6 +136,30 @@ def test_parents_that_the_rows_do_not_tell_apart_are_named(columns):
         return
     assert len(told) == 1 and f"ties its parents {', '.join(tied)}, so" in told[0]
     assert scm.fit_report["y"].advice == told[0].replace("Node 'y'", "y")
+
+
+def test_a_code_for_what_is_missing_ties_nothing():
+    """Two numbers are independent but where both are 1e7: a correlation of 1, to 13 digits."""
+    data = {"a": np.where(DOSE > 1.9, 1e7, HEIGHT), "b": np.where(DOSE > 1.9, 1e7, AGE), "y": DOSE}
+    graph = nx.DiGraph([("a", "y"), ("b", "y")])
+    scm = cg.SCM(graph, {node: NUMBER for node in "aby"}, {"y": cg.mechanisms.Additive()})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        scm.fit(data, nodes=["y"], progress=False)
+
+
+def test_an_equation_of_columns_that_are_constant_in_most_of_many_rows_is_found():
+    rows = 30_000
+    rare = np.zeros(rows)
+    rare[[7, 20_001]] = 1.0, 2.0
+    scm = cg.SCM(
+        nx.DiGraph([("a", "y"), ("b", "y")]),
+        {node: NUMBER for node in "aby"},
+        {"y": cg.mechanisms.Additive()},
+    )
+    data = {"a": rare, "b": 2 * rare, "y": RANDOM.normal(size=rows)}
+    with pytest.warns(UserWarning, match="ties its parents a, b"):
+        scm.fit(data, nodes=["y"], progress=False)
 
 
 def wide(kind, training=None):

@@ -32,7 +32,7 @@ from causalgen.data.pictures import picture_column
 from graphs.errors import EvidenceError
 from graphs.variables import Categorical, Continuous, Image, Integer, Variable
 
-__all__ = ["CARRIED", "Control", "carried", "control_of", "read_controls", "read_picture", "shown"]
+__all__ = ["CARRIED", "Control", "carried", "control_of", "held_picture", "read_controls", "shown"]
 
 CARRIED = "causalgen-pixels"
 """The name of the text of a PNG that holds the pixels it stands for."""
@@ -78,7 +78,7 @@ def read_controls(
     return read
 
 
-def read_picture(path: str | Path, variable: Image, where: str) -> np.ndarray:
+def _read_picture(path: str | Path, variable: Image, where: str) -> np.ndarray:
     """A picture's pixels, (C, H, W): uint8, or with a range float32 in [0, 1].
 
     Raises:
@@ -94,7 +94,7 @@ def carried(pixels: np.ndarray) -> str:
     return b64encode(buffer.getvalue()).decode()
 
 
-def _held(path: str | Path, variable: Image, where: str) -> np.ndarray:
+def held_picture(path: str | Path, variable: Image, where: str) -> np.ndarray:
     """What a picture of a control stands for: the pixels that it carries, or its own.
 
     Raises:
@@ -102,11 +102,13 @@ def _held(path: str | Path, variable: Image, where: str) -> np.ndarray:
     """
     try:
         with PILImage.open(path, formats=["PNG"]) as picture:
-            text = picture.info.get(CARRIED)
+            text, seen = picture.info.get(CARRIED), np.atleast_3d(np.asarray(picture))
         array = None if text is None else np.load(BytesIO(b64decode(text)), allow_pickle=False)
+        if array is not None and not np.array_equal(np.moveaxis(seen, -1, 0), np.round(255 * array)):
+            array = None  # an editor has changed what is seen, and kept the text
     except Exception:  # another format, or a damaged file, of which reading it says more
         array = None
-    return read_picture(path, variable, where) if array is None else variable.pixels(array, where=where)[0]
+    return _read_picture(path, variable, where) if array is None else variable.pixels(array, where=where)[0]
 
 
 def shown(value: Any, variable: Variable) -> Any:
@@ -136,7 +138,7 @@ def _range(variable: Continuous | Integer) -> str:
 
 def _value(raw: Any, variable: Variable, where: str, expressions: bool) -> Any:
     if isinstance(variable, Image):
-        return _held(raw, variable, where)
+        return held_picture(raw, variable, where)
     if isinstance(variable, Categorical):
         code = int(raw) if isinstance(raw, str) and raw.isascii() and raw.isdigit() else -1
         if not 0 <= code < variable.size:

@@ -16,7 +16,7 @@ import numpy as np
 from gradio.components import Component
 from PIL import Image as PILImage
 
-from causalgen.cli.app.controls import CARRIED, carried, control_of, read_picture
+from causalgen.cli.app.controls import CARRIED, carried, control_of, held_picture
 from graphs.errors import CausalgenError
 from graphs.text import printable
 from graphs.variables import Image, Variable
@@ -91,7 +91,7 @@ def _upload(node: str, variable: Image, empty: str, name: str, value: Any) -> gr
 
     @told
     def read(path: str) -> PILImage.Image:
-        return as_picture(read_picture(path, variable, f"Upload {Path(path).name!r}"))
+        return as_picture(held_picture(path, variable, f"Upload {Path(path).name!r}"))
 
     button.upload(read, button, picture, api_visibility="private", show_progress="minimal")
     empty_button.click(lambda: None, None, picture, **QUIET)

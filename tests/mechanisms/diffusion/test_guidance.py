@@ -377,6 +377,15 @@ def test_terms_of_the_changed_parents_alone(base, changed, sigma):
     start = conditional(world, x, sigma, parents if base == "counterfactual" else factual)
     expected = start + 1.5 * (own(parents) - own(factual))
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+    # A change of two parents has the terms of both, whether or not their scales are equal.
+    both = parents | {"t3": other["t3"]}
+    alike, apart = (
+        guided(
+            guidance.model_copy(update={"scale": {changed: 1.5, "t3": third}}), world, x, sigma, factual, both
+        )
+        for third in (1.5, 1.5 + 1e-9)
+    )
+    torch.testing.assert_close(alike, apart, rtol=1e-6, atol=1e-6)
     # Bayes' rule has the terms of later parents too.
     whole = guided(guidance.model_copy(update={"terms": "all"}), world, x, sigma, factual, parents)
     assert not torch.allclose(whole[rows], found[rows], rtol=1e-3)
