@@ -17,10 +17,11 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image as PILImage
+from PIL.PngImagePlugin import PngInfo
 
 import causalgen as cg
 from causalgen.cli.app import server
-from causalgen.cli.app.controls import control_of, held_picture, read_controls, shown
+from causalgen.cli.app.controls import CARRIED, control_of, held_picture, read_controls, shown
 from causalgen.cli.app.downloads import (
     counterfactual_downloads,
     effect_downloads,
@@ -283,6 +284,14 @@ def test_images_of_more_than_8_bits_are_asked_and_repeated_to_all_bits(pictures,
         (again,) = run(worlds_lines(model, page))["worlds"].values()
         assert torch.equal(again["picture"], page.worlds["kind = 1"].answer["picture"])
         assert (again["picture"] - direct["picture"]).abs().max() < 1e-5  # 8 bits miss by 1e-3
+        # Saved from the page and uploaded, it is the same; what a program has edited is not.
+        assert np.array_equal(held_picture(held, image, "Upload"), evidence["picture"])
+        with PILImage.open(held) as picture:
+            text, other = PngInfo(), PILImage.fromarray(255 - np.asarray(picture))
+            text.add_text(CARRIED, picture.info[CARRIED])
+        other.save(tmp_path / "edited.png", pnginfo=text)
+        with pytest.raises(cg.DataError, match="8 bits a channel"):
+            held_picture(tmp_path / "edited.png", image, "Upload")
 
 
 def test_sample_rows_are_named_in_the_python():

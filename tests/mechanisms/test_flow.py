@@ -9,6 +9,7 @@ from causalgen.testing import check_mechanism
 from graphs.errors import DomainError, MechanismError
 from graphs.variables import Categorical, Continuous, Image
 from mechanisms.base import Noise
+from mechanisms.options import with_options
 from mechanisms.tables.conditional_flow import ConditionalColumns
 from mechanisms.tables.flow import Flow
 from tests.mechanisms.fit import codes, fit, generator, normal
@@ -237,3 +238,10 @@ def test_same_options_start_from_the_same_weights():
 def test_refusals():
     with pytest.raises(MechanismError, match="needs a continuous or integer variable, got image"):
         Flow().bind(Image(1, 8, 8), {})
+
+
+def test_where_fitted_splines_bend_is_no_option_of_them():
+    mechanism = bound_flow(Continuous())
+    assert with_options("x", mechanism, {"bound": 4.0}).fitted
+    with pytest.raises(MechanismError, match="fitted with bound 4.0, and mean nothing with 6.0"):
+        with_options("x", mechanism, {"bound": 6.0})

@@ -289,3 +289,12 @@ def test_bases_are_abstract_and_built_in_parts_are_final(base):
     (parts,) = (parts for _, parts, _ in PARTS if parts.base is base)
     for kind in parts.kinds():
         assert parts.get(kind).__final__
+
+
+def test_a_kind_that_trains_only_where_it_is_told_is_not_fitted_before():
+    class Told(Additive, frozen=True):
+        training: Training | None = None
+
+    parents = {"a": Continuous()}
+    assert Told().bind(Continuous(), parents).fitted
+    assert not Told(training=Training()).bind(Continuous(), parents).fitted
