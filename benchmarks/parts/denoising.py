@@ -195,8 +195,11 @@ def solved(scm: cg.SCM, kind: str, steps: int, guidance: dict[str, Any]) -> cg.S
 
 
 def without_residuals(scm: cg.SCM, **changed: Any) -> cg.SCM:
-    """The model without step residuals, where its solver has any: its null is as good as the solver."""
-    if image_mechanism(scm).spec.solver.kind == "anchored":
+    """The model without what brings images back, step residuals and shrinkage: as good as the solver."""
+    spec = image_mechanism(scm).spec
+    if spec.shrinkage:
+        scm = scm.with_options("image", shrinkage=0.0)
+    if spec.solver.kind == "anchored":
         changed["residuals"] = False
     return scm.with_options("image", solver=changed) if changed else scm
 

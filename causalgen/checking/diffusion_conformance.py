@@ -29,7 +29,7 @@ _LEVELS = LogGrid(sigma_min=0.05, sigma_max=10)
 # An error of first order falls to a tenth.
 _COARSE, _FINE = 64, 640
 # Leaves of the mechanism's own.
-_TAKEN = {"known", "last_residual"}
+_TAKEN = {"known", "last_residual", "image"}
 
 
 def check_grid(grid: Grid) -> None:

@@ -39,8 +39,8 @@ def has_residuals(scm: SCM, node: str) -> bool:
 class NodePasses:
     """Passes through one node's mechanism; the seed is of what abduction draws.
 
-    ``residuals=False`` leaves step residuals out of the noise, True puts them in; None leaves the node as it
-    is.
+    ``residuals=False`` leaves step residuals out of the noise, and shrinkage of changes too; True puts them
+    in; None leaves the node as it is.
 
     Raises:
         UnknownNameError: no such node.
@@ -58,6 +58,8 @@ class NodePasses:
                     f"and this node is {spec.kind!r}. Leave residuals=None."
                 )
             scm = scm.with_options(node, solver={"residuals": residuals})
+            if not residuals and getattr(spec, "shrinkage", 0):  # which brings the image back as they do
+                scm = scm.with_options(node, shrinkage=0.0)
         if not scm.variables.keys() >= set(scm.graph.parents(node)):
             scm._world.refuse_natural("evidence does", "Measure")
         self.node, self.variable = node, scm.variables[node]

@@ -50,6 +50,7 @@ from mechanisms.diffusion.options import DiffusionOptions
 from mechanisms.diffusion.predictor import AnticausalPredictor, guided_levels
 from mechanisms.diffusion.presets import settled
 from mechanisms.diffusion.pretrained import Pretrained, hub_pipeline, said_by_pipeline, take_weights
+from mechanisms.diffusion.shrinkage import shrunk
 from mechanisms.diffusion.solvers import NoiseEstimate
 from mechanisms.networks import reproducible_initialisation
 from mechanisms.rows import by_row, check_finite, distinct_rows
@@ -196,6 +197,8 @@ class DiffusionMechanism(Mechanism):
             leaves["code"] = self._coded.sample(n, generator=generator)
         if self._draws:
             leaves["last_residual"] = torch.zeros(n, *shape, device=device)
+        if self.spec.shrinkage:
+            leaves["image"] = torch.zeros(n, *shape, device=device)
         blank = {
             name: torch.zeros(n, *parent.event_shape, device=device) for name, parent in self.parents.items()
         }
@@ -250,6 +253,12 @@ class DiffusionMechanism(Mechanism):
         return Factual(values, known)
 
     def _decode(self, guidance: Guidance, parents: Parents, noise: Noise) -> Tensor:
+        image = self._walked_down(guidance, parents, noise)
+        if not self.spec.shrinkage:
+            return image
+        return _where(noise["known"], shrunk(image, noise["image"], self.spec.shrinkage), image)
+
+    def _walked_down(self, guidance: Guidance, parents: Parents, noise: Noise) -> Tensor:
         known, factual = noise["known"], self._factual(parents, noise)
         denoiser = self._under(noise.get("code"))
 
@@ -332,6 +341,8 @@ class DiffusionMechanism(Mechanism):
             read = readings(self.predictor, value[first], lowest, rows)
             leaves |= {f"reading.{name}": reading for name, reading in read.items()}
         leaves = {name: leaf[inverse] for name, leaf in leaves.items()}
+        if self.spec.shrinkage:
+            leaves["image"] = value
         every = torch.ones(len(value), dtype=torch.bool, device=value.device)
         return Abducted(Noise(len(value), leaves | self._remember(parents, every)))
 
