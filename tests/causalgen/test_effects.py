@@ -296,6 +296,12 @@ def test_no_effect_on_what_is_not_reached_is_exactly_none(uneven):
     assert (found.value, found.standard_error, *found.interval) == (0, 0, 0, 0)
 
 
+def test_a_node_that_numpy_names_keeps_its_noise(uneven):
+    """``for node in np.array(names)``: its natural value was another draw, and this effect -0.7 +- 1.0."""
+    found = uneven.effect("pain", do={np.array(["dose"])[0]: cg.Shift(0)}, n=100, seed=0)
+    assert found.value == found.standard_error == 0
+
+
 def test_the_controlled_direct_effect_sets_the_mediator_in_both(linear):
     scm, _ = linear
     found = scm.effect("z", do={"x": 1.0, "y": 0.0}, versus={"x": 0.0, "y": 0.0}, n=50, seed=0)
