@@ -46,7 +46,9 @@ __all__ = [
 
 def keyed_seed(seed: int, *keys: str | int) -> int:
     """A 63-bit seed that depends on ``seed`` and the keys, the same on every machine."""
-    text = "\x1f".join(f"{type(key).__name__}:{key}" for key in (seed, *keys))
+    # A node may be named by a subclass, as numpy's strings are; it is the same node.
+    told = [f"str:{str.__str__(key)}" if isinstance(key, str) else f"int:{key:d}" for key in (seed, *keys)]
+    text = "\x1f".join(told)
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 

@@ -225,7 +225,7 @@ def parse_assignment(node: str, text: str, variables: Mapping[str, Variable]) ->
     Raises:
         DomainError: neither a label of the labelled node nor an expression.
         UnknownNameError: the expression reads a name that is no node.
-        InterventionError: it is no expression, or reads a node of another shape.
+        InterventionError: it is no expression, or reads a node of another shape or with misread labels.
     """
     variable, where = variables[node], f"Intervention on {node!r}"
     labelled = getattr(variable, "labels", None) is not None
@@ -259,6 +259,12 @@ def parse_assignment(node: str, text: str, variables: Mapping[str, Variable]) ->
             raise InterventionError(
                 f"{where}: the expression {text!r} reads {name!r}, whose values have shape {tuple(shape)}; "
                 f"expected () or the node's own, {tuple(variable.event_shape)}. Use a Policy."
+            )
+    for name in expression.names:
+        if told := getattr(variables[name], "misread", ""):
+            raise InterventionError(
+                f"{where}: the expression {text!r} would take labels of {name!r} for codes, {told} "
+                "Give a function, or a Policy, which see labels."
             )
     return Formula(expression, tuple(variable.event_shape))
 

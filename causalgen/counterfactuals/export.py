@@ -69,8 +69,8 @@ def to_frame(draws: DrawsLike) -> pd.DataFrame:
     """The nodes that are no images as a table, with the index of the evidence.
 
     Categories stand as their labels, a node of shape (k,) as columns ``node_0`` .. ``node_{k-1}``, or
-    ``node[0]`` .. where another node has such a name; with S samples the index is (sample, row), or
-    ``row_index`` and the like where a node has that name.
+    ``node[0]`` .. where another node has such a name; with S samples the index is (sample, row). A level
+    that is called like a node is ``row_index`` and the like.
     """
     return _frames(dict(draws), draws.variables, draws, draws.samples)
 
@@ -230,7 +230,8 @@ def _frames(
         _frame({node: array[k] for node, array in arrays.items()}, variables, draws.index, draws.rows)
         for k in range(samples)
     ]
-    return pd.concat(frames, keys=range(samples), names=[free_name("sample", frames[0].columns)])
+    taken = [*frames[0].columns, *frames[0].index.names]
+    return pd.concat(frames, keys=range(samples), names=[free_name("sample", taken)])
 
 
 def _where(
@@ -256,15 +257,16 @@ def _frame(
             columns |= {name: parts[:, part] for part, name in enumerate(names)}
         else:
             columns[node] = _whole(array) if isinstance(variables[node], Categorical | Integer) else array
-    own = pd.RangeIndex(rows, name=free_name("row", columns))
-    return pd.DataFrame(columns, index=own if index is None else index.copy())
+    own = pd.RangeIndex(rows, name="row") if index is None else index.copy()
+    own.names = [name if name is None else free_name(name, columns) for name in own.names]
+    return pd.DataFrame(columns, index=own)
 
 
-def free_name(name: str, taken: Iterable[object]) -> str:
+def free_name(name: Any, taken: Iterable[object]) -> Any:
     """The name, or where a column has it another one."""
     names = list(taken)
     while name in names:
-        name += "_index"
+        name = f"{name}_index"
     return name
 
 

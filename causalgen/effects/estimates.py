@@ -121,6 +121,7 @@ def estimate(
             if bounded and reached:
                 normal = NormalDist().inv_cdf(0.5 + confidence / 2)
                 low, high = _of_probabilities((one - other) * weight / total, error, units, normal * wider)
+                low, high = np.minimum(low, value), np.maximum(high, value)
                 share = normal**2 / (units + normal**2)
                 low = np.where(agree, value - share * (1 + value), low)
                 high = np.where(agree, value + share * (1 - value), high)
@@ -224,7 +225,7 @@ def _student(freedom: float, confidence: float) -> float:
 def _of_probabilities(shares: Floats, error: Floats, units: float, normal: float) -> tuple[Floats, Floats]:
     """The interval of Bonett & Price (2012), (D,) each, of differences that are -1, 0 or 1 times weights.
 
-    At a low confidence and many units alike it may leave out their mean, from which it is drawn towards 0.
+    At a low confidence it may leave out their mean, from which it is drawn towards 0.
     """
     gain, loss = shares.clip(min=0).sum((0, 1)), -shares.clip(max=0).sum((0, 1))
     count = np.full_like(error, units)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -47,15 +48,14 @@ def measure(
     """The statistic of N rows, (N, *shape), and whether it is a boolean, whose mean is a probability.
 
     Raises:
-        DomainError: the statistic gives another number of rows, or what is no number.
+        DomainError: the statistic gives another number of rows, or what is no number; or is false of every
+            category.
     """
     seen: Any = variable.decode(values)
     if statistic is None:
         assert isinstance(variable, Continuous | Integer)
         return seen.double().cpu().numpy(), False
-    # A statistic that works in place must not reach the values.
-    seen = seen.clone() if isinstance(seen, Tensor) else np.array(seen)
-    found = statistic(seen)
+    found = statistic(_copied(seen))
     try:
         told = found.detach().cpu() if isinstance(found, Tensor) else found
         array, boolean = np.asarray(told, dtype=np.float64), np.asarray(told).dtype == np.bool_
@@ -71,7 +71,25 @@ def measure(
     if not np.isfinite(array).all():
         bad = int(np.argwhere(~np.isfinite(array))[0][0])
         raise DomainError(f"statistic of {target!r} is {array[bad]} in row {bad}, expected finite numbers.")
+    if boolean and isinstance(variable, Categorical) and not array.any():
+        _refuse_false(target, variable, values, statistic)
     return array, boolean
+
+
+def _refuse_false(target: str, variable: Categorical, values: Tensor, statistic: Statistic) -> None:
+    """Refuse a statistic that is false whatever the category, as where it compares with none of them."""
+    for code in range(variable.size):
+        if bool(np.asarray(statistic(_copied(variable.decode(torch.full_like(values, code))))).any()):
+            return
+    raise DomainError(
+        f"statistic of {target!r} is False of every category ({variable.describe()}). Compare with one of "
+        "them, as it is written there."
+    )
+
+
+def _copied(seen: Any) -> Any:
+    """What a statistic that works in place may change."""
+    return seen.clone() if isinstance(seen, Tensor) else np.array(seen)
 
 
 def _word(node: str) -> str:

@@ -75,7 +75,7 @@ def _refuse_unfittable(node: str, mechanism: Mechanism, table: Table) -> None:
     """Refuse a node that nothing fits, or whose rows will not do, before any node has been trained."""
     spec, family = mechanism.spec, (node, *mechanism.parents)
     told = mechanism.fitted or mechanism.remedy != type(mechanism).remedy  # which says how it gets weights
-    if spec.training is None and not told and not spec.candidates(mechanism.parents):
+    if spec.training is None and not told:
         raise MechanismError(
             f"Cannot fit node {node!r}: its `training` is null, which keeps the weights that a mechanism "
             "has, and it has none but random ones. Leave `training` out."

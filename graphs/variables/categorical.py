@@ -122,6 +122,14 @@ class Categorical(VariableBase):
         """The labels in order of their codes, or None where the categories are only numbered."""
         return None if isinstance(self.categories, int) else self.categories
 
+    @property
+    def misread(self) -> str:
+        """Why an expression, which has codes for categories, would be misread: a label is another number."""
+        for code, label in enumerate(self.labels or ()):
+            if str(label) != str(code) and str(label).removeprefix("-").replace(".", "", 1).isdecimal():
+                return f"and that of {label!r} is {code} ({self.describe()})."
+        return ""
+
     @cached_property
     def _labels(self) -> Labels:
         return Labels(self.labels or ())

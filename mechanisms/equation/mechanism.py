@@ -78,8 +78,8 @@ class Equation(MechanismSpec, frozen=True):
 
     Attributes:
         value: an expression of the parents and the noises, as in "2*a - 0.5*b + u".
-            Categories enter as their codes, and a categorical node's value must be one, an integer node's
-            whole.
+            Categories enter as their codes, which a label that is a number must be; a categorical node's
+            value must be a code, an integer node's whole.
         noise: each noise's family and parameters, as in ``{u: {normal: [0, 1]}}``.
         tolerance: how far evidence may be from what the equation gives, in parts of the scale of its terms in
             that row: the default takes six significant digits; whole numbers must agree.
@@ -104,8 +104,9 @@ class Equation(MechanismSpec, frozen=True):
         """The mechanism for one variable of numbers or categories and its parents.
 
         Raises:
-            MechanismError: the variable or a parent is neither, the equation reads a name that is neither
-                parent nor noise, a noise is not in it or has a parent's name, or an integer is not whole.
+            MechanismError: the variable or a parent is neither, or a parent's labels would be misread; the
+                equation reads a name that is neither parent nor noise, a noise is not in it or has a parent's
+                name, or an integer is not whole.
         """
         for name, each in {"": variable, **parents}.items():
             if each.type == "image" or each.event_shape != ():
@@ -113,6 +114,9 @@ class Equation(MechanismSpec, frozen=True):
                 raise MechanismError(
                     f"Mechanism 'equation' needs numbers or categories; {who} is {each.describe()}."
                 )
+            if name and isinstance(each, Categorical) and each.misread:
+                told = f"Mechanism 'equation' would take labels of parent {name!r} for codes, {each.misread}"
+                raise MechanismError(f"{told} Give labels that are no numbers, or recode to 0, 1, ... .")
         if both := sorted(parents.keys() & self.noise.keys()):
             raise MechanismError(f"Noise {both[0]!r} has the name of a parent. Rename the noise.")
         try:

@@ -206,6 +206,17 @@ def test_labels_reach_the_statistic(categories):
     assert found.provenance == ("interventional", "prior")
 
 
+@pytest.mark.parametrize("label", ["High", 2, "high "])
+def test_a_statistic_that_no_category_meets_is_refused(categories, label):
+    """It was a sure effect of 0 +- 0.0004."""
+    scm, _ = categories
+    with pytest.raises(cg.DomainError, match="statistic of 'a' is False of every category"):
+        scm.effect("a", do={"a": "high"}, statistic=lambda a: a == label, n=300, seed=0)
+    ask = {"do": {"a": "high"}, "versus": {"a": "high"}, "n": 9, "seed": 0}
+    never = scm.effect("a", **ask, statistic=lambda a: a == "low")
+    assert never.overall.under_do == never.value == 0
+
+
 def test_effects_of_rows_are_differences_of_counterfactuals(uneven):
     rows = pd.DataFrame({name: np.asarray(value) for name, value in uneven.sample(30, seed=2).items()})
     rows.index = pd.RangeIndex(100, 130)
@@ -294,6 +305,12 @@ def test_more_confidence_is_a_wider_interval(uneven):
 def test_no_effect_on_what_is_not_reached_is_exactly_none(uneven):
     found = uneven.effect("age", do={"dose": 2}, versus={"dose": 1}, n=100, seed=0)
     assert (found.value, found.standard_error, *found.interval) == (0, 0, 0, 0)
+
+
+def test_a_node_that_numpy_names_keeps_its_noise(uneven):
+    """``for node in np.array(names)``: its natural value was another draw, and this effect -0.7 +- 1.0."""
+    found = uneven.effect("pain", do={np.array(["dose"])[0]: cg.Shift(0)}, n=100, seed=0)
+    assert found.value == found.standard_error == 0
 
 
 def test_the_controlled_direct_effect_sets_the_mediator_in_both(linear):
@@ -624,6 +641,13 @@ def test_rows_whose_shares_are_equal_are_no_certainty(draws):
     options = {"certain": False, "bounded": True, "confidence": 0.95, "generator": np.random.default_rng(0)}
     found = estimate(one, np.zeros((draws, 5)), None, **options)
     assert found.high - found.low > 0.1
+
+
+def test_intervals_of_little_confidence_hold_their_own_estimate():
+    one = (np.arange(60) < 57).astype(float)[None]
+    options = {"certain": False, "bounded": True, "confidence": 0.1, "generator": np.random.default_rng(0)}
+    found = estimate(one, np.zeros_like(one), None, **options)
+    assert found.low <= found.value <= found.high
 
 
 def test_intervals_of_likely_probabilities_are_those_of_the_bootstrap():

@@ -145,6 +145,18 @@ def test_an_index_of_several_levels_is_kept(linear):
     assert many.index.names == ["sample", "site", "visit"]
 
 
+@pytest.mark.parametrize("name", ["x", "sample"])
+def test_a_level_of_an_index_that_is_called_like_a_column_gets_a_name_of_its_own(linear, name):
+    scm, data = linear
+    frame = pd.DataFrame(
+        {node: values[:2] for node, values in data.items()}, index=pd.Index([7, 9], name=name)
+    )
+    for samples in (None, 2):
+        table = scm.counterfactual(frame, do={"x": 0.0}, num_samples=samples, seed=0).to_frame()
+        assert table.reset_index().columns.is_unique and table["x"].tolist() == [0.0] * len(table)
+    assert "sample_index" in table.index.names or name == "x"
+
+
 def test_a_result_replaces_a_result_and_nothing_else(linear, tmp_path):
     scm, _ = linear
     draws = scm.sample(2, seed=0)

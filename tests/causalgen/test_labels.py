@@ -57,8 +57,8 @@ def test_a_treatment_as_truth_values_is_refused_or_means_itself(trial, coded):
 def test_labels_that_look_like_numbers_are_no_codes():
     values = ["1", "2", "3"] * 20
     variables = {"d": cg.Categorical(["1", "2", "3"]), "y": cg.Categorical(4)}
-    equation = cg.mechanisms.Equation(value="d + 1")
-    scm = cg.SCM(nx.DiGraph([("d", "y")]), variables, {"y": equation})
+    table = cg.mechanisms.Categorical(smoothing=0)
+    scm = cg.SCM(nx.DiGraph([("d", "y")]), variables, {"y": table})
     scm.fit({"d": list(map(int, values)), "y": list(map(int, values))}, progress=False)
     for one in (1, 1.0, "1", np.int8(1), np.float32(1), torch.tensor(1), "1.0"):
         assert scm.sample(2, do={"d": one})["y"].tolist() == [1, 1]
@@ -66,6 +66,23 @@ def test_labels_that_look_like_numbers_are_no_codes():
         assert scm.counterfactual(evidence, do={}, seed=0)["d"].tolist() == ["1"]
     with pytest.raises(cg.DomainError, match="row 0 is 0, expected one of the 3 categories '1', '2', '3'"):
         scm.sample(2, do={"d": 0})
+
+
+@pytest.mark.parametrize("labels", [[1, 2, 3], ["1", "2", "3"], [0, 2, 1], ["-1", "0", "2.5"]])
+def test_expressions_refuse_labels_that_are_other_numbers_than_their_codes(labels):
+    """Where kind is 2, the dose was that of kind 3."""
+    variables = {"kind": cg.Categorical(labels), "dose": cg.Continuous()}
+    graph, dose = nx.DiGraph([("kind", "dose")]), cg.mechanisms.Equation(value="10 * (kind == 2)")
+    with pytest.raises(cg.MechanismError, match="labels of parent 'kind' for codes"):
+        cg.SCM(graph, variables, {"dose": dose})
+    scm = cg.SCM(graph, variables, {"dose": cg.mechanisms.Additive()})
+    scm.fit({"kind": [labels[0], labels[1], labels[2]] * 9, "dose": [0.0, 1.0, 2.0] * 9}, progress=False)
+    for do in ({"dose": "10 * (kind == 2)"}, {"kind": "2 - kind"}):
+        with pytest.raises(cg.InterventionError, match="labels of 'kind' for codes.*a Policy"):
+            scm.sample(3, do=do)
+    policy = cg.Policy(lambda kind: 10.0 * (kind == labels[1]), reads=["kind"])
+    answer = scm.counterfactual({"kind": labels, "dose": [0.0, 1.0, 2.0]}, do={"dose": policy})
+    assert answer["dose"].tolist() == [0.0, 10.0, 0.0]
 
 
 def test_codes_of_results_go_back_in_as_labels(categories):

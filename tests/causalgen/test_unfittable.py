@@ -173,7 +173,7 @@ def wide(kind, training=None):
     return cg.SCM(graph, nodes, {"dose": cg.mechanisms.Additive(), "level": spec})
 
 
-@pytest.mark.parametrize("kind", ["additive", "flow", "categorical", "empirical", "diffusion"])
+@pytest.mark.parametrize("kind", ["additive", "auto", "flow", "categorical", "empirical", "diffusion"])
 def test_without_training_random_weights_are_no_model(kind):
     level = {"categorical": DOSE > 1.5, "diffusion": np.full((200, 1, 4, 4), 0.5)}.get(kind, 2 * DOSE)
     scm = wide(kind)
