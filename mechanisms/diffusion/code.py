@@ -69,7 +69,7 @@ class Code(Declared):
 
     width: int = Field(default=8, ge=1)
     nats: float = Field(default=12.0, gt=0)
-    independence: float = Field(default=12.0, ge=0)
+    independence: float = Field(default=4.0, ge=0)
     training: Annotated[Training | None, fills(_TRAINING), holds_none_out("a code")] = _TRAINING
     encoder: AnyEncoder = Strided()
     hidden: bool = False
