@@ -49,7 +49,13 @@ from mechanisms.diffusion.latents import LatentDiffusion
 from mechanisms.diffusion.options import DiffusionOptions
 from mechanisms.diffusion.predictor import AnticausalPredictor, guided_levels
 from mechanisms.diffusion.presets import settled
-from mechanisms.diffusion.pretrained import Pretrained, hub_pipeline, said_by_pipeline, take_weights
+from mechanisms.diffusion.pretrained import (
+    Pretrained,
+    hub_pipeline,
+    said_by_pipeline,
+    take_weights,
+    with_own_levels,
+)
 from mechanisms.diffusion.solvers import NoiseEstimate
 from mechanisms.networks import reproducible_initialisation
 from mechanisms.rows import by_row, check_finite, distinct_rows
@@ -92,8 +98,8 @@ class Diffusion(DiffusionOptions, frozen=True):  # noqa: D101, its options say i
     @classmethod
     def _said_by_pipeline(cls, value: object) -> object:
         if isinstance(value, dict) and isinstance(value.get("pipeline"), str | Path):
-            return said_by_pipeline(value)
-        return value
+            value = said_by_pipeline(value)
+        return with_own_levels(value) if isinstance(value, dict) else value
 
     def make(self, variable: Variable, parents: Mapping[str, Variable]) -> Mechanism:
         """The mechanism for one image variable and its parents, with what weights were trained elsewhere."""
