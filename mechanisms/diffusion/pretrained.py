@@ -317,10 +317,14 @@ def with_own_levels(options: Mapping[str, Any]) -> Mapping[str, Any]:
     """Options of ``diffusion`` whose grid ``trained``, if it names no levels, has those of the network."""
     backbone, solver = options.get("backbone"), options.get("solver")
     levels = backbone.get("levels") if isinstance(backbone, Mapping) else getattr(backbone, "levels", None)
-    grid = solver.get("grid") if isinstance(solver, Mapping) else None
-    if levels is None or not isinstance(grid, Mapping) or grid.get("kind") != "trained":
+    if (
+        levels is None
+        or not isinstance(solver, Mapping)
+        or not isinstance(grid := solver.get("grid"), Mapping)
+    ):
         return options
-    return {**options, "solver": {**solver, "grid": {"trained": levels, **grid}}}
+    own = {"trained": levels} if grid.get("kind") == "trained" else {}
+    return {**options, "solver": {**solver, "grid": {**own, **grid}}}
 
 
 def take_weights(made: Mechanism, spec: Any, network: nn.Module, predictor: nn.Module | None) -> None:
