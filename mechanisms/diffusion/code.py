@@ -123,7 +123,16 @@ class StyleCode(OfPixels):
 
     @torch.no_grad()
     def settle(self, value: Tensor, parents: Parents, chunk_rows: int, *, generator: torch.Generator) -> None:
-        """Normalise the means and fit the map to the prior, by the weights as they are, on training rows."""
+        """Normalise the means and fit the map to the prior, by the weights as they are, on training rows.
+
+        Raises:
+            MechanismError: no more rows than numbers in a code, which then cannot be made white.
+        """
+        if len(value) <= self.width:
+            raise MechanismError(
+                f"A style code of {self.width} numbers needs at least {self.width + 1} training rows, got "
+                f"{len(value)}. Give more rows, a smaller `width`, or leave `code` out."
+            )
         self.eval()  # whoever trained it left it normalising batch by batch
         encoded = in_chunks(self._encoded, value, parents, chunk_rows).double()
         assert self.normalise.running_mean is not None and self.normalise.running_var is not None

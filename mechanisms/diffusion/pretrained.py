@@ -152,8 +152,8 @@ class Pretrained(Backbone, frozen=True):
         known, levels = self.levels.sigmas(), solver.levels()
         if isinstance(solver.grid, TrainedGrid) and solver.grid.trained != self.levels:
             raise ValueError(
-                f"the grid walks over levels of betas {solver.grid.trained.betas!r}, but the network was "
-                f"trained on others, {self.levels.betas!r}: leave the grid's `trained` out"
+                f"the grid walks over {solver.grid.trained!r}, but the network was trained on "
+                f"{self.levels!r}: give the grid these as `trained`, or leave it out of {{kind: trained}}"
             )
         if not (known[0] * (1 - 1e-6) <= levels[0] and levels[-1] <= known[-1] * (1 + 1e-6)):
             raise ValueError(
