@@ -45,7 +45,7 @@ _TRAINING = Training(epochs=6, batch_size=64, learning_rate=2e-3)
 HIDDEN = 256
 """Width of the networks that make a code, and an image of it."""
 
-_KNOTS = torch.linspace(-3, 3, 61)
+_KNOTS = torch.linspace(-3, 3, 61, dtype=torch.float32)
 """Where the map to the prior is fixed, in standard deviations."""
 
 _MOMENTUM = 0.02
@@ -171,7 +171,7 @@ class StyleCode(OfPixels):
 
     def sample(self, n: int, *, generator: torch.Generator) -> Tensor:
         """n codes from their prior, (n, width)."""
-        return torch.randn(n, self.width, generator=generator, device=generator.device)
+        return torch.randn(n, self.width, generator=generator, device=generator.device, dtype=torch.float32)
 
     def scaled(self, value: Tensor) -> Tensor:
         """Images of mean 0 and standard deviation 1 over the training rows."""
