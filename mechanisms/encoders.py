@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from graphs.declared import Declared
 from graphs.errors import MechanismError
 from graphs.variables import Image, Variable
+from mechanisms.networks import single_precision
 from mechanisms.options import TrainedSpec
 from mechanisms.registry import Registry
 
@@ -203,7 +204,8 @@ class EncodedImage(OfPixels):
 
     def __init__(self, image: Image, encoder: Encoder, dtype: torch.dtype) -> None:
         super().__init__(dtype)
-        self.network = encoder.build(image.channels).to(dtype)
+        with single_precision():
+            self.network = encoder.build(image.channels).to(dtype)
         self.at_once = max(1, _PIXELS_A_CALL // (image.height * image.width))
 
     def forward(self, value: Tensor) -> Tensor:

@@ -5,13 +5,21 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from mechanisms.seeds import GlobalDraws
 
-__all__ = ["DenseNetwork", "first_non_finite", "perceptron", "reproducible_initialisation"]
+__all__ = [
+    "DenseNetwork",
+    "first_non_finite",
+    "perceptron",
+    "reproducible_initialisation",
+    "single_precision",
+]
 
 
 @contextmanager
@@ -23,6 +31,30 @@ def reproducible_initialisation(seed: int = 0) -> Iterator[None]:
     """
     with GlobalDraws(seed):
         yield
+
+
+@contextmanager
+def single_precision() -> Iterator[None]:
+    """Make layers in float32, whatever the caller's default dtype is; in this thread alone."""
+    with _Single():
+        yield
+
+
+class _Single(TorchFunctionMode):
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        options = dict(kwargs or {})
+        if func in _MAKES and options.get("dtype") is None:
+            options["dtype"] = torch.float32
+        return func(*args, **options)
+
+
+_MAKES = {torch.empty, torch.eye, torch.linspace, torch.ones, torch.rand, torch.randn, torch.zeros}
 
 
 class DenseNetwork(nn.Module):

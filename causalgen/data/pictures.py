@@ -174,8 +174,8 @@ def _open(file: BinaryIO, name: str, where: str) -> Pictures.Image:
     except UnidentifiedImageError as error:
         known = ", ".join(FORMATS)
         raise DataError(
-            f"{where}: cannot read the picture {name}: expected a file of one of {known}, "
-            f"got {_start(file)}. Save it as PNG first."
+            f"{where}: cannot read the picture {name}: expected an undamaged file of one of {known}, "
+            f"got {_start(file)}. Save it again, as PNG."
         ) from error
     except Exception as error:  # what a broken file raises depends on its format: nearly anything
         raise DataError(

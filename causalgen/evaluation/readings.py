@@ -126,7 +126,10 @@ def _trained(image: Image, causes: Mapping[str, Variable], given: Evaluators) ->
         theirs, ours = roles.variables[name], causes[name]
         alike = theirs.type == ours.type
         if alike and isinstance(theirs, Categorical) and isinstance(ours, Categorical):
-            alike = theirs.size == ours.size
+            named = theirs.labels is not None and ours.labels is not None
+            alike = theirs.size == ours.size and (not named or theirs.labels == ours.labels)
+        units = {getattr(each, "unit", "") for each in (theirs, ours)} - {""}
+        alike = alike and len(units) < 2
         if not alike:
             raise DomainError(
                 f"The evaluators of {given.name} were trained on another variable {name!r}: "

@@ -332,7 +332,8 @@ class _NodeFit:
         """What training sees of a batch: images as they are, or half of them mirrored."""
         if not (isinstance(self.settings, ImageTraining) and self.settings.flip):
             return value
-        mirrored = torch.rand(len(value), generator=generator, device=generator.device) < 0.5
+        draw = torch.rand(len(value), generator=generator, device=generator.device, dtype=torch.float32)
+        mirrored = draw < 0.5
         return torch.where(mirrored.view(-1, 1, 1, 1), value.flip(-1), value)
 
     def _held_out_figures(self) -> dict[str, Any]:

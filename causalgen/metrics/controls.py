@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from causalgen.metrics.image_rows import image_rows
+from causalgen.metrics.image_rows import check_same_rows, class_codes, image_rows
 from graphs.errors import DataError, ShapeError
 from graphs.variables import Categorical, Variable
 
@@ -78,6 +78,9 @@ def real_images(
     for one, other, what in ((images, target, "factual"), (reals, values, "pool")):
         if len(one) != len(other):
             raise ShapeError(f"Real images, {what}: {len(one)} images and {len(other)} values.")
+    if own is not None:
+        own = class_codes(own, where="The factuals' own rows", count=len(reals))
+        check_same_rows(factual_images=images, own_rows=own)
     flat, real = images.flatten(1), reals.flatten(1)
     random, draws = np.zeros(len(flat), np.int64), np.random.default_rng(seed)
     nearest = random.copy()

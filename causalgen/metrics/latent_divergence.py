@@ -51,6 +51,9 @@ PAPER, BENCHMARK = (1.0, 1.0), (0.8, 0.2)
 FEWEST = 10
 """Real images that a class must have: P is resolved in steps of one over their number."""
 
+_EQUAL = 1e-5
+"""How far apart, as a share, the distances of one image may be by rounding in batches of other sizes."""
+
 _NUMBERS_AT_ONCE = 2**24
 
 
@@ -93,8 +96,8 @@ class ClassDistances:
 
     def score(self, distances: Floats, weights: tuple[float, float] = PAPER) -> Floats:
         """CLD of each row at its distance d, (N,)."""
-        near = [_share(row, d, "right") for row, d in zip(self.target, distances, strict=True)]
-        far = [1 - _share(row, d, "left") for row, d in zip(self.own, distances, strict=True)]
+        near = [_share(row, d, "right") for row, d in zip(self.target, distances * (1 + _EQUAL), strict=True)]
+        far = [1 - _share(row, d, "left") for row, d in zip(self.own, distances * (1 - _EQUAL), strict=True)]
         return _combined(np.array(near), np.array(far), weights)
 
     def least(self, weights: tuple[float, float] = PAPER) -> Floats:

@@ -27,7 +27,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from causalgen.metrics.controls import Rows
-from causalgen.metrics.image_rows import check_same_rows, image_rows
+from causalgen.metrics.image_rows import check_same_rows, class_codes, image_rows
 from causalgen.metrics.scores import Score, mean_score, statistic_score
 from graphs.errors import DataError, ShapeError
 from graphs.variables import Categorical, Variable
@@ -151,6 +151,9 @@ def likeness(
     labels, pool = np.asarray(classes), np.asarray(real_classes)
     check_same_rows(counterfactuals=made, factuals=before, classes=labels)
     check_same_rows(real_images=others, real_classes=pool)
+    if own is not None:
+        own = class_codes(own, where="The factuals' own rows", count=len(others))
+        check_same_rows(factuals=before, own_rows=own)
     if not made.shape[1] == before.shape[1] == others.shape[1]:
         sizes = [each.shape[1] for each in (made, before, others)]
         raise ShapeError(f"Counterfactuals, factuals and real images are of different sizes: {sizes}.")

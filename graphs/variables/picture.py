@@ -53,6 +53,8 @@ _SIZE, _BITS, _TILE = (256, 257), (258,), (322, 323)
 
 A tile may be far larger than the picture, and is decoded whole."""
 
+_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0
+
 _MAX_TILE = 1024
 """Largest side of a tile, unless the picture itself is larger."""
 
@@ -228,6 +230,11 @@ def _check_depth(
             f"{where}: a PIL image of mode {image.mode!r} {why}, but the variable declares the range "
             f"{limits[0]:g} to {limits[1]:g} of more than 8 bits. Give a .npy file of shape {shape}, or "
             "declare no range."
+        )
+    if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:  # decoding inverts 8 bits, and leaves more as they are
+        raise DomainError(
+            f"{where}: the TIFF says that 0 is white, and more than 8 bits are not inverted by decoding. "
+            "Save it with 0 as black."
         )
 
 

@@ -230,8 +230,8 @@ class OwnPredictor(AnticausalPredictor):
         self.categories = variable.size
         self.conditioning = Conditioning(self.variables, dtype=torch.float32)
         self.encoder = spec.make(variable.size)
-        self.register_buffer("pixel_mean", torch.tensor(0.5))
-        self.register_buffer("pixel_std", torch.tensor(0.5))
+        self.register_buffer("pixel_mean", torch.tensor(0.5, dtype=torch.float32))
+        self.register_buffer("pixel_std", torch.tensor(0.5, dtype=torch.float32))
 
     @torch.no_grad()
     def check_image(self, image: Image) -> None:

@@ -45,7 +45,7 @@ _TRAINING = Training(epochs=6, batch_size=64, learning_rate=2e-3)
 HIDDEN = 256
 """Width of the networks that make a code, and an image of it."""
 
-_KNOTS = torch.linspace(-3, 3, 61)
+_KNOTS = torch.linspace(-3, 3, 61, dtype=torch.float32)
 """Where the map to the prior is fixed, in standard deviations."""
 
 _MOMENTUM = 0.02
@@ -123,7 +123,16 @@ class StyleCode(OfPixels):
 
     @torch.no_grad()
     def settle(self, value: Tensor, parents: Parents, chunk_rows: int, *, generator: torch.Generator) -> None:
-        """Normalise the means and fit the map to the prior, by the weights as they are, on training rows."""
+        """Normalise the means and fit the map to the prior, by the weights as they are, on training rows.
+
+        Raises:
+            MechanismError: no more rows than numbers in a code, which then cannot be made white.
+        """
+        if len(value) <= self.width:
+            raise MechanismError(
+                f"A style code of {self.width} numbers needs at least {self.width + 1} training rows, got "
+                f"{len(value)}. Give more rows, a smaller `width`, or leave `code` out."
+            )
         self.eval()  # whoever trained it left it normalising batch by batch
         encoded = in_chunks(self._encoded, value, parents, chunk_rows).double()
         assert self.normalise.running_mean is not None and self.normalise.running_var is not None
@@ -162,7 +171,7 @@ class StyleCode(OfPixels):
 
     def sample(self, n: int, *, generator: torch.Generator) -> Tensor:
         """n codes from their prior, (n, width)."""
-        return torch.randn(n, self.width, generator=generator, device=generator.device)
+        return torch.randn(n, self.width, generator=generator, device=generator.device, dtype=torch.float32)
 
     def scaled(self, value: Tensor) -> Tensor:
         """Images of mean 0 and standard deviation 1 over the training rows."""

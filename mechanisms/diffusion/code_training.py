@@ -22,6 +22,7 @@ from graphs.variables import Categorical, Image, Variable
 from mechanisms.base import Parents
 from mechanisms.diffusion.code import HIDDEN, StyleCode, in_chunks
 from mechanisms.diffusion.denoiser import Denoiser, log_normal_levels
+from mechanisms.diffusion.solvers import standard_normal
 from mechanisms.networks import perceptron
 
 __all__ = ["CodeTraining", "held_out_code_figures", "told"]
@@ -106,7 +107,7 @@ class CodeTraining(nn.Module):
         with torch.autocast(code.device.type, enabled=False):
             code, columns = code.float(), self._regressed(parents)
             middle = float(self.code.width)
-            ridge = _kernel(self.recent, self.recent, middle) + torch.eye(_KEPT, device=code.device)
+            ridge = _kernel(self.recent, self.recent, middle) + torch.eye(_KEPT).to(code)
             centre = self.recent_parents.mean(0)
             weights = torch.linalg.solve(ridge, self.recent_parents - centre)
             missed = (columns - centre - _kernel(code, self.recent, middle) @ weights).square()
@@ -160,7 +161,7 @@ def held_out_code_figures(
         )
         return {}
     value, parents = value[:_PROBED_ROWS], {name: each[:_PROBED_ROWS] for name, each in parents.items()}
-    noise = torch.randn(value.shape, generator=generator, device=generator.device).to(value)
+    noise = standard_normal(len(value), tuple(value.shape[1:]), generator=generator).to(value)
     sigma = log_normal_levels(len(value), *levels, generator=generator).to(value)
     shown = torch.ones(len(value), len(denoiser.names) + 1, dtype=torch.bool, device=value.device)
 

@@ -49,7 +49,8 @@ def column(values: Tensor) -> Tensor:
 def stratified(n: int, *, generator: torch.Generator) -> Tensor:
     """n uniform numbers, the k-th within the k-th n-th of [0, 1], (n,)."""
     device = generator.device
-    return (torch.rand(n, generator=generator, device=device) + torch.arange(n, device=device)) / n
+    uniform = torch.rand(n, generator=generator, device=device, dtype=torch.float32)
+    return (uniform + torch.arange(n, device=device)) / n
 
 
 def log_normal_levels(n: int, mean: float, std: float, *, generator: torch.Generator) -> Tensor:
@@ -178,8 +179,8 @@ class Denoiser(OfPixels):
         Half of these rows hide the code as well, and as many others hide it alone.
         """
         device = generator.device
-        chance = torch.rand(n, 1, generator=generator, device=device)
-        coins = torch.rand(n, len(self.names), generator=generator, device=device) < 0.5
+        chance = torch.rand(n, 1, generator=generator, device=device, dtype=torch.float32)
+        coins = torch.rand(n, len(self.names), generator=generator, device=device, dtype=torch.float32) < 0.5
         shown = ~((chance < self.dropout) & (coins | ~coins.any(1, keepdim=True)))
         if not self.code:
             return shown

@@ -107,7 +107,7 @@ class Jumps(Solver, frozen=True):
         """x_T, and residuals of zero."""
         noise = {"x_T": standard_normal(n, shape, generator=generator)}
         if self.residuals:
-            noise["residuals"] = torch.zeros(n, self.steps, *shape, device=generator.device)
+            noise["residuals"] = noise["x_T"].new_zeros(n, self.steps, *shape)
         return noise
 
     def encode(self, image: Tensor, eps: NoiseEstimate) -> Leaves:

@@ -89,7 +89,7 @@ class Distillation:
         """
         n, device = len(value), generator.device
         z = standard_normal(n, tuple(value.shape[1:]), generator=generator).to(value)
-        coins = torch.rand(n, len(parents), generator=generator, device=device) < 0.5
+        coins = torch.rand(n, len(parents), generator=generator, device=device, dtype=torch.float32) < 0.5
         coins = (coins | ~coins.any(1, keepdim=True)).to(value.device)
         turn = torch.randperm(n, generator=generator, device=device).to(value.device)
         others = {
@@ -118,7 +118,7 @@ class Distillation:
     def loss(self, paths: Paths, *, generator: Generator) -> Tensor:
         """(n,) what the student misses of a jump drawn for each row, on a path drawn for each."""
         n, device = len(paths.states), paths.states.device
-        draw = torch.rand(2, n, generator=generator, device=generator.device).to(device)
+        draw = torch.rand(2, n, generator=generator, device=generator.device, dtype=torch.float32).to(device)
         way, at = (draw[0] * 3).long(), (draw[1] * (len(self.levels) - 1)).long()
         numbers = torch.tensor([each for each, _ in self._ways], device=device)[way]
         levels = torch.tensor([each for _, each in self._ways], device=device).to(paths.states)[way]

@@ -43,6 +43,7 @@ from mechanisms.diffusion.diffusers_folder import (
     local_folder,
     read_network,
 )
+from mechanisms.diffusion.solvers import standard_normal
 from mechanisms.rows import check_finite, distinct_rows
 from mechanisms.training import Stage, Training, fills, holds_none_out
 
@@ -163,8 +164,8 @@ class AutoencoderNetwork(FrozenNetwork):
         stages = config.encoder_block_out_channels if tiny else config.block_out_channels
         self.latents, self.factor = int(config.latent_channels), 2 ** (len(stages) - 1)
         if trained:
-            self.register_buffer("scaling", torch.tensor(1.0))
-            self.register_buffer("shift", torch.tensor(0.0))
+            self.register_buffer("scaling", torch.tensor(1.0, dtype=torch.float32))
+            self.register_buffer("shift", torch.tensor(0.0, dtype=torch.float32))
         else:
             self.scaling, self.shift = float(config.scaling_factor), float(config.shift_factor or 0.0)
         if image.height % self.factor or image.width % self.factor:
@@ -211,7 +212,7 @@ class AutoencoderTraining(nn.Module):
         """(N,) what drawn latents miss of their images, and how far their laws are from the normal one."""
         model: Any = self.autoencoder.model
         law = model.encode(value).latent_dist
-        drawn = torch.randn(law.mean.shape, generator=generator, device=generator.device).to(law.mean)
+        drawn = standard_normal(len(value), tuple(law.mean.shape[1:]), generator=generator).to(law.mean)
         made = model.decode(law.mean + law.std * drawn).sample
         error = (made - value).flatten(1)
         missed = (error.abs() + error.square()).mean(1)
@@ -272,7 +273,7 @@ class LatentDiffusion(Mechanism):
         """That of the latents, and no residual."""
         leaves = dict(self.inner.sample_noise(n, generator=generator))
         if self._residual:
-            leaves["pixel_residual"] = torch.zeros(n, *self.variable.shape, device=generator.device)
+            leaves["pixel_residual"] = leaves["x_T"].new_zeros(n, *self.variable.shape)
         return Noise(n, leaves)
 
     @torch.no_grad()

@@ -49,10 +49,22 @@ from mechanisms.diffusion.latents import LatentDiffusion
 from mechanisms.diffusion.options import DiffusionOptions
 from mechanisms.diffusion.predictor import AnticausalPredictor, guided_levels
 from mechanisms.diffusion.presets import settled
+<<<<<<< HEAD
 from mechanisms.diffusion.pretrained import Pretrained, hub_pipeline, said_by_pipeline, take_weights
 from mechanisms.diffusion.shrinkage import shrunk
 from mechanisms.diffusion.solvers import NoiseEstimate
 from mechanisms.networks import reproducible_initialisation
+=======
+from mechanisms.diffusion.pretrained import (
+    Pretrained,
+    hub_pipeline,
+    said_by_pipeline,
+    take_weights,
+    with_own_levels,
+)
+from mechanisms.diffusion.solvers import NoiseEstimate, standard_normal
+from mechanisms.networks import reproducible_initialisation, single_precision
+>>>>>>> h34-img
 from mechanisms.rows import by_row, check_finite, distinct_rows
 from mechanisms.seeds import drawn_for_rows
 from mechanisms.training import Stage
@@ -93,9 +105,10 @@ class Diffusion(DiffusionOptions, frozen=True):  # noqa: D101, its options say i
     @classmethod
     def _said_by_pipeline(cls, value: object) -> object:
         if isinstance(value, dict) and isinstance(value.get("pipeline"), str | Path):
-            return said_by_pipeline(value)
-        return value
+            value = said_by_pipeline(value)
+        return with_own_levels(value) if isinstance(value, dict) else value
 
+    @single_precision()
     def make(self, variable: Variable, parents: Mapping[str, Variable]) -> Mechanism:
         """The mechanism for one image variable and its parents, with what weights were trained elsewhere."""
         if not isinstance(variable, Image):
@@ -196,9 +209,13 @@ class DiffusionMechanism(Mechanism):
         if self._coded:
             leaves["code"] = self._coded.sample(n, generator=generator)
         if self._draws:
+<<<<<<< HEAD
             leaves["last_residual"] = torch.zeros(n, *shape, device=device)
         if self.spec.shrinkage:
             leaves["image"] = torch.zeros(n, *shape, device=device)
+=======
+            leaves["last_residual"] = torch.zeros_like(leaves["x_T"])
+>>>>>>> h34-img
         blank = {
             name: torch.zeros(n, *parent.event_shape, device=device) for name, parent in self.parents.items()
         }
@@ -302,7 +319,7 @@ class DiffusionMechanism(Mechanism):
         """Invert each distinct (image, parents) row once; where noise is drawn, every row is distinct."""
         entered = value
         if self._draws:
-            z = torch.randn(value.shape, generator=generator, device=generator.device)
+            z = standard_normal(len(value), tuple(value.shape[1:]), generator=generator)
             entered = value + self.spec.solver.levels()[0] * z.to(value)
         code: Tensor | None = None
         if self._coded:
@@ -375,8 +392,7 @@ class DiffusionMechanism(Mechanism):
 
     def _drawn_for_loss(self, n: int, generator: torch.Generator) -> dict[str, Tensor]:
         """All that ``loss`` draws for n rows, by name."""
-        shape, device = self.variable.event_shape, generator.device
-        drawn = {"noise": torch.randn(n, *shape, generator=generator, device=device)}
+        drawn = {"noise": standard_normal(n, self.variable.event_shape, generator=generator)}
         drawn["sigma"] = log_normal_levels(n, *self.spec.levels, generator=generator)
         drawn["shown"] = self.denoiser.draw_shown(n, generator=generator)
         if self.code:
@@ -403,7 +419,7 @@ class DiffusionMechanism(Mechanism):
         code, spec = self.code, self.spec.code
         if code is None or spec is None:
             return None
-        with reproducible_initialisation():
+        with reproducible_initialisation(), single_precision():
             module = CodeTraining(code, self.variable, spec.independence, self._chunk).to(self.device)
         return Stage("code", code, module, spec.training, module.loss, module.advance, module.finish)
 

@@ -78,7 +78,7 @@ class DiffusionOptions(TrainedSpec, frozen=True):
         if isinstance(self.backbone, Pretrained):
             coded, trained = self.code is not None, self.training is not None
             predictor = None if isinstance(self.predictor, Classifier) else self.predictor
-            self.backbone.check_options(self.prediction, coded, trained, predictor, self.solver.levels())
+            self.backbone.check_options(self.prediction, coded, trained, predictor, self.solver)
             for name in ("coarse", "dropout", "levels"):  # of the denoiser's loss
                 if getattr(self, name) != type(self).model_fields[name].default:
                     raise ValueError(f"a pretrained network is not trained: leave `{name}` out")

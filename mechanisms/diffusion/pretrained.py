@@ -13,7 +13,7 @@ only configs, cards and safetensors. What is saved afterwards is an ordinary mod
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, final
 
@@ -40,7 +40,8 @@ from mechanisms.diffusion.diffusers_folder import (
     read_weights,
 )
 from mechanisms.diffusion.latents import AutoencoderNetwork
-from mechanisms.diffusion.trained_levels import TrainedLevels, scheduler_options
+from mechanisms.diffusion.solvers import Solver
+from mechanisms.diffusion.trained_levels import TrainedGrid, TrainedLevels, scheduler_options
 from mechanisms.hub import check_commit, hub_errors, is_commit
 from mechanisms.options import merge_options
 
@@ -51,6 +52,7 @@ __all__ = [
     "pipeline_options",
     "said_by_pipeline",
     "take_weights",
+    "with_own_levels",
 ]
 
 _PARTS: Mapping[str, str] = {"transformer": "DiTTransformer2DModel", "unet": "UNet2DModel"}
@@ -99,6 +101,13 @@ class Pretrained(Backbone, frozen=True):
         """Refuse images, or latents, of another size than it was trained on, by a MechanismError."""
         side = self.config.get("sample_size", 32 if self.network == "DiTTransformer2DModel" else None)
         expected = tuple(side) if isinstance(side, list) else (side, side)
+        if self.network == "UNet2DModel":
+            halved = 2 ** (len(full_config(self.network, self.config)["block_out_channels"]) - 1)
+            if height % halved or width % halved:
+                raise MechanismError(
+                    f"The pretrained network takes sides that are multiples of {halved}, got "
+                    f"{height}x{width}. Resize the images in the data."
+                )
         if side is not None and expected != (height, width):
             raise MechanismError(
                 f"The pretrained network takes {expected[0]}x{expected[1]}, got {height}x{width}: declare "
@@ -125,7 +134,7 @@ class Pretrained(Backbone, frozen=True):
             )
 
     def check_options(
-        self, prediction: str, coded: bool, trained: bool, predictor: object, levels: Sequence[float]
+        self, prediction: str, coded: bool, trained: bool, predictor: object, solver: Solver
     ) -> None:
         """Refuse options of the mechanism that a pretrained network cannot have, by a ValueError."""
         flow = self.levels.betas == "flow"
@@ -140,7 +149,12 @@ class Pretrained(Backbone, frozen=True):
             )
         if predictor is not None and not trained:
             raise ValueError("a predictor has to be trained: give `training`, or `predictor: null`")
-        known = self.levels.sigmas()
+        known, levels = self.levels.sigmas(), solver.levels()
+        if isinstance(solver.grid, TrainedGrid) and solver.grid.trained != self.levels:
+            raise ValueError(
+                f"the grid walks over {solver.grid.trained!r}, but the network was trained on "
+                f"{self.levels!r}: give the grid these as `trained`, or leave it out of {{kind: trained}}"
+            )
         if not (known[0] * (1 - 1e-6) <= levels[0] and levels[-1] <= known[-1] * (1 + 1e-6)):
             raise ValueError(
                 f"the pretrained network knows levels sigma from {known[0]:.4g} to {known[-1]:.4g}, but the "
@@ -230,6 +244,16 @@ def pipeline_options(folder: Path | str) -> dict[str, Any]:
             f"The pipeline in {home} ({index.get('_class_name')}) has no {' and no '.join(_PARTS)}. "
             "A DiTPipeline and a DDPMPipeline can be mechanisms."
         )
+    others = sorted(
+        name
+        for name, named in index.items()
+        if name not in (part, "vae", "scheduler") and isinstance(named, list) and any(named)
+    )
+    if others:
+        raise CheckpointError(
+            f"The pipeline in {home} ({index.get('_class_name')}) has a part {others[0]!r}, which would be "
+            "left out. A DiTPipeline and a DDPMPipeline can be mechanisms."
+        )
     where = home / "scheduler" / "scheduler_config.json"
     levels, prediction = scheduler_options(read_json(where), where)
     network, config = read_network(network_folder(home, part), (_PARTS[part],))
@@ -287,6 +311,20 @@ def said_by_pipeline(options: Mapping[str, Any]) -> dict[str, Any]:
     if merged["predictor"] is not None and not is_classifier(merged["predictor"]) and "training" not in given:
         del merged["training"]
     return merged
+
+
+def with_own_levels(options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Options of ``diffusion`` whose grid ``trained``, if it names no levels, has those of the network."""
+    backbone, solver = options.get("backbone"), options.get("solver")
+    levels = backbone.get("levels") if isinstance(backbone, Mapping) else getattr(backbone, "levels", None)
+    if (
+        levels is None
+        or not isinstance(solver, Mapping)
+        or not isinstance(grid := solver.get("grid"), Mapping)
+    ):
+        return options
+    own = {"trained": levels} if grid.get("kind") == "trained" else {}
+    return {**options, "solver": {**solver, "grid": {**own, **grid}}}
 
 
 def take_weights(made: Mechanism, spec: Any, network: nn.Module, predictor: nn.Module | None) -> None:

@@ -53,7 +53,7 @@ Leaves = Mapping[str, Tensor]
 
 def standard_normal(n: int, shape: tuple[int, ...], *, generator: Generator) -> Tensor:
     """(n, *shape) draws of N(0, 1), float32, where the generator is."""
-    return torch.randn(n, *shape, generator=generator, device=generator.device)
+    return torch.randn(n, *shape, generator=generator, device=generator.device, dtype=torch.float32)
 
 
 class Solver(Declared, ABC, frozen=True):  # pyright: ignore[reportGeneralTypeIssues]
@@ -197,7 +197,7 @@ class Anchored(Solver, frozen=True):
         """x_T, and residuals of zero."""
         noise = {"x_T": standard_normal(n, shape, generator=generator)}
         if self.residuals:
-            noise["residuals"] = torch.zeros(n, self.steps, *shape, device=generator.device)
+            noise["residuals"] = noise["x_T"].new_zeros(n, self.steps, *shape)
         return noise
 
     def encode(self, image: Tensor, eps: NoiseEstimate) -> Leaves:
@@ -272,8 +272,8 @@ class BELM(Solver, frozen=True):
 
     def sample_noise(self, n: int, shape: tuple[int, ...], *, generator: Generator) -> Leaves:
         """x_T, and a partner that one DDIM step makes of it."""
-        partner = torch.zeros(n, 1, *shape, device=generator.device)
-        return {"x_T": standard_normal(n, shape, generator=generator), "residuals": partner}
+        x_T = standard_normal(n, shape, generator=generator)
+        return {"x_T": x_T, "residuals": torch.zeros_like(x_T)[:, None]}
 
     def encode(self, image: Tensor, eps: NoiseEstimate) -> Leaves:
         """Walk up by the leapfrog's own inverse."""

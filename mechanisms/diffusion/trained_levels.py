@@ -34,6 +34,9 @@ _DISCRETE = ("DDIMScheduler", "DDPMScheduler", "DPMSolverMultistepScheduler", "P
 _FLOW = "FlowMatchEulerDiscreteScheduler"
 _PREDICTIONS: Mapping[str, Prediction] = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
 
+_OTHER_LEVELS = ("trained_betas", "rescale_betas_zero_snr", "use_flow_sigmas", "invert_sigmas")
+"""Options of schedulers whose levels are others than those above, or are told by other numbers."""
+
 _EXACT = 1e-3
 """Of a step between two levels: nearer than this is at the level, which float32 cannot tell from it."""
 
@@ -149,14 +152,16 @@ def scheduler_options(config: Mapping[str, Any], where: object) -> tuple[Trained
     """
     name = config.get("_class_name")
     count = config.get("num_train_timesteps", 1000)
-    if name == _FLOW:
-        return _levels(where, count=count, betas="flow"), "velocity"
-    if name not in _DISCRETE:
-        known = ", ".join((*_DISCRETE, _FLOW))
-        raise CheckpointError(f"{where}: the scheduler {name!r} is not known here; expected one of {known}.")
-    for option in ("trained_betas", "rescale_betas_zero_snr"):
+    known = (*_DISCRETE, _FLOW)
+    if name not in known:
+        raise CheckpointError(
+            f"{where}: the scheduler {name!r} is not known here; expected one of {', '.join(known)}."
+        )
+    for option in _OTHER_LEVELS:
         if config.get(option):
             raise CheckpointError(f"{where}: a schedule with {option} cannot be told to a mechanism.")
+    if name == _FLOW:
+        return _levels(where, count=count, betas="flow"), "velocity"
     told = config.get("prediction_type", "epsilon")
     if told not in _PREDICTIONS:
         raise CheckpointError(

@@ -114,6 +114,18 @@ def test_what_a_range_does_not_cover_is_refused(tmp_path):
             Image(1, 2, 2, range=limits)
 
 
+def test_deep_pixels_whose_0_is_white_are_refused(tmp_path):
+    """Decoding inverts 8 bits, and leaves more as they are: the picture would be its own negative."""
+    path, variable = tmp_path / "negative.tif", Image(1, 2, 4, range=(0, 4095))
+    Pictures.fromarray(DEEP.astype(np.uint16)).save(path)
+    read(path, variable)
+    black_is_zero, white_is_zero = (struct.pack("<HHIH", 262, 3, 1, each) for each in (1, 0))
+    assert path.read_bytes().count(black_is_zero) == 1
+    path.write_bytes(path.read_bytes().replace(black_is_zero, white_is_zero))
+    with pytest.raises(DataError, match="0 is white"):
+        read(path, variable)
+
+
 RAMP = np.broadcast_to(5 * np.arange(40, dtype=np.uint8), (20, 40))
 """5 x: a mean over a symmetric neighbourhood is the value in its middle."""
 

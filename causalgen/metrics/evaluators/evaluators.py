@@ -31,7 +31,7 @@ from causalgen.metrics.evaluators.roles import Roles
 from causalgen.metrics.feature_distance import Features
 from causalgen.metrics.image_rows import check_same_rows, class_codes, image_rows
 from graphs.errors import MechanismError
-from mechanisms.networks import reproducible_initialisation
+from mechanisms.networks import reproducible_initialisation, single_precision
 from mechanisms.training import Training
 
 __all__ = ["CodedRecipe", "Evaluators", "NetworkRecipe", "Recipe"]
@@ -132,7 +132,10 @@ class Evaluators:
         }
         if roles.numbers:
             makers["regressor"] = lambda: Regressor(image, recipe.regressor.width, roles.outputs)
-        with reproducible_initialisation():  # torch draws weights as soon as there is a layer
+        with (
+            reproducible_initialisation(),
+            single_precision(),
+        ):  # torch draws weights as soon as there is a layer
             self.networks: dict[str, nn.Module] = {
                 key: build(make, key).eval().requires_grad_(False) for key, make in makers.items()
             }

@@ -152,7 +152,7 @@ class VariationalAutoencoder(nn.Module):
     def loss(self, images: Tensor, targets: Tensor, generator: torch.Generator) -> Tensor:
         """Mean over images of the negative evidence lower bound, in nats; ``targets`` is not needed."""
         mean, log_variance = self(images)
-        noise = torch.randn(mean.shape, generator=generator, device=mean.device)
+        noise = torch.randn(mean.shape, generator=generator, device=mean.device, dtype=torch.float32)
         logits = self.decoder(mean + (0.5 * log_variance).exp() * noise)
         reconstruction = binary_cross_entropy_with_logits(logits, images, reduction="none").flatten(1).sum(1)
         divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1)
@@ -193,7 +193,9 @@ class Regressor(nn.Module):
 
 def random_affine(images: Tensor, generator: torch.Generator) -> Tensor:
     """Images (B, C, H, W) turned, sheared, stretched and shifted at random; empty space is black."""
-    uniform = 2 * torch.rand(len(images), 6, generator=generator, device=images.device) - 1
+    uniform = (
+        2 * torch.rand(len(images), 6, generator=generator, device=images.device, dtype=torch.float32) - 1
+    )
     angle, shear = _ANGLE * uniform[:, 0], _SHEAR * uniform[:, 1]
     across, down = 1 + _STRETCH * uniform[:, 2], 1 + _STRETCH * uniform[:, 3]
     shift = _SHIFT * uniform[:, 4:]

@@ -24,7 +24,7 @@ from causalgen.metrics.evaluators.networks import Regressor, VariationalAutoenco
 from causalgen.metrics.evaluators.roles import Roles, find_roles
 from causalgen.metrics.image_rows import rows_of_class
 from graphs.variables import Variable
-from mechanisms.networks import reproducible_initialisation
+from mechanisms.networks import reproducible_initialisation, single_precision
 from mechanisms.seeds import keyed_generator, keyed_seed
 from mechanisms.training import Training
 
@@ -97,7 +97,7 @@ def train_evaluators(
 
 def _build(make: Callable[[], Network], seed: int, name: str) -> Network:
     """A network with initial weights that depend on the seed and the name alone."""
-    with reproducible_initialisation(keyed_seed(seed, STREAM, name, "weights")):
+    with reproducible_initialisation(keyed_seed(seed, STREAM, name, "weights")), single_precision():
         return make()
 
 

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 import causalgen as cg
 from causalgen.cli import main as cli
+from causalgen.evaluation.readings import find_readings
 from causalgen.metrics.evaluators import (
     Evaluators,
     Recipe,
@@ -298,6 +299,22 @@ def test_the_former_command_is_refused_with_the_new_one():
     assert done.exit_code == 1
     assert "causalgen judges is now causalgen evaluators" in str(done.exception)
     assert "judges " not in CliRunner().invoke(cli.app, ["--help"]).stdout
+
+
+def test_evaluators_of_other_labels_or_another_unit_are_refused():
+    """A class is a number to them, and a length is one: they would have read another one, without a word."""
+    ours = {"kind": cg.Categorical(["hale", "ill"]), "light": cg.Continuous(unit="lx")}
+    picture = VARIABLES["picture"]
+
+    def found(**theirs):
+        evaluators = Evaluators("others", find_roles({**ours, "picture": picture, **theirs}), RECIPE)
+        return find_readings(picture, ours, evaluators, None).by["predictor"]
+
+    for same in ({}, {"kind": cg.Categorical(2)}, {"light": cg.Continuous()}):
+        assert set(found(**same)) == {"kind", "light"}
+    for other in ({"kind": cg.Categorical(["ill", "hale"])}, {"light": cg.Continuous(unit="klx")}):
+        with pytest.raises(DomainError, match="were trained on another variable"):
+            found(**other)
 
 
 def test_the_format_on_the_disk_is_the_first_one(copy):

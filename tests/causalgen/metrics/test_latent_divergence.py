@@ -133,6 +133,24 @@ def test_an_image_of_the_new_class_just_beyond_its_own_scores_less_than_a_far_on
     assert cld(picture(0.5), distances).value < cld(picture(0.8), distances).value
 
 
+def test_a_real_image_counts_itself_whatever_batch_it_is_in():
+    """A control is one of the real images, and encoded in a batch of another size: the last bits differ."""
+
+    def encode_in_batches(images):
+        mean, log_variance = encode(images)
+        return mean * (1 + 1e-9 * len(mean)), log_variance
+
+    grey, classes = RNG.uniform(0, 1, 40), np.tile([0, 1], 20)
+    old, made = classes[:6], np.arange(21, 27)  # of the other class
+    distances = class_distances(encode_in_batches, picture(*grey[:6]), old, 1 - old, picture(*grey), classes)
+    apart = np.abs(grey - grey[:6, None])
+    d = apart[np.arange(6), made][:, None]
+    near = ((apart <= d) & (classes != old[:, None])).sum(1) / 20
+    far = ((apart >= d) & (classes == old[:, None])).sum(1) / 20
+    expected = np.log(np.exp(near) + np.exp(far)).mean()
+    assert cld(picture(*grey[made]), distances).value == pytest.approx(expected)
+
+
 def test_bad_input_is_refused(rows):
     factual, distances = rows
     real, classes = picture(*np.linspace(0, 1, 30)), np.repeat([0, 1], [25, 5])

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from causalgen.metrics import attribute_correlation, diversity, kept_in_rank, likeness, moves_of
-from graphs.errors import DataError, ShapeError
+from causalgen.metrics import attribute_correlation, diversity, kept_in_rank, likeness, moves_of, real_images
+from graphs.errors import DataError, DomainError, ShapeError
 from graphs.variables import Categorical, Continuous
 
 
@@ -147,3 +147,9 @@ def test_refusals():
         likeness(one[0], one[0], one[0], np.zeros(4), np.zeros(4), moves=np.zeros(3))
     with pytest.raises(ShapeError, match="classes"):
         likeness(one[0], one[0], one[0], np.zeros(3), np.zeros(4))
+    for own, message in ((np.arange(3), "own rows 3"), (np.arange(4) + 1, "row 3 is 4, expected")):
+        with pytest.raises((ShapeError, DomainError), match=message):
+            likeness(one[0], one[0], one[0], np.zeros(4), np.zeros(4), own=own)
+        pictures = np.zeros((4, 1, 2, 2))
+        with pytest.raises((ShapeError, DomainError), match=message):
+            real_images(pictures, [0] * 4, pictures, [0] * 4, Categorical(1), own=own, least=1)

@@ -53,6 +53,14 @@ def test_nulls_return_the_image_and_the_code_stays(abduction, options):
     assert torch.equal(noise["code"], code)
 
 
+@pytest.mark.parametrize("rows", [1, 2])
+def test_codes_of_as_many_rows_as_numbers_are_refused(rows):
+    """Their covariance is singular: the map to the prior was NaN, blamed on outliers."""
+    mechanism, (value, parents) = coded(), draws(rows, PARENTS)
+    with pytest.raises(MechanismError, match=f"of 2 numbers needs at least 3 training rows, got {rows}"):
+        mechanism.code.settle(value, parents, 8, generator=seeded())
+
+
 def test_images_depend_on_the_code_and_only_the_posterior_draws_it():
     value, parents = draws(4, PARENTS)
     point, drawn = coded(), coded(abduction="posterior")

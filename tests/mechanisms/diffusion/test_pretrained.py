@@ -15,6 +15,7 @@ import causalgen as cg
 from causalgen.cli import main as cli
 from causalgen.testing import check_grid, check_mechanism
 from graphs.errors import CheckpointError, MechanismError, NotFittedError, SpecError
+from mechanisms.diffusion.pretrained import Pretrained
 from mechanisms.diffusion.trained_levels import TrainedGrid, TrainedLevels
 
 diffusers: Any = import_module("diffusers")  # whose names are loaded on first use
@@ -328,6 +329,15 @@ def poisoned(home):
             "trained_betas",
         ),
         (
+            lambda home: edited(home / "scheduler" / "scheduler_config.json", invert_sigmas=True),
+            "invert_sigmas",
+        ),
+        (
+            lambda home: edited(home / "scheduler" / "scheduler_config.json", use_flow_sigmas=True),
+            "use_flow_sigmas",
+        ),
+        (lambda home: edited(home / "model_index.json", vqvae=["diffusers", "VQModel"]), "a part 'vqvae'"),
+        (
             lambda home: edited(
                 home / "scheduler" / "scheduler_config.json", _class_name="EulerDiscreteScheduler"
             ),
@@ -353,6 +363,10 @@ def test_what_is_wrong_with_a_folder_is_told(folders, tmp_path, change, message)
         ),
         ({"solver": {"thresholding": True}}, "walks latents"),
         ({"code": {}}, "no style code"),
+        (
+            {"solver": {"grid": {"trained": {"betas": "scaled_linear"}}}},
+            "but the network was trained on .*'linear'",
+        ),
         ({"coarse": 0.5}, "is not trained: leave `coarse` out"),
         ({"levels": [0.0, 1.4]}, "is not trained: leave `levels` out"),
         ({"dropout": 0.3}, "is not trained: leave `dropout` out"),
@@ -361,6 +375,30 @@ def test_what_is_wrong_with_a_folder_is_told(folders, tmp_path, change, message)
 def test_options_that_do_not_go_with_a_pipeline_are_refused(folders, options, message):
     with pytest.raises(SpecError, match=message):
         cg.mechanisms.Diffusion.from_pipeline(folders / "dit", **options)
+
+
+@pytest.mark.parametrize("kind", ["ddim", "anchored"])
+def test_a_grid_that_names_no_levels_has_those_of_the_network(folders, kind):
+    """For a solver of another kind, too: a flow was walked over the levels of DDPM."""
+    grid = {"kind": "trained", "spacing": "leading"}
+    spec = cg.mechanisms.Diffusion.from_pipeline(folders / "flow", solver={"kind": kind, "grid": grid})
+    assert spec.solver.grid.trained == FLOW_1000
+    other = model(cg.mechanisms.Diffusion.from_pipeline(folders / "flow")).with_options(
+        "x", solver={"kind": kind, "grid": grid}
+    )
+    assert other.mechanisms["x"].spec.solver.grid == spec.solver.grid
+
+
+FLOW_1000 = TrainedLevels(betas="flow")
+
+
+def test_sides_that_a_u_net_cannot_halve_are_refused(folders):
+    config = {"sample_size": None, "block_out_channels": [8, 8]}
+    levels = TrainedLevels()
+    network = Pretrained(network="UNet2DModel", config=config, levels=levels)
+    network.check_size(8, 200)
+    with pytest.raises(MechanismError, match="multiples of 2, got 17x8"):
+        network.check_size(17, 8)
 
 
 def test_parents_that_the_network_does_not_know_are_refused(folders):

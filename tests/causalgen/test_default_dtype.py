@@ -1,0 +1,82 @@
+"""torch's default dtype is the caller's: fits, samples and counterfactuals do not depend on it."""
+
+import networkx as nx
+import numpy as np
+import pytest
+import torch
+
+import causalgen as cg
+from graphs.errors import MechanismError
+
+ROWS = 40
+GRAPH = nx.DiGraph([("kind", "x"), ("dose", "x"), ("dose", "y"), ("x", "z")])
+QUICK = {"backbone": {"kind": "unet", "channels": [16], "unshuffle": 1}, "training": {"epochs": 1}}
+PREDICTOR = {"kind": "strided", "channels": [8], "unshuffle": 1}
+
+
+def rows():
+    random = np.random.default_rng(0)
+    kind, dose = random.integers(0, 2, ROWS), random.normal(size=ROWS)
+    x = (0.3 + 0.3 * kind[:, None, None, None] + 0.05 * random.normal(size=(ROWS, 1, 8, 8))).clip(0, 1)
+    y = 2 * dose + random.normal(size=ROWS)
+    return {"kind": kind, "dose": dose, "x": x.astype(np.float32), "y": y, "z": x.mean((1, 2, 3)) + y / 10}
+
+
+def fitted(**options):
+    training = {"epochs": 2}
+    image = {"predictor": PREDICTOR, "solver": {"kind": "anchored", "steps": 3}, **QUICK, **options}
+    scm = cg.SCM(
+        GRAPH,
+        {
+            "kind": cg.Categorical(2),
+            "dose": cg.Continuous(),
+            "x": cg.Image(1, 8, 8),
+            "y": cg.Continuous(),
+            "z": cg.Continuous(),
+        },
+        {
+            "x": cg.mechanisms.Diffusion(**image),
+            "y": cg.mechanisms.Flow(training=training),
+            "z": cg.mechanisms.Additive(function="network", training=training),
+        },
+    )
+    return scm.fit(rows(), seed=0, progress=False)
+
+
+def answers(scm):
+    few = {name: column[:3] for name, column in rows().items()}
+    return scm.counterfactual(few, do={"kind": 1}, seed=0), scm.sample(3, seed=0)
+
+
+@pytest.fixture
+def float64():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+CODE = {"training": {"epochs": 1}, "encoder": PREDICTOR}
+OPTIONS = (
+    {"code": CODE, "abduction": "posterior"},
+    {"autoencoder": {"training": {"epochs": 1}}, "solver": {"kind": "belm", "steps": 3, "max_spread": 1e6}},
+)
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=["code", "latents"])
+def test_fits_and_answers_are_those_of_float32(options, request):
+    expected = fitted(**options)
+    wanted = answers(expected)
+    request.getfixturevalue("float64")
+    for scm in (expected, fitted(**options)):
+        for found, answer in zip(answers(scm), wanted, strict=True):
+            for node in answer:
+                assert found[node].dtype == answer[node].dtype and torch.equal(found[node], answer[node]), (
+                    node
+                )
+
+
+def test_gradients_in_inference_mode_are_refused():
+    few = {name: column[:2] for name, column in rows().items()}
+    scm = fitted(guidance={"kind": "anticausal"})
+    with torch.inference_mode(), pytest.raises(MechanismError, match="inference_mode"):
+        scm.counterfactual(few, do={"kind": 1 - few["kind"]}, seed=0)
