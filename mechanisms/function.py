@@ -22,7 +22,7 @@ from graphs.variables.arrays import as_array
 from mechanisms.base import InterventionSpec, Noise, Parents
 from mechanisms.constant import Noiseless
 from mechanisms.extrapolation import warn_unseen
-from mechanisms.rows import by_row
+from mechanisms.rows import where_rows
 
 __all__ = ["Function", "FunctionMechanism"]
 
@@ -90,7 +90,7 @@ class FunctionMechanism(Noiseless):
         assert self.natural is not None
         same = same.to(value.device)
         warn_unseen(value, self.seen_range, self.variable, where=where, rows=~same)
-        return torch.where(by_row(same, value), parents[self.natural], value)
+        return where_rows(same, parents[self.natural], value)
 
     def check(self, value: Tensor, parents: Parents) -> None:
         """Compare the value with the function's, within rounding.

@@ -32,6 +32,7 @@ __all__ = [
     "distinct_rows",
     "rank_among_equals",
     "repeat_rows",
+    "where_rows",
 ]
 
 
@@ -43,6 +44,11 @@ def repeat_rows(value: Tensor, times: int) -> Tensor:
 def by_row(values: Tensor, like: Tensor) -> Tensor:
     """One number a row, (N,), so shaped that it goes with another tensor's rows (N, *event)."""
     return values.reshape(-1, *[1] * (like.ndim - 1))
+
+
+def where_rows(mask: Tensor, yes: Tensor, no: Tensor) -> Tensor:
+    """Rows of ``yes`` (N, *event) where mask (N,), of ``no`` elsewhere, as the former's type."""
+    return torch.where(by_row(mask, yes), yes, no.to(yes))
 
 
 def distinct_rows(columns: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

@@ -33,7 +33,7 @@ from torch import Tensor
 from graphs.variables import Categorical, Continuous
 from mechanisms.base import Parents
 from mechanisms.diffusion.predictor import AnticausalPredictor
-from mechanisms.rows import by_row
+from mechanisms.rows import by_row, where_rows
 
 __all__ = ["accepted", "closest", "corrected", "readings", "smallest_strengths"]
 
@@ -155,7 +155,7 @@ def closest(
         gap = gaps(images)
         size = _size(gap, scales)
         better = size < least
-        best = torch.where(by_row(better, images), images, best)
+        best = where_rows(better, images, best)
         least = torch.where(better, size, least)
     return best
 

@@ -49,12 +49,6 @@ from mechanisms.diffusion.latents import LatentDiffusion
 from mechanisms.diffusion.options import DiffusionOptions
 from mechanisms.diffusion.predictor import AnticausalPredictor, guided_levels
 from mechanisms.diffusion.presets import settled
-<<<<<<< HEAD
-from mechanisms.diffusion.pretrained import Pretrained, hub_pipeline, said_by_pipeline, take_weights
-from mechanisms.diffusion.shrinkage import shrunk
-from mechanisms.diffusion.solvers import NoiseEstimate
-from mechanisms.networks import reproducible_initialisation
-=======
 from mechanisms.diffusion.pretrained import (
     Pretrained,
     hub_pipeline,
@@ -62,10 +56,10 @@ from mechanisms.diffusion.pretrained import (
     take_weights,
     with_own_levels,
 )
+from mechanisms.diffusion.shrinkage import shrunk
 from mechanisms.diffusion.solvers import NoiseEstimate, standard_normal
 from mechanisms.networks import reproducible_initialisation, single_precision
->>>>>>> h34-img
-from mechanisms.rows import by_row, check_finite, distinct_rows
+from mechanisms.rows import check_finite, distinct_rows, where_rows
 from mechanisms.seeds import drawn_for_rows
 from mechanisms.training import Stage
 
@@ -190,11 +184,9 @@ class DiffusionMechanism(Mechanism):
         spec, tabular = self.spec, any(not isinstance(parent, Image) for parent in self.parents.values())
         if isinstance(spec.predictor, Classifier):
             return OwnPredictor(self.parents, spec.predictor, spec.solver.levels()[0])
-        return (
-            AnticausalPredictor(self.variable, self.parents, spec.predictor)
-            if spec.predictor and tabular
-            else None
-        )
+        if spec.predictor and tabular:
+            return AnticausalPredictor(self.variable, self.parents, spec.predictor)
+        return None
 
     @property
     def _trained_predictor(self) -> AnticausalPredictor | None:
@@ -203,19 +195,14 @@ class DiffusionMechanism(Mechanism):
 
     def sample_noise(self, n: int, *, generator: torch.Generator) -> Noise:
         """The solver's noise from its prior, no factual parents."""
-        solver, shape = self.spec.solver, self.variable.event_shape
         device = generator.device
-        leaves = dict(solver.sample_noise(n, shape, generator=generator))
+        leaves = dict(self.spec.solver.sample_noise(n, self.variable.event_shape, generator=generator))
         if self._coded:
             leaves["code"] = self._coded.sample(n, generator=generator)
         if self._draws:
-<<<<<<< HEAD
-            leaves["last_residual"] = torch.zeros(n, *shape, device=device)
-        if self.spec.shrinkage:
-            leaves["image"] = torch.zeros(n, *shape, device=device)
-=======
             leaves["last_residual"] = torch.zeros_like(leaves["x_T"])
->>>>>>> h34-img
+        if self.spec.shrinkage:
+            leaves["image"] = torch.zeros_like(leaves["x_T"])
         blank = {
             name: torch.zeros(n, *parent.event_shape, device=device) for name, parent in self.parents.items()
         }
@@ -266,14 +253,14 @@ class DiffusionMechanism(Mechanism):
     def _factual(self, parents: Parents, noise: Noise) -> Factual:
         """Where rows start from; prior samples from what they are asked for."""
         known = noise["known"]
-        values = {name: _where(known, noise[f"factual.{name}"], parents[name]) for name in self.parents}
+        values = {name: where_rows(known, noise[f"factual.{name}"], parents[name]) for name in self.parents}
         return Factual(values, known)
 
     def _decode(self, guidance: Guidance, parents: Parents, noise: Noise) -> Tensor:
         image = self._walked_down(guidance, parents, noise)
         if not self.spec.shrinkage:
             return image
-        return _where(noise["known"], shrunk(image, noise["image"], self.spec.shrinkage), image)
+        return where_rows(noise["known"], shrunk(image, noise["image"], self.spec.shrinkage), image)
 
     def _walked_down(self, guidance: Guidance, parents: Parents, noise: Noise) -> Tensor:
         known, factual = noise["known"], self._factual(parents, noise)
@@ -291,7 +278,7 @@ class DiffusionMechanism(Mechanism):
         if self._draws:
             return self._denoised(x, followed) + noise["last_residual"]
         # A prior sample still carries sigma_0 of noise; an image that entered clean never did.
-        return x if bool(known.all()) else _where(known, x, self._denoised(x, followed))
+        return x if bool(known.all()) else where_rows(known, x, self._denoised(x, followed))
 
     def _under(self, leaf: Tensor | None) -> Denoising:
         """The denoiser as guidance asks it, of parents alone: under the codes of a leaf."""
@@ -458,8 +445,3 @@ class DiffusionMechanism(Mechanism):
 
 def _rows(values: Parents, index: Tensor) -> dict[str, Tensor]:
     return {name: value[index] for name, value in values.items()}
-
-
-def _where(mask: Tensor, yes: Tensor, no: Tensor) -> Tensor:
-    """Rows of ``yes`` where mask (N,), of ``no`` elsewhere."""
-    return torch.where(by_row(mask, yes), yes, no.to(yes))
