@@ -32,7 +32,6 @@ from graphs.variables.gaps import encode_gaps, fill_gaps
 from graphs.variables.numeric import limits
 from mechanisms.base import Mechanism
 from mechanisms.extrapolation import warn_unseen
-from mechanisms.rows import copy_column
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -112,7 +111,7 @@ def encode_partial(
             counts = {each: len(other) for each, (other, _) in encoded.items()}
             raise ShapeError(f"Evidence {name!r} has {len(value)} rows where others have {rows}: {counts}.")
     # A copy: evidence stays what it was, whatever becomes of the arrays it came in.
-    values = {name: copy_column(value).to(device) for name, (value, _) in encoded.items()}
+    values = {name: torch.from_numpy(value.copy()).to(device) for name, (value, _) in encoded.items()}
     masks = {
         name: torch.as_tensor(gaps, device=device) for name, (_, gaps) in encoded.items() if gaps is not None
     }

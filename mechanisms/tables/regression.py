@@ -22,7 +22,6 @@ from mechanisms.base import Parents
 from mechanisms.conditioning import Conditioning, standardisation
 from mechanisms.encoders import Encoder
 from mechanisms.networks import DenseNetwork
-from mechanisms.rows import column_like
 
 __all__ = ["LinearRegression", "NetworkRegression", "least_squares", "solve_moments"]
 
@@ -76,7 +75,7 @@ class LinearRegression(nn.Module):
         n = start.shape[0]
         if n < _FEW or torch.is_grad_enabled():
             return self._add_terms(torch.add(start, bias, alpha=sign), parents, weight, sign)
-        total = column_like(start, n)
+        total = torch.empty_like(start)
         for first in range(0, n, _AT_ONCE):
             rows = slice(first, first + _AT_ONCE)
             block = torch.add(start[rows], bias, alpha=sign, out=total[rows])
