@@ -35,14 +35,10 @@ _FEW = 1024
 
 @dataclass(frozen=True)
 class Prediction:
-    """What ``predict`` found.
+    """What ``predict`` found."""
 
-    Attributes:
-        values: by node, (B or S * B, *event) in canonical encoding.
-        recomputed: by node, which rows were not copied: (rows,) bool, or True or False for all of them.
-    """
-
-    values: Mapping[str, Tensor]
+    values: Mapping[str, Tensor]  # by node, (B or S * B, *event) in canonical encoding
+    # By node, which rows were not copied: (rows,) bool, or True or False for all of them
     recomputed: Mapping[str, Mask]
 
 

@@ -50,18 +50,12 @@ class _Abducting(DeclaredModel, Protocol):
 
 @dataclass(frozen=True)
 class TablePart:
-    """Some rows of a table, answered.
+    """Some rows of a table, answered."""
 
-    Attributes:
-        number: of the part, from 0.
-        rows: (n,) numbers in the table of the rows that are answered.
-        refused: rows that are not, since a picture cannot be read.
-        worlds: what the rows would have been, by name of the world; none where no row is answered.
-    """
-
-    number: int
-    rows: NDArray[np.int64]
-    refused: Sequence[RefusedRow]
+    number: int  # of the part, from 0
+    rows: NDArray[np.int64]  # (n,) numbers in the table of the rows that are answered
+    refused: Sequence[RefusedRow]  # rows that are not, since a picture cannot be read
+    # What the rows would have been, by name of the world; none where no row is answered
     worlds: Mapping[str, Counterfactual]
 
 

@@ -32,19 +32,12 @@ __all__ = ["NaturalEffects", "find_natural_effects"]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class NaturalEffects(Shown):
-    """The natural effects of an intervention on a target. ``print`` shows them.
+    """The natural effects of an intervention on a target. ``print`` shows them."""
 
-    Attributes:
-        through: the mediators.
-        total: effect of the intervention.
-        direct: the part that goes past the mediators.
-        indirect: the part that passes through them.
-    """
-
-    through: tuple[str, ...]
-    total: Effect
-    direct: Effect
-    indirect: Effect
+    through: tuple[str, ...]  #: the mediators
+    total: Effect  #: effect of the intervention
+    direct: Effect  #: the part that goes past the mediators
+    indirect: Effect  #: the part that passes through them
 
     @property
     def interaction(self) -> Any:

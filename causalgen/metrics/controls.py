@@ -35,15 +35,10 @@ _NUMBERS_AT_ONCE = 2**24
 
 @dataclass(frozen=True)
 class RealImages:
-    """Real images of the wanted class for each of N factual ones, as row numbers of the pool, (N,).
+    """Real images of the wanted class for each of N factual ones, as row numbers of the pool, (N,)."""
 
-    Attributes:
-        random: any of the class.
-        nearest: the nearest to the factual image, in L1.
-    """
-
-    random: Rows
-    nearest: Rows
+    random: Rows  #: any of the class
+    nearest: Rows  #: the nearest to the factual image, in L1
 
 
 def real_images(
