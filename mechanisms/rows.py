@@ -50,11 +50,7 @@ def rank_among_equals(inverse: Tensor) -> Tensor:
 
 
 def check_finite(made: Tensor, what: str, parents: Mapping[str, Tensor]) -> None:
-    """Refuse to answer with NaN or infinite numbers.
-
-    Raises:
-        MechanismError: names the first such row and its parents of one number.
-    """
+    """Refuse to answer with NaN or infinite numbers."""
     if bool(made.isfinite().all()):
         return
     row = int((~made.flatten(1).isfinite().all(1)).nonzero()[0])

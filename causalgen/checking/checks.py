@@ -66,10 +66,6 @@ def check_model(
 
     Those without gaps, at least 20, are used, at most 1,000 of them. The seed is of that draw, of noise and
     of permutations; ``level`` is the false discovery rate of all tests together.
-
-    Raises:
-        DataError: fewer than 20 rows.
-        NotFittedError: a mechanism has not been fitted.
     """
     given, table = table.rows, table.complete(list(variables))
     if table.rows < _LEAST:

@@ -101,11 +101,7 @@ def evaluate(
 
 
 def read_morphomnist_truth(data: str, mnist_folder: Path | str, image: str) -> Truth:
-    """``morphomnist_truth`` of a set named as ``morphomnist:DIR`` or ``morphomnist:DIR:test``.
-
-    Raises:
-        DataError: the data are another set, or MNIST's files are not there.
-    """
+    """``morphomnist_truth`` of a set named as ``morphomnist:DIR`` or ``morphomnist:DIR:test``."""
     from causalgen.data.sources import split_source
     from causalgen.datasets import mnist, morphomnist, morphomnist_truth
 

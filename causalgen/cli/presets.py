@@ -71,10 +71,6 @@ PRESETS = MappingProxyType(
 
 
 def preset_options(name: str) -> dict[str, Any]:
-    """Options of a preset, for a diffusion node.
-
-    Raises:
-        UnknownNameError: there is no such preset.
-    """
+    """Options of a preset, for a diffusion node."""
     UnknownNameError.check("preset", name, PRESETS)
     return dict(PRESETS[name])

@@ -132,11 +132,7 @@ def predict(
 
 @torch.no_grad()
 def log_prob(world: MutilatedModel, values: Mapping[str, Tensor]) -> Tensor:
-    """Joint log density of rows, (B,): the sum over nodes of log p(x | pa).
-
-    Raises:
-        MechanismError: a mechanism has no tractable density; the message names it.
-    """
+    """Joint log density of rows, (B,): the sum over nodes of log p(x | pa)."""
     terms: list[Tensor] = []
     for node, mechanism in world.mechanisms.items():
         parents = {parent: values[parent] for parent in world.graph.parents(node)}

@@ -94,12 +94,7 @@ class TableQuestion:
         return -(-self.table.rows // self.size)
 
     def check(self) -> None:
-        """Refuse what a long computation would stumble over: interventions, and the table's first rows.
-
-        Raises:
-            InterventionError: a value for each row, or one that the model does not take.
-            DataError, DomainError, ...: as for ``scm.counterfactual``.
-        """
+        """Refuse what a long computation would stumble over: interventions, and the table's first rows."""
         first = self.table.read(0, min(_FIRST, self.size, self.table.rows))
         if len(first.numbers):
             self.scm.abduct({**first.columns, **self.given}, seed=self.seed)

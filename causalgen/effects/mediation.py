@@ -82,12 +82,7 @@ def find_natural_effects(
 def _check_mediators(
     through: Collection[str], target: str, touched: Collection[str], graph: CausalGraph
 ) -> None:
-    """Refuse what lies on no path from what is set to the target.
-
-    Raises:
-        UnknownNameError: no such node.
-        InterventionError: no mediators, one that is set, or one on no path.
-    """
+    """Refuse what lies on no path from what is set to the target."""
     if not through:
         raise InterventionError("through names no mediator. Say through=['m'], or ask for effect.")
     for node in through:

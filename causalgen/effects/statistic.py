@@ -20,11 +20,7 @@ or an array (N, *shape) of them."""
 
 
 def check_statistic(target: str, variable: Variable, statistic: Statistic | None) -> None:
-    """Refuse a target that has no mean of its own, unless a statistic says what to average.
-
-    Raises:
-        EvidenceError: as said.
-    """
+    """Refuse a target that has no mean of its own, unless a statistic says what to average."""
     if statistic is not None and not callable(statistic):
         raise EvidenceError(f"statistic is a function of the target's values, got {statistic!r}.")
     if statistic is None and isinstance(variable, Categorical):
@@ -44,11 +40,7 @@ def check_statistic(target: str, variable: Variable, statistic: Statistic | None
 def measure(
     target: str, variable: Variable, values: Tensor, statistic: Statistic | None
 ) -> tuple[NDArray[np.float64], bool]:
-    """The statistic of N rows, (N, *shape), and whether it is a boolean, whose mean is a probability.
-
-    Raises:
-        DomainError: the statistic gives another number of rows, or what is no number.
-    """
+    """The statistic of N rows, (N, *shape), and whether it is a boolean, whose mean is a probability."""
     seen: Any = variable.decode(values)
     if statistic is None:
         assert isinstance(variable, Continuous | Integer)

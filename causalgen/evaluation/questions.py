@@ -132,9 +132,6 @@ def other_values(variable: Variable, values: NDArray[Any], seed: int) -> NDArray
     >>> from graphs.variables import Continuous
     >>> other_values(Continuous(), np.array([1.0, 2.0]), seed=0).tolist()
     [2.0, 1.0]
-
-    Raises:
-        DataError: a single row of numbers.
     """
     random = np.random.default_rng(seed)
     if isinstance(variable, Categorical):

@@ -97,9 +97,6 @@ def class_rows(
 
     Values are canonical, a category's or a single number's. Messages call each category by ``names``, as in
     "Bin 3"; "Class 3" or "Class 'label'" where None.
-
-    Raises:
-        DataError: a class with fewer than ``least`` images.
     """
     found: list[tuple[Rows, Rows]] = []
     if isinstance(variable, Categorical):

@@ -67,7 +67,7 @@ def gaussian_divergence(
 
 @dataclass(frozen=True)
 class ClassDistances:
-    """Latent distances from N factual images to the real images of two classes, so that any d is scored quickly."""
+    """Latent distances from N factual images to real images of two classes, which score any d."""
 
     encode: Encoder  #: images to the mean and log-variance of q(z | x)
     factual: tuple[Tensor, Tensor]  #: mean and log-variance at the factual images, (N, latent) each

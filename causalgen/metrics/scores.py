@@ -127,9 +127,6 @@ def statistic_score(
 
     ``statistic`` takes samples of rows, (R, N, k), to (R,), nan where it does not exist, as it does below
     ``least`` rows. A row with a nan could not be measured.
-
-    Raises:
-        DataError: no rows.
     """
     rows = np.asarray(values, dtype=float)
     if not len(rows):

@@ -156,11 +156,7 @@ def _value(raw: Any, variable: Variable, where: str, expressions: bool) -> Any:
 
 
 def _numbers(raw: str) -> Any:
-    """A list of JSON.
-
-    Raises:
-        ValueError: it is none.
-    """
+    """A list of JSON."""
     value = json.loads(raw, parse_constant=str)  # a number that JSON has not is text, which is refused
     if not isinstance(value, list):
         raise ValueError

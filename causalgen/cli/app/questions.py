@@ -133,13 +133,7 @@ def ask(
     seed: Any,
     samples: Any,
 ) -> Session:
-    """One more world of a session, or the first of a new one.
-
-    Raises:
-        InterventionError: nothing is set, or too many worlds.
-        EvidenceError: no evidence, or draws out of range.
-        CausalgenError: as for ``scm.counterfactual``.
-    """
+    """One more world of a session, or the first of a new one."""
     if not do:
         raise InterventionError("Nothing to ask: set at least one node, or type what to set.")
     if not evidence:
@@ -177,13 +171,7 @@ def ask_effect(
     confidence: Any,
     seed: Any,
 ) -> AskedEffect:
-    """How much an intervention changes a node on average; see ``scm.effect``.
-
-    Raises:
-        EvidenceError: no target, or a categorical one without a category.
-        InterventionError: nothing is set.
-        CausalgenError: as for ``scm.effect``.
-    """
+    """How much an intervention changes a node on average; see ``scm.effect``."""
     if not isinstance(target, str) or target not in effect_targets(model.scm):
         raise EvidenceError(f"Choose the node whose mean is compared; got {target!r}.")
     if not do:
