@@ -76,9 +76,7 @@ def encode_evidence(
 
 
 def encode_partial(
-    evidence: Evidence,
-    variables: Mapping[str, Variable],
-    device: torch.device,
+    evidence: Evidence, variables: Mapping[str, Variable], device: torch.device
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], int, pd.Index | None, pd.Index | None]:
     """``encode_evidence`` for evidence with gaps: None, NaN or pandas' NA where a row has no value.
 
@@ -250,6 +248,4 @@ def _tell_unused(columns: Mapping[str, Any], unused: list[str], variables: Mappi
     if not columns and unused:
         raise UnknownNameError.of("node", unused[0], variables, where="evidence")
     if unused:
-        warn(
-            f"Evidence for {', '.join(map(repr, unused))} is not used: no such node in the model.",
-        )
+        warn(f"Evidence for {', '.join(map(repr, unused))} is not used: no such node in the model.")
