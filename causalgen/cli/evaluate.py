@@ -50,8 +50,7 @@ def evaluate(
         typer.Option(help="What to measure on images; strokes are those of drawn characters."),
     ] = None,
     truth: Annotated[
-        Path | None,
-        typer.Option(help="MNIST's folder: true counterfactuals of --data morphomnist:DIR."),
+        Path | None, typer.Option(help="MNIST's folder: true counterfactuals of --data morphomnist:DIR.")
     ] = None,
     missing: Missing = "refuse",
     workers: SharedWorkers = None,

@@ -32,11 +32,7 @@ _BLOCK = 65_536
 
 
 def abduct_rows(
-    mechanism: Mechanism,
-    node: str,
-    value: Tensor,
-    parents: Mapping[str, Tensor],
-    seed: int,
+    mechanism: Mechanism, node: str, value: Tensor, parents: Mapping[str, Tensor], seed: int
 ) -> Abducted:
     """A node's noise by its values, (N, *event), and its parents', in blocks of rows."""
     n = value.shape[0]

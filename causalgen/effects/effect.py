@@ -152,10 +152,7 @@ class Effect(Shown, Tabular):
 
 
 def find_effect(
-    question: Question,
-    source: Abduction | Population,
-    graph: CausalGraph,
-    variables: Mapping[str, Variable],
+    question: Question, source: Abduction | Population, graph: CausalGraph, variables: Mapping[str, Variable]
 ) -> Effect:
     """Compare the two worlds of a question that was checked."""
     target, does = question.target, named_worlds(question.do, question.versus, question.worlds)

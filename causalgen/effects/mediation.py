@@ -71,11 +71,7 @@ def find_natural_effects(
     _check_mediators(through, total.target, {*total.do, *versus}, graph)
     direct = {**total.do, **{node: WorldRef("versus")[node] for node in through}}
     indirect = {**versus, **{node: WorldRef("treated")[node] for node in through}}
-    questions = (
-        total,
-        replace(total, do=direct),
-        replace(total, do=indirect, worlds={"treated": total.do}),
-    )
+    questions = (total, replace(total, do=direct), replace(total, do=indirect, worlds={"treated": total.do}))
     return tuple(find_effect(each, source, graph, variables) for each in questions)
 
 

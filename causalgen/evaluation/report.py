@@ -211,11 +211,7 @@ def _heading(metric: str, of: str, by: str, score: Score) -> str:
 
 
 def _by_subject(
-    title: str,
-    note: str,
-    node: str,
-    columns: Mapping[str, Mapping[str, Score]],
-    strong: Sequence[int] = (),
+    title: str, note: str, node: str, columns: Mapping[str, Mapping[str, Score]], strong: Sequence[int] = ()
 ) -> Iterator[_Table]:
     """A table of columns, heading -> subject -> score; none where there are no columns."""
     present = [each for each in _LABELS if any(each in column for column in columns.values())]

@@ -176,11 +176,7 @@ def effectiveness(
 
 
 def _score(
-    images: Tensor,
-    name: str,
-    wanted: Mapping[str, Any],
-    variables: Mapping[str, Variable],
-    reader: Reader,
+    images: Tensor, name: str, wanted: Mapping[str, Any], variables: Mapping[str, Variable], reader: Reader
 ) -> Score:
     UnknownNameError.check("attribute", name, variables, where="readers")
     if name not in wanted:

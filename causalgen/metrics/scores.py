@@ -85,12 +85,7 @@ def figure(value: float) -> str:
 
 
 def mean_score(
-    values: ArrayLike,
-    unit: str = "",
-    *,
-    better: Better = "lower",
-    confidence: float = 0.95,
-    seed: int = 0,
+    values: ArrayLike, unit: str = "", *, better: Better = "lower", confidence: float = 0.95, seed: int = 0
 ) -> Score:
     """The mean over rows with its bootstrap interval.
 
@@ -116,12 +111,7 @@ def mean_score(
 
 
 def statistic_score(
-    values: ArrayLike,
-    statistic: Statistic,
-    unit: str = "",
-    *,
-    better: Better = "neither",
-    least: int = 1,
+    values: ArrayLike, statistic: Statistic, unit: str = "", *, better: Better = "neither", least: int = 1
 ) -> Score:
     """A statistic of rows (N, k) of several numbers, with its bootstrap interval.
 

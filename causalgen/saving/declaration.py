@@ -27,13 +27,7 @@ from graphs.variables import Variable
 from graphs.variables.base import VariableBase
 from mechanisms.allowance import Allowance
 from mechanisms.base import Mechanism, MechanismSpec
-from mechanisms.registry import (
-    MECHANISMS,
-    default_mechanism,
-    dump_mechanism,
-    mechanism_spec,
-    parse_mechanism,
-)
+from mechanisms.registry import MECHANISMS, default_mechanism, dump_mechanism, mechanism_spec, parse_mechanism
 
 __all__ = ["Declaration", "DeclaredModel"]
 

@@ -226,14 +226,7 @@ def laid_out(name: str, config: Mapping[str, Any], device: str = "meta") -> nn.M
     try:
         with torch.device(device):
             model = _class_of(name)(**config)
-    except (
-        TypeError,
-        ValueError,
-        RuntimeError,
-        NotImplementedError,
-        ZeroDivisionError,
-        IndexError,
-    ) as error:
+    except (TypeError, ValueError, RuntimeError, NotImplementedError, ZeroDivisionError, IndexError) as error:
         raise MechanismError(f"The config does not describe a {name}: {error}.") from error
     for module in model.modules():
         if isinstance(module, PatchEmbed) and module.pos_embed is not None:

@@ -189,12 +189,7 @@ def ask_effect(
     asked: dict[str, Any] = {"do": do, "versus": versus or None, "evidence": evidence or None}
     with _warned() as told:
         found = model.scm.effect(
-            target,
-            **asked,
-            n=n,
-            statistic=statistic,
-            confidence=confidence,
-            seed=_whole(seed, "Seed", 0),
+            target, **asked, n=n, statistic=statistic, confidence=confidence, seed=_whole(seed, "Seed", 0)
         )
     return AskedEffect(found, target, category, do, versus, evidence, n, confidence, tuple(told))
 
