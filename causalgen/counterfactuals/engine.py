@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from math import isfinite
 
 import torch
 from torch import Tensor
@@ -28,9 +27,6 @@ from mechanisms.base import Abducted, Noise
 from mechanisms.extrapolation import has_bounds, warn_out_of_bounds
 
 __all__ = ["Prediction", "abduct", "log_prob", "predict"]
-
-_FEW = 1024
-"""Rows of columns that are checked together."""
 
 
 @dataclass(frozen=True)
@@ -147,11 +143,8 @@ def log_prob(world: MutilatedModel, values: Mapping[str, Tensor]) -> Tensor:
 
 def _check(world: MutilatedModel, computed: Mapping[str, Tensor]) -> None:
     """Refuse computed values that are not finite, and tell of those that leave their bounds."""
-    few = [value for value in computed.values() if value.ndim == 1 and value.shape[0] <= _FEW]
-    # One sum over all short columns, instead of one for each, which a question of one row would notice.
-    if len(few) < len(computed) or (few and not isfinite(torch.cat(few).sum().item())):
-        for node, value in computed.items():
-            refuse_nonfinite(world.origin(node), value)
+    for node, value in computed.items():
+        refuse_nonfinite(world.origin(node), value)
     for node, value in computed.items():
         variable = world.mechanisms[node].variable
         if node not in world.touched and has_bounds(variable):
