@@ -167,7 +167,7 @@ def mixture_of(
 ) -> MixturePosterior:
     """One mixture of all rows, by parts; rows in no part have their value in ``observed``, (B, *event)."""
     mixtures = [(rows, _as_mixture(each)) for rows, each in parts]
-    most, width = max(len(each.weights) for _, each in mixtures), observed[0].numel()
+    most, width = max((len(each.weights) for _, each in mixtures), default=1), observed[0].numel()
     weights = observed.new_zeros(most, len(observed))
     weights[0] = 1.0
     means = repeat_rows(observed[None], most).clone()

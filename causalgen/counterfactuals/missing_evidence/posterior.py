@@ -58,11 +58,7 @@ class _Drawn:
 
 
 class EvidencePosterior:
-    """Evidence, completed.
-
-    Attributes:
-        missing: nodes with missing values, and in which rows, (B,) bool.
-    """
+    """Evidence, completed; ``missing`` are the nodes with missing values, and in which rows, (B,) bool."""
 
     def __init__(
         self,
@@ -139,18 +135,12 @@ class EvidencePosterior:
         patterns = [pattern for pattern in self._patterns if node in pattern.missing]
         exact = [self._marginal(pattern, node) for pattern in patterns]
         variable = self._world.mechanisms[node].variable
-        if isinstance(variable, Continuous) and all(isinstance(each, GaussianPosterior) for each in exact):
-            mean = self._observed(node).clone()
-            width = mean[0].numel()
-            covariance = mean.new_zeros(self._rows, width, width)
-            for pattern, each in zip(patterns, exact, strict=True):
-                assert isinstance(each, GaussianPosterior)
-                mean[pattern.rows], covariance[pattern.rows] = each.mean, each.covariance
-            return GaussianPosterior(mean, covariance)
         numbers = [each for each in exact if isinstance(each, GaussianPosterior | MixturePosterior)]
-        if numbers and len(numbers) == len(exact):
+        if isinstance(variable, Continuous) and len(numbers) == len(exact):
             parts = [(pattern.rows, each) for pattern, each in zip(patterns, numbers, strict=True)]
-            return mixture_of(self._observed(node), parts)
+            found = mixture_of(self._observed(node), parts)
+            single = all(isinstance(each, GaussianPosterior) for each in numbers)
+            return GaussianPosterior(found.means[0], found.covariances[0]) if single else found
         support = self._world.mechanisms[node].support()
         if support is not None and all(isinstance(each, CategoryPosterior) for each in exact):
             support = support.to(self._device)
