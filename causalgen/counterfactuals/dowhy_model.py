@@ -37,6 +37,10 @@ def to_dowhy(self: DeclaredModel) -> Any:
     Returns:
         ``InvertibleStructuralCausalModel`` where its counterfactuals are those of this model, else
         ``ProbabilisticCausalModel``; see ``causalgen.counterfactuals.dowhy_model``.
+
+    Raises:
+        MechanismError: an image or a vector, which DoWhy's columns cannot carry; or DoWhy is not installed.
+        NotFittedError: a mechanism has not been fitted.
     """
     for node, mechanism in self.mechanisms.items():
         if mechanism.variable.event_shape:

@@ -82,19 +82,12 @@ def read_csv(
     return {node: _column([read[name] for name in columns[node]], variables[node]) for node in columns}
 
 
-def _delimiter(path: Path) -> str:
-    return "\t" if ".tsv" in path.name.lower() else ","
-
-
-def _opened(path: Path, mode: str, **options: Any) -> Any:
-    return (gzip.open if path.name.lower().endswith(".gz") else open)(path, mode, **options)
-
-
 def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Line and fields of each record, the header's first; blank lines have no fields."""
-    line = 1
-    with _opened(path, "rt", encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file, delimiter=_delimiter(path), strict=True)
+    line, name = 1, path.name.lower()
+    opened: Any = gzip.open if name.endswith(".gz") else open
+    with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file, delimiter="\t" if ".tsv" in name else ",", strict=True)
         try:
             for record in reader:
                 yield line, record

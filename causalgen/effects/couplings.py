@@ -148,6 +148,10 @@ def coupling_sensitivity(
 
     Returns:
         Both answers side by side, with sharp bounds over all couplings where evidence gives them.
+
+    Raises:
+        MechanismError: no categorical mechanism is recomputed, so that none bears on the answer.
+        UnknownNameError, InterventionError: as for ``counterfactual``.
     """
     world, variables = scm._world, scm._variables
     if num_samples < 2:

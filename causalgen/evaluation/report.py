@@ -220,13 +220,17 @@ def _by_subject(
         yield _Table(title, note, node, ("", *columns), rows, frozenset(strong))
 
 
+def _by_what(found: Sequence[Entry], metric: str = "") -> dict[str, dict[str, Score]]:
+    """Scores by subject of each figure, under what it is of."""
+    columns: dict[str, dict[str, Score]] = {}
+    for each in found:
+        columns.setdefault(f"{metric}{each.of}, {each.score.unit}", {})[each.subject] = each.score
+    return columns
+
+
 def _consistency(report: EvaluationReport, node: str, do: str) -> Iterator[_Table]:
     """Sets of images against samples of the same intervention."""
-    found = report.find("consistency", node=node, do=do)
-    columns = {
-        f"{of}, {unit}": {entry.subject: entry.score for entry in found if entry.of == of}
-        for of, unit in {entry.of: entry.score.unit for entry in found}.items()
-    }
+    columns = _by_what(report.find("consistency", node=node, do=do))
     yield from _by_subject(
         f"{node} under do({do}): interventional consistency",
         "Averaged over factuals, counterfactuals should have the law of the model's own samples under the "
@@ -242,11 +246,7 @@ def _consistency(report: EvaluationReport, node: str, do: str) -> Iterator[_Tabl
 def _likeness(report: EvaluationReport, node: str, do: str) -> Iterator[_Table]:
     """What is kept of the factual, and what differs between draws."""
     kept, drawn = (report.find(metric, node=node, do=do) for metric in ("likeness", "diversity"))
-    columns = {
-        f"{metric} of {of}, {unit}": {entry.subject: entry.score for entry in found if entry.of == of}
-        for metric, found in (("likeness", kept), ("diversity", drawn))
-        for of, unit in {entry.of: entry.score.unit for entry in found}.items()
-    }
+    columns = _by_what(kept, "likeness of ") | _by_what(drawn, "diversity of ")
     point = any(entry.subject == MECHANISM and entry.score.value == 0 for entry in drawn)
     yield from _by_subject(
         f"{node} under do({do}): likeness and diversity",

@@ -48,22 +48,14 @@ _PAYS, _TRIALS = 1.1, 4
 
 
 class LocalRuntime:
-    """What the fitting loop asks of the machine, answered for one device of this process alone.
-
-    Attributes:
-        device: where the mechanism is fitted.
-        rank: number of this process among those that share the steps, from 0.
-        processes: how many processes share the steps.
-        is_main: whether this process is the one that writes and shows.
-        splits: whether each process has a share of the weights alone; see ``sharding``.
-    """
+    """What the fitting loop asks of the machine, answered for one device of this process alone."""
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
-        self.device: torch.device = torch.device(device)
-        self.rank: int = 0
-        self.processes: int = 1
-        self.is_main: bool = is_first()
-        self.splits: bool = False
+        self.device: torch.device = torch.device(device)  # where the mechanism is fitted
+        self.rank: int = 0  # number of this process among those that share the steps, from 0
+        self.processes: int = 1  # how many processes share the steps
+        self.is_main: bool = is_first()  # whether this process is the one that writes and shows
+        self.splits: bool = False  # whether each process has a share of the weights alone; see ``sharding``
 
     def prepare(
         self, objective: nn.Module, optimizer: torch.optim.Optimizer

@@ -155,12 +155,7 @@ class Declaration:
         return f"{self.name or 'unnamed'}, {state}: {'; '.join([*nodes, *more])}"
 
     def write(self, path: Path | None) -> str:
-        """The file's text, written to ``path`` where given, all or nothing.
-
-        Raises:
-            MechanismError: as for ``text``.
-            CheckpointError: the file cannot be written.
-        """
+        """The file's text, written to ``path`` where given, all or nothing."""
         text = self.text()
         if path is not None:
             try:
