@@ -282,11 +282,8 @@ def resolve_precision(
     """What "auto" means where no node's variable says more: bfloat16 for images on GPUs that multiply it."""
     if precision != "auto":
         return precision
-    if not images:
-        return "float32"
-    if device.type == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    return "float32"
+    native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bfloat16" if images and native else "float32"
 
 
 def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[Any]:
