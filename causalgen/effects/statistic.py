@@ -40,7 +40,11 @@ def check_statistic(target: str, variable: Variable, statistic: Statistic | None
 def measure(
     target: str, variable: Variable, values: Tensor, statistic: Statistic | None
 ) -> tuple[NDArray[np.float64], bool]:
-    """The statistic of N rows, (N, *shape), and whether it is a boolean, whose mean is a probability."""
+    """The statistic of N rows, (N, *shape), and whether it is a boolean, whose mean is a probability.
+
+    Raises:
+        DomainError: the statistic gives another number of rows, or what is no number.
+    """
     seen: Any = variable.decode(values)
     if statistic is None:
         assert isinstance(variable, Continuous | Integer)
