@@ -9,7 +9,13 @@ from torch import Tensor
 
 from graphs.errors import MechanismError
 
-__all__ = ["by_row", "check_finite", "distinct_rows", "rank_among_equals", "repeat_rows"]
+__all__ = [
+    "by_row",
+    "check_finite",
+    "distinct_rows",
+    "rank_among_equals",
+    "repeat_rows",
+]
 
 
 def repeat_rows(value: Tensor, times: int) -> Tensor:
