@@ -18,11 +18,7 @@ __all__ = ["as_path", "check_targets", "chosen_seed", "names_of", "renamed", "sh
 
 
 def whole_number(value: Any, what: str, least: int | None = None) -> int:
-    """A whole number, of any integer type; ``what`` starts the message.
-
-    Raises:
-        EvidenceError: it is none, a truth value, or too small.
-    """
+    """A whole number, of any integer type; ``what`` starts the message."""
     expected = "a whole number" if least is None else f"a whole number of at least {least}"
     try:
         number = None if isinstance(value, bool) else operator.index(value)
@@ -34,11 +30,7 @@ def whole_number(value: Any, what: str, least: int | None = None) -> int:
 
 
 def share(value: Any, what: str) -> float:
-    """A number between 0 and 1, both excluded.
-
-    Raises:
-        EvidenceError: it is none.
-    """
+    """A number between 0 and 1, both excluded."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
         raise EvidenceError(f"{what} is between 0 and 1, as 0.95 is; got {_shortened(value)}.")
     return float(value)
@@ -67,11 +59,7 @@ def as_path(value: Any, what: str, error: type[CausalgenError] = CheckpointError
 
 
 def names_of(value: Any, what: str) -> tuple[str, ...]:
-    """One name, or several.
-
-    Raises:
-        EvidenceError: something else.
-    """
+    """One name, or several."""
     names = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, Iterable) else None
     if names is None or not all(isinstance(name, str) for name in names):
         raise EvidenceError(f"{what} names nodes, as in ['x', 'y']; got {_shortened(value)}.")

@@ -36,13 +36,7 @@ from causalgen.fitting.fit_table import fit_table
 from causalgen.saving.declaration import Declaration
 from causalgen.saving.pretrained import load_pretrained, push_to_hub, save_pretrained
 from graphs.causal_graph import CausalGraph
-from graphs.errors import (
-    DataError,
-    MechanismError,
-    PartialEvidenceError,
-    SpecError,
-    UnknownNameError,
-)
+from graphs.errors import DataError, MechanismError, PartialEvidenceError, SpecError, UnknownNameError
 from graphs.shown import Shown
 from graphs.variables import Variable
 from mechanisms.base import Mechanism, MechanismSpec

@@ -69,11 +69,7 @@ class Declared(BaseModel):
 
 
 def spec_error(
-    error: ValidationError,
-    locations: Locations,
-    prefix: Path = (),
-    *,
-    model: type[BaseModel] | None = None,
+    error: ValidationError, locations: Locations, prefix: Path = (), *, model: type[BaseModel] | None = None
 ) -> SpecError:
     """All findings of a pydantic error as one ``SpecError``, with their places in the file.
 

@@ -65,12 +65,7 @@ def _unsaid(attributes: Mapping[str, Any]) -> str | None:
 
 
 def parse_graph(text: str) -> dict[str, list[str]]:
-    """The parents of each node of a text, as it names them; cycles and names are not looked at here.
-
-    Raises:
-        GraphError: it is none of the formats, too large, or says what no causal graph without hidden causes
-            says; the message names line and column.
-    """
+    """The parents of each node of a text, as it names them; cycles and names are not looked at here."""
     if not isinstance(cast(object, text), str):
         raise GraphError(f"A graph's text is a string, got a {type(text).__name__}. Read the file first.")
     if len(text) > FILE_BYTES:
@@ -86,11 +81,7 @@ def parse_graph(text: str) -> dict[str, list[str]]:
 
 
 def write_graph(parents: Mapping[str, Sequence[str]], form: GraphFormat) -> str:
-    """A causal graph as text, nodes in the order given and edges by child; every name stands in quotes.
-
-    Raises:
-        GraphError: no such format, or the text would be larger than any that is read.
-    """
+    """A causal graph as text, nodes in the order given and edges by child; every name stands in quotes."""
     if form not in _WRITERS:
         known = ", ".join(map(repr, get_args(GraphFormat)))
         raise GraphError(f"A graph is written as one of {known}; got {form!r}.")

@@ -98,9 +98,6 @@ def load(text: str, source: str) -> tuple[Data, Locations]:
     >>> data, locations = load("steps: 16\nscale: 1e-3", "scm.yaml")
     >>> data, locations["scale",]
     ({'steps': 16, 'scale': 0.001}, 'scm.yaml:2:8')
-
-    Raises:
-        SpecError: the text is not YAML, or uses what this reader refuses.
     """
     if size_of(text) > FILE_BYTES:
         raise SpecError(f"{source}:1:1: the file is larger than {FILE_BYTES:,} bytes.")
@@ -130,9 +127,6 @@ def resolve(text: str) -> Data:
 
     >>> resolve("1e-3"), resolve("no"), resolve("0x1F"), resolve("~")
     (0.001, 'no', 31, None)
-
-    Raises:
-        ValueError: a number too long, too large for a float, or that begins with 0 and another digit.
     """
     if text[:1] not in _OTHER_THAN_TEXT:
         return text

@@ -26,11 +26,7 @@ _MARKDOWN = re.compile(r"([\\`*_\[\]<>&|~$])")
 
 
 def check_text(text: str, what: str, longest: int = TEXT) -> str:
-    """The text itself, where it is short and holds nothing but what can be read.
-
-    Raises:
-        ValueError: too long, or a character that would act; the message says which and where.
-    """
+    """The text itself, where it is short and holds nothing but what can be read."""
     if len(text) > longest:
         raise ValueError(
             f"the {what} {shortened(text, 40)!r} has {len(text):,} characters, at most {longest} are allowed"

@@ -16,13 +16,7 @@ if TYPE_CHECKING:
     from mechanisms.equation.mechanism import Equation
     from mechanisms.options import TrainedSpec
     from mechanisms.program.mechanism import Program
-    from mechanisms.registry import (
-        default_mechanism,
-        dump_mechanism,
-        kinds,
-        mechanism_spec,
-        parse_mechanism,
-    )
+    from mechanisms.registry import default_mechanism, dump_mechanism, kinds, mechanism_spec, parse_mechanism
     from mechanisms.tables.additive import Additive
     from mechanisms.tables.auto import Auto
     from mechanisms.tables.categorical import Categorical

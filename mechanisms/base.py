@@ -110,16 +110,12 @@ class Noise(Mapping[str, Tensor]):
 
 @dataclass(frozen=True)
 class Abducted:
-    """A draw of p(u | x, pa) for N rows.
+    """A draw of p(u | x, pa) for N rows."""
 
-    Attributes:
-        noise: the draw.
-        log_weight: (N,) log importance weights; None where the draw is exact or deterministic.
-        diagnostics: (N,) figures by name, such as an effective sample size.
-    """
-
-    noise: Noise
+    noise: Noise  #: the draw
+    #: (N,) log importance weights; None where the draw is exact or deterministic
     log_weight: Tensor | None = None
+    #: (N,) figures by name, such as an effective sample size
     diagnostics: Mapping[str, Tensor] = field(default_factory=dict)
 
 
@@ -207,45 +203,33 @@ class Mechanism(nn.Module, ABC):
 
     Subclasses are final: they compose parts, declare ``abduction`` and ``deterministic`` and implement the
     three abstract methods. What only some mechanisms can do has a default that returns None, "I cannot".
-
-    Attributes:
-        spec, variable: the options it was bound with, and what it generates.
-        parents: its parents' variables, in declared order; empty for a root.
-        abduction: how faithfully ``abduct`` recovers the noise, with these options; no default.
-        deterministic: True where abduction is one point, so that S draws are one; no default.
-        seen_range: the range (2, *event) or categories (K,) bool that fitting saw; None before, for images.
-        estimated: whether ``log_prob`` is an estimate by simulation; see ``likelihood``.
-        restricts: whether ``check`` can refuse a value: some value of the variable has no noise.
-        least_rows: fewest rows that it can be fitted to.
-        has_loss: whether ``loss`` tells how well it fits, and belongs in the report of a fit.
-        chunk_rows: most rows the engine passes in one call, so that all between stays in cache; None: all.
-        remedy: what to do where it is not fitted, in sentences.
-        note: what a listing says beside its kind, such as the licence of pretrained weights.
-        awaits_weights: whether a saved model may come without its state, which is got elsewhere.
-        brought: with what the names of weights begin that came with its options; "" where none did.
-        log_probabilities: of its state, what is -inf where something cannot happen; all else is finite.
     """
 
-    abduction: Fidelity
-    deterministic: bool
-    estimated: bool = False
+    abduction: Fidelity  #: how faithfully ``abduct`` recovers the noise, with these options; no default
+    deterministic: bool  #: True where abduction is one point, so that S draws are one; no default
+    estimated: bool = False  #: whether ``log_prob`` is an estimate by simulation; see ``likelihood``
+    #: Whether ``check`` can refuse a value: some value of the variable has no noise
     restricts: bool = False
-    least_rows: int = 1
-    has_loss: bool = True
+    least_rows: int = 1  #: fewest rows that it can be fitted to
+    has_loss: bool = True  #: whether ``loss`` tells how well it fits, and belongs in the report of a fit
+    #: Most rows the engine passes in one call, so that all between stays in cache; None: all
     chunk_rows: int | None = 65_536
-    remedy: str = "Call scm.fit(data) first."
-    note: str = ""
-    awaits_weights: bool = False
+    remedy: str = "Call scm.fit(data) first."  #: what to do where it is not fitted, in sentences
+    note: str = ""  #: what a listing says beside its kind, such as the licence of pretrained weights
+    awaits_weights: bool = False  #: whether a saved model may come without its state, which is got elsewhere
+    #: With what the names of weights begin that came with its options; "" where none did
     brought: str = ""
+    #: Of its state, what is -inf where something cannot happen; all else is finite
     log_probabilities: ClassVar[Collection[str]] = ()
     fitted_flag: Tensor
+    #: The range (2, *event) or categories (K,) bool that fitting saw; None before, for images
     seen_range: Tensor | None
 
     def __init__(self, spec: MechanismSpec, variable: Variable, parents: Mapping[str, Variable]) -> None:
         super().__init__()
-        self.spec = spec
-        self.variable = variable
-        self.parents = dict(parents)
+        self.spec = spec  #: the options it was bound with
+        self.variable = variable  #: what it generates
+        self.parents = dict(parents)  #: its parents' variables, in declared order; empty for a root
         # A buffer, so that it is saved and loaded with the weights.
         usual = type(spec).model_fields["training"].get_default(call_default_factory=True)
         self.register_buffer("fitted_flag", torch.tensor(spec.training is None and usual is None))

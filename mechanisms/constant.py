@@ -106,11 +106,7 @@ class ConstantMechanism(Noiseless):
         return cls(Constant(), variable, {}, rows)
 
     def generate(self, parents: Parents, noise: Noise) -> Tensor:
-        """The value: (N, *event), a view.
-
-        Raises:
-            MechanismError: there are several values, and another number of rows.
-        """
+        """The value: (N, *event), a view."""
         rows = self.rows.to(getattr(torch, self.variable.dtype))
         if len(rows) == 1:
             return rows.expand(noise.n, *rows.shape[1:])
@@ -119,11 +115,7 @@ class ConstantMechanism(Noiseless):
         return rows
 
     def check(self, value: Tensor, parents: Parents) -> None:
-        """Compare the value with what the node was set to.
-
-        Raises:
-            EvidenceError: a row has another value.
-        """
+        """Compare the value with what the node was set to."""
         expected = self.generate(parents, Noise(len(value))).to(value.device)
         same = (value == expected).reshape(len(value), -1).all(1)
         self._refuse_others(value, expected, same, "set")

@@ -87,7 +87,7 @@ def warn_out_of_bounds(node: str, variable: Variable, value: Tensor) -> None:
         f"Node {node!r}: its value in row {row} comes out as {worst:g}, outside its bounds "
         f"({variable.describe()}; {int(outside.any(1).sum())} of {len(value)} rows are), and would be "
         "refused as evidence. Keep it inside, as by clip(...) in an equation or by mechanism 'flow', or "
-        "widen the bounds.",
+        "widen the bounds."
     )
 
 

@@ -64,11 +64,7 @@ class FunctionMechanism(Noiseless):
         self.node, self.function, self.natural, self.codes, self.clip = node, function, natural, codes, clip
 
     def generate(self, parents: Parents, noise: Noise) -> Tensor:
-        """g of the parents' values, checked against the variable's domain.
-
-        Raises:
-            DomainError: the function leaves the domain, or returns another number of rows.
-        """
+        """g of the parents' values, checked against the variable's domain."""
         where = f"Intervention on {self.node!r}: the function's value"
         # A function that works in place must not reach the values.
         shown = [
@@ -93,11 +89,7 @@ class FunctionMechanism(Noiseless):
         return where_rows(same, parents[self.natural], value)
 
     def check(self, value: Tensor, parents: Parents) -> None:
-        """Compare the value with the function's, within rounding.
-
-        Raises:
-            EvidenceError: a row has another value.
-        """
+        """Compare the value with the function's, within rounding."""
         expected = self.generate(parents, Noise(len(value))).to(value.device)
         apart = (value.double() - expected.double()).abs().reshape(len(value), -1).amax(1)
         read = [each.abs().double() for each in (expected, *parents.values()) if each.is_floating_point()]

@@ -24,11 +24,7 @@ def is_commit(revision: object) -> bool:
 
 
 def check_commit(revision: object, asked: str) -> str:
-    """The commit, where it is one; ``asked`` is the function that was called, for the message.
-
-    Raises:
-        CheckpointError: it is not.
-    """
+    """The commit, where it is one; ``asked`` is the function that was called, for the message."""
     if isinstance(revision, str) and is_commit(revision):
         return revision
     raise CheckpointError(
@@ -39,11 +35,7 @@ def check_commit(revision: object, asked: str) -> str:
 
 @contextmanager
 def hub_errors(what: str, instead: str) -> Iterator[Any]:
-    """The library, to be used within; ``what`` cannot be done where it fails, ``instead`` says what to give.
-
-    Raises:
-        CheckpointError: it is not installed, or fails; errors of ours pass as they are.
-    """
+    """The library, for use within; ``what`` cannot be done where it fails, ``instead`` says what to give."""
     try:
         import huggingface_hub as hub
     except ImportError as error:

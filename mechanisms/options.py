@@ -78,9 +78,6 @@ def start_from(node: str, mechanism: Mechanism, earlier: Mechanism) -> None:
 
     A linear layer with further inputs after those it had keeps what it knew: their weights are 0, so that a
     wider context changes nothing yet. Layers that the earlier one lacks stay as they are.
-
-    Raises:
-        MechanismError: another variable, other parents, or layers that do not fit.
     """
     pairs = (
         ("mechanism", mechanism.spec.kind, earlier.spec.kind),
@@ -101,11 +98,7 @@ def start_from(node: str, mechanism: Mechanism, earlier: Mechanism) -> None:
 
 @torch.no_grad()
 def take_weights(failure: str, module: nn.Module, earlier: nn.Module) -> None:
-    """Give a module the weights of an earlier one, as ``start_from`` does; ``failure`` begins the error.
-
-    Raises:
-        MechanismError: layers that do not fit.
-    """
+    """Give a module the weights of an earlier one, as ``start_from`` does; ``failure`` begins the error."""
     known = dict(earlier.named_parameters())
     for name, weight in module.named_parameters():
         before = known.get(name)
@@ -136,12 +129,7 @@ def _keep_part(node: str, mechanism: Mechanism, earlier: Mechanism, stage: Stage
 
 
 def changed_spec(node: str, spec: MechanismSpec, options: Mapping[str, Any]) -> MechanismSpec:
-    """A node's spec with some options changed.
-
-    Raises:
-        UnknownNameError: the mechanism has no such option.
-        SpecError: an option is out of range; every finding is a line.
-    """
+    """A node's spec with some options changed."""
     fields = type(spec).model_fields.keys() - {"kind"}
     for name in options:
         UnknownNameError.check("option", name, fields, where=f"node {node!r} ({spec.kind})")

@@ -40,18 +40,13 @@ _COMPONENTS = 16
 
 @dataclass(frozen=True)
 class Calibration:
-    """How the ranks of true values are spread among their draws. ``print`` shows it.
+    """How the ranks of true values are spread among their draws. ``print`` shows it."""
 
-    Attributes:
-        p_values: of each unknown: ``z`` is a hidden node, ``y.u`` the noise leaf u of node y; a component
-            of a vector has its number in brackets; ``z by y`` counts by where the observed y is.
-        counts: how many rows had each rank, (S + 1,), by unknown.
-        level: at which all tests together reject.
-    """
-
+    # Of each unknown: ``z`` is a hidden node, ``y.u`` the noise leaf u of node y; a component of a vector has
+    # its number in brackets; ``z by y`` counts by where the observed y is
     p_values: Mapping[str, float]
-    counts: Mapping[str, tuple[int, ...]]
-    level: float
+    counts: Mapping[str, tuple[int, ...]]  # how many rows had each rank, (S + 1,), by unknown
+    level: float  # at which all tests together reject
 
     @property
     def rejected(self) -> tuple[str, ...]:

@@ -15,26 +15,17 @@ __all__ = ["CheckReport", "Independence"]
 
 @dataclass(frozen=True)
 class Independence:
-    """Whether a node's noise is independent of another node, which is no descendant of it.
+    """Whether a node's noise is independent of another node, which is no descendant of it."""
 
-    Attributes:
-        node: whose noise.
-        other: an earlier node.
-        given: the node's parents. With ``other`` among them this tests the mechanism, else the graph, which
-            says that ``node`` is independent of ``other`` given them.
-        strength: of the dependence, 0 to 1.
-        p_value: of so strong a one by chance.
-        adjusted: the same, adjusted for all tests of the check (Benjamini and Hochberg).
-        holds: whether independence is not rejected.
-    """
-
-    node: str
-    other: str
+    node: str  # whose noise
+    other: str  # an earlier node
+    # The node's parents. With ``other`` among them this tests the mechanism, else the graph, which says that
+    # ``node`` is independent of ``other`` given them.
     given: tuple[str, ...]
-    strength: float
-    p_value: float
-    adjusted: float = 1.0
-    holds: bool = True
+    strength: float  # of the dependence, 0 to 1
+    p_value: float  # of so strong a one by chance
+    adjusted: float = 1.0  # the same, adjusted for all tests of the check (Benjamini and Hochberg)
+    holds: bool = True  # whether independence is not rejected
 
     @property
     def tests_mechanism(self) -> bool:
@@ -56,28 +47,18 @@ class Independence:
 
 @dataclass(frozen=True, repr=False)
 class CheckReport(Shown):
-    """What a check found; ``print`` it.
+    """What a check found; ``print`` it."""
 
-    Attributes:
-        rows: rows looked at.
-        seed: gives the same report again.
-        level: false discovery rate of all tests: how often, at most, a true model has a problem reported.
-        fits: how well each node's mechanism fits.
-        independences: every test made.
-        skipped: nodes whose noise was not tested, and why.
-        untested: pairs of a large graph that were left out, at random.
-        dropped: rows that were left out, for a value was missing in them.
-        advice: of the fit, where the model was fitted in this session: what overfits; not tested here.
-    """
-
-    rows: int
-    seed: int
+    rows: int  #: rows looked at
+    seed: int  #: gives the same report again
+    #: False discovery rate of all tests: how often, at most, a true model has a problem reported
     level: float
-    fits: Mapping[str, Goodness]
-    independences: Sequence[Independence]
-    skipped: Mapping[str, str]
-    untested: int = 0
-    dropped: int = 0
+    fits: Mapping[str, Goodness]  #: how well each node's mechanism fits
+    independences: Sequence[Independence]  #: every test made
+    skipped: Mapping[str, str]  #: nodes whose noise was not tested, and why
+    untested: int = 0  #: pairs of a large graph that were left out, at random
+    dropped: int = 0  #: rows that were left out, for a value was missing in them
+    #: Of the fit, where the model was fitted in this session: what overfits; not tested here
     advice: Sequence[str] = ()
 
     @property

@@ -66,10 +66,6 @@ def check_model(
 
     Those without gaps, at least 20, are used, at most 1,000 of them. The seed is of that draw, of noise and
     of permutations; ``level`` is the false discovery rate of all tests together.
-
-    Raises:
-        DataError: fewer than 20 rows.
-        NotFittedError: a mechanism has not been fitted.
     """
     given, table = table.rows, table.complete(list(variables))
     if table.rows < _LEAST:
@@ -166,7 +162,9 @@ class _Check:
             return Goodness("none", note="it was intervened on")
         if not mechanism.sample_noise(1, generator=self._generator("leaves", node)).leaves:
             return Goodness("none", note="it has no noise: its parents determine it")
-        value, parents = self._given(node, _limit(mechanism, self.rows))
+        rows = _limit(mechanism, self.rows)
+        value = self.values[node][:rows]
+        parents = {name: self.values[name][:rows] for name in self.world.graph.parents(node)}
         with torch.no_grad():
             log_prob = mechanism.log_prob(value, parents)
             if log_prob is not None and (
@@ -217,10 +215,6 @@ class _Check:
             ranked = ranked_columns(together)
             self._ranked[key] = Ranked(ranked, kernel_features(ranked))
         return self._ranked[key]
-
-    def _given(self, node: str, rows: int) -> tuple[Tensor, dict[str, Tensor]]:
-        parents = {name: self.values[name][:rows] for name in self.world.graph.parents(node)}
-        return self.values[node][:rows], parents
 
     def _generator(self, purpose: str, node: str) -> torch.Generator:
         device = self.values[node].device

@@ -43,26 +43,19 @@ _BATCH, _PATCHES = 100, 4
 
 @dataclass(frozen=True)
 class Goodness:
-    """How well a node's mechanism fits.
+    """How well a node's mechanism fits."""
 
-    Attributes:
-        measure: "log-likelihood" (mean a row, in nats: higher is better), "energy distance" (lower is
-            better), or "none" where nothing was measured.
-        mechanism: the figure of the mechanism.
-        baseline: that of the marginal, whose rows do not look at the parents.
-        error: of the difference: its standard error, or the median energy distance by chance alone.
-        p_value: of falling so far short of the baseline by chance.
-        holds: whether the mechanism is not significantly worse than the baseline, among all tests of a check.
-        note: what went wrong, or why nothing was measured.
-    """
-
+    # "log-likelihood" (mean a row, in nats: higher is better), "energy distance" (lower is better), or "none"
+    # where nothing was measured
     measure: Literal["log-likelihood", "energy distance", "none"]
-    mechanism: float | None = None
-    baseline: float | None = None
+    mechanism: float | None = None  # the figure of the mechanism
+    baseline: float | None = None  # that of the marginal, whose rows do not look at the parents
+    # Of the difference: its standard error, or the median energy distance by chance alone
     error: float | None = None
-    p_value: float = 1.0
+    p_value: float = 1.0  # of falling so far short of the baseline by chance
+    # Whether the mechanism is not significantly worse than the baseline, among all tests of a check
     holds: bool = True
-    note: str = ""
+    note: str = ""  # what went wrong, or why nothing was measured
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON; a mechanism's figure of -inf is None, which the note explains."""

@@ -24,14 +24,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = [
-    "Ranked",
-    "adjusted_p_values",
-    "beside",
-    "independence_test",
-    "kernel_features",
-    "ranked_columns",
-]
+__all__ = ["Ranked", "adjusted_p_values", "beside", "independence_test", "kernel_features", "ranked_columns"]
 
 _RANK = 50
 """Most features of a kernel; the rest of its trace is dropped."""

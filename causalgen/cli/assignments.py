@@ -49,11 +49,6 @@ def parse_renames(
 
     A column must be in one of the ``headers`` of the tables that are read; none are known of data that are no
     tables.
-
-    Raises:
-        DataError: not of that form, no such column, a node or a column twice, or a table that has a column of
-            the node's own name too.
-        UnknownNameError: no such node.
     """
     found: dict[str, str] = {}
     for text in texts:
@@ -161,11 +156,7 @@ def _label(text: str, variable: Categorical, where: str) -> str | int | float:
 
 
 def read_number(text: str) -> int | float:
-    """A number as a table would have it; whole ones of any length stay whole.
-
-    Raises:
-        ValueError: it is none.
-    """
+    """A number as a table would have it; whole ones of any length stay whole."""
     if "_" in text or not text.isascii():  # numbers to Python, but not in a file
         raise ValueError
     try:

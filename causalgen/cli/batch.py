@@ -131,11 +131,7 @@ def check_engine(
     part_rows: int | None,
     resume: bool,
 ) -> None:
-    """Refuse options that do not go together.
-
-    Raises:
-        CausalgenError: they do not, or there is no such engine.
-    """
+    """Refuse options that do not go together."""
     used = {
         "--engine ray": engine == "ray",
         "--workers": workers,
@@ -207,11 +203,7 @@ def _fingerprint(said: dict[str, Any]) -> str:
 
 
 def _is_done(out: Path, number: int, asked: str) -> bool:
-    """Whether a part is there, all its files whole.
-
-    Raises:
-        CheckpointError: what is there answers another question.
-    """
+    """Whether a part is there, all its files whole."""
     file = _done_file(out, number)
     if not file.is_file():
         return False

@@ -76,11 +76,7 @@ def _is_file(name: str) -> bool:
 
 
 def column_names(renames: Sequence[str] | None, scm: SCM, *sources: str | Path | None) -> dict[str, str]:
-    """What ``--rename`` says of the tables and other data that a command reads: columns by node.
-
-    Raises:
-        DataError, UnknownNameError: as for ``parse_renames``; or there is no table.
-    """
+    """What ``--rename`` says of the tables and other data that a command reads: columns by node."""
     given = [source for source in sources if source is not None]
     if renames and not given:
         raise DataError(
@@ -94,11 +90,7 @@ def column_names(renames: Sequence[str] | None, scm: SCM, *sources: str | Path |
 
 
 def rows_of(model: str, scm: SCM, data: str | None, renames: Sequence[str] | None = None) -> object:
-    """The rows that ``--data`` names, with columns as ``--rename`` says, or the model's own sample rows.
-
-    Raises:
-        DataError: neither; or as for ``column_names``.
-    """
+    """The rows that ``--data`` names, with columns as ``--rename`` says, or the model's own sample rows."""
     columns = column_names(renames, scm, data)
     if data is not None:
         return Renamed(data, columns) if columns else data
@@ -116,11 +108,7 @@ def own_table(model: str) -> Path | None:
 
 
 def json_object(file: Path) -> dict[str, Any]:
-    """What a JSON file holds: nodes and values.
-
-    Raises:
-        DataError: no such file, no JSON, no object, or a name that is there twice.
-    """
+    """What a JSON file holds: nodes and values."""
     try:
         values = json.loads(file.read_text(encoding="utf-8"), object_pairs_hook=_once)
     except (OSError, ValueError, RecursionError) as error:
@@ -171,11 +159,7 @@ def tell_unused(file: Path, columns: Sequence[str]) -> None:
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write a file, all or nothing, in a folder that is made where it is missing.
-
-    Raises:
-        CheckpointError: the path cannot be written.
-    """
+    """Write a file, all or nothing, in a folder that is made where it is missing."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, content)

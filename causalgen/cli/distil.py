@@ -55,14 +55,7 @@ def distil(
         "seed": seed,
     }
     command = recipe("distil", card_source(model), asked, rename)
-    card = [
-        f"# {markdown(made.name or 'An SCM')}, distilled",
-        "",
-        "## Recipe",
-        "",
-        f"    {command}",
-        "",
-    ]
+    card = [f"# {markdown(made.name or 'An SCM')}, distilled", "", "## Recipe", "", f"    {command}", ""]
     card += [f"- {markdown(line)}" for line in str(made.fit_report).splitlines()]
     card += ["", "## The model it was made from", "", *_card(model_folder(model))]
     made.save_pretrained(out, card="\n".join([*card, ""]))

@@ -50,8 +50,7 @@ def evaluate(
         typer.Option(help="What to measure on images; strokes are those of drawn characters."),
     ] = None,
     truth: Annotated[
-        Path | None,
-        typer.Option(help="MNIST's folder: true counterfactuals of --data morphomnist:DIR."),
+        Path | None, typer.Option(help="MNIST's folder: true counterfactuals of --data morphomnist:DIR.")
     ] = None,
     missing: Missing = "refuse",
     workers: SharedWorkers = None,
@@ -101,11 +100,7 @@ def evaluate(
 
 
 def read_morphomnist_truth(data: str, mnist_folder: Path | str, image: str) -> Truth:
-    """``morphomnist_truth`` of a set named as ``morphomnist:DIR`` or ``morphomnist:DIR:test``.
-
-    Raises:
-        DataError: the data are another set, or MNIST's files are not there.
-    """
+    """``morphomnist_truth`` of a set named as ``morphomnist:DIR`` or ``morphomnist:DIR:test``."""
     from causalgen.data.sources import split_source
     from causalgen.datasets import mnist, morphomnist, morphomnist_truth
 

@@ -21,11 +21,7 @@ __all__ = ["as_given", "named_evidence", "read_evidence", "with_own_rows"]
 
 
 def with_own_rows(source: str | None, model: str) -> str | None:
-    """``samples`` and ``samples:ROWS`` as the table that comes with a model; anything else as it is.
-
-    Raises:
-        DataError: the model has no rows of its own.
-    """
+    """``samples`` and ``samples:ROWS`` as the table that comes with a model; anything else as it is."""
     path, rows = _file_and_rows(source or "")
     if path != "samples":
         return source

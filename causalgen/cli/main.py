@@ -1,4 +1,4 @@
-"""The command line: a module a command. Heavy imports wait inside these, so that ``--help`` is quick.
+"""The command line; heavy imports wait inside its commands, so that ``--help`` is quick.
 
 Exit codes: 0 done, 1 an error, told in one line, 2 wrong usage, 3 a check found a problem or rows of a
 --table could not be answered, 130 interrupted, 143 terminated.
@@ -20,7 +20,6 @@ from causalgen.cli.effect import effect
 from causalgen.cli.evaluate import evaluate
 from causalgen.cli.evaluators import evaluators
 from causalgen.cli.fit import fit
-from causalgen.cli.gallery import gallery
 from causalgen.cli.interrupts import Commands
 from causalgen.cli.options import (
     ASSIGNED,
@@ -42,8 +41,7 @@ from causalgen.cli.options import (
     Workers,
 )
 from causalgen.cli.sample import sample
-from causalgen.cli.schema import schema
-from causalgen.cli.show import show
+from causalgen.cli.show import gallery, schema, show
 from causalgen.cli.tune import tune
 
 __all__ = ["app", "main"]

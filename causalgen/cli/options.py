@@ -55,8 +55,7 @@ Evidence = Annotated[
     ),
 ]
 Set = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="More evidence: node=value; of an image, node=FILE."),
+    list[str] | None, typer.Option("--set", help="More evidence: node=value; of an image, node=FILE.")
 ]
 TrainingRows = Annotated[str, typer.Option(help="A CSV or Parquet table, or mnist:DIR.")]
 RunDir = Annotated[Path | None, typer.Option(help="Log and states; OUT.run by default.")]
@@ -81,8 +80,7 @@ SharedBy = Annotated[
     typer.Option("--engine", help="Who the workers are: processes of this machine, or Ray's (extra ray)."),
 ]
 SharedWorkers = Annotated[
-    int | None,
-    typer.Option("--workers", min=1, help="That share the work; 1 by default, on ray one a CPU."),
+    int | None, typer.Option("--workers", min=1, help="That share the work; 1 by default, on ray one a CPU.")
 ]
 PartRows = Annotated[
     int | None, typer.Option(min=1, help="Of --table: rows answered together; the model chooses by default.")

@@ -29,12 +29,7 @@ PRESETS = MappingProxyType(
             "centred": False,
             "code": {"hidden": True},
             "solver": {"kind": "ddim", "steps": 75, "grid": {"kind": "ddpm"}, "thresholding": False},
-            "guidance": {
-                "kind": "anticausal",
-                "form": "raw",
-                "scale": 1.0,
-                "denoiser": "unconditional",
-            },
+            "guidance": {"kind": "anticausal", "form": "raw", "scale": 1.0, "denoiser": "unconditional"},
         },
         "edit": {
             "abduction": "point",
@@ -59,22 +54,13 @@ PRESETS = MappingProxyType(
                 "grid": {"kind": "karras", "sigma_min": 0.1},
                 "thresholding": False,
             },
-            "guidance": {
-                "kind": "classifier_free",
-                "weight": 1.0,
-                "against": "factual",
-                "interval": None,
-            },
+            "guidance": {"kind": "classifier_free", "weight": 1.0, "against": "factual", "interval": None},
         },
     }
 )
 
 
 def preset_options(name: str) -> dict[str, Any]:
-    """Options of a preset, for a diffusion node.
-
-    Raises:
-        UnknownNameError: there is no such preset.
-    """
+    """Options of a preset, for a diffusion node."""
     UnknownNameError.check("preset", name, PRESETS)
     return dict(PRESETS[name])

@@ -40,11 +40,7 @@ _TRIES = 25
 
 
 def require_ray(engine: str) -> None:
-    """Refuse the engine "ray" where Ray is not installed.
-
-    Raises:
-        CausalgenError: it is not.
-    """
+    """Refuse the engine "ray" where Ray is not installed."""
     if engine == "ray":
         try:
             import ray.data  # noqa: F401
@@ -84,9 +80,6 @@ def answer_on_ray(
 
     ``make`` makes what answers a part, and writes the answer; it is called once an actor. There are as many
     as the cluster has CPUs for where ``workers`` is None; each has so many ``threads``.
-
-    Raises:
-        CausalgenError: a part cannot be answered, or Ray fails.
     """
     with _cluster(workers, threads) as ray:
         from ray.data import ActorPoolStrategy, DataContext

@@ -1,7 +1,8 @@
-"""``causalgen show``: a line a node and a line an edge, causes first, and a picture of the graph."""
+"""``causalgen show``, ``gallery`` and ``schema``: a model, the models that ship, what a file may say."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,7 @@ import typer
 
 from causalgen.cli.options import ModelName
 
-__all__ = ["show"]
+__all__ = ["gallery", "schema", "show"]
 
 
 def show(
@@ -51,3 +52,24 @@ def show(
 
         write_file(picture, figure_png(plot_graph(scm.graph, scm.variables, scm.name or "")))
         out.print(str(picture.resolve()))
+
+
+def gallery() -> None:
+    """The models that ship with the package."""
+    from causalgen.cli.common import console
+    from causalgen.saving.pretrained import gallery_folder, gallery_names
+    from graphs.scm_file import read_spec
+
+    names = gallery_names()
+    width = max(map(len, names))
+    for name in names:
+        spec, _ = read_spec(gallery_folder(name) / "scm.yaml")
+        nodes = ", ".join(f"{node} ({each.variable.describe()})" for node, each in spec.nodes.items())
+        console().print(f"{name:<{width}}  {nodes}")
+
+
+def schema() -> None:
+    """The JSON Schema of SCM files, by which editors complete and check them."""
+    from mechanisms.schema import scm_schema
+
+    typer.echo(json.dumps(scm_schema(), indent=2, ensure_ascii=False))

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from math import isfinite
 
 import torch
 from torch import Tensor
@@ -29,20 +28,13 @@ from mechanisms.extrapolation import has_bounds, warn_out_of_bounds
 
 __all__ = ["Prediction", "abduct", "log_prob", "predict"]
 
-_FEW = 1024
-"""Rows of columns that are checked together."""
-
 
 @dataclass(frozen=True)
 class Prediction:
-    """What ``predict`` found.
+    """What ``predict`` found."""
 
-    Attributes:
-        values: by node, (B or S * B, *event) in canonical encoding.
-        recomputed: by node, which rows were not copied: (rows,) bool, or True or False for all of them.
-    """
-
-    values: Mapping[str, Tensor]
+    values: Mapping[str, Tensor]  # by node, (B or S * B, *event) in canonical encoding
+    # By node, which rows were not copied: (rows,) bool, or True or False for all of them
     recomputed: Mapping[str, Mask]
 
 
@@ -136,11 +128,7 @@ def predict(
 
 @torch.no_grad()
 def log_prob(world: MutilatedModel, values: Mapping[str, Tensor]) -> Tensor:
-    """Joint log density of rows, (B,): the sum over nodes of log p(x | pa).
-
-    Raises:
-        MechanismError: a mechanism has no tractable density; the message names it.
-    """
+    """Joint log density of rows, (B,): the sum over nodes of log p(x | pa)."""
     terms: list[Tensor] = []
     for node, mechanism in world.mechanisms.items():
         parents = {parent: values[parent] for parent in world.graph.parents(node)}
@@ -155,11 +143,8 @@ def log_prob(world: MutilatedModel, values: Mapping[str, Tensor]) -> Tensor:
 
 def _check(world: MutilatedModel, computed: Mapping[str, Tensor]) -> None:
     """Refuse computed values that are not finite, and tell of those that leave their bounds."""
-    few = [value for value in computed.values() if value.ndim == 1 and value.shape[0] <= _FEW]
-    # One sum over all short columns, instead of one for each, which a question of one row would notice.
-    if len(few) < len(computed) or (few and not isfinite(torch.cat(few).sum().item())):
-        for node, value in computed.items():
-            refuse_nonfinite(world.origin(node), value)
+    for node, value in computed.items():
+        refuse_nonfinite(world.origin(node), value)
     for node, value in computed.items():
         variable = world.mechanisms[node].variable
         if node not in world.touched and has_bounds(variable):

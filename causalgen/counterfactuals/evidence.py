@@ -26,13 +26,11 @@ from graphs.errors import (
     numbered_rows,
     warn,
 )
-from graphs.variables import Continuous, Image, Variable
+from graphs.variables import Image, Variable
 from graphs.variables.arrays import as_numbers
 from graphs.variables.gaps import encode_gaps, fill_gaps
-from graphs.variables.numeric import limits
 from mechanisms.base import Mechanism
 from mechanisms.extrapolation import warn_unseen
-from mechanisms.rows import copy_column
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,12 +47,6 @@ __all__ = [
 Evidence = Mapping[str, Any]
 """Node -> scalar, array, tensor, Series, PIL image, path of a picture or list of them; also a DataFrame,
 of pandas or of a library that shares Arrow columns, or a row of one as ``frame.iloc[0]`` gives it."""
-
-_FEW = 256
-"""Rows of columns that are looked at together."""
-
-_SHORT = 4096
-"""Rows of columns that are read together."""
 
 
 def encode_evidence(
@@ -84,9 +76,7 @@ def encode_evidence(
 
 
 def encode_partial(
-    evidence: Evidence,
-    variables: Mapping[str, Variable],
-    device: torch.device,
+    evidence: Evidence, variables: Mapping[str, Variable], device: torch.device
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], int, pd.Index | None, pd.Index | None]:
     """``encode_evidence`` for evidence with gaps: None, NaN or pandas' NA where a row has no value.
 
@@ -98,9 +88,6 @@ def encode_partial(
         the one of the Series in a mapping.
     """
     columns, index, series = _columns(evidence, variables)
-    if (block := _plain_numbers(columns, variables)) is not None:
-        values = dict(zip(columns, torch.from_numpy(block).to(device).unbind(), strict=True))
-        return values, {}, block.shape[1], index, index
     encoded = {
         name: _encode(variables[name], value, where=f"Evidence {name!r}") for name, value in columns.items()
     }
@@ -112,7 +99,7 @@ def encode_partial(
             counts = {each: len(other) for each, (other, _) in encoded.items()}
             raise ShapeError(f"Evidence {name!r} has {len(value)} rows where others have {rows}: {counts}.")
     # A copy: evidence stays what it was, whatever becomes of the arrays it came in.
-    values = {name: copy_column(value).to(device) for name, (value, _) in encoded.items()}
+    values = {name: torch.from_numpy(value.copy()).to(device) for name, (value, _) in encoded.items()}
     masks = {
         name: torch.as_tensor(gaps, device=device) for name, (_, gaps) in encoded.items() if gaps is not None
     }
@@ -134,8 +121,6 @@ def warn_far(
 
     Closer to the range, new rows of the same population are expected, and a warning would say nothing.
     """
-    if _all_within(values, mechanisms):
-        return
     for node, value in values.items():
         mechanism = mechanisms[node]
         interval = mechanism.seen_interval
@@ -163,20 +148,6 @@ def refuse_contradiction(
         return
     with blame(node), numbered_rows(range(len(values[node])) if rows is None else rows.tolist()):
         mechanism.check(values.pop(node), values)
-
-
-def _all_within(values: Mapping[str, Tensor], mechanisms: Mapping[str, Mechanism]) -> bool:
-    """Whether short columns of numbers are all near, by one look at all of them."""
-    first = next(iter(values.values()))
-    if not first.is_cpu or first.ndim != 1 or first.shape[0] > _FEW:
-        return False
-    intervals = [mechanisms[node].seen_interval for node in values]
-    if None in intervals or any(value.shape != first.shape for value in values.values()):
-        return False
-    block, bounds = torch.stack(list(values.values())).numpy(), np.array(intervals)
-    low, high = bounds[:, 0], bounds[:, 1]
-    reach = high - low
-    return bool((block.min(1) >= low - reach).all() and (block.max(1) <= high + reach).all())
 
 
 def _within(value: Tensor, low: float, high: float) -> bool:
@@ -212,28 +183,6 @@ def read_pictures(value: Any, variable: Image, *, where: str, folder: Path | Non
     filled, gaps = fill_gaps(variable, items, where=where) or (items, None)
     pixels = picture_column(cast(list[object], filled), variable, column=where, folder=folder)
     return pixels if gaps is None else [None if gap else each for gap, each in zip(gaps, pixels, strict=True)]
-
-
-def _plain_numbers(
-    columns: Mapping[str, Any], variables: Mapping[str, Variable]
-) -> NDArray[np.float64] | None:
-    """A copy (nodes, B) of columns that are all float64, valid and short; None where any is not.
-
-    Column by column, reading them would take a question of one row a fifth of its time.
-    """
-    first = next(iter(columns.values()))
-    if not isinstance(first, np.ndarray) or first.ndim != 1 or not 0 < len(first) <= _SHORT:
-        return None
-    described: list[Any] = [variables[name] for name in columns]
-    for variable, column in zip(described, columns.values(), strict=True):
-        if type(variable) is not Continuous or variable.shape or type(column) is not np.ndarray:
-            return None
-        if column.dtype != np.float64 or column.shape != first.shape:
-            return None
-    block = np.stack(list(columns.values()))
-    low, high = np.array([limits(each) for each in described]).T[..., None]
-    valid = np.isfinite(block) & (block >= low) & (block <= high)
-    return block if valid.all() else None
 
 
 def _columns(
@@ -289,11 +238,7 @@ def _join_parts(
 
 
 def _tell_unused(columns: Mapping[str, Any], unused: list[str], variables: Mapping[str, Variable]) -> None:
-    """Refuse names that look like nodes without a value; warn of the others.
-
-    Raises:
-        UnknownNameError: as said, or no name is a node.
-    """
+    """Refuse names that look like nodes without a value; warn of the others."""
     absent = [name for name in variables if name not in columns]
     for name, near in near_misses(unused, absent):
         raise UnknownNameError(
@@ -303,6 +248,4 @@ def _tell_unused(columns: Mapping[str, Any], unused: list[str], variables: Mappi
     if not columns and unused:
         raise UnknownNameError.of("node", unused[0], variables, where="evidence")
     if unused:
-        warn(
-            f"Evidence for {', '.join(map(repr, unused))} is not used: no such node in the model.",
-        )
+        warn(f"Evidence for {', '.join(map(repr, unused))} is not used: no such node in the model.")

@@ -181,7 +181,7 @@ def table_files(
             for row in range(draws.rows):
                 names.append(f"{node}/{row:04d}{suffix}{image_ending(variable)}" if shown[node][row] else "")
                 if names[-1]:
-                    yield names[-1], image_file(_array(images[row]), variable)
+                    yield names[-1], image_file(as_array(images[row], where="Values"), variable)
         table[node] = names
     if part == "inferred":
         table = _where(table, variables, shown, samples or 1)
@@ -225,7 +225,7 @@ def _frames(
     """The nodes that are no images; below each other, sample by sample, where there are samples."""
     if samples is None:
         return _frame(values, variables, draws.index, draws.rows)
-    arrays = {node: _array(values[node]) for node in _tabular(variables)}
+    arrays = {node: as_array(values[node], where="Values") for node in _tabular(variables)}
     frames = [
         _frame({node: array[k] for node, array in arrays.items()}, variables, draws.index, draws.rows)
         for k in range(samples)
@@ -250,7 +250,7 @@ def _frame(
 ) -> pd.DataFrame:
     columns: dict[str, Any] = {}
     for node in _tabular(variables):
-        array = _array(values[node])
+        array = as_array(values[node], where="Values")
         if shape := variables[node].event_shape:
             parts = array.reshape(rows, prod(shape))
             names = number_names(node, variables[node], variables)
@@ -281,7 +281,9 @@ def _whole(array: NDArray[Any]) -> Any:
 
 def _plain(values: Mapping[str, Any], variables: Mapping[str, Variable]) -> dict[str, Any]:
     """Lists of numbers and labels, None for gaps."""
-    return {node: _listed(_array(values[node]), variables[node]) for node in _tabular(variables)}
+    return {
+        node: _listed(as_array(values[node], where="Values"), variables[node]) for node in _tabular(variables)
+    }
 
 
 def _plain_inferred(cf: CounterfactualLike) -> dict[str, Any]:
@@ -289,7 +291,7 @@ def _plain_inferred(cf: CounterfactualLike) -> dict[str, Any]:
     inferred, sources = cf.inferred, cf.sources
     found: dict[str, Any] = {}
     for node in _tabular({node: cf.variables[node] for node in inferred}):
-        values = _array(inferred[node]).astype(object)
+        values = as_array(inferred[node], where="Values").astype(object)
         rows = values if cf.samples is None else values.swapaxes(0, 1)
         rows[sources[node] == "observed"] = None
         found[node] = values.tolist()
@@ -304,7 +306,3 @@ def _listed(array: NDArray[Any], variable: Variable) -> Any:
         filled[~gaps] = array[~gaps].astype(int)
     filled[gaps] = None
     return filled.tolist()
-
-
-def _array(values: Any) -> NDArray[Any]:
-    return as_array(values, where="Values")

@@ -74,12 +74,6 @@ def interventions(
 
     ``clip`` moves what is out of bounds onto the bound, instead of refusing it. ``index`` is that of the
     evidence, where it was a DataFrame or has Series.
-
-    Raises:
-        UnknownNameError: no such node, or one that an expression or a policy reads.
-        DomainError: a value lies outside its variable's domain.
-        InterventionError: ``do`` is not a mapping, says what cannot be done, or its values have different
-            numbers of rows.
     """
     if not isinstance(do, Mapping):
         raise InterventionError(f"do maps nodes to values, as in do={{'x': 1}}; got a {type(do).__name__}.")
@@ -99,11 +93,7 @@ def interventions(
 
 
 def refuse_circle(node: str, reads: Sequence[str], graph: CausalGraph) -> None:
-    """Refuse a function that reads what its own node causes.
-
-    Raises:
-        CycleError: as said.
-    """
+    """Refuse a function that reads what its own node causes."""
     caused = graph.descendants(node)
     for name in reads:
         if name in caused:

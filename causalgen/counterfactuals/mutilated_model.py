@@ -52,9 +52,6 @@ class MutilatedModel:
         """Refuse what needs the values of all nodes where one is split: nobody has seen its natural half.
 
         ``what`` does not show it, as "data do"; ``remedy`` is what to do before, as "Check".
-
-        Raises:
-            InterventionError: as said.
         """
         if self.natural:
             raise InterventionError(

@@ -94,12 +94,7 @@ def answer_worlds(
 
 
 def own_values(does: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """What each world sets without another world's help, by name.
-
-    Raises:
-        InterventionError: not a mapping of mappings, a node set to a whole world, or Series whose indexes
-            differ, within a world or between two: rows of worlds are compared.
-    """
+    """What each world sets without another world's help, by name."""
     feeds = {name: _references(name, do) for name, do in _checked(does).items()}
     every = {f"{node} in {name}": value for name, do in does.items() for node, value in do.items()}
     every = {what: value for what, value in every.items() if getattr(value, "size", None) != 1}  # of all rows
@@ -121,11 +116,7 @@ def named_worlds(
     versus: Mapping[str, Any] | None,
     worlds: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Mapping[str, Any]]:
-    """The worlds of a comparison: "do", "versus", "factual" without intervention, and further ones.
-
-    Raises:
-        InterventionError: nothing is set in "do", or a further world has one of these names.
-    """
+    """The worlds of a comparison: "do", "versus", "factual" without intervention, and further ones."""
     if not isinstance(do, Mapping) or not do:
         raise InterventionError(f"do sets nothing: got {do!r}. Say which nodes to set, as in do={{'x': 1}}.")
     if versus is not None and not isinstance(versus, Mapping):
@@ -146,11 +137,7 @@ def named_worlds(
 
 
 def check_from_worlds(asked: Mapping[str, Intervention], rows: int) -> None:
-    """Refuse a world that is fed by one of another number of rows.
-
-    Raises:
-        InterventionError: as said.
-    """
+    """Refuse a world that is fed by one of another number of rows."""
     for node, each in asked.items():
         if each.provenance is not None and each.rows != rows:
             raise InterventionError(

@@ -50,21 +50,14 @@ class _Figures(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """One cause of an image: what was asked, and what is read.
+    """One cause of an image: what was asked, and what is read."""
 
-    Attributes:
-        variable: of the cause.
-        draws: "asked", "read" and "factual" -> values in canonical encoding, (S, B, *event).
-        made: (S, B) bool, which images are not the factual ones.
-        samples: S, or None where one draw was asked for.
-        index: of the evidence, where it was a DataFrame.
-    """
-
-    variable: Variable
+    variable: Variable  # of the cause
+    # "asked", "read" and "factual" -> values in canonical encoding, (S, B, *event)
     draws: Mapping[str, Tensor]
-    made: Tensor
-    samples: int | None
-    index: pd.Index | None
+    made: Tensor  # (S, B) bool, which images are not the factual ones
+    samples: int | None  # S, or None where one draw was asked for
+    index: pd.Index | None  # of the evidence, where it was a DataFrame
 
     @property
     def asked(self) -> Any:

@@ -18,7 +18,6 @@ from torch import Tensor
 
 from graphs.errors import CausalgenError, numbered_rows
 from mechanisms.base import Abducted, Mechanism, Noise
-from mechanisms.rows import column_like
 from mechanisms.seeds import keyed_generator
 
 __all__ = ["abduct_rows", "blame", "generate_rows", "prior_noise", "read_rows", "watching"]
@@ -33,11 +32,7 @@ _BLOCK = 65_536
 
 
 def abduct_rows(
-    mechanism: Mechanism,
-    node: str,
-    value: Tensor,
-    parents: Mapping[str, Tensor],
-    seed: int,
+    mechanism: Mechanism, node: str, value: Tensor, parents: Mapping[str, Tensor], seed: int
 ) -> Abducted:
     """A node's noise by its values, (N, *event), and its parents', in blocks of rows."""
     n = value.shape[0]
@@ -170,7 +165,7 @@ def _join_columns(n: int, parts: Iterable[Mapping[str, Tensor]]) -> dict[str, Te
         end = start
         for name, rows in part.items():
             if not start:
-                columns[name] = column_like(rows, n)
+                columns[name] = rows.new_empty(n, *rows.shape[1:])
             end = start + len(rows)
             columns[name][start:end] = rows
         start = end

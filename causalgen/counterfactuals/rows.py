@@ -41,11 +41,7 @@ def by_sample(values: Tensor, samples: int, rows: int) -> Tensor:
 
 
 def common_rows(rows: int, counts: Mapping[str, int]) -> int:
-    """How many rows a question has, by those of the evidence and of each intervention.
-
-    Raises:
-        InterventionError: several values in ``do`` meet another number of rows of evidence.
-    """
+    """How many rows a question has, by those of the evidence and of each intervention."""
     asked = max(counts.values(), default=1)
     if asked not in (1, rows) and rows != 1:
         node = next(node for node, count in counts.items() if count == asked)
@@ -62,11 +58,7 @@ def expand_value(value: Tensor, rows: int) -> Tensor:
 
 
 def refuse_nonfinite(node: str, value: Tensor) -> None:
-    """Refuse a computed value that is NaN or infinite; a sum, which is all that finite values cost, tells.
-
-    Raises:
-        DomainError: names the node and the first such row.
-    """
+    """Refuse a computed value that is NaN or infinite; a sum, which is all that finite values cost, tells."""
     if not value.is_floating_point() or isfinite(value.sum().item()):
         return
     finite = torch.isfinite(value)

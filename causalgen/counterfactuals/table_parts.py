@@ -50,18 +50,12 @@ class _Abducting(DeclaredModel, Protocol):
 
 @dataclass(frozen=True)
 class TablePart:
-    """Some rows of a table, answered.
+    """Some rows of a table, answered."""
 
-    Attributes:
-        number: of the part, from 0.
-        rows: (n,) numbers in the table of the rows that are answered.
-        refused: rows that are not, since a picture cannot be read.
-        worlds: what the rows would have been, by name of the world; none where no row is answered.
-    """
-
-    number: int
-    rows: NDArray[np.int64]
-    refused: Sequence[RefusedRow]
+    number: int  # of the part, from 0
+    rows: NDArray[np.int64]  # (n,) numbers in the table of the rows that are answered
+    refused: Sequence[RefusedRow]  # rows that are not, since a picture cannot be read
+    # What the rows would have been, by name of the world; none where no row is answered
     worlds: Mapping[str, Counterfactual]
 
 
@@ -100,12 +94,7 @@ class TableQuestion:
         return -(-self.table.rows // self.size)
 
     def check(self) -> None:
-        """Refuse what a long computation would stumble over: interventions, and the table's first rows.
-
-        Raises:
-            InterventionError: a value for each row, or one that the model does not take.
-            DataError, DomainError, ...: as for ``scm.counterfactual``.
-        """
+        """Refuse what a long computation would stumble over: interventions, and the table's first rows."""
         first = self.table.read(0, min(_FIRST, self.size, self.table.rows))
         if len(first.numbers):
             self.scm.abduct({**first.columns, **self.given}, seed=self.seed)

@@ -31,11 +31,7 @@ class Tabular:
     __slots__ = ()
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
-        """The table's stream; levels of its index, such as sample and row, are columns.
-
-        Raises:
-            DataError: a column holds labels of several types, which Arrow cannot.
-        """
+        """The table's stream; levels of its index, such as sample and row, are columns."""
         from pyarrow import ArrowInvalid, ArrowTypeError
 
         frame: Any = getattr(self, "to_frame")()  # noqa: B009 - whose result it is, the class says
@@ -55,11 +51,7 @@ def is_arrow(source: object) -> bool:
 
 
 def arrow_table(source: Any) -> Any:
-    """The columns of such a frame as a ``pyarrow.Table``.
-
-    Raises:
-        DataError: a column of a type that Arrow does not have.
-    """
+    """The columns of such a frame as a ``pyarrow.Table``."""
     import pyarrow
 
     try:
@@ -74,11 +66,7 @@ def arrow_table(source: Any) -> Any:
 
 
 def parquet_header(path: Path) -> list[str]:
-    """The names of a Parquet file's columns.
-
-    Raises:
-        DataError: a name is there twice.
-    """
+    """The names of a Parquet file's columns."""
     import pyarrow.parquet
 
     header: list[str] = pyarrow.parquet.read_schema(path, memory_map=False).names
@@ -91,11 +79,7 @@ def parquet_header(path: Path) -> list[str]:
 def read_parquet(
     path: Path, columns: Mapping[str, Sequence[str]], variables: Mapping[str, Variable]
 ) -> DataFrame:
-    """Some columns of a Parquet file, for each node one, or one for each of its numbers.
-
-    Raises:
-        DataError: as for ``arrow_frame``.
-    """
+    """Some columns of a Parquet file, for each node one, or one for each of its numbers."""
     import pyarrow.parquet
 
     names = [name for parts in columns.values() for name in parts]
@@ -109,11 +93,7 @@ def read_parquet(
 def arrow_frame(
     table: Any, columns: Mapping[str, Sequence[str]], variables: Mapping[str, Variable], origin: str
 ) -> DataFrame:
-    """Some columns of a ``pyarrow.Table``, as ``read_parquet`` reads them.
-
-    Raises:
-        DataError: dates where numbers should be, or a whole number that float64 cannot hold exactly.
-    """
+    """Some columns of a ``pyarrow.Table``, as ``read_parquet`` reads them."""
     import pyarrow
 
     names = {name: variables[node] for node, parts in columns.items() for name in parts}

@@ -5,10 +5,6 @@
     images     a path, exactly as written
     a gap      an empty cell; for numbers also NA, nan, null and the like
 
-Plain files are parsed by pyarrow, a block of lines at a time. Where a block is in any doubt (quotes, bare
-carriage returns, bytes that are not UTF-8, a line of another length, a number that needs a closer look), the
-file is read again record by record: that reader alone decides what is refused, and says why.
-
 A file is refused, with the line, where a record has not exactly as many fields as the header or two columns
 have one name, whichever columns are used: read otherwise, its values would move to other columns.
 """
@@ -46,12 +42,6 @@ _Block = Sequence[object] | NDArray[np.generic]
 _ROWS = 16384
 """Records that are held as text at a time."""
 
-_PLAIN_BYTES = 2**24
-"""Bytes that pyarrow parses at a time."""
-
-_SMALL_BYTES = 2**17
-"""Files smaller than this are read record by record: importing pyarrow takes longer."""
-
 
 def csv_header(path: Path) -> list[str]:
     """The names of a CSV file's columns.
@@ -77,16 +67,6 @@ def read_csv(
     Raises:
         DataError: a record that does not fit the header, or a cell that is not what its variable says.
     """
-    parts = None if path.stat().st_size < _SMALL_BYTES else _plain_parts(path, columns, variables)
-    if parts is None:
-        parts = _checked_parts(path, columns, variables)
-    return {node: _column([parts[name] for name in columns[node]], variables[node]) for node in columns}
-
-
-def _checked_parts(
-    path: Path, columns: Mapping[str, Sequence[str]], variables: Mapping[str, Variable]
-) -> dict[str, list[_Block]]:
-    """The blocks of each column, record by record."""
     records = _records(path)
     header = _header(records, path)
     fields = [(node, name, header.index(name)) for node, names in columns.items() for name in names]
@@ -99,136 +79,15 @@ def _checked_parts(
             where = f"Column {name!r} of {path.name}"
             read[name].append(_parsed(cells[field], parsers[node], where, first))
         first += len(block)
-    return read
-
-
-def _plain_parts(
-    path: Path, columns: Mapping[str, Sequence[str]], variables: Mapping[str, Variable]
-) -> dict[str, list[_Block]] | None:
-    """The blocks of each column, parsed by pyarrow; None where the other reader has to look."""
-    header = csv_header(path)
-    if len(header) < 2:  # a blank line may be an empty cell
-        return None
-    delimiter = _delimiter(path)
-    used = {name: variables[node] for node, names in columns.items() for name in names}
-    read: dict[str, list[_Block]] = {name: [] for name in used}
-    first = True
-    with _opened(path, "rb") as file:
-        rest = b""
-        while chunk := file.read(_PLAIN_BYTES):
-            lines, newline, rest = (rest + chunk).rpartition(b"\n")
-            if first and newline:
-                head, _, lines = lines.partition(b"\n")
-                if head.removeprefix(b"\xef\xbb\xbf").rstrip(b"\r") != delimiter.join(header).encode():
-                    return None
-                first = False
-            if lines and not _read_lines(lines, header, used, delimiter, read):
-                return None
-        if first or (rest and not _read_lines(rest, header, used, delimiter, read)):
-            return None
-    return read
-
-
-def _read_lines(
-    lines: bytes,
-    header: list[str],
-    used: Mapping[str, Variable],
-    delimiter: str,
-    read: dict[str, list[_Block]],
-) -> bool:
-    """Append the values of whole lines to the columns; False where they are in doubt."""
-    import pyarrow
-    import pyarrow.csv
-
-    csv_options: Any = pyarrow.csv
-    ends = np.flatnonzero(np.frombuffer(lines, np.uint8) == ord("\n"))
-    longest = int(np.diff(ends, prepend=-1, append=len(lines)).max())
-    bare = lines.count(b"\r") - lines.count(b"\r\n") - lines.endswith(b"\r")
-    if b'"' in lines or b"\0" in lines or bare or longest > csv.field_size_limit() or not _is_utf8(lines):
-        return False
-    places = [str(place) for place in range(len(header))]
-    chosen = {name: str(header.index(name)) for name in used}
-    text = pyarrow.large_string()
-    try:
-        table = csv_options.read_csv(
-            pyarrow.BufferReader(lines),
-            csv_options.ReadOptions(use_threads=False, block_size=len(lines) + 1, column_names=places),
-            csv_options.ParseOptions(delimiter=delimiter, quote_char=False),
-            csv_options.ConvertOptions(
-                check_utf8=False,
-                column_types=dict.fromkeys(chosen.values(), text),
-                include_columns=list(chosen.values()),
-            ),
-        )
-        for name, variable in used.items():
-            cells = table.column(chosen[name]).combine_chunks()
-            read[name].append(_plain_text(cells, variable) if _is_text(variable) else _plain_floats(cells))
-    except (pyarrow.ArrowInvalid, ValueError):
-        return False
-    return True
-
-
-def _is_utf8(data: bytes) -> bool:
-    try:
-        return data.isascii() or bool(data.decode())
-    except UnicodeDecodeError:
-        return False
-
-
-def _plain_text(cells: Any, variable: Variable) -> _Block:
-    """Text cells, a Python string for each distinct one."""
-    parse = _parser(variable)
-    distinct = cells.dictionary_encode()
-    values = np.empty(len(distinct.dictionary), dtype=object)
-    values[:] = [parse(cell) for cell in distinct.dictionary.to_pylist()]
-    return values[distinct.indices.to_numpy()]
-
-
-def _plain_floats(cells: Any) -> NDArray[np.float64]:
-    """``_number`` of each cell.
-
-    Raises:
-        ValueError: some cell needs a closer look, or is none.
-    """
-    import pyarrow
-    import pyarrow.compute
-
-    compute: Any = pyarrow.compute
-    gaps = compute.is_in(cells, pyarrow.array(sorted(GAPS), cells.type))
-    given = cells.filter(compute.invert(gaps))
-    if bytes(_text_of(given)).translate(None, b"+-.0123456789eE"):
-        raise ValueError("expected a number")
-    values = given.cast(pyarrow.float64()).to_numpy()
-    zeros = compute.unique(given.filter(pyarrow.array(values == 0))).to_pylist()
-    if not (np.abs(values) < 2.0**53).all() or any(
-        zero.lower().partition("e")[0].strip("+-0.") for zero in zeros
-    ):
-        raise ValueError("a number that float64 may not hold")
-    numbers = np.full(len(cells), np.nan)
-    numbers[~gaps.to_numpy(zero_copy_only=False)] = values
-    return numbers
-
-
-def _text_of(cells: Any) -> memoryview:
-    """The cells' bytes, one after the other."""
-    _, offsets, data = cells.buffers()
-    bounds = np.frombuffer(offsets, np.int64)[cells.offset : cells.offset + len(cells) + 1]
-    return memoryview(data or b"")[bounds[0] : bounds[-1]] if len(cells) else memoryview(b"")
-
-
-def _delimiter(path: Path) -> str:
-    return "\t" if ".tsv" in path.name.lower() else ","
-
-
-def _opened(path: Path, mode: str, **options: Any) -> Any:
-    return (gzip.open if path.name.lower().endswith(".gz") else open)(path, mode, **options)
+    return {node: _column([read[name] for name in columns[node]], variables[node]) for node in columns}
 
 
 def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Line and fields of each record, the header's first; blank lines have no fields."""
-    line = 1
-    with _opened(path, "rt", encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file, delimiter=_delimiter(path), strict=True)
+    line, name = 1, path.name.lower()
+    opened: Any = gzip.open if name.endswith(".gz") else open
+    with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file, delimiter="\t" if ".tsv" in name else ",", strict=True)
         try:
             for record in reader:
                 yield line, record

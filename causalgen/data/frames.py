@@ -76,11 +76,7 @@ def reading(what: str) -> Iterator[None]:
 
 
 def table_header(path: Path) -> list[str]:
-    """The columns of a CSV or Parquet file, as they are named there.
-
-    Raises:
-        DataError: no such file, another ending, or a file that is no such table.
-    """
+    """The columns of a CSV or Parquet file, as they are named there."""
     if not path.is_file():
         raise DataError(f"There is no data file {path}.")
     if not path.name.lower().endswith(CSV_ENDINGS + PARQUET_ENDINGS):
@@ -98,9 +94,6 @@ def present_columns(
 
     Variables are by the name of their column; ``known`` are all names that columns may rightly have. Where
     the file has none of those wanted, all are given, for the reader to refuse.
-
-    Raises:
-        DataError: no such file, it is no table, or a column misspells one that is wanted.
     """
     header = table_header(path)
     parts = {name: vector_columns(name, variable, header, known) for name, variable in known.items()}

@@ -273,11 +273,7 @@ class _Cursor:
 
 
 def parquet_files(path: Path) -> list[Path]:
-    """The files of a table: the file itself, or those of the folder.
-
-    Raises:
-        DataError: there are none.
-    """
+    """The files of a table: the file itself, or those of the folder."""
     if not path.exists():
         raise DataError(f"There is no table {path}.")
     found = [path] if path.is_file() else sorted(each for each in path.iterdir() if _is_parquet(each))

@@ -42,9 +42,6 @@ def picture_column(
     Items are PIL images, the bytes of picture files, or paths: relative to the table's ``folder`` and within
     it, or, where that is None, the caller's own. ``first`` is the number of the first row, for messages.
     Other sizes become what the variable says; colours are converted.
-
-    Raises:
-        DataError: a file that is missing, unreadable or out of bounds, or an image of another size.
     """
     pixels = np.empty((len(items), *variable.shape), dtype=np.uint8 if variable.range is None else np.float32)
     root = None if folder is None else folder.resolve()

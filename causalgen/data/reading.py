@@ -73,11 +73,6 @@ def read_data(
     ``missing`` is the argument of that name of whoever asks: "drop" lets rows lack a value, "refuse" does
     not, and advises "drop"; None where there is none. ``partial`` says whether a vector with some numbers
     missing counts as lacking a value, or is refused.
-
-    Raises:
-        DataError: a missing column or file, an unreadable image, a wrong size, a missing value, a value
-            out of its domain, no rows; the message names row and column.
-        UnknownNameError: ``columns`` names an unknown node.
     """
     if missing not in ("refuse", "drop", None):
         raise DataError(f"missing is 'refuse' or 'drop', got {missing!r}.")
@@ -165,11 +160,7 @@ def _refuse_gaps(
     allowed: bool,
     droppable: bool,
 ) -> None:
-    """Refuse rows that lack a value, unless they are allowed.
-
-    Raises:
-        DataError: how many rows lack a value, in which columns, where first, and what to do about it.
-    """
+    """Refuse rows that lack a value, unless they are allowed."""
     found = {node: mask for node, mask in gaps.items() if mask.any()}
     if allowed or not found:
         return

@@ -26,13 +26,7 @@ from causalgen.datasets.mnist import MNISTSource
 from graphs.errors import DomainError, ShapeError
 from graphs.variables.arrays import as_array
 
-__all__ = [
-    "ColourDigitsSource",
-    "colour_digits",
-    "colour_digits_truth",
-    "colour_pictures",
-    "colours_of",
-]
+__all__ = ["ColourDigitsSource", "colour_digits", "colour_digits_truth", "colour_pictures", "colours_of"]
 
 INK, PAPER = (0.1, 0.45), (0.55, 0.85)
 """Ranges of the colours, far enough apart to read every digit."""

@@ -37,16 +37,7 @@ from causalgen.datasets.folders import read_folder
 from graphs.errors import DataError, DomainError, ShapeError
 from graphs.variables import Categorical, Continuous, Variable
 
-__all__ = [
-    "CAUSES",
-    "FacesSource",
-    "NOISE",
-    "draw_faces",
-    "face_images",
-    "faces",
-    "faces_truth",
-    "grey_of",
-]
+__all__ = ["CAUSES", "FacesSource", "NOISE", "draw_faces", "face_images", "faces", "faces_truth", "grey_of"]
 
 CAUSES: Mapping[str, Variable] = MappingProxyType(
     {

@@ -33,11 +33,7 @@ _AT_ONCE = 512
 def read_folder(
     kind: str, folder: str | os.PathLike[str], split: Split, variables: Mapping[str, Variable]
 ) -> dict[str, NDArray[Any]]:
-    """The columns of a split: those of the variables, labels as text, and ``image`` (N, C, S, S) uint8.
-
-    Raises:
-        DataError: a file is missing or damaged, or a picture is not as large as the first.
-    """
+    """The columns of a split: those of the variables, labels as text, and ``image`` (N, C, S, S) uint8."""
     table = Path(folder) / f"{split}.csv"
     if not table.is_file():
         raise DataError(f"There is no table {table}. Make the set with: causalgen data {kind} --out {folder}")

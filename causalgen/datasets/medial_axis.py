@@ -105,9 +105,7 @@ def medial_axis(
     distance = squared[masks]
     turn = np.full(lit.shape, _DONE)
     turn[pixels] = (distance * np.int64(9) + corner) * area + among
-    # Two bytes, where they do, are sorted much faster.
-    short = distance.max(initial=0) < 2**16
-    by_distance = np.argsort(distance.astype(np.uint16) if short else distance, kind="stable")
+    by_distance = np.argsort(distance, kind="stable")
     groups = np.split(pixels[by_distance], np.flatnonzero(np.diff(distance[by_distance])) + 1)
     for waiting in groups:
         _thin(lit, turn, waiting, ring)

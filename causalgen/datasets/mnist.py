@@ -78,11 +78,7 @@ def read_digits(folder: Path, split: Split) -> dict[str, NDArray[Any]]:
 
 
 def file_prefix(split: str) -> str:
-    """How the names of a split's files begin.
-
-    Raises:
-        DataError: no such split.
-    """
+    """How the names of a split's files begin."""
     prefixes = {"train": "train", "test": "t10k"}
     if split not in prefixes:
         raise DataError(f"Expected the split 'train' or 'test', got {split!r}.")
@@ -90,11 +86,7 @@ def file_prefix(split: str) -> str:
 
 
 def find_idx(folder: Path, name: str) -> Path:
-    """The file ``name`` of a folder, or ``name.gz`` where that is not there.
-
-    Raises:
-        DataError: neither is.
-    """
+    """The file ``name`` of a folder, or ``name.gz`` where that is not there."""
     for path in (folder / name, folder / f"{name}.gz"):
         if path.is_file():
             return path
@@ -102,11 +94,7 @@ def find_idx(folder: Path, name: str) -> Path:
 
 
 def read_idx(path: Path, axes: int) -> NDArray[np.uint8]:
-    """The array of an idx file with so many axes.
-
-    Raises:
-        DataError: the file cannot be read, or is no such array.
-    """
+    """The array of an idx file with so many axes."""
     try:
         data = path.read_bytes()
         data = gzip.decompress(data) if path.suffix == ".gz" else data

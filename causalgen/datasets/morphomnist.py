@@ -79,12 +79,7 @@ MorphoMNISTSource = source_of("morphomnist", morphomnist, image="image", categor
 
 
 def read_attributes(path: Path) -> dict[str, Floats]:
-    """Thickness and intensity of a published table, by name, each (N,).
-
-    Raises:
-        DataError: no such file, a column is missing, a value is no number or out of range, or an ``index``
-            that does not count the rows from 0.
-    """
+    """Thickness and intensity of a published table, by name, each (N,)."""
     import pandas  # slow to import
 
     if not path.is_file():

@@ -49,24 +49,16 @@ _SHOWN = 24
 
 @dataclass(frozen=True, eq=False, repr=False)
 class CouplingSensitivity(Shown, Tabular):
-    """A counterfactual under both couplings of its categorical nodes. ``print`` shows it.
+    """A counterfactual under both couplings of its categorical nodes. ``print`` shows it."""
 
-    Attributes:
-        do: what was set, as text.
-        nodes: whose coupling was changed.
-        gumbel: the answer under the one.
-        monotone: the answer under the other, with the same weights and seed.
-        bounds: low and high by node, (K, B) each; NaN where they are not known: a parent's or the node's
-            own value was not observed, or the parents' values under ``do`` are no certain ones.
-        targets: nodes that are reported.
-    """
-
-    do: str
-    nodes: tuple[str, ...]
-    gumbel: Counterfactual
-    monotone: Counterfactual
+    do: str  #: what was set, as text
+    nodes: tuple[str, ...]  #: whose coupling was changed
+    gumbel: Counterfactual  #: the answer under the one
+    monotone: Counterfactual  #: the answer under the other, with the same weights and seed
+    #: Low and high by node, (K, B) each; NaN where they are not known: a parent's or the node's own value was
+    #: not observed, or the parents' values under ``do`` are no certain ones
     bounds: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
-    targets: tuple[str, ...]
+    targets: tuple[str, ...]  #: nodes that are reported
 
     def to_frame(self) -> pd.DataFrame:
         """A line for each node, row and category that may occur: index (node, row, category).

@@ -77,42 +77,28 @@ class Question:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Effect(Shown, Tabular):
-    """The mean effect on a target, overall and by group. ``print`` shows it.
+    """The mean effect on a target, overall and by group. ``print`` shows it."""
 
-    Attributes:
-        target: the node.
-        do: what was set, as text.
-        versus: what it is compared with.
-        overall: the mean effect with its error and interval.
-        given: nodes grouped by.
-        groups: effect of each group that occurs, by the node's value, or a tuple of several nodes' values.
-        individual: effect of each row of evidence, averaged over its draws; of each draw of a population,
-            (B, *shape).
-        individual_error: Monte Carlo standard error of each row of evidence, (B, *shape); 0 where the
-            evidence leaves nothing open. None for a population.
-        provenance: how the target's values were obtained, in both worlds; see
-            ``causalgen.counterfactuals.provenance``.
-        confidence: of the intervals.
-        seed: gives the same result again.
-        index: of the evidence, where it was a DataFrame.
-        refits: how many refits the errors and intervals include; 0 where they are of draws and rows alone.
-        fitted: whether any mechanism was fitted to data, so that there is an error of the fit.
-    """
-
-    target: str
-    do: str
-    versus: str
-    overall: Estimate
-    given: tuple[str, ...]
+    target: str  #: the node
+    do: str  #: what was set, as text
+    versus: str  #: what it is compared with
+    overall: Estimate  #: the mean effect with its error and interval
+    given: tuple[str, ...]  #: nodes grouped by
+    #: Effect of each group that occurs, by the node's value, or a tuple of several nodes' values
     groups: Mapping[Any, Estimate]
+    #: Effect of each row of evidence, averaged over its draws; of each draw of a population, (B, *shape)
     individual: Floats
+    #: Monte Carlo standard error of each row of evidence, (B, *shape); 0 where the evidence leaves nothing
+    #: open. None for a population.
     individual_error: Floats | None
+    #: How the target's values were obtained, in both worlds; see ``causalgen.counterfactuals.provenance``
     provenance: tuple[str, ...]
-    confidence: float
-    seed: int
-    index: pd.Index | None = None
+    confidence: float  #: of the intervals
+    seed: int  #: gives the same result again
+    index: pd.Index | None = None  #: of the evidence, where it was a DataFrame
+    #: How many refits the errors and intervals include; 0 where they are of draws and rows alone
     refits: int = 0
-    fitted: bool = True
+    fitted: bool = True  #: whether any mechanism was fitted to data, so that there is an error of the fit
 
     @property
     def value(self) -> Any:
@@ -166,10 +152,7 @@ class Effect(Shown, Tabular):
 
 
 def find_effect(
-    question: Question,
-    source: Abduction | Population,
-    graph: CausalGraph,
-    variables: Mapping[str, Variable],
+    question: Question, source: Abduction | Population, graph: CausalGraph, variables: Mapping[str, Variable]
 ) -> Effect:
     """Compare the two worlds of a question that was checked."""
     target, does = question.target, named_worlds(question.do, question.versus, question.worlds)

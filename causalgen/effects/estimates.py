@@ -48,27 +48,16 @@ _AT_ONCE = 2**24
 
 @dataclass(frozen=True, eq=False)
 class Estimate:
-    """A mean effect; every figure is a float, or an array of the statistic's shape.
+    """A mean effect; every figure is a float, or an array of the statistic's shape."""
 
-    Attributes:
-        value: mean of the statistic under ``do`` minus that under ``versus``.
-        standard_error: of the value, by the number of draws alone; NaN where one random draw cannot tell.
-        low: lower end of its bootstrap interval.
-        high: upper end.
-        under_do: mean of the statistic under ``do``.
-        under_versus: mean of the statistic under ``versus``.
-        rows: how many rows it averages over.
-        all_agree: whether all draws, or rows, gave this difference; another one may be rare.
-    """
-
-    value: Any
-    standard_error: Any
-    low: Any
-    high: Any
-    under_do: Any
-    under_versus: Any
-    rows: int
-    all_agree: Any = False
+    value: Any  #: mean of the statistic under ``do`` minus that under ``versus``
+    standard_error: Any  #: of the value, by the number of draws alone; NaN where one random draw cannot tell
+    low: Any  #: lower end of its bootstrap interval
+    high: Any  #: upper end
+    under_do: Any  #: mean of the statistic under ``do``
+    under_versus: Any  #: mean of the statistic under ``versus``
+    rows: int  #: how many rows it averages over
+    all_agree: Any = False  #: whether all draws, or rows, gave this difference; another one may be rare
 
     @property
     def told_error(self) -> float:

@@ -27,12 +27,7 @@ _MOST_VALUES = 50
 
 
 def group_edges(given: Given, variables: Mapping[str, Variable]) -> dict[str, NDArray[np.float64] | None]:
-    """Nodes to group by, each with its edges or None.
-
-    Raises:
-        UnknownNameError: no such node.
-        EvidenceError: a node with an event shape, or edges that do not fit.
-    """
+    """Nodes to group by, each with its edges or None."""
     if not isinstance(given, Iterable):
         raise EvidenceError(f"given names nodes to group by, as in given='x'; got {given!r}.")
     asked: Mapping[str, Sequence[float] | None]
@@ -67,11 +62,7 @@ def _checked_edges(node: str, variable: Variable, edges: Sequence[float]) -> NDA
 
 
 def refuse_reached(nodes: Collection[str], touched: Collection[str], graph: CausalGraph) -> None:
-    """Refuse groups that the intervention changes.
-
-    Raises:
-        EvidenceError: a node to group by descends from one that is set.
-    """
+    """Refuse groups that the intervention changes."""
     for node in nodes:
         for source in sorted(touched):
             if node != source and node in graph.descendants(source):
@@ -88,9 +79,6 @@ def group_labels(
     """Number of the group of each value, and the labels of the groups in order.
 
     Group k of a node of numbers is [edge k-1, edge k).
-
-    Raises:
-        DomainError: a node of numbers without edges has too many values.
     """
     if isinstance(variable, Categorical):
         labels: Sequence[Any] = variable.labels or range(variable.size)

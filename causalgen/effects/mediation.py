@@ -32,19 +32,12 @@ __all__ = ["NaturalEffects", "find_natural_effects"]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class NaturalEffects(Shown):
-    """The natural effects of an intervention on a target. ``print`` shows them.
+    """The natural effects of an intervention on a target. ``print`` shows them."""
 
-    Attributes:
-        through: the mediators.
-        total: effect of the intervention.
-        direct: the part that goes past the mediators.
-        indirect: the part that passes through them.
-    """
-
-    through: tuple[str, ...]
-    total: Effect
-    direct: Effect
-    indirect: Effect
+    through: tuple[str, ...]  #: the mediators
+    total: Effect  #: effect of the intervention
+    direct: Effect  #: the part that goes past the mediators
+    indirect: Effect  #: the part that passes through them
 
     @property
     def interaction(self) -> Any:
@@ -78,23 +71,14 @@ def find_natural_effects(
     _check_mediators(through, total.target, {*total.do, *versus}, graph)
     direct = {**total.do, **{node: WorldRef("versus")[node] for node in through}}
     indirect = {**versus, **{node: WorldRef("treated")[node] for node in through}}
-    questions = (
-        total,
-        replace(total, do=direct),
-        replace(total, do=indirect, worlds={"treated": total.do}),
-    )
+    questions = (total, replace(total, do=direct), replace(total, do=indirect, worlds={"treated": total.do}))
     return tuple(find_effect(each, source, graph, variables) for each in questions)
 
 
 def _check_mediators(
     through: Collection[str], target: str, touched: Collection[str], graph: CausalGraph
 ) -> None:
-    """Refuse what lies on no path from what is set to the target.
-
-    Raises:
-        UnknownNameError: no such node.
-        InterventionError: no mediators, one that is set, or one on no path.
-    """
+    """Refuse what lies on no path from what is set to the target."""
     if not through:
         raise InterventionError("through names no mediator. Say through=['m'], or ask for effect.")
     for node in through:

@@ -105,11 +105,7 @@ class Population:
 
 
 def source_of_worlds(
-    world: MutilatedModel,
-    variables: Mapping[str, Variable],
-    evidence: Evidence | None,
-    n: int,
-    seed: int,
+    world: MutilatedModel, variables: Mapping[str, Variable], evidence: Evidence | None, n: int, seed: int
 ) -> Abduction | Population:
     """What answers worlds with shared noise: a population, or evidence with max(2, n // B) draws a row."""
     n = whole_number(n, "An effect's number of draws, n,", least=2)

@@ -56,12 +56,7 @@ class Refits:
     progress: bool = True
 
     def check(self, world: MutilatedModel, target: str) -> None:
-        """Refuse what cannot be refitted.
-
-        Raises:
-            EvidenceError: too few refits or workers, a model that was intervened on, or a target that depends
-                on an image.
-        """
+        """Refuse what cannot be refitted."""
         if self.count < 2:
             raise EvidenceError(f"refits is at least 2, got {self.count}.")
         check_workers(self.workers)

@@ -21,11 +21,7 @@ or an array (N, *shape) of them."""
 
 
 def check_statistic(target: str, variable: Variable, statistic: Statistic | None) -> None:
-    """Refuse a target that has no mean of its own, unless a statistic says what to average.
-
-    Raises:
-        EvidenceError: as said.
-    """
+    """Refuse a target that has no mean of its own, unless a statistic says what to average."""
     if statistic is not None and not callable(statistic):
         raise EvidenceError(f"statistic is a function of the target's values, got {statistic!r}.")
     if statistic is None and isinstance(variable, Categorical):

@@ -50,25 +50,15 @@ CONTROLS = ("do nothing", "random real", "nearest real", "model sample")
 
 @dataclass(frozen=True)
 class Entry:
-    """One measured figure and what it is of; a report is a list of them.
+    """One measured figure and what it is of; a report is a list of them."""
 
-    Attributes:
-        metric: such as "effectiveness".
-        node: whose values are scored.
-        subject: who made them: the mechanism, the whole model, a control, or the floor.
-        score: the figure.
-        do: the attribute that was set; empty where none was.
-        of: what the figure is of: an attribute, or a number of cycles.
-        by: who read it: "predictor", "measured", or a setting of the node.
-    """
-
-    metric: str
-    node: str
-    subject: str
-    score: Score
-    do: str = ""
-    of: str = ""
-    by: str = ""
+    metric: str  # such as "effectiveness"
+    node: str  # whose values are scored
+    subject: str  # who made them: the mechanism, the whole model, a control, or the floor
+    score: Score  # the figure
+    do: str = ""  # the attribute that was set; empty where none was
+    of: str = ""  # what the figure is of: an attribute, or a number of cycles
+    by: str = ""  # who read it: "predictor", "measured", or a setting of the node
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
@@ -78,47 +68,29 @@ class Entry:
 
 @dataclass(frozen=True)
 class Pool:
-    """Real images to compare with.
+    """Real images to compare with."""
 
-    Attributes:
-        columns: the image and its causes, M rows.
-        own: which row of the pool each evaluated row is, (N,).
-    """
-
-    columns: Columns
-    own: NDArray[np.int64]
+    columns: Columns  # the image and its causes, M rows
+    own: NDArray[np.int64]  # which row of the pool each evaluated row is, (N,)
 
 
 @dataclass
 class NodeEvaluation:
-    """One node of a model under evaluation: what a metric computes its figures from.
+    """One node of a model under evaluation: what a metric computes its figures from."""
 
-    Attributes:
-        scm: the model.
-        node: the node's name.
-        columns: the evaluated rows, every node of the model, (N, ...) each in the user's form.
-        table: all rows of the data.
-        numbers: of the evaluated rows, in the data that were given, (N,).
-        seed: of whatever a metric draws.
-        few: rows for what takes many passes through the node's mechanism, at most N.
-        answers: counterfactual images, one intervention each; none where the node is no image.
-        pool: real images to compare with; None where the node is no image.
-        readings: who reads the causes from the image.
-        notes: what could not be measured, and why; filled as it goes.
-        advance: told how many rows have made a pass through a mechanism, for the progress bar.
-    """
-
-    scm: SCM
-    node: str
-    columns: Columns
-    table: Table
-    numbers: NDArray[np.int64]
-    seed: int
-    few: int
+    scm: SCM  # the model
+    node: str  # the node's name
+    columns: Columns  # the evaluated rows, every node of the model, (N, ...) each in the user's form
+    table: Table  # all rows of the data
+    numbers: NDArray[np.int64]  # of the evaluated rows, in the data that were given, (N,)
+    seed: int  # of whatever a metric draws
+    few: int  # rows for what takes many passes through the node's mechanism, at most N
+    # Counterfactual images, one intervention each; none where the node is no image
     answers: list[Answer] = field(default_factory=list)
-    pool: Pool | None = None
-    readings: Readings = field(default_factory=Readings)
-    notes: list[str] = field(default_factory=list)
+    pool: Pool | None = None  # real images to compare with; None where the node is no image
+    readings: Readings = field(default_factory=Readings)  # who reads the causes from the image
+    notes: list[str] = field(default_factory=list)  # what could not be measured, and why; filled as it goes
+    # Told how many rows have made a pass through a mechanism, for the progress bar
     advance: Callable[[int], None] = lambda rows: None
     _real: dict[str, RealImages | None] = field(default_factory=dict)
 

@@ -26,7 +26,6 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from causalgen.evaluation.draws import PASSES, RowDraws, draw_rows
@@ -35,6 +34,7 @@ from causalgen.metrics.distances import distance
 from causalgen.metrics.node_passes import NodePasses, batches
 from graphs.errors import DataError, numbered_rows
 from graphs.variables import Categorical, Image, Variable
+from graphs.variables.arrays import as_array
 from mechanisms.extrapolation import extrapolation_expected
 from mechanisms.seeds import keyed_seed
 
@@ -132,9 +132,6 @@ def other_values(variable: Variable, values: NDArray[Any], seed: int) -> NDArray
     >>> from graphs.variables import Continuous
     >>> other_values(Continuous(), np.array([1.0, 2.0]), seed=0).tolist()
     [2.0, 1.0]
-
-    Raises:
-        DataError: a single row of numbers.
     """
     random = np.random.default_rng(seed)
     if isinstance(variable, Categorical):
@@ -235,7 +232,7 @@ def _answer(
     def sampled(do: Columns, use: str = "samples") -> Columns:
         key = keyed_seed(seed, use, question.node)
         draws = scm.sample(len(images), do=do, targets=targets, seed=key)
-        return {name: _array(draws[name]) for name in targets}
+        return {name: as_array(draws[name], where="Values") for name in targets}
 
     samples, model, caused, model_samples = sampled(causes), None, shown, None
     control = sampled(causes, "control")[node]
@@ -243,7 +240,7 @@ def _answer(
         alone = {question.node: shown[question.node]}
         world = abduction.counterfactual(alone, targets=targets)
         model = world[node].cpu().numpy()
-        caused = {name: _array(world[name]) for name in question.shown}
+        caused = {name: as_array(world[name], where="Values") for name in question.shown}
         model_samples = sampled(alone)
     return Answer(question, images, back, model, caused, samples, model_samples, control, seconds)
 
@@ -261,7 +258,3 @@ def _stacked(parts: Sequence[Any]) -> Any:
     if isinstance(parts[0], np.ndarray):
         return np.concatenate(parts)
     return None if parts[0] is None else sum(parts)
-
-
-def _array(values: Any) -> NDArray[Any]:
-    return values.cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)

@@ -52,27 +52,16 @@ _ARROWS = {"higher": " \u2191", "lower": " \u2193", "neither": ""}
 
 @dataclass(frozen=True)
 class EvaluatedModel:
-    """What was evaluated.
+    """What was evaluated."""
 
-    Attributes:
-        name: of the model.
-        description: a line a node.
-        parameters: numbers that were fitted, by node.
-        options: of each node's mechanism, as a file would say them.
-        causes: of each image node, those of one value.
-        units: what a distance counts, by node.
-        evaluators: who reads which attribute of each image node.
-        versions: of what computed it.
-    """
-
-    name: str
-    description: str
-    parameters: Mapping[str, int]
-    options: Mapping[str, Mapping[str, Any]]
-    causes: Mapping[str, Sequence[str]]
-    units: Mapping[str, str]
-    evaluators: Mapping[str, Mapping[str, Sequence[str]]]
-    versions: Mapping[str, str]
+    name: str  # of the model
+    description: str  # a line a node
+    parameters: Mapping[str, int]  # numbers that were fitted, by node
+    options: Mapping[str, Mapping[str, Any]]  # of each node's mechanism, as a file would say them
+    causes: Mapping[str, Sequence[str]]  # of each image node, those of one value
+    units: Mapping[str, str]  # what a distance counts, by node
+    evaluators: Mapping[str, Mapping[str, Sequence[str]]]  # who reads which attribute of each image node
+    versions: Mapping[str, str]  # of what computed it
 
     @classmethod
     def of(cls, scm: SCM, images: Mapping[str, tuple[Mapping[str, Variable], Readings]]) -> EvaluatedModel:
@@ -100,35 +89,20 @@ class EvaluatedModel:
 
 @dataclass(frozen=True, repr=False)
 class EvaluationReport:
-    """What ``cg.evaluate`` found; ``print`` it, or ``save`` it as a page.
+    """What ``cg.evaluate`` found; ``print`` it, or ``save`` it as a page."""
 
-    Attributes:
-        model: what was evaluated.
-        rows: evaluated.
-        available: rows of the data that have every value.
-        composed: rows on which composition of images was measured.
-        seed: gives the same report again.
-        truth: whether true counterfactuals were known.
-        entries: every figure; see ``score`` for one.
-        check: what ``scm.check`` found, or None.
-        notes: what could not be measured, and why.
-        images_per_second: counterfactual images a second, by node.
-        seconds: spent in all.
-        pictures: PNGs by name.
-    """
-
-    model: EvaluatedModel
-    rows: int
-    available: int
-    composed: int
-    seed: int
-    truth: bool
-    entries: tuple[Entry, ...]
-    check: Mapping[str, Any] | None
-    notes: tuple[str, ...]
-    images_per_second: Mapping[str, float]
-    seconds: float
-    pictures: Mapping[str, bytes]
+    model: EvaluatedModel  #: what was evaluated
+    rows: int  #: evaluated
+    available: int  #: rows of the data that have every value
+    composed: int  #: rows on which composition of images was measured
+    seed: int  #: gives the same report again
+    truth: bool  #: whether true counterfactuals were known
+    entries: tuple[Entry, ...]  #: every figure; see ``find``
+    check: Mapping[str, Any] | None  #: what ``scm.check`` found, or None
+    notes: tuple[str, ...]  #: what could not be measured, and why
+    images_per_second: Mapping[str, float]  #: counterfactual images a second, by node
+    seconds: float  #: spent in all
+    pictures: Mapping[str, bytes]  #: PNGs by name
 
     def find(self, metric: str, **where: str) -> list[Entry]:
         """The entries of a metric, with these values of ``node``, ``subject``, ``do``, ``of`` or ``by``."""
@@ -237,11 +211,7 @@ def _heading(metric: str, of: str, by: str, score: Score) -> str:
 
 
 def _by_subject(
-    title: str,
-    note: str,
-    node: str,
-    columns: Mapping[str, Mapping[str, Score]],
-    strong: Sequence[int] = (),
+    title: str, note: str, node: str, columns: Mapping[str, Mapping[str, Score]], strong: Sequence[int] = ()
 ) -> Iterator[_Table]:
     """A table of columns, heading -> subject -> score; none where there are no columns."""
     present = [each for each in _LABELS if any(each in column for column in columns.values())]
@@ -250,13 +220,17 @@ def _by_subject(
         yield _Table(title, note, node, ("", *columns), rows, frozenset(strong))
 
 
+def _by_what(found: Sequence[Entry], metric: str = "") -> dict[str, dict[str, Score]]:
+    """Scores by subject of each figure, under what it is of."""
+    columns: dict[str, dict[str, Score]] = {}
+    for each in found:
+        columns.setdefault(f"{metric}{each.of}, {each.score.unit}", {})[each.subject] = each.score
+    return columns
+
+
 def _consistency(report: EvaluationReport, node: str, do: str) -> Iterator[_Table]:
     """Sets of images against samples of the same intervention."""
-    found = report.find("consistency", node=node, do=do)
-    columns = {
-        f"{of}, {unit}": {entry.subject: entry.score for entry in found if entry.of == of}
-        for of, unit in {entry.of: entry.score.unit for entry in found}.items()
-    }
+    columns = _by_what(report.find("consistency", node=node, do=do))
     yield from _by_subject(
         f"{node} under do({do}): interventional consistency",
         "Averaged over factuals, counterfactuals should have the law of the model's own samples under the "
@@ -272,11 +246,7 @@ def _consistency(report: EvaluationReport, node: str, do: str) -> Iterator[_Tabl
 def _likeness(report: EvaluationReport, node: str, do: str) -> Iterator[_Table]:
     """What is kept of the factual, and what differs between draws."""
     kept, drawn = (report.find(metric, node=node, do=do) for metric in ("likeness", "diversity"))
-    columns = {
-        f"{metric} of {of}, {unit}": {entry.subject: entry.score for entry in found if entry.of == of}
-        for metric, found in (("likeness", kept), ("diversity", drawn))
-        for of, unit in {entry.of: entry.score.unit for entry in found}.items()
-    }
+    columns = _by_what(kept, "likeness of ") | _by_what(drawn, "diversity of ")
     point = any(entry.subject == MECHANISM and entry.score.value == 0 for entry in drawn)
     yield from _by_subject(
         f"{node} under do({do}): likeness and diversity",

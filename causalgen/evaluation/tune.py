@@ -156,7 +156,7 @@ def tune(
         warn(
             f"do({label}) reaches an effectiveness of {min_effectiveness:g} at no {option} that was tried; "
             f"{tuning.best.strength:g} is the most effective, at {tuning.best.scores['effectiveness']}. Try "
-            "larger strengths, or fit the model for longer.",
+            "larger strengths, or fit the model for longer."
         )
     return tuning
 

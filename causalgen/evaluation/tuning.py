@@ -65,37 +65,22 @@ class Choice:
 
 @dataclass(frozen=True)
 class Tuning:
-    """A sweep of guidance strengths over the same rows.
+    """A sweep of guidance strengths over the same rows."""
 
-    Attributes:
-        node: the image.
-        option: "weight" (classifier-free guidance) or "scale" (anticausal).
-        label: the category that was set to another value.
-        evaluators: name of the networks that scored.
-        rows: how many rows.
-        seed: of rows and new values.
-        points: by rising strength.
-        controls: the scores of doing nothing, and of a random and the nearest real image of the new class.
-        floor: the least CLD that any image could score.
-        min_effectiveness: that a strength must reach to be chosen, where any does.
-        current: the strength of the model that was tuned; None where it differs by row.
-        dropped: rows of the data that were left out, for they lack a value.
-        available: rows of the data that have every value.
-    """
-
-    node: str
-    option: str
-    label: str
-    evaluators: str
-    rows: int
-    seed: int
-    points: tuple[Tuned, ...]
+    node: str  # the image
+    option: str  # "weight" (classifier-free guidance) or "scale" (anticausal)
+    label: str  # the category that was set to another value
+    evaluators: str  # name of the networks that scored
+    rows: int  # how many rows
+    seed: int  # of rows and new values
+    points: tuple[Tuned, ...]  # by rising strength
+    # The scores of doing nothing, and of a random and the nearest real image of the new class
     controls: Mapping[str, Mapping[str, Score]]
-    floor: Score
-    min_effectiveness: float = 0.95
-    current: float | None = None
-    dropped: int = 0
-    available: int = 0
+    floor: Score  # the least CLD that any image could score
+    min_effectiveness: float = 0.95  # that a strength must reach to be chosen, where any does
+    current: float | None = None  # the strength of the model that was tuned; None where it differs by row
+    dropped: int = 0  # rows of the data that were left out, for they lack a value
+    available: int = 0  # rows of the data that have every value
 
     @property
     def choice(self) -> Choice:

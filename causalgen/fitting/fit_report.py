@@ -29,46 +29,32 @@ _FOOT = (
 
 @dataclass(frozen=True)
 class NodeReport:
-    """How the fit of one node ended.
+    """How the fit of one node ended."""
 
-    Attributes:
-        node: its name.
-        rows: rows it was fitted to: all of them by a closed form, else all but the held-out ones.
-        held_out: rows that the fit behind the held-out figures never saw.
-        choice: of a mechanism chosen among candidates: "chosen", its options; "label"; "reason"; and
-            "candidates", the mean log-likelihood of held-out rows by label, or why one was left out.
-        dropped: rows left out, which lack a value of the node or of one of its parents.
-        steps: optimizer steps; 0 where a closed form, or nothing at all, was to be fitted.
-        kept_step: step after which the held-out loss was least, whose weights were kept; None for the last.
-        seconds: time of training, all resumed runs together.
-        train_loss: mean loss on the rows it was fitted to; with the last weights kept, of the last epoch.
-        validation_loss: mean loss on the held-out rows, of the kept weights, or of a closed form that was
-            fitted without them; None without any.
-        validation_error: standard error of the held-out mean, over its rows.
-        figures: further held-out figures of the mechanism, such as a predictor's accuracy and chance.
-        least_steps: steps that images of this size need at least; 0 for other nodes.
-        impossible: held-out rows that have probability 0, so that the loss on them is infinite.
-        doubt: what speaks against trusting it that was found as it was made, with the remedy.
-        precision: of the forward passes in training, "float32" or "bfloat16"; None for tables.
-        parameters: trainable numbers.
-    """
-
-    node: str
-    rows: int
-    held_out: int
-    steps: int = 0
-    seconds: float = 0.0
+    node: str  # its name
+    rows: int  # rows it was fitted to: all of them by a closed form, else all but the held-out ones
+    held_out: int  # rows that the fit behind the held-out figures never saw
+    steps: int = 0  # optimizer steps; 0 where a closed form, or nothing at all, was to be fitted
+    seconds: float = 0.0  # time of training, all resumed runs together
+    # Mean loss on the rows it was fitted to; with the last weights kept, of the last epoch
     train_loss: float | None = None
+    # Mean loss on the held-out rows, of the kept weights, or of a closed form that was fitted without them;
+    # None without any
     validation_loss: float | None = None
+    # Further held-out figures of the mechanism, such as a predictor's accuracy and chance
     figures: Mapping[str, float] = field(default_factory=dict)
-    parameters: int = 0
-    dropped: int = 0
+    parameters: int = 0  # trainable numbers
+    dropped: int = 0  # rows left out, which lack a value of the node or of one of its parents
+    # Step after which the held-out loss was least, whose weights were kept; None for the last
     kept_step: int | None = None
+    # Of a mechanism chosen among candidates: "chosen", its options; "label"; "reason"; and "candidates", the
+    # mean log-likelihood of held-out rows by label, or why one was left out
     choice: Mapping[str, Any] | None = None
-    validation_error: float | None = None
-    least_steps: int = 0
-    impossible: int = 0
-    doubt: str = ""
+    validation_error: float | None = None  # standard error of the held-out mean, over its rows
+    least_steps: int = 0  # steps that images of this size need at least; 0 for other nodes
+    impossible: int = 0  # held-out rows that have probability 0, so that the loss on them is infinite
+    doubt: str = ""  # what speaks against trusting it that was found as it was made, with the remedy
+    # Of the forward passes in training, "float32" or "bfloat16"; None for tables
     precision: str | None = None
 
     @property

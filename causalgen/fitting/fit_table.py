@@ -37,12 +37,6 @@ def fit_table(
 
     Returns:
         The report, and the mechanisms of nodes whose mechanism was chosen among candidates.
-
-    Raises:
-        DataError: a node has too few rows with all it needs, or rows that its mechanism cannot be fitted to;
-            nothing has been fitted then.
-        MechanismError: a node's ``training`` is null, and it has no weights to keep; or it cannot start from
-            those of the other model.
     """
     families = {node: (node, *mechanism.parents) for node, mechanism in mechanisms.items()}
     dropped = {node: int(table.incomplete(family).sum()) for node, family in families.items()}

@@ -40,11 +40,7 @@ Workers = int | Pool
 
 
 def check_workers(workers: Workers) -> None:
-    """Refuse what cannot share work.
-
-    Raises:
-        EvidenceError: fewer workers than one, no pool that can be used, or a system that cannot fork.
-    """
+    """Refuse what cannot share work."""
     if isinstance(workers, multiprocessing.pool.Pool):
         raise EvidenceError(
             "Pools of Python's multiprocessing do not take what is asked, which is a closure. Give "

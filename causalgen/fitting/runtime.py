@@ -48,22 +48,14 @@ _PAYS, _TRIALS = 1.1, 4
 
 
 class LocalRuntime:
-    """What the fitting loop asks of the machine, answered for one device of this process alone.
-
-    Attributes:
-        device: where the mechanism is fitted.
-        rank: number of this process among those that share the steps, from 0.
-        processes: how many processes share the steps.
-        is_main: whether this process is the one that writes and shows.
-        splits: whether each process has a share of the weights alone; see ``sharding``.
-    """
+    """What the fitting loop asks of the machine, answered for one device of this process alone."""
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
-        self.device: torch.device = torch.device(device)
-        self.rank: int = 0
-        self.processes: int = 1
-        self.is_main: bool = is_first()
-        self.splits: bool = False
+        self.device: torch.device = torch.device(device)  # where the mechanism is fitted
+        self.rank: int = 0  # number of this process among those that share the steps, from 0
+        self.processes: int = 1  # how many processes share the steps
+        self.is_main: bool = is_first()  # whether this process is the one that writes and shows
+        self.splits: bool = False  # whether each process has a share of the weights alone; see ``sharding``
 
     def prepare(
         self, objective: nn.Module, optimizer: torch.optim.Optimizer
@@ -290,11 +282,8 @@ def resolve_precision(
     """What "auto" means where no node's variable says more: bfloat16 for images on GPUs that multiply it."""
     if precision != "auto":
         return precision
-    if not images:
-        return "float32"
-    if device.type == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    return "float32"
+    native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bfloat16" if images and native else "float32"
 
 
 def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[Any]:

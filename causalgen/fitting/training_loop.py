@@ -254,7 +254,7 @@ class TrainingLoop:
             warn(
                 f"{self.objective.label} has {', '.join(sorted(kinds))}, which each of "
                 f"{self.runtime.processes} processes applies to its own share of a batch: the weights depend "
-                "on their number. Fit in one process, or normalise row by row (GroupNorm).",
+                "on their number. Fit in one process, or normalise row by row (GroupNorm)."
             )
 
     def _tell_divergence(self) -> None:
@@ -276,7 +276,7 @@ class TrainingLoop:
             warn(
                 f"Training {name}: the loss of {self.objective.label} {how} {last:.4g}, above the "
                 f"{least:.4g} of an earlier epoch. Fit again with a lower training.learning_rate (now "
-                f"{self.settings.learning_rate:g}).",
+                f"{self.settings.learning_rate:g})."
             )
 
     def _average_weights(self) -> None:

@@ -25,12 +25,7 @@ from causalgen.metrics.evaluators import (
     save_evaluators,
     train_evaluators,
 )
-from causalgen.metrics.feature_distance import (
-    FeatureDistance,
-    Features,
-    feature_distance,
-    frechet_distance,
-)
+from causalgen.metrics.feature_distance import FeatureDistance, Features, feature_distance, frechet_distance
 from causalgen.metrics.fidelity import minimality, true_counterfactual_error
 from causalgen.metrics.interpretability import im1, im2
 from causalgen.metrics.latent_divergence import (

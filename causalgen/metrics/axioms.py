@@ -176,11 +176,7 @@ def effectiveness(
 
 
 def _score(
-    images: Tensor,
-    name: str,
-    wanted: Mapping[str, Any],
-    variables: Mapping[str, Variable],
-    reader: Reader,
+    images: Tensor, name: str, wanted: Mapping[str, Any], variables: Mapping[str, Variable], reader: Reader
 ) -> Score:
     UnknownNameError.check("attribute", name, variables, where="readers")
     if name not in wanted:
@@ -200,12 +196,7 @@ def _score(
 
 
 def read_attribute(images: Tensor, name: str, variable: Variable, reader: Reader) -> NDArray[Any]:
-    """What a reader finds from images: codes of a category, or numbers in the variable's unit, (N,).
-
-    Raises:
-        ShapeError: what it gives is of another variable.
-        DomainError: it says that it was trained on another variable.
-    """
+    """What a reader finds from images: codes of a category, or numbers in the variable's unit, (N,)."""
     trained_on = getattr(reader, "variable", variable)
     if trained_on is not variable and trained_on != variable:
         raise DomainError(

@@ -35,15 +35,10 @@ _NUMBERS_AT_ONCE = 2**24
 
 @dataclass(frozen=True)
 class RealImages:
-    """Real images of the wanted class for each of N factual ones, as row numbers of the pool, (N,).
+    """Real images of the wanted class for each of N factual ones, as row numbers of the pool, (N,)."""
 
-    Attributes:
-        random: any of the class.
-        nearest: the nearest to the factual image, in L1.
-    """
-
-    random: Rows
-    nearest: Rows
+    random: Rows  #: any of the class
+    nearest: Rows  #: the nearest to the factual image, in L1
 
 
 def real_images(
@@ -105,9 +100,6 @@ def class_rows(
 
     Values are canonical, a category's or a single number's. Messages call each category by ``names``, as in
     "Bin 3"; "Class 3" or "Class 'label'" where None.
-
-    Raises:
-        DataError: a class with fewer than ``least`` images.
     """
     found: list[tuple[Rows, Rows]] = []
     if isinstance(variable, Categorical):

@@ -30,17 +30,11 @@ _CHUNK = 1000
 
 @dataclass(frozen=True)
 class Features:
-    """A network's features of images.
+    """A network's features of images."""
 
-    Attributes:
-        name: of the network.
-        sha256: of its weights, in hexadecimal.
-        network: (B, C, H, W) float32 in [0, 1] to (B, features).
-    """
-
-    name: str
-    sha256: str
-    network: Callable[[Tensor], Tensor]
+    name: str  #: of the network
+    sha256: str  #: of its weights, in hexadecimal
+    network: Callable[[Tensor], Tensor]  #: (B, C, H, W) float32 in [0, 1] to (B, features)
 
     def __call__(self, images: object, *, where: str = "The images") -> Floats:
         """Features of images, (N, features); see ``causalgen.metrics.image_rows`` for what images are."""
@@ -52,19 +46,12 @@ class Features:
 
 @dataclass(frozen=True)
 class FeatureDistance:
-    """A Frechet distance that says in whose features.
+    """A Frechet distance that says in whose features."""
 
-    Attributes:
-        value: at least 0; 0 for equal sets.
-        name: of the network.
-        sha256: of its weights.
-        rows: images in either set.
-    """
-
-    value: float
-    name: str
-    sha256: str
-    rows: tuple[int, int]
+    value: float  #: at least 0; 0 for equal sets
+    name: str  #: of the network
+    sha256: str  #: of its weights
+    rows: tuple[int, int]  #: images in either set
 
     def __float__(self) -> float:
         return self.value

@@ -22,11 +22,6 @@ def image_rows(images: object, *, where: str = "Images", image: Image | None = N
     """Checked images as (N, C, H, W) float32 in [0, 1]; the argument may lend its memory.
 
     Messages say ``where``, as in "The counterfactual images"; ``image`` has the size they must have.
-
-    Raises:
-        DataError: no images.
-        ShapeError: not that shape, or another size.
-        DomainError: neither uint8 nor floats in [0, 1], nan, or uint8 that holds 0..1.
     """
     array = as_array(images, where=where)
     if array.ndim not in (3, 4) or (image is not None and array.ndim == 3 and image.channels != 1):
@@ -50,12 +45,7 @@ def image_rows(images: object, *, where: str = "Images", image: Image | None = N
 
 
 def class_codes(classes: object, *, where: str, count: int | None = None) -> NDArray[np.int64]:
-    """Checked codes of classes, (N,).
-
-    Raises:
-        ShapeError: another shape.
-        DomainError: not whole numbers in 0..count-1.
-    """
+    """Checked codes of classes, (N,)."""
     array = as_numbers(classes, where=where)
     if array.ndim != 1:
         raise ShapeError(f"{where}: expected a code a row, shape (N,), got {array.shape}.")
@@ -70,11 +60,7 @@ def class_codes(classes: object, *, where: str, count: int | None = None) -> NDA
 
 
 def check_same_rows(**named: object) -> None:
-    """Refuse arrays whose numbers of rows differ.
-
-    Raises:
-        ShapeError: they do; names them all.
-    """
+    """Refuse arrays whose numbers of rows differ."""
     rows = {name.replace("_", " "): len(each) for name, each in named.items()}  # type: ignore[arg-type]
     if len(set(rows.values())) > 1:
         told = ", ".join(f"{name} {count:,}" for name, count in rows.items())
@@ -82,11 +68,7 @@ def check_same_rows(**named: object) -> None:
 
 
 def rows_of_class(codes: NDArray[np.int64], code: int, *, fewest: int, where: str) -> NDArray[np.int64]:
-    """Numbers of the rows that have a class.
-
-    Raises:
-        DataError: fewer than ``fewest``.
-    """
+    """Numbers of the rows that have a class."""
     rows = np.flatnonzero(codes == code)
     if len(rows) < fewest:
         raise DataError(

@@ -70,19 +70,12 @@ def gaussian_divergence(
 
 @dataclass(frozen=True)
 class ClassDistances:
-    """Latent distances from N factual images to the real images of two classes; any d is scored in no time.
+    """Latent distances from N factual images to real images of two classes, which score any d."""
 
-    Attributes:
-        encode: images to the mean and log-variance of q(z | x).
-        factual: mean and log-variance at the factual images, (N, latent) each.
-        own: S_F of each row, sorted.
-        target: S_cf of each row, sorted.
-    """
-
-    encode: Encoder
-    factual: tuple[Tensor, Tensor]
-    own: tuple[Floats, ...]
-    target: tuple[Floats, ...]
+    encode: Encoder  #: images to the mean and log-variance of q(z | x)
+    factual: tuple[Tensor, Tensor]  #: mean and log-variance at the factual images, (N, latent) each
+    own: tuple[Floats, ...]  #: S_F of each row, sorted
+    target: tuple[Floats, ...]  #: S_cf of each row, sorted
 
     def to(self, images: object) -> Floats:
         """d of each row's image, (N,).

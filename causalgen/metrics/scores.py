@@ -43,25 +43,15 @@ _NUMBERS_AT_ONCE = 4_000_000
 
 @dataclass(frozen=True)
 class Score:
-    """A figure with its interval.
+    """A figure with its interval."""
 
-    Attributes:
-        value: the mean, or the share.
-        low: lower end of its interval; nan where one row leaves it unknown.
-        high: upper end.
-        rows: it is over.
-        unit: what it counts, such as "L1 on 0..255" or "px".
-        better: which way is better.
-        left_out: further rows that could not be measured.
-    """
-
-    value: float
-    low: float
-    high: float
-    rows: int
-    unit: str = ""
-    better: Better = "lower"
-    left_out: int = 0
+    value: float  #: the mean, or the share
+    low: float  #: lower end of its interval; nan where one row leaves it unknown
+    high: float  #: upper end
+    rows: int  #: it is over
+    unit: str = ""  #: what it counts, such as "L1 on 0..255" or "px"
+    better: Better = "lower"  #: which way is better
+    left_out: int = 0  #: further rows that could not be measured
 
     def __str__(self) -> str:
         told = figure(self.value)
@@ -95,12 +85,7 @@ def figure(value: float) -> str:
 
 
 def mean_score(
-    values: ArrayLike,
-    unit: str = "",
-    *,
-    better: Better = "lower",
-    confidence: float = 0.95,
-    seed: int = 0,
+    values: ArrayLike, unit: str = "", *, better: Better = "lower", confidence: float = 0.95, seed: int = 0
 ) -> Score:
     """The mean over rows with its bootstrap interval.
 
@@ -126,20 +111,12 @@ def mean_score(
 
 
 def statistic_score(
-    values: ArrayLike,
-    statistic: Statistic,
-    unit: str = "",
-    *,
-    better: Better = "neither",
-    least: int = 1,
+    values: ArrayLike, statistic: Statistic, unit: str = "", *, better: Better = "neither", least: int = 1
 ) -> Score:
     """A statistic of rows (N, k) of several numbers, with its bootstrap interval.
 
     ``statistic`` takes samples of rows, (R, N, k), to (R,), nan where it does not exist, as it does below
     ``least`` rows. A row with a nan could not be measured.
-
-    Raises:
-        DataError: no rows.
     """
     rows = np.asarray(values, dtype=float)
     if not len(rows):

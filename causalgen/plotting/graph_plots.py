@@ -32,9 +32,6 @@ def plot_graph(graph: CausalGraph, variables: Mapping[str, Variable], title: str
     """The causal graph, of at most 200 nodes, each with what its values are; image nodes are coloured.
 
     Nodes without a variable show their name only.
-
-    Raises:
-        GraphError: more nodes than anybody could read.
     """
     if len(graph) > MOST_NODES:
         raise GraphError(f"A picture of {len(graph):,} nodes cannot be read; at most {MOST_NODES} are drawn.")

@@ -27,13 +27,7 @@ from graphs.variables import Variable
 from graphs.variables.base import VariableBase
 from mechanisms.allowance import Allowance
 from mechanisms.base import Mechanism, MechanismSpec
-from mechanisms.registry import (
-    MECHANISMS,
-    default_mechanism,
-    dump_mechanism,
-    mechanism_spec,
-    parse_mechanism,
-)
+from mechanisms.registry import MECHANISMS, default_mechanism, dump_mechanism, mechanism_spec, parse_mechanism
 
 __all__ = ["Declaration", "DeclaredModel"]
 
@@ -161,12 +155,7 @@ class Declaration:
         return f"{self.name or 'unnamed'}, {state}: {'; '.join([*nodes, *more])}"
 
     def write(self, path: Path | None) -> str:
-        """The file's text, written to ``path`` where given, all or nothing.
-
-        Raises:
-            MechanismError: as for ``text``.
-            CheckpointError: the file cannot be written.
-        """
+        """The file's text, written to ``path`` where given, all or nothing."""
         text = self.text()
         if path is not None:
             try:

@@ -63,11 +63,7 @@ def hub_folder(name: object, revision: object) -> Path:
 
 
 def check_hub_id(name: object) -> str:
-    """The name, where it is one.
-
-    Raises:
-        CheckpointError: it is not.
-    """
+    """The name, where it is one."""
     if isinstance(name, str) and is_hub_id(name):
         return name
     raise CheckpointError(f"A model on the Hub is named as in 'user/model', got {name!r}.")

@@ -27,13 +27,7 @@ from typing import Any, TypeVar
 from causalgen.saving.atomic import new_folder, recover_folder, write_synced
 from graphs.errors import CheckpointError, ChecksumError, FormatVersionError
 
-__all__ = [
-    "CODEC_KEYS",
-    "FolderFormat",
-    "check_version",
-    "library_versions",
-    "read_json",
-]
+__all__ = ["CODEC_KEYS", "FolderFormat", "check_version", "library_versions", "read_json"]
 
 T = TypeVar("T")
 

@@ -33,22 +33,13 @@ def gallery_names() -> tuple[str, ...]:
 
 
 def gallery_folder(name: str) -> Path:
-    """The folder of a gallery model.
-
-    Raises:
-        UnknownNameError: there is no such model.
-    """
+    """The folder of a gallery model."""
     UnknownNameError.check("gallery model", name, gallery_names())
     return _GALLERY / name
 
 
 def model_folder(name: Path | str) -> Path:
-    """The folder of a gallery model or of a saved model; a folder of that name comes first.
-
-    Raises:
-        UnknownNameError: neither a folder nor a gallery model.
-        CheckpointError: a path where there is no folder.
-    """
+    """The folder of a gallery model or of a saved model; a folder of that name comes first."""
     folder = Path(name)
     if MODEL.found(folder):
         return folder

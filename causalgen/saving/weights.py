@@ -25,11 +25,7 @@ def tensor_bytes(state: Mapping[str, Tensor], metadata: dict[str, str] | None = 
 
 
 def read_tensors(data: bytes, path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file's content.
-
-    Raises:
-        CheckpointError: it is no such file, or holds a type that torch does not have.
-    """
+    """The tensors of a safetensors file's content."""
     try:
         return load(data)
     except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
@@ -37,11 +33,7 @@ def read_tensors(data: bytes, path: Path) -> dict[str, Tensor]:
 
 
 def load_weights(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
-    """Load a state into its module.
-
-    Raises:
-        CheckpointError: a tensor is missing, is none of the module's, or has another shape or type.
-    """
+    """Load a state into its module."""
     try:
         module.load_state_dict(dict(state))
     except RuntimeError as error:

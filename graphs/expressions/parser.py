@@ -59,11 +59,7 @@ _OPERATORS: dict[type[ast.AST], str] = {
 
 
 def parse_tree(written: object, known: Collection[str] | None) -> Tree:
-    """The tree of an expression's text, which reads the ``known`` names alone, or any names where it is None.
-
-    Raises:
-        SpecError: it is not text of the language; the message says where and why.
-    """
+    """The tree of an expression's text, which reads the ``known`` names alone, or any where it is None."""
     if not isinstance(written, str):
         raise SpecError(f"An expression is text, such as '2*a + u'; got a {type(written).__name__}.")
     return _Parser(written, known).parse()

@@ -46,9 +46,7 @@ Bound = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(refuse_bool
 
 
 Unit = Annotated[
-    str,
-    AfterValidator(lambda text: check_text(text, "unit")),
-    Field(json_schema_extra={"maxLength": TEXT}),
+    str, AfterValidator(lambda text: check_text(text, "unit")), Field(json_schema_extra={"maxLength": TEXT})
 ]
 """Of measurement, for people."""
 

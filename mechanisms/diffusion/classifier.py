@@ -123,12 +123,7 @@ class Classifier(Encoder, frozen=True):
         self._refuse()
 
     def check(self, parents: Mapping[str, Variable], guidance: Guidance) -> None:
-        """Refuse parents that it cannot read, and guidance that needs others read too.
-
-        Raises:
-            UnknownNameError: there is no such parent.
-            MechanismError: it has no categories, or guidance follows parents that nobody reads.
-        """
+        """Refuse parents that it cannot read, and guidance that needs others read too."""
         UnknownNameError.check("parent", self.parent, parents, where="predictor 'classifier'")
         variable = parents[self.parent]
         if not isinstance(variable, Categorical):

@@ -183,7 +183,7 @@ def held_out_code_figures(
             warn(
                 f"The code tells parent {name!r} of held-out rows: {measure} {figure:.3g}, where "
                 f"guessing gives {chance:.3g}. Some of it would stay under an intervention: raise "
-                "code.independence, or train longer.",
+                "code.independence, or train longer."
             )
     return found | {"code: live": float(_live(code, missed, generator))}
 
@@ -200,7 +200,7 @@ def _live(code: Tensor, missed: Callable[[Tensor], Tensor], generator: torch.Gen
     if not live:
         warn(
             "The code tells nothing of the image: swapped between rows, no number of it matters. Give it "
-            "more nats, train longer, or lower code.independence.",
+            "more nats, train longer, or lower code.independence."
         )
     return live
 

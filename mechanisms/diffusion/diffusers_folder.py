@@ -88,11 +88,7 @@ Words = Annotated[str, AfterValidator(lambda text: check_text(text, "origin or l
 
 
 def inside(path: Path | str, what: str = "a folder") -> Path:
-    """A path; one that is text, as in a file, stays below the working directory.
-
-    Raises:
-        ValueError: it does not.
-    """
+    """A path; one that is text, as in a file, stays below the working directory."""
     found = Path(path)
     if isinstance(path, str) and (found.is_absolute() or ".." in found.parts or "\\" in path or ":" in path):
         raise ValueError(
@@ -103,11 +99,7 @@ def inside(path: Path | str, what: str = "a folder") -> Path:
 
 
 def local_folder(path: Path | str, what: str) -> Path:
-    """The folder, which is there.
-
-    Raises:
-        CheckpointError: it is not.
-    """
+    """The folder, which is there."""
     folder = Path(path)
     if not folder.is_dir():
         raise CheckpointError(
@@ -118,11 +110,7 @@ def local_folder(path: Path | str, what: str) -> Path:
 
 
 def network_folder(folder: Path, part: str) -> Path:
-    """The folder of a pipeline's network.
-
-    Raises:
-        CheckpointError: the pipeline lacks it.
-    """
+    """The folder of a pipeline's network."""
     found = folder / part
     if not (found / "config.json").is_file():
         raise CheckpointError(
@@ -132,11 +120,7 @@ def network_folder(folder: Path, part: str) -> Path:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object of a few kilobytes.
-
-    Raises:
-        CheckpointError: no such file, or none of that kind.
-    """
+    """A JSON object of a few kilobytes."""
     try:
         if path.stat().st_size > _JSON_BYTES:
             raise CheckpointError(f"{path} is no config: it is larger than {_JSON_BYTES:,} bytes.")
@@ -151,11 +135,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_network(folder: Path, allowed: Sequence[str]) -> tuple[str, dict[str, Any]]:
-    """The class and the config of the network in a folder.
-
-    Raises:
-        CheckpointError: another class, or a config that its class does not take.
-    """
+    """The class and the config of the network in a folder."""
     config = read_json(folder / "config.json")
     name = str(config.get("_class_name"))
     if name == "Transformer2DModel" and config.get("norm_type") == "ada_norm_zero":
@@ -189,11 +169,7 @@ def full_config(name: str, config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
-    """The tensors of the network in a folder, in float32.
-
-    Raises:
-        CheckpointError: no safetensors, or damaged ones.
-    """
+    """The tensors of the network in a folder, in float32."""
     index = folder / f"{_WEIGHTS}.index.json"
     if index.is_file():
         names = sorted({str(name) for name in dict(read_json(index).get("weight_map", {})).values()})
@@ -209,11 +185,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file, in float32.
-
-    Raises:
-        CheckpointError: no such file, a damaged one, or no safetensors.
-    """
+    """The tensors of a file, in float32."""
     try:
         with safe_open(path, framework="pt") as file:
             found = {key: file.get_tensor(key) for key in file.keys()}
@@ -250,22 +222,11 @@ def _class_of(name: str) -> type[nn.Module]:
 
 
 def laid_out(name: str, config: Mapping[str, Any], device: str = "meta") -> nn.Module:
-    """A network of diffusers', on "meta" without memory for its weights.
-
-    Raises:
-        MechanismError: the config is not one of its class.
-    """
+    """A network of diffusers', on "meta" without memory for its weights."""
     try:
         with torch.device(device):
             model = _class_of(name)(**config)
-    except (
-        TypeError,
-        ValueError,
-        RuntimeError,
-        NotImplementedError,
-        ZeroDivisionError,
-        IndexError,
-    ) as error:
+    except (TypeError, ValueError, RuntimeError, NotImplementedError, ZeroDivisionError, IndexError) as error:
         raise MechanismError(f"The config does not describe a {name}: {error}.") from error
     for module in model.modules():
         if isinstance(module, PatchEmbed) and module.pos_embed is not None:
@@ -285,11 +246,7 @@ class FrozenNetwork(nn.Module):
         self.requires_grad_(False).eval()
 
     def take(self, weights: Mapping[str, Tensor], where: object) -> None:
-        """Have these weights, which are not copied.
-
-        Raises:
-            CheckpointError: they are not this network's.
-        """
+        """Have these weights, which are not copied."""
         expected = self.model.state_dict()
         wrong = sorted({*weights} ^ {*expected}) or sorted(
             name for name, own in expected.items() if own.shape != weights[name].shape
@@ -307,11 +264,7 @@ class FrozenNetwork(nn.Module):
         self.waits = False
 
     def check_weights(self) -> None:
-        """Refuse to go on without weights.
-
-        Raises:
-            NotFittedError: how to get them.
-        """
+        """Refuse to go on without weights."""
         if self.waits:
             raise NotFittedError(self.remedy)
 

@@ -221,11 +221,7 @@ class AutoencoderTraining(nn.Module):
 
     @torch.no_grad()
     def finish(self, value: Tensor, parents: Parents) -> None:
-        """Take shift and scaling factor from the latents of rows.
-
-        Raises:
-            MechanismError: all latents are the same.
-        """
+        """Take shift and scaling factor from the latents of rows."""
         network = self.autoencoder
         assert isinstance(network.scaling, Tensor) and isinstance(network.shift, Tensor)
         network.scaling.fill_(1.0)

@@ -248,6 +248,6 @@ def recovery(name: str, guess: Tensor, truth: Tensor, *, categorical: bool) -> d
     if useless and len(truth) >= _ENOUGH_ROWS:
         warn(
             f"Parent {name!r} is not recovered from the image: {what} {figure:.3g} on held-out rows, where "
-            f"guessing gives {chance:.3g}. Guidance towards it will do little: train longer, or doubt it.",
+            f"guessing gives {chance:.3g}. Guidance towards it will do little: train longer, or doubt it."
         )
     return {f"{name} {what}": figure, f"{name} chance": chance}

@@ -61,9 +61,6 @@ def settled(
     A length in epochs is taken as it is. Where none is given, larger images are trained for a number of steps
     at least, however few they are. ``image`` is None for the options of a saved model, whatever its size:
     those written before there were presets leave out what was the same for all sizes.
-
-    Raises:
-        MechanismError: images are to be mirrored, but a parent says where things are in them.
     """
     placed = [name for name, parent in parents.items() if isinstance(parent, Image)]
     if training is not None and training.flip and placed:

@@ -231,11 +231,7 @@ class PretrainedNetwork(FrozenNetwork):
 
 
 def pipeline_options(folder: Path | str) -> dict[str, Any]:
-    """The options of ``diffusion`` that a pipeline's folder says: backbone, prediction, grid, autoencoder.
-
-    Raises:
-        CheckpointError: no folder, a part is missing, or one is of a class that is not known here.
-    """
+    """The options of ``diffusion`` that a pipeline's folder says: backbone, prediction, grid, autoencoder."""
     home = local_folder(folder, "pipeline")
     index = read_json(home / "model_index.json")
     part = next((part for part in _PARTS if part in index), None)
@@ -290,9 +286,6 @@ def said_by_pipeline(options: Mapping[str, Any]) -> dict[str, Any]:
     Where a backbone is among them they say it all, and the weights may come later. Options given come before
     what the folder says; a solver of another kind keeps its grid, and a predictor that is no classifier is
     trained.
-
-    Raises:
-        CheckpointError: see ``pipeline_options``; for a folder in a file a ValueError, which has its place.
     """
     given = dict(options)
     named = given["pipeline"]

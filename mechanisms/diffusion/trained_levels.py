@@ -146,9 +146,6 @@ def scheduler_options(config: Mapping[str, Any], where: object) -> tuple[Trained
     """What a scheduler's config says of its network: the schedule, and what it predicts.
 
     How a scheduler would walk (its steps, spacing, shift, clipping) is for the solver's options to say.
-
-    Raises:
-        CheckpointError: a scheduler or a schedule that is not known here.
     """
     name = config.get("_class_name")
     count = config.get("num_train_timesteps", 1000)

@@ -181,12 +181,7 @@ class EquationMechanism(Mechanism):
         return Noise(n, {name: law.sample(n, generator) for name, law in self.laws.items()})
 
     def generate(self, parents: Parents, noise: Noise) -> Tensor:
-        """(N,) float64, or int64 codes.
-
-        Raises:
-            DomainError: the equation gives no finite number, no whole one where it must be whole, or not a
-                category, or a noise is not of its law; the message names the row.
-        """
+        """(N,) float64, or int64 codes."""
         self._refuse_foreign(noise)
         # A constant is nowhere in particular until now.
         value = self.function({**parents, **noise}).to(self.fitted_flag.device).expand(noise.n)
@@ -205,12 +200,7 @@ class EquationMechanism(Mechanism):
         return whole.long() if isinstance(self.variable, Categorical) else whole
 
     def abduct(self, value: Tensor, parents: Parents, *, generator: torch.Generator) -> Abducted:
-        """The noise of each row.
-
-        Raises:
-            CannotAbductError: the equation does not tell its noise; the message says why, and the remedies.
-            EvidenceError: no noise gives a row's value; the message names the row and the value.
-        """
+        """The noise of each row."""
         if self.abduction == "none":
             raise CannotAbductError(why_no_abduction(self.spec.value, self.laws, self.variable))
         leaves, fits = self._explained(value.double(), parents, generator)
@@ -218,11 +208,7 @@ class EquationMechanism(Mechanism):
         return Abducted(Noise(len(value), leaves))
 
     def check(self, value: Tensor, parents: Parents) -> None:
-        """As ``abduct`` refuses, where the noise can be recovered at all.
-
-        Raises:
-            EvidenceError: no noise gives a row's value; the message names the row and the value.
-        """
+        """As ``abduct`` refuses, where the noise can be recovered at all."""
         if not self.restricts:
             return
         x = value.double()

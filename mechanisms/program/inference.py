@@ -201,7 +201,7 @@ class Chains:
             warn(
                 f"NUTS: R-hat is above {_LARGEST_R_HAT} in {int(bad.sum())} of {len(bad)} rows, up to "
                 f"{self.r_hat.max().item():.2f}, with {self.divergences} divergences. Answers for these rows "
-                "are rough; raise warmup, draws or target_accept, or use inference: {kind: importance}.",
+                "are rough; raise warmup, draws or target_accept, or use inference: {kind: importance}."
             )
 
 

@@ -56,12 +56,7 @@ def program_name(program: Callable[..., Any]) -> str | None:
 
 
 def load_program(name: str) -> Callable[..., Any]:
-    """The function of a name.
-
-    Raises:
-        UnknownNameError: nobody registered it.
-        MechanismError: several did, or it does not import, or it cannot be called.
-    """
+    """The function of a name."""
     points = tuple(entry_points(group=GROUP, name=name))
     if not points:
         known = {point.name for point in entry_points(group=GROUP)}
@@ -177,10 +172,6 @@ class ProgramMechanism(Mechanism):
 
         Diagnostics: ``effective_sample_size``, out of the draws; of chains, ``r_hat``, ``acceptance`` and
         ``divergences`` too, the latter two of all rows together.
-
-        Raises:
-            CannotAbductError: the program does not tell its noise; the message says why.
-            EvidenceError: no prior draw gives a row's value.
         """
         if self.plan.how == "none":
             raise CannotAbductError(self.plan.reason)
@@ -194,12 +185,7 @@ class ProgramMechanism(Mechanism):
         return found.abducted()
 
     def check(self, value: Tensor, parents: Parents) -> None:
-        """Whether some prior draw gives the value, where not every value has noise.
-
-        Raises:
-            CannotAbductError: in some row the program does not tell its noise.
-            EvidenceError: no prior draw gives a row's value.
-        """
+        """Whether some prior draw gives the value, where not every value has noise."""
         if self.restricts and self.plan.how != "none":
             generator = torch.Generator(value.device).manual_seed(0)
             if self.single:

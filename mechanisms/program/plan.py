@@ -78,11 +78,7 @@ class Plan:
 
     @staticmethod
     def check_exogenous(name: str, site: Site, other: Site) -> None:
-        """Refuse a site whose noise has another law with other parents; both have the same noise.
-
-        Raises:
-            MechanismError: it has.
-        """
+        """Refuse a site whose noise has another law with other parents; both have the same noise."""
         with torch.no_grad(), unvalidated():
             one, two = site.form.base.log_prob(site.noise), other.form.base.log_prob(site.noise)
         if not torch.allclose(one.double(), two.double(), rtol=1e-4, atol=1e-6, equal_nan=False):
@@ -95,11 +91,7 @@ class Plan:
 
 
 def plan_program(program: Callable[..., Any], variable: Variable, parents: Mapping[str, Variable]) -> Plan:
-    """Look at a program.
-
-    Raises:
-        MechanismError: it has no sites, re-samples its value, draws outside of its sites, or fails.
-    """
+    """Look at a program."""
     given = placeholders(parents, _ROWS, torch.device("cpu"))
 
     def run(noise: Mapping[str, Tensor] | None = None, **values: Any) -> ProgramRun:
@@ -179,9 +171,6 @@ def refuse_mixing(
     """Refuse a program that gives a row another value beside other rows, with the same parents and noise.
 
     ``given`` are the parents in its form, (N, *event), and ``run`` at these.
-
-    Raises:
-        MechanismError: some rows have other values without the rest.
     """
     beside = canonical_value(variable, run.returned, rows).double()
     # Batches of other sizes may be rounded in another way, in parts of what a network adds up.

@@ -56,11 +56,7 @@ class Latents:
     """The layout of z, D = ``width`` numbers."""
 
     def __init__(self, run: ProgramRun) -> None:
-        """Lay out the latent sites of a run of N rows.
-
-        Raises:
-            MechanismError: a site is discrete, or its support has no bijection from real numbers.
-        """
+        """Lay out the latent sites of a run of N rows."""
         self.parts: dict[str, _Part] = {}
         self.width = 0
         *latent, _ = run.sites.items()

@@ -184,9 +184,6 @@ def run_program(
 
     Of each site the noise, (N, *event), is drawn from the global random state where None; ``values`` are
     those of sites that do not follow their noise.
-
-    Raises:
-        MechanismError: the program does what none can here; the message names the site.
     """
     sites = _Sites(rows, noise, values or {})
     with ALONE, block(), sites:

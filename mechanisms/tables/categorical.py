@@ -130,11 +130,7 @@ class CategoricalMechanism(Mechanism):
         return (noise["uniform"][:, None] >= _edges(logits)).sum(-1)
 
     def abduct(self, value: Tensor, parents: Parents, *, generator: torch.Generator) -> Abducted:
-        """A draw of p(u | x, pa).
-
-        Raises:
-            EvidenceError: a category has probability zero given its parents, so that no noise gives it.
-        """
+        """A draw of p(u | x, pa)."""
         logits = self.logits(parents, len(value))
         if self.spec.coupling == "gumbel":
             chosen = logits.gather(1, value[:, None])

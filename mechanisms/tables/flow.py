@@ -135,12 +135,7 @@ class FlowMechanism(Mechanism):
         return self.bounds.inside(value) if self.grid is None else self.grid.round(value)
 
     def abduct(self, value: Tensor, parents: Parents, *, generator: torch.Generator) -> Abducted:
-        """The normal of each row; with a grid, one drawn given the row's cell.
-
-        Raises:
-            DomainError: a value is on a bound, or off the grid.
-            EvidenceError: a value lies so far out that rounding hides its noise.
-        """
+        """The normal of each row; with a grid, one drawn given the row's cell."""
         self._check(value)
         if self.grid is None:
             return Abducted(Noise(len(value), {"normal": self._invert(value, parents, polish=True)}))

@@ -58,25 +58,21 @@ def _last(*parameters: float) -> float:
 @final
 @dataclass(frozen=True)
 class Family:
-    """A family of distributions of one number.
+    """A family of distributions of one number."""
 
-    Attributes:
-        kind: its name.
-        parameters: what each parameter may be, by name and in order; none where they are the probabilities of
-            0, 1, ..., which add up to 1.
-        distribution: Pyro's class, or a function of the same arguments: each parameter a float64 tensor ().
-        draw: how many, from which generator, and the parameters, to a float64 tensor (n,).
-        support: parameters to the range of the values; ``nonzero`` where 0 has no density.
-        values: parameters to the number of values 0, 1, ..., inf if endless; None where continuous.
-        scale: parameters to the size of the values, in their unit; the last parameter where not given.
-    """
-
-    kind: str
+    kind: str  #: its name
+    #: What each parameter may be, by name and in order; none where they are the probabilities of 0, 1, ...,
+    #: which add up to 1
     parameters: Mapping[str, Rule]
+    #: Pyro's class, or a function of the same arguments: each parameter a float64 tensor ()
     distribution: Callable[..., Any]
+    #: How many, from which generator, and the parameters, to a float64 tensor (n,)
     draw: Callable[..., Tensor]
+    #: Parameters to the range of the values; ``nonzero`` where 0 has no density
     support: Callable[..., Range] = lambda *_: Range()
+    #: Parameters to the number of values 0, 1, ..., inf if endless; None where continuous
     values: Callable[..., float] | None = None
+    #: Parameters to the size of the values, in their unit; the last parameter where not given
     scale: Callable[..., float] = _last
 
     def __reduce__(self) -> tuple[Callable[[str], Family], tuple[str]]:

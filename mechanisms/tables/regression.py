@@ -22,15 +22,8 @@ from mechanisms.base import Parents
 from mechanisms.conditioning import Conditioning, standardisation
 from mechanisms.encoders import Encoder
 from mechanisms.networks import DenseNetwork
-from mechanisms.rows import column_like
 
 __all__ = ["LinearRegression", "NetworkRegression", "least_squares", "solve_moments"]
-
-
-_AT_ONCE = 65_536
-"""Rows for which the sum stays in a processor's cache."""
-_FEW = 8192
-"""Rows below which fresh memory costs nothing."""
 
 
 class LinearRegression(nn.Module):
@@ -73,17 +66,7 @@ class LinearRegression(nn.Module):
         # Not by attribute: with one row, torch's look-up of a buffer takes half as long as the arithmetic.
         bias, weight = self._buffers["bias"], self._buffers["weight"]
         assert bias is not None and weight is not None
-        n = start.shape[0]
-        if n < _FEW or torch.is_grad_enabled():
-            return self._add_terms(torch.add(start, bias, alpha=sign), parents, weight, sign)
-        total = column_like(start, n)
-        for first in range(0, n, _AT_ONCE):
-            rows = slice(first, first + _AT_ONCE)
-            block = torch.add(start[rows], bias, alpha=sign, out=total[rows])
-            self._add_terms(block, {name: parents[name][rows] for name in self.slices}, weight, sign)
-        return total
-
-    def _add_terms(self, total: Tensor, parents: Parents, weight: Tensor, sign: int) -> Tensor:
+        total = torch.add(start, bias, alpha=sign)
         for name, number, columns in self._terms(weight):
             value = parents[name]
             if value.ndim > 1:

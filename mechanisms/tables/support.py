@@ -129,11 +129,7 @@ class Support(nn.Module):
         return ", ".join(told)
 
     def check(self, value: Tensor) -> None:
-        """Refuse values that are not inside, (N, width).
-
-        Raises:
-            DomainError: a value is on a bound or beyond.
-        """
+        """Refuse values that are not inside, (N, width)."""
         outside = self.outside(value)
         if bool(outside.any()):
             row, column = outside.nonzero()[0].tolist()
@@ -182,11 +178,7 @@ class Grid:
         return (value - self.round(value)).abs() > 1e-6 * self.step
 
     def check(self, value: Tensor) -> None:
-        """Refuse values, (N, width), that are not on the grid.
-
-        Raises:
-            DomainError: a value is off the grid by more than a millionth of a step.
-        """
+        """Refuse values, (N, width), that are not on the grid."""
         off = self.off(value).nonzero()
         if len(off):
             row, column = off[0].tolist()

@@ -78,15 +78,6 @@ def read_controls(
     return read
 
 
-def _read_picture(path: str | Path, variable: Image, where: str) -> np.ndarray:
-    """A picture's pixels, (C, H, W): uint8, or with a range float32 in [0, 1].
-
-    Raises:
-        DataError: no picture of the variable's size and depth.
-    """
-    return picture_column([Path(path)], variable, column=where, folder=None)[0]
-
-
 def carried(pixels: np.ndarray) -> str:
     """An array as text, to the last bit: its .npy file in base 64."""
     buffer = BytesIO()
@@ -108,7 +99,9 @@ def held_picture(path: str | Path, variable: Image, where: str) -> np.ndarray:
             array = None  # an editor has changed what is seen, and kept the text
     except Exception:  # another format, or a damaged file, of which reading it says more
         array = None
-    return _read_picture(path, variable, where) if array is None else variable.pixels(array, where=where)[0]
+    if array is None:
+        return picture_column([Path(path)], variable, column=where, folder=None)[0]
+    return variable.pixels(array, where=where)[0]
 
 
 def shown(value: Any, variable: Variable) -> Any:
@@ -156,11 +149,7 @@ def _value(raw: Any, variable: Variable, where: str, expressions: bool) -> Any:
 
 
 def _numbers(raw: str) -> Any:
-    """A list of JSON.
-
-    Raises:
-        ValueError: it is none.
-    """
+    """A list of JSON."""
     value = json.loads(raw, parse_constant=str)  # a number that JSON has not is text, which is refused
     if not isinstance(value, list):
         raise ValueError

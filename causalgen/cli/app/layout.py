@@ -228,9 +228,7 @@ def _effect_panel(model: Model, targets: Sequence[str]) -> list[Component]:
     """Controls of the target, its category, of whom, draws, confidence and seed, in that order."""
     target = gr.Dropdown([*targets], value=targets[-1], label="Node", elem_id="target")
     category = gr.Dropdown(
-        _categories(model, targets[-1]),
-        label="Its category",
-        visible=bool(_categories(model, targets[-1])),
+        _categories(model, targets[-1]), label="Its category", visible=bool(_categories(model, targets[-1]))
     )
     whom = gr.Radio(
         ["everybody", "the evidence"], value="everybody", label="Of", elem_id="whom",

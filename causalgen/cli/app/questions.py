@@ -133,13 +133,7 @@ def ask(
     seed: Any,
     samples: Any,
 ) -> Session:
-    """One more world of a session, or the first of a new one.
-
-    Raises:
-        InterventionError: nothing is set, or too many worlds.
-        EvidenceError: no evidence, or draws out of range.
-        CausalgenError: as for ``scm.counterfactual``.
-    """
+    """One more world of a session, or the first of a new one."""
     if not do:
         raise InterventionError("Nothing to ask: set at least one node, or type what to set.")
     if not evidence:
@@ -177,13 +171,7 @@ def ask_effect(
     confidence: Any,
     seed: Any,
 ) -> AskedEffect:
-    """How much an intervention changes a node on average; see ``scm.effect``.
-
-    Raises:
-        EvidenceError: no target, or a categorical one without a category.
-        InterventionError: nothing is set.
-        CausalgenError: as for ``scm.effect``.
-    """
+    """How much an intervention changes a node on average; see ``scm.effect``."""
     if not isinstance(target, str) or target not in effect_targets(model.scm):
         raise EvidenceError(f"Choose the node whose mean is compared; got {target!r}.")
     if not do:
@@ -201,12 +189,7 @@ def ask_effect(
     asked: dict[str, Any] = {"do": do, "versus": versus or None, "evidence": evidence or None}
     with _warned() as told:
         found = model.scm.effect(
-            target,
-            **asked,
-            n=n,
-            statistic=statistic,
-            confidence=confidence,
-            seed=_whole(seed, "Seed", 0),
+            target, **asked, n=n, statistic=statistic, confidence=confidence, seed=_whole(seed, "Seed", 0)
         )
     return AskedEffect(found, target, category, do, versus, evidence, n, confidence, tuple(told))
 

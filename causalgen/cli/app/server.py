@@ -123,11 +123,7 @@ def offline(folder: Path) -> None:
 
 
 def open_socket(port: int) -> socket.socket:
-    """A socket on the loopback interface; port 0 is a free one.
-
-    Raises:
-        CausalgenError: it is in use, or not ours to take.
-    """
+    """A socket on the loopback interface; port 0 is a free one."""
     bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     if os.name == "posix":  # a port that has just been left; elsewhere it would take one in use
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -37,19 +37,13 @@ _HALVINGS = 60
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class NodePosterior(Shown, ABC):
-    """What all of them are: a distribution for each of B rows. ``print`` shows it, ``plot`` draws it.
+    """What all of them are: a distribution for each of B rows. ``print`` shows it, ``plot`` draws it."""
 
-    Attributes:
-        node: whose distribution it is.
-        variable: what its values are.
-        sources: (B,) "observed", "inferred" or "prior", as of ``Counterfactual.sources``.
-        index: of the evidence, where it was a DataFrame.
-    """
-
-    node: str = "a node"
-    variable: Variable | None = None
+    node: str = "a node"  #: whose distribution it is
+    variable: Variable | None = None  #: what its values are
+    #: (B,) "observed", "inferred" or "prior", as of ``Counterfactual.sources``
     sources: NDArray[np.object_] | None = None
-    index: pd.Index | None = None
+    index: pd.Index | None = None  #: of the evidence, where it was a DataFrame
 
     @property
     @abstractmethod
@@ -117,15 +111,10 @@ class NodePosterior(Shown, ABC):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class GaussianPosterior(NodePosterior):
-    """A normal distribution, exactly; an observed row has its value and no covariance.
+    """A normal distribution, exactly; an observed row has its value and no covariance."""
 
-    Attributes:
-        mean: (B, *event), in data units.
-        covariance: (B, D, D) of the flattened event.
-    """
-
-    mean: Tensor
-    covariance: Tensor
+    mean: Tensor  #: (B, *event), in data units
+    covariance: Tensor  #: (B, D, D) of the flattened event
 
     @property
     def rows(self) -> int:
@@ -147,14 +136,10 @@ class CategoryPosterior(NodePosterior):
     """The probability of each category, or of each whole number within bounds, exactly.
 
     Where an image bears on it, exactly given the anticausal predictor.
-
-    Attributes:
-        probabilities: (B, K); an observed row has a 1.
-        values: (K,) which value each column stands for: codes, or whole numbers.
     """
 
-    probabilities: Tensor
-    values: Tensor
+    probabilities: Tensor  #: (B, K); an observed row has a 1
+    values: Tensor  #: (K,) which value each column stands for: codes, or whole numbers
 
     @property
     def rows(self) -> int:
@@ -174,16 +159,11 @@ class MixturePosterior(NodePosterior):
     """A mixture of normal distributions, exactly; an observed row has its value, and no covariance.
 
     There is one for each combination of the missing categories that are inferred together with the number.
-
-    Attributes:
-        weights: (K, B), summing to 1 over K.
-        means: (K, B, *event), in data units.
-        covariances: (K, B, D, D) of the flattened event.
     """
 
-    weights: Tensor
-    means: Tensor
-    covariances: Tensor
+    weights: Tensor  #: (K, B), summing to 1 over K
+    means: Tensor  #: (K, B, *event), in data units
+    covariances: Tensor  #: (K, B, D, D) of the flattened event
 
     @property
     def rows(self) -> int:
@@ -230,15 +210,10 @@ class MixturePosterior(NodePosterior):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class SamplePosterior(NodePosterior):
-    """Weighted draws.
+    """Weighted draws."""
 
-    Attributes:
-        values: (P, B, *event) in canonical encoding; an observed row has its value P times.
-        weights: (P, B), summing to 1 over P.
-    """
-
-    values: Tensor
-    weights: Tensor
+    values: Tensor  #: (P, B, *event) in canonical encoding; an observed row has its value P times
+    weights: Tensor  #: (P, B), summing to 1 over P
 
     @property
     def rows(self) -> int:

@@ -27,13 +27,7 @@ from causalgen.counterfactuals.rows import broadcast_rows
 from graphs.errors import EvidenceError, PartialEvidenceError
 from mechanisms.seeds import keyed_generator
 
-__all__ = [
-    "draw_places",
-    "exact_densities",
-    "has_density",
-    "log_weights",
-    "refuse_impossible",
-]
+__all__ = ["draw_places", "exact_densities", "has_density", "log_weights", "refuse_impossible"]
 
 _MOST_ANCESTORS = 4096
 _REMEDY = "Give the missing parents, or leave the image out."

@@ -1,12 +1,12 @@
-"""Exact inference of mixed blocks: few values, and numbers affine and normal given these: a mixture.
+"""Exact inference of blocks of few values, and of numbers affine and normal given these: a mixture.
 
-With d the values of the discrete nodes, z the missing numbers and y the evidence,
+With d the values of the discrete nodes, z the missing numbers, if any, and y the evidence,
 
     p(d | y) ~ p(d) * prod p(other children | d) * N(y; nu_d, S_d),    p(z | d, y) = N(z; m_d, C_d),
 
 the conditional Gaussian model (Lauritzen 1992, "Propagation of probabilities, means and variances in mixed
-graphical association models"). No discrete node may depend on a missing number. Every combination d is a row
-of its own for ``causalgen.counterfactuals.missing_evidence.linear_gaussian``.
+graphical association models"). No discrete node may depend on a missing number. Every combination d is
+enumerated; where there are numbers, each is a row of its own for ``missing_evidence.linear_gaussian``.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from mechanisms.rows import repeat_rows
 
 __all__ = ["Mixed", "draw_mixed", "joined", "mixture_of", "solve_mixed"]
 
-_MOST_COMBINATIONS = 256
+_MOST_COMBINATIONS, _MOST_WITH_NUMBERS = 100_000, 256
 _AT_ONCE = 2**22
 """Numbers of all covariances in one go."""
 
@@ -48,17 +48,19 @@ class Mixed:
     supports: Mapping[str, Tensor]  # the values of each discrete node
     places: Mapping[str, Tensor]  # (K,) by discrete node: which of these it has in each combination
     weights: Tensor  # (K, n) probability of each combination
-    gaussian: Gaussian  # of the numbers, with K * n rows, combination-major
+    gaussian: Gaussian | None  # of the numbers, with K * n rows, combination-major; None where there are none
 
     def draw(self, uniform: Tensor, standard: Tensor) -> dict[str, Tensor]:
         """Uniforms (S, n) and standard normals (S, n, width) -> values by node, (S, n, *event)."""
         n = self.weights.shape[1]
         chosen = draw_places(self.weights.T, uniform)
+        values = {node: self.supports[node][place[chosen]] for node, place in self.places.items()}
+        if self.gaussian is None:
+            return values
         rows = chosen * n + torch.arange(n, device=chosen.device)
         root = matrix_root(self.gaussian.covariance)
         root = root[rows] if len(root) > 1 else root
         numbers = self.gaussian.mean[rows] + (root @ standard[..., None])[..., 0]
-        values = {node: self.supports[node][place[chosen]] for node, place in self.places.items()}
         for node, (part, shape) in self.gaussian.parts.items():
             values[node] = numbers[..., part].reshape(*chosen.shape, *shape)
         return values
@@ -70,6 +72,7 @@ class Mixed:
             support = self.supports[node]
             probabilities = self.weights.new_zeros(n, len(support))
             return CategoryPosterior(probabilities.index_add(1, self.places[node], self.weights.T), support)
+        assert self.gaussian is not None
         found = self.gaussian.marginal(node)
         return MixturePosterior(
             self.weights,
@@ -93,7 +96,8 @@ def solve_mixed(problem: Problem, samples: int = 1) -> list[tuple[slice, Mixed]]
     numbers = [node for node in missing if node not in supports]
     if not exact_densities(world, problem.block.factors):
         return None
-    if not supports or not numbers or prod(map(len, supports.values())) > _MOST_COMBINATIONS:
+    most = _MOST_WITH_NUMBERS if numbers else _MOST_COMBINATIONS
+    if not supports or prod(map(len, supports.values())) > most:
         return None
     reads_numbers = {
         node for node in problem.block.factors if set(problem.unknown_parents(node)) & set(numbers)
@@ -105,7 +109,7 @@ def solve_mixed(problem: Problem, samples: int = 1) -> list[tuple[slice, Mixed]]
     grid = grid.reshape(-1, len(supports)).to(problem.rows.device)
     places = {node: grid[:, k] for k, node in enumerate(supports)}
     width = sum(prod(world.mechanisms[node].variable.event_shape) for node in numbers)
-    size = max(1, _AT_ONCE // (max(len(grid), samples) * width**2))
+    size = max(1, _AT_ONCE // (max(len(grid), samples) * max(1, width**2)))
     parts: list[tuple[slice, Mixed]] = []
     for start in range(0, len(problem.rows), size):
         rows = slice(start, min(start + size, len(problem.rows)))
@@ -125,6 +129,9 @@ def _solve(
     others = [node for node in problem.block.factors if node not in inner.factors]
     if not all(has_density(problem.world, node, known) for node in supports):
         return None
+    if not inner.missing:
+        logs = log_weights(problem, problem.block.factors, known, combinations)
+        return Mixed(supports, places, logs.softmax(0), None)
     repeated = {node: repeat_rows(value, combinations) for node, value in problem.known.items()} | chosen
     rows = problem.rows.repeat(combinations)
     gaussian = solve_gaussian(Problem(problem.world, inner, repeated, rows, problem.seed))
@@ -160,7 +167,7 @@ def mixture_of(
 ) -> MixturePosterior:
     """One mixture of all rows, by parts; rows in no part have their value in ``observed``, (B, *event)."""
     mixtures = [(rows, _as_mixture(each)) for rows, each in parts]
-    most, width = max(len(each.weights) for _, each in mixtures), observed[0].numel()
+    most, width = max((len(each.weights) for _, each in mixtures), default=1), observed[0].numel()
     weights = observed.new_zeros(most, len(observed))
     weights[0] = 1.0
     means = repeat_rows(observed[None], most).clone()

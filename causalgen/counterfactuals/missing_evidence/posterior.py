@@ -4,7 +4,6 @@ Rows are grouped by pattern, that is by which nodes they lack. In each pattern t
 blocks (``causalgen.counterfactuals.missing_evidence.blocks``), solved by the first method that can:
 
     linear_gaussian   numbers, affine with normal noise: exact
-    enumeration       few values: exact
     mixed             few values, and numbers affine given these with normal noise: exact
     particles         anything whose observed children have a density
 
@@ -34,7 +33,6 @@ from causalgen.counterfactuals.missing_evidence.distributions import (
     Posterior,
     SamplePosterior,
 )
-from causalgen.counterfactuals.missing_evidence.enumeration import solve_discrete
 from causalgen.counterfactuals.missing_evidence.factors import refuse_impossible
 from causalgen.counterfactuals.missing_evidence.linear_gaussian import Gaussian, solve_gaussian
 from causalgen.counterfactuals.missing_evidence.mixed import draw_mixed, joined, mixture_of, solve_mixed
@@ -60,11 +58,7 @@ class _Drawn:
 
 
 class EvidencePosterior:
-    """Evidence, completed.
-
-    Attributes:
-        missing: nodes with missing values, and in which rows, (B,) bool.
-    """
+    """Evidence, completed; ``missing`` are the nodes with missing values, and in which rows, (B,) bool."""
 
     def __init__(
         self,
@@ -141,18 +135,12 @@ class EvidencePosterior:
         patterns = [pattern for pattern in self._patterns if node in pattern.missing]
         exact = [self._marginal(pattern, node) for pattern in patterns]
         variable = self._world.mechanisms[node].variable
-        if isinstance(variable, Continuous) and all(isinstance(each, GaussianPosterior) for each in exact):
-            mean = self._observed(node).clone()
-            width = mean[0].numel()
-            covariance = mean.new_zeros(self._rows, width, width)
-            for pattern, each in zip(patterns, exact, strict=True):
-                assert isinstance(each, GaussianPosterior)
-                mean[pattern.rows], covariance[pattern.rows] = each.mean, each.covariance
-            return GaussianPosterior(mean, covariance)
         numbers = [each for each in exact if isinstance(each, GaussianPosterior | MixturePosterior)]
-        if numbers and len(numbers) == len(exact):
+        if isinstance(variable, Continuous) and len(numbers) == len(exact):
             parts = [(pattern.rows, each) for pattern, each in zip(patterns, numbers, strict=True)]
-            return mixture_of(self._observed(node), parts)
+            found = mixture_of(self._observed(node), parts)
+            single = all(isinstance(each, GaussianPosterior) for each in numbers)
+            return GaussianPosterior(found.means[0], found.covariances[0]) if single else found
         support = self._world.mechanisms[node].support()
         if support is not None and all(isinstance(each, CategoryPosterior) for each in exact):
             support = support.to(self._device)
@@ -186,11 +174,6 @@ class EvidencePosterior:
         problem = self._problem(pattern, block)
         if (gaussian := _possible_gaussian(problem)) is not None:
             return gaussian.marginal(node)
-        discrete = solve_discrete(
-            problem, torch.empty(0, len(pattern.rows), dtype=torch.float64, device=self._world.device)
-        )
-        if discrete is not None:
-            return CategoryPosterior(discrete.probabilities[node], discrete.supports[node])
         mixed = solve_mixed(problem)
         return None if mixed is None else joined([part.marginal(node) for _, part in mixed])
 
@@ -232,18 +215,15 @@ class EvidencePosterior:
         if key not in self._drawn:
             problem = self._problem(pattern, block)
             gaussian = _possible_gaussian(problem)
-            discrete = None if gaussian else solve_discrete(problem, self._uniform(pattern, block))
-            mixed = None if gaussian or discrete else solve_mixed(problem, self._samples)
+            mixed = None if gaussian else solve_mixed(problem, self._samples)
             if gaussian is not None:
                 width = gaussian.mean.shape[1]
                 self._drawn[key] = _Drawn(gaussian.draw(self._standard(pattern, block, width)))
-            elif discrete is not None:
-                self._drawn[key] = _Drawn(discrete.draws)
             elif mixed is not None:
-                standard = self._standard(pattern, block, mixed[0][1].gaussian.mean.shape[1])
-                self._drawn[key] = _Drawn(
-                    draw_mixed(mixed, self._uniform(pattern, block, "choice"), standard)
-                )
+                numbers = mixed[0][1].gaussian
+                standard = self._standard(pattern, block, 0 if numbers is None else numbers.mean.shape[1])
+                uniform = self._uniform(pattern, block, "inferred" if numbers is None else "choice")
+                self._drawn[key] = _Drawn(draw_mixed(mixed, uniform, standard))
             else:
                 drawn = resample(problem, self._particles, self._samples, self._uniform(pattern, block)[0])
                 least = torch.minimum(self._effective[pattern.rows], drawn.effective)

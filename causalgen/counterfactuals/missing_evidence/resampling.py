@@ -92,5 +92,5 @@ def warn_of_few(effective: Tensor, least: float, what: str, remedy: str) -> None
     if bool(few.any()):
         warn(
             f"{what}: in {int(few.sum())} of {len(few)} rows the effective sample size is small, down to "
-            f"{effective.min().item():.3g}. Answers for these rows are rough; {remedy}",
+            f"{effective.min().item():.3g}. Answers for these rows are rough; {remedy}"
         )

@@ -26,12 +26,8 @@ _FORMER = {
 
 
 def refuse_former_name(module: str, name: str) -> None:
-    """Refuse a name that is now another one.
-
-    Raises:
-        ImportError: it is; of an AttributeError, ``from module import name`` would not show the message.
-    """
-    if name in _FORMER:
+    """Refuse a name that is now another one."""
+    if name in _FORMER:  # no AttributeError: ``from module import name`` would not show its message
         raise ImportError(f"{module}.{name} is now {module}.{_FORMER[name]}.", name=name)
 
 

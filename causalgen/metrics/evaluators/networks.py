@@ -38,11 +38,7 @@ _ANGLE, _SHEAR, _STRETCH, _SHIFT = 10 * pi / 180, 0.15, 0.1, 0.1
 
 
 def check_size(image: Image) -> None:
-    """Refuse images that cannot be halved twice.
-
-    Raises:
-        ShapeError: the height or the width is no multiple of 4.
-    """
+    """Refuse images that cannot be halved twice."""
     if image.height % 4 or image.width % 4:
         raise ShapeError(
             f"Evaluators halve the image twice: expected a height and a width that are multiples of 4, got "
