@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from causalgen.cli.options import Device, Out, Preset, Seed, Threads
+from causalgen.cli.options import PNG, Device, Preset, Seed, Threads
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,7 +16,7 @@ __all__ = ["demo"]
 
 def demo(
     preset: Preset = None,
-    out: Out = Path("demo.png"),
+    out: Annotated[Path, PNG] = Path("demo.png"),
     seed: Seed = 0,
     device: Device = None,
     threads: Threads = None,

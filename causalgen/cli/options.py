@@ -9,6 +9,7 @@ import typer
 
 __all__ = [
     "ASSIGNED",
+    "PNG",
     "Clip",
     "Device",
     "Engine",
@@ -38,6 +39,15 @@ Seed = Annotated[int, typer.Option(help="The same seed gives the same answer.")]
 ASSIGNED = "node=value[,node=value]: a number, a label, an image's file, or an expression such as 'x + 1'"
 Clip = Annotated[bool, typer.Option("--clip", help="Move what --do sets out of bounds onto the bound.")]
 Out = Annotated[Path, typer.Option(help="Where to write.")]
+
+
+def _of_a_png(name: str) -> Path:
+    if Path(name).suffix.lower() != ".png":
+        raise typer.BadParameter(f"pictures are written as PNG: {name!r} must end in .png")
+    return Path(name)
+
+
+PNG = typer.Option(parser=_of_a_png, metavar="FILE", help="The PNG to draw.")
 Threads = Annotated[
     int | None, typer.Option(min=1, help="CPU threads; as many as there are cores by default.")
 ]

@@ -39,12 +39,15 @@ def variance_within(images: object, groups: ArrayLike) -> Floats:
     or floats in [0, 1]; those of equal ``groups``, (N,), form one.
 
     Raises:
-        DataError: no images.
+        DataError: no images, or one without a group.
         ShapeError: not a group a row.
         DomainError: pixels out of range.
     """
     pixels = image_rows(images, where="The images").double().flatten(1).numpy()
-    _, index, counts = np.unique(np.asarray(groups), return_inverse=True, return_counts=True)
+    labels = np.asarray(groups)
+    if any(label is None or label != label for label in labels.ravel().tolist()):
+        raise DataError("Some images have no group (None, or nan). Leave them out.")
+    _, index, counts = np.unique(labels, return_inverse=True, return_counts=True)
     if index.shape != (len(pixels),):
         raise ShapeError(f"Expected a group for each of {len(pixels)} images, got shape {index.shape}.")
     sums = np.zeros((len(counts), pixels.shape[1]))

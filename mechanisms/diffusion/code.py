@@ -92,7 +92,10 @@ class Code(Declared):
                 f"code: parent {images[0]!r} is an image, of which a code cannot be held independent. Leave "
                 "`code` out."
             )
-        self.encoder.check_size(image.height, image.width)
+        try:
+            self.encoder.check_size(image.height, image.width)
+        except MechanismError as error:
+            raise MechanismError(f"code.encoder: {error}") from None
 
 
 class StyleCode(OfPixels):

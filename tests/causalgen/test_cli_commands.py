@@ -215,6 +215,8 @@ def test_warnings_are_one_line_without_places_in_python(folder, command):
         ),
         (["show", "MNIST"], "Did you mean 'mnist'?"),
         (["demo", "--preset", "Posterior"], "Did you mean 'posterior'?"),
+        (["demo", "--out", "demo.jpg"], "'demo.jpg' must end in .png"),
+        (["show", "mnist", "--picture", "graph"], "'graph' must end in .png"),
     ],
 )
 def test_messages_are_in_the_command_s_own_words(folder, command, tmp_path, words, told):

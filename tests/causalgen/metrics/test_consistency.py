@@ -54,3 +54,9 @@ def test_refusals():
         variance_ratio(pixels, groups, np.zeros_like(pixels), groups)
     with pytest.raises(DataError, match="could be measured"):
         attribute_distance([np.nan], [1.0])
+
+
+@pytest.mark.parametrize("groups", [[0, 0, None], [0.0, 0.0, float("nan")]])
+def test_an_image_without_a_group_is_refused(groups):
+    with pytest.raises(DataError, match="no group"):
+        variance_within(np.zeros((3, 1, 2, 2), np.float32), groups)
