@@ -43,7 +43,7 @@ Out = Annotated[Path, typer.Option(help="Where to write.")]
 
 def _of_a_png(name: str) -> Path:
     if Path(name).suffix.lower() != ".png":
-        raise typer.BadParameter(f"pictures are written as PNG: {name!r} must end in .png")
+        raise typer.BadParameter(f"{name!r} must end in .png")
     return Path(name)
 
 
