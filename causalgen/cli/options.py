@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from graphs.errors import CheckpointError
+
 __all__ = [
     "ASSIGNED",
     "PNG",
@@ -43,7 +45,7 @@ Out = Annotated[Path, typer.Option(help="Where to write.")]
 
 def _of_a_png(name: str) -> Path:
     if Path(name).suffix.lower() != ".png":
-        raise typer.BadParameter(f"{name!r} must end in .png")
+        raise CheckpointError(f"Cannot write {name}: pictures are PNG. Give a name that ends in .png.")
     return Path(name)
 
 

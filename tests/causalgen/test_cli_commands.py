@@ -215,8 +215,8 @@ def test_warnings_are_one_line_without_places_in_python(folder, command):
         ),
         (["show", "MNIST"], "Did you mean 'mnist'?"),
         (["demo", "--preset", "Posterior"], "Did you mean 'posterior'?"),
-        (["demo", "--out", "demo.jpg"], "'demo.jpg' must end in .png"),
-        (["show", "mnist", "--picture", "graph"], "'graph' must end in .png"),
+        (["demo", "--out", "demo.jpg"], "Cannot write demo.jpg: pictures are PNG. Give a name that"),
+        (["show", "mnist", "--picture", "graph"], "Cannot write graph: pictures are PNG. Give a name that"),
     ],
 )
 def test_messages_are_in_the_command_s_own_words(folder, command, tmp_path, words, told):
