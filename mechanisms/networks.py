@@ -35,7 +35,10 @@ def reproducible_initialisation(seed: int = 0) -> Iterator[None]:
 
 @contextmanager
 def single_precision() -> Iterator[None]:
-    """Make layers in float32, whatever the caller's default dtype is; in this thread alone."""
+    """Make layers of random, constant or evenly spaced weights in float32, whatever the default dtype is.
+
+    In this thread alone.
+    """
     with _Single():
         yield
 

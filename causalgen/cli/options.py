@@ -49,7 +49,7 @@ def _of_a_png(name: str) -> Path:
     return Path(name)
 
 
-PNG = typer.Option(parser=_of_a_png, metavar="FILE", help="The PNG to draw.")
+PNG = typer.Option(parser=_of_a_png, metavar="FILE", help="The PNG to draw the picture to.")
 Threads = Annotated[
     int | None, typer.Option(min=1, help="CPU threads; as many as there are cores by default.")
 ]

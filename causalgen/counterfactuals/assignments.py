@@ -260,7 +260,7 @@ def parse_assignment(node: str, text: str, variables: Mapping[str, Variable]) ->
                 f"{where}: the expression {text!r} reads {name!r}, whose values have shape {tuple(shape)}; "
                 f"expected () or the node's own, {tuple(variable.event_shape)}. Use a Policy."
             )
-    for name in expression.names:
+    for name in (*expression.names, node):
         if told := getattr(variables[name], "misread", ""):
             raise InterventionError(
                 f"{where}: the expression {text!r} would take labels of {name!r} for codes, {told} "

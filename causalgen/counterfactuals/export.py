@@ -258,7 +258,11 @@ def _frame(
         else:
             columns[node] = _whole(array) if isinstance(variables[node], Categorical | Integer) else array
     own = pd.RangeIndex(rows, name="row") if index is None else index.copy()
-    own.names = [name if name is None else free_name(name, columns) for name in own.names]
+    levels = list(own.names)
+    for level, name in enumerate(levels):
+        if name in columns:
+            levels[level] = free_name(name, {*columns, *levels})
+    own.names = levels
     return pd.DataFrame(columns, index=own)
 
 

@@ -67,19 +67,23 @@ def measure(
     if not np.isfinite(array).all():
         bad = int(np.argwhere(~np.isfinite(array))[0][0])
         raise DomainError(f"statistic of {target!r} is {array[bad]} in row {bad}, expected finite numbers.")
-    if boolean and isinstance(variable, Categorical) and not array.any():
+    if isinstance(variable, Categorical) and not array.any():
         _refuse_false(target, variable, values, statistic)
     return array, boolean
 
 
 def _refuse_false(target: str, variable: Categorical, values: Tensor, statistic: Statistic) -> None:
-    """Refuse a statistic that is false whatever the category, as where it compares with none of them."""
+    """Refuse a statistic that is 0 whatever the category, as where it compares with none of them."""
     for code in range(variable.size):
-        if bool(np.asarray(statistic(_copied(variable.decode(torch.full_like(values, code))))).any()):
+        try:
+            found = statistic(_copied(variable.decode(torch.full_like(values, code))))
+        except Exception:  # it may know the categories that occur alone
+            return
+        if bool(np.asarray(found).any()):
             return
     raise DomainError(
-        f"statistic of {target!r} is False of every category ({variable.describe()}). Compare with one of "
-        "them, as it is written there."
+        f"statistic of {target!r} is 0 or False of every category ({variable.describe()}). Compare with one "
+        "of them, as it is written there."
     )
 
 

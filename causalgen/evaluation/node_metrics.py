@@ -12,7 +12,7 @@ import torch
 
 from causalgen.evaluation.metric import MECHANISM, Entry, Metric, NodeEvaluation
 from causalgen.metrics.axioms import composition
-from causalgen.metrics.node_passes import has_residuals
+from causalgen.metrics.node_passes import brings_back
 from causalgen.metrics.scores import mean_score
 from graphs.errors import CannotAbductError, numbered_rows
 from graphs.variables import Image
@@ -103,6 +103,6 @@ def _counted(scm: SCM) -> list[str]:
 
 
 def _variants(scm: SCM, node: str) -> Sequence[tuple[str, bool | None]]:
-    if has_residuals(scm, node):
-        return ("with residuals", None), ("without residuals", False)
+    if what := brings_back(scm, node):
+        return (f"with {what}", None), (f"without {what}", False)
     return (("", None),)

@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import ArrayLike, NDArray
 
@@ -45,7 +46,7 @@ def variance_within(images: object, groups: ArrayLike) -> Floats:
     """
     pixels = image_rows(images, where="The images").double().flatten(1).numpy()
     labels = np.asarray(groups)
-    if any(label is None or label != label for label in labels.ravel().tolist()):
+    if pd.isna(labels).any():
         raise DataError("Some images have no group (None, or nan). Leave them out.")
     _, index, counts = np.unique(labels, return_inverse=True, return_counts=True)
     if index.shape != (len(pixels),):

@@ -23,23 +23,25 @@ from mechanisms.seeds import keyed_seed
 if TYPE_CHECKING:
     from causalgen.scm import SCM
 
-__all__ = ["BATCH_ROWS", "NodePasses", "batches", "has_residuals"]
+__all__ = ["BATCH_ROWS", "NodePasses", "batches", "brings_back"]
 
 BATCH_ROWS = 64
 """Rows whose noise is held at once: with step residuals an image's noise is many images. And few enough that
 workers find several batches to share."""
 
 
-def has_residuals(scm: SCM, node: str) -> bool:
-    """Whether a node's noise carries step residuals, which make its null intervention exact."""
-    solver = getattr(_mechanism_spec(scm, node), "solver", None)
-    return bool(getattr(solver, "residuals", False))
+def brings_back(scm: SCM, node: str) -> str:
+    """What of a node's noise brings its image back: step residuals, which make a null exact, or shrinkage."""
+    spec = _mechanism_spec(scm, node)
+    if getattr(getattr(spec, "solver", None), "residuals", False):
+        return "residuals"
+    return "shrinkage" if getattr(spec, "shrinkage", 0) else ""
 
 
 class NodePasses:
     """Passes through one node's mechanism; the seed is of what abduction draws.
 
-    ``residuals=False`` leaves step residuals out of the noise, and shrinkage of changes too; True puts them
+    ``residuals=False`` leaves out what brings images back, step residuals and shrinkage; True puts residuals
     in; None leaves the node as it is.
 
     Raises:
@@ -52,13 +54,16 @@ class NodePasses:
     def __init__(self, scm: SCM, node: str, *, residuals: bool | None = None, seed: int = 0) -> None:
         spec = _mechanism_spec(scm, node)
         if residuals is not None:
-            if not hasattr(getattr(spec, "solver", None), "residuals"):
+            shrinks = getattr(spec, "shrinkage", 0)
+            residual = hasattr(getattr(spec, "solver", None), "residuals")
+            if not residual and (residuals or not shrinks):
                 raise MechanismError(
                     f"Node {node!r}: residuals are an option of the solver 'anchored' of diffusion nodes, "
                     f"and this node is {spec.kind!r}. Leave residuals=None."
                 )
-            scm = scm.with_options(node, solver={"residuals": residuals})
-            if not residuals and getattr(spec, "shrinkage", 0):  # which brings the image back as they do
+            if residual:
+                scm = scm.with_options(node, solver={"residuals": residuals})
+            if shrinks and not residuals:
                 scm = scm.with_options(node, shrinkage=0.0)
         if not scm.variables.keys() >= set(scm.graph.parents(node)):
             scm._world.refuse_natural("evidence does", "Measure")

@@ -126,7 +126,11 @@ class Categorical(VariableBase):
     def misread(self) -> str:
         """Why an expression, which has codes for categories, would be misread: a label is another number."""
         for code, label in enumerate(self.labels or ()):
-            if str(label) != str(code) and str(label).removeprefix("-").replace(".", "", 1).isdecimal():
+            try:
+                other = float(label) != code
+            except ValueError:  # no number
+                continue
+            if other:
                 return f"and that of {label!r} is {code} ({self.describe()})."
         return ""
 

@@ -107,7 +107,8 @@ class CodeTraining(nn.Module):
         with torch.autocast(code.device.type, enabled=False):
             code, columns = code.float(), self._regressed(parents)
             middle = float(self.code.width)
-            ridge = _kernel(self.recent, self.recent, middle) + torch.eye(_KEPT).to(code)
+            own = torch.eye(_KEPT, dtype=code.dtype, device=code.device)
+            ridge = _kernel(self.recent, self.recent, middle) + own
             centre = self.recent_parents.mean(0)
             weights = torch.linalg.solve(ridge, self.recent_parents - centre)
             missed = (columns - centre - _kernel(code, self.recent, middle) @ weights).square()

@@ -176,8 +176,9 @@ class DiffusionMechanism(Mechanism):
                 "another law. Take a grid of higher levels: {kind: log}, a larger sigma_max, or more "
                 "steps of a ddpm grid."
             )
-        elif self._draws and all(weight == 1 for weight in spec.guidance.abduction_weights(parents).values()):
-            self.abduction = "posterior"  # along the denoiser as it was learned
+        elif self._draws and not spec.shrinkage:
+            if all(weight == 1 for weight in spec.guidance.abduction_weights(parents).values()):
+                self.abduction = "posterior"  # along the denoiser as it was learned
 
     def _make_predictor(self) -> AnticausalPredictor | None:
         """The one of the options, where there is a parent to read."""
@@ -258,7 +259,7 @@ class DiffusionMechanism(Mechanism):
 
     def _decode(self, guidance: Guidance, parents: Parents, noise: Noise) -> Tensor:
         image = self._walked_down(guidance, parents, noise)
-        if not self.spec.shrinkage:
+        if not self.spec.shrinkage or not bool(noise["known"].any()):
             return image
         return where_rows(noise["known"], shrunk(image, noise["image"], self.spec.shrinkage), image)
 

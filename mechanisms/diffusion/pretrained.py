@@ -152,8 +152,8 @@ class Pretrained(Backbone, frozen=True):
         known, levels = self.levels.sigmas(), solver.levels()
         if isinstance(solver.grid, TrainedGrid) and solver.grid.trained != self.levels:
             raise ValueError(
-                f"the grid walks over {solver.grid.trained!r}, but the network was trained on "
-                f"{self.levels!r}: give the grid these as `trained`, or leave it out of {{kind: trained}}"
+                "the grid's `trained` levels are not those that the network was trained on: leave `trained` "
+                "out of {kind: trained}, which then has the network's own"
             )
         if not (known[0] * (1 - 1e-6) <= levels[0] and levels[-1] <= known[-1] * (1 + 1e-6)):
             raise ValueError(

@@ -8,11 +8,17 @@ channels of pixel i, each row by itself, the change of a pixel is multiplied by 
 
     w_i = clip(2 (1 - tau / a_i), 0, 1),        tau = min(3 * 1.4826 median_j a_j,  share * max_j a_j).
 
-The median tells the errors as long as most of the image stays (Donoho & Johnstone 1994); where most of it
-changes, as in brightness, ``share`` of the largest change bounds what can be lost. A change twice as large is
-shrunk to twice as much: small interventions are treated as large ones are.
+Of one channel 3 * 1.4826 median is three deviations of normal errors as long as most of the image stays
+(Donoho & Johnstone 1994); of three channels, whose mean varies less, it is more, and a change of one of them
+counts a third. Where most of the image changes, as in brightness, ``share`` of the largest change bounds what
+can be lost. A change twice as large is shrunk to twice as much: small interventions are treated as large
+ones are.
+
+Counterfactuals are pulled to their factuals by this, so that they lack, on average over these, a little of
+the law of samples under the same intervention: abduction is ``approximate`` with it.
 """
 
+import torch
 from torch import Tensor
 
 from mechanisms.rows import by_row
@@ -28,6 +34,8 @@ def shrunk(image: Tensor, factual: Tensor, share: float) -> Tensor:
     change = image - factual
     size = change.abs().mean(1, keepdim=True)
     each = size.flatten(1)
-    limit = (_THREE_DEVIATIONS * each.median(1).values).minimum(share * each.amax(1))
-    weight = 2 * (1 - by_row(limit, size) / size.clamp(min=1e-30))
+    # Sorted, as torch's median is not deterministic on a GPU.
+    median = each.sort(1).values[:, (each.shape[1] - 1) // 2]
+    limit = (_THREE_DEVIATIONS * median).minimum(share * each.amax(1))
+    weight = 2 * (1 - by_row(limit, size) / size.clamp(min=torch.finfo(size.dtype).tiny))
     return factual + weight.clamp(0, 1) * change

@@ -78,8 +78,8 @@ class Equation(MechanismSpec, frozen=True):
 
     Attributes:
         value: an expression of the parents and the noises, as in "2*a - 0.5*b + u".
-            Categories enter as their codes, which a label that is a number must be; a categorical node's
-            value must be a code, an integer node's whole.
+            Categories are read and written as codes, so a label that is a number must be its code; an
+            integer node's value must be whole.
         noise: each noise's family and parameters, as in ``{u: {normal: [0, 1]}}``.
         tolerance: how far evidence may be from what the equation gives, in parts of the scale of its terms in
             that row: the default takes six significant digits; whole numbers must agree.
@@ -114,9 +114,6 @@ class Equation(MechanismSpec, frozen=True):
                 raise MechanismError(
                     f"Mechanism 'equation' needs numbers or categories; {who} is {each.describe()}."
                 )
-            if name and isinstance(each, Categorical) and each.misread:
-                told = f"Mechanism 'equation' would take labels of parent {name!r} for codes, {each.misread}"
-                raise MechanismError(f"{told} Give labels that are no numbers, or recode to 0, 1, ... .")
         if both := sorted(parents.keys() & self.noise.keys()):
             raise MechanismError(f"Noise {both[0]!r} has the name of a parent. Rename the noise.")
         try:
@@ -125,6 +122,13 @@ class Equation(MechanismSpec, frozen=True):
             dashed = [name for name in parents if "-" in name]
             hint = f" No expression can read {dashed[0]!r}: in it, - is minus." if dashed else ""
             raise MechanismError(f"{error}{hint}") from error
+        named = {f"parent {name!r}": each for name, each in parents.items() if name in expression.names}
+        for who, each in {"its variable": variable, **named}.items():
+            if isinstance(each, Categorical) and each.misread:
+                raise MechanismError(
+                    f"Mechanism 'equation' would take labels of {who} for codes, {each.misread} Give labels "
+                    "that are no numbers, or recode to 0, 1, ... ."
+                )
         if unused := sorted(self.noise.keys() - set(expression.names)):
             raise MechanismError(f"Noise {unused[0]!r} is not in the equation {self.value!r}. Remove it.")
         return EquationMechanism(self, variable, parents)

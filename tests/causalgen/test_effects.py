@@ -210,8 +210,10 @@ def test_labels_reach_the_statistic(categories):
 def test_a_statistic_that_no_category_meets_is_refused(categories, label):
     """It was a sure effect of 0 +- 0.0004."""
     scm, _ = categories
-    with pytest.raises(cg.DomainError, match="statistic of 'a' is False of every category"):
+    with pytest.raises(cg.DomainError, match="statistic of 'a' is 0 or False of every category"):
         scm.effect("a", do={"a": "high"}, statistic=lambda a: a == label, n=300, seed=0)
+    with pytest.raises(cg.DomainError, match="statistic of 'a' is 0 or False of every category"):
+        scm.effect("a", do={"a": "high"}, statistic=lambda a: (a == label) * 1.0, n=300, seed=0)
     ask = {"do": {"a": "high"}, "versus": {"a": "high"}, "n": 9, "seed": 0}
     never = scm.effect("a", **ask, statistic=lambda a: a == "low")
     assert never.overall.under_do == never.value == 0

@@ -157,6 +157,14 @@ def test_a_level_of_an_index_that_is_called_like_a_column_gets_a_name_of_its_own
     assert "sample_index" in table.index.names or name == "x"
 
 
+def test_a_level_that_gets_a_name_of_its_own_takes_no_other_level_s(linear):
+    scm, data = linear
+    index = pd.MultiIndex.from_tuples([(7, 1), (9, 2)], names=["x", "x_index"])
+    frame = pd.DataFrame({node: values[:2] for node, values in data.items()}, index=index)
+    table = scm.counterfactual(frame, do={"x": 0.0}, seed=0).to_frame()
+    assert table.reset_index()["x_index"].tolist() == [1, 2]
+
+
 def test_a_result_replaces_a_result_and_nothing_else(linear, tmp_path):
     scm, _ = linear
     draws = scm.sample(2, seed=0)

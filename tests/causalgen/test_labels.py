@@ -75,9 +75,14 @@ def test_expressions_refuse_labels_that_are_other_numbers_than_their_codes(label
     graph, dose = nx.DiGraph([("kind", "dose")]), cg.mechanisms.Equation(value="10 * (kind == 2)")
     with pytest.raises(cg.MechanismError, match="labels of parent 'kind' for codes"):
         cg.SCM(graph, variables, {"dose": dose})
+    with pytest.raises(cg.MechanismError, match="labels of its variable for codes"):
+        kind = cg.mechanisms.Equation(value="1 + (dose > 0)")
+        cg.SCM(nx.DiGraph([("dose", "kind")]), variables, {"kind": kind})
+    unread = cg.mechanisms.Equation(value="u", noise={"u": {"normal": [0, 1]}})
+    cg.SCM(graph, variables, {"dose": unread})
     scm = cg.SCM(graph, variables, {"dose": cg.mechanisms.Additive()})
     scm.fit({"kind": [labels[0], labels[1], labels[2]] * 9, "dose": [0.0, 1.0, 2.0] * 9}, progress=False)
-    for do in ({"dose": "10 * (kind == 2)"}, {"kind": "2 - kind"}):
+    for do in ({"dose": "10 * (kind == 2)"}, {"kind": "2 - kind"}, {"kind": "1 + (dose > 9)"}):
         with pytest.raises(cg.InterventionError, match="labels of 'kind' for codes.*a Policy"):
             scm.sample(3, do=do)
     policy = cg.Policy(lambda kind: 10.0 * (kind == labels[1]), reads=["kind"])

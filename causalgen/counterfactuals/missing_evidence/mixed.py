@@ -38,7 +38,7 @@ __all__ = ["Mixed", "draw_mixed", "joined", "mixture_of", "solve_mixed"]
 
 _MOST_COMBINATIONS, _MOST_WITH_NUMBERS = 100_000, 256
 _AT_ONCE = 2**22
-"""Numbers of all covariances in one go."""
+"""Numbers of all covariances, or combinations without any, in one go."""
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,19 @@ def test_residuals_are_what_makes_composition_exact(pictures):
     assert kept.value < 1e-2 < 0.1 < bare.value
 
 
+@pytest.mark.parametrize("solver", [{"residuals": False}, {"kind": "ddim"}])
+def test_composition_is_measured_without_shrinkage_too(pictures, solver):
+    scm, data = pictures
+    bare = scm.with_options("picture", solver=solver)
+    shrinking = bare.with_options("picture", shrinkage=0.5)
+    expected = composition(bare, data, "picture", cycles=[1])[1].value
+    assert composition(shrinking, data, "picture", cycles=[1], residuals=False)[1].value == expected
+    assert composition(shrinking, data, "picture", cycles=[1])[1].value < expected / 1.5
+    found = cg.evaluate(shrinking, data, progress=False).entries
+    by = {entry.by for entry in found if entry.metric == "composition"}
+    assert {"with shrinkage", "without shrinkage"} <= by
+
+
 def test_composition_does_not_depend_on_the_batches(pictures, monkeypatch):
     scm, data = pictures
     whole = composition(scm, data, "picture", cycles=[1], residuals=False)[1]

@@ -365,7 +365,7 @@ def test_what_is_wrong_with_a_folder_is_told(folders, tmp_path, change, message)
         ({"code": {}}, "no style code"),
         (
             {"solver": {"grid": {"trained": {"betas": "scaled_linear"}}}},
-            "but the network was trained on .*'linear'",
+            "are not those that the network was trained on",
         ),
         ({"coarse": 0.5}, "is not trained: leave `coarse` out"),
         ({"levels": [0.0, 1.4]}, "is not trained: leave `levels` out"),
