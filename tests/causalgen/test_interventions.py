@@ -608,10 +608,9 @@ def test_evidence_that_contradicts_an_earlier_function_is_refused(assignment):
 @pytest.mark.parametrize("value", [cg.Shift(1), cg.Scale(2)])
 def test_names_are_no_numbers(value):
     """Twice the label "1" is no label "11"."""
-    coin = cg.mechanisms.Equation(value="u", noise={"u": {"bernoulli": 0.5}})
-    scm = cg.SCM(
-        nx.empty_graph(["k"], create_using=nx.DiGraph), {"k": cg.Categorical(["1", "11"])}, {"k": coin}
-    )
+    graph, coin = nx.empty_graph(["k"], create_using=nx.DiGraph), cg.mechanisms.Categorical()
+    scm = cg.SCM(graph, {"k": cg.Categorical(["1", "11"])}, {"k": coin})
+    scm.fit({"k": ["1", "11"] * 9}, progress=False)
     with pytest.raises(
         InterventionError, match="Intervention on 'k': .* its categories have names, such as '1'"
     ):
