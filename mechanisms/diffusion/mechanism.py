@@ -176,9 +176,8 @@ class DiffusionMechanism(Mechanism):
                 "another law. Take a grid of higher levels: {kind: log}, a larger sigma_max, or more "
                 "steps of a ddpm grid."
             )
-        elif self._draws and not spec.shrinkage:
-            if all(weight == 1 for weight in spec.guidance.abduction_weights(parents).values()):
-                self.abduction = "posterior"  # along the denoiser as it was learned
+        elif self._draws and all(weight == 1 for weight in spec.guidance.abduction_weights(parents).values()):
+            self.abduction = "posterior"  # along the denoiser as it was learned
 
     def _make_predictor(self) -> AnticausalPredictor | None:
         """The one of the options, where there is a parent to read."""

@@ -15,7 +15,7 @@ can be lost. A change twice as large is shrunk to twice as much: small intervent
 ones are.
 
 Counterfactuals are pulled to their factuals by this, so that they lack, on average over these, a little of
-the law of samples under the same intervention: abduction is ``approximate`` with it.
+the law of samples under the same intervention. Abduction is as it was: noise is drawn from its posterior.
 """
 
 import torch

@@ -5,7 +5,6 @@ import pytest
 import torch
 
 import causalgen as cg
-from mechanisms.diffusion.classifier_free import ClassifierFree
 from mechanisms.diffusion.mechanism import Diffusion
 from mechanisms.diffusion.shrinkage import shrunk
 from mechanisms.diffusion.solvers import Anchored
@@ -91,12 +90,6 @@ def test_a_mechanism_shrinks_counterfactuals_and_leaves_samples_alone(residuals)
 def test_no_change_is_none_in_half_precision_too():
     image = torch.linspace(0, 1, 32).view(2, 1, 4, 4).half()
     assert torch.equal(shrunk(image, image, 0.1), image)
-
-
-def test_draws_that_are_shrunk_are_no_posterior():
-    drawn = {"abduction": "posterior", "guidance": ClassifierFree(weight=1.0)}
-    assert exact(GAUSSIAN, **drawn).abduction == "posterior"
-    assert exact(GAUSSIAN, **drawn, shrinkage=0.1).abduction == "approximate"
 
 
 @pytest.mark.parametrize("share", [-0.1, 0.6, float("nan"), "much"])
