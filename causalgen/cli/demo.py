@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from causalgen.cli.options import PNG, Device, Preset, Seed, Threads
+from causalgen.cli.options import Device, Png, Preset, Seed, Threads
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,7 +16,7 @@ __all__ = ["demo"]
 
 def demo(
     preset: Preset = None,
-    out: Annotated[Path, PNG] = Path("demo.png"),
+    out: Annotated[Path, Png] = Path("demo.png"),
     seed: Seed = 0,
     device: Device = None,
     threads: Threads = None,

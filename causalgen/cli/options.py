@@ -11,7 +11,6 @@ from graphs.errors import CheckpointError
 
 __all__ = [
     "ASSIGNED",
-    "PNG",
     "Clip",
     "Device",
     "Engine",
@@ -22,6 +21,7 @@ __all__ = [
     "ModelName",
     "Out",
     "PartRows",
+    "Png",
     "Preset",
     "Rename",
     "Resume",
@@ -49,7 +49,7 @@ def _of_a_png(name: str) -> Path:
     return Path(name)
 
 
-PNG = typer.Option(parser=_of_a_png, metavar="FILE", help="The PNG to draw the picture to.")
+Png = typer.Option(parser=_of_a_png, metavar="FILE", help="The PNG to draw the picture to.")
 Threads = Annotated[
     int | None, typer.Option(min=1, help="CPU threads; as many as there are cores by default.")
 ]

@@ -8,14 +8,14 @@ from typing import Annotated
 
 import typer
 
-from causalgen.cli.options import PNG, ModelName
+from causalgen.cli.options import ModelName, Png
 
 __all__ = ["gallery", "schema", "show"]
 
 
 def show(
     model: ModelName,
-    picture: Annotated[Path | None, PNG] = None,
+    picture: Annotated[Path | None, Png] = None,
 ) -> None:
     """The graph of a model, its variables and its mechanisms."""
     from rich.table import Table
