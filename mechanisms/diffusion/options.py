@@ -42,8 +42,8 @@ class DiffusionOptions(TrainedSpec, frozen=True):
         centred: whether x_T is taken about the image that the parents lead to expect, not about 0, for one
             evaluation more each way; None for where it matters: an image has more numbers than the square of
             the highest level.
-        shrinkage: changes of pixels, or of latents, that are small beside the median one and below this share
-            of the image's largest are taken for errors: the pixel keeps its factual value. 0 takes none. For
+        shrinkage: changes of pixels, or of latents, below 4.4 times their median and below this share of the
+            image's largest are taken for errors: the pixel keeps its factual value. 0 takes none. For
             parents that move a part of the image.
         distilled: the same flow in a few jumps, for solver ``jumps``; made by ``causalgen distil``.
         levels: mean and standard deviation of ln sigma in training (Karras et al. 2022).
