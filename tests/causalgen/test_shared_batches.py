@@ -426,3 +426,5 @@ def test_fsdp_of_version_1_is_refused_and_a_torch_without_2(monkeypatch):
 
 if __name__ == "__main__":
     work(sys.argv[1], Path(sys.argv[2]))
+    if torch.distributed.is_initialized():  # whose threads can abort a process that ends before them
+        torch.distributed.destroy_process_group()
