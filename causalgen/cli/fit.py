@@ -90,10 +90,13 @@ def fit(
 
 @contextmanager
 def kept_run(run_dir: Path | None, out: Path) -> Iterator[Path]:
-    """The run folder, OUT.run by default; an interrupt says that it is kept."""
+    """The run folder, OUT.run by default; an interrupt says that it is kept. Afterwards processes part."""
+    from causalgen.fitting.runtime import leave_processes
+
     run = run_dir if run_dir is not None else out.with_name(out.name + ".run")
     try:
         yield run
+        leave_processes()
     except KeyboardInterrupt as interrupt:
         if (run / "run.json").exists():
             interrupt.args = (f"The run is kept in {run}: go on with --resume.",)

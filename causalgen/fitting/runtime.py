@@ -33,6 +33,7 @@ __all__ = [
     "bfloat16_pays",
     "image_precision",
     "is_first",
+    "leave_processes",
     "peak_memory",
     "resolve_precision",
     "runtime_of",
@@ -176,6 +177,12 @@ class AcceleratedRuntime(LocalRuntime):
 def is_first() -> bool:
     """Whether this is the first of the processes that a launcher started, or the only one."""
     return int(os.environ.get("RANK", "0")) == 0
+
+
+def leave_processes() -> None:
+    """Part from the other processes of a launcher, whose threads can abort one that ends before them."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 @contextmanager

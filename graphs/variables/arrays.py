@@ -61,7 +61,9 @@ def as_array(value: object, *, where: str, objects: bool = False) -> Array:
         tensor = value.detach().cpu()
         try:
             return tensor.numpy()
-        except TypeError:  # numpy has no bfloat16
+        except TypeError as error:  # numpy has no bfloat16, nor sparse tensors
+            if "layout" in str(error):
+                raise ShapeError(f"{where}: {error}") from error
             return tensor.float().numpy()
     elif callable(count := getattr(cast(Any, value), "null_count", None)) and count():
         # Of polars, which would make floats of whole numbers, not all of them exactly.

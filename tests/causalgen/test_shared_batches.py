@@ -22,7 +22,7 @@ from causalgen.data.table import Table
 from causalgen.fitting import sharding
 from causalgen.fitting.choosing import choose_mechanism
 from causalgen.fitting.fit import fit_mechanism
-from causalgen.fitting.runtime import AcceleratedRuntime, _together, is_first
+from causalgen.fitting.runtime import AcceleratedRuntime, _together, is_first, leave_processes
 from causalgen.fitting.training_loop import Objective, TrainingLoop
 from graphs.errors import MechanismError
 from graphs.variables import Categorical, Continuous, Image
@@ -426,5 +426,4 @@ def test_fsdp_of_version_1_is_refused_and_a_torch_without_2(monkeypatch):
 
 if __name__ == "__main__":
     work(sys.argv[1], Path(sys.argv[2]))
-    if torch.distributed.is_initialized():  # whose threads can abort a process that ends before them
-        torch.distributed.destroy_process_group()
+    leave_processes()

@@ -132,6 +132,8 @@ def test_more_containers() -> None:
     assert Continuous(shape=(2,)).encode(tensors, where=HERE).tolist() == [[1, 2], [3, 4]]
     assert Continuous(shape=(2,)).encode(pd.Series(tensors), where=HERE).tolist() == [[1, 2], [3, 4]]
     assert Continuous().encode(torch.tensor([1.5], dtype=torch.bfloat16), where=HERE).tolist() == [1.5]
+    with pytest.raises(ShapeError, match=f"{HERE}.*to_dense"):
+        Continuous().encode(torch.tensor([1.5]).to_sparse(), where=HERE)
     assert Continuous().encode(pd.Series([1, 2], dtype="Int64"), where=HERE).tolist() == [1, 2]
     assert Continuous().encode(np.array([1, 2.5], dtype=object), where=HERE).tolist() == [1, 2.5]
     assert Continuous().encode([], where=HERE).shape == (0,)
