@@ -13,6 +13,7 @@ from graphs.variables import Image, Variable
 __all__ = [
     "ImageTraining",
     "LEAST_TRAINED_ROWS",
+    "OwnLoss",
     "Stage",
     "Training",
     "filled",
@@ -35,7 +36,7 @@ class Training(Declared):
         learning_rate: peak of the cosine schedule, which ends at 0.
         warmup: share of all steps over which the learning rate rises from 0.
         weight_decay: of AdamW.
-        gradient_clip: largest norm of the gradient.
+        gradient_clip: largest norm of the gradient, of a part with a loss of its own by itself.
         ema: decay of the moving average of the weights, which are the weights kept; 0 keeps the last.
         precision: of the forward pass; "auto" takes bfloat16 autocast for images on GPUs, and for nodes of
             more than 32 x 32 pixels on CPUs that multiply it faster, as is measured once a process; float32
@@ -129,6 +130,14 @@ def filled(value: object, default: object) -> object:
     if type(value) is Training and isinstance(default, ImageTraining):
         return value.model_dump()
     return value
+
+
+class OwnLoss(nn.Module):
+    """A part of a mechanism whose loss is a term of its own, by its own parameters alone.
+
+    Its gradient is clipped apart from the rest: else the larger of two that have nothing to do with one
+    another would say, step by step, how far the other goes.
+    """
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from causalgen.fitting.runtime import Precision, Runtime, autocast, resolve_prec
 from causalgen.fitting.sharding import all_like, like, whole
 from graphs.errors import CheckpointError, MechanismError, warn
 from mechanisms.seeds import SharedDraws, keyed_generator, keyed_seed, seed_layers
-from mechanisms.training import Training
+from mechanisms.training import OwnLoss, Training
 
 __all__ = ["Objective", "TrainingLoop", "learning_rate"]
 
@@ -102,6 +102,10 @@ class TrainingLoop:
             raise MechanismError(f"There is nothing to train: {objective.label} has no trainable parameter.")
         self._names = [key for key, _ in named]
         self._parameters = [value for _, value in named]
+        apart = [part for part in self.module.modules() if isinstance(part, OwnLoss)]
+        whose = {value: number for number, part in enumerate(apart) for value in part.parameters()}
+        numbers = {whose.get(value, -1) for value in self._parameters}
+        self._clipped = [[v for v in self._parameters if whose.get(v, -1) == each] for each in numbers]
         self._weights = self._values()
         self._average = [value.clone() for value in self._weights] if self.settings.ema else []
         self._optimizer = torch.optim.AdamW(
@@ -310,7 +314,8 @@ class TrainingLoop:
         """A step; the loss of the whole batch."""
         optimizer.zero_grad()
         self.runtime.backward(loss)
-        nn.utils.clip_grad_norm_(self._parameters, self.settings.gradient_clip)
+        for parameters in self._clipped:
+            nn.utils.clip_grad_norm_(parameters, self.settings.gradient_clip)
         self.rate = learning_rate(self.step, self.total, self.settings)
         for group in self._optimizer.param_groups:
             group["lr"] = self.rate

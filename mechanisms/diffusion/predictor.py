@@ -30,6 +30,7 @@ from mechanisms.diffusion.backbones import Width, check_cell
 from mechanisms.diffusion.denoiser import stratified
 from mechanisms.encoders import Encoder, OfPixels, network_time, padded
 from mechanisms.networks import perceptron
+from mechanisms.training import OwnLoss
 
 __all__ = ["AnticausalPredictor", "ResNet", "ResNetNetwork", "guided_levels", "recovery"]
 
@@ -120,7 +121,7 @@ class ResNetNetwork(nn.Module):
         return torch.cat([nn.functional.silu(h).mean((2, 3)), h.amax((2, 3))], 1)
 
 
-class AnticausalPredictor(OfPixels):
+class AnticausalPredictor(OfPixels, OwnLoss):
     """log q(pa | x_bar at level sigma), of tabular parents one by one; image parents are not predicted."""
 
     def __init__(self, image: Image, parents: Mapping[str, Variable], spec: Encoder) -> None:

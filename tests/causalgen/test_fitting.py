@@ -30,7 +30,7 @@ from mechanisms.base import Abducted, Mechanism, MechanismSpec, Noise, Parents
 from mechanisms.seeds import keyed_generator, keyed_seed
 from mechanisms.tables.additive import Additive
 from mechanisms.tables.categorical import Categorical as CategoricalSpec
-from mechanisms.training import Training
+from mechanisms.training import OwnLoss, Training
 
 
 class Stop(Exception):
@@ -72,7 +72,6 @@ class _Fitted(Mechanism):
             self.seen.append(value.clone())
 
 
-@final
 class LineMechanism(_Fitted):
     """Half the squared error of a line."""
 
@@ -86,6 +85,28 @@ class LineMechanism(_Fitted):
 
     def validate(self, value: Tensor, parents: Parents, *, generator: torch.Generator) -> Mapping[str, float]:
         return {"largest error": float((value - self.weight[0] * parents["a"] - self.weight[1]).abs().max())}
+
+
+class Reader(OwnLoss):
+    """Its loss is steep, here and there far steeper."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.slope = nn.Parameter(torch.tensor(1.0, dtype=torch.float64))
+
+    def loss(self, value: Tensor) -> Tensor:
+        return self.slope * value.exp() ** 4
+
+
+class ReadLineMechanism(LineMechanism):
+    """A line, and beside it a reader that shares nothing with it."""
+
+    def __init__(self, spec, variable, parents):
+        super().__init__(spec, variable, parents)
+        self.reader = Reader()
+
+    def loss(self, value: Tensor, parents: Parents, *, generator: torch.Generator) -> Tensor:
+        return super().loss(value, parents, generator=generator) + self.reader.loss(value)
 
 
 @final
@@ -183,6 +204,18 @@ def test_is_adamw_with_clipping_a_schedule_and_an_average(line_table):
         optimizer.step()
         average.lerp_(weight.detach(), 1 - min(0.9, (1 + step) / (10 + step)))
     torch.testing.assert_close(mechanism.weight.detach(), average, rtol=1e-12, atol=1e-12)
+
+
+def test_the_gradient_of_a_part_with_its_own_loss_is_clipped_apart(line_table):
+    settings = Training(epochs=4, batch_size=16, learning_rate=0.05, gradient_clip=0.01, validation=0)
+    alone, read = (
+        kind(Line(training=settings), Continuous(), {"a": Continuous()})
+        for kind in (LineMechanism, ReadLineMechanism)
+    )
+    for each in (alone, read):
+        fit(each, line_table)
+    assert torch.equal(alone.weight, read.weight)
+    assert read.reader.slope < 0.5
 
 
 def test_without_average_the_last_weights_are_kept(line_table):
