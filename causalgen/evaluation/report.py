@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from causalgen.evaluation.metric import CONTROLS, FLOOR, MECHANISM, MODEL, Entry
 from causalgen.evaluation.readings import Readings
-from causalgen.metrics.distances import distance_unit
+from causalgen.metrics.image_rows import distance_unit
 from causalgen.metrics.scores import Score, figure
-from causalgen.plotting.page_template import page_template
-from causalgen.saving.manifest import library_versions
-from causalgen.saving.result_folder import check_result_folder, write_result
+from causalgen.plotting.plot_style import page_template
+from causalgen.saving.manifest import check_result_folder, library_versions, write_result
 from graphs.text import aligned
 from graphs.variables import Variable
 
