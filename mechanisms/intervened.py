@@ -45,6 +45,9 @@ __all__ = [
     "StochasticMechanism",
 ]
 
+_TOLERANCE = 1e-6
+"""How far evidence may be from the function's value, in parts of the largest number that enters it."""
+
 
 class Constant(MechanismSpec, frozen=True):
     """A node set to one value.
@@ -149,10 +152,6 @@ class ConstantMechanism(Noiseless):
         expected = self.generate(parents, Noise(len(value))).to(value.device)
         same = (value == expected).reshape(len(value), -1).all(1)
         self._refuse_others(value, expected, same, "set")
-
-
-_TOLERANCE = 1e-6
-"""How far evidence may be from the function's value, in parts of the largest number that enters it."""
 
 
 class Function(InterventionSpec, frozen=True):

@@ -41,6 +41,27 @@ from mechanisms.seeds import keyed_generator
 
 __all__ = ["CheckReport", "Independence", "check_model"]
 
+_SHOWN = 12
+"""Most tests shown that hold; those that fail are all shown."""
+
+_ROWS = 1000
+"""Most rows looked at; the work grows with their square."""
+
+_PICTURES = 256
+"""Most rows of nodes whose mechanism generates or reads pictures."""
+
+_LEAST = 20
+
+_TESTS = 1000
+"""Most pairs tested of those that the graph says are independent."""
+
+_PERMUTATIONS = 10_000
+
+_UNTESTED = {
+    "none": "its noise cannot be recovered",
+    "approximate": "its noise is recovered only approximately, and keeps a trace of the value",
+}
+
 
 @dataclass(frozen=True)
 class Independence:
@@ -167,10 +188,6 @@ class CheckReport(Shown):
         return "\n".join(aligned(rows, right=(2, 3)))
 
 
-_SHOWN = 12
-"""Most tests shown that hold; those that fail are all shown."""
-
-
 def _tests_text(tests: Sequence[Independence]) -> str:
     ordered = sorted(tests, key=lambda test: (test.holds, test.adjusted, -test.strength))
     shown = [test for position, test in enumerate(ordered) if not test.holds or position < _SHOWN]
@@ -188,25 +205,6 @@ def _verdict(holds: bool) -> str:
 
 def _figure(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
-
-
-_ROWS = 1000
-"""Most rows looked at; the work grows with their square."""
-
-_PICTURES = 256
-"""Most rows of nodes whose mechanism generates or reads pictures."""
-
-_LEAST = 20
-
-_TESTS = 1000
-"""Most pairs tested of those that the graph says are independent."""
-
-_PERMUTATIONS = 10_000
-
-_UNTESTED = {
-    "none": "its noise cannot be recovered",
-    "approximate": "its noise is recovered only approximately, and keeps a trace of the value",
-}
 
 
 def check_model(

@@ -42,6 +42,17 @@ __all__ = [
     "sample_distance",
 ]
 
+_RANK = 50
+"""Most features of a kernel; the rest of its trace is dropped."""
+
+_ENOUGH = 20
+"""Permutations that reach the observed value after which p is known well enough."""
+
+_BATCH = 100
+
+_FACTORS = 8
+"""Most features of each of two variables whose products are taken: the first pivots, of the widest spread."""
+
 
 def sample_distance(one: Tensor, other: Tensor) -> float:
     """Largest difference of the empirical distribution functions of two samples, (N,) and (M,)."""
@@ -97,18 +108,6 @@ def distance_to_density(draws: Tensor, log_prob: Callable[[Tensor], Tensor], bet
     integral = pieces.reshape(-1, between).sum(1).cumsum(0)
     empirical = torch.arange(1, len(draws), dtype=torch.float64, device=draws.device) / len(draws)
     return (integral - empirical).abs().max().item()
-
-
-_RANK = 50
-"""Most features of a kernel; the rest of its trace is dropped."""
-
-_ENOUGH = 20
-"""Permutations that reach the observed value after which p is known well enough."""
-
-_BATCH = 100
-
-_FACTORS = 8
-"""Most features of each of two variables whose products are taken: the first pivots, of the widest spread."""
 
 
 def ranked_columns(values: Tensor) -> Tensor:

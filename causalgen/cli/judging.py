@@ -40,6 +40,8 @@ __all__ = ["FOUND", "check", "evaluate", "read_morphomnist_truth", "tune"]
 FOUND = 3
 """Exit code where something speaks against the model."""
 
+_SPAN = f"{min(STRENGTHS):g} to {max(STRENGTHS):g}"
+
 
 def check(
     model: ModelName,
@@ -140,9 +142,6 @@ def read_morphomnist_truth(data: str, mnist_folder: Path | str, image: str) -> T
         )
     folder, split = split_source(data)
     return morphomnist_truth(morphomnist(folder, split), mnist(mnist_folder, split)["image"], image)
-
-
-_SPAN = f"{min(STRENGTHS):g} to {max(STRENGTHS):g}"
 
 
 def tune(

@@ -44,6 +44,8 @@ from mechanisms.intervened import ConstantMechanism, FunctionMechanism, Stochast
 
 __all__ = ["Intervention", "WorldRef", "WorldValue", "interventions", "refuse_circle"]
 
+_NATURAL = "--natural"
+
 
 @dataclass(frozen=True)
 class WorldValue:
@@ -83,9 +85,6 @@ class WorldRef:
 
     def __repr__(self) -> str:
         return f"WorldRef({self.name!r})"
-
-
-_NATURAL = "--natural"
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,14 @@ __all__ = [
 Mask = Tensor | bool
 """Which rows: (n,) bool, or True or False for all."""
 
+Tell = Callable[[str, int, int], None]
+"""Told what is done, as in "values of image", of how many rows, and of how many in all."""
+
+_TELL: ContextVar[Tell | None] = ContextVar("_TELL", default=None)
+
+_BLOCK = 65_536
+"""Rows whose noise comes from one generator, for mechanisms without a limit of their own."""
+
 
 def broadcast_rows(value: Tensor, n: int, rows: int) -> Tensor:
     """A tensor of B rows as one of n = S * B rows."""
@@ -117,15 +125,6 @@ def either(masks: Iterable[Mask]) -> Mask:
                 mask = repeat_rows(found, n // len(found)) | repeat_rows(mask, n // len(mask))
             found = mask
     return found
-
-
-Tell = Callable[[str, int, int], None]
-"""Told what is done, as in "values of image", of how many rows, and of how many in all."""
-
-_TELL: ContextVar[Tell | None] = ContextVar("_TELL", default=None)
-
-_BLOCK = 65_536
-"""Rows whose noise comes from one generator, for mechanisms without a limit of their own."""
 
 
 def abduct_rows(

@@ -50,6 +50,12 @@ __all__ = [
     "sample_rows",
 ]
 
+SAMPLES = Path("samples") / "rows.csv"
+"""Where a model's folder keeps its sample rows."""
+
+_SHOWN = 5
+"""Columns with gaps that an error names."""
+
 
 class Dataset(Protocol):
     """Anything with a length and numbered items."""
@@ -132,13 +138,6 @@ def _items(source: Dataset, image: str, variable: Image) -> tuple[NDArray[Any], 
         plain = getattr(target, "item", None)
         labels.append(plain() if callable(plain) else target)
     return as_array(images, where=f"The data set's images ({image!r})"), labels
-
-
-SAMPLES = Path("samples") / "rows.csv"
-"""Where a model's folder keeps its sample rows."""
-
-_SHOWN = 5
-"""Columns with gaps that an error names."""
 
 
 @dataclass(frozen=True)

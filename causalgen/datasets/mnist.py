@@ -58,6 +58,14 @@ __all__ = [
 
 _UNSIGNED_BYTES = 8
 
+ATTRIBUTES = ("thickness", "intensity")
+
+_LEAST = 1e-9
+
+Columns = Mapping[str, NDArray[Any]]
+
+Floats = NDArray[np.float64]
+
 
 @final
 class MNISTSource(DataSource):
@@ -150,14 +158,6 @@ def idx_bytes(array: NDArray[np.uint8]) -> bytes:
     """An array as a gzipped idx file, the same bytes for the same array."""
     head = bytes([0, 0, _UNSIGNED_BYTES, array.ndim]) + b"".join(n.to_bytes(4) for n in array.shape)
     return gzip.compress(head + array.tobytes(), compresslevel=6, mtime=0)
-
-
-ATTRIBUTES = ("thickness", "intensity")
-
-_LEAST = 1e-9
-
-Columns = Mapping[str, NDArray[Any]]
-Floats = NDArray[np.float64]
 
 
 def morphomnist(folder: str | os.PathLike[str], split: Split = "train") -> dict[str, NDArray[Any]]:

@@ -34,6 +34,11 @@ Statistic = Callable[[Any], Any]
 """Values of N rows in the user's form, a tensor (N, *event) or an array of labels -> N numbers or booleans,
 or an array (N, *shape) of them."""
 
+Given = str | Iterable[str] | Mapping[str, Sequence[float] | None]
+"""One node, several, or nodes with the edges that cut a continuous one into intervals."""
+
+_MOST_VALUES = 50
+
 
 def check_statistic(target: str, variable: Variable, statistic: Statistic | None) -> None:
     """Refuse a target that has no mean of its own, unless a statistic says what to average."""
@@ -109,12 +114,6 @@ def _copied(seen: Any) -> Any:
 
 def _word(node: str) -> str:
     return node.replace("-", "_")
-
-
-Given = str | Iterable[str] | Mapping[str, Sequence[float] | None]
-"""One node, several, or nodes with the edges that cut a continuous one into intervals."""
-
-_MOST_VALUES = 50
 
 
 def group_edges(given: Given, variables: Mapping[str, Variable]) -> dict[str, NDArray[np.float64] | None]:

@@ -48,6 +48,13 @@ __all__ = [
 
 _L1 = "L1 on 0..255"
 
+Floats = NDArray[np.floating[Any]]
+
+Embed = Callable[[object], Floats]
+
+Sets = dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]
+"""Subject -> draws of each row, and draws of other rows, (S, N, C, H, W)."""
+
 
 @final
 class Effectiveness(Metric):
@@ -266,12 +273,6 @@ def _of_label(case: NodeEvaluation) -> Iterator[tuple[Answer, Evaluators]]:
         for answer in case.answers:
             if answer.question.node == label:
                 yield answer, networks
-
-
-Floats = NDArray[np.floating[Any]]
-Embed = Callable[[object], Floats]
-Sets = dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]
-"""Subject -> draws of each row, and draws of other rows, (S, N, C, H, W)."""
 
 
 @final

@@ -55,6 +55,12 @@ MECHANISM, MODEL, FLOOR = "mechanism", "whole model", "floor"
 
 CONTROLS = ("do nothing", "random real", "nearest real", "model sample")
 
+_CYCLES = range(1, 11)
+
+_LIKELIHOOD_ROWS = 10_000
+
+_NATS = "nats a row"
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -221,11 +227,6 @@ def chosen_metrics(given: Iterable[str | Metric] | None) -> list[Metric]:
     if given is None:
         given = [*_BUILT_IN, *(kind for kind in METRICS.kinds() if kind not in _BUILT_IN)]
     return [each if isinstance(each, Metric) else METRICS.get(each)() for each in given]
-
-
-_CYCLES = range(1, 11)
-_LIKELIHOOD_ROWS = 10_000
-_NATS = "nats a row"
 
 
 @final

@@ -76,6 +76,14 @@ PASSES = 5 * DRAWS
 Drawn = NDArray[np.float32]
 """(S, N, C, H, W), in [0, 1]."""
 
+Images = NDArray[np.float32]
+
+Columns = Mapping[str, NDArray[Any]]
+"""Values by node in the user's form, N rows each."""
+
+Truth = Callable[[NDArray[np.int64], Columns], Columns]
+"""(row numbers of the data, what is set) -> the true counterfactual values of the nodes that it knows."""
+
 
 @dataclass(frozen=True)
 class RowDraws:
@@ -140,15 +148,6 @@ def draw_rows(
         )
         for parts in zip(*drawn, strict=True)
     ]
-
-
-Images = NDArray[np.float32]
-
-Columns = Mapping[str, NDArray[Any]]
-"""Values by node in the user's form, N rows each."""
-
-Truth = Callable[[NDArray[np.int64], Columns], Columns]
-"""(row numbers of the data, what is set) -> the true counterfactual values of the nodes that it knows."""
 
 
 @dataclass(frozen=True)

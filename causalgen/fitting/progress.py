@@ -27,6 +27,13 @@ __all__ = ["Clock", "Progress", "Timed"]
 LINE_SECONDS = 30.0
 """Without a terminal, one line this often: logs stay readable, and nobody thinks it hangs."""
 
+SHOW_SECONDS = 0.5
+
+LOG_SECONDS = 5.0
+
+_TIMED_STEPS = 3
+"""Steps of a training on images, after its first one, that its length is estimated from."""
+
 
 class Progress:
     """Progress through a known number of steps, some perhaps done by an earlier run; a context manager."""
@@ -128,13 +135,6 @@ def duration(seconds: float) -> str:
         return f"{whole}s"
     minutes, rest = divmod(whole, 60)
     return f"{minutes}m{rest:02d}s" if minutes < 60 else f"{minutes // 60}h{minutes % 60:02d}m"
-
-
-SHOW_SECONDS = 0.5
-LOG_SECONDS = 5.0
-
-_TIMED_STEPS = 3
-"""Steps of a training on images, after its first one, that its length is estimated from."""
 
 
 class Timed(Protocol):

@@ -60,6 +60,9 @@ _SMALL_PIXELS = 32 * 32
 _PAYS, _TRIALS = 1.1, 4
 """How many times as fast bfloat16 must be, in the best of so many trials."""
 
+LEAST = 1_000_000
+"""Weights of a block that is gathered by itself; smaller ones are gathered with what holds them."""
+
 
 class LocalRuntime:
     """What the fitting loop asks of the machine, answered for one device of this process alone."""
@@ -305,10 +308,6 @@ def autocast(precision: Precision, device: torch.device) -> AbstractContextManag
     if precision == "float32":
         return nullcontext()
     return torch.autocast(device.type, dtype=torch.bfloat16)
-
-
-LEAST = 1_000_000
-"""Weights of a block that is gathered by itself; smaller ones are gathered with what holds them."""
 
 
 @contextmanager

@@ -44,6 +44,9 @@ _STEPS_APART = 5
 _LEAST_STEPS = 60
 """Steps that these epochs take at least: of a small table, an epoch is a step or two."""
 
+_ENOUGH_BATCHES, _CLEAR_RISE = 8, 6.0
+"""Batches of an epoch that say how far its mean loss is by chance, and how many such errors are none."""
+
 
 def patience_of(settings: Training, *, images: bool) -> int | None:
     """Epochs that a fit waits for a better held-out loss; None where it never stops early."""
@@ -108,10 +111,6 @@ class Objective:
     # A generator that goes on from step to step. By default each step seeds its own, so that what it draws
     # depends on its number alone: a run of several processes, or a resumed one, needs that.
     noise: torch.Generator | None = None
-
-
-_ENOUGH_BATCHES, _CLEAR_RISE = 8, 6.0
-"""Batches of an epoch that say how far its mean loss is by chance, and how many such errors are none."""
 
 
 class _MeanLoss(nn.Module):

@@ -71,6 +71,11 @@ _EQUAL = 1e-5
 
 _NUMBERS_AT_ONCE = 2**24
 
+Reconstruction = Callable[[Tensor], Tensor]
+"""(N, C, H, W) float32 in [0, 1] to the same."""
+
+_EPSILON = 1e-8
+
 
 def gaussian_divergence(
     mean: Tensor, log_variance: Tensor, other_mean: Tensor, other_log_variance: Tensor
@@ -233,12 +238,6 @@ def _checked(weights: tuple[float, float]) -> tuple[float, float]:
     if not (first > 0 and second > 0):
         raise DomainError(f"CLD's weights are positive, got {weights}.")
     return first, second
-
-
-Reconstruction = Callable[[Tensor], Tensor]
-"""(N, C, H, W) float32 in [0, 1] to the same."""
-
-_EPSILON = 1e-8
 
 
 def im1(

@@ -34,6 +34,14 @@ _SWEEPS = 8
 Point = str | tuple[str, str, int]
 """A node, or the waypoint of an edge in a layer."""
 
+Neighbours = Mapping[Point, Sequence[Point]]
+
+MOST_NODES = 200
+"""More cannot be read."""
+
+_HEIGHT, _STEP, _GAP, _PASSAGE, _MARGIN = 0.5, 1.02, 0.3, 0.05, 0.2
+"""Inches: of a node, from layer to layer, between nodes, for an edge that passes a layer, around it all."""
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -77,9 +85,6 @@ def lay_out(graph: CausalGraph, widths: Mapping[str, float], gap: float, waypoin
         {node: where[node] for node in graph.nodes},
         {edge: [where[point] for point in chain] for edge, chain in chains.items()},
     )
-
-
-Neighbours = Mapping[Point, Sequence[Point]]
 
 
 def _order(layers: list[list[Point]], above: Neighbours, below: Neighbours) -> None:
@@ -144,13 +149,6 @@ def _spread(
         pools.append((mean, count))
     means = [mean for mean, count in pools for _ in range(count)]
     return {point: mean + offset for point, mean, offset in zip(points, means, offsets, strict=True)}
-
-
-MOST_NODES = 200
-"""More cannot be read."""
-
-_HEIGHT, _STEP, _GAP, _PASSAGE, _MARGIN = 0.5, 1.02, 0.3, 0.05, 0.2
-"""Inches: of a node, from layer to layer, between nodes, for an edge that passes a layer, around it all."""
 
 
 @literal

@@ -50,6 +50,8 @@ T = TypeVar("T")
 CODEC_KEYS = frozenset(["format", "version", "libraries", "files", "sha256"])
 """What the codec itself writes in a manifest; the rest are metadata."""
 
+RESULT = "result.json"
+
 
 @dataclass(frozen=True)
 class FolderFormat:
@@ -355,8 +357,6 @@ def load_weights(module: nn.Module, state: Mapping[str, Tensor], what: str) -> N
 def _described(tensor: Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')} of shape {tuple(tensor.shape)}"
 
-
-RESULT = "result.json"
 
 _FORMAT = FolderFormat("causalgen-result", "result", RESULT, lists_names=True, most_bytes=2**30)
 

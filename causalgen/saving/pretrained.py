@@ -54,6 +54,27 @@ MODEL = FolderFormat(
     keeps_others=True,
 )
 
+_GALLERY = Path(graphs.__file__).parent / "gallery"
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
+
+_CARD = """---
+library_name: causalgen
+tags: [causal-inference, counterfactual, structural-causal-model]
+---
+
+# {name}
+
+A structural causal model:
+
+{nodes}
+
+Load it at one commit, whose 40 digits the Hub shows under "Files" and `push_to_hub` returned:
+
+    import causalgen as cg
+    scm = cg.SCM.from_pretrained("{repo}", revision="...")
+"""
+
 
 def save_folder(
     folder: Path | str,
@@ -98,9 +119,6 @@ def load_folder(folder: Path | str) -> tuple[str, dict[str, dict[str, Tensor]], 
         return contents[SPEC].decode(), states, manifest
     except UnicodeDecodeError as error:
         raise CheckpointError(f"{source / SPEC} is not UTF-8: {error}.") from error
-
-
-_GALLERY = Path(graphs.__file__).parent / "gallery"
 
 
 def gallery_names() -> tuple[str, ...]:
@@ -211,26 +229,6 @@ def push_to_hub(
             api = hub.HfApi()
             api.create_repo(repo, private=private, exist_ok=True)
             return str(api.upload_folder(repo_id=repo, folder_path=folder, **options).oid)
-
-
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
-
-_CARD = """---
-library_name: causalgen
-tags: [causal-inference, counterfactual, structural-causal-model]
----
-
-# {name}
-
-A structural causal model:
-
-{nodes}
-
-Load it at one commit, whose 40 digits the Hub shows under "Files" and `push_to_hub` returned:
-
-    import causalgen as cg
-    scm = cg.SCM.from_pretrained("{repo}", revision="...")
-"""
 
 
 def hub_folder(name: object, revision: object) -> Path:

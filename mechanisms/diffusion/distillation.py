@@ -55,6 +55,9 @@ _TRAINING = Training(epochs=14, batch_size=64, learning_rate=5e-4, validation=0.
 _GRID = LogGrid(sigma_min=0.1, sigma_max=80.0)
 """Of two jumps, the middle level lies where an image's content is settled, and both are about as hard."""
 
+_OWN_STARTS = 0.5
+"""Share of the training after which later jumps start where the student came to."""
+
 
 class Distilled(Declared):
     """Options of a distilled flow, which solver ``jumps`` takes.
@@ -239,10 +242,6 @@ class Student(nn.Module):
             return self.velocity(x, sigmas, targets, parents, code)
 
         return Denoising(self.denoiser.variables, eps)
-
-
-_OWN_STARTS = 0.5
-"""Share of the training after which later jumps start where the student came to."""
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,9 @@ __all__ = ["accepted", "closest", "corrected", "readings", "shrunk", "smallest_s
 Gaps = Callable[[Tensor], Mapping[str, Tensor]]
 """Images (N, C, H, W) to what each number lacks, (N, *event) by name."""
 
+_THREE_DEVIATIONS = 3 * 1.4826
+"""Of normal errors, in units of their median absolute deviation."""
+
 
 def smallest_strengths(
     candidates: Sequence[float],
@@ -197,10 +200,6 @@ def _size(gap: Mapping[str, Tensor], scales: Mapping[str, Tensor]) -> Tensor:
     """(N,) the sum of absolute gaps in units of their scales."""
     sizes = [(lacking.abs().reshape(len(lacking), -1) / scales[name]).sum(1) for name, lacking in gap.items()]
     return torch.stack(sizes).sum(0)
-
-
-_THREE_DEVIATIONS = 3 * 1.4826
-"""Of normal errors, in units of their median absolute deviation."""
 
 
 def shrunk(image: Tensor, factual: Tensor, share: float) -> Tensor:

@@ -34,6 +34,8 @@ from mechanisms.training import ImageTraining, least_steps
 
 __all__ = ["DiffusionOptions", "Preset", "preset", "settled"]
 
+_EPOCHS = 6
+
 
 @dataclass(frozen=True)
 class Preset:
@@ -52,8 +54,6 @@ _PRESETS = (
     Preset(128 * 128, UNet(channels=(48, 96, 128), unshuffle=4, detail=16), 32),
     Preset(None, UNet(channels=(64, 128, 128), unshuffle=8, detail=16), 16),
 )
-
-_EPOCHS = 6
 
 
 def preset(image: Image) -> Preset:

@@ -56,6 +56,12 @@ __all__ = [
 TORCH = namespace_functions(torch, lambda value: torch.as_tensor(value, dtype=torch.float64))
 """For ``Expression.evaluate``; gradients flow, and the result is on the device of the values."""
 
+_MOST_COMBINATIONS = 4096
+
+_STARTS = 16  # draws of the noise that say where an equation has values, such as log(u + 5) + u
+
+Values = Mapping[str, Tensor]
+
 
 def scale_of(expression: Expression, values: Mapping[str, Tensor], scales: Mapping[str, Tensor]) -> Tensor:
     """The scale of an expression's value, given those of the names whose scale is more than their size."""
@@ -109,12 +115,6 @@ def _scale(function: str, value: Tensor, arguments: list[tuple[Tensor, Tensor]])
             return (1 + x.abs()) * value.abs()
         case _:
             return value.abs()
-
-
-_MOST_COMBINATIONS = 4096
-_STARTS = 16  # draws of the noise that say where an equation has values, such as log(u + 5) + u
-
-Values = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,10 @@ __all__ = [
     "refuse_impossible",
 ]
 
+_MOST_ANCESTORS = 4096
+
+_REMEDY = "Give the missing parents, or leave the image out."
+
 
 @dataclass(frozen=True)
 class Block:
@@ -134,10 +138,6 @@ def find_blocks(graph: CausalGraph, missing: Collection[str], keep: Collection[s
         observed = {child for node in group for child in graph.children(node)} - set(missing)
         found.append(Block(tuple(group), tuple(node for node in graph.nodes if node in observed)))
     return found
-
-
-_MOST_ANCESTORS = 4096
-_REMEDY = "Give the missing parents, or leave the image out."
 
 
 def has_density(world: MutilatedModel, node: str, values: Mapping[str, Tensor]) -> bool:

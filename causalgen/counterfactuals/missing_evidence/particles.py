@@ -42,6 +42,9 @@ __all__ = [
 _FEW = 50
 """Effective sample size below which a mechanism's own weighted draws are rough."""
 
+_AT_ONCE = 2**20
+"""Particles times rows in one go."""
+
 
 @dataclass(frozen=True)
 class ResampledNoise:
@@ -113,10 +116,6 @@ def warn_of_few(effective: Tensor, least: float, what: str, remedy: str) -> None
             f"{what}: in {int(few.sum())} of {len(few)} rows the effective sample size is small, down to "
             f"{effective.min().item():.3g}. Answers for these rows are rough; {remedy}"
         )
-
-
-_AT_ONCE = 2**20
-"""Particles times rows in one go."""
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,10 @@ from mechanisms.training import Training
 
 __all__ = ["CodedRecipe", "Evaluators", "NetworkRecipe", "Recipe", "Roles", "find_roles"]
 
+_CHUNK = 1000
+
+Positive = Annotated[int, Field(ge=1)]
+
 
 @dataclass(frozen=True)
 class Roles:
@@ -110,11 +114,6 @@ def _only(variables: Mapping[str, Variable], kind: type, role: str, name: str | 
     if name not in found:
         raise SpecError(f"{role}={name!r}: expected a {what}, got one that is {variables[name].describe()}.")
     return name
-
-
-_CHUNK = 1000
-
-Positive = Annotated[int, Field(ge=1)]
 
 
 def _training(epochs: int, learning_rate: float, batch_size: int = 128) -> Training:
