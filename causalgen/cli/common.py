@@ -77,7 +77,9 @@ PRESETS = MappingProxyType(
         },
     }
 )
-"""``posterior`` is Pearl's abduction: the noise behind an image is drawn, not inverted to a point, and
+"""Named options, for ``scm.with_options(node, **PRESETS[name])``.
+
+``posterior`` is Pearl's abduction: the noise behind an image is drawn, not inverted to a point, and
 decoded along the denoiser as it was learned, without guidance (weight 1); levels go up to 80, where nothing
 of the old parents is left in the noise. ``edit`` inverts the image to a point and follows strong guidance
 against hidden parents: one answer, the surest of what was asked for, and too much alike to average over.

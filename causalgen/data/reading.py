@@ -73,7 +73,10 @@ def is_dataset(source: object) -> TypeGuard[Dataset]:
 
 
 def dataset_columns(source: Dataset, variables: Mapping[str, Variable]) -> dict[str, object]:
-    """The columns that a data set has for these variables, unchecked.
+    """The columns that a data set has for these variables, unchecked: the only image and the only category.
+
+    Where it holds plain arrays and transforms nothing (MNIST, CIFAR), they are taken whole, not an item at a
+    time.
 
     Raises:
         DataError: the variables are not one image and at most one category, or an item is no such pair.

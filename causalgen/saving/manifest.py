@@ -339,7 +339,11 @@ def read_tensors(data: bytes, path: Path) -> dict[str, Tensor]:
 
 
 def load_weights(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
-    """Load a state into its module."""
+    """Load a state into its module, which takes exactly its tensors, in their shapes.
+
+    Floating-point numbers may have another precision; any other type is refused, where torch would convert it
+    without a word.
+    """
     try:
         module.load_state_dict(dict(state))
     except RuntimeError as error:
