@@ -27,11 +27,10 @@ from rich.console import Console
 from torch import Tensor
 
 import causalgen as cg
-from causalgen.cli.presets import preset_options
+from causalgen.cli.common import preset_options
 from causalgen.metrics import attribute_distance, class_distances, cld, load_evaluators, variance_ratio
-from causalgen.metrics.consistency import variance_within
 from causalgen.metrics.controls import real_images
-from causalgen.metrics.feature_distance import feature_distance
+from causalgen.metrics.feature_distance import feature_distance, variance_within
 from mechanisms.diffusion.code_training import told
 
 _FACTUAL = {"kind": "classifier_free", "against": "factual", "interval": None, "corrections": 0}

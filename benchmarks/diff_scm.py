@@ -25,7 +25,7 @@ from parts.peer_scores import Setting, latest, peer_answers, plain
 from parts.record import Section, add_common, command
 
 import causalgen as cg
-from causalgen.cli.presets import preset_options
+from causalgen.cli.common import preset_options
 from causalgen.metrics.evaluators import Evaluators, load_evaluators
 
 VARIANTS = ("published", "aligned", "repaired", "repaired_predictor")

@@ -58,7 +58,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 import causalgen as cg
-from causalgen.cli.presets import preset_options
+from causalgen.cli.common import preset_options
 from causalgen.data.reading import read_data
 from causalgen.evaluation.evaluate import held_rows
 from causalgen.metrics.evaluators import Evaluators, load_evaluators

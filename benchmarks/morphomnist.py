@@ -29,7 +29,7 @@ from parts.peer_scores import Setting, peer_answers, plain
 from parts.record import Section, add_common, command
 
 import causalgen as cg
-from causalgen.cli.evaluate import read_morphomnist_truth
+from causalgen.cli.judging import read_morphomnist_truth
 from causalgen.evaluation.metric import MECHANISM, Entry
 from causalgen.evaluation.questions import Truth
 from causalgen.evaluation.report import EvaluationReport

@@ -13,17 +13,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import mechanisms
     from causalgen import datasets, metrics
-    from causalgen.checking.check_report import CheckReport
+    from causalgen.checking.checks import CheckReport
     from causalgen.counterfactuals.abduction import Abduction
     from causalgen.counterfactuals.assignments import Policy, Replace, Scale, Shift, Stochastic
-    from causalgen.counterfactuals.contrasts import Contrast
-    from causalgen.counterfactuals.results import Counterfactual, Draws
+    from causalgen.counterfactuals.interventions import WorldRef
+    from causalgen.counterfactuals.results import Contrast, Counterfactual, Draws
     from causalgen.counterfactuals.table_parts import counterfactual_parts
-    from causalgen.counterfactuals.world_ref import WorldRef
     from causalgen.data.reading import sample_rows
     from causalgen.effects.couplings import CouplingSensitivity
     from causalgen.effects.effect import Effect
-    from causalgen.effects.mediation import NaturalEffects
+    from causalgen.effects.queries import NaturalEffects
     from causalgen.evaluation.evaluate import evaluate
     from causalgen.evaluation.report import EvaluationReport
     from causalgen.evaluation.tune import tune
@@ -105,17 +104,16 @@ __all__ = [
 ]
 
 _HOMES = {
-    "causalgen.checking.check_report": ("CheckReport",),
+    "causalgen.checking.checks": ("CheckReport",),
     "causalgen.counterfactuals.abduction": ("Abduction",),
     "causalgen.counterfactuals.assignments": ("Policy", "Replace", "Scale", "Shift", "Stochastic"),
-    "causalgen.counterfactuals.contrasts": ("Contrast",),
-    "causalgen.counterfactuals.results": ("Counterfactual", "Draws"),
+    "causalgen.counterfactuals.interventions": ("WorldRef",),
+    "causalgen.counterfactuals.results": ("Contrast", "Counterfactual", "Draws"),
     "causalgen.counterfactuals.table_parts": ("counterfactual_parts",),
-    "causalgen.counterfactuals.world_ref": ("WorldRef",),
     "causalgen.data.reading": ("sample_rows",),
     "causalgen.effects.couplings": ("CouplingSensitivity",),
     "causalgen.effects.effect": ("Effect",),
-    "causalgen.effects.mediation": ("NaturalEffects",),
+    "causalgen.effects.queries": ("NaturalEffects",),
     "causalgen.evaluation.evaluate": ("evaluate",),
     "causalgen.evaluation.report": ("EvaluationReport",),
     "causalgen.evaluation.tune": ("tune",),

@@ -37,13 +37,13 @@ from causalgen.saving.declaration import Declaration
 from causalgen.saving.pretrained import load_pretrained, push_to_hub, save_pretrained
 from graphs.causal_graph import CausalGraph
 from graphs.errors import DataError, MechanismError, PartialEvidenceError, SpecError, UnknownNameError
-from graphs.shown import Shown
+from graphs.text import Shown
 from graphs.variables import Variable
 from mechanisms.base import Mechanism, MechanismSpec
 from mechanisms.options import with_options
 
 if TYPE_CHECKING:
-    from causalgen.checking.check_report import CheckReport
+    from causalgen.checking.checks import CheckReport
     from causalgen.pyro import PyroModel
 
 __all__ = ["SCM"]
@@ -154,7 +154,7 @@ class SCM(Shown):
             start: a fitted model of the same nodes, or its name or folder: training starts from its weights.
 
         Warns:
-            UserWarning: a linear equation ties parents of a node in all rows; see ``fitting.tied_parents``.
+            UserWarning: a linear equation ties parents of a node in all rows; see ``fitting.fit_table``.
 
         Raises:
             DataError: the data are wrong; nothing has been fitted then.

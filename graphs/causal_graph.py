@@ -20,8 +20,7 @@ import networkx as nx
 from graphs.errors import CycleError, GraphError, UnknownNameError
 from graphs.graph_text import GraphFormat, parse_graph, write_graph
 from graphs.limits import NODE_NAME, NODES, PARENTS
-from graphs.shown import Shown
-from graphs.text import shortened
+from graphs.text import Shown, shortened
 
 __all__ = ["CausalGraph", "NAME", "Names", "find_problem"]
 

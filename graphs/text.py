@@ -1,4 +1,4 @@
-r"""Text that people declare (names, units, labels), and text that is shown to them.
+r"""Text that people declare (names, units, labels), and what is shown to them.
 
 A model's text ends up on terminals, in Markdown, HTML, SVG and CSV. What would act there instead of being
 read is refused once, where it is declared: control characters (an escape sequence moves the cursor), line
@@ -16,10 +16,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
+from importlib import import_module
 
 from graphs.limits import TEXT
 
-__all__ = ["aligned", "check_text", "markdown", "printable", "shortened"]
+__all__ = ["Shown", "aligned", "check_text", "markdown", "printable", "shortened"]
 
 _ACTING = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 _MARKDOWN = re.compile(r"([\\`*_\[\]<>&|~$])")
@@ -94,3 +95,13 @@ def aligned(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> list[
         ]
         lines.append(("  " + "  ".join(cells)).rstrip())
     return lines
+
+
+class Shown:
+    """Shown in notebooks as ``causalgen.plotting.notebook`` says, which loads when a notebook first asks."""
+
+    __slots__ = ()
+
+    def _repr_html_(self) -> str:
+        """A piece of a page, every name escaped."""
+        return str(import_module("causalgen.plotting.notebook").html(self))

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from mechanisms.base import Abducted, Mechanism, MechanismSpec, Noise, Parents
     from mechanisms.conditioning import Conditioning
-    from mechanisms.constant import Constant
     from mechanisms.diffusion.mechanism import Diffusion
     from mechanisms.equation.mechanism import Equation
+    from mechanisms.intervened import Constant
     from mechanisms.options import TrainedSpec
     from mechanisms.program.mechanism import Program
     from mechanisms.registry import default_mechanism, dump_mechanism, kinds, mechanism_spec, parse_mechanism
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 _HOMES = {
     "base": ("Abducted", "Mechanism", "MechanismSpec", "Noise", "Parents"),
     "conditioning": ("Conditioning",),
-    "constant": ("Constant",),
     "diffusion.mechanism": ("Diffusion",),
     "equation.mechanism": ("Equation",),
+    "intervened": ("Constant",),
     "options": ("TrainedSpec",),
     "program.mechanism": ("Program",),
     "registry": ("default_mechanism", "dump_mechanism", "kinds", "mechanism_spec", "parse_mechanism"),

@@ -335,7 +335,7 @@ MECHANISMS: Registry[type[MechanismSpec]] = Registry(
         "additive": "mechanisms.tables.additive:Additive",
         "auto": "mechanisms.tables.auto:Auto",
         "categorical": "mechanisms.tables.categorical:Categorical",
-        "constant": "mechanisms.constant:Constant",
+        "constant": "mechanisms.intervened:Constant",
         "diffusion": "mechanisms.diffusion.mechanism:Diffusion",
         "empirical": "mechanisms.tables.empirical:Empirical",
         "equation": "mechanisms.equation.mechanism:Equation",

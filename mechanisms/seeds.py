@@ -16,6 +16,10 @@ functions
                                global state, lent for this one call, under ``ALONE``
 """
 
+from __future__ import annotations
+
+import os
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
@@ -27,10 +31,10 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from mechanisms.locks import ALONE
-
 __all__ = [
+    "ALONE",
     "GlobalDraws",
+    "OwnLock",
     "SharedDraws",
     "drawn_for_rows",
     "global_draws_from",
@@ -42,6 +46,30 @@ __all__ = [
     "seed_layers",
     "uniforms",
 ]
+
+ALONE = threading.RLock()
+"""Held while a state of the whole process is lent: torch's random state, or Pyro's handlers and checks.
+A fork waits for it, so that no child starts with a state that was lent."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=ALONE.acquire, after_in_parent=ALONE.release, after_in_child=ALONE.release)
+
+
+class OwnLock:
+    """An object's lock, which its copies and pickles do not share: theirs is a new one."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def __reduce__(self) -> tuple[type[OwnLock], tuple[()]]:
+        """Made anew."""
+        return OwnLock, ()
 
 
 def keyed_seed(seed: int, *keys: str | int) -> int:

@@ -40,7 +40,7 @@ MUTATED = (
     "interventions.py",
     "abduction.py",
     "mutilated_model.py",
-    "row_blocks.py",
+    "rows.py",
     "missing_evidence/*.py",
 )
 """Of ``causalgen/counterfactuals/``."""

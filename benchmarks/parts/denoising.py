@@ -31,10 +31,27 @@ from mechanisms.base import Noise
 from mechanisms.diffusion import DiffusionMechanism
 
 __all__ = [
-    "CONDITIONAL", "MEASURES", "SOLVERS", "UNCONDITIONAL", "Cost", "Pixels", "Rows",
-    "correlations", "counted", "diff_scm", "grey_levels", "image_mechanism", "invert", "merits",
-    "most_alike", "real_in_place", "regenerate", "solved", "to_pixels", "without_residuals",
-]  # fmt: skip
+    "CONDITIONAL",
+    "Cost",
+    "MEASURES",
+    "Pixels",
+    "Rows",
+    "SOLVERS",
+    "UNCONDITIONAL",
+    "correlations",
+    "counted",
+    "diff_scm",
+    "grey_levels",
+    "image_mechanism",
+    "invert",
+    "merits",
+    "most_alike",
+    "real_in_place",
+    "regenerate",
+    "solved",
+    "to_pixels",
+    "without_residuals",
+]
 
 Pixels = NDArray[np.floating[Any]]
 

@@ -22,7 +22,7 @@ from causalgen.datasets.faces import CAUSES, NOISE
 from graphs.errors import DataError
 from graphs.variables import Categorical
 
-__all__ = ["LABELS", "NUMBERS", "FaceJudge", "backgrounds", "independent_faces"]
+__all__ = ["FaceJudge", "LABELS", "NUMBERS", "backgrounds", "independent_faces"]
 
 LABELS: Mapping[str, int] = {
     name: variable.size

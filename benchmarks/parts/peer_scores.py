@@ -21,8 +21,8 @@ from causalgen.data.reading import read_data
 from causalgen.evaluation.evaluate import chosen_rows, held_rows, image_evaluation
 from causalgen.evaluation.metric import MECHANISM, Entry, chosen_metrics
 from causalgen.evaluation.questions import Answer, Columns, Question, Truth, questions
-from causalgen.metrics.distances import distance
 from causalgen.metrics.evaluators import Evaluators
+from causalgen.metrics.image_rows import distance
 from causalgen.metrics.scores import mean_score
 
 __all__ = ["Setting", "latest", "peer_answers", "plain"]

@@ -27,7 +27,7 @@ from rich.console import Console
 
 from .record import Result, show
 
-__all__ = ["OURS", "Context", "LinearModel", "Process", "Speeds", "contenders", "take_turns"]
+__all__ = ["Context", "LinearModel", "OURS", "Process", "Speeds", "contenders", "take_turns"]
 
 _PARENTS = 3
 

@@ -57,7 +57,7 @@ import numpy as np
 import torch
 from answers import AnswerFile, digest
 
-__all__ = ["VARIANTS", "DiffSCM", "Variant", "import_peer"]
+__all__ = ["DiffSCM", "VARIANTS", "Variant", "import_peer"]
 
 _CHECKED = 2
 

@@ -25,7 +25,7 @@ from torch import Tensor
 from causalgen.arguments import check_targets
 from causalgen.counterfactuals.abduction import Abduction
 from causalgen.counterfactuals.mutilated_model import MutilatedModel, ready
-from causalgen.counterfactuals.row_blocks import generate_rows
+from causalgen.counterfactuals.rows import generate_rows
 from graphs.errors import EvidenceError, InterventionError
 from graphs.variables import Variable
 from mechanisms.base import Noise

@@ -1,3 +1,3 @@
-"""What each command of ``causalgen.cli.main`` does, one a file."""
+"""What the commands of ``causalgen.cli.main`` do."""
 
 __all__: list[str] = []

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from causalgen.cli.common import column_names, console, tell_unused, write_file
+from causalgen.cli.common import column_names, console, say, tell_unused, write_file
 from causalgen.cli.counterfactual import Typed, world_folders
 from causalgen.cli.ray_engine import answer_on_ray, require_ray
 from causalgen.counterfactuals.export import free_name, image_file, to_frame
@@ -162,13 +162,13 @@ def run_table(job: Job, engine: str, workers: int | None, *, resume: bool) -> No
         _check_question(job.out, said)
     tell_unused(Path(question.table.name), question.table.unused)
     if absent := question.table.absent:
-        console().print(f"No column of: {printable(', '.join(absent))}. Inferred in every row.")
+        say(f"No column of: {printable(', '.join(absent))}. Inferred in every row.")
     write_file(job.out / "question.json", json.dumps(said, indent=1).encode())
     asked = _fingerprint(said)
     missing = [number for number in range(question.parts) if not _is_done(job.out, number, asked)]
     done = question.parts - len(missing)
     if resume:
-        console().print(f"{done} of {question.parts} parts are there already.")
+        say(f"{done} of {question.parts} parts are there already.")
     answers: Iterator[object] = map(Answerer(job, question), missing)
     if engine == "ray" and missing:
         gpu, make = (job.device or "").startswith("cuda"), partial(Answerer, job)
@@ -246,14 +246,14 @@ def _finish(job: Job, parts: int) -> None:
     worlds = dict(zip(job.does, world_folders(list(job.does)), strict=True))
     result = {"worlds": worlds, "parts": parts, "rows": answered, "refused": len(refused)}
     write_file(job.out / "result.json", json.dumps(result, indent=1).encode())
-    say = console().print
-    say(f"{answered:,} rows in {parts:,} parts, each in {len(worlds)} worlds.")
-    say(str(job.out.resolve()))
+    say(f"{answered:,} rows in {parts:,} parts, each in {len(worlds)} worlds.", job.out.resolve())
     if refused:
-        shown = console(stderr=True).print
-        for row in refused[:_SHOWN]:
-            shown(f"not answered: {printable(row['reason'])}")
-        shown(f"{len(refused):,} rows are not answered: {job.out / 'refused.csv'} names them.")
+        shown = [f"not answered: {printable(row['reason'])}" for row in refused[:_SHOWN]]
+        say(
+            *shown,
+            f"{len(refused):,} rows are not answered: {job.out / 'refused.csv'} names them.",
+            stderr=True,
+        )
         sys.exit(REFUSED)
 
 

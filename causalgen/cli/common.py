@@ -6,24 +6,25 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from rich.console import Console
 
 from causalgen.cli.assignments import parse_renames
-from causalgen.cli.presets import preset_options
 from causalgen.data.frames import table_header
 from causalgen.data.reading import SAMPLES, Renamed, sample_rows
 from causalgen.data.sources import is_named
 from causalgen.saving.atomic import write_atomic
 from causalgen.saving.pretrained import model_folder
 from causalgen.scm import SCM
-from graphs.errors import CheckpointError, DataError, SpecError
+from graphs.errors import CheckpointError, DataError, SpecError, UnknownNameError
 from graphs.text import printable
 from graphs.variables import Image
 
 __all__ = [
+    "PRESETS",
     "card_source",
     "column_names",
     "console",
@@ -31,12 +32,70 @@ __all__ = [
     "json_object",
     "load_model",
     "own_table",
+    "preset_options",
     "recipe",
     "rows_of",
+    "say",
     "tell_unused",
     "use_threads",
     "write_file",
 ]
+
+PRESETS = MappingProxyType(
+    {
+        "diff-scm": {
+            "abduction": "point",
+            "centred": False,
+            "code": {"hidden": True},
+            "solver": {"kind": "ddim", "steps": 75, "grid": {"kind": "ddpm"}, "thresholding": False},
+            "guidance": {"kind": "anticausal", "form": "raw", "scale": 1.0, "denoiser": "unconditional"},
+        },
+        "edit": {
+            "abduction": "point",
+            "solver": {
+                "kind": "anchored",
+                "steps": 12,
+                "grid": {"kind": "log", "sigma_min": 0.1},
+                "thresholding": True,
+            },
+            "guidance": {
+                "kind": "classifier_free",
+                "weight": 6.0,
+                "against": "hidden",
+                "interval": (1.5, 20.0),
+            },
+        },
+        "posterior": {
+            "abduction": "posterior",
+            "solver": {
+                "kind": "anchored",
+                "steps": 12,
+                "grid": {"kind": "karras", "sigma_min": 0.1},
+                "thresholding": False,
+            },
+            "guidance": {"kind": "classifier_free", "weight": 1.0, "against": "factual", "interval": None},
+        },
+    }
+)
+"""Named options, for ``scm.with_options(node, **PRESETS[name])``.
+
+``posterior`` is Pearl's abduction: the noise behind an image is drawn, not inverted to a point, and
+decoded along the denoiser as it was learned, without guidance (weight 1); levels go up to 80, where nothing
+of the old parents is left in the noise. ``edit`` inverts the image to a point and follows strong guidance
+against hidden parents: one answer, the surest of what was asked for, and too much alike to average over.
+
+``diff-scm`` is Diff-SCM's inference (Sanchez & Tsaftaris 2022, Algorithm 3): an unconditional denoiser, DDIM
+on the first 75 of 100 levels respaced from 1000 with linear betas, and the raw gradient of an anticausal
+predictor at s = 1 on every row. Derived work prints sqrt(a) where DDIM has sqrt(1 - a), and the released code
+encodes to one level and decodes from another, clipping in between: here the formula is DDIM's, encoding and
+decoding walk the same levels, and nothing is clipped. A style code, which the method has not, is hidden.
+"""
+
+
+def preset_options(name: str) -> dict[str, Any]:
+    """Options of a preset, for a diffusion node."""
+    UnknownNameError.check("preset", name, PRESETS)
+    return dict(PRESETS[name])
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -44,8 +103,16 @@ def console(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr, soft_wrap=True, highlight=False, markup=False, emoji=False)
 
 
-def load_model(name: str, device: str | None = None, preset: str | None = None) -> SCM:
-    """A model from an SCM file (not fitted), a folder, or the gallery, on a device.
+def say(*lines: object, stderr: bool = False) -> None:
+    """Print lines as they are."""
+    for line in lines:
+        console(stderr=stderr).print(str(line))
+
+
+def load_model(
+    name: str, device: str | None = None, preset: str | None = None, *, threads: int | None = None
+) -> SCM:
+    """A model from an SCM file (not fitted), a folder, or the gallery, on a device, with torch's threads.
 
     With a preset, every diffusion node has the settings of a published method.
 
@@ -53,6 +120,7 @@ def load_model(name: str, device: str | None = None, preset: str | None = None) 
         UnknownNameError: no such preset; nothing was loaded.
         SpecError: a preset, and no diffusion node.
     """
+    use_threads(threads)
     options = None if preset is None else preset_options(preset)
     scm = SCM.from_yaml(name) if _is_file(name) else SCM.from_pretrained(name)
     if device is not None:
@@ -153,9 +221,7 @@ def image_variables(scm: SCM) -> dict[str, Image]:
 def tell_unused(file: Path, columns: Sequence[str]) -> None:
     """Say, on standard error, which columns of a table mean no node."""
     if columns:
-        console(stderr=True).print(
-            f"Columns of {file.name} that mean no node: {printable(', '.join(columns))}."
-        )
+        say(f"Columns of {file.name} that mean no node: {printable(', '.join(columns))}.", stderr=True)
 
 
 def write_file(path: Path, content: bytes) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from causalgen.cli.assignments import parse_assignments
-from causalgen.cli.common import column_names, console, image_variables, load_model, use_threads
+from causalgen.cli.common import column_names, image_variables, load_model, say
 from causalgen.cli.given import named_evidence, read_evidence, with_own_rows
 from causalgen.counterfactuals.export import (
     describe_draws,
@@ -29,7 +29,7 @@ from causalgen.counterfactuals.export import (
 from causalgen.counterfactuals.results import Counterfactual
 from causalgen.counterfactuals.summaries import inferred_texts, node_texts, undetermined_nodes
 from causalgen.plotting.plots import plot_worlds
-from causalgen.saving.result_folder import check_result_folder, write_result
+from causalgen.saving.manifest import check_result_folder, write_result
 from causalgen.scm import SCM
 from graphs.errors import InterventionError
 
@@ -58,8 +58,7 @@ class Typed:
 
     def read(self) -> tuple[SCM, dict[str, dict[str, Any]], dict[str, Any]]:
         """The model, loaded, what each world sets, by its text, and the evidence that was typed."""
-        use_threads(self.threads)
-        scm = load_model(self.model, self.device, self.preset)
+        scm = load_model(self.model, self.device, self.preset, threads=self.threads)
         if not self.does:
             raise InterventionError("Nothing to ask: give at least one --do node=value.")
         does = {
@@ -82,14 +81,11 @@ def run_counterfactual(asked: Typed, evidence: str | None) -> None:
         counterfactual_files(worlds, pictures=bool(image_variables(scm))),
         metadata | {"worlds": {text: describe_draws(world) for text, world in worlds.items()}},
     )
-    out_console = console()
-    for line in _inferred(next(iter(worlds.values()))):
-        out_console.print(line)
+    say(*_inferred(next(iter(worlds.values()))))
     for text, world in worlds.items():
-        out_console.print(f"do({text})  {_values(world)}")
-        for line in world.readings.texts():
-            out_console.print(f"  read by the model itself in {line}")
-    out_console.print(str(asked.out.resolve()))
+        read = (f"  read by the model itself in {line}" for line in world.readings.texts())
+        say(f"do({text})  {_values(world)}", *read)
+    say(asked.out.resolve())
 
 
 def _inferred(world: Counterfactual) -> Iterator[str]:

@@ -6,45 +6,65 @@ Exit codes: 0 done, 1 an error, told in one line, 2 wrong usage, 3 a check found
 
 from __future__ import annotations
 
+import signal
 import sys
-from pathlib import Path
-from typing import Annotated
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from causalgen.cli.check import check
+from causalgen.cli.asking import counterfactual, effect, sample
 from causalgen.cli.data import data_app
-from causalgen.cli.demo import demo
-from causalgen.cli.distil import distil
-from causalgen.cli.effect import effect
-from causalgen.cli.evaluate import evaluate
-from causalgen.cli.evaluators import evaluators
-from causalgen.cli.fit import fit
-from causalgen.cli.interrupts import Commands
-from causalgen.cli.options import (
-    ASSIGNED,
-    Clip,
-    Device,
-    Engine,
-    Evidence,
-    GivenRows,
-    LongTable,
-    ModelName,
-    Out,
-    PartRows,
-    Preset,
-    Rename,
-    ResumeJob,
-    Seed,
-    Set,
-    Threads,
-    Workers,
-)
-from causalgen.cli.sample import sample
-from causalgen.cli.show import gallery, schema, show
-from causalgen.cli.tune import tune
+from causalgen.cli.judging import check, evaluate, tune
+from causalgen.cli.show import demo, gallery, page, schema, show
+from causalgen.cli.training import distil, evaluators, fit
+from causalgen.cli.wording import in_command_words, plain_warnings
+from graphs.errors import CausalgenError
+from graphs.text import printable
 
-__all__ = ["app", "main"]
+__all__ = ["Commands", "app", "main"]
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, which may come from a scheduler or a container that stops."""
+
+
+class Commands(TyperGroup):
+    """Commands that may be interrupted; what an interrupt was raised with is told too."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command."""
+        with _terminable():
+            try:
+                return super().invoke(ctx)
+            except KeyboardInterrupt as interrupt:
+                terminated = isinstance(interrupt, _Terminated)
+                typer.echo(
+                    " ".join(["Terminated." if terminated else "Interrupted.", *interrupt.args]), err=True
+                )
+                raise typer.Exit(128 + (signal.SIGTERM if terminated else signal.SIGINT)) from interrupt
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Raise on SIGTERM, unless somebody else heeds or ignores it."""
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _terminate(*_: object) -> None:
+    raise _Terminated
+
 
 app = typer.Typer(
     cls=Commands,
@@ -58,10 +78,6 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line; an error of ours, or of the system, is one line on stderr."""
-    from causalgen.cli.wording import in_command_words, plain_warnings
-    from graphs.errors import CausalgenError
-    from graphs.text import printable
-
     # Wherever it stands; the callback below only lists it.
     debug = "--debug" in sys.argv[1:]
     try:
@@ -94,76 +110,17 @@ def _options(
     """Structural causal models whose nodes may be images."""
 
 
-for each in (demo, gallery, schema, show, fit, distil, evaluators):
-    app.command()(each)
-
-
 @app.command(
     "judges", hidden=True, context_settings={"allow_extra_args": True, "ignore_unknown_options": True}
 )
 def _judges() -> None:
     """The former name of ``evaluators``."""
-    from graphs.errors import CausalgenError
-
     raise CausalgenError("causalgen judges is now causalgen evaluators.")
 
 
-app.command()(tune)
-app.command()(sample)
-
-
-@app.command()
-def counterfactual(
-    model: ModelName,
-    evidence: Evidence = None,
-    given: Set = None,
-    do: Annotated[list[str] | None, typer.Option(help=f"{ASSIGNED}; each one is a world.")] = None,
-    out: Out = Path("counterfactual"),
-    samples: Annotated[int | None, typer.Option(min=1, help="Draws a row.")] = None,
-    table: LongTable = None,
-    rename: Rename = None,
-    engine: Engine = "serial",
-    workers: Workers = None,
-    part_rows: PartRows = None,
-    resume: ResumeJob = False,
-    seed: Seed = 0,
-    preset: Preset = None,
-    clip: Clip = False,
-    device: Device = None,
-    threads: Threads = None,
-) -> None:
-    """What would have been, had things been otherwise: a picture and a JSON; of a --table, Parquet."""
-    from causalgen.cli.batch import Job, check_engine, run_table
-    from causalgen.cli.counterfactual import Typed, run_counterfactual
-
-    check_engine(engine, table, evidence, workers=workers, part_rows=part_rows, resume=resume)
-    typed = (model, given or [], do or [], out, samples, rename or [], seed, preset, clip, device)
-    if table is None:
-        run_counterfactual(Typed(*typed, threads), evidence)
-    else:
-        run_table(Job(*typed, threads or 1, table, part_rows), engine, workers, resume=resume)
-
-
+for each in (demo, gallery, schema, show, fit, distil, evaluators, tune, sample, counterfactual):
+    app.command()(each)
 for each in (effect, check, evaluate):
     app.command()(each)
-
-
-@app.command("app")
-def _page(
-    model: ModelName,
-    data: GivenRows = None,
-    port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Of this machine alone; 0 takes a free one.")
-    ] = 7860,
-    browse: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
-    rename: Rename = None,
-    device: Device = None,
-    threads: Threads = None,
-) -> None:
-    """Ask a model on a page in the browser, served to this machine alone."""
-    from causalgen.cli.app.server import run_app
-
-    run_app(model, data, port, browse=browse, rename=rename or [], device=device, threads=threads)
-
-
+app.command("app")(page)
 app.add_typer(data_app, name="data")

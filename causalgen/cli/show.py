@@ -1,16 +1,20 @@
-"""``causalgen show``, ``gallery`` and ``schema``: a model, the models that ship, what a file may say."""
+"""``causalgen show``, ``gallery``, ``schema``, ``app`` and ``demo``: models and their files, shown."""
 
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from causalgen.cli.options import ModelName, Png
+from causalgen.cli.options import Device, GivenRows, ModelName, Png, Preset, Rename, Seed, Threads
 
-__all__ = ["gallery", "schema", "show"]
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = ["demo", "gallery", "page", "schema", "show"]
 
 
 def show(
@@ -56,7 +60,7 @@ def show(
 
 def gallery() -> None:
     """The models that ship with the package."""
-    from causalgen.cli.common import console
+    from causalgen.cli.common import say
     from causalgen.saving.pretrained import gallery_folder, gallery_names
     from graphs.scm_file import read_spec
 
@@ -65,7 +69,7 @@ def gallery() -> None:
     for name in names:
         spec, _ = read_spec(gallery_folder(name) / "scm.yaml")
         nodes = ", ".join(f"{node} ({each.variable.describe()})" for node, each in spec.nodes.items())
-        console().print(f"{name:<{width}}  {nodes}")
+        say(f"{name:<{width}}  {nodes}")
 
 
 def schema() -> None:
@@ -73,3 +77,64 @@ def schema() -> None:
     from mechanisms.schema import scm_schema
 
     typer.echo(json.dumps(scm_schema(), indent=2, ensure_ascii=False))
+
+
+def page(
+    model: ModelName,
+    data: GivenRows = None,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Of this machine alone; 0 takes a free one.")
+    ] = 7860,
+    browse: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+    rename: Rename = None,
+    device: Device = None,
+    threads: Threads = None,
+) -> None:
+    """Ask a model on a page in the browser, served to this machine alone."""
+    from causalgen.cli.app.server import run_app
+
+    run_app(model, data, port, browse=browse, rename=rename or [], device=device, threads=threads)
+
+
+def demo(
+    preset: Preset = None,
+    out: Annotated[Path, Png] = Path("demo.png"),
+    seed: Seed = 0,
+    device: Device = None,
+    threads: Threads = None,
+) -> None:
+    """Real handwritten digits, and what each would have been as any other digit."""
+    import numpy as np
+
+    from causalgen.cli.common import load_model, say, write_file
+    from causalgen.counterfactuals.export import figure_png
+    from causalgen.data.reading import sample_rows
+    from causalgen.plotting.plots import plot_image_rows
+
+    scm = load_model("mnist", device, preset, threads=threads)
+    rows = sample_rows("mnist")
+    columns = _one_of_each(rows["digit"], seed)
+    evidence = {"digit": rows["digit"][columns], "image": rows["image"][columns]}
+    say(scm.describe())
+    began = time.perf_counter()
+    abduction = scm.abduct(evidence, seed=seed)
+    pictures = {"factual": np.asarray(abduction.counterfactual({})["image"])}
+    marks: dict[str, list[bool]] = {}
+    for digit in range(10):
+        label = f"do(digit = {digit})"
+        pictures[label] = np.asarray(abduction.counterfactual({"digit": digit}, targets=["image"])["image"])
+        marks[label] = (evidence["digit"] == digit).tolist()
+        say(f"{label}  {time.perf_counter() - began:.1f} s")
+    write_file(out, figure_png(plot_image_rows(pictures, marks)))
+    say("Framed: the digit as it was, which the intervention leaves alone bit for bit.", out.resolve())
+
+
+def _one_of_each(digits: np.ndarray, seed: int) -> list[int]:
+    """A row of each digit: for seed 0 the first one, for others any."""
+    import numpy as np
+
+    found: list[int] = []
+    for digit in range(10):
+        places = np.flatnonzero(digits == digit)
+        found.append(int(places[np.random.default_rng([seed, digit]).integers(len(places)) if seed else 0]))
+    return found

@@ -20,13 +20,12 @@ import torch
 from torch import Tensor
 
 from causalgen.arguments import check_targets, chosen_seed, whole_number
-from causalgen.counterfactuals.contrasts import Contrast
 from causalgen.counterfactuals.engine import abduct, predict
 from causalgen.counterfactuals.evidence import Evidence, encode_partial, refuse_contradiction, warn_far
 from causalgen.counterfactuals.interventions import Intervention, interventions
 from causalgen.counterfactuals.missing_evidence.distributions import Posterior
+from causalgen.counterfactuals.missing_evidence.particles import resample_noise
 from causalgen.counterfactuals.missing_evidence.posterior import EvidencePosterior
-from causalgen.counterfactuals.missing_evidence.resampling import resample_noise
 from causalgen.counterfactuals.mutilated_model import MutilatedModel, act
 from causalgen.counterfactuals.nested import (
     answer_worlds,
@@ -38,13 +37,12 @@ from causalgen.counterfactuals.nested import (
 )
 from causalgen.counterfactuals.own_readings import OwnReadings
 from causalgen.counterfactuals.provenance import trace_provenance
-from causalgen.counterfactuals.results import Counterfactual
+from causalgen.counterfactuals.results import Contrast, Counterfactual
 from causalgen.counterfactuals.rows import common_rows, expand_value
-from graphs.shown import Shown
+from graphs.text import Shown
 from graphs.variables import Variable
 from mechanisms.base import Abducted, Noise
-from mechanisms.locks import OwnLock
-from mechanisms.seeds import keyed_seed
+from mechanisms.seeds import OwnLock, keyed_seed
 
 if TYPE_CHECKING:
     import pandas as pd

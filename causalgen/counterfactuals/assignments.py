@@ -21,7 +21,7 @@ from graphs.errors import DomainError, InterventionError, SpecError, UnknownName
 from graphs.expressions import Expression, parse_expression
 from graphs.variables import Categorical, Variable
 from graphs.variables.arrays import as_numbers
-from mechanisms.equation.values import TORCH
+from mechanisms.equation.inversion import TORCH
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -20,8 +20,16 @@ import torch
 from torch import Tensor
 
 from causalgen.counterfactuals.mutilated_model import MutilatedModel, ready
-from causalgen.counterfactuals.row_blocks import abduct_rows, generate_rows, prior_noise
-from causalgen.counterfactuals.rows import Mask, broadcast_rows, differs, either, refuse_nonfinite
+from causalgen.counterfactuals.rows import (
+    Mask,
+    abduct_rows,
+    broadcast_rows,
+    differs,
+    either,
+    generate_rows,
+    prior_noise,
+    refuse_nonfinite,
+)
 from graphs.errors import MechanismError, numbered_rows
 from mechanisms.base import Abducted, Noise
 from mechanisms.extrapolation import has_bounds, warn_out_of_bounds

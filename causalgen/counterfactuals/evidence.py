@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from causalgen.counterfactuals.row_blocks import blame
+from causalgen.counterfactuals.rows import blame
 from causalgen.data.arrow_tables import is_arrow
 from causalgen.data.frames import arrow_columns, refuse_other_index, vector_columns
 from causalgen.data.pictures import picture_column

@@ -1,6 +1,6 @@
 """Saving results: as tables (CSV, DataFrame), as folders with pictures and as JSON.
 
-A saved result is a folder (``result_folder``):
+A saved result is a folder (``saving.manifest``):
 
     values.csv       a line a row (and sample); images by their path, so that ``read_data`` reads it back
     <node>/0003.png  images, numbered by row (of several samples: 0003-02.png is row 3, sample 2); as .npy
@@ -42,7 +42,7 @@ from causalgen.counterfactuals.summaries import (
     summarise_inferred,
 )
 from causalgen.data.frames import number_names
-from causalgen.saving.result_folder import check_result_folder, write_result
+from causalgen.saving.manifest import check_result_folder, write_result
 from graphs.variables import Categorical, Image, Integer, Variable
 from graphs.variables.arrays import as_array
 

@@ -5,6 +5,9 @@ do={"x": [5, 6, 7]}            one value a row
 do={"x": "x + 2*a"}            an expression of other nodes; its own name is its natural value
 do={"x": lambda x: x + 1}      a function of the node's natural value in the counterfactual world
 do={"x": Shift(1)}             and whatever else ``causalgen.counterfactuals.assignments`` offers
+
+``WorldRef("x0")["m"]``, the value of node m in the world called x0, stands there wherever the worlds of a
+question have names, as nested counterfactuals need; see ``causalgen.counterfactuals.nested``.
 """
 
 from __future__ import annotations
@@ -30,21 +33,58 @@ from causalgen.counterfactuals.assignments import (
     parse_assignment,
 )
 from causalgen.counterfactuals.evidence import read_pictures
-from causalgen.counterfactuals.world_ref import WorldRef, WorldValue
 from causalgen.data.frames import first_other, refuse_other_index
 from causalgen.data.pictures import ENDINGS
 from graphs.causal_graph import CausalGraph
 from graphs.errors import CycleError, InterventionError, UnknownNameError
 from graphs.variables import Categorical, Image, Variable
 from mechanisms.base import Mechanism, MechanismSpec
-from mechanisms.constant import ConstantMechanism
 from mechanisms.extrapolation import warn_unseen
-from mechanisms.function import FunctionMechanism
-from mechanisms.stochastic import StochasticMechanism
+from mechanisms.intervened import ConstantMechanism, FunctionMechanism, StochasticMechanism
 
-__all__ = ["Intervention", "interventions", "refuse_circle"]
+__all__ = ["Intervention", "WorldRef", "WorldValue", "interventions", "refuse_circle"]
 
 _NATURAL = "--natural"
+
+
+@dataclass(frozen=True)
+class WorldValue:
+    """The value of a node in another world, row by row and sample by sample."""
+
+    world: str
+    node: str
+
+    def __repr__(self) -> str:
+        return f"WorldRef({self.world!r})[{self.node!r}]"
+
+
+@dataclass(frozen=True)
+class WorldRef:
+    """Another world of the same question, by name; ``WorldRef("x0")["m"]`` is the value of node m there.
+
+    It stands as a value in ``do`` wherever worlds have names: in ``Abduction.worlds``, ``Abduction.contrast``
+    and ``SCM.effect``. In the last two, "do" and "versus" are the two worlds compared, and "factual" is the
+    one without intervention.
+
+    Raises:
+        InterventionError: the name is no string.
+    """
+
+    name: str
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise InterventionError(
+                f"WorldRef takes the name of a world, as in WorldRef('x0'); got {self.name!r}."
+            )
+
+    def __getitem__(self, node: str) -> WorldValue:
+        if not isinstance(node, str):
+            raise InterventionError(f"{self!r} is indexed by a node, as in {self!r}['x']; got {node!r}.")
+        return WorldValue(self.name, node)
+
+    def __repr__(self) -> str:
+        return f"WorldRef({self.name!r})"
 
 
 @dataclass(frozen=True)

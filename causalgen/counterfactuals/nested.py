@@ -20,14 +20,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from causalgen.counterfactuals.interventions import Intervention
+from causalgen.counterfactuals.interventions import Intervention, WorldRef, WorldValue
 from causalgen.counterfactuals.results import Draws
-from causalgen.counterfactuals.world_ref import WorldRef, WorldValue
 from causalgen.data.frames import refuse_other_index
 from graphs.errors import InterventionError, UnknownNameError
 from graphs.variables import Variable
 from mechanisms.base import Noise, Parents
-from mechanisms.constant import Constant, Noiseless
+from mechanisms.intervened import Constant, Noiseless
 
 __all__ = [
     "FromWorld",

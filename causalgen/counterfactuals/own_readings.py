@@ -23,12 +23,11 @@ import torch
 from torch import Tensor
 
 from causalgen.counterfactuals.mutilated_model import MutilatedModel
-from causalgen.counterfactuals.row_blocks import read_rows
-from causalgen.counterfactuals.rows import broadcast_rows, by_sample, differs
+from causalgen.counterfactuals.rows import broadcast_rows, by_sample, differs, read_rows
 from causalgen.counterfactuals.summaries import draw_texts
 from causalgen.data.frames import number_names
 from graphs.errors import UnknownNameError
-from graphs.shown import Shown
+from graphs.text import Shown
 from graphs.variables import Categorical, Image, Variable
 from mechanisms.base import Mechanism
 

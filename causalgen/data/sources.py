@@ -60,7 +60,7 @@ SOURCES: Registry[type[DataSource]] = Registry(
         "colour-digits": "causalgen.datasets.colour_digits:ColourDigitsSource",
         "faces": "causalgen.datasets.faces:FacesSource",
         "mnist": "causalgen.datasets.mnist:MNISTSource",
-        "morphomnist": "causalgen.datasets.morphomnist:MorphoMNISTSource",
+        "morphomnist": "causalgen.datasets.mnist:MorphoMNISTSource",
         "pendulum": "causalgen.datasets.pendulum:PendulumSource",
     },
 )

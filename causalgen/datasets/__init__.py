@@ -10,8 +10,7 @@ synthetic       small sets that need no files, for examples and tests
 
 from causalgen.datasets.colour_digits import colour_digits, colour_digits_truth, colour_pictures, colours_of
 from causalgen.datasets.faces import draw_faces, face_images, faces, faces_truth, grey_of
-from causalgen.datasets.mnist import mnist
-from causalgen.datasets.morphomnist import draw_attributes, intensity_of, morphomnist, morphomnist_truth
+from causalgen.datasets.mnist import draw_attributes, intensity_of, mnist, morphomnist, morphomnist_truth
 from causalgen.datasets.pendulum import draw_scenes, pendulum, pendulum_images, pendulum_truth, shadow_of
 from causalgen.datasets.redrawing import morphomnist_images
 from causalgen.datasets.synthetic import bars, measurements

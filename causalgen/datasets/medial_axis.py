@@ -19,7 +19,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["medial_axis", "squared_distances"]
+__all__ = ["distances_along", "medial_axis", "squared_distances"]
 
 Mask = NDArray[np.bool_]
 Offsets = NDArray[np.int64]
@@ -48,33 +48,21 @@ def squared_distances(masks: Mask, *, bordered: bool = True) -> NDArray[np.int32
     for start in range(0, len(masks), few):
         padded = np.pad(masks[start : start + few], _BORDER * edge)
         _, height, width = padded.shape
-        out[start : start + few] = _squared_distances(padded)[:, edge : height - edge, edge : width - edge]
+        across, along = distances_along(padded, 2), distances_along(padded, 1)
+        best, across, offset = np.minimum(across, along) ** 2, across**2, 1
+        # A row further off than the largest distance left, or than the image is high, improves nothing.
+        while offset**2 < best.max(initial=0) and offset < height:
+            other = across + offset**2
+            np.minimum(best[:, offset:], other[:, :-offset], out=best[:, offset:])
+            np.minimum(best[:, :-offset], other[:, offset:], out=best[:, :-offset])
+            offset += 1
+        out[start : start + few] = best[:, edge : height - edge, edge : width - edge]
     return out
 
 
-def _squared_distances(masks: Mask) -> NDArray[np.integer]:
-    """Of so few images that they stay in the processor's cache."""
-    across, along = _to_background(masks, 2), _to_background(masks, 1)
-    best = np.minimum(across, along)
-    furthest = int(best.max(initial=0))
-    # What is further than any answer can be need not be told apart, so that squares fit into two bytes.
-    whole = np.int16 if 2 * (furthest + 1) ** 2 < 2**15 else np.int32
-    across = np.minimum(across, furthest + 1).astype(whole) ** 2
-    best, offset = best.astype(whole) ** 2, 1
-    # A row further off than the largest distance left, or than the image is high, cannot improve anything.
-    while offset**2 < best.max(initial=0) and offset < masks.shape[1]:
-        other = across + whole(offset**2)
-        np.minimum(best[:, offset:], other[:, :-offset], out=best[:, offset:])
-        np.minimum(best[:, :-offset], other[:, offset:], out=best[:, :-offset])
-        offset += 1
-    return best
-
-
-def _to_background(masks: Mask, axis: int) -> NDArray[np.int32]:
-    """Distance of each pixel to the background along one axis; H + W where there is none."""
-    shape = [1, 1, 1]
-    shape[axis] = masks.shape[axis]
-    place = np.arange(masks.shape[axis], dtype=np.int32).reshape(shape)
+def distances_along(masks: Mask, axis: int) -> NDArray[np.int32]:
+    """Distance of each pixel to the background along axis 1 or 2, (N, H, W); H + W where there is none."""
+    place = np.indices(masks.shape, np.int32, sparse=True)[axis]
     far = sum(masks.shape[1:])
     before = np.maximum.accumulate(np.where(masks, -2 * far, place), axis)
     after = np.flip(np.minimum.accumulate(np.flip(np.where(masks, 2 * far, place), axis), axis), axis)

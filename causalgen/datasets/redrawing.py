@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from causalgen.datasets.medial_axis import medial_axis, squared_distances
+from causalgen.datasets.medial_axis import distances_along, medial_axis, squared_distances
 from graphs.errors import DomainError, ShapeError
 from graphs.variables.arrays import as_array
 
@@ -38,8 +38,8 @@ Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-_AT_ONCE, _AT_A_WORKER = 16, 64
-"""Rows that stay in a processor's cache, and rows that one is sent at a time."""
+_AT_A_WORKER = 16
+"""Rows that one is sent at a time: few enough for a processor's cache."""
 
 SCALE = 16
 """How often images are enlarged."""
@@ -93,10 +93,7 @@ def morphomnist_images(
 
 def _redraw_part(job: tuple[int, Bytes, Doubles, Doubles]) -> Bytes:
     start, digits, thickness, intensity = job
-    out = np.empty_like(digits)
-    for first in range(0, len(digits), _AT_ONCE):
-        part = np.s_[first : first + _AT_ONCE]
-        out[part] = redraw(digits[part], thickness[part], intensity[part])
+    out = redraw(digits, thickness, intensity)
     blank = np.flatnonzero(out.max((1, 2), initial=0) == 0)
     if len(blank):
         row = blank[0]
@@ -175,11 +172,6 @@ def redraw(digits: Bytes, thickness: NDArray[np.float64], intensity: NDArray[np.
 
 def _strokes(digits: Bytes) -> Mask:
     """Where the enlarged images reach the middle of their range: (N, 16 H, 16 W)."""
-    # A few at a time stay in the processor's cache.
-    return np.concatenate([_few_strokes(digits[row : row + 2]) for row in range(0, len(digits), 2)])
-
-
-def _few_strokes(digits: Bytes) -> Mask:
     (tall, smooth_tall), (wide, smooth_wide) = (_enlarging(length) for length in digits.shape[1:])
     unit = digits.astype(np.float32) / np.float32(255)
     low, high = unit.min((1, 2), keepdims=True), unit.max((1, 2), keepdims=True)
@@ -204,7 +196,7 @@ def _thickness(strokes: Mask) -> NDArray[np.float64]:
 def _spread(strokes: Mask, radius: int, *, thicker: bool) -> None:
     """Dilate or erode one image (H, W) by the disk, in place; what lies outside counts as neither."""
     source = strokes if thicker else ~strokes
-    beside = _distance_along_rows(source)
+    beside = distances_along(~source[None], 2)[0].astype(np.int16)
     reached = np.zeros_like(source)
     height, width = source.shape
     for down, half in enumerate(_disk(radius)):
@@ -216,15 +208,6 @@ def _spread(strokes: Mask, radius: int, *, thicker: bool) -> None:
         of = np.s_[max(down, 0) : height - max(-down, 0), max(right, 0) : width - max(-right, 0)]
         reached[to] |= source[of]
     strokes[:] = reached if thicker else ~reached
-
-
-def _distance_along_rows(mask: Mask) -> NDArray[np.int16]:
-    """Distance of each pixel to the nearest of the mask in its row; far where there is none."""
-    place = np.arange(mask.shape[1], dtype=np.int16)
-    far = np.int16(4096)
-    left = np.maximum.accumulate(np.where(mask, place, -far), 1)
-    right = np.minimum.accumulate(np.where(mask, place, far)[:, ::-1], 1)[:, ::-1]
-    return np.minimum(place - left, right - place)
 
 
 @cache

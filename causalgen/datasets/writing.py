@@ -19,8 +19,15 @@ from numpy.typing import NDArray
 
 from causalgen.datasets.faces import draw_faces, face_images
 from causalgen.datasets.folders import check_target, write_folder
-from causalgen.datasets.mnist import Split, file_prefix, idx_bytes, mnist
-from causalgen.datasets.morphomnist import ATTRIBUTES, draw_attributes, read_attributes
+from causalgen.datasets.mnist import (
+    ATTRIBUTES,
+    Split,
+    draw_attributes,
+    file_prefix,
+    idx_bytes,
+    mnist,
+    read_attributes,
+)
 from causalgen.datasets.pendulum import draw_scenes, pendulum_images
 from causalgen.datasets.redrawing import morphomnist_images
 from causalgen.saving.atomic import new_folder, write_synced

@@ -33,7 +33,7 @@ from causalgen.counterfactuals.results import Counterfactual
 from causalgen.data.arrow_tables import Tabular
 from causalgen.data.frames import number_names
 from graphs.errors import EvidenceError, MechanismError
-from graphs.shown import Shown
+from graphs.text import Shown
 from graphs.variables import Categorical, Image, Variable
 from mechanisms.base import Mechanism
 from mechanisms.options import with_options

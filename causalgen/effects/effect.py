@@ -29,12 +29,19 @@ from causalgen.counterfactuals.nested import named_worlds
 from causalgen.counterfactuals.results import Counterfactual, Draws
 from causalgen.data.arrow_tables import Tabular
 from causalgen.effects.estimates import Estimate, Floats, estimate, individual_means
-from causalgen.effects.groups import Given, group_edges, group_labels, refuse_reached
+from causalgen.effects.groups import (
+    Given,
+    Statistic,
+    check_statistic,
+    group_edges,
+    group_labels,
+    measure,
+    refuse_reached,
+)
 from causalgen.effects.population import Population
-from causalgen.effects.statistic import Statistic, check_statistic, measure
 from graphs.causal_graph import CausalGraph
 from graphs.errors import EvidenceError, UnknownNameError
-from graphs.shown import Shown
+from graphs.text import Shown
 from graphs.variables import Variable
 from mechanisms.seeds import keyed_seed
 
@@ -236,7 +243,7 @@ def _spread(measured: NDArray[Any], samples: int, rows: int) -> NDArray[Any]:
 
 
 def _lineages(pair: tuple[Draws, Draws]) -> list[NDArray[np.int64]]:
-    """Lineages of the draws behind both worlds, (S, B) each; see ``missing_evidence.resampling``."""
+    """Lineages of the draws behind both worlds, (S, B) each; see ``missing_evidence.particles``."""
     found = [
         lineage.cpu().numpy()
         for each in pair

@@ -18,7 +18,7 @@ interval is what such a share can make of the mean; that of a number, whose diff
 point, and all are said to agree.
 
 Draws of one row that are copies of one weighted particle are no units of their own: each lineage
-(``causalgen.counterfactuals.missing_evidence.resampling``) is a clustering of the draws. With V_k the
+(``causalgen.counterfactuals.missing_evidence.particles``) is a clustering of the draws. With V_k the
 variance by the clusters of lineage k, and V that by draws, the variance is V + sum over k of (V_k - V)
 (Cameron, Gelbach & Miller 2011, "Robust inference with multiway clustering"). V_k is that of the
 self-normalised importance sampling estimate that the particles make.

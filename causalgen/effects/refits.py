@@ -21,10 +21,9 @@ import numpy as np
 
 from causalgen.counterfactuals.abduction import Abduction
 from causalgen.counterfactuals.evidence import Evidence
-from causalgen.counterfactuals.interventions import interventions
+from causalgen.counterfactuals.interventions import WorldValue, interventions
 from causalgen.counterfactuals.mutilated_model import MutilatedModel
 from causalgen.counterfactuals.nested import named_worlds, own_values
-from causalgen.counterfactuals.world_ref import WorldValue
 from causalgen.data.reading import read_data
 from causalgen.data.table import Table
 from causalgen.effects.effect import Effect, Question

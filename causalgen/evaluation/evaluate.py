@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 from causalgen.arguments import renamed, whole_number
 from causalgen.data.reading import read_data
 from causalgen.data.table import Table
-from causalgen.evaluation.metric import Metric, NodeEvaluation, Pool, chosen_metrics
-from causalgen.evaluation.node_metrics import composition_passes
+from causalgen.evaluation.metric import Metric, NodeEvaluation, Pool, chosen_metrics, composition_passes
 from causalgen.evaluation.pictures import node_pictures
 from causalgen.evaluation.questions import Columns, Truth, answer_questions, passes_of, questions
 from causalgen.evaluation.readings import Measures, find_readings

@@ -12,17 +12,15 @@ from numpy.typing import NDArray
 
 from causalgen.counterfactuals.export import figure_png
 from causalgen.metrics.axioms import read_attribute
-from causalgen.metrics.distances import distance_unit
-from causalgen.metrics.image_rows import image_rows
+from causalgen.metrics.image_rows import distance_unit, image_rows
 from causalgen.metrics.scores import Score, wilson_interval
 from causalgen.plotting.plot_style import ACCENT, FAINT, INK, SOFT, literal, named_ticks
 from causalgen.plotting.plots import plot_image_rows
 from graphs.variables import Categorical
 
 if TYPE_CHECKING:
-    from causalgen.evaluation.draws import RowDraws
     from causalgen.evaluation.metric import Entry, NodeEvaluation
-    from causalgen.evaluation.questions import Answer
+    from causalgen.evaluation.questions import Answer, RowDraws
 
 __all__ = ["node_pictures", "plot_interval", "tidy_axes"]
 

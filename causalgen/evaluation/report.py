@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from causalgen.evaluation.metric import CONTROLS, FLOOR, MECHANISM, MODEL, Entry
 from causalgen.evaluation.readings import Readings
-from causalgen.metrics.distances import distance_unit
+from causalgen.metrics.image_rows import distance_unit
 from causalgen.metrics.scores import Score, figure
-from causalgen.plotting.page_template import page_template
-from causalgen.saving.manifest import library_versions
-from causalgen.saving.result_folder import check_result_folder, write_result
+from causalgen.plotting.plot_style import page_template
+from causalgen.saving.manifest import check_result_folder, library_versions, write_result
 from graphs.text import aligned
 from graphs.variables import Variable
 
@@ -137,7 +136,9 @@ class EvaluationReport:
             CheckpointError: the folder holds something else, or cannot be written; it is unchanged then.
         """
         check_result_folder(folder, REPORT)
-        files = [("index.html", _page(self).encode())]
+        template = page_template("causalgen", "evaluation", "report.html.j2", figure=figure)
+        page = template.render(report=self, tables=_tables(self), cards=list(_key_figures(self)))
+        files = [("index.html", page.encode())]
         files += [(f"pictures/{name}", picture) for name, picture in self.pictures.items()]
         return write_result(folder, files, self.to_dict(), REPORT) / "index.html"
 
@@ -368,12 +369,6 @@ def _table_text(table: _Table) -> str:
     if table.node:
         lines = list(zip(*lines, strict=True))
     return "\n".join([table.title, *aligned(lines)])
-
-
-def _page(report: EvaluationReport) -> str:
-    """The page as text: ``report.html.j2``, every value escaped."""
-    template = page_template("causalgen", "evaluation", "report.html.j2", figure=figure)
-    return template.render(report=report, tables=_tables(report), cards=list(_key_figures(report)))
 
 
 def _key_figures(report: EvaluationReport) -> Iterator[tuple[str, Score, str]]:

@@ -32,10 +32,9 @@ from causalgen.evaluation.tuning import (
 )
 from causalgen.fitting.progress import Progress
 from causalgen.metrics.controls import real_images
-from causalgen.metrics.distances import distance
 from causalgen.metrics.evaluators.storage import load_evaluators
-from causalgen.metrics.interpretability import im1, im2
-from causalgen.metrics.latent_divergence import ClassDistances, class_distances, cld, cld_floor
+from causalgen.metrics.image_rows import distance
+from causalgen.metrics.latent_divergence import ClassDistances, class_distances, cld, cld_floor, im1, im2
 from causalgen.metrics.node_passes import batches
 from causalgen.metrics.scores import Score, mean_score, share_score
 from graphs.errors import DataError, DomainError, MechanismError, UnknownNameError, numbered_rows, warn

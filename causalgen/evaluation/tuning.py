@@ -20,7 +20,7 @@ from causalgen.counterfactuals.export import figure_png
 from causalgen.evaluation.pictures import plot_interval, tidy_axes
 from causalgen.metrics.scores import Score
 from causalgen.plotting.plot_style import ACCENT, FAINT, INK, SOFT, literal
-from causalgen.saving.result_folder import write_result
+from causalgen.saving.manifest import write_result
 from graphs.variables import Categorical
 from mechanisms.diffusion.guidance import Guidance
 from mechanisms.diffusion.mechanism import Diffusion

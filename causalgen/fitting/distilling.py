@@ -28,7 +28,7 @@ from mechanisms.options import changed_spec, merge_options
 from mechanisms.seeds import keyed_generator, layers_apart
 
 if TYPE_CHECKING:
-    from mechanisms.diffusion.distillation_training import Distillation, Paths
+    from mechanisms.diffusion.distillation import Distillation, Paths
     from mechanisms.diffusion.mechanism import DiffusionMechanism
 
 __all__ = ["distil"]
@@ -202,7 +202,7 @@ class _Run:
 
     def train(self, progress: bool) -> NodeReport:
         """Walk, then train the student in place."""
-        from mechanisms.diffusion.distillation_training import Distillation
+        from mechanisms.diffusion.distillation import Distillation
 
         mechanism, student = self.mechanism, self.mechanism.student
         assert student is not None
@@ -255,7 +255,7 @@ class _Run:
 
     def _walk(self, work: Distillation, shown: bool) -> Paths:
         """The teacher's paths of all rows, held-out ones first; the others' parents are of the same block."""
-        from mechanisms.diffusion.distillation_training import Paths
+        from mechanisms.diffusion.distillation import Paths
 
         mechanism, device = self.mechanism, self.runtime.device
         precision = resolve_precision(self.settings.precision, device, images=True)

@@ -20,13 +20,11 @@ import torch
 from torch import Tensor, nn
 
 from causalgen.data.table import Table
-from causalgen.fitting.early_stopping import patience_of
 from causalgen.fitting.fit_report import FitReport, NodeReport, too_short
 from causalgen.fitting.progress import Progress
 from causalgen.fitting.run_folder import RunFolder, State, digest
-from causalgen.fitting.runtime import LocalRuntime, Runtime, image_precision, runtime_of
-from causalgen.fitting.sharding import split
-from causalgen.fitting.training_loop import Objective, TrainingLoop
+from causalgen.fitting.runtime import LocalRuntime, Runtime, image_precision, runtime_of, split
+from causalgen.fitting.training_loop import Objective, TrainingLoop, patience_of
 from graphs.errors import CheckpointError, DataError, MechanismError
 from mechanisms.base import Mechanism
 from mechanisms.options import start_from

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from graphs.errors import warn
-from graphs.shown import Shown
+from graphs.text import Shown
 
 __all__ = ["FitReport", "NodeReport", "too_short"]
 

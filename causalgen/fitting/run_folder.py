@@ -25,8 +25,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from causalgen.saving.atomic import exclusive, write_atomic
-from causalgen.saving.manifest import check_version, read_json
-from causalgen.saving.weights import tensor_bytes
+from causalgen.saving.manifest import check_version, read_json, tensor_bytes
 from graphs.errors import CheckpointError, ChecksumError
 
 __all__ = ["RunFolder", "State", "digest"]

@@ -9,6 +9,11 @@ one that resumes it. Layers that draw (dropout) draw apart in each.
 
 Lean on purpose: a step of a table node takes well under a millisecond, so whatever happens in each step
 is a few tensor operations; showing, logging and saving are looked after a few times a second.
+
+Early stopping keeps the weights whose held-out loss is least, and stops once it has not fallen for long. That
+loss is looked at between epochs, at most once in 5 steps, and after the last one, of the
+averaged weights where there is an average. The weights that training began with are a candidate too. All of
+it is part of a run's state.
 """
 
 from __future__ import annotations
@@ -22,17 +27,70 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from causalgen.fitting.clock import Clock
-from causalgen.fitting.early_stopping import EarlyStopping, patience_of
-from causalgen.fitting.progress import Progress
+from causalgen.fitting.progress import Clock, Progress
 from causalgen.fitting.run_folder import RunFolder, State
-from causalgen.fitting.runtime import Precision, Runtime, autocast, resolve_precision
-from causalgen.fitting.sharding import all_like, like, whole
+from causalgen.fitting.runtime import Precision, Runtime, all_like, autocast, like, resolve_precision, whole
 from graphs.errors import CheckpointError, MechanismError, warn
 from mechanisms.seeds import SharedDraws, keyed_generator, keyed_seed, seed_layers
 from mechanisms.training import OwnLoss, Training
 
-__all__ = ["Objective", "TrainingLoop", "learning_rate"]
+__all__ = ["EarlyStopping", "Objective", "TrainingLoop", "learning_rate", "patience_of"]
+
+_PATIENCE = 15
+"""Epochs without a better held-out loss, for ``patience: auto`` of a table node."""
+
+_STEPS_APART = 5
+
+_LEAST_STEPS = 60
+"""Steps that these epochs take at least: of a small table, an epoch is a step or two."""
+
+_ENOUGH_BATCHES, _CLEAR_RISE = 8, 6.0
+"""Batches of an epoch that say how far its mean loss is by chance, and how many such errors are none."""
+
+
+def patience_of(settings: Training, *, images: bool) -> int | None:
+    """Epochs that a fit waits for a better held-out loss; None where it never stops early."""
+    if settings.validation == 0:
+        return None
+    if settings.patience == "auto":
+        return None if images else _PATIENCE
+    return settings.patience
+
+
+class EarlyStopping:
+    """The weights and buffers with the least held-out loss so far, after ``step`` steps."""
+
+    def __init__(self, held_out_loss: Callable[[], float], patience: int, batches: int) -> None:
+        self._held_out_loss = held_out_loss
+        self._patience = max(patience * batches, _LEAST_STEPS)
+        self.best, self.step, self.looked = math.inf, 0, -1
+        self.kept: dict[str, Tensor] = {}
+
+    def due(self, step: int) -> bool:
+        """Whether it is time to look again, between two epochs."""
+        return self.looked < 0 or step - self.looked >= _STEPS_APART
+
+    def look(self, step: int, tensors: Callable[[], Mapping[str, Tensor]]) -> None:
+        """Measure the weights after so many steps, and keep them where they are the best."""
+        self.looked = step
+        loss = self._held_out_loss()
+        if not self.kept or loss < self.best:  # never against a loss that is no number
+            self.best, self.step = loss, step
+            self.kept = {name: tensor.detach().clone() for name, tensor in tensors().items()}
+
+    @property
+    def done(self) -> bool:
+        """Whether the best weights are too long ago."""
+        return self.looked - self.step >= self._patience
+
+    def values(self) -> dict[str, Any]:
+        """Its plain values, for a run's state."""
+        return {"best": self.best, "best_step": self.step, "looked": self.looked}
+
+    def restore(self, values: Mapping[str, Any], kept: dict[str, Tensor]) -> None:
+        """Go on from a state."""
+        self.best, self.step = float(values["best"]), int(values["best_step"])
+        self.looked, self.kept = int(values["looked"]), kept
 
 
 @dataclass(frozen=True)
@@ -53,10 +111,6 @@ class Objective:
     # A generator that goes on from step to step. By default each step seeds its own, so that what it draws
     # depends on its number alone: a run of several processes, or a resumed one, needs that.
     noise: torch.Generator | None = None
-
-
-_ENOUGH_BATCHES, _CLEAR_RISE = 8, 6.0
-"""Batches of an epoch that say how far its mean loss is by chance, and how many such errors are none."""
 
 
 class _MeanLoss(nn.Module):

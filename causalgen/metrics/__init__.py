@@ -15,9 +15,7 @@ measurement    stroke thickness, slant, size and intensity, measured on the imag
 """
 
 from causalgen.metrics.axioms import composition, effectiveness, reversibility
-from causalgen.metrics.consistency import attribute_distance, variance_ratio
 from causalgen.metrics.controls import RealImages, real_images
-from causalgen.metrics.distances import distance
 from causalgen.metrics.evaluators import (
     Evaluators,
     load_evaluators,
@@ -25,15 +23,24 @@ from causalgen.metrics.evaluators import (
     save_evaluators,
     train_evaluators,
 )
-from causalgen.metrics.feature_distance import FeatureDistance, Features, feature_distance, frechet_distance
+from causalgen.metrics.feature_distance import (
+    FeatureDistance,
+    Features,
+    attribute_distance,
+    feature_distance,
+    frechet_distance,
+    variance_ratio,
+)
 from causalgen.metrics.fidelity import minimality, true_counterfactual_error
-from causalgen.metrics.interpretability import im1, im2
+from causalgen.metrics.image_rows import distance
 from causalgen.metrics.latent_divergence import (
     ClassDistances,
     class_distances,
     cld,
     cld_do_nothing,
     cld_floor,
+    im1,
+    im2,
 )
 from causalgen.metrics.likeness import attribute_correlation, diversity, kept_in_rank, likeness, moves_of
 from causalgen.metrics.measurement import intensity, size, slant, thickness

@@ -8,7 +8,7 @@ Galles & Pearl 1998; as metrics of image models: Monteiro, Ribeiro, Pawlowski, C
 (*Measuring axiomatic soundness of counterfactual image models*, ICLR, section 3). None suffices alone: a
 mechanism that returns its input composes and reverses perfectly and is never effective.
 
-Distances are those of ``distances``: images in L1 on 0..255. Step residuals of a diffusion node make
+Distances are those of ``distance``: images in L1 on 0..255. Step residuals of a diffusion node make
 composition exact by construction; ``residuals=False`` measures what the inversion itself keeps.
 """
 
@@ -23,8 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from causalgen.arguments import renamed
-from causalgen.metrics.distances import distance, distance_unit
-from causalgen.metrics.image_rows import image_rows
+from causalgen.metrics.image_rows import distance, distance_unit, image_rows
 from causalgen.metrics.node_passes import NodePasses, batches
 from causalgen.metrics.scores import Score, mean_score, share_score
 from graphs.errors import DataError, DomainError, ShapeError, UnknownNameError, numbered_rows

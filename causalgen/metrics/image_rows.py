@@ -1,7 +1,13 @@
-"""Validation of metrics' arguments: images (N, C, H, W), codes of classes, equal numbers of rows.
+"""Arguments of metrics, validated (images, codes of classes, numbers of rows), and their distances.
 
 Images are (N, C, H, W), or (N, H, W) for one channel: uint8 in 0..255 or floats in [0, 1], as numpy arrays or
 tensors, N at least 1. Classes are codes, (N,).
+
+Distances of two values of a variable, row by row:
+
+image        mean |a - b| over channels and pixels, on 0..255     "L1 on 0..255"
+continuous   mean |a - b| over components, in the variable's unit
+categorical  1 where they differ, else 0                          "share that differs"
 """
 
 from __future__ import annotations
@@ -12,10 +18,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from graphs.errors import DataError, DomainError, ShapeError
-from graphs.variables import Image
+from graphs.variables import Categorical, Image, Variable
 from graphs.variables.arrays import as_array, as_numbers
 
-__all__ = ["check_same_rows", "class_codes", "image_rows", "rows_of_class"]
+__all__ = ["check_same_rows", "class_codes", "distance", "distance_unit", "image_rows", "rows_of_class"]
 
 
 def image_rows(images: object, *, where: str = "Images", image: Image | None = None) -> Tensor:
@@ -76,3 +82,55 @@ def rows_of_class(codes: NDArray[np.int64], code: int, *, fewest: int, where: st
             "Give more images of it, or leave its rows out."
         )
     return rows
+
+
+def distance(variable: Variable, one: object, other: object, *, where: str = "Values") -> NDArray[np.float64]:
+    """How far the rows of two columns are apart.
+
+    >>> distance(Categorical(3), [0, 1], [0, 2]).tolist()
+    [0.0, 1.0]
+
+    Args:
+        variable: what both columns hold.
+        one: N rows in the user's form; images floats in [0, 1] or uint8.
+        other: N rows.
+        where: what the columns are, for messages.
+
+    Returns:
+        (N,), see the head of this module.
+
+    Raises:
+        DataError: no rows.
+        ShapeError: different numbers of rows.
+        DomainError: images of another range.
+    """
+    if isinstance(variable, Image):
+        first, second = (image_rows(each, where=where) for each in (one, other))
+    else:
+        first, second = (torch.as_tensor(_encoded(variable, each, where)) for each in (one, other))
+    if first.shape != second.shape:
+        raise ShapeError(f"{where}: {tuple(first.shape)} against {tuple(second.shape)}: rows must be paired.")
+    if not len(first):
+        raise DataError(f"{where}: an empty selection has no distance.")
+    if isinstance(variable, Categorical):
+        return (first != second).double().numpy()
+    apart = (first.double() - second.double()).abs().reshape(len(first), -1).mean(1)
+    return (apart * (255 if isinstance(variable, Image) else 1)).numpy()
+
+
+def distance_unit(variable: Variable) -> str:
+    """What ``distance`` counts.
+
+    >>> distance_unit(Image(1, 28, 28))
+    'L1 on 0..255'
+    """
+    if isinstance(variable, Image):
+        return "L1 on 0..255"
+    return "share that differs" if isinstance(variable, Categorical) else variable.unit or "its unit"
+
+
+def _encoded(variable: Variable, values: object, where: str) -> NDArray[np.generic]:
+    # What a mechanism generates may leave the bounds; how far it went is what is measured.
+    if not isinstance(variable, Categorical | Image):
+        variable = variable.model_copy(update={"lower": None, "upper": None})
+    return variable.encode(values, where=where)

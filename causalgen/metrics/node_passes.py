@@ -15,7 +15,7 @@ from torch import Tensor
 
 from causalgen.counterfactuals.engine import abduct
 from causalgen.counterfactuals.mutilated_model import MutilatedModel, ready
-from causalgen.counterfactuals.row_blocks import generate_rows
+from causalgen.counterfactuals.rows import generate_rows
 from graphs.errors import DataError, MechanismError, UnknownNameError
 from mechanisms.base import Noise
 from mechanisms.seeds import keyed_seed

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from causalgen.counterfactuals.missing_evidence.distributions import NodePosterior
 from causalgen.effects.effect import Effect
 from causalgen.effects.estimates import Estimate
-from causalgen.effects.mediation import NaturalEffects
+from causalgen.effects.queries import NaturalEffects
 from causalgen.plotting.plot_style import ACCENT, FAINT, INFERRED, INK, SOFT, fitted, literal, named_ticks
 from causalgen.plotting.plots import plot_image_rows
 from graphs.variables import Image

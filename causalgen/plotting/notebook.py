@@ -16,21 +16,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from causalgen.checking.check_report import CheckReport
+from causalgen.checking.checks import CheckReport
 from causalgen.counterfactuals.abduction import Abduction
-from causalgen.counterfactuals.contrasts import Contrast
 from causalgen.counterfactuals.export import figure_png, figure_svg
 from causalgen.counterfactuals.missing_evidence.distributions import NodePosterior
-from causalgen.counterfactuals.results import Counterfactual, Draws
+from causalgen.counterfactuals.results import Contrast, Counterfactual, Draws
 from causalgen.counterfactuals.summaries import inferred_texts, node_texts, undetermined_nodes
 from causalgen.data.frames import number_names
 from causalgen.effects.couplings import CouplingSensitivity
 from causalgen.effects.effect import Effect
 from causalgen.effects.estimates import Estimate
-from causalgen.effects.mediation import NaturalEffects
+from causalgen.effects.queries import NaturalEffects
 from causalgen.fitting.fit_report import FitReport
 from causalgen.plotting.graph_plots import plot_graph
-from causalgen.plotting.page_template import page_template
+from causalgen.plotting.plot_style import page_template
 from causalgen.scm import SCM
 from graphs.causal_graph import CausalGraph
 from graphs.text import shortened

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Callable, Sequence
-from functools import lru_cache, wraps
-from typing import ParamSpec
+from functools import cache, lru_cache, wraps
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
@@ -13,7 +14,21 @@ from matplotlib.text import Text
 from matplotlib.textpath import TextPath
 from matplotlib.ticker import FixedFormatter
 
-__all__ = ["ACCENT", "FAINT", "INFERRED", "INK", "SOFT", "fitted", "literal", "named_ticks", "text_width"]
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+__all__ = [
+    "ACCENT",
+    "FAINT",
+    "INFERRED",
+    "INK",
+    "SOFT",
+    "fitted",
+    "literal",
+    "named_ticks",
+    "page_template",
+    "text_width",
+]
 
 INK, FAINT, SOFT, ACCENT, INFERRED = "#1f2430", "#6b7280", "#a3a9b5", "#c8452f", "#3b6ea8"
 """Of text, of small print, of what was observed, of what is counterfactual, of what was inferred."""
@@ -63,3 +78,15 @@ def literal(draw: Callable[_P, Figure]) -> Callable[_P, Figure]:
         return figure
 
     return drawn
+
+
+@cache
+def page_template(package: str, folder: str, name: str, **filters: Callable[[Any], str]) -> Template:
+    """A template in a package's folder; it may write bytes by the filter ``base64``, and has further ones."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader(package, folder), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    environment.filters |= {"base64": lambda data: b64encode(data).decode(), **filters}
+    return environment.get_template(name)

@@ -1,7 +1,7 @@
 """Saved folders: plain files and a JSON manifest with format version, library versions and SHA-256 checksums.
 
 The one codec of models, evaluators and results; run folders share its parts. No pickle: tensors are
-safetensors (``saving.weights``).
+safetensors, each checked.
 
     save    every file, then the manifest, in a temporary folder beside the target; fsync; exchange
     load    the manifest, at most so large, of a known format; then each file, by size and checksum
@@ -18,21 +18,39 @@ import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
 from causalgen.saving.atomic import new_folder, recover_folder, write_synced
 from graphs.errors import CheckpointError, ChecksumError, FormatVersionError
 
-__all__ = ["CODEC_KEYS", "FolderFormat", "check_version", "library_versions", "read_json"]
+__all__ = [
+    "CODEC_KEYS",
+    "FolderFormat",
+    "RESULT",
+    "check_result_folder",
+    "check_version",
+    "library_versions",
+    "load_weights",
+    "read_json",
+    "read_tensors",
+    "tensor_bytes",
+    "write_result",
+]
 
 T = TypeVar("T")
 
 CODEC_KEYS = frozenset(["format", "version", "libraries", "files", "sha256"])
 """What the codec itself writes in a manifest; the rest are metadata."""
+
+RESULT = "result.json"
 
 
 @dataclass(frozen=True)
@@ -304,3 +322,65 @@ def _copy(path: Path, folder: Path) -> None:
         shutil.copytree(path, folder / path.name, symlinks=True, dirs_exist_ok=True)
     else:
         shutil.copy2(path, folder, follow_symlinks=False)
+
+
+def tensor_bytes(state: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> bytes:
+    """Tensors by name as a safetensors file."""
+    # Clones: safetensors refuses views of one memory, and views of a larger one are written whole.
+    return save({name: each.detach().cpu().contiguous().clone() for name, each in state.items()}, metadata)
+
+
+def read_tensors(data: bytes, path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file's content."""
+    try:
+        return load(data)
+    except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"Cannot read {path}: {type(error).__name__}: {error}.") from error
+
+
+def load_weights(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
+    """Load a state into its module, which takes exactly its tensors, in their shapes.
+
+    Floating-point numbers may have another precision; any other type is refused, where torch would convert it
+    without a word.
+    """
+    try:
+        module.load_state_dict(dict(state))
+    except RuntimeError as error:
+        raise CheckpointError(f"{what} do not fit it: {error}.") from error
+    for name, own in module.state_dict().items():
+        if (given := state.get(name)) is None:  # torch takes some counters for granted
+            raise CheckpointError(f"{what} do not fit it: {name!r} is missing.")
+        floats = own.is_floating_point() and given.is_floating_point()
+        if own.shape != given.shape or not (floats or own.dtype == given.dtype):
+            raise CheckpointError(
+                f"{what} do not fit it: {name!r} is {_described(own)}, got {_described(given)}."
+            )
+
+
+def _described(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} of shape {tuple(tensor.shape)}"
+
+
+_FORMAT = FolderFormat("causalgen-result", "result", RESULT, lists_names=True, most_bytes=2**30)
+
+
+def write_result(
+    folder: Path | str, files: Iterable[tuple[str, bytes]], metadata: Mapping[str, Any], name: str = RESULT
+) -> Path:
+    """Write a result, all or nothing, and give its folder: files by path, and a JSON of ``metadata``.
+
+    Raises:
+        CheckpointError: the folder holds something else, or cannot be written; it is unchanged then.
+    """
+    replace(_FORMAT, manifest=name).save(folder, files, metadata)
+    return Path(folder)
+
+
+def check_result_folder(folder: Path | str, name: str = RESULT) -> None:
+    """Refuse a place that holds anything but an earlier result; a long computation asks before it begins.
+
+    Raises:
+        CheckpointError: it does, or cannot be read.
+    """
+    replace(_FORMAT, manifest=name).check_place(folder)

@@ -1,30 +1,124 @@
-"""Pretrained models, loaded by name and saved to a folder.
+"""Saved models (checkpoints): the SCM file, the weights of each node as safetensors, and a manifest of both.
 
-Gallery models ship with the package, in the same format as any saved model.
+    scm.yaml                the model as written
+    <node>.safetensors      the state of a node, where it has any
+    README.md               the card, where there is one
+    manifest.json           format version, library versions, size and sha256 of each of these; written last
+
+The codec is that of ``saving.manifest``. Gallery models ship with the package, in the same format.
+
+On the Hugging Face Hub a saved folder is a repository, read at one commit and never at another. Reading asks
+for a commit (see ``mechanisms.hub``), and gets the manifest of that commit and the files which it lists, each
+checked by size and sha256; no other file of the repository is touched. What was read once is in
+huggingface_hub's cache and needs no network again. Without a commit nothing is asked of the network.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
+
+from torch import Tensor
 
 import graphs
-from causalgen.saving.checkpoint import MODEL, load_folder, save_folder
 from causalgen.saving.declaration import Declaration, DeclaredModel
-from causalgen.saving.hub import check_hub_id, hub_card, hub_folder, is_hub_id, push_folder
-from causalgen.saving.weights import load_weights
+from causalgen.saving.manifest import FolderFormat, load_weights, read_tensors, tensor_bytes
 from graphs.errors import CheckpointError, NotFittedError, UnknownNameError
+from graphs.text import markdown
+from mechanisms.hub import check_commit, hub_errors
 
 __all__ = [
+    "MODEL",
     "gallery_folder",
     "gallery_names",
+    "hub_folder",
+    "load_folder",
     "load_pretrained",
     "model_folder",
     "push_to_hub",
+    "save_folder",
     "save_pretrained",
 ]
 
+SPEC, CARD = "scm.yaml", "README.md"
+
+MODEL = FolderFormat(
+    "causalgen-model",
+    "model",
+    libraries=("causalgen", "torch", "pyro-ppl", "diffusers", "safetensors"),
+    names=re.compile(r"scm\.yaml|README\.md|[A-Za-z_][A-Za-z0-9_-]*\.safetensors"),
+    expected=f"{SPEC}, {CARD} or <node>.safetensors",
+    keeps_others=True,
+)
+
 _GALLERY = Path(graphs.__file__).parent / "gallery"
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
+
+_CARD = """---
+library_name: causalgen
+tags: [causal-inference, counterfactual, structural-causal-model]
+---
+
+# {name}
+
+A structural causal model:
+
+{nodes}
+
+Load it at one commit, whose 40 digits the Hub shows under "Files" and `push_to_hub` returned:
+
+    import causalgen as cg
+    scm = cg.SCM.from_pretrained("{repo}", revision="...")
+"""
+
+
+def save_folder(
+    folder: Path | str,
+    spec_text: str,
+    state_dicts: Mapping[str, Mapping[str, Tensor]],
+    card: str | None = None,
+) -> None:
+    """Save a model to a folder, atomically: the SCM file, tensors by node, the README in Markdown.
+
+    A folder that holds a model already gets this one; files in it that belong to no model, such as pictures
+    or samples, stay. Any other folder must be empty.
+
+    Raises:
+        CheckpointError: the folder holds something else, or cannot be written; it is unchanged then.
+    """
+    files = {SPEC: spec_text.encode()}
+    files |= {f"{node}.safetensors": tensor_bytes(state) for node, state in state_dicts.items() if state}
+    if card is not None:
+        files[CARD] = card.encode()
+    MODEL.save(folder, files.items())
+
+
+def load_folder(folder: Path | str) -> tuple[str, dict[str, dict[str, Tensor]], dict[str, Any]]:
+    """What ``save_folder`` saved, all of it checked: SCM file, tensors by node that has some, manifest.
+
+    Raises:
+        CheckpointError: no such folder, no manifest, a missing or unreadable file, or a name that
+            leads out of the folder.
+        ChecksumError: a file is not the one that was saved.
+        FormatVersionError: a newer version of the format.
+    """
+    source = Path(folder)
+    manifest, contents = MODEL.load(source)
+    if SPEC not in contents:
+        raise CheckpointError(f"The model in {source} is incomplete: its manifest lists no {SPEC}.")
+    states = {
+        name.removesuffix(".safetensors"): read_tensors(data, source / name)
+        for name, data in contents.items()
+        if name.endswith(".safetensors")
+    }
+    try:
+        return contents[SPEC].decode(), states, manifest
+    except UnicodeDecodeError as error:
+        raise CheckpointError(f"{source / SPEC} is not UTF-8: {error}.") from error
 
 
 def gallery_names() -> tuple[str, ...]:
@@ -45,7 +139,7 @@ def model_folder(name: Path | str) -> Path:
         return folder
     if folder.name != str(name):
         known = ", ".join(gallery_names())
-        if is_hub_id(name):
+        if isinstance(name, str) and _ID.fullmatch(name):
             raise CheckpointError(
                 f"No folder {name!r}. A model on the Hugging Face Hub is read at one commit: give "
                 f"from_pretrained({name!r}, revision='...'), its 40 digits. Nothing was downloaded."
@@ -63,7 +157,7 @@ def load_pretrained(name: Path | str, revision: str | None = None) -> Declaratio
     Raises:
         UnknownNameError: neither a folder nor a gallery model.
         CheckpointError: the folder is no saved model, is damaged, of a newer format, or its weights do not
-            fit; or as for ``hub.hub_folder``.
+            fit; or as for ``hub_folder``.
     """
     folder = model_folder(name) if revision is None else hub_folder(name, revision)
     text, states, _ = load_folder(folder)
@@ -123,9 +217,41 @@ def push_to_hub(
         CheckpointError: no such name, or the Hub cannot be reached or refuses.
         MechanismError: a mechanism that no file can say.
     """
-    check_hub_id(repo)
+    _check_hub_id(repo)
     declared = Declaration(self.graph, self.variables, self.mechanisms, self.name)
-    card = hub_card(repo, self.name, declared.describe()) if card is None else card
+    if card is None:
+        nodes = "\n".join(f"    {line}" for line in declared.describe().splitlines())
+        card = _CARD.format(name=markdown(self.name or repo.partition("/")[2]), nodes=nodes, repo=repo)
+    options: dict[str, Any] = {"commit_message": message, "delete_patterns": "*.safetensors"}
     with TemporaryDirectory() as temporary:
         folder = save_pretrained(declared, Path(temporary) / "model", card)
-        return push_folder(folder, repo, private=private, message=message)
+        with hub_errors(f"Cannot push the model to {repo} on the Hub", "the folder of a copy") as hub:
+            api = hub.HfApi()
+            api.create_repo(repo, private=private, exist_ok=True)
+            return str(api.upload_folder(repo_id=repo, folder_path=folder, **options).oid)
+
+
+def hub_folder(name: object, revision: object) -> Path:
+    """The folder of a model "user/model" on the Hub at a commit; downloaded where the cache lacks it.
+
+    The revision has 40 hexadecimal digits: a branch or a tag may be moved.
+
+    Raises:
+        CheckpointError: no such name or commit, no model there, or the Hub cannot be reached.
+    """
+    name = _check_hub_id(name)
+    commit = check_commit(revision, "from_pretrained")
+    with hub_errors(
+        f"Cannot get the model {name} at {commit[:8]} from the Hub", "the folder of a copy"
+    ) as hub:
+        folder = Path(hub.hf_hub_download(name, MODEL.manifest, revision=commit)).parent
+        for file in MODEL.read_manifest(folder)["files"]:
+            hub.hf_hub_download(name, file, revision=commit)
+    return folder
+
+
+def _check_hub_id(name: object) -> str:
+    """The name, where it is one as in "user/model"."""
+    if isinstance(name, str) and _ID.fullmatch(name):
+        return name
+    raise CheckpointError(f"A model on the Hub is named as in 'user/model', got {name!r}.")

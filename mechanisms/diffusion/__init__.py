@@ -3,10 +3,9 @@
 from mechanisms.diffusion.anticausal import Anticausal
 from mechanisms.diffusion.backbones import Backbone, DiT, UNet
 from mechanisms.diffusion.classifier import Classifier
-from mechanisms.diffusion.classifier_free import ClassifierFree
 from mechanisms.diffusion.code import Code
 from mechanisms.diffusion.distillation import Distilled, Jumps
-from mechanisms.diffusion.guidance import Factual, Guidance
+from mechanisms.diffusion.guidance import ClassifierFree, Factual, Guidance
 from mechanisms.diffusion.latents import Autoencoder, LatentDiffusion
 from mechanisms.diffusion.mechanism import Diffusion, DiffusionMechanism
 from mechanisms.diffusion.predictor import ResNet

@@ -115,7 +115,8 @@ class Anticausal(Guidance, frozen=True):
             features, noise = _features(predictor, image, sigma, base)
             nothing = features.new_zeros(len(x))
             gain = self._gain(predictor, features, factual, parents, path) if steers else nothing
-            prior = _joint(predictor, features, parents) if samples else nothing
+            joint = predictor.log_probs(features, parents).values() if samples else [nothing]
+            prior = torch.stack(list(joint)).sum(0)
             (gradient,) = torch.autograd.grad(torch.where(factual.known, gain, prior).sum(), image)
         return noise - sigma * gradient
 
@@ -142,7 +143,8 @@ class Anticausal(Guidance, frozen=True):
         gains = list[Tensor]()
         for (weight, _), (before, after) in zip(path, pairwise(terms), strict=True):
             for name in after:
-                counts = True if self.terms == "all" else _differ(factual[name], parents[name])
+                differ = factual[name] != parents[name]
+                counts = self.terms == "all" or differ.view(len(differ), -1).any(1)
                 gains.append(weight * counts * (after[name] - before[name]))
         return torch.stack(gains).sum(0)
 
@@ -156,12 +158,3 @@ def _features(
     with torch.no_grad():
         noise = base(image)
     return predictor.encode(image, sigma), noise
-
-
-def _differ(value: Tensor, other: Tensor) -> Tensor:
-    """(N,) in which rows."""
-    return (value != other).view(len(value), -1).any(1)
-
-
-def _joint(predictor: AnticausalPredictor, features: Tensor, parents: Parents) -> Tensor:
-    return torch.stack(list(predictor.log_probs(features, parents).values())).sum(0)

@@ -43,12 +43,11 @@ from mechanisms.diffusion.code import StyleCode
 from mechanisms.diffusion.code_training import CodeTraining, held_out_code_figures
 from mechanisms.diffusion.denoiser import Denoiser, Denoising, log_normal_levels
 from mechanisms.diffusion.distillation import Student, check_jumps, refuse_fit
-from mechanisms.diffusion.feedback import accepted, corrected, readings, smallest_strengths
+from mechanisms.diffusion.feedback import accepted, corrected, readings, shrunk, smallest_strengths
 from mechanisms.diffusion.guidance import Factual, Guidance
 from mechanisms.diffusion.latents import LatentDiffusion
-from mechanisms.diffusion.options import DiffusionOptions
+from mechanisms.diffusion.options import DiffusionOptions, settled
 from mechanisms.diffusion.predictor import AnticausalPredictor, guided_levels
-from mechanisms.diffusion.presets import settled
 from mechanisms.diffusion.pretrained import (
     Pretrained,
     hub_pipeline,
@@ -56,7 +55,6 @@ from mechanisms.diffusion.pretrained import (
     take_weights,
     with_own_levels,
 )
-from mechanisms.diffusion.shrinkage import shrunk
 from mechanisms.diffusion.solvers import NoiseEstimate, standard_normal
 from mechanisms.networks import reproducible_initialisation, single_precision
 from mechanisms.rows import check_finite, distinct_rows, where_rows

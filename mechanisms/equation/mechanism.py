@@ -7,7 +7,7 @@
                        P(x | pa) is their sum. Of several within the tolerance, the nearest counts
     any other          the noise cannot be recovered: ``abduction`` is "none"
 
-The scale is that of the row's own terms (``mechanisms.equation.values``), as |a| + |b| of a - b, so that
+The scale is that of the row's own terms (``mechanisms.equation.inversion``), as |a| + |b| of a - b, so that
 answers do not depend on the unit of the data. An integer's value must be whole, up to rounding. Where the
 value does not depend on the noise (its slope is 0 in that row), the noise keeps its prior, and the value has
 a probability.
@@ -38,6 +38,7 @@ from graphs.variables.base import Bound
 from graphs.variables.numeric import LARGEST
 from mechanisms.base import Abducted, LinearForm, Mechanism, MechanismSpec, Noise, Parents
 from mechanisms.equation.inversion import (
+    TORCH,
     Combinations,
     Inversion,
     find_combinations,
@@ -45,9 +46,9 @@ from mechanisms.equation.inversion import (
     find_ranges,
     fractions,
     not_whole,
+    scale_of,
     why_no_abduction,
 )
-from mechanisms.equation.values import TORCH, scale_of
 from mechanisms.seeds import gumbels
 from mechanisms.tables.noise_families import NoiseLaw, NoiseSchema, noise_law
 

@@ -33,7 +33,7 @@ from torch import Tensor
 from graphs.errors import DomainError, MechanismError, ShapeError
 from graphs.variables import Categorical, Continuous, Image, Integer, Variable
 from graphs.variables.numeric import LARGEST
-from mechanisms.locks import ALONE
+from mechanisms.seeds import ALONE
 
 __all__ = [
     "ProgramRun",

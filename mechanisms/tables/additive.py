@@ -27,7 +27,7 @@ from mechanisms.conditioning import standardisation
 from mechanisms.encoders import EncodingSpec
 from mechanisms.options import Hidden
 from mechanisms.seeds import normals
-from mechanisms.tables.conditional_flow import ConditionalColumns, value_of
+from mechanisms.tables.flow import ConditionalColumns, value_of
 from mechanisms.tables.regression import LinearRegression, NetworkRegression
 from mechanisms.training import LEAST_TRAINED_ROWS, Training
 

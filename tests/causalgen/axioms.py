@@ -16,7 +16,7 @@ from torch import Tensor
 import causalgen as cg
 from causalgen.counterfactuals.results import Counterfactual
 
-__all__ = ["AXIOMS", "ROWS", "Case", "draw_rows", "facts", "full", "near", "same"]
+__all__ = ["AXIOMS", "Case", "ROWS", "draw_rows", "facts", "full", "near", "same"]
 
 ROWS = 5
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import causalgen as cg
-from causalgen.counterfactuals.missing_evidence.resampling import systematic
+from causalgen.counterfactuals.missing_evidence.particles import systematic
 
 STANDARD = {"u": {"normal": [0, 1]}}
 

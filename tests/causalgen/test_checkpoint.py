@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import causalgen.saving.manifest as manifest
-from causalgen.saving.checkpoint import load_folder, save_folder
+from causalgen.saving.pretrained import load_folder, save_folder
 from graphs.errors import CheckpointError, ChecksumError, FormatVersionError
 
 SPEC = "causalgen: 1\nname: größe\n"
@@ -137,7 +137,7 @@ def test_a_failed_save_leaves_the_old_model(saved, monkeypatch):
 
 KILLED = """
 import os, signal, sys, torch
-import causalgen.saving.checkpoint as checkpoint, causalgen.saving.manifest as manifest
+import causalgen.saving.pretrained as checkpoint, causalgen.saving.manifest as manifest
 written, real = 0, manifest.write_synced
 def write(path, data):
     global written

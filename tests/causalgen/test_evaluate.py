@@ -15,8 +15,7 @@ from causalgen.cli import main as cli
 from causalgen.counterfactuals.export import to_png
 from causalgen.evaluation.metric import FLOOR, MECHANISM, METRICS, MODEL
 from causalgen.evaluation.questions import other_values
-from causalgen.metrics.evaluators.evaluators import Evaluators, Recipe
-from causalgen.metrics.evaluators.roles import find_roles
+from causalgen.metrics.evaluators.evaluators import Evaluators, Recipe, find_roles
 from graphs.errors import (
     CheckpointError,
     DataError,

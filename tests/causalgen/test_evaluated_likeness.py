@@ -5,8 +5,8 @@ import pytest
 from PIL import Image as PILImage
 
 import causalgen as cg
-from causalgen.evaluation.draws import draw_rows
 from causalgen.evaluation.metric import CONTROLS, MECHANISM, MODEL
+from causalgen.evaluation.questions import draw_rows
 from tests.causalgen.metrics import shades
 from tests.causalgen.test_evaluate import score
 

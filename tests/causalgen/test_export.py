@@ -13,7 +13,7 @@ import causalgen as cg
 from causalgen.counterfactuals.export import to_frame, to_png
 from causalgen.counterfactuals.summaries import inferred_texts, node_texts
 from causalgen.data.reading import read_data
-from causalgen.saving.result_folder import write_result
+from causalgen.saving.manifest import write_result
 
 
 @pytest.fixture(scope="module")

@@ -18,9 +18,8 @@ import causalgen.saving.atomic as atomic
 from causalgen.data.table import Table
 from causalgen.fitting.fit import fit_mechanism
 from causalgen.fitting.run_folder import RunFolder, State, digest
-from causalgen.saving.checkpoint import load_folder, save_folder
-from causalgen.saving.manifest import FolderFormat
-from causalgen.saving.weights import tensor_bytes
+from causalgen.saving.manifest import FolderFormat, tensor_bytes
+from causalgen.saving.pretrained import load_folder, save_folder
 from graphs.errors import CheckpointError, ChecksumError
 from tests.causalgen.attacks import record
 

@@ -20,8 +20,8 @@ from typer.testing import CliRunner
 import causalgen as cg
 from causalgen.cli import main as cli
 from mechanisms.base import Abducted, Mechanism, Noise
-from mechanisms.constant import Constant
 from mechanisms.encoders import Strided
+from mechanisms.intervened import Constant
 
 SIGNAL, SPREAD = 0.25, 0.04
 """How much brighter one unit makes a region, and the deviation of pixels, in [-1, 1]."""

@@ -13,7 +13,7 @@ import torch
 import causalgen as cg
 from causalgen.cli.given import read_evidence
 from mechanisms.base import Abducted, Mechanism, Noise
-from mechanisms.constant import Constant
+from mechanisms.intervened import Constant
 
 SPREAD, PIXEL = 0.3, 0.1
 """Deviation of the pixels of an image, and how much brighter one unit makes it."""

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from causalgen.checking.independence import (
+from causalgen.checking.statistics import (
     adjusted_p_values,
     independence_test,
     kernel_features,

@@ -14,7 +14,7 @@ import causalgen as cg
 from causalgen.counterfactuals.results import Counterfactual
 from graphs.errors import MechanismError, UnknownNameError
 from mechanisms.base import Abducted, Mechanism, Noise
-from mechanisms.constant import Constant
+from mechanisms.intervened import Constant
 
 KIND, LEVEL, PLACE = cg.Categorical(["oak", "elm", "ash"]), cg.Continuous(unit="m"), cg.Continuous(shape=(2,))
 PARENTS = {"kind": KIND, "level": LEVEL, "place": PLACE}

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import causalgen as cg
-from causalgen.plotting.layers import lay_out
+from causalgen.plotting.graph_plots import lay_out
 from causalgen.plotting.plots import plot_graph, plot_image_rows, plot_worlds
 from graphs.causal_graph import CausalGraph
 

@@ -14,7 +14,7 @@ import torch
 
 import causalgen as cg
 from graphs import errors
-from mechanisms.locks import ALONE
+from mechanisms.seeds import ALONE
 from mechanisms.tables.noise_families import noise_law
 from tests.causalgen.metrics import shades
 from tests.causalgen.metrics.test_axioms import logits

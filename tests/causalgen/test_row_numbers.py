@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import causalgen as cg
-from causalgen.counterfactuals.row_blocks import abduct_rows, generate_rows
+from causalgen.counterfactuals.rows import abduct_rows, generate_rows
 from graphs.errors import EvidenceError, numbered_rows, warn
 from tests.causalgen.metrics import shades
 

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch.distributed import fsdp
 
 from causalgen.data.table import Table
-from causalgen.fitting import sharding
+from causalgen.fitting import runtime
 from causalgen.fitting.choosing import choose_mechanism
 from causalgen.fitting.fit import fit_mechanism
 from causalgen.fitting.runtime import AcceleratedRuntime, _together, is_first, leave_processes
@@ -130,7 +130,7 @@ def latent():
 
 def split_work(folder):
     """Fits whose weights are split; how many of its blocks' weights a process holds, and what all end in."""
-    sharding.LEAST, latents._PIXELS_A_CALL = 1, 1  # an autoencoder takes one image a call
+    runtime.LEAST, latents._PIXELS_A_CALL = 1, 1  # an autoencoder takes one image a call
     shares, steps, loss = [], [], DiffusionMechanism.loss
 
     def watched(mechanism, *inputs, **options):

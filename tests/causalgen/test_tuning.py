@@ -12,8 +12,7 @@ import causalgen as cg
 from causalgen.cli import main as cli
 from causalgen.evaluation.tuning import Tuned, choose
 from causalgen.metrics.evaluators import Evaluators, Recipe, save_evaluators
-from causalgen.metrics.evaluators.evaluators import CodedRecipe, NetworkRecipe
-from causalgen.metrics.evaluators.roles import find_roles
+from causalgen.metrics.evaluators.evaluators import CodedRecipe, NetworkRecipe, find_roles
 from causalgen.metrics.scores import Score
 from graphs.errors import CheckpointError, DataError, DomainError, MechanismError, UnknownNameError
 from mechanisms.networks import reproducible_initialisation

@@ -6,7 +6,7 @@ from causalgen.testing import check_mechanism
 from graphs.errors import DomainError, EvidenceError, MechanismError, ShapeError
 from graphs.variables import Categorical, Continuous, Image
 from mechanisms.base import Noise
-from mechanisms.constant import Constant, ConstantMechanism
+from mechanisms.intervened import Constant, ConstantMechanism
 from mechanisms.registry import dump_mechanism, parse_mechanism
 
 

@@ -11,8 +11,8 @@ from graphs.errors import CannotAbductError, DomainError, EvidenceError, Mechani
 from graphs.expressions import ARITIES, NUMPY, parse_expression
 from graphs.variables import Categorical, Continuous, Image
 from mechanisms.base import Noise
+from mechanisms.equation.inversion import TORCH
 from mechanisms.equation.mechanism import Equation
-from mechanisms.equation.values import TORCH
 from mechanisms.registry import dump_mechanism, kinds, parse_mechanism
 from tests.mechanisms.fit import codes, generator, normal
 

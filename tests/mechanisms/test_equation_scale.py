@@ -12,8 +12,8 @@ import causalgen as cg
 from graphs.errors import DomainError, EvidenceError
 from graphs.expressions import ARITIES, NUMPY, parse_expression
 from graphs.variables import Categorical, Continuous, Integer
+from mechanisms.equation.inversion import TORCH, scale_of
 from mechanisms.equation.mechanism import Equation
-from mechanisms.equation.values import TORCH, scale_of
 from tests.mechanisms.fit import generator, normal
 
 N = 200

@@ -10,8 +10,7 @@ from graphs.errors import DomainError, MechanismError
 from graphs.variables import Categorical, Continuous, Image
 from mechanisms.base import Noise
 from mechanisms.options import with_options
-from mechanisms.tables.conditional_flow import ConditionalColumns
-from mechanisms.tables.flow import Flow
+from mechanisms.tables.flow import ConditionalColumns, Flow
 from tests.mechanisms.fit import codes, fit, generator, normal
 
 N = 400

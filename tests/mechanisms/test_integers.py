@@ -12,8 +12,8 @@ from graphs.errors import CannotAbductError, DomainError, EvidenceError, Mechani
 from graphs.variables import Categorical, Continuous, Image, Integer
 from mechanisms.base import Noise
 from mechanisms.conditioning import Conditioning
-from mechanisms.constant import Constant
 from mechanisms.equation.mechanism import Equation
+from mechanisms.intervened import Constant
 from mechanisms.program.mechanism import Program
 from mechanisms.registry import default_mechanism
 from mechanisms.tables.additive import Additive

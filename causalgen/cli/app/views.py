@@ -20,8 +20,7 @@ from causalgen.counterfactuals.results import Counterfactual
 from causalgen.counterfactuals.summaries import draw_texts, inferred_texts, node_texts, undetermined_nodes
 from causalgen.data.frames import number_names
 from causalgen.plotting.graph_plots import MOST_NODES, plot_graph
-from causalgen.plotting.page_template import page_template
-from causalgen.plotting.plot_style import ACCENT, INFERRED
+from causalgen.plotting.plot_style import ACCENT, INFERRED, page_template
 from graphs.variables import Image
 from graphs.variables.arrays import as_array
 

@@ -1,24 +1,56 @@
-"""Which missing nodes must be inferred together, given what is observed.
+"""Which missing nodes must be inferred together, and how likely the observed make their proposed values.
 
 A missing node that has an observed descendant hangs together with its missing parents and children, and with
 the other missing parents of each observed child. Such a connected block is independent of all other blocks
 given the observed nodes. A missing node without observed descendants is in no block: evidence says nothing of
 it beyond its parents, and it is drawn from its mechanism.
+
+Log weights: the likelihood of a node's value given its parents' proposed values, one term a node.
+
+    a table    log p(x | pa)
+    an image   log q(pa | x) - log p(pa)  =  log p(x | pa) - log p(x)
+
+q is the image mechanism's anticausal predictor. p(pa) is the joint law of all parents that it was trained
+under; the model's own mechanisms, fitted on the same rows, say what that is. Where the parents have further
+ancestors, these are summed over if they have few values.
+
+A number may have an atom, a value of positive probability, for some values of its parents and a density for
+others. An atom outweighs any density: of proposals for one row, those with the fewest densities remain.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import product
+from math import prod
 
 import networkx as nx
 import torch
 from torch import Tensor
 
-from causalgen.counterfactuals.mutilated_model import MutilatedModel
+from causalgen.counterfactuals.mutilated_model import MutilatedModel, ready
+from causalgen.counterfactuals.rows import blame, broadcast_rows
 from graphs.causal_graph import CausalGraph
+from graphs.errors import EvidenceError, PartialEvidenceError
+from mechanisms.seeds import keyed_generator
 
-__all__ = ["Block", "Pattern", "Problem", "find_blocks", "find_patterns"]
+__all__ = [
+    "Block",
+    "Pattern",
+    "Problem",
+    "draw_places",
+    "exact_densities",
+    "find_blocks",
+    "find_patterns",
+    "has_density",
+    "log_weights",
+    "refuse_impossible",
+]
+
+_MOST_ANCESTORS = 4096
+
+_REMEDY = "Give the missing parents, or leave the image out."
 
 
 @dataclass(frozen=True)
@@ -106,3 +138,156 @@ def find_blocks(graph: CausalGraph, missing: Collection[str], keep: Collection[s
         observed = {child for node in group for child in graph.children(node)} - set(missing)
         found.append(Block(tuple(group), tuple(node for node in graph.nodes if node in observed)))
     return found
+
+
+def has_density(world: MutilatedModel, node: str, values: Mapping[str, Tensor]) -> bool:
+    """Whether ``log_prob`` tells p(x | pa) for a node; judged at the first proposal."""
+    row = {name: values[name][:1] for name in (node, *world.graph.parents(node))}
+    with blame(node), torch.no_grad():
+        return (
+            ready(world, node).log_prob(row[node], {name: row[name] for name in world.graph.parents(node)})
+            is not None
+        )
+
+
+def exact_densities(world: MutilatedModel, nodes: Iterable[str]) -> bool:
+    """Whether no node's density is an estimate, whose error a sum over few proposals would keep."""
+    return not any(ready(world, node).estimated for node in nodes)
+
+
+def _log_factor(
+    world: MutilatedModel,
+    node: str,
+    values: Mapping[str, Tensor],
+    rows: int,
+    proposals: int,
+    generator: torch.Generator | None,
+) -> tuple[Tensor, Tensor | int]:
+    """log p(x | pa) of a node, (R * n,), up to a term that is the same for all proposals of a row.
+
+    With 1 where it is a density and 0 where a probability, (R * n,), or 0 where all are of one kind. It may
+    be an estimate that differs by row where there is a generator, else it is ``log_prob``.
+    """
+    mechanism, n = ready(world, node), rows * proposals
+    parents = {name: broadcast_rows(values[name], n, rows) for name in world.graph.parents(node)}
+    with blame(node), torch.no_grad():
+        value = broadcast_rows(values[node], n, rows)
+        if generator is not None:
+            likelihood = mechanism.likelihood(value, parents, generator=generator)
+        else:
+            density = mechanism.log_prob(value, parents)
+            likelihood = None if density is None else (density, mechanism.atomic(value, parents))
+        if likelihood is not None:
+            logs, atomic = likelihood
+            return logs, 0 if atomic is None else (~atomic).long()
+        found = mechanism.log_prob_of_parents(values[node], parents) if len(values[node]) == rows else None
+    if found is None:
+        raise PartialEvidenceError(_no_density(world, node))
+    prior = _log_law_of_parents(world, node, parents)
+    return torch.where(prior > -torch.inf, found - prior, -torch.inf), 0
+
+
+def log_weights(
+    problem: Problem,
+    nodes: Iterable[str],
+    values: Mapping[str, Tensor],
+    proposals: int,
+    *,
+    known: tuple[Tensor, Tensor] | None = None,
+    estimated: bool = False,
+) -> Tensor:
+    """(R, n) log weights of R proposals for the missing nodes of each row, -inf where one is outweighed.
+
+    The likelihoods of ``nodes`` are multiplied. Their values and their parents' are (n, *event) where
+    observed, else (R * n, *event). ``known`` has (R * n,) logs of further likelihoods, and of how many
+    densities they are. Where they may be ``estimated``, it is by draws of each row's own.
+
+    Raises:
+        EvidenceError: a row's evidence has probability zero.
+        PartialEvidenceError: a mechanism has neither a density nor a predictor of its parents.
+    """
+    n, device = len(problem.rows), problem.rows.device
+    logs, densities = known or (torch.zeros(proposals * n, dtype=torch.float64, device=device), 0)
+    seed, first = problem.seed, int(problem.rows[0])
+    for node in nodes:
+        generator = keyed_generator(seed, "likelihood", node, first, device=device) if estimated else None
+        found, kind = _log_factor(problem.world, node, values, n, proposals, generator)
+        logs, densities = logs + found, densities + kind
+    logs = logs.reshape(proposals, n)
+    if isinstance(densities, Tensor):  # proposals of several kinds: those with the fewest densities remain
+        densities = densities.reshape(proposals, n)
+        least = densities.masked_fill(logs == -torch.inf, torch.iinfo(torch.int64).max).amin(0)
+        logs = logs.masked_fill(densities > least, -torch.inf)
+    refuse_impossible(logs.amax(0), problem.rows, problem.block.missing)
+    return logs
+
+
+def draw_places(probabilities: Tensor, uniform: Tensor) -> Tensor:
+    """Which of C values are drawn, (S, n), by their probabilities (n, C) and uniform numbers (S, n)."""
+    edges = probabilities.cumsum(1).contiguous()
+    # Below the last edge, which rounding may leave under 1: what is impossible is never drawn.
+    points = (uniform.T * edges[:, -1:]).contiguous()
+    return torch.searchsorted(edges, points, right=True).clamp(max=edges.shape[1] - 1).T
+
+
+def refuse_impossible(total: Tensor, numbers: Tensor, missing: tuple[str, ...]) -> None:
+    """Refuse rows, numbered so, whose log probability, (n,), no value of the missing nodes explains."""
+    bad = ~(total > -torch.inf)
+    if bool(bad.any()):
+        row = int(numbers[bad][0])
+        raise EvidenceError(
+            f"Row {row}: the evidence has probability zero whatever {', '.join(map(repr, missing))} may be. "
+            "Correct the row, or leave out what contradicts; where categories met that never did in fitting, "
+            "fit their node with smoothing > 0."
+        )
+
+
+def _log_law_of_parents(world: MutilatedModel, image: str, parents: Mapping[str, Tensor]) -> Tensor:
+    """(N,) log p(pa), jointly, of all parents of an image node."""
+    hidden = [
+        node
+        for node in world.graph.nodes
+        if node in world.graph.ancestors(parents.keys()) and node not in parents
+    ]
+    supports = [ready(world, node).support() for node in hidden]
+    counts = [0 if support is None else len(support) for support in supports]
+    if hidden and not 0 < prod(counts) <= _MOST_ANCESTORS:
+        raise PartialEvidenceError(
+            f"Image {image!r} informs its missing parents by their joint law in the model, which takes "
+            f"summing over {', '.join(map(repr, hidden))}: too many values. {_REMEDY}"
+        )
+    first = next(iter(parents.values()))
+    terms: list[Tensor] = []
+    for combination in product(*[support.unbind() for support in supports if support is not None]):
+        values = dict(parents)
+        for node, value in zip(hidden, combination, strict=True):
+            values[node] = value.to(first.device).expand(len(first))
+        logs = [_log_prob(world, node, values, image) for node in (*hidden, *parents)]
+        terms.append(torch.stack(logs).sum(0))
+    return torch.stack(terms).logsumexp(0)
+
+
+def _log_prob(world: MutilatedModel, node: str, values: Mapping[str, Tensor], image: str) -> Tensor:
+    mechanism = ready(world, node)
+    with blame(node), torch.no_grad():
+        found = mechanism.log_prob(values[node], {name: values[name] for name in world.graph.parents(node)})
+    if found is None:
+        kind = mechanism.spec.kind
+        raise PartialEvidenceError(
+            f"Image {image!r} informs its missing parents by their joint law in the model, "
+            f"but the mechanism of {node!r} ({kind}) has no density. {_REMEDY}"
+        )
+    return found
+
+
+def _no_density(world: MutilatedModel, node: str) -> str:
+    mechanism = ready(world, node)
+    generator = torch.Generator(mechanism.device).manual_seed(0)
+    if not mechanism.sample_noise(1, generator=generator).leaves:
+        why = "is a deterministic function of its parents, which almost no proposal for them would meet"
+    else:
+        why = f"has a mechanism ({mechanism.spec.kind}) without a density to weigh proposals for them by"
+    return (
+        f"Node {node!r} is observed and some of its parents are not, but it {why}. "
+        f"Give its parents {', '.join(world.graph.parents(node))}, or leave {node!r} out of the evidence."
+    )

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from causalgen.counterfactuals.summaries import shares_text, spread_text
-from graphs.shown import Shown
+from graphs.text import Shown
 from graphs.variables import Categorical, Variable
 
 if TYPE_CHECKING:

@@ -18,17 +18,18 @@ from math import prod
 import torch
 from torch import Tensor
 
-from causalgen.counterfactuals.missing_evidence.blocks import Block, Problem
-from causalgen.counterfactuals.missing_evidence.distributions import (
-    CategoryPosterior,
-    GaussianPosterior,
-    MixturePosterior,
-)
-from causalgen.counterfactuals.missing_evidence.factors import (
+from causalgen.counterfactuals.missing_evidence.blocks import (
+    Block,
+    Problem,
     draw_places,
     exact_densities,
     has_density,
     log_weights,
+)
+from causalgen.counterfactuals.missing_evidence.distributions import (
+    CategoryPosterior,
+    GaussianPosterior,
+    MixturePosterior,
 )
 from causalgen.counterfactuals.missing_evidence.linear_gaussian import Gaussian, matrix_root, solve_gaussian
 from causalgen.counterfactuals.mutilated_model import ready

@@ -25,6 +25,7 @@ from causalgen.counterfactuals.missing_evidence.blocks import (
     Problem,
     find_blocks,
     find_patterns,
+    refuse_impossible,
 )
 from causalgen.counterfactuals.missing_evidence.distributions import (
     CategoryPosterior,
@@ -33,18 +34,15 @@ from causalgen.counterfactuals.missing_evidence.distributions import (
     Posterior,
     SamplePosterior,
 )
-from causalgen.counterfactuals.missing_evidence.factors import refuse_impossible
 from causalgen.counterfactuals.missing_evidence.linear_gaussian import Gaussian, solve_gaussian
 from causalgen.counterfactuals.missing_evidence.mixed import draw_mixed, joined, mixture_of, solve_mixed
 from causalgen.counterfactuals.missing_evidence.particles import clouds, resample
 from causalgen.counterfactuals.mutilated_model import MutilatedModel, ready
-from causalgen.counterfactuals.row_blocks import generate_rows, prior_noise
-from causalgen.counterfactuals.rows import broadcast_rows, by_sample
+from causalgen.counterfactuals.rows import broadcast_rows, by_sample, generate_rows, prior_noise
 from graphs.variables import Continuous, Image
 from mechanisms.base import Noise
-from mechanisms.locks import OwnLock
 from mechanisms.rows import by_row, repeat_rows
-from mechanisms.seeds import keyed_generator, normals, uniforms
+from mechanisms.seeds import OwnLock, keyed_generator, normals, uniforms
 
 __all__ = ["EvidencePosterior"]
 

@@ -18,10 +18,8 @@ from typing import Annotated, Any, Literal, cast
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from causalgen.arguments import as_path
-from causalgen.metrics.evaluators.evaluators import Evaluators, Recipe
-from causalgen.metrics.evaluators.roles import Roles
-from causalgen.saving.manifest import CODEC_KEYS, FolderFormat
-from causalgen.saving.weights import load_weights, read_tensors, tensor_bytes
+from causalgen.metrics.evaluators.evaluators import Evaluators, Recipe, Roles
+from causalgen.saving.manifest import CODEC_KEYS, FolderFormat, load_weights, read_tensors, tensor_bytes
 from graphs.errors import CausalgenError, CheckpointError, UnknownNameError
 from graphs.limits import model_bytes
 from graphs.text import check_text, markdown

@@ -19,9 +19,8 @@ from causalgen.data.table import Table
 from causalgen.fitting.progress import Progress
 from causalgen.fitting.runtime import LocalRuntime
 from causalgen.fitting.training_loop import Objective, TrainingLoop
-from causalgen.metrics.evaluators.evaluators import Evaluators, Recipe
+from causalgen.metrics.evaluators.evaluators import Evaluators, Recipe, Roles, find_roles
 from causalgen.metrics.evaluators.networks import Regressor, VariationalAutoencoder, random_affine
-from causalgen.metrics.evaluators.roles import Roles, find_roles
 from causalgen.metrics.image_rows import rows_of_class
 from graphs.variables import Variable
 from mechanisms.networks import reproducible_initialisation, single_precision

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from causalgen.metrics import attribute_distance, variance_ratio
-from causalgen.metrics.consistency import variance_within
+from causalgen.metrics.feature_distance import variance_within
 from graphs.errors import DataError, ShapeError
 
 

@@ -19,9 +19,8 @@ from causalgen.metrics.evaluators import (
     save_evaluators,
     train_evaluators,
 )
-from causalgen.metrics.evaluators.evaluators import CodedRecipe, NetworkRecipe
-from causalgen.metrics.evaluators.roles import find_roles
-from causalgen.metrics.interpretability import im1
+from causalgen.metrics.evaluators.evaluators import CodedRecipe, NetworkRecipe, find_roles
+from causalgen.metrics.latent_divergence import im1
 from graphs.errors import (
     CheckpointError,
     ChecksumError,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from causalgen.metrics.interpretability import im1, im2
+from causalgen.metrics.latent_divergence import im1, im2
 from graphs.errors import DataError, DomainError, ShapeError
 
 IMAGES = np.random.default_rng(0).uniform(0.25, 0.75, (5, 1, 4, 4)).astype(np.float32)

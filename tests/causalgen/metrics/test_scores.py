@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from causalgen.metrics.distances import distance, distance_unit
+from causalgen.metrics.image_rows import distance, distance_unit
 from causalgen.metrics.scores import bootstrap_interval, mean_score, share_score, wilson_interval
 from graphs.errors import DataError, DomainError, ShapeError
 from graphs.variables import Categorical, Continuous, Image

@@ -9,9 +9,9 @@ import torch
 from graphs.errors import MechanismError, SpecError
 from graphs.variables import Categorical, Continuous, Image
 from mechanisms.diffusion.anticausal import Anticausal
-from mechanisms.diffusion.classifier_free import ClassifierFree
 from mechanisms.diffusion.code import Code, StyleCode
 from mechanisms.diffusion.code_training import CodeTraining, told
+from mechanisms.diffusion.guidance import ClassifierFree
 from mechanisms.diffusion.mechanism import Diffusion
 from mechanisms.diffusion.solvers import BELM, DDIM, Anchored
 from mechanisms.encoders import Strided

@@ -8,8 +8,8 @@ import torch
 from graphs.errors import MechanismError
 from graphs.variables import Categorical, Continuous, Image
 from mechanisms.diffusion.anticausal import Anticausal
-from mechanisms.diffusion.classifier_free import ClassifierFree
 from mechanisms.diffusion.feedback import closest, corrected, readings
+from mechanisms.diffusion.guidance import ClassifierFree
 from mechanisms.diffusion.mechanism import Diffusion
 from mechanisms.diffusion.solvers import Anchored
 from tests.mechanisms.diffusion.test_mechanism import draws, seeded, untrained

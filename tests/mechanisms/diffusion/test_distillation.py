@@ -10,7 +10,7 @@ from PIL import Image as Picture
 from torch import nn
 
 import causalgen as cg
-from causalgen.cli.distil import distil as distil_command
+from causalgen.cli.training import distil as distil_command
 from causalgen.fitting.distilling import distil
 from causalgen.fitting.runtime import AcceleratedRuntime
 from causalgen.testing import check_mechanism
@@ -18,10 +18,9 @@ from graphs.errors import CheckpointError, DataError, MechanismError, NotFittedE
 from graphs.variables import Categorical, Image
 from mechanisms.diffusion.anticausal import Anticausal
 from mechanisms.diffusion.backbones import Backbone, UNet
-from mechanisms.diffusion.classifier_free import ClassifierFree
 from mechanisms.diffusion.code import Code
-from mechanisms.diffusion.distillation import Distilled, Jump, Jumps
-from mechanisms.diffusion.distillation_training import Distillation
+from mechanisms.diffusion.distillation import Distillation, Distilled, Jump, Jumps
+from mechanisms.diffusion.guidance import ClassifierFree
 from mechanisms.diffusion.mechanism import Diffusion
 from mechanisms.diffusion.schedule import KarrasGrid, LogGrid
 from mechanisms.diffusion.solvers import Anchored

@@ -6,8 +6,7 @@ from torch import Tensor
 
 from graphs.errors import SpecError
 from mechanisms.diffusion.anticausal import Anticausal
-from mechanisms.diffusion.classifier_free import ClassifierFree
-from mechanisms.diffusion.guidance import Factual, Guidance
+from mechanisms.diffusion.guidance import ClassifierFree, Factual, Guidance
 from mechanisms.diffusion.schedule import LogGrid
 from mechanisms.diffusion.solvers import Anchored
 from tests.mechanisms.diffusion.exact import ExactDenoiser, ExactPredictor, World

@@ -12,7 +12,7 @@ from graphs.variables import Categorical, Continuous, Image
 from mechanisms.base import Noise
 from mechanisms.diffusion.anticausal import Anticausal
 from mechanisms.diffusion.backbones import UNet
-from mechanisms.diffusion.classifier_free import ClassifierFree
+from mechanisms.diffusion.guidance import ClassifierFree
 from mechanisms.diffusion.mechanism import Diffusion, DiffusionMechanism
 from mechanisms.diffusion.predictor import ResNet, guided_levels
 from mechanisms.diffusion.schedule import DDPMGrid, LogGrid

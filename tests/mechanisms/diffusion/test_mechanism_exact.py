@@ -7,7 +7,7 @@ from graphs.variables import Image
 from mechanisms.base import Noise
 from mechanisms.diffusion.anticausal import Anticausal
 from mechanisms.diffusion.backbones import UNet
-from mechanisms.diffusion.classifier_free import ClassifierFree
+from mechanisms.diffusion.guidance import ClassifierFree
 from mechanisms.diffusion.mechanism import Diffusion, DiffusionMechanism
 from mechanisms.diffusion.predictor import ResNet
 from mechanisms.diffusion.schedule import KarrasGrid, LogGrid

@@ -7,8 +7,8 @@ from graphs.errors import MechanismError, SpecError, UnknownNameError
 from graphs.variables import Categorical, Image
 from mechanisms.diffusion.anticausal import Anticausal
 from mechanisms.diffusion.backbones import DiT, UNet
-from mechanisms.diffusion.classifier_free import ClassifierFree
 from mechanisms.diffusion.distillation import Jumps
+from mechanisms.diffusion.guidance import ClassifierFree
 from mechanisms.diffusion.mechanism import Diffusion
 from mechanisms.diffusion.predictor import ResNet
 from mechanisms.diffusion.solvers import BELM, Anchored

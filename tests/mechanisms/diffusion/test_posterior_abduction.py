@@ -9,7 +9,7 @@ from causalgen.checking.conformance import Suite
 from graphs.variables import Categorical
 from mechanisms.base import Noise
 from mechanisms.diffusion.anticausal import Anticausal
-from mechanisms.diffusion.classifier_free import ClassifierFree
+from mechanisms.diffusion.guidance import ClassifierFree
 from mechanisms.diffusion.mechanism import Diffusion
 from mechanisms.diffusion.schedule import LogGrid
 from mechanisms.diffusion.solvers import BELM, DDIM, DDPM, Anchored

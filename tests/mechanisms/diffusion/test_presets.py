@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import causalgen as cg
 from causalgen.saving.declaration import Declaration
 from graphs.variables import Categorical, Continuous, Image
-from mechanisms.diffusion import presets
+from mechanisms.diffusion import options as presets
 from mechanisms.diffusion.backbones import DiT, UNet
 from mechanisms.diffusion.mechanism import Diffusion
 from mechanisms.registry import dump_mechanism, parse_mechanism

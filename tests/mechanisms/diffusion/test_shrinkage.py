@@ -5,8 +5,8 @@ import pytest
 import torch
 
 import causalgen as cg
+from mechanisms.diffusion.feedback import shrunk
 from mechanisms.diffusion.mechanism import Diffusion
-from mechanisms.diffusion.shrinkage import shrunk
 from mechanisms.diffusion.solvers import Anchored
 from tests.mechanisms.diffusion.test_mechanism_exact import GAUSSIAN, exact, seeded
 

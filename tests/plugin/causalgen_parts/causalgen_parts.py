@@ -19,7 +19,7 @@ from graphs.expressions import Range
 from mechanisms.diffusion import Backbone, Leaves, NoiseEstimate, Solver
 from mechanisms.tables.noise_families import Family
 
-__all__ = ["WEIBULL", "Conv", "Heun"]
+__all__ = ["Conv", "Heun", "WEIBULL"]
 
 
 @final

@@ -1,4 +1,4 @@
-"""``causalgen effect``: how much an intervention changes a node on average; see ``scm.effect``."""
+"""``causalgen sample``, ``counterfactual`` and ``effect``: what a model is asked."""
 
 from __future__ import annotations
 
@@ -12,21 +12,81 @@ from causalgen.cli.options import (
     ASSIGNED,
     Clip,
     Device,
+    Engine,
     Evidence,
+    LongTable,
     ModelName,
+    Out,
+    PartRows,
+    Preset,
     Rename,
+    ResumeJob,
     Seed,
     Set,
     SharedBy,
     SharedWorkers,
     Threads,
+    Workers,
 )
 from graphs.errors import EvidenceError, InterventionError, UnknownNameError
 
 if TYPE_CHECKING:
     from graphs.variables import Variable
 
-__all__ = ["effect"]
+__all__ = ["counterfactual", "effect", "sample"]
+
+
+def sample(
+    model: ModelName,
+    out: Out,
+    n: Annotated[int, typer.Option("-n", min=1, help="Rows.")] = 16,
+    do: Annotated[list[str] | None, typer.Option(help=f"{ASSIGNED}; several set more nodes.")] = None,
+    seed: Seed = 0,
+    clip: Clip = False,
+    device: Device = None,
+    threads: Threads = None,
+) -> None:
+    """Draw rows from a model, perhaps under an intervention."""
+    from causalgen.cli.assignments import parse_assignments
+    from causalgen.cli.common import load_model, say
+    from causalgen.saving.manifest import check_result_folder
+
+    check_result_folder(out)
+    scm = load_model(model, device, threads=threads)
+    asked = parse_assignments(do or [], scm.variables, "--do", expressions=True)
+    scm.sample(n, do=asked or None, seed=seed, clip=clip).save(out)
+    say(out.resolve())
+
+
+def counterfactual(
+    model: ModelName,
+    evidence: Evidence = None,
+    given: Set = None,
+    do: Annotated[list[str] | None, typer.Option(help=f"{ASSIGNED}; each one is a world.")] = None,
+    out: Out = Path("counterfactual"),
+    samples: Annotated[int | None, typer.Option(min=1, help="Draws a row.")] = None,
+    table: LongTable = None,
+    rename: Rename = None,
+    engine: Engine = "serial",
+    workers: Workers = None,
+    part_rows: PartRows = None,
+    resume: ResumeJob = False,
+    seed: Seed = 0,
+    preset: Preset = None,
+    clip: Clip = False,
+    device: Device = None,
+    threads: Threads = None,
+) -> None:
+    """What would have been, had things been otherwise: a picture and a JSON; of a --table, Parquet."""
+    from causalgen.cli.batch import Job, check_engine, run_table
+    from causalgen.cli.counterfactual import Typed, run_counterfactual
+
+    check_engine(engine, table, evidence, workers=workers, part_rows=part_rows, resume=resume)
+    typed = (model, given or [], do or [], out, samples, rename or [], seed, preset, clip, device)
+    if table is None:
+        run_counterfactual(Typed(*typed, threads), evidence)
+    else:
+        run_table(Job(*typed, threads or 1, table, part_rows), engine, workers, resume=resume)
 
 
 def effect(
@@ -61,7 +121,7 @@ def effect(
 ) -> None:
     """How much an intervention changes a node on average, with its interval."""
     from causalgen.cli.assignments import parse_assignments
-    from causalgen.cli.common import column_names, console, load_model, use_threads, write_file
+    from causalgen.cli.common import column_names, load_model, say, write_file
     from causalgen.cli.given import named_evidence, read_evidence, with_own_rows
     from causalgen.cli.ray_engine import require_ray, shared_workers
     from causalgen.cli.wording import in_command_words
@@ -70,8 +130,7 @@ def effect(
     require_ray(engine)
     if (engine, workers) != ("processes", None) and not refits:
         raise EvidenceError("--workers and --engine are for --refits. Say how many, or leave them out.")
-    use_threads(threads)
-    scm = load_model(model, device)
+    scm = load_model(model, device, threads=threads)
     if not do:
         raise InterventionError("Nothing to ask: give at least one --do node=value.")
     UnknownNameError.check("node", target, scm.variables, where="TARGET")
@@ -95,11 +154,10 @@ def effect(
             workers=shared,
             data=Renamed(data, columns) if data is not None else None,
         )
-    say = console().print
     say(in_command_words(str(found)))
     if out is not None:
         write_file(out, found.to_frame().to_csv(index=False).encode())
-        say(str(out.resolve()))
+        say(out.resolve())
 
 
 def _statistic(target: str, variable: Variable, category: str | None) -> Callable[[Any], Any] | None:

@@ -1,0 +1,269 @@
+"""``causalgen fit``, ``distil`` and ``evaluators``: what is made of training rows and saved with a card."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from causalgen.cli.options import ModelName, Out, Rename, Resume, RunDir, Seed, Threads, TrainingRows
+from graphs.errors import CheckpointError, SpecError, UnknownNameError
+
+if TYPE_CHECKING:
+    from causalgen.fitting.fit_report import FitReport, NodeReport
+    from causalgen.scm import SCM
+    from graphs.variables import Variable
+
+__all__ = ["check_place", "distil", "evaluators", "fit", "kept_run"]
+
+_CODE = "code: "
+"""Begins the names of figures of a style code, which should be no better than chance."""
+
+
+def fit(
+    file: Annotated[Path, typer.Argument(help="An SCM file.")],
+    data: TrainingRows,
+    out: Out,
+    node: Annotated[
+        list[str] | None,
+        typer.Option(help="Fit only this node now; may be repeated. --resume does the rest."),
+    ] = None,
+    seed: Seed = 0,
+    run_dir: RunDir = None,
+    resume: Resume = False,
+    missing: Annotated[
+        Literal["refuse", "drop"],
+        typer.Option(help="Rows that lack a value: refuse, or drop for the nodes that need it."),
+    ] = "refuse",
+    start: Annotated[
+        str | None, typer.Option(help="A model whose weights trained nodes start from: a name or a folder.")
+    ] = None,
+    rename: Rename = None,
+    threads: Threads = None,
+) -> None:
+    """Fit a model to data and save it."""
+    from causalgen.cli.common import card_source, column_names, recipe, say, tell_unused, use_threads
+    from causalgen.data.frames import present_columns
+    from causalgen.data.reading import Renamed
+    from causalgen.fitting.runtime import is_first
+    from causalgen.scm import SCM
+
+    use_threads(threads)
+    scm = SCM.from_yaml(file)
+    check_place(out)
+    columns = column_names(rename, scm, data)
+    if Path(data).is_file():
+        named = {columns.get(name, name): variable for name, variable in scm.variables.items()}
+        tell_unused(Path(data), present_columns(Path(data), named, named)[1])
+    with kept_run(run_dir, out) as run:
+        scm.fit(
+            Renamed(data, columns),
+            nodes=node or None,
+            seed=seed,
+            run_dir=run,
+            resume=resume,
+            missing=missing,
+            start=start,
+        )
+    assert scm.fit_report is not None
+    if not is_first():
+        return  # the first of several processes tells and saves
+    say(scm.fit_report, *_recovery(scm.fit_report))
+    left = [name for name, mechanism in scm.mechanisms.items() if not mechanism.fitted]
+    if left:
+        say(f"Not fitted yet: {', '.join(left)}. --resume without --node does the rest.", run.resolve())
+        return
+    source, dropped = card_source(data), missing if missing != "refuse" else None
+    options = {"data": source, "out": out.name, "seed": seed, "missing": dropped, "start": start or None}
+    command = recipe("fit", file.name, options, rename)
+    scm.save_pretrained(out, card=_card(scm, scm.fit_report, source, command))
+    say(out.resolve())
+
+
+@contextmanager
+def kept_run(run_dir: Path | None, out: Path) -> Iterator[Path]:
+    """The run folder, OUT.run by default; an interrupt says that it is kept. Afterwards processes part."""
+    from causalgen.fitting.runtime import leave_processes
+
+    run = run_dir if run_dir is not None else out.with_name(out.name + ".run")
+    try:
+        yield run
+        leave_processes()
+    except KeyboardInterrupt as interrupt:
+        if (run / "run.json").exists():
+            interrupt.args = (f"The run is kept in {run}: go on with --resume.",)
+        raise
+
+
+def check_place(out: Path) -> None:
+    """Refuse before the training what saving would refuse after it."""
+    from causalgen.saving.pretrained import MODEL
+
+    MODEL.check_place(out)
+    parent = next(each for each in out.resolve().parents if each.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise CheckpointError(
+            f"Cannot save the model in {out}: {parent} is not a folder that can be written."
+        )
+
+
+def _recovery(report: FitReport) -> Iterator[str]:
+    """How well each cause is recovered from what it causes, on held-out rows."""
+    for node, each in report.items():
+        for cause, measure, value, chance in _predictors(each):
+            if cause.startswith(_CODE):
+                told = f"{cause.removeprefix(_CODE)} told by the code of {node}"
+                yield f"{told}: {measure} {value:.4g}, by chance {chance:.4g}"
+                continue
+            yield f"{cause} recovered from {node}: {measure} {value:.4g}, by chance {chance:.4g}"
+            if value <= chance if measure == "accuracy" else value >= chance:
+                yield (
+                    f"warning: {cause} cannot be recovered from {node} better than by chance, "
+                    "so guidance by the predictor says nothing about it"
+                )
+
+
+def _predictors(report: NodeReport) -> Iterator[tuple[str, str, float, float]]:
+    """Cause, measure, value and chance of what predicts causes, among a node's figures."""
+    for name, value in report.figures.items():
+        cause, _, measure = name.rpartition(" ")
+        if measure in ("accuracy", "error") and f"{cause} chance" in report.figures:
+            yield cause, measure, value, report.figures[f"{cause} chance"]
+
+
+def _card(scm: SCM, report: FitReport, data: str, command: str) -> str:
+    """The model's README: what it is, how it was made, how well it does."""
+    import torch
+
+    from graphs.text import markdown
+
+    lines = [f"# {markdown(scm.name or 'An SCM')}", "", "```", scm.describe(), "```", ""]
+    lines += [
+        "## Data",
+        "",
+        f"`{data}`. Say here what the data are, where they come from, and their licence.",
+        "",
+    ]
+    lines += [
+        "## Recipe",
+        "",
+        f"    {command}",
+        "",
+        f"torch {torch.__version__} on {platform.machine()}; the settings are in `scm.yaml`.",
+        "",
+    ]
+    lines += ["## Figures", "", "Held-out rows, unless said otherwise.", ""]
+    lines += [f"- {markdown(line)}" for line in [*str(report).splitlines(), *_recovery(report)]]
+    return "\n".join([*lines, ""])
+
+
+def distil(
+    model: ModelName,
+    data: TrainingRows,
+    out: Out,
+    node: Annotated[str | None, typer.Option(help="The image node, where there are several.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, max=16, help="Jumps each way; 2 by default.")] = None,
+    rows: Annotated[int | None, typer.Option(min=2, help="Training rows, at most; 12000 by default.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over them; 14 by default.")] = None,
+    seed: Seed = 0,
+    run_dir: RunDir = None,
+    resume: Resume = False,
+    rename: Rename = None,
+    threads: Threads = None,
+) -> None:
+    """Distil the flow of an image node to a few jumps up and down: the solver jumps of a new model."""
+    from causalgen.cli.common import card_source, column_names, load_model, recipe, say
+    from causalgen.data.reading import Renamed
+    from causalgen.fitting.distilling import distil as distilled
+    from causalgen.saving.pretrained import model_folder
+    from graphs.text import markdown
+
+    scm = load_model(model, threads=threads)
+    check_place(out)
+    given = {"steps": steps, "rows": rows}
+    source = Renamed(data, column_names(rename, scm, data))
+    options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if epochs is not None:
+        options["training"] = {"epochs": epochs}
+    with kept_run(run_dir, out) as run:
+        made = distilled(scm, source, node=node, options=options, seed=seed, run_dir=run, resume=resume)
+    say(made.fit_report)
+    asked = {
+        "data": card_source(data),
+        "out": out.name,
+        "node": node,
+        **given,
+        "epochs": epochs,
+        "seed": seed,
+    }
+    command = recipe("distil", card_source(model), asked, rename)
+    card = [f"# {markdown(made.name or 'An SCM')}, distilled", "", "## Recipe", "", f"    {command}", ""]
+    card += [f"- {markdown(line)}" for line in str(made.fit_report).splitlines()]
+    card += ["", "## The model it was made from", "", *_lowered_card(model_folder(model))]
+    made.save_pretrained(out, card="\n".join([*card, ""]))
+    say(out.resolve())
+
+
+def _lowered_card(folder: Path) -> list[str]:
+    """The lines of a model's own card, its headings two levels down."""
+    card = folder / "README.md"
+    if not card.is_file():
+        return ["It has no card."]
+    lines = card.read_text(encoding="utf-8").splitlines()
+    return [f"##{line}" if line.startswith("#") else line for line in lines]
+
+
+def evaluators(
+    model: ModelName,
+    data: TrainingRows,
+    out: Out,
+    test: Annotated[str | None, typer.Option(help="Rows to measure the evaluators on.")] = None,
+    image: Annotated[str | None, typer.Option(help="The image node, where there are several.")] = None,
+    label: Annotated[
+        str | None, typer.Option(help="Its categorical parent, where there are several.")
+    ] = None,
+    about: Annotated[
+        str | None, typer.Option(help="For the card: the data, where they come from, their licence.")
+    ] = None,
+    rename: Rename = None,
+    seed: Seed = 0,
+    threads: Threads = None,
+) -> None:
+    """Train the networks that score counterfactual images of a data set."""
+    from causalgen.cli.common import card_source, column_names, load_model, recipe, say
+    from causalgen.data.reading import Renamed
+    from causalgen.metrics.evaluators.storage import EVALUATORS, card_text, save_evaluators
+    from causalgen.metrics.evaluators.training import train_evaluators
+
+    scm = load_model(model, threads=threads)
+    variables = _variables(scm, image)
+    EVALUATORS.check_place(out)
+    columns = column_names(rename, scm, data, test)
+    rows, unseen = (None if source is None else Renamed(source, columns) for source in (data, test))
+    trained = train_evaluators(rows, variables, test=unseen, name=out.name, label=label, seed=seed)
+    options = {"data": card_source(data), "out": out.name, "seed": seed}
+    options["test"] = None if test is None else card_source(test)
+    command = recipe("evaluators", card_source(model), options, rename)
+    save_evaluators(trained, out, card_text(trained, data=about, command=command))
+    figures = trained.metadata.get("figures")
+    told = figures.items() if isinstance(figures, dict) else ()
+    say(repr(trained), *(f"{what}: {value:.4g}" for what, value in told), out.resolve())
+
+
+def _variables(scm: SCM, image: str | None) -> dict[str, Variable]:
+    """The image and its parents."""
+    from causalgen.cli.common import image_variables
+
+    images = image_variables(scm)
+    if image is None and len(images) == 1:
+        image = next(iter(images))
+    if image is None:
+        found = ", ".join(images) or "none"
+        raise SpecError(f"Evaluators need one image variable; this model has {found}. Name one with --image.")
+    UnknownNameError.check("image variable", image, images, where="--image")
+    return {name: scm.variables[name] for name in (*scm.graph.parents(image), image)}
