@@ -11,9 +11,10 @@ from typing import Literal, final
 
 import torch
 from torch import Generator, Tensor
+from torch.distributions import Categorical as Categories
 from torch.distributions import Distribution
 
-from graphs.errors import ShapeError
+from graphs.errors import InterventionError, ShapeError
 from graphs.variables import Categorical, Variable
 from mechanisms.base import Abducted, InterventionSpec, Mechanism, Noise, Parents
 from mechanisms.extrapolation import warn_unseen
@@ -46,11 +47,18 @@ class StochasticMechanism(Mechanism):
 
         Raises:
             ShapeError: the distribution's values have another shape than the variable's.
+            InterventionError: it draws numbers, and the labels of the categories are other numbers.
         """
         super().__init__(Drawn(), variable, {})
         self.where, self.clip = f"Intervention on {node!r}: the drawn value", clip
         self.law = law if isinstance(law, NoiseLaw) else _of_one_value(law, variable, node)
         # Draws are numbers: codes, also where categories have labels.
+        told = variable.misread if isinstance(variable, Categorical) else ""
+        if told and not (isinstance(law, Categories) or getattr(law, "name", "") == "categorical"):
+            raise InterventionError(
+                f"Intervention on {node!r}: draws of {law} would be taken for codes, {told} Give each "
+                "category its probability, in their order: {'categorical': [...]}."
+            )
         self.form = Categorical(variable.size) if isinstance(variable, Categorical) else variable
 
     def sample_noise(self, n: int, *, generator: Generator) -> Noise:
