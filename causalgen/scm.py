@@ -40,7 +40,7 @@ from graphs.errors import DataError, MechanismError, PartialEvidenceError, SpecE
 from graphs.text import Shown
 from graphs.variables import Variable
 from mechanisms.base import Mechanism, MechanismSpec
-from mechanisms.options import with_options
+from mechanisms.options import fit_afresh, with_options
 
 if TYPE_CHECKING:
     from causalgen.checking.checks import CheckReport
@@ -139,7 +139,9 @@ class SCM(Shown):
         missing: Literal["refuse", "drop"] = "refuse",
         start: SCM | Path | str | None = None,
     ) -> Self:
-        """Fit mechanisms to data, in place, and return the model; ``fit_report`` says how well it went.
+        """Fit mechanisms to data, anew, and return the model itself; ``fit_report`` says how well it went.
+
+        Models made from this one before, by ``with_options`` or ``do``, keep what was fitted then.
 
         Args:
             data: DataFrame, dict of arrays, path of a CSV or Parquet table whose image columns hold file
@@ -166,13 +168,13 @@ class SCM(Shown):
         read = {name for node in asked for name in (node, *self.graph.parents(node))}
         columns = {node: variable for node, variable in self._variables.items() if node in read}
         table = read_data(data, columns, missing=missing)
-        mechanisms = {node: self._mechanism(node) for node in asked}
+        mechanisms = {node: fit_afresh(self._mechanism(node)) for node in asked}
         earlier = type(self).from_pretrained(start) if isinstance(start, str | Path) else start
         known = earlier and earlier.mechanisms
         self.fit_report, chosen = fit_table(
             mechanisms, table, seed=seed, run_dir=run_dir, resume=resume, progress=progress, start=known
         )
-        self._world = replace(self._world, mechanisms={**self._world.mechanisms, **chosen})
+        self._world = replace(self._world, mechanisms={**self._world.mechanisms, **mechanisms, **chosen})
         self.fit_report.warn_of_doubts()
         return self
 

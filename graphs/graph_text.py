@@ -55,6 +55,11 @@ _UNSAID = {
     "say. Take out [selected], or the node.",
 }
 _UNSAID["unobserved"] = _UNSAID["latent"]
+_SHORT = {"l": "latent", "u": "latent", "s": "selected"}
+"""What dagitty reads these attributes of a node as."""
+
+_UNDRAWN = {"arrowhead": "none", "style": "invis"}
+"""Attributes of an edge in DOT with the value by which its arrow is not drawn."""
 
 
 def _unsaid(attributes: Mapping[str, Any]) -> str | None:
@@ -268,7 +273,10 @@ class _Parser:
             self._refuse(f"the graph has more than {NODES:,} nodes")
 
     def _refuse_direction(self, attributes: Mapping[str, str], start: _Token) -> None:
-        """Refuse edges that are drawn otherwise than their arrow says."""
+        """Refuse edges that are drawn otherwise than their arrow says, or not at all, as for the layout."""
+        for name, value in _UNDRAWN.items() if self.form == "dot" else ():
+            if value in attributes.get(name, "").split(","):
+                self._refuse(f"{name}={value} draws no arrow. Take out the edge, or the attribute", start)
         if (drawn := attributes.get("dir", "forward")) != "forward":
             self._refuse(f"dir={drawn} draws another edge than it says. Write edges as a -> b", start)
 
@@ -278,6 +286,7 @@ class _Parser:
             while not self._mark("]"):
                 if not self._mark(";", ","):
                     name = self._name("an attribute or ']'").lower()
+                    name = _SHORT.get(name, name) if self.form == "dagitty" else name
                     found[name] = self._name("a value") if self._mark("=") else ""
         return found
 

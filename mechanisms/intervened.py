@@ -24,9 +24,10 @@ import numpy as np
 import torch
 from pydantic import field_validator
 from torch import Generator, Tensor
+from torch.distributions import Categorical as Categories
 from torch.distributions import Distribution
 
-from graphs.errors import DomainError, EvidenceError, MechanismError, ShapeError
+from graphs.errors import DomainError, EvidenceError, InterventionError, MechanismError, ShapeError
 from graphs.variables import Categorical, Image, Integer, Variable
 from graphs.variables.arrays import as_array
 from mechanisms.base import INTERVENED, Abducted, InterventionSpec, Mechanism, MechanismSpec, Noise, Parents
@@ -270,11 +271,18 @@ class StochasticMechanism(Mechanism):
 
         Raises:
             ShapeError: the distribution's values have another shape than the variable's.
+            InterventionError: it draws numbers, and the labels of the categories are other numbers.
         """
         super().__init__(Drawn(), variable, {})
         self.where, self.clip = f"Intervention on {node!r}: the drawn value", clip
         self.law = law if isinstance(law, NoiseLaw) else _of_one_value(law, variable, node)
         # Draws are numbers: codes, also where categories have labels.
+        told = variable.misread if isinstance(variable, Categorical) else ""
+        if told and not (isinstance(law, Categories) or getattr(law, "name", "") == "categorical"):
+            raise InterventionError(
+                f"Intervention on {node!r}: draws of {law} would be taken for codes, {told} Give each "
+                "category its probability, in their order: {'categorical': [...]}."
+            )
         self.form = Categorical(variable.size) if isinstance(variable, Categorical) else variable
 
     def sample_noise(self, n: int, *, generator: Generator) -> Noise:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from functools import reduce
 from typing import Annotated, Any
 
@@ -18,6 +19,7 @@ __all__ = [
     "Hidden",
     "TrainedSpec",
     "changed_spec",
+    "fit_afresh",
     "merge_options",
     "start_from",
     "take_weights",
@@ -58,7 +60,7 @@ def with_options(node: str, mechanism: Mechanism, options: Mapping[str, Any]) ->
         state = {name: each for name, each in state.items() if not name.startswith(own)}
         state |= {name: each for name, each in new.state_dict().items() if name.startswith(own)}
     try:
-        new.load_state_dict(state, assign=True)
+        new.load_state_dict(state, assign=mechanism.fitted)  # a fit changes weights that are not fitted yet
     except RuntimeError as error:
         raise MechanismError(
             f"Node {node!r}: options {sorted(options)} need other weights than these. "
@@ -70,6 +72,25 @@ def with_options(node: str, mechanism: Mechanism, options: Mapping[str, Any]) ->
 def _part(spec: Any, name: str) -> Any:
     """An option of a part; None where there is no such part."""
     return getattr(spec, name, None)
+
+
+@torch.no_grad()
+def fit_afresh(mechanism: Mechanism) -> Mechanism:
+    """What a fit may change: a mechanism itself that is not fitted yet, else a copy with its first weights.
+
+    Whoever has a fitted one, under other options or an intervention, keeps it as it is; and an earlier fit
+    decides nothing of a later one. Weights that no fit changes are not copied.
+    """
+    if not mechanism.fitted:
+        return mechanism
+    kept = {id(weight): weight for weight in mechanism.parameters() if not weight.requires_grad}
+    new = deepcopy(mechanism, kept)
+    if new.spec.training is not None:
+        first = dict(new.spec.bind(new.variable, new.parents).named_parameters())
+        for name, weight in new.named_parameters():
+            if weight.requires_grad:
+                weight.copy_(first[name])
+    return new
 
 
 @torch.no_grad()

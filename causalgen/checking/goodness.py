@@ -142,6 +142,7 @@ def _kernels(values: Tensor) -> Tensor:
     """
     flat = values.detach().cpu().double().reshape(len(values), -1)
     flat = flat[:, (flat != flat[:1]).any(0)]
+    flat = flat - flat.mean(0)  # cdist takes differences of squares, which far from 0 lose all digits
     n, width = flat.shape
     quartiles = flat.quantile(torch.tensor([0.25, 0.75], dtype=flat.dtype), 0).diff(dim=0)[0] / 1.349
     spread = torch.where(quartiles > 0, torch.minimum(quartiles, flat.std(0)), flat.std(0))
@@ -164,6 +165,7 @@ class _Pairs:
     def __init__(self, real: Tensor, fake: Tensor) -> None:
         self.rows = len(real)
         pooled = torch.cat([real, fake])
+        pooled = pooled - pooled.mean(0)  # see ``_kernels``
         self._distances = torch.cdist(pooled, pooled)
         self.distance = float(self._energies(torch.ones(self.rows, 1).double()))
 

@@ -86,9 +86,10 @@ class Stochastic:
     """Draw a node afresh, for every row and sample independently.
 
     Attributes:
-        law: of one value, in the variable's unit, categories as codes (0 the first, also of labels): a Pyro
-            or torch distribution, or a noise family with its parameters such as {"normal": [0, 1]}
-            (``mechanisms.tables.noise_families``), whose draws fill a vector or an image independently.
+        law: of one value, in the variable's unit, categories as codes (0 the first, also of labels; of labels
+            that are other numbers by their probabilities alone): a Pyro or torch distribution, or a noise
+            family with its parameters such as {"normal": [0, 1]} (``mechanisms.tables.noise_families``),
+            whose draws fill a vector or an image independently.
 
     Raises:
         InterventionError: neither.

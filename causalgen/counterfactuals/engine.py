@@ -138,7 +138,8 @@ def predict(
 def log_prob(world: MutilatedModel, values: Mapping[str, Tensor]) -> Tensor:
     """Joint log density of rows, (B,): the sum over nodes of log p(x | pa)."""
     terms: list[Tensor] = []
-    for node, mechanism in world.mechanisms.items():
+    for node in world.mechanisms:
+        mechanism = ready(world, node)
         parents = {parent: values[parent] for parent in world.graph.parents(node)}
         term = mechanism.log_prob(values[node], parents)
         if term is None:

@@ -135,6 +135,20 @@ def test_the_marginal_is_a_density():
     assert goodness._kernels(values)[300] > -60
 
 
+@pytest.mark.parametrize("noise", ["normal", "empirical"])
+def test_where_the_rows_lie_does_not_matter(noise):
+    """Of 300 rows, since up to 25 have their distances computed in another way."""
+    rows = {"x": X[:300].round(2), "y": Y[:300].round(2)}
+    kind = {"y": cg.mechanisms.Additive(noise=noise)}
+    near, far = (
+        fitted([("x", "y")], moved, **kind).check(moved)
+        for moved in (rows, {node: values + 1e9 for node, values in rows.items()})
+    )
+    assert near.ok and far.ok
+    for node, fit in near.fits.items():
+        assert far.fits[node].baseline == pytest.approx(fit.baseline, abs=1e-3)
+
+
 def test_likelihoods_are_means_of_log_prob_on_the_rows():
     scm = fitted(RIGHT, ROWS)
     total = sum(fit.mechanism for fit in scm.check(ROWS).fits.values())

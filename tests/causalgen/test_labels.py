@@ -90,6 +90,19 @@ def test_expressions_refuse_labels_that_are_other_numbers_than_their_codes(label
     assert answer["dose"].tolist() == [0.0, 10.0, 0.0]
 
 
+def test_counts_are_not_drawn_for_labels_that_are_other_numbers_than_their_codes():
+    graph = nx.DiGraph()
+    graph.add_node("t")
+    scm = cg.SCM(graph, {"t": cg.Categorical([2, 0, 1])}).fit({"t": [2, 0, 1]}, progress=False)
+    for law in ({"bernoulli": 0.5}, {"binomial": [2, 0.5]}, torch.distributions.Bernoulli(0.5)):
+        with pytest.raises(cg.InterventionError, match=r"on 't': draws of .* for codes, and that of 2 is 0"):
+            scm.do({"t": cg.Stochastic(law)})
+    for law in ({"categorical": [0, 0, 1]}, torch.distributions.Categorical(torch.tensor([0.0, 0, 1]))):
+        assert set(scm.sample(5, do={"t": cg.Stochastic(law)}, seed=0)["t"]) == {1}
+    scm = cg.SCM(graph, {"t": cg.Categorical([0, 1])}).fit({"t": [0, 1]}, progress=False)
+    assert set(scm.sample(9, do={"t": cg.Stochastic({"bernoulli": 0.5})}, seed=0)["t"]) == {0, 1}
+
+
 def test_codes_of_results_go_back_in_as_labels(categories):
     scm, _ = categories
     drawn = scm.sample(6, seed=0)

@@ -102,3 +102,21 @@ def test_gaps_in_labels_of_a_frame_are_gaps_everywhere(tmp_path):
     assert found.factual["k"].tolist() == ["u", None]
     found.save(tmp_path / "out")
     assert found.plot() is not None and "<table" in found._repr_html_()
+
+
+@pytest.mark.parametrize("samples", [None, 2])
+def test_what_is_done_to_an_answer_in_place_changes_no_other(samples):
+    graph = nx.DiGraph([("x", "y")])
+    normal = {"u": {"normal": [0, 1]}}
+    mechanisms = {"x": cg.mechanisms.Equation(value="u", noise=normal)}
+    mechanisms["y"] = cg.mechanisms.Equation(value="x + u", noise=normal)
+    scm = cg.SCM(graph, {"x": cg.Continuous(), "y": cg.Continuous()}, mechanisms)
+    rows = {"x": [1.0, 2.0, None], "y": [3.0, 4.0, 5.0]}
+    abduction = scm.abduct(rows, num_samples=samples, seed=0)
+    first, second = (abduction.counterfactual({"y": value}) for value in (1.0, 2.0))
+    kept = [first.to_frame(), second.to_frame()]
+    for values in (first["x"], first.factual["x"], first.inferred["x"], second["y"]):
+        values.mul_(100.0)
+    again = abduction.counterfactual({"y": 2.0})
+    for answer, frame in zip((first, second, again), (*kept, kept[1]), strict=True):
+        pd.testing.assert_frame_equal(answer.to_frame(), frame)

@@ -43,6 +43,8 @@ def test_questions_before_fitting_name_the_node():
         scm.sample(3)
     with pytest.raises(cg.NotFittedError, match="'a'.*fit"):
         scm.save_pretrained("nowhere")
+    with pytest.raises(cg.NotFittedError, match="'a'.*fit"):
+        scm.log_prob({"a": 1, "b": 0.5})
 
 
 def chain():
@@ -92,6 +94,55 @@ def test_a_fit_starts_from_a_model_or_from_the_folder_of_one(tmp_path):
         model(epochs=1).fit(data, progress=False, start=_additive(data))
     with pytest.raises(cg.MechanismError, match="Node 'a' cannot start .*there it is not fitted"):
         model(epochs=1).fit(data, progress=False, start=model())
+
+
+@pytest.mark.parametrize(
+    "mechanism",
+    [
+        cg.mechanisms.Additive(),
+        cg.mechanisms.Additive(function="network", training={"epochs": 2}),
+        cg.mechanisms.Flow(training={"epochs": 2}),
+    ],
+)
+def test_an_earlier_fit_decides_nothing_and_whoever_has_it_keeps_it(mechanism):
+    random = np.random.default_rng(0)
+    x, u = random.normal(size=(2, 100))
+    rising, falling = {"x": x, "y": 3 * x + u}, {"x": x, "y": 1 - 3 * x + u}
+    row, do = {"x": 1.0, "y": 2.0}, {"x": 2.0}
+
+    def new():
+        variables = {node: cg.Continuous() for node in "xy"}
+        mechanisms = {"x": cg.mechanisms.Additive(), "y": mechanism}
+        return cg.SCM(nx.DiGraph([("x", "y")]), variables, mechanisms)
+
+    scm = new().fit(rising, progress=False)
+    other, done, abduction = scm.with_options("y"), scm.do(do), scm.abduct(row)
+    asked = [
+        lambda: scm.counterfactual(row, do),
+        lambda: done.sample(1, seed=0),
+        lambda: abduction.counterfactual(do),
+    ]
+    before = [ask()["y"].item() for ask in asked]
+    other.fit(falling, progress=False)
+    assert [ask()["y"].item() for ask in asked] == before
+    scm.fit(falling, progress=False)
+    assert [ask()["y"].item() for ask in asked[1:]] == before[1:]
+    alone = new().fit(falling, progress=False)
+    assert scm.counterfactual(row, do)["y"].item() == alone.counterfactual(row, do)["y"].item()
+
+
+def test_models_of_other_options_are_fitted_apart():
+    x, u = np.random.default_rng(0).normal(size=(2, 60))
+    rows = {"x": x, "y": np.sin(3 * x) + u}
+    network = {"y": cg.mechanisms.Additive(function="network", training={"epochs": 1})}
+    base = cg.SCM(nx.DiGraph([("x", "y")]), {node: cg.Continuous() for node in "xy"}, network)
+    base = base.fit(rows, nodes=["x"], progress=False)
+    short = base.with_options("y").fit(rows, nodes=["y"], progress=False)
+    before = short.log_prob(rows)
+    base.with_options("y", training={"epochs": 9}).fit(rows, nodes=["y"], progress=False)
+    assert torch.equal(short.log_prob(rows), before)
+    with pytest.raises(cg.NotFittedError, match="'y'"):
+        base.log_prob(rows)
 
 
 def _additive(data):
