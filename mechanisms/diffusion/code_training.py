@@ -24,6 +24,7 @@ from mechanisms.diffusion.code import HIDDEN, StyleCode, in_chunks
 from mechanisms.diffusion.denoiser import Denoiser, log_normal_levels
 from mechanisms.diffusion.solvers import standard_normal
 from mechanisms.networks import perceptron
+from mechanisms.seeds import keyed_generator
 
 __all__ = ["CodeTraining", "held_out_code_figures", "told"]
 
@@ -161,7 +162,9 @@ def held_out_code_figures(
             "Raise training.validation."
         )
         return {}
-    value, parents = value[:_PROBED_ROWS], {name: each[:_PROBED_ROWS] for name, each in parents.items()}
+    # Evenly, as rows may lie in the order of their labels.
+    some = torch.linspace(0, len(value) - 1, min(len(value), _PROBED_ROWS)).long().to(value.device)
+    value, parents = value[some], {name: each[some] for name, each in parents.items()}
     noise = standard_normal(len(value), tuple(value.shape[1:]), generator=generator).to(value)
     sigma = log_normal_levels(len(value), *levels, generator=generator).to(value)
     shown = torch.ones(len(value), len(denoiser.names) + 1, dtype=torch.bool, device=value.device)
@@ -209,7 +212,8 @@ def _live(code: Tensor, missed: Callable[[Tensor], Tensor], generator: torch.Gen
 def told(code: Tensor, truth: Tensor, variable: Variable) -> tuple[float, float, float]:
     """How well a fresh probe tells a parent from codes (N, width), N >= 4, beside guessing.
 
-    Kernel ridge regression; each half of the rows is predicted from the other.
+    Kernel ridge regression; each of two halves of the rows, drawn at random, is predicted from the other: of
+    rows in the order of their labels, one half would not have the other's.
 
     Returns:
         Of categories the accuracy, and the share of the commonest one; of numbers the mean absolute error,
@@ -219,7 +223,7 @@ def told(code: Tensor, truth: Tensor, variable: Variable) -> tuple[float, float,
     categorical = isinstance(variable, Categorical)
     numbers = nn.functional.one_hot(truth, variable.size) if categorical else truth.reshape(n, -1)
     numbers, kernel = numbers.double(), _kernel(code, code, float(code.shape[1]))
-    halves = torch.arange(n, device=code.device).chunk(2)
+    halves = torch.randperm(n, generator=keyed_generator(0, "halves")).to(code.device).chunk(2)
     guess = torch.empty_like(numbers)
     for known, asked in (halves, halves[::-1]):
         centre = numbers[known].mean(0)

@@ -192,6 +192,9 @@ def test_a_probe_tells_what_codes_tell_and_nothing_else():
     shifted = rows + 4 * torch.nn.functional.one_hot(parents["digit"], 3)[:, :2]
     accuracy, chance, errors = told(shifted, parents["digit"], variables["digit"])
     assert accuracy > 0.9 and chance == pytest.approx(1 / 3, abs=0.01) and errors > 10
+    by_label = parents["digit"].argsort()  # as files often are
+    in_order = told(shifted[by_label], parents["digit"][by_label], variables["digit"])
+    assert in_order[0] > 0.9 and in_order[2] > 10
     rows, parents = _pairs(600, 0.9)
     error, chance, errors = told(rows, parents["shade"], variables["shade"])
     # E|N(0, 1)| is .80; what is left of it has a standard deviation of .44.
