@@ -439,12 +439,9 @@ class SCM(Shown):
         """Say where a method went."""
         if name in ("evaluate", "tune"):
             raise AttributeError(f"scm.{name}(...) is now a function of the model: cg.{name}(scm, ...).")
-        hint = {
-            "save": " Save it by scm.save_pretrained(folder).",
-            "load": " Load one by cg.SCM.from_pretrained(folder).",
-        }
-        told = f"An SCM has no attribute {name!r}.{hint.get(name, '')}"
-        raise AttributeError(told, name=name, obj=self)
+        own = {"save": "scm.save_pretrained(folder)", "load": "cg.SCM.from_pretrained(folder)"}
+        hint = f" {name.capitalize()} it by {own[name]}." if name in own else ""
+        raise AttributeError(f"An SCM has no attribute {name!r}.{hint}", name=name, obj=self)
 
     def _mechanism(self, node: str) -> Mechanism:
         UnknownNameError.check("node", node, self._variables)

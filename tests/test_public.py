@@ -68,7 +68,7 @@ def test_a_former_name_works_and_says_the_new_one():
         ("evaluate", r"cg\.evaluate\(scm, \.\.\.\)"),
         ("tune", r"cg\.tune\(scm, \.\.\.\)"),
         ("save", r"'save'\. Save it by scm\.save_pretrained\(folder\)"),
-        ("load", r"'load'\. Load one by cg\.SCM\.from_pretrained\(folder\)"),
+        ("load", r"'load'\. Load it by cg\.SCM\.from_pretrained\(folder\)"),
     ],
 )
 def test_a_method_of_another_name_is_told(name, told):
