@@ -61,7 +61,7 @@ def morphomnist_images(
 
     Args:
         digits: original images, uint8 (N, 28, 28) or (N, 1, 28, 28), bright on dark.
-        thickness: in px, above 0, (N,) or one for all.
+        thickness: in px, above 0 and no more than a side of the image, (N,) or one for all.
         intensity: 0 < i <= 255, (N,) or one for all.
         workers: processes to use. More than 1 starts new ones, so call it under
             ``if __name__ == "__main__":`` in a script.
@@ -79,7 +79,7 @@ def morphomnist_images(
     images = _checked_digits(digits)
     flat = images.reshape(len(images), *images.shape[-2:])
     rows = len(flat)
-    thick = _checked("thickness", thickness, rows, np.inf)
+    thick = _checked("thickness", thickness, rows, max(flat.shape[1:]))
     bright = _checked("intensity", intensity, rows, 255)
     parts = [slice(start, start + _AT_A_WORKER) for start in range(0, rows, _AT_A_WORKER)]
     jobs = [(part.start, flat[part], thick[part], bright[part]) for part in parts]
@@ -147,8 +147,8 @@ def _checked(name: str, values: object, rows: int, most: float) -> Doubles:
     array = np.broadcast_to(array, rows)
     wrong = np.flatnonzero(~((array > 0) & (array <= most) & np.isfinite(array)))
     if len(wrong):
-        bound = "above 0" if most == np.inf else f"in (0, {most:g}]"
-        raise DomainError(f"{name.capitalize()}, row {wrong[0]}: expected {bound}, got {array[wrong[0]]:g}.")
+        row, given = wrong[0], array[wrong[0]]
+        raise DomainError(f"{name.capitalize()}, row {row}: expected in (0, {most:g}], got {given:g}.")
     return array
 
 
