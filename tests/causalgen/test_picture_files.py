@@ -362,7 +362,7 @@ def test_each_refused_file_as_evidence_of_the_command_itself(tmp_path, monkeypat
         "    mechanism: {kind: diffusion, backbone: {kind: unet, channels: [8], unshuffle: 1}}\n"
     )
     scm = cg.SCM.from_yaml(model)
-    monkeypatch.setattr("causalgen.cli.counterfactual.load_model", lambda *_: scm)  # once
+    monkeypatch.setattr("causalgen.cli.counterfactual.load_model", lambda *_, **__: scm)  # once
     for name, (ending, write, told) in FILES.items():
         if told is None and name not in ("grey", "colour", "tiff 6", "webp"):
             continue
