@@ -168,7 +168,8 @@ class SCM(Shown):
         read = {name for node in asked for name in (node, *self.graph.parents(node))}
         columns = {node: variable for node, variable in self._variables.items() if node in read}
         table = read_data(data, columns, missing=missing)
-        mechanisms = {node: fit_afresh(self._mechanism(node)) for node in asked}
+        # Copies: whoever has the mechanisms of this model keeps them as they are.
+        mechanisms = {node: fit_afresh(self._mechanism(node), choose=start is None) for node in asked}
         earlier = type(self).from_pretrained(start) if isinstance(start, str | Path) else start
         known = earlier and earlier.mechanisms
         self.fit_report, chosen = fit_table(

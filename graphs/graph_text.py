@@ -275,7 +275,7 @@ class _Parser:
     def _refuse_direction(self, attributes: Mapping[str, str], start: _Token) -> None:
         """Refuse edges that are drawn otherwise than their arrow says, or not at all, as for the layout."""
         for name, value in _UNDRAWN.items() if self.form == "dot" else ():
-            if value in attributes.get(name, "").split(","):
+            if value in map(str.strip, attributes.get(name, "").split(",")):
                 self._refuse(f"{name}={value} draws no arrow. Take out the edge, or the attribute", start)
         if (drawn := attributes.get("dir", "forward")) != "forward":
             self._refuse(f"dir={drawn} draws another edge than it says. Write edges as a -> b", start)

@@ -214,6 +214,7 @@ class Mechanism(nn.Module, ABC):
     has_loss: bool = True  #: whether ``loss`` tells how well it fits, and belongs in the report of a fit
     #: Most rows the engine passes in one call, so that all between stays in cache; None: all
     chunk_rows: int | None = 65_536
+    chosen_from: MechanismSpec | None = None  #: the spec among whose candidates this one was chosen
     remedy: str = "Call scm.fit(data) first."  #: what to do where it is not fitted, in sentences
     note: str = ""  #: what a listing says beside its kind, such as the licence of pretrained weights
     awaits_weights: bool = False  #: whether a saved model may come without its state, which is got elsewhere

@@ -1,8 +1,8 @@
 """What takes a node's place under the do-operator: a value, a function of other values, or a law.
 
-    x := value          whatever the parents
-    x := g(a, b, x°)    conditional: a function of other nodes and of the natural value x°
-    x := u              stochastic, u ~ a given law: drawn afresh for every row and sample
+    x := value          atomic intervention, whatever the parents
+    x := g(a, b, x°)    conditional intervention, a function of other nodes and of the natural value x°
+    x := u              stochastic intervention, u ~ a given law: drawn afresh for every row and sample
 
 The natural value is what the node would have been. A function that reads it splits the node (Richardson &
 Robins 2013, single-world intervention graphs): the natural half keeps the node's mechanism and noise, the
@@ -276,13 +276,13 @@ class StochasticMechanism(Mechanism):
         super().__init__(Drawn(), variable, {})
         self.where, self.clip = f"Intervention on {node!r}: the drawn value", clip
         self.law = law if isinstance(law, NoiseLaw) else _of_one_value(law, variable, node)
-        # Draws are numbers: codes, also where categories have labels.
-        told = variable.misread if isinstance(variable, Categorical) else ""
-        if told and not (isinstance(law, Categories) or getattr(law, "name", "") == "categorical"):
+        misread = variable.misread if isinstance(variable, Categorical) else ""
+        if misread and not (isinstance(law, Categories) or getattr(law, "name", "") == "categorical"):
             raise InterventionError(
-                f"Intervention on {node!r}: draws of {law} would be taken for codes, {told} Give each "
+                f"Intervention on {node!r}: draws of {law} would be taken for codes, {misread} Give each "
                 "category its probability, in their order: {'categorical': [...]}."
             )
+        # Draws are numbers: codes, also where categories have labels.
         self.form = Categorical(variable.size) if isinstance(variable, Categorical) else variable
 
     def sample_noise(self, n: int, *, generator: Generator) -> Noise:

@@ -1,4 +1,4 @@
-"""Options of mechanisms: ``training`` written in part; the same weights under other options."""
+"""Mechanisms from others: the same weights under other options, a copy to fit anew, or to go on training."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def with_options(node: str, mechanism: Mechanism, options: Mapping[str, Any]) ->
         state = {name: each for name, each in state.items() if not name.startswith(own)}
         state |= {name: each for name, each in new.state_dict().items() if name.startswith(own)}
     try:
-        new.load_state_dict(state, assign=mechanism.fitted)  # a fit changes weights that are not fitted yet
+        new.load_state_dict(state, assign=True)
     except RuntimeError as error:
         raise MechanismError(
             f"Node {node!r}: options {sorted(options)} need other weights than these. "
@@ -75,20 +75,22 @@ def _part(spec: Any, name: str) -> Any:
 
 
 @torch.no_grad()
-def fit_afresh(mechanism: Mechanism) -> Mechanism:
-    """What a fit may change: a mechanism itself that is not fitted yet, else a copy with its first weights.
+def fit_afresh(mechanism: Mechanism, *, choose: bool = True) -> Mechanism:
+    """What a fit may change: a copy of a mechanism, with the weights that it had before any fit.
 
-    Whoever has a fitted one, under other options or an intervention, keeps it as it is; and an earlier fit
-    decides nothing of a later one. Weights that no fit changes are not copied.
+    Whoever has this one, under other options or an intervention, keeps it as it is; and an earlier fit, also
+    one that was interrupted or failed, decides nothing of a later one. What ``auto`` chose is chosen again,
+    unless ``choose`` is False.
+    Weights that no fit changes share their memory.
     """
-    if not mechanism.fitted:
-        return mechanism
-    kept = {id(weight): weight for weight in mechanism.parameters() if not weight.requires_grad}
-    new = deepcopy(mechanism, kept)
+    if choose and mechanism.chosen_from is not None:
+        return mechanism.chosen_from.bind(mechanism.variable, mechanism.parents).to(mechanism.device)
+    frozen = [weight for weight in mechanism.parameters() if not weight.requires_grad]
+    new = deepcopy(mechanism, {id(weight): nn.Parameter(weight.detach(), False) for weight in frozen})
     if new.spec.training is not None:
         first = dict(new.spec.bind(new.variable, new.parents).named_parameters())
         for name, weight in new.named_parameters():
-            if weight.requires_grad:
+            if weight.requires_grad and name in first:  # others are made in ``prepare``
                 weight.copy_(first[name])
     return new
 

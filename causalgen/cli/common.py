@@ -1,4 +1,4 @@
-"""What the commands share: models by name, pictures written whole, what is printed."""
+"""What the commands share: models by name and preset, files written whole, what is printed."""
 
 from __future__ import annotations
 

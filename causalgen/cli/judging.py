@@ -128,7 +128,8 @@ def evaluate(
             missing=missing,
             workers=shared,
         )
-    say(report, report.save(out).resolve())
+    say(report)  # of a long run, whether or not it can be saved
+    say(report.save(out).resolve())
 
 
 def read_morphomnist_truth(data: str, mnist_folder: Path | str, image: str) -> Truth:

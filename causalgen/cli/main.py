@@ -118,9 +118,9 @@ def _judges() -> None:
     raise CausalgenError("causalgen judges is now causalgen evaluators.")
 
 
-for each in (demo, gallery, schema, show, fit, distil, evaluators, tune, sample, counterfactual):
-    app.command()(each)
-for each in (effect, check, evaluate):
+_SHOWING, _FITTING = (demo, gallery, schema, show), (fit, distil, evaluators)
+_ASKING, _JUDGING = (tune, sample, counterfactual, effect), (check, evaluate)
+for each in (*_SHOWING, *_FITTING, *_ASKING, *_JUDGING):
     app.command()(each)
 app.command("app")(page)
 app.add_typer(data_app, name="data")

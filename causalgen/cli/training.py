@@ -81,7 +81,7 @@ def fit(
     source, dropped = card_source(data), missing if missing != "refuse" else None
     options = {"data": source, "out": out.name, "seed": seed, "missing": dropped, "start": start or None}
     command = recipe("fit", file.name, options, rename)
-    scm.save_pretrained(out, card=_card(scm, scm.fit_report, source, command))
+    scm.save_pretrained(out, card=_fit_card(scm, scm.fit_report, source, command))
     say(out.resolve())
 
 
@@ -136,7 +136,7 @@ def _predictors(report: NodeReport) -> Iterator[tuple[str, str, float, float]]:
             yield cause, measure, value, report.figures[f"{cause} chance"]
 
 
-def _card(scm: SCM, report: FitReport, data: str, command: str) -> str:
+def _fit_card(scm: SCM, report: FitReport, data: str, command: str) -> str:
     """The model's README: what it is, how it was made, how well it does."""
     import torch
 
@@ -180,6 +180,7 @@ def distil(
     from causalgen.cli.common import card_source, column_names, load_model, recipe, say
     from causalgen.data.reading import Renamed
     from causalgen.fitting.distilling import distil as distilled
+    from causalgen.fitting.runtime import is_first
     from causalgen.saving.pretrained import model_folder
     from graphs.text import markdown
 
@@ -192,6 +193,8 @@ def distil(
         options["training"] = {"epochs": epochs}
     with kept_run(run_dir, out) as run:
         made = distilled(scm, source, node=node, options=options, seed=seed, run_dir=run, resume=resume)
+    if not is_first():
+        return
     say(made.fit_report)
     asked = {
         "data": card_source(data),
@@ -241,7 +244,7 @@ def evaluators(
     from causalgen.metrics.evaluators.training import train_evaluators
 
     scm = load_model(model, threads=threads)
-    variables = _variables(scm, image)
+    variables = _image_and_causes(scm, image)
     EVALUATORS.check_place(out)
     columns = column_names(rename, scm, data, test)
     rows, unseen = (None if source is None else Renamed(source, columns) for source in (data, test))
@@ -255,7 +258,7 @@ def evaluators(
     say(repr(trained), *(f"{what}: {value:.4g}" for what, value in told), out.resolve())
 
 
-def _variables(scm: SCM, image: str | None) -> dict[str, Variable]:
+def _image_and_causes(scm: SCM, image: str | None) -> dict[str, Variable]:
     """The image and its parents."""
     from causalgen.cli.common import image_variables
 

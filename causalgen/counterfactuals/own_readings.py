@@ -91,8 +91,9 @@ class Reading:
         return None if held_out_error is None else self.made & (self.error > _TOLERATED * held_out_error)
 
     def _decoded(self, name: str) -> Any:
-        values = self.draws[name]
-        decoded: Any = self.variable.decode(values if self.samples is not None else values[0])
+        values = self.draws[name] if self.samples is not None else self.draws[name][0]
+        decoded: Any = self.variable.decode(values)
+        decoded = decoded.clone() if decoded is values else decoded  # to keep, or to change
         if self.index is None or self.variable.event_shape or self.samples is not None:
             return decoded
         import pandas as pd

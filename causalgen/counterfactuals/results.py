@@ -4,7 +4,8 @@ A node gives a tensor (B, *event), or (S, B, *event) where S samples were asked 
 units, codes, images in [0, 1]; labelled categories give an array of labels. Where the evidence was a
 DataFrame, scalar nodes give a Series with its index.
 
-A counterfactual keeps apart what was observed (``factual``) and what was drawn in its place (``inferred``).
+A counterfactual keeps apart what was observed (``factual``) and what was drawn in its place (``inferred``);
+the contrast of two is node by node what one differs by.
 """
 
 from __future__ import annotations

@@ -196,7 +196,7 @@ def _thickness(strokes: Mask) -> NDArray[np.float64]:
 def _spread(strokes: Mask, radius: int, *, thicker: bool) -> None:
     """Dilate or erode one image (H, W) by the disk, in place; what lies outside counts as neither."""
     source = strokes if thicker else ~strokes
-    beside = distances_along(~source[None], 2)[0].astype(np.int16)
+    beside = distances_along(~source[None], 2)[0]
     reached = np.zeros_like(source)
     height, width = source.shape
     for down, half in enumerate(_disk(radius)):

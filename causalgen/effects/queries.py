@@ -1,8 +1,8 @@
-"""Causal effects of an ``SCM``: average, conditional and individual, natural direct and indirect.
+"""Causal effects of an ``SCM``: average, conditional, individual; mediation by natural effects.
 
 These functions are methods of ``SCM``: ``scm.effect(...)``.
 
-Mediation, the natural direct and indirect effect of an intervention:
+Mediation, the natural direct effect (NDE) and the natural indirect effect (NIE) of an intervention:
 
     total      E[Y(x1)        - Y(x0)]
     direct     E[Y(x1, M(x0)) - Y(x0, M(x0))]     the mediators stay as they would have been at x0

@@ -171,7 +171,9 @@ class _Comparison:
 
 def _bind(spec: MechanismSpec, like: Mechanism) -> Mechanism:
     """A mechanism for the same variable and parents."""
-    return spec.bind(like.variable, like.parents).eval()
+    chosen = spec.bind(like.variable, like.parents).eval()
+    chosen.chosen_from = like.spec
+    return chosen
 
 
 def _chosen_and_best(candidates: Sequence[_Candidate]) -> tuple[_Candidate, _Candidate]:

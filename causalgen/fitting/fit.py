@@ -1,9 +1,9 @@
 """Fit a node: in closed form where there is one, else by minimising its mean loss (maximum likelihood).
 
-A closed form is fitted to every row; the training loop never sees the held-out rows, which
-the seed draws, and stops early by them. Everything random is keyed by seed, node and step
-(``mechanisms.seeds``), the rest of a fit's state is in its run folder: a fit killed at any moment and resumed
-ends in the same weights, bit for bit, as one left alone. The global random state is left untouched.
+A closed form is fitted to every row; the training loop never sees the held-out rows, which the seed draws,
+and stops early by them. Everything random is keyed by seed, node and step (``mechanisms.seeds``), the rest of
+a fit's state is in its run folder: a fit killed at any moment and resumed ends in the same weights, bit for
+bit, as one left alone. The global random state is left untouched.
 """
 
 from __future__ import annotations

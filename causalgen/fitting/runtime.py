@@ -1,9 +1,9 @@
 """Where a node is fitted: which device, which processes, which precision.
 
-Nodes that see images go through accelerate (GPUs, many processes that share each batch, data parallel
-or by FSDP2). Table
-nodes are small float64 networks whose step costs less than accelerate's bookkeeping: they run plainly on the
-CPU. Started by ``accelerate launch``, every process then fits them alone and the main one writes the results.
+Nodes that see images go through accelerate (GPUs, many processes that share each batch, data parallel or by
+FSDP2). Table nodes are small float64 networks whose step costs less than accelerate's bookkeeping: they run
+plainly on the CPU. Started by ``accelerate launch``, every process then fits them alone and the main one
+writes the results.
 
 FSDP2: a mechanism whose weights, gradients, moments and average are split over the processes that fit it.
 

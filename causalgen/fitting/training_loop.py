@@ -3,6 +3,8 @@
     theta_{k+1} = AdamW(theta_k, clip(grad mean_n loss_n)),  learning rate: linear warm-up, cosine to 0
     average_{k+1} = d average_k + (1 - d) theta_{k+1},  d = min(ema, (1 + k) / (10 + k));  kept at the end
 
+A part with a loss of its own (``OwnLoss``) is clipped by itself.
+
 Processes share each batch: each draws what one process alone would have drawn for all of it, keeps its share
 of rows, and weighs its mean loss by that share. So their number changes rounding alone, also from one run to
 one that resumes it. Layers that draw (dropout) draw apart in each.
@@ -11,9 +13,9 @@ Lean on purpose: a step of a table node takes well under a millisecond, so whate
 is a few tensor operations; showing, logging and saving are looked after a few times a second.
 
 Early stopping keeps the weights whose held-out loss is least, and stops once it has not fallen for long. That
-loss is looked at between epochs, at most once in 5 steps, and after the last one, of the
-averaged weights where there is an average. The weights that training began with are a candidate too. All of
-it is part of a run's state.
+loss is looked at between epochs, at most once in 5 steps, and after the last one, of the averaged weights
+where there is an average. The weights that training began with are a candidate too. All of it is part of a
+run's state.
 """
 
 from __future__ import annotations

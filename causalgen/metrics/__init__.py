@@ -2,12 +2,12 @@
 
 axioms         composition, reversibility, effectiveness, of any node of any model
 fidelity       minimality; the error against the true counterfactual, where the generator is known
-consistency    do counterfactuals, averaged over factuals, have the interventional law
 likeness       what a counterfactual keeps of its factual, and how much its draws differ
 controls       real images of the target class, random and nearest, to compare with
 scores         a figure with its interval: Wilson's for shares, bootstrap for means
-interpretability, latent_divergence, feature_distance
-               IM1 and IM2; CLD; FD: by networks that know the data, see evaluators
+latent_divergence, feature_distance
+               CLD, IM1 and IM2; FD, and interventional consistency: whether counterfactuals, averaged over
+               factuals, have the interventional law; by networks that know the data, see evaluators
 evaluators     these networks: shipped for some data sets, trained by ``causalgen evaluators`` for others
 published_networks
                FID and LPIPS, where their published weights are given as files

@@ -1,4 +1,4 @@
-"""FD: Frechet distance of two sets of images in a named network's features (Heusel et al. 2017; see FID).
+"""FD, the Frechet distance of images in a network's features (see FID), and interventional consistency.
 
     FD = |m1 - m2|² + Tr(C1 + C2 - 2 (C1 C2)^(1/2))
 
@@ -17,7 +17,7 @@ may reach the class asked for and stay near its factual, and all of them togethe
 are equally many counterfactuals and samples of ``do``, as sets:
 
     pixel variance    within a class, over that of samples: 1 is consistent, below 1 too alike
-    features          Frechet distance, see ``feature_distance``
+    features          FD
     an attribute      over all rows together, Kolmogorov-Smirnov distance of its distribution functions, 0..1
 
 Controls are needed beside these too: a random real image is consistent and no counterfactual.

@@ -1,4 +1,4 @@
-"""Counterfactual latent divergence, CLD (Sanchez & Tsaftaris 2022), by the KL in a VAE's latent space.
+"""CLD, the counterfactual latent divergence (Sanchez & Tsaftaris 2022), and the interpretability IM1 and IM2.
 
     d    = KL(q(z | x_cf) || q(z | x_F))                    of an unconditional variational autoencoder
     S_c  = {KL(q(z | x) || q(z | x_F)) : x real, of class c}

@@ -50,8 +50,6 @@ T = TypeVar("T")
 CODEC_KEYS = frozenset(["format", "version", "libraries", "files", "sha256"])
 """What the codec itself writes in a manifest; the rest are metadata."""
 
-RESULT = "result.json"
-
 
 @dataclass(frozen=True)
 class FolderFormat:
@@ -362,7 +360,8 @@ def _described(tensor: Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')} of shape {tuple(tensor.shape)}"
 
 
-_FORMAT = FolderFormat("causalgen-result", "result", RESULT, lists_names=True, most_bytes=2**30)
+RESULT = "result.json"
+_RESULTS = FolderFormat("causalgen-result", "result", RESULT, lists_names=True, most_bytes=2**30)
 
 
 def write_result(
@@ -373,7 +372,7 @@ def write_result(
     Raises:
         CheckpointError: the folder holds something else, or cannot be written; it is unchanged then.
     """
-    replace(_FORMAT, manifest=name).save(folder, files, metadata)
+    replace(_RESULTS, manifest=name).save(folder, files, metadata)
     return Path(folder)
 
 
@@ -383,4 +382,4 @@ def check_result_folder(folder: Path | str, name: str = RESULT) -> None:
     Raises:
         CheckpointError: it does, or cannot be read.
     """
-    replace(_FORMAT, manifest=name).check_place(folder)
+    replace(_RESULTS, manifest=name).check_place(folder)

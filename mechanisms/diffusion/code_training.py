@@ -49,6 +49,9 @@ _ERRORS = 2.0
 _COARSE = 28
 """Side of the largest image that the decoder makes; a larger one is pooled to it."""
 
+_LEAST_PROBED, _PROBED_ROWS = 100, 500
+"""Held-out rows that tell something of a code, and as many as are asked."""
+
 
 class CodeTraining(nn.Module):
     """The code with what its training alone needs: the decoder, and the last rows.
@@ -248,7 +251,3 @@ def _kernel(one: Tensor, other: Tensor, scale: float) -> Tensor:
 def _prior_kernel(code: Tensor, scale: float) -> Tensor:
     """E k(z, eps) over eps ~ N(0, I), (N,)."""
     return (scale / (scale + 1)) ** (code.shape[1] / 2) * (code.square().sum(1) / (-2 * (scale + 1))).exp()
-
-
-_LEAST_PROBED, _PROBED_ROWS = 100, 500
-"""Held-out rows that tell something of a code, and as many as are asked."""

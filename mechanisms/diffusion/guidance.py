@@ -1,6 +1,6 @@
-"""Guidance: what ``anticausal`` and ``classifier_free`` add to the noise estimate, from F to CF parents.
+"""Guidance: classifier-free guidance, and classifier guidance (``anticausal``), from F to CF parents.
 
-From the factual parents F on, it vanishes where nothing changes.
+What it adds to the noise estimate vanishes where nothing changes from the factual parents F.
 Parents change one group after another, equal weights together, in declared order: F = v_0, v_1, ..., v_G.
 
     classifier_free      eps = eps(v_0) + sum_g w_g [eps(v_g) - eps(v_{g-1})]

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import causalgen as cg
+from causalgen.fitting.training_loop import TrainingLoop
 
 VARIABLES = {"a": cg.Categorical(3), "b": cg.Continuous(lower=0, upper=1)}
 
@@ -349,3 +350,62 @@ def test_interventions_cannot_be_written(linear):
         scm.do({"x": cg.Shift(1)}).to_yaml()
     with pytest.raises(cg.MechanismError, match="'x': it was intervened on"):
         scm.do({"x": 1.0}).to_yaml()
+
+
+def test_a_fit_that_was_interrupted_or_failed_decides_nothing_of_a_later_one(monkeypatch):
+    x, u = np.random.default_rng(0).normal(size=(2, 60))
+    rows = {"x": x, "y": np.sin(3 * x) + u}
+
+    def new():
+        network = cg.mechanisms.Additive(function="network", training={"epochs": 2})
+        variables = {node: cg.Continuous() for node in "xy"}
+        return cg.SCM(nx.DiGraph([("x", "y")]), variables, {"x": cg.mechanisms.Additive(), "y": network})
+
+    alone = new().fit(rows, progress=False).log_prob(rows)
+    steep = new().with_options("y", training={"learning_rate": 1e300})
+    with pytest.raises(cg.MechanismError, match="learning_rate"):
+        steep.fit(rows, progress=False)
+    mended = steep.with_options("y", training={"learning_rate": 1e-3})
+    assert torch.equal(mended.fit(rows, progress=False).log_prob(rows), alone)
+
+    scm, update = new(), TrainingLoop._update
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingLoop, "_update", interrupted(update, after=1))
+        with pytest.raises(KeyboardInterrupt):
+            scm.fit(rows, progress=False)
+    with pytest.raises(cg.NotFittedError):
+        scm.sample(1, seed=0)
+    assert torch.equal(scm.fit(rows, progress=False).log_prob(rows), alone)
+
+
+def interrupted(update, after):
+    """An update of weights that is interrupted once some were made."""
+    made = 0
+
+    def once(loop, *arguments):
+        nonlocal made
+        made += 1
+        if made > after:
+            raise KeyboardInterrupt
+        return update(loop, *arguments)
+
+    return once
+
+
+def test_a_model_that_another_was_made_from_before_any_fit_stays_as_it_was():
+    x = np.random.default_rng(0).normal(size=40)
+    base = cg.SCM(nx.DiGraph([("x", "y")]), {node: cg.Continuous() for node in "xy"})
+    other, done = base.with_options("y"), base.do({"x": 1.0})
+    base.fit({"x": x, "y": 2 * x}, progress=False)
+    for each in (other, done):
+        with pytest.raises(cg.NotFittedError):
+            each.sample(1, seed=0)
+
+
+def test_what_auto_chose_is_chosen_again():
+    x, u = np.random.default_rng(0).normal(size=(2, 200))
+    few, many = {"x": x[:10], "y": 2 * x[:10] + u[:10]}, {"x": x, "y": np.sin(3 * x) + 0.05 * u}
+    scm = cg.SCM(nx.DiGraph([("x", "y")]), {node: cg.Continuous() for node in "xy"})
+    kinds = [scm.fit(rows, seed=0, progress=False).fit_report["y"].choice["chosen"] for rows in (few, many)]
+    assert [each.get("function", "linear") for each in kinds] == ["linear", "network"]
+    assert scm.fit(many, seed=0, progress=False, start=scm).fit_report["y"].choice is None

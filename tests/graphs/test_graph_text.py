@@ -118,6 +118,7 @@ def test_a_text_says_its_edges(text, edges):
         ("dag { x [s] }", "rows were selected by"),
         ("digraph { a -> b [style=invis] }", "style=invis draws no arrow"),
         ('digraph { a -> b [style="bold,invis"] }', "style=invis draws no arrow"),
+        ('digraph { a -> b [style="bold, invis"] }', "style=invis draws no arrow"),
         ("digraph { edge [arrowhead=none] a -> b }", "arrowhead=none draws no arrow"),
         ("digraph { a -> b [dir=both] }", "dir=both draws another edge"),
         ("digraph { edge [dir=back]; a -> b }", "dir=back draws another edge"),
