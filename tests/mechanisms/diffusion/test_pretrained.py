@@ -467,7 +467,7 @@ def test_an_anticausal_predictor_is_trained_beside_a_unet_that_knows_no_classes(
     kinds = torch.arange(16) % 2
     images = torch.rand(16, 3, 8, 8, generator=seeded()) * 0.5 + 0.5 * kinds.view(-1, 1, 1, 1)
     scm.fit({"kind": kinds, "x": images}, progress=False)
-    after = mechanism.state_dict()
+    after = scm.mechanisms["x"].state_dict()
     moved = {name for name, each in before.items() if not torch.equal(each, after[name])}
     assert moved and not any("denoiser.network" in name for name in moved)
     cf = scm.counterfactual({"kind": kinds[:2], "x": images[:2]}, do={"kind": 1}, seed=0)
