@@ -80,14 +80,13 @@ def fit_afresh(mechanism: Mechanism, *, choose: bool = True) -> Mechanism:
 
     Whoever has this one, under other options or an intervention, keeps it as it is; and an earlier fit, also
     one that was interrupted or failed, decides nothing of a later one. What ``auto`` chose is chosen again,
-    unless ``choose`` is False.
-    Weights that no fit changes share their memory.
+    unless ``choose`` is False. Weights that no fit changes share their memory.
     """
     if choose and mechanism.chosen_from is not None:
         return mechanism.chosen_from.bind(mechanism.variable, mechanism.parents).to(mechanism.device)
     frozen = [weight for weight in mechanism.parameters() if not weight.requires_grad]
     new = deepcopy(mechanism, {id(weight): nn.Parameter(weight.detach(), False) for weight in frozen})
-    if new.spec.training is not None:
+    if new.fitted and new.spec.training is not None:  # else no fit has touched them: each has its own copy
         first = dict(new.spec.bind(new.variable, new.parents).named_parameters())
         for name, weight in new.named_parameters():
             if weight.requires_grad and name in first:  # others are made in ``prepare``

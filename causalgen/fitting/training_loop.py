@@ -160,7 +160,7 @@ class TrainingLoop:
         self._parameters = [value for _, value in named]
         apart = [part for part in self.module.modules() if isinstance(part, OwnLoss)]
         whose = {value: number for number, part in enumerate(apart) for value in part.parameters()}
-        numbers = {whose.get(value, -1) for value in self._parameters}
+        numbers = sorted({whose.get(value, -1) for value in self._parameters})
         self._clipped = [[v for v in self._parameters if whose.get(v, -1) == each] for each in numbers]
         self._weights = self._values()
         self._average = [value.clone() for value in self._weights] if self.settings.ema else []
