@@ -40,6 +40,7 @@ from graphs.errors import DataError, MechanismError, PartialEvidenceError, SpecE
 from graphs.text import Shown
 from graphs.variables import Variable
 from mechanisms.base import Mechanism, MechanismSpec
+from mechanisms.networks import learning
 from mechanisms.options import fit_afresh, with_options
 
 if TYPE_CHECKING:
@@ -127,6 +128,7 @@ class SCM(Shown):
         """Where the mechanisms live."""
         return self._world.device
 
+    @learning()
     def fit(
         self,
         data: Any,
@@ -379,8 +381,7 @@ class SCM(Shown):
             raise PartialEvidenceError(f"log_prob needs the value of every node; missing: {lacking}.")
         return log_prob(self._world, rows)
 
-    # Documented where they are written.
-    push_to_hub = push_to_hub
+    push_to_hub = push_to_hub  # These are documented where they are written.
     to_dowhy = to_dowhy
     effect = queries.effect
     natural_effects = queries.natural_effects

@@ -1,4 +1,4 @@
-"""Dense network (multi-layer perceptron) of the table mechanisms, its first weights, and a check for NaN."""
+"""Dense networks (multi-layer perceptrons) of table mechanisms, first weights, gradients, checks for NaN."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from graphs.errors import MechanismError
 from mechanisms.seeds import GlobalDraws
 
 __all__ = [
     "DenseNetwork",
     "first_non_finite",
+    "gradients",
+    "learning",
     "perceptron",
     "reproducible_initialisation",
     "single_precision",
@@ -29,7 +32,30 @@ def reproducible_initialisation(seed: int = 0) -> Iterator[None]:
     Two mechanisms with the same options start from the same weights, so that fitting depends on its own
     seed alone. Initial weights are drawn on the CPU.
     """
-    with GlobalDraws(seed):
+    with torch.inference_mode(False), GlobalDraws(seed):
+        yield
+
+
+@contextmanager
+def learning() -> Iterator[None]:
+    """A context in which weights are trained, also where the caller is in ``torch.inference_mode``."""
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
+
+
+@contextmanager
+def gradients(who: str) -> Iterator[None]:
+    """A context of gradients for a part of an answer; ``who`` follows them, for the message.
+
+    Raises:
+        MechanismError: the caller's tensors have none.
+    """
+    if torch.is_inference_mode_enabled():
+        raise MechanismError(
+            f"{who} follows gradients, of which there are none in torch.inference_mode(): ask outside of it, "
+            "or under torch.no_grad()."
+        )
+    with torch.enable_grad():
         yield
 
 

@@ -35,6 +35,7 @@ from causalgen.fitting.progress import Progress
 from graphs.errors import EvidenceError
 from graphs.variables import Image
 from mechanisms.base import Mechanism
+from mechanisms.networks import learning
 from mechanisms.seeds import keyed_seed
 
 __all__ = ["Refits", "effects_with_refits", "include_fitting_error", "refit_answers"]
@@ -140,6 +141,7 @@ def include_fitting_error(effect: Effect, refitted: Sequence[Effect]) -> Effect:
     return replace(effect, overall=overall, groups=groups, refits=len(refitted))
 
 
+@learning()
 def _refitted(refits: Refits, world: MutilatedModel, number: int) -> MutilatedModel:
     generator = np.random.default_rng(keyed_seed(refits.seed, "refit", number))
     rows = generator.integers(0, refits.table.rows, refits.table.rows)

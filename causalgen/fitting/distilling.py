@@ -24,6 +24,7 @@ from causalgen.fitting.run_folder import RunFolder, digest
 from causalgen.fitting.runtime import AcceleratedRuntime, autocast, resolve_precision
 from causalgen.fitting.training_loop import Objective, TrainingLoop
 from graphs.errors import DataError, MechanismError, NotFittedError, UnknownNameError, warn
+from mechanisms.networks import learning
 from mechanisms.options import changed_spec, merge_options
 from mechanisms.seeds import keyed_generator, layers_apart
 
@@ -41,6 +42,7 @@ _Model = TypeVar("_Model")
 """``SCM``, which imports what fits it."""
 
 
+@learning()
 def distil(
     scm: _Model,
     data: Any,

@@ -8,13 +8,13 @@ import torch
 from pydantic import model_validator
 from torch import Tensor
 
-from graphs.errors import MechanismError
 from graphs.variables import Image, Variable
 from mechanisms.base import Parents
 from mechanisms.diffusion.classifier import OwnPredictor
 from mechanisms.diffusion.denoiser import Denoising
 from mechanisms.diffusion.guidance import Factual, Guidance, Need, Strength, path_of
 from mechanisms.diffusion.predictor import AnticausalPredictor
+from mechanisms.networks import gradients
 
 __all__ = ["Anticausal"]
 
@@ -105,12 +105,7 @@ class Anticausal(Guidance, frozen=True):
         samples = self.denoiser == "unconditional" and not bool(factual.known.all())
         if not steers and not samples:
             return base(x)
-        if torch.is_inference_mode_enabled():
-            raise MechanismError(
-                "Anticausal guidance follows gradients, of which there are none in torch.inference_mode(): "
-                "ask outside of it, or under torch.no_grad()."
-            )
-        with torch.enable_grad():
+        with gradients("Anticausal guidance"):
             image = x.detach().requires_grad_()
             features, noise = _features(predictor, image, sigma, base)
             nothing = features.new_zeros(len(x))

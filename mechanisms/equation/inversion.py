@@ -38,6 +38,7 @@ from graphs.expressions.functions import operation
 from graphs.expressions.tree import Call, Constant, Name, Tree, reads
 from graphs.variables import Categorical, Continuous, Integer, Variable
 from graphs.variables.numeric import limits
+from mechanisms.networks import gradients
 from mechanisms.tables.noise_families import NoiseLaw
 
 __all__ = [
@@ -235,7 +236,7 @@ def _by_search(
 def _derivative(function: Callable[[Tensor], Tensor], u: Tensor) -> Tensor:
     """(N,) the derivative of an elementwise function, itself differentiable where gradients are wanted."""
     graph = torch.is_grad_enabled() and u.requires_grad
-    with torch.enable_grad():
+    with gradients("The density of an equation that is solved numerically"):
         u = u if u.requires_grad else u.detach().requires_grad_()
         return torch.autograd.grad(function(u).sum(), u, create_graph=graph)[0]
 

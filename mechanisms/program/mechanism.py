@@ -29,6 +29,7 @@ from torch import Tensor
 from graphs.errors import CannotAbductError, EvidenceError, MechanismError, UnknownNameError
 from graphs.variables import Variable
 from mechanisms.base import Abducted, Mechanism, MechanismSpec, Noise, Parents
+from mechanisms.networks import gradients
 from mechanisms.program.importance import ImportanceSampler, Reservoir
 from mechanisms.program.inference import NUTS, SVI, Importance, Inference, fit_guide, run_chains
 from mechanisms.program.plan import Plan, plan_program
@@ -216,6 +217,7 @@ class ProgramMechanism(Mechanism):
         self, inference: SVI | NUTS, value: Tensor, parents: Parents, generator: torch.Generator
     ) -> Abducted:
         """Noise from the posterior of each distinct row, by a guide or by chains."""
+        who = f"Inference {inference.kind!r} of a program"
         first, inverse = distinct_rows([value, *(parents[name] for name in self.parents)])
         pilot = self.sample_noise(_PILOTS * len(first), generator=generator)
         some = {name: parents[name][first] for name in self.parents}
@@ -238,7 +240,7 @@ class ProgramMechanism(Mechanism):
                 )
             )
         if isinstance(inference, NUTS):
-            with global_draws_from(generator), torch.enable_grad(), unvalidated():
+            with global_draws_from(generator), gradients(who), unvalidated():
                 chains = run_chains(posterior, inference)
             chains.warn()
             z, figures = chains.draw(inverse, generator)
@@ -248,7 +250,7 @@ class ProgramMechanism(Mechanism):
         prior = self.sample_noise(max(1, inference.draws // 10) * len(value), generator=generator)
         whole = self.solver.posterior(value, parents, prior)
         guided = inference.draws - len(whole.pilot)
-        with global_draws_from(generator), torch.enable_grad(), unvalidated():
+        with global_draws_from(generator), gradients(who), unvalidated():
             guide = fit_guide(posterior, inference).rows(inverse)
             z = guide.propose(guided, whole.pilot)
         joint, log_prior = whole.log_joint(z)

@@ -2,6 +2,8 @@
 
 import networkx as nx
 import numpy as np
+import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 
@@ -80,3 +82,43 @@ def test_gradients_in_inference_mode_are_refused():
     scm = fitted(guidance={"kind": "anticausal"})
     with torch.inference_mode(), pytest.raises(MechanismError, match="inference_mode"):
         scm.counterfactual(few, do={"kind": 1 - few["kind"]}, seed=0)
+
+
+@pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad])
+@pytest.mark.parametrize("mechanism", [cg.mechanisms.Flow(training={"epochs": 2}), cg.mechanisms.Additive()])
+def test_a_fit_does_not_depend_on_the_mode_of_the_caller(mode, mechanism):
+    data = {name: rows()[name] for name in ("dose", "y")}
+
+    def model():
+        graph, variables = nx.DiGraph([("dose", "y")]), dict.fromkeys(data, cg.Continuous())
+        return cg.SCM(graph, variables, dict.fromkeys(data, mechanism))
+
+    with mode():
+        declared = model()
+        within = model().fit(data, progress=False)
+    wanted = model().fit(data, progress=False).mechanisms["y"].state_dict()
+    for scm in (within, declared.fit(data, progress=False), within.fit(data, progress=False)):
+        found = scm.mechanisms["y"].state_dict()
+        assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+
+
+@pytest.mark.parametrize(
+    "mechanism",
+    [
+        cg.mechanisms.Equation(value="dose + u + exp(u)", noise={"u": {"normal": [0, 1]}}),
+        cg.mechanisms.Program(program=lambda parents: loud(parents), inference={"kind": "svi", "steps": 2}),
+        cg.mechanisms.Program(program=lambda parents: loud(parents), inference={"kind": "nuts"}),
+    ],
+)
+def test_densities_and_inference_by_gradients_are_refused_in_inference_mode(mechanism):
+    root = cg.mechanisms.Equation(value="u", noise={"u": {"normal": [0, 1]}})
+    variables = dict.fromkeys(("dose", "y"), cg.Continuous())
+    scm = cg.SCM(nx.DiGraph([("dose", "y")]), variables, {"dose": root, "y": mechanism})
+    evidence = {"y": 1.0} if isinstance(mechanism, cg.mechanisms.Equation) else {"dose": 1.0, "y": 1.0}
+    with torch.inference_mode(), pytest.raises(MechanismError, match="gradients, .*inference_mode"):
+        scm.counterfactual(evidence, do={"dose": 2.0}, seed=0)
+
+
+def loud(parents):
+    scale = pyro.sample("scale", dist.Gamma(4.0, 2.0))
+    return pyro.sample("y", dist.Normal(scale * parents["dose"], 0.5))

@@ -23,7 +23,7 @@ from causalgen.metrics.evaluators.evaluators import Evaluators, Recipe, Roles, f
 from causalgen.metrics.evaluators.networks import Regressor, VariationalAutoencoder, random_affine
 from causalgen.metrics.image_rows import rows_of_class
 from graphs.variables import Variable
-from mechanisms.networks import reproducible_initialisation, single_precision
+from mechanisms.networks import learning, reproducible_initialisation, single_precision
 from mechanisms.seeds import keyed_generator, keyed_seed
 from mechanisms.training import Training
 
@@ -38,6 +38,7 @@ STREAM = "judge"
 Network = TypeVar("Network", bound=nn.Module)
 
 
+@learning()
 def train_evaluators(
     data: object,
     variables: Mapping[str, Variable],
