@@ -56,8 +56,11 @@ def test_evidence_of_probability_zero():
         cg.EvidenceError, match=r"value is 7.0, .* at a = 0.5 .*u ~ uniform\(0, 1\).*zero. Correct"
     ):
         SUM.counterfactual({"a": 0.5, "b": 7.0}, do={"a": 0.2})
-    with pytest.raises(cg.EvidenceError, match="Row 0: the evidence has probability zero whatever 'a'"):
+    with pytest.raises(cg.EvidenceError, match="Row 0: none of 4,096 draws of 'a' explains the evidence"):
         SUM.abduct({"b": 7.0}, seed=0).posterior("a")
+    few = pair(EQUATION(value="u", noise=NORMAL), EQUATION(value="a + u", noise={"u": {"bernoulli": 0.5}}))
+    with pytest.raises(cg.EvidenceError, match="single numbers alone explain it, .* Give 'a', correct"):
+        few.abduct({"b": 1.0}, seed=0).posterior("a")  # a is 0 or 1
     fitted = pair(
         cg.mechanisms.Categorical(),
         cg.mechanisms.Categorical(smoothing=0.0),

@@ -218,7 +218,8 @@ def log_weights(
         densities = densities.reshape(proposals, n)
         least = densities.masked_fill(logs == -torch.inf, torch.iinfo(torch.int64).max).amin(0)
         logs = logs.masked_fill(densities > least, -torch.inf)
-    refuse_impossible(logs.amax(0), problem.rows, problem.block.missing)
+    draws = proposals if estimated else None
+    refuse_impossible(logs.amax(0), problem.rows, problem.block.missing, draws)
     return logs
 
 
@@ -230,15 +231,26 @@ def draw_places(probabilities: Tensor, uniform: Tensor) -> Tensor:
     return torch.searchsorted(edges, points, right=True).clamp(max=edges.shape[1] - 1).T
 
 
-def refuse_impossible(total: Tensor, numbers: Tensor, missing: tuple[str, ...]) -> None:
-    """Refuse rows, numbered so, whose log probability, (n,), no value of the missing nodes explains."""
+def refuse_impossible(
+    total: Tensor, numbers: Tensor, missing: tuple[str, ...], draws: int | None = None
+) -> None:
+    """Refuse rows, numbered so, whose log probability, (n,), no value of the missing nodes explains.
+
+    None of so many ``draws`` of them does, or none at all where None.
+    """
     bad = ~(total > -torch.inf)
     if bool(bad.any()):
-        row = int(numbers[bad][0])
+        row, names = int(numbers[bad][0]), ", ".join(map(repr, missing))
+        why = f"the evidence has probability zero whatever {names} may be. Correct the row"
+        if draws is not None:
+            why = (
+                f"none of {draws:,} draws of {names} explains the evidence: it has probability zero, or "
+                "nearly so, or single numbers alone explain it, as under noise of few values. "
+                f"Give {names}, correct the row"
+            )
         raise EvidenceError(
-            f"Row {row}: the evidence has probability zero whatever {', '.join(map(repr, missing))} may be. "
-            "Correct the row, or leave out what contradicts; where categories met that never did in fitting, "
-            "fit their node with smoothing > 0."
+            f"Row {row}: {why}, or leave out what contradicts; where categories met that never did in "
+            "fitting, fit their node with smoothing > 0."
         )
 
 
