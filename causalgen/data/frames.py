@@ -20,7 +20,7 @@ from causalgen.data.csv_table import csv_header, read_csv
 from causalgen.data.pictures import picture_cell
 from graphs.errors import CausalgenError, DataError, did_you_mean, near_misses
 from graphs.variables import Image, Variable
-from graphs.variables.arrays import as_numbers
+from graphs.variables.arrays import as_cells, as_numbers
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Index  # slow to import, and only tables need it
@@ -172,7 +172,7 @@ def _column(frame: DataFrame, variable: Variable, columns: Sequence[str], name: 
 def _cells(frame: DataFrame, name: str) -> NDArray[Any]:
     """One column's cells; pandas' own ways of saying that there is none become None."""
     series = frame[name]
-    values = series.to_numpy()
+    values = as_cells(series)
     if values.dtype == object and (gaps := series.isna().to_numpy()).any():
         values = values.copy()
         values[gaps] = None

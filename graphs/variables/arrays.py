@@ -18,7 +18,16 @@ from numpy.typing import NDArray
 
 from graphs.errors import DomainError, ShapeError
 
-__all__ = ["ADVICE_ON_DATES", "Array", "as_array", "as_numbers", "as_rows", "first_bad", "is_date"]
+__all__ = [
+    "ADVICE_ON_DATES",
+    "Array",
+    "as_array",
+    "as_cells",
+    "as_numbers",
+    "as_rows",
+    "first_bad",
+    "is_date",
+]
 
 Array = NDArray[Any]
 
@@ -72,7 +81,7 @@ def as_array(value: object, *, where: str, objects: bool = False) -> Array:
         return _stack(cast(Sequence[object], value), where=where)
     else:
         try:
-            array = np.asarray(value, dtype=object if objects else None)
+            array = np.asarray(value, dtype=object) if objects else as_cells(cast(object, value))
         except (ValueError, TypeError) as error:
             raise ShapeError(f"{where}: rows must all have one shape, and these do not ({error}).") from error
     if array.dtype == object and array.ndim == 1 and not isinstance(value, (list, tuple)):
@@ -83,10 +92,17 @@ def as_array(value: object, *, where: str, objects: bool = False) -> Array:
     return array
 
 
+def as_cells(value: object) -> Array:
+    """numpy's array of a column; objects of pandas' whole numbers with gaps, which floats may not hold."""
+    array = np.asarray(value)
+    whole = getattr(getattr(value, "dtype", None), "kind", "") in ("i", "u")
+    return np.asarray(value, dtype=object) if whole and array.dtype.kind == "f" else array
+
+
 def _filled(value: np.ma.MaskedArray[Any, Any], objects: bool) -> Array:
     if not np.ma.getmaskarray(value).any():
         return value.data
-    numbers = value.dtype.kind in "biuf" and not objects
+    numbers = value.dtype.kind in "bf" and not objects  # floats may not hold whole ones
     array: Array = value.data.astype(np.float64 if numbers else object)
     array[np.ma.getmaskarray(value)] = np.nan if numbers else None
     return array

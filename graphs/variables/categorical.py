@@ -5,7 +5,8 @@ or if both are written alike:
 
     value            label
     "a"              "a"
-    1, 1.0, "1.0"    "1" or 1       (a column of whole numbers with gaps holds floats)
+    1, 1.0, "1.0"    "1" or 1       (a column of whole numbers with gaps holds floats; not 2.0**53 or more,
+                                    which may have been another whole number)
     0.5              "0.5"
     True             "True" or "true", else 1
 
@@ -19,7 +20,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from functools import cached_property
-from math import isfinite
+from math import inf, isfinite
 from numbers import Real
 from typing import Annotated, Any, ClassVar, Literal, cast
 
@@ -35,6 +36,8 @@ from graphs.variables.base import Values, VariableBase, by_position
 
 __all__ = ["Categorical", "Labels"]
 
+
+_FLOAT = np.dtype(np.float64)
 
 # The validator below says the same in plainer words; the schema of a file has it from here.
 _Number = Annotated[int, Field(ge=1, le=CATEGORIES)]
@@ -176,6 +179,8 @@ class Categorical(VariableBase):
                 fix = (
                     " Give the labels; where they are True and False themselves, declare 'True' and 'False'."
                 )
+            elif _may_be_another(item, rows.dtype):
+                fix = " Floats do not tell such whole numbers apart: give whole numbers, or texts."
             elif isinstance(item, Real) and item == item:
                 fix = " A number is no code here: give the label, which variable.decode(code) tells."
             elif nested:
@@ -226,6 +231,8 @@ class Labels:
         if rows.dtype.kind in "biuf":  # a column of numbers repeats few of them
             distinct, inverse = np.unique(rows, return_inverse=True)
             found = self._each(cast(list[object], distinct.tolist()))
+            if rows.dtype.kind == "f":
+                found[[_may_be_another(each, rows.dtype) for each in distinct.tolist()]] = -1
             return found[inverse.reshape(rows.shape)]
         return self._each(cast(list[object], rows.tolist()))
 
@@ -236,13 +243,24 @@ class Labels:
 
     def _code(self, item: object) -> int:
         if isinstance(item, np.generic):
-            item = cast(object, item.item())
+            known = cast("np.generic[Any]", item)
+            if _may_be_another(known, known.dtype):
+                return -1
+            item = cast(object, known.item())
         if isinstance(item, str) and item in self._texts:
             return self._texts[item]
         found = {self._texts[text] for text in _writings(item) if text in self._texts}
         if isinstance(item, bool) and not found:
             found = {self._wholes[int(item)]} if int(item) in self._wholes else found
         return found.pop() if len(found) == 1 else -1
+
+
+def _may_be_another(item: object, dtype: np.dtype[Any] = _FLOAT) -> bool:
+    """Whether a float is so large that it may stand for several whole numbers."""
+    if not isinstance(item, (float, np.floating)):
+        return False
+    digits = np.finfo(dtype if dtype.kind == "f" else _FLOAT).nmant + 1
+    return 2.0**digits <= abs(float(cast(float, item))) < inf
 
 
 def _writings(item: object) -> Iterator[str]:
@@ -254,7 +272,7 @@ def _writings(item: object) -> Iterator[str]:
         yield from (str(item), str(item).lower())
     elif isinstance(item, int):
         yield str(item)
-    elif isinstance(item, (float, Decimal)) and isfinite(item):
+    elif isinstance(item, (float, Decimal)) and isfinite(item) and not _may_be_another(item):
         yield str(item)
         if item == int(item):
             yield str(int(item))

@@ -493,6 +493,16 @@ def test_a_batch_is_what_encode_gives_bit_for_bit(variable):
     assert table.tensor("x").dtype == torch.float32 and table["x"].dtype == np.uint8
 
 
+@pytest.mark.parametrize("kind", ["Int64", "int64[pyarrow]"])
+def test_whole_numbers_beside_gaps_are_exact(kind):
+    big = 2**53 + 1
+    frame = pd.DataFrame({"x": pd.Series([big, None, 7], dtype=kind)})
+    table = read_data(frame, {"x": Categorical([big - 1, big, 7])}, gaps=True)
+    assert table["x"][[0, 2]].tolist() == [1, 2]
+    with pytest.raises(DataError, match=f"row 0 is {big}, a whole number beyond"):
+        read_data(frame, {"x": Continuous()}, gaps=True)
+
+
 def test_the_table_does_not_share_the_callers_memory():
     pixels, numbers = PIXELS.copy(), np.array(THICKNESS)
     table = read_data({"x": pixels, "t": numbers}, {"x": Image(1, 4, 5), "t": Continuous()})

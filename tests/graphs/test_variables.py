@@ -213,6 +213,8 @@ def test_a_value_means_the_label_that_it_equals_or_is_written_like(labels, value
         (["nan", "inf"], np.inf),
         (["True", "False"], 1),
         (["a", "b"], b"a"),
+        ([2**53, 2**53 + 1], 2.0**53),
+        ([2**24, 2**24 + 1], np.float32(2**24)),
     ],
 )
 def test_a_number_or_a_truth_value_is_no_code_of_a_label(labels, value):
@@ -260,6 +262,19 @@ def test_numbers_and_their_texts_are_the_same_labels(values: list[str]):
     codes = RANK.encode(values, where=HERE)
     for form in (list(map(int, values)), list(map(float, values)), np.array(values).astype(np.float32)):
         assert (RANK.encode(form, where=HERE) == codes).all()
+
+
+def test_whole_numbers_beside_gaps_are_exact():
+    big = 2**53 + 1
+    columns = [pd.Series([big, None, 7], dtype=kind) for kind in ("Int64", "int64[pyarrow]")]
+    for column in (*columns, np.ma.masked_array([big, 0, 7], mask=[0, 1, 0])):
+        codes, _ = encode_gaps(Categorical([2**53, big, 7]), column, where=HERE)
+        assert codes[[0, 2]].tolist() == [1, 2]
+        for variable in (Continuous(), Integer()):
+            with pytest.raises(DomainError, match=f"row 0 is {big}, a whole number beyond"):
+                encode_gaps(variable, column, where=HERE)
+    with pytest.raises(DomainError, match="row 0 is 9007199254740992.0, .* Floats do not tell such whole"):
+        encode_gaps(Categorical([2**53, big, 7]), pd.Series([big, None, 7]), where=HERE)
 
 
 MASKED = [
