@@ -95,6 +95,10 @@ class Noise(Mapping[str, Tensor]):
         """All rows ``times`` times over, sample-major: row r of sample s is row ``s * n + r``."""
         return Noise(self.n * times, {name: repeat_rows(leaf, times) for name, leaf in self.leaves.items()})
 
+    def clone(self) -> Noise:
+        """A copy, to be changed."""
+        return Noise(self.n, {name: leaf.clone() for name, leaf in self.leaves.items()})
+
     def to(self, device: torch.device | str) -> Noise:
         """The same noise on a device."""
         return Noise(self.n, {name: leaf.to(device) for name, leaf in self.leaves.items()})

@@ -177,14 +177,14 @@ class Abduction(Shown):
 
     @property
     def noise(self) -> Mapping[str, Noise]:
-        """The noise of every node, B rows where the evidence determines it, S * B where it was drawn."""
+        """A copy of every node's noise, B rows where evidence determines it, S * B where it was drawn."""
         self._refuse_contradictions()
-        return self._noise(self._variables)
+        return {node: noise.clone() for node, noise in self._noise(self._variables).items()}
 
     def noise_of(self, node: str) -> Noise:
         """One node's noise; see ``noise``."""
         (known,) = check_targets([node], self._variables)
-        return self._noise([known])[known]
+        return self._noise([known])[known].clone()
 
     @property
     def weights(self) -> Tensor:

@@ -76,8 +76,8 @@ class Draws(Mapping[str, Any], Shown, Tabular):
         return len(self.variables)
 
     def canonical(self, node: str) -> Tensor:
-        """Values of a node in canonical encoding: (B, *event) where no sample differs, or (S * B, *event)."""
-        return self._canonical[node]
+        """A copy of a node's values, in canonical encoding: (B, *event), or (S * B, *event)."""
+        return self._canonical[node].clone()
 
     def draws(self, node: str) -> Tensor:
         """Values of a node in canonical encoding, (S, B, *event); S is 1 where one draw was asked for."""
@@ -126,7 +126,6 @@ class Counterfactual(Draws):
 
     Attributes:
         do: what was set, as text, by node.
-        noise: of the nodes that were recomputed.
         weights: (S, B) of the samples, summing to 1 over S: all equal, since weighted draws are resampled.
         lineages: (S, B) each: draws of one number in a row are copies of one weighted draw, and no
             independent draws; see ``causalgen.counterfactuals.missing_evidence.particles``.
@@ -158,10 +157,15 @@ class Counterfactual(Draws):
         super().__init__(
             variables, canonical, rows=rows, samples=samples, provenance=provenance, seed=seed, index=index
         )
-        self.do, self.noise, self.weights, self._factual = do, noise, weights, factual
+        self.do, self._noise, self.weights, self._factual = do, noise, weights, factual
         self.lineages, self._missing = tuple(lineages), missing
         self._readings = readings
         self._traced = provenance
+
+    @property
+    def noise(self) -> dict[str, Noise]:
+        """A copy of the noise of the nodes that were recomputed."""
+        return {node: noise.clone() for node, noise in self._noise.items()}
 
     @property
     def factual(self) -> dict[str, Any]:

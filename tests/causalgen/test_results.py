@@ -115,7 +115,9 @@ def test_what_is_done_to_an_answer_in_place_changes_no_other(samples):
     abduction = scm.abduct(rows, num_samples=samples, seed=0)
     first, second = (abduction.counterfactual({"y": value}) for value in (1.0, 2.0))
     kept = [first.to_frame(), second.to_frame()]
-    for values in (first["x"], first.factual["x"], first.inferred["x"], second["y"]):
+    noise = [leaf for each in (abduction, first) for leaf in each.noise.get("y", {}).values()]
+    noise += [*abduction.noise_of("x").values(), first.canonical("x"), abduction.posterior("x").mean]
+    for values in (first["x"], first.factual["x"], first.inferred["x"], second["y"], *noise):
         values.mul_(100.0)
     again = abduction.counterfactual({"y": 2.0})
     for answer, frame in zip((first, second, again), (*kept, kept[1]), strict=True):

@@ -148,7 +148,7 @@ class EvidencePosterior:
                 one_hot[pattern.rows] = each.probabilities
             return CategoryPosterior(one_hot, support)
         if any(exact) or isinstance(variable, Image):
-            draws = by_sample(self.values([node])[node], self._samples, self._rows)
+            draws = by_sample(self.values([node])[node], self._samples, self._rows).clone()
             return SamplePosterior(draws, torch.full(draws.shape[:2], 1 / self._samples).double())
         return self._weighted(patterns, node)
 
