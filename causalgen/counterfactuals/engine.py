@@ -23,6 +23,7 @@ from causalgen.counterfactuals.mutilated_model import MutilatedModel, ready
 from causalgen.counterfactuals.rows import (
     Mask,
     abduct_rows,
+    blame,
     broadcast_rows,
     differs,
     either,
@@ -141,7 +142,8 @@ def log_prob(world: MutilatedModel, values: Mapping[str, Tensor]) -> Tensor:
     for node in world.mechanisms:
         mechanism = ready(world, node)
         parents = {parent: values[parent] for parent in world.graph.parents(node)}
-        term = mechanism.log_prob(values[node], parents)
+        with blame(node):
+            term = mechanism.log_prob(values[node], parents)
         if term is None:
             raise MechanismError(
                 f"Node {node!r}: mechanism {mechanism.spec.kind!r} has no tractable density."

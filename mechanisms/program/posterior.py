@@ -22,12 +22,13 @@ import torch
 from torch import Tensor
 from torch.distributions import biject_to
 
-from graphs.errors import CannotAbductError, MechanismError
+from graphs.errors import CannotAbductError, DomainError, MechanismError
 from graphs.variables import Variable
 from mechanisms.base import Noise, Parents
 from mechanisms.program.plan import Plan, on_line, refuse_mixing
 from mechanisms.program.run import (
     ProgramRun,
+    bad_parameter,
     canonical_value,
     placeholders,
     run_program,
@@ -291,6 +292,25 @@ class ProgramSolver:
         near = (got - value).abs() <= self.plan.tolerance * torch.maximum(sizes, value.abs())
         return near.reshape(len(value), -1).all(1)
 
+    def _first_failing(
+        self, shown: Mapping[str, Tensor], noise: Noise, values: Mapping[str, Tensor] | None
+    ) -> int:
+        """The first row at which the program fails, where it fails at some, by halving."""
+        low, high = 0, noise.n
+        while high - low > 1:
+            middle = (low + high) // 2
+            part = slice(low, middle)
+            some, forced = (
+                {name: each[part] for name, each in rows.items()} for rows in (shown, values or {})
+            )
+            try:
+                run_program(self.program, some, middle - low, noise=noise.rows(part), values=forced)
+            except ValueError:
+                high = middle
+            else:
+                low = middle
+        return low
+
     def run(
         self,
         parents: Parents,
@@ -305,10 +325,20 @@ class ProgramSolver:
         says whether noise like this has been seen to be independent of the parents.
 
         Raises:
+            DomainError: a distribution has a parameter that it cannot have, at some parents.
             MechanismError: the law of some noise depends on the parents, or rows are mixed.
         """
         shown = shown_parents(self.parents, parents)
-        run = run_program(self.program, shown, noise.n, noise=noise, values=values)
+        try:
+            run = run_program(self.program, shown, noise.n, noise=noise, values=values)
+        except ValueError as error:
+            told = str(error)
+            if "Expected parameter" not in told:
+                raise
+            row = self._first_failing(shown, noise, values)
+            raise DomainError(
+                bad_parameter(told, {name: each[row] for name, each in shown.items()})
+            ) from error
         if not self.plan.apart and noise.n > 1 and values is None and not checked:
             with torch.no_grad(), unvalidated():
                 refuse_mixing(self.program, self.variable, shown, run, noise.n)

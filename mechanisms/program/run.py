@@ -17,6 +17,7 @@ sees categories as codes, numbers in data units, and images in [0, 1].
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ __all__ = [
     "ProgramRun",
     "Site",
     "StandardForm",
+    "bad_parameter",
     "canonical_value",
     "placeholders",
     "run_program",
@@ -62,6 +64,11 @@ class StandardForm:
         drawn = self.base.sample()
         return drawn.double() if drawn.is_floating_point() else drawn
 
+
+_PARAMETER = re.compile(
+    r"Expected parameter (\w+) .*?distribution (\w+)\(.*satisfy the constraint (\w+)", re.DOTALL
+)
+"""What torch tells of a parameter that a distribution cannot have."""
 
 _LOCATION_SCALE = (dist.Normal, dist.Laplace, dist.Cauchy, dist.Gumbel, Logistic)
 
@@ -260,6 +267,19 @@ def shown_parents(variables: Mapping[str, Variable], parents: Mapping[str, Tenso
         name: (parents[name] + 1) / 2 if isinstance(variable, Image) else parents[name]
         for name, variable in variables.items()
     }
+
+
+def bad_parameter(told: str, parents: Mapping[str, Tensor]) -> str:
+    """What torch told of a distribution's parameters, in words, at one row of parents, (*event)."""
+    what = told
+    if (found := _PARAMETER.search(told)) is not None:
+        parameter, family, constraint = found.groups()
+        what = f"the {parameter} of the program's {family} leaves torch's constraint {constraint}"
+    at = ", ".join(f"{name} = {each.item():g}" for name, each in parents.items() if not each.ndim)
+    return (
+        f"{f'At {at}, ' if at else ''}{what}. Bring it in, as by .clamp(min=0.01) or .exp(), or give the "
+        "parents bounds that leave such values out."
+    )
 
 
 def placeholders(variables: Mapping[str, Variable], rows: int, device: torch.device) -> dict[str, Tensor]:

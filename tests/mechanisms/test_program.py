@@ -376,6 +376,32 @@ def test_an_image_that_no_noise_gives_is_told_as_it_was_given():
         picture.abduct(grey, {}, generator=generator())
 
 
+def scaled(parents):
+    return sample("x", dist.Normal(0.0, parents["a"]))
+
+
+def rooted(parents):
+    return sample("x", dist.Normal(0.0, parents["a"].sqrt()))
+
+
+@pytest.mark.parametrize("program", [scaled, rooted])
+def test_parameters_that_a_law_cannot_have_are_told_with_the_parents(program):
+    root = cg.mechanisms.Equation(value="u", noise={"u": {"normal": [0, 1]}})
+    variables = {"a": Continuous(), "x": Continuous()}
+    scm = cg.SCM(nx.DiGraph([("a", "x")]), variables, {"a": root, "x": Program(program=program)})
+    told = r"Node 'x': At a = -2, the scale of the program's Normal leaves torch's constraint GreaterThan"
+    right = {"a": [1.0, 4.0, 4.0], "x": 0.5}
+    for ask in (
+        lambda: scm.sample(3, do={"a": -2.0}),
+        lambda: scm.counterfactual(right, do={"a": [1.0, 4.0, -2.0]}),
+        lambda: scm.counterfactual({"a": [1.0, -2.0, 4.0], "x": 0.5}, do={"a": 1.0}),
+        lambda: scm.log_prob({"a": [1.0, 4.0, -2.0], "x": 0.5}),
+    ):
+        with pytest.raises(DomainError, match=told):
+            ask()
+    assert scm.log_prob(right).isfinite().all()
+
+
 def test_handlers_outside_do_not_reach_in():
     mechanism = bound(last_site)
     with pyro.poutine.trace() as outer, pyro.poutine.condition(data={"x": torch.zeros(N)}):
