@@ -108,6 +108,7 @@ class CheckReport(Shown):
     skipped: Mapping[str, str]  #: nodes whose noise was not tested, and why
     untested: int = 0  #: pairs of a large graph that were left out, at random
     dropped: int = 0  #: rows that were left out, for a value was missing in them
+    repeated: int = 0  #: rows that equal an earlier one in every value
     #: Of the fit, where the model was fitted in this session: what overfits; not tested here
     advice: Sequence[str] = ()
 
@@ -145,11 +146,16 @@ class CheckReport(Shown):
 
     @property
     def verdict(self) -> str:
-        """What was looked at and how many problems were found, in a line."""
+        """What was looked at and how many problems were found; and rows that repeat, where there are some."""
         count = len(self.problems)
         found = "no problem" if not count else f"{count} problem{'s' * (count > 1)}"
         left = f" ({self.dropped:,} left out: values missing)" if self.dropped else ""
-        return f"Checked {len(self.fits)} nodes on {self.rows:,} rows{left}: {found} found."
+        copies = (
+            f" {self.repeated:,} rows equal an earlier one in every value, and tests take each for a row of "
+            "its own. If these are copies, which say nothing new, drop them, and fit and check again."
+        )
+        said = f"Checked {len(self.fits)} nodes on {self.rows:,} rows{left}: {found} found."
+        return said + copies * bool(count and self.repeated)
 
     def __repr__(self) -> str:
         """The verdict and the problems; ``print`` shows all."""
@@ -235,9 +241,9 @@ def check_model(
         replace(test, adjusted=q, holds=q > level)
         for test, q in zip(found, adjusted[len(measured) :], strict=True)
     ]
-    dropped = given - table.rows
+    dropped, untested, repeated = given - table.rows, check.untested, check.repeated()
     return CheckReport(
-        check.rows, seed, level, fits, tuple(tests), check.skipped, check.untested, dropped=dropped
+        check.rows, seed, level, fits, tuple(tests), check.skipped, untested, dropped, repeated
     )
 
 
@@ -273,6 +279,14 @@ class _Check:
         self.untested = 0
         self._ranked: dict[tuple[tuple[str, ...], int], Ranked] = {}
         self.fits = {node: self._fit(node) for node in variables}
+
+    def repeated(self) -> int:
+        """Rows that equal an earlier one, where not all values are categories and whole numbers."""
+        if not any(isinstance(variable, Continuous | Image) for variable in self.variables.values()):
+            return 0
+        columns = [value.cpu().reshape(self.rows, -1).numpy() for value in self.values.values()]
+        rows = {tuple(column[row].tobytes() for column in columns) for row in range(self.rows)}
+        return self.rows - len(rows)
 
     def independences(self, level: float) -> Iterator[Independence]:
         """Every test, with p-values not adjusted yet."""

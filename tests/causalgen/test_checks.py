@@ -46,6 +46,15 @@ def test_a_right_model_passes():
     }
 
 
+def test_copies_of_rows_are_told_where_they_look_like_evidence():
+    """Of rows that are each there three times, half of the checks of true models found a problem."""
+    some = {node: np.repeat(column[:300], 3) for node, column in ROWS.items()}
+    report = fitted([("x", "y"), ("y", "z")], some).check(some)
+    assert report.repeated == 600 and "600 rows equal an earlier one" in repr(report) and not report.ok
+    report = fitted(RIGHT, ROWS).check(ROWS)
+    assert report.repeated == 0 and "equal an earlier" not in repr(report)
+
+
 def test_a_missing_edge_is_found():
     report = fitted([("x", "y"), ("y", "z")], ROWS).check(ROWS)
     assert failed(report) == {"z ⟂ x | y"} and not report.ok
