@@ -82,9 +82,9 @@ def warn_out_of_bounds(node: str, variable: Variable, value: Tensor) -> None:
         return
     outside = ((value < low) | (value > high)).reshape(len(value), -1)
     row = int(outside.any(1).nonzero()[0])
-    worst = value[row].reshape(-1)[outside[row]][0].item()
+    worst, *_ = _apart(value[row].reshape(-1)[outside[row]][0].item(), low, high)
     warn(
-        f"Node {node!r}: its value in row {row} comes out as {worst:g}, outside its bounds "
+        f"Node {node!r}: its value in row {row} comes out as {worst}, outside its bounds "
         f"({variable.describe()}; {int(outside.any(1).sum())} of {len(value)} rows are), and would be "
         "refused as evidence. Keep it inside, as by clip(...) in an equation or by mechanism 'flow', or "
         "widen the bounds."
@@ -97,5 +97,15 @@ def _told(value: Tensor, seen: Tensor, event: list[int], variable: Variable, at:
         known = [label for label, occurred in zip(labels, seen.tolist(), strict=True) if occurred]
         saw = ", ".join(known[:_SHOWN]) + (", ..." if len(known) > _SHOWN else "")
         return f"{labels[int(value)]}, a category that fitting never saw; it saw {saw}"
-    low, high = (bound[tuple(event)].item() for bound in seen)
-    return f"{value.item():g}{at}, outside [{low:g}, {high:g}], the range seen in fitting"
+    told, low, high = _apart(value.item(), *(bound[tuple(event)].item() for bound in seen))
+    return f"{told}{at}, outside [{low}, {high}], the range seen in fitting"
+
+
+def _apart(*numbers: float) -> list[str]:
+    """Numbers in as many digits as tell them apart, six at least."""
+    texts: list[str] = []
+    for digits in (6, 9, 12, 17):
+        texts = [f"{number:.{digits}g}" for number in numbers]
+        if len(set(texts)) == len(set(numbers)):
+            break
+    return texts

@@ -204,8 +204,9 @@ class AdditiveMechanism(Mechanism):
     def _standardise(self, flat: Tensor, residual: Tensor) -> None:
         """Take the noise's deviation from residuals, (N, width) as ``flat``."""
         # x that its parents determine leaves rounding errors alone; the deviation stays positive.
-        size = flat.square().mean(0).sqrt().clamp(min=1e-280)
-        self.scale.copy_(torch.maximum(residual.square().mean(0).sqrt(), 1e-12 * size))
+        size, spread = flat.abs().amax(0).clamp(min=1e-280), flat.std(0, correction=0)
+        least = 16 * torch.finfo(flat.dtype).eps * size + 1e-12 * spread
+        self.scale.copy_(torch.maximum(residual.square().mean(0).sqrt(), least))
 
     def finish(self, value: Tensor, parents: Parents) -> None:
         """Least squares on all rows under spline noise, whose law is fitted already."""

@@ -350,6 +350,20 @@ def test_clipping_pixels_and_never_categories_or_nan(pictures, linear):
         scm.counterfactual(rows(data, 2), do={"x": float("nan")}, clip=True)
 
 
+def test_a_number_and_the_range_that_it_lies_outside_of_are_told_apart():
+    """It was 1e+09, outside [1e+09, 1e+09]."""
+    x = 1e9 + np.arange(10.0)
+    scm = cg.SCM(
+        nx.DiGraph([("x", "y")]),
+        dict.fromkeys("xy", cg.Continuous()),
+        dict.fromkeys("xy", cg.mechanisms.Additive()),
+    )
+    scm = scm.fit({"x": x, "y": x}, progress=False)
+    told = r"row 0 is 1000000012, outside \[1000000000, 1000000009\], the range seen"
+    with pytest.warns(cg.ExtrapolationWarning, match=told):
+        scm.sample(2, do={"x": 1e9 + 12})
+
+
 def test_outside_the_range_seen_in_fitting_warns_once_with_the_row(bounded):
     scm, data = bounded
     evidence = rows(data, 30)

@@ -93,6 +93,17 @@ def test_a_node_that_its_parents_determine_keeps_a_density():
     assert bool((mechanism.log_prob(3 * ROWS["a"] + 1, rows) < -1e9).all())
 
 
+@pytest.mark.parametrize("function", ["linear", "network"])
+@pytest.mark.parametrize("offset", [1e9, 1.7e15])
+def test_noise_beside_a_large_offset_keeps_its_deviation(offset, function):
+    """Times in microseconds: noise of 100 beside 1.7e15 had the deviation 1,700."""
+    start = offset + 1e6 * normal(N, seed=1)
+    mechanism = Additive(function=function, noise="spline" if function == "network" else "normal")
+    bound = mechanism.bind(Continuous(), {"start": Continuous()})
+    found = fit(bound, start + 500 + 100 * normal(N, seed=2), {"start": start}, steps=1)
+    assert found.scale.item() == pytest.approx(100, rel=0.1)
+
+
 def test_empirical_noise_is_whole_training_residuals():
     mechanism = fit(Additive(noise="empirical").bind(Continuous(shape=(2,)), PARENTS), PAIR, ROWS)
     trained = mechanism.abduct(PAIR, ROWS, generator=generator()).noise["residual"]
