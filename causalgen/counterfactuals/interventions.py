@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -225,6 +226,7 @@ class _Reader:
     ) -> Intervention:
         for name in reads:
             UnknownNameError.check("node", name, self.variables, where=f"what {self.node!r} is to read")
+        self._refuse_signature(function, reads, text)
         half = self.node + _NATURAL
         if self.node in reads and half in self.graph:
             raise InterventionError(
@@ -236,6 +238,21 @@ class _Reader:
             self.node, self.variable, parents, function, natural=natural, codes=codes, clip=self.clip
         )
         return Intervention(self._settled(made), text, tuple(parents), natural)
+
+    def _refuse_signature(self, function: Callable[..., Any], reads: Sequence[str], text: str) -> None:
+        """Refuse a function that does not take an argument for each node that it reads."""
+        try:
+            takes = signature(function)
+        except ValueError:  # some of those that are written in C tell nothing
+            return
+        try:
+            takes.bind(*reads)
+        except TypeError as error:
+            raise InterventionError(
+                f"{self.where}: {text} takes {takes} ({error}), and gets the values of "
+                f"{', '.join(map(repr, reads)) or 'nothing'}: an argument each. For other nodes write "
+                "cg.Policy(function, reads=[...])."
+            ) from error
 
     def _replaced(self, value: Replace) -> Intervention:
         parents = {name: self.variables[name] for name in self.graph.parents(self.node)}

@@ -350,6 +350,18 @@ def test_clipping_pixels_and_never_categories_or_nan(pictures, linear):
         scm.counterfactual(rows(data, 2), do={"x": float("nan")}, clip=True)
 
 
+def test_a_function_of_other_arguments_than_it_gets_is_refused(linear):
+    scm, data = linear
+    asked = (
+        (lambda: 1, r"takes \(\) \(too many .*\), and gets the values of 'x': an argument each"),
+        (lambda a, b: a, r"takes \(a, b\) \(missing a required argument: 'b'\), .* cg.Policy"),
+        (cg.Policy(lambda a: a, reads=["x", "w"]), r"Policy.* takes \(a\) .* gets the values of 'x', 'w'"),
+    )
+    for do, told in asked:
+        with pytest.raises(cg.InterventionError, match=rf"Intervention on 'x': .*{told}"):
+            scm.counterfactual(rows(data, 2), do={"x": do})
+
+
 def test_a_number_and_the_range_that_it_lies_outside_of_are_told_apart():
     """It was 1e+09, outside [1e+09, 1e+09]."""
     x = 1e9 + np.arange(10.0)
