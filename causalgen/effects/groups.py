@@ -64,8 +64,8 @@ def measure(
     """The statistic of N rows, (N, *shape), and whether it is a boolean, whose mean is a probability.
 
     Raises:
-        DomainError: the statistic gives another number of rows, or what is no number; or is false of every
-            category.
+        DomainError: the statistic gives another number of rows, or what is no number; is false of every
+            category; or gives a row another number beside other rows.
     """
     seen: Any = variable.decode(values)
     if statistic is None:
@@ -73,8 +73,7 @@ def measure(
         return seen.double().cpu().numpy(), False
     found = statistic(_copied(seen))
     try:
-        told = found.detach().cpu() if isinstance(found, Tensor) else found
-        array, boolean = np.asarray(told, dtype=np.float64), np.asarray(told).dtype == np.bool_
+        array, boolean = _numbers(found)
     except (TypeError, ValueError) as error:
         raise DomainError(
             f"statistic of {target!r} gives numbers or booleans, got a {type(found).__name__}."
@@ -89,7 +88,39 @@ def measure(
         raise DomainError(f"statistic of {target!r} is {array[bad]} in row {bad}, expected finite numbers.")
     if isinstance(variable, Categorical) and not array.any():
         _refuse_false(target, variable, values, statistic)
+    _refuse_mixing(target, variable, values, statistic, array)
     return array, boolean
+
+
+def _numbers(found: Any) -> tuple[NDArray[np.float64], bool]:
+    told = np.asarray(found.detach().cpu() if isinstance(found, Tensor) else found)
+    if told.dtype.kind == "c":
+        raise TypeError
+    return told.astype(np.float64), told.dtype == np.bool_
+
+
+def _refuse_mixing(
+    target: str, variable: Variable, values: Tensor, statistic: Statistic, array: NDArray[np.float64]
+) -> None:
+    """Refuse a statistic that is not of each row by itself, as with a mean: each world has its own."""
+    size = float(np.median(np.abs(array)))
+    for few in (8, 64):
+        if few >= len(values):
+            return
+        try:
+            alone, _ = _numbers(statistic(_copied(variable.decode(values[:few]))))
+        except Exception:  # it may take as many rows as there are
+            return
+        # Networks round in another way beside other rows, and one row may lie that close to a limit.
+        wrong = np.ones(few, np.bool_)
+        if alone.shape == array[:few].shape:
+            wrong = ~np.isclose(alone, array[:few], 0.02, 0.02 * size).reshape(few, -1).all(1)
+        if wrong.sum() > 1:
+            raise DomainError(
+                f"statistic of {target!r} gives a row another number beside other rows: it must follow from "
+                "the row alone, without a mean, median or rank of all, which differ between the worlds. "
+                "Compute these before, as in lambda y: y > 3.2."
+            )
 
 
 def _refuse_false(target: str, variable: Categorical, values: Tensor, statistic: Statistic) -> None:
