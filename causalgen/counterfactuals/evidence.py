@@ -15,7 +15,7 @@ from torch import Tensor
 
 from causalgen.counterfactuals.rows import blame
 from causalgen.data.arrow_tables import is_arrow
-from causalgen.data.frames import arrow_columns, refuse_other_index, vector_columns
+from causalgen.data.frames import arrow_columns, as_events, refuse_other_index, vector_columns
 from causalgen.data.pictures import picture_column
 from graphs.errors import (
     EvidenceError,
@@ -227,13 +227,12 @@ def _columns(
 def _join_parts(
     columns: dict[str, Any], given: Mapping[str, Any], unused: list[str], variables: Mapping[str, Variable]
 ) -> None:
-    """A vector that comes as columns ``name_0`` .. ``name_{k-1}``, as tables have it, as one column."""
+    """Several numbers that come as columns ``name_0`` .., as tables have them, as one column."""
     for name, variable in variables.items():
         parts = [] if name in columns else vector_columns(name, variable, given, variables)
         if parts and all(part in unused for part in parts):
-            columns[name] = np.stack(
-                [as_numbers(given[part], where=f"Evidence {part!r}") for part in parts], axis=-1
-            )
+            each = [as_numbers(given[part], where=f"Evidence {part!r}") for part in parts]
+            columns[name] = as_events(each, variable)
             unused[:] = [each for each in unused if each not in parts]
 
 

@@ -68,7 +68,7 @@ __all__ = [
 def to_frame(draws: DrawsLike) -> pd.DataFrame:
     """The nodes that are no images as a table, with the index of the evidence.
 
-    Categories stand as their labels, a node of shape (k,) as columns ``node_0`` .. ``node_{k-1}``, or
+    Categories stand as their labels, a node of k numbers as columns ``node_0`` .. ``node_{k-1}``, or
     ``node[0]`` .. where another node has such a name; with S samples the index is (sample, row). A level
     that is called like a node is ``row_index`` and the like.
     """

@@ -61,8 +61,8 @@ def read_csv(
     read.
 
     Returns:
-        Numbers as (N,), or as (N, k) where there are k columns, NaN in gaps; labels and paths as a list, None
-        in gaps.
+        Numbers as (N,), or as (N, *event) where there are several columns, NaN in gaps; labels and paths as a
+        list, None in gaps.
 
     Raises:
         DataError: a record that does not fit the header, or a cell that is not what its variable says.
@@ -207,7 +207,7 @@ def _column(parts: Sequence[list[_Block]], variable: Variable) -> NDArray[np.gen
         return values if isinstance(variable, Image) else np.array(values, dtype=object)
     none = np.empty(0)
     arrays = [np.concatenate([none, *(np.asarray(block, np.float64) for block in part)]) for part in parts]
-    array = arrays[0] if len(arrays) == 1 else np.stack(arrays, axis=-1)
+    array = arrays[0] if len(arrays) == 1 else np.stack(arrays, axis=-1).reshape(-1, *variable.event_shape)
     if variable.type != "continuous" and np.isfinite(array).all() and (array == np.floor(array)).all():
         return array.astype(np.int64)  # messages show what was written
     return array

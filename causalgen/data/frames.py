@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "arrow_columns",
+    "as_events",
     "file_columns",
     "first_other",
     "frame_columns",
@@ -156,7 +157,7 @@ def frame_columns(
 def _column(frame: DataFrame, variable: Variable, columns: Sequence[str], name: str, origin: str) -> object:
     if columns != [name]:
         parts = [as_numbers(_cells(frame, part), where=f"Column {part!r}{origin}") for part in columns]
-        return np.stack(parts, axis=-1)
+        return as_events(parts, variable)
     values = _cells(frame, name)
     if isinstance(variable, Image):
         return [picture_cell(cell) for cell in values]
@@ -237,12 +238,17 @@ def number_names(node: str, variable: Variable, others: Collection[str]) -> list
 def vector_columns(
     name: str, variable: Variable, header: Collection[object], others: Collection[str]
 ) -> list[str]:
-    """The columns that a vector may be spread over, as far as a header tells; none for other variables."""
-    if len(variable.event_shape) != 1 or variable.type != "continuous":
+    """The columns that several numbers may be spread over, as far as a header tells; else none."""
+    if not variable.event_shape or variable.type != "continuous":
         return []
     count = prod(variable.event_shape)
     bracketed = [f"{name}[{index}]" for index in range(count)]
     return bracketed if set(bracketed) & set(header) else part_names(name, count, others)
+
+
+def as_events(parts: Sequence[NDArray[Any]], variable: Variable) -> NDArray[Any]:
+    """Columns of numbers (N,) each, as ``number_names`` orders them, as values (N, *event)."""
+    return np.stack(parts, axis=-1).reshape(-1, *variable.event_shape)
 
 
 _SEPARATORS = (";", "\t", "|", ",")

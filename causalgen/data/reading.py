@@ -8,7 +8,7 @@
     "mnist:DIR", "mnist:DIR:test"   a named data set; morphomnist, and those of plug-ins: ``data.sources``
 
 A variable of shape (k,) is one column of k numbers each, or the k columns ``name_0`` .. ``name_{k-1}``,
-or ``name[0]`` .. where another variable has such a name.
+or ``name[0]`` .. where another variable has such a name; one of shape (2, 3) likewise six, row by row.
 Row numbers in messages count data rows from 0.
 """
 

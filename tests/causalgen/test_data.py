@@ -115,6 +115,15 @@ def test_a_vector_is_several_columns(tmp_path, name):
         read_data(path, {"v": Continuous(shape=(3,))})
 
 
+@pytest.mark.parametrize("name", ["a.csv", "a.parquet"])
+def test_a_matrix_is_several_columns_row_by_row(tmp_path, name):
+    values = np.arange(12.0).reshape(2, 2, 3)
+    frame = pd.DataFrame(values.reshape(2, 6), columns=[f"v_{part}" for part in range(6)])
+    variables = {"v": Continuous(shape=(2, 3))}
+    for source in (frame, written(frame, tmp_path, name)):
+        assert read_data(source, variables)["v"].tolist() == values.tolist()
+
+
 def test_a_vector_is_a_column_of_lists(tmp_path):
     path = written(pd.DataFrame({"v": [[1.0, 2.0], [3.0, 4.0]]}), tmp_path, "a.parquet")
     assert read_data(path, {"v": Continuous(shape=(2,))})["v"].tolist() == [[1, 2], [3, 4]]

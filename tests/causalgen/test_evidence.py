@@ -182,6 +182,18 @@ def test_a_vector_may_come_as_its_columns():
     assert np.allclose(found["v"], v[:3])
 
 
+def test_an_answer_with_a_matrix_is_evidence_again(tmp_path):
+    """Its columns v_0 .. v_5 were no values of v, which was inferred."""
+    random = np.random.default_rng(0)
+    v = random.normal(size=(50, 2, 3))
+    shapes = {"v": cg.Continuous(shape=(2, 3)), "y": cg.Continuous()}
+    scm = cg.SCM(nx.DiGraph([("v", "y")]), shapes, dict.fromkeys(shapes, cg.mechanisms.Additive()))
+    scm = scm.fit({"v": v, "y": v[:, 0, 1]}, progress=False)
+    found = scm.counterfactual({"v": v[:3], "y": [1.0, 2.0, 3.0]}, do={"v": cg.Shift(0.1)}, seed=0)
+    again = scm.counterfactual(found.to_frame(), do={}, seed=0)
+    assert np.allclose(again["v"], v[:3] + 0.1)
+
+
 @pytest.fixture(scope="module")
 def clinic():
     """ward -> bmi, fitted on two of three wards and bmi from 15 to 45."""
