@@ -178,7 +178,7 @@ def own_table(model: str) -> Path | None:
 def json_object(file: Path) -> dict[str, Any]:
     """What a JSON file holds: nodes and values."""
     try:
-        values = json.loads(file.read_text(encoding="utf-8"), object_pairs_hook=_once)
+        values = json.loads(file.read_text(encoding="utf-8-sig"), object_pairs_hook=_once)
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{file} is no JSON: {error}.") from error
     if not isinstance(values, dict):

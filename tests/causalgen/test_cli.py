@@ -314,6 +314,15 @@ def test_a_name_that_is_twice_in_a_json_is_refused(tables, tmp_path):
     assert "'size' is there twice" in str(asked.exception)
 
 
+def test_a_json_may_begin_with_a_byte_order_mark(tables, tmp_path):
+    (tmp_path / "e.json").write_text('{"kind": "a/b"}', encoding="utf-8-sig")
+    asked = run(
+        "counterfactual", tables / "model", "--evidence", tmp_path / "e.json",
+        "--do", "kind=a/b", "--out", tmp_path / "out",
+    )  # fmt: skip
+    assert asked.exit_code == 0, asked.output
+
+
 def test_seeds_decide_what_is_drawn(tables, tmp_path):
     for name, seed in (("one", 3), ("two", 3), ("three", 4)):
         assert run("sample", tables / "model", "--seed", seed, "--out", tmp_path / name).exit_code == 0
