@@ -81,6 +81,12 @@ def dataset_columns(source: Dataset, variables: Mapping[str, Variable]) -> dict[
     Raises:
         DataError: the variables are not one image and at most one category, or an item is no such pair.
     """
+    named = isinstance(source, (list, tuple)) and len(source) > 0 and isinstance(source[0], Mapping)
+    if named or getattr(getattr(source, "dtype", None), "names", None):
+        raise DataError(
+            f"The data are a {type(source).__name__} of rows that name their values each. Make a table of "
+            "them, as by pandas.DataFrame(rows)."
+        )
     image, label = _names(variables)
     arrays = _whole(source)
     if arrays is None:

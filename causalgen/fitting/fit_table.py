@@ -184,10 +184,11 @@ def _refuse_unfittable(node: str, mechanism: Mechanism, table: Table) -> None:
             "Fill some of the gaps, or fit the others by nodes=[...]."
         )
     if rows < mechanism.least_rows:
+        less = "'additive', 'equation'" if mechanism.least_rows > 2 else "'equation'"
         raise DataError(
             f"Cannot fit node {node!r}: mechanism {mechanism.spec.kind!r} needs at least "
             f"{mechanism.least_rows} rows, got {rows:,}. "
-            "Give more rows, or a mechanism with less to learn ('additive', 'equation')."
+            f"Give more rows, or a mechanism with less to learn ({less})."
         )
     if any(isinstance(each, Image) for each in (mechanism.variable, *mechanism.parents.values())):
         return  # floats of all pictures take much memory, and no bounds can be left

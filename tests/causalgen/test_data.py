@@ -454,6 +454,12 @@ def test_a_data_set_of_pairs(form):
     torch.testing.assert_close(table.tensor("x"), expected.float(), atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("rows", [[{"x": 1.0}] * 3, pd.DataFrame({"x": [1.0, 2.0]}).to_records(index=False)])
+def test_rows_that_name_their_values_are_no_data_set_of_pictures(rows):
+    with pytest.raises(DataError, match=r"rows that name their values each. .* pandas.DataFrame\(rows\)"):
+        read_data(rows, {"x": Continuous()})
+
+
 def test_a_data_set_that_does_not_fit_the_model():
     source = Pairs([(Pictures.fromarray(PIXELS[0]), 3)])
     refuse(source, PAIR | {"t": Continuous()}, r"one image variable and at most one.*t \(continuous\)")

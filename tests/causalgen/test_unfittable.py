@@ -72,7 +72,7 @@ def test_one_row_has_no_deviation():
         {node: each() for node in "ab"} for each in (cg.Continuous, cg.mechanisms.Additive)
     )
     scm = cg.SCM(nx.DiGraph([("a", "b")]), variables, additive)
-    with pytest.raises(DataError, match="'additive' needs at least 2 rows"):
+    with pytest.raises(DataError, match="'additive' needs at least 2 rows.*less to learn .'equation'."):
         scm.fit({"a": [1.0], "b": [2.0]}, progress=False)
 
 
