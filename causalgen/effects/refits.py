@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from causalgen.arguments import whole_number
 from causalgen.counterfactuals.abduction import Abduction
 from causalgen.counterfactuals.evidence import Evidence
 from causalgen.counterfactuals.interventions import WorldValue, interventions
@@ -57,8 +58,7 @@ class Refits:
 
     def check(self, world: MutilatedModel, target: str) -> None:
         """Refuse what cannot be refitted."""
-        if self.count < 2:
-            raise EvidenceError(f"refits is at least 2, got {self.count}.")
+        whole_number(self.count, "refits", least=2)
         check_workers(self.workers)
         if world.touched:
             raise EvidenceError("refits: the model was intervened on. Ask the model before, with do=....")

@@ -111,6 +111,8 @@ WRONG = [
     lambda: KNOWN.effect("b", do={"a": 1.0}, confidence="x"),
     lambda: KNOWN.effect("b", do={"a": 1.0}, statistic=3),
     lambda: KNOWN.effect("b", do={"a": 1.0}, given=3),
+    lambda: KNOWN.effect("b", do={"a": 1.0}, refits=2.5, data=ROWS),
+    lambda: KNOWN.effect("b", do={"a": 1.0}, refits="x", data=ROWS),
     lambda: KNOWN.effect(3, do={"a": 1.0}),
     lambda: KNOWN.effect("b", do={"a": 1.0}, versus=3),
     lambda: KNOWN.effect(["b"], do={"a": 1.0}),
