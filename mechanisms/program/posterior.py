@@ -34,6 +34,7 @@ from mechanisms.program.run import (
     run_program,
     shown_parents,
     unvalidated,
+    validated,
 )
 from mechanisms.rows import by_row, repeat_rows
 
@@ -304,7 +305,8 @@ class ProgramSolver:
                 {name: each[part] for name, each in rows.items()} for rows in (shown, values or {})
             )
             try:
-                run_program(self.program, some, middle - low, noise=noise.rows(part), values=forced)
+                with validated():
+                    run_program(self.program, some, middle - low, noise=noise.rows(part), values=forced)
             except ValueError:
                 high = middle
             else:
@@ -330,7 +332,8 @@ class ProgramSolver:
         """
         shown = shown_parents(self.parents, parents)
         try:
-            run = run_program(self.program, shown, noise.n, noise=noise, values=values)
+            with validated():
+                run = run_program(self.program, shown, noise.n, noise=noise, values=values)
         except ValueError as error:
             told = str(error)
             if "Expected parameter" not in told:

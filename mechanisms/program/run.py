@@ -20,6 +20,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +48,7 @@ __all__ = [
     "shown_parents",
     "standard_form",
     "unvalidated",
+    "validated",
 ]
 
 
@@ -69,6 +71,9 @@ _PARAMETER = re.compile(
     r"Expected parameter (\w+) .*?distribution (\w+)\(.*satisfy the constraint (\w+)", re.DOTALL
 )
 """What torch tells of a parameter that a distribution cannot have."""
+
+_LENIENT: ContextVar[bool] = ContextVar("_LENIENT", default=False)
+"""Whether this thread is within ``unvalidated``."""
 
 _LOCATION_SCALE = (dist.Normal, dist.Laplace, dist.Cauchy, dist.Gumbel, Logistic)
 
@@ -175,7 +180,18 @@ def unvalidated() -> Iterator[None]:
 
     Alone: both Pyro's switch and its handlers are the whole process's, not a thread's.
     """
-    with ALONE, pyro.validation_enabled(False):
+    token = _LENIENT.set(True)
+    try:
+        with ALONE, pyro.validation_enabled(False):
+            yield
+    finally:
+        _LENIENT.reset(token)
+
+
+@contextmanager
+def validated() -> Iterator[None]:
+    """Pyro with its checks, also where the caller has switched them off, but not within ``unvalidated``."""
+    with ALONE, pyro.validation_enabled(not _LENIENT.get()):
         yield
 
 

@@ -384,8 +384,9 @@ def rooted(parents):
     return sample("x", dist.Normal(0.0, parents["a"].sqrt()))
 
 
+@pytest.mark.parametrize("checks", [True, False])
 @pytest.mark.parametrize("program", [scaled, rooted])
-def test_parameters_that_a_law_cannot_have_are_told_with_the_parents(program):
+def test_parameters_that_a_law_cannot_have_are_told_with_the_parents(program, checks):
     root = cg.mechanisms.Equation(value="u", noise={"u": {"normal": [0, 1]}})
     variables = {"a": Continuous(), "x": Continuous()}
     scm = cg.SCM(nx.DiGraph([("a", "x")]), variables, {"a": root, "x": Program(program=program)})
@@ -397,7 +398,7 @@ def test_parameters_that_a_law_cannot_have_are_told_with_the_parents(program):
         lambda: scm.counterfactual({"a": [1.0, -2.0, 4.0], "x": 0.5}, do={"a": 1.0}),
         lambda: scm.log_prob({"a": [1.0, 4.0, -2.0], "x": 0.5}),
     ):
-        with pytest.raises(DomainError, match=told):
+        with pyro.validation_enabled(checks), pytest.raises(DomainError, match=told):
             ask()
     assert scm.log_prob(right).isfinite().all()
 
