@@ -274,9 +274,11 @@ def test_nothing_comes_on_top_for_parents_that_are_not_named():
 
 
 def test_unnamed_parents_keep_their_defaults():
-    guidance = ClassifierFree.model_validate({"weight": {"t2": 0}})
-    assert guidance.strengths(WORLDS["both"].variables) == {"digit": 2.0, "t1": 1.0, "t2": 0.0, "t3": 1.0}
-    assert guidance.named() == ("t2",)
+    for guidance, default in ((ClassifierFree(weight={"t2": 0}), 1.0), (Anticausal(scale={"t2": 0}), 2.0)):
+        strengths = guidance.strengths(WORLDS["both"].variables)
+        assert strengths == {"digit": default, "t1": 1.0, "t2": 0.0, "t3": 1.0}
+        assert strengths["digit"] == type(guidance)().strengths(WORLDS["both"].variables)["digit"]
+        assert guidance.named() == ("t2",)
 
 
 @pytest.mark.parametrize(
