@@ -171,7 +171,8 @@ def merge_options(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, A
     for name, value in new.items():
         before = merged.get(name)
         if isinstance(before, Mapping) and isinstance(value, Mapping):
-            same = value.get("kind", before.get("kind")) == before.get("kind")
+            kind = value.get("kind")  # a number where a parent that has a strength is called so
+            same = not isinstance(kind, str) or kind == before.get("kind")
             merged[name] = merge_options(before, value) if same else dict(value)
         else:
             merged[name] = value

@@ -180,6 +180,15 @@ def test_wrong_options_of_the_same_weights_are_told_as_those_of_a_new_node(optio
     assert re.fullmatch(message, str(caught.value))
 
 
+def test_a_parent_that_is_called_kind_has_a_strength_like_any_other():
+    guidance = ClassifierFree(weight={"kind": 1.0, "sort": 3.0})
+    mechanism = Diffusion(backbone=UNet(channels=(8,)), predictor=None, guidance=guidance).bind(
+        Image(1, 8, 8), {"kind": Categorical(2), "sort": Categorical(2)}
+    )
+    changed = with_options("x", mechanism, {"guidance": {"weight": {"kind": 5.0}}})
+    assert changed.spec.guidance.weight == {"kind": 5.0, "sort": 3.0}
+
+
 @pytest.mark.parametrize("side", [1, 3])
 def test_one_row_of_the_smallest_images_is_generated(side):
     with torch.random.fork_rng():
