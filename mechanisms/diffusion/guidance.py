@@ -227,9 +227,10 @@ def path_of(
     changed = [name for name in strengths if not torch.equal(factual[name], parents[name])]
     path: list[tuple[float, Parents]] = []
     current = dict(factual)
-    for weight in dict.fromkeys(strengths[name] for name in changed):
-        current = current | {name: parents[name] for name in changed if strengths[name] == weight}
-        path.append((weight, current))
+    for weight in dict.fromkeys(strengths.values()):  # of all: a row's path is the same beside any others
+        if group := {name: parents[name] for name in changed if strengths[name] == weight}:
+            current = current | group
+            path.append((weight, current))
     return path
 
 

@@ -5,7 +5,9 @@ import torch
 from torch import Tensor
 
 from graphs.errors import SpecError
+from graphs.variables import Continuous
 from mechanisms.diffusion.anticausal import Anticausal
+from mechanisms.diffusion.denoiser import Denoising
 from mechanisms.diffusion.guidance import ClassifierFree, Factual, Guidance
 from mechanisms.diffusion.schedule import LogGrid
 from mechanisms.diffusion.solvers import Anchored
@@ -257,6 +259,23 @@ def test_the_order_of_the_parents_given_does_not_matter():
     for guidance in (ClassifierFree(weight=STOPS), Anticausal(scale=STOPS)):
         found = [guided(guidance, world, image, 0.5, factual, parents) for parents in (other, backwards)]
         torch.testing.assert_close(*found, rtol=0, atol=0)
+
+
+def test_a_row_is_guided_alike_beside_rows_in_which_other_parents_change():
+    """Of equal weights the first parent stays in row 0 and changes in row 1; effects are no sums."""
+
+    def eps(x: Tensor, sigma: float, parents, shown: Tensor | bool = True) -> Tensor:
+        return (parents["a"] + 1) * parents["b"].exp() * (parents["c"] + 2)
+
+    denoiser = Denoising({name: Continuous() for name in "abc"}, eps)
+    guidance, x = ClassifierFree(weight={"a": 2.0, "b": 4.0, "c": 2.0}), torch.zeros(2)
+    factual = {name: torch.tensor([0.1, 0.2]) for name in "abc"}
+    asked = {"a": torch.tensor([0.1, 0.9]), "b": torch.tensor([0.5, 0.5]), "c": torch.tensor([1.0, 1.0])}
+    known = torch.ones(2, dtype=torch.bool)
+    among = guidance.eps(denoiser, None, x, 0.5, Factual(factual, known), asked)
+    first, wanted = ({name: each[:1] for name, each in values.items()} for values in (factual, asked))
+    alone = guidance.eps(denoiser, None, x[:1], 0.5, Factual(first, known[:1]), wanted)
+    torch.testing.assert_close(among[:1], alone)
 
 
 @pytest.mark.parametrize("guidance", [ClassifierFree(weight=2.5), Anticausal(scale=2.5)])
