@@ -177,7 +177,8 @@ class SCM(Shown):
         self.fit_report, chosen = fit_table(
             mechanisms, table, seed=seed, run_dir=run_dir, resume=resume, progress=progress, start=known
         )
-        self._world = replace(self._world, mechanisms={**self._world.mechanisms, **mechanisms, **chosen})
+        fitted = {**self._world.mechanisms, **mechanisms, **chosen}
+        self._world = replace(self._world, mechanisms=fitted, before=None)
         self.fit_report.warn_of_doubts()
         return self
 
@@ -252,8 +253,7 @@ class SCM(Shown):
             raise MechanismError(
                 f"Cannot move to the device {device!r}; expected one such as 'cpu' or 'cuda': {error}."
             ) from error
-        for mechanism in self._world.mechanisms.values():
-            mechanism.to(device)
+        self._world.to(device)
         return self
 
     def sample(

@@ -19,7 +19,7 @@ from graphs.limits import FINDINGS
 from graphs.strict_yaml import Locations, Path
 from graphs.text import shortened
 
-__all__ = ["Declared", "known_options", "python_only", "spec_error"]
+__all__ = ["Declared", "declaration_error", "known_options", "python_only", "spec_error"]
 
 
 _LONGEST = 2_000

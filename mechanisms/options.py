@@ -11,7 +11,8 @@ import torch
 from pydantic import Field, ValidationError, field_validator
 from torch import nn
 
-from graphs.errors import MechanismError, SpecError, UnknownNameError
+from graphs.declared import declaration_error
+from graphs.errors import MechanismError, UnknownNameError
 from mechanisms.base import Mechanism, MechanismSpec
 from mechanisms.training import Stage, filled
 
@@ -161,12 +162,7 @@ def changed_spec(node: str, spec: MechanismSpec, options: Mapping[str, Any]) -> 
     try:
         return type(spec).model_validate(kept | merge_options(dumped, options))
     except ValidationError as error:
-        findings = [
-            f"Node {node!r}: option {'.'.join(map(str, each['loc'])) or spec.kind}: {each['msg']}, "
-            f"got {each['input']!r}."
-            for each in error.errors()
-        ]
-        raise SpecError("\n".join(findings)) from error
+        raise declaration_error(error, f"Node {node!r}", type(spec)) from error
 
 
 def merge_options(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
@@ -175,7 +171,8 @@ def merge_options(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, A
     for name, value in new.items():
         before = merged.get(name)
         if isinstance(before, Mapping) and isinstance(value, Mapping):
-            same = value.get("kind", before.get("kind")) == before.get("kind")
+            kind = value.get("kind")  # a number where a parent that has a strength is called so
+            same = not isinstance(kind, str) or kind == before.get("kind")
             merged[name] = merge_options(before, value) if same else dict(value)
         else:
             merged[name] = value

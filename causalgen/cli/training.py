@@ -116,16 +116,11 @@ def _recovery(report: FitReport) -> Iterator[str]:
     """How well each cause is recovered from what it causes, on held-out rows."""
     for node, each in report.items():
         for cause, measure, value, chance in _predictors(each):
+            told = f"{cause} recovered from {node}"
             if cause.startswith(_CODE):
                 told = f"{cause.removeprefix(_CODE)} told by the code of {node}"
-                yield f"{told}: {measure} {value:.4g}, by chance {chance:.4g}"
-                continue
-            yield f"{cause} recovered from {node}: {measure} {value:.4g}, by chance {chance:.4g}"
-            if value <= chance if measure == "accuracy" else value >= chance:
-                yield (
-                    f"warning: {cause} cannot be recovered from {node} better than by chance, "
-                    "so guidance by the predictor says nothing about it"
-                )
+            rows = f"{each.held_out:,} held-out row" + "s" * (each.held_out != 1)
+            yield f"{told}: {measure} {value:.4g}, by chance {chance:.4g} ({rows})"
 
 
 def _predictors(report: NodeReport) -> Iterator[tuple[str, str, float, float]]:

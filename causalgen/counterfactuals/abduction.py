@@ -103,7 +103,7 @@ class Abduction(Shown):
         world.refuse_natural("evidence does", "Abduct in")
         # What was set before is how this model works: it is no intervention on this evidence.
         return cls(
-            MutilatedModel(world.graph, world.mechanisms),
+            MutilatedModel(world.graph, world.mechanisms, before=world.before),
             variables,
             values,
             missing,

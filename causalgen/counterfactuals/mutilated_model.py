@@ -30,6 +30,7 @@ class MutilatedModel:
     touched: frozenset[str] = frozenset()  # nodes that were intervened on
     natural: Mapping[str, str] = field(default_factory=dict)  # the natural half of a split node -> the node
     kept: frozenset[str] = frozenset()  # touched nodes whose new mechanism takes the noise of the old one
+    before: MutilatedModel | None = None  # the model as it was fitted; None where there was no surgery
 
     @property
     def device(self) -> torch.device:
@@ -43,6 +44,12 @@ class MutilatedModel:
     def keeps_noise(self, node: str) -> bool:
         """Whether the noise that evidence tells of is this node's; otherwise it was set anew."""
         return node not in self.touched or node in self.kept
+
+    def to(self, device: torch.device | str) -> None:
+        """Move every mechanism to a device, in place."""
+        for world in filter(None, (self, self.before)):
+            for mechanism in world.mechanisms.values():
+                mechanism.to(device)
 
     def affected(self) -> frozenset[str]:
         """The nodes whose value may differ from the factual."""
@@ -94,7 +101,8 @@ def act(world: MutilatedModel, do: Mapping[str, Intervention]) -> MutilatedModel
             refuse_circle(node, intervention.parents, graph)
             graph = graph.replace(node, intervention.parents)
     kept = world.kept | {node for node, intervention in do.items() if intervention.keeps_noise}
-    return MutilatedModel(graph, mechanisms, world.touched | do.keys(), natural, kept)
+    touched = world.touched | do.keys()
+    return MutilatedModel(graph, mechanisms, touched, natural, kept, world.before or world)
 
 
 def ready(world: MutilatedModel, node: str) -> Mechanism:

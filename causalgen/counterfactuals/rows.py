@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from graphs.errors import CausalgenError, DomainError, InterventionError, numbered_rows
+from graphs.variables import Image
 from mechanisms.base import Abducted, Mechanism, Noise
 from mechanisms.rows import repeat_rows
 from mechanisms.seeds import keyed_generator
@@ -147,7 +148,10 @@ def abduct_rows(
 
 
 def generate_rows(mechanism: Mechanism, node: str, parents: Mapping[str, Tensor], noise: Noise) -> Tensor:
-    """Values (N, *event) by a node's mechanism, in chunks of the rows it takes at once."""
+    """Values (N, *event) by a node's mechanism, in chunks of the rows it takes at once.
+
+    Pixels are between black and white, as they are shown: what an image causes is of the image that is seen.
+    """
     n, size = noise.n, mechanism.chunk_rows
 
     def generate(part: slice) -> Tensor:
@@ -156,9 +160,13 @@ def generate_rows(mechanism: Mechanism, node: str, parents: Mapping[str, Tensor]
 
     with blame(node):
         if size is None or n <= size:
-            return mechanism.generate(parents, noise)
-        parts = _watched(_parts(n, size), f"values of {node}", n)
-        return _join_columns(n, ({"": generate(part)} for part in parts))[""]
+            value = mechanism.generate(parents, noise)
+        else:
+            parts = _watched(_parts(n, size), f"values of {node}", n)
+            value = _join_columns(n, ({"": generate(part)} for part in parts))[""]
+    if not isinstance(mechanism.variable, Image):
+        return value
+    return torch.where(value.isinf(), value, value.clamp(-1, 1))  # infinite ones are refused later
 
 
 def read_rows(mechanism: Mechanism, node: str, value: Tensor) -> dict[str, Tensor]:

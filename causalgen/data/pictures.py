@@ -19,6 +19,7 @@ from PIL import Image as Pictures
 from PIL import UnidentifiedImageError
 
 from graphs.errors import DataError, DomainError
+from graphs.text import shortened
 from graphs.variables import Image
 from graphs.variables.picture import FORMATS, MAX_PIXELS, is_picture, ranged
 
@@ -53,10 +54,17 @@ def picture_column(
             pixels[row] = _pixels(cast(Pictures.Image, item), variable, where)
         elif isinstance(item, (str, os.PathLike)):
             text = os.fspath(item)
+            if not text:
+                raise DataError(f"{where}: the path is empty. Give a picture's, or None where there is none.")
             path = Path(str(text)) if root is None else _inside(root, str(text), where)
             pixels[row] = _read(path, variable, where)
         else:
-            raise DataError(f"{where}: expected a picture or the path of one, got {item!r}.")
+            shape = getattr(item, "shape", None)
+            told = shortened(repr(item), 60) if shape is None else f"an array of shape {tuple(shape)}"
+            raise DataError(
+                f"{where}: expected a picture or the path of one, as in other rows, got {told}. Give all "
+                "rows alike."
+            )
     return pixels
 
 

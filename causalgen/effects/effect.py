@@ -286,7 +286,10 @@ def _say(do: Mapping[str, Any]) -> str:
 
 def _value(value: Any) -> str:
     text = value if isinstance(value, str) else getattr(value, "__name__", repr(value))
-    return text if len(text) <= 40 and "\n" not in text else f"a {type(value).__name__}"
+    if len(text) <= 40 and "\n" not in text:
+        return text
+    shape = getattr(value, "shape", None)
+    return f"a {type(value).__name__}" if shape is None else f"values of shape {tuple(shape)}"
 
 
 def _frame(effect: Effect) -> pd.DataFrame:

@@ -189,6 +189,11 @@ def image_evaluation(
     assert isinstance(variable, Image)
     case = NodeEvaluation(scm, node, columns, table, table.numbers[chosen], seed, few, notes=notes)
     case.readings = find_readings(variable, case.causes, evaluators, measures)
+    if unset := [name for name in scm.graph.parents(node) if name not in case.causes]:
+        case.note(
+            f"{node}: {', '.join(unset)} not set, so whether do({unset[0]}) works was not measured: an "
+            "evaluation sets causes of one number or one category."
+        )
     if unread := case.readings.unread(case.causes):
         case.note(
             f"{node}: nothing reads {', '.join(unread)} from the image, so whether do({unread[0]}) works was "

@@ -188,11 +188,14 @@ def strength_option(scm: SCM, node: str) -> str:
 
 def strength_options(scm: SCM, node: str, label: str, strength: float) -> dict[str, dict[str, object]]:
     """Options that give a category's guidance a strength, and leave those of other categories."""
-    option, mechanism = strength_option(scm, node), scm.mechanisms[node]
-    others = [each for name, each in mechanism.parents.items() if name != label]
-    named = isinstance(getattr(_guidance(scm, node), option), dict)
-    alone = not named and not any(isinstance(each, Categorical) for each in others)
-    return {"guidance": {option: strength if alone else {label: strength}}}
+    guidance, parents = _guidance(scm, node), scm.mechanisms[node].parents
+    kept = {
+        name: each
+        for name, each in guidance.strengths(parents).items()
+        if name != label and isinstance(parents[name], Categorical)
+    }
+    alone = not kept and not isinstance(guidance.strength, Mapping)
+    return {"guidance": {guidance.strength_option: strength if alone else {**kept, label: strength}}}
 
 
 def current_strength(scm: SCM, node: str, label: str) -> float | None:

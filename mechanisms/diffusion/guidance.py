@@ -173,11 +173,12 @@ class Guidance(Declared, ABC, frozen=True):  # pyright: ignore[reportGeneralType
 
     @final
     def strengths(self, variables: Mapping[str, Variable]) -> dict[str, float]:
-        """The weight of each parent: as named, or the number for categories; others change once."""
-        given = self.strength
+        """The weight of each parent: as named, or of categories the number; where neither is, the default."""
+        given, default = self.strength, type(self).model_fields[self.strength_option].default
         named = given if isinstance(given, Mapping) else {}
         whole = 0.0 if self.adds else 1.0
-        common = given if isinstance(given, float) else 0.0 if self.adds and named else 2.0
+        usual = default if isinstance(default, float) and not (self.adds and named) else whole
+        common = given if isinstance(given, float) else usual
         return {
             name: named.get(name, common if isinstance(variable, Categorical) else whole)
             for name, variable in variables.items()
@@ -226,9 +227,10 @@ def path_of(
     changed = [name for name in strengths if not torch.equal(factual[name], parents[name])]
     path: list[tuple[float, Parents]] = []
     current = dict(factual)
-    for weight in dict.fromkeys(strengths[name] for name in changed):
-        current = current | {name: parents[name] for name in changed if strengths[name] == weight}
-        path.append((weight, current))
+    for weight in dict.fromkeys(strengths.values()):  # of all: a row's path is the same beside any others
+        if group := {name: parents[name] for name in changed if strengths[name] == weight}:
+            current = current | group
+            path.append((weight, current))
     return path
 
 
@@ -240,8 +242,8 @@ class ClassifierFree(Guidance, frozen=True):
     Against the unconditional reference abduction costs as much as prediction.
 
     Attributes:
-        weight: w of categorical parents, or of each parent by name; "auto" is the smallest for each row that
-            the predictor accepts.
+        weight: w of categorical parents, or of each parent by name, where others keep 1; "auto" is the
+            smallest for each row that the predictor accepts.
         against: the reference that extrapolation starts from: the ``factual`` estimate, which leaves
             abduction at weight 1, or the unconditional one, of ``hidden`` parents, which gives abduction the
             same weights. Strengths row by row are found after abduction, so they take ``factual``.

@@ -35,7 +35,7 @@ import torch
 from pydantic import model_validator
 from torch import Tensor
 
-from graphs.errors import MechanismError, warn
+from graphs.errors import MechanismError, numbered_rows, warn
 from graphs.variables import Continuous, Image, Variable
 from mechanisms.base import Abducted, Mechanism, Noise, Parents
 from mechanisms.diffusion.classifier import Classifier, OwnPredictor
@@ -329,19 +329,20 @@ class DiffusionMechanism(Mechanism):
                 known.append(estimate)
             return estimate
 
-        leaves = dict(solver.encode(enters, remembered))
-        if code is not None:
-            leaves["code"] = code[first]
-        if solver.distilled:  # its own residuals are of the image with its noise, and it ends without
-            leaves["last_residual"] = (value[first] - enters) * ("residuals" in leaves)
-        elif self._draws:
-            estimate = known[0] if known else followed(enters, lowest)
-            leaves["last_residual"] = value[first] - (enters - lowest * estimate)
-        leaves["x_T"] = leaves["x_T"] - self._centre(eps, leaves["x_T"])
-        check_finite(leaves["x_T"], "noise", rows)
-        if self._read() and self.predictor:
-            read = readings(self.predictor, value[first], lowest, rows)
-            leaves |= {f"reading.{name}": reading for name, reading in read.items()}
+        with numbered_rows(first):
+            leaves = dict(solver.encode(enters, remembered))
+            if code is not None:
+                leaves["code"] = code[first]
+            if solver.distilled:  # its own residuals are of the image with its noise, and it ends without
+                leaves["last_residual"] = (value[first] - enters) * ("residuals" in leaves)
+            elif self._draws:
+                estimate = known[0] if known else followed(enters, lowest)
+                leaves["last_residual"] = value[first] - (enters - lowest * estimate)
+            leaves["x_T"] = leaves["x_T"] - self._centre(eps, leaves["x_T"])
+            check_finite(leaves["x_T"], "noise", rows)
+            if self._read() and self.predictor:
+                read = readings(self.predictor, value[first], lowest, rows)
+                leaves |= {f"reading.{name}": reading for name, reading in read.items()}
         leaves = {name: leaf[inverse] for name, leaf in leaves.items()}
         if self.spec.shrinkage:
             leaves["image"] = value

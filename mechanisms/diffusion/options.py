@@ -154,6 +154,10 @@ class DiffusionOptions(TrainedSpec, frozen=True):
             raise ValueError("a pipeline says its backbone, 'pretrained': leave `backbone` out")
         if self.autoencoder and self.solver.thresholding:
             raise ValueError("thresholding clips pixels, but with an autoencoder the solver walks latents")
+        if self.autoencoder and self.distilled:
+            raise ValueError(
+                "a flow through the latents of an autoencoder cannot be distilled: take fewer steps"
+            )
         if self.autoencoder and self.autoencoder.training:
             self._check_trained_autoencoder()
         if self.predictor is None and (self.guidance.reads_back or "predictor" in self.guidance.needs):

@@ -121,6 +121,18 @@ class ResNetNetwork(nn.Module):
         return torch.cat([nn.functional.silu(h).mean((2, 3)), h.amax((2, 3))], 1)
 
 
+class _ByParent(nn.ModuleDict):
+    """Modules by the names of parents, which may be those of a module's attributes, as ``type``."""
+
+    def __setitem__(self, key: str, module: nn.Module) -> None:
+        self._modules[key] = module
+
+    def train(self, mode: bool = True) -> "_ByParent":
+        for module in self.values():
+            module.train(mode)
+        return self
+
+
 class AnticausalPredictor(OfPixels, OwnLoss):
     """log q(pa | x_bar at level sigma), of tabular parents one by one; image parents are not predicted."""
 
@@ -132,7 +144,7 @@ class AnticausalPredictor(OfPixels, OwnLoss):
         self.names = tuple(self.variables)
         self.conditioning = Conditioning(self.variables, dtype=torch.float32)
         self.encoder = spec.build(image.channels)
-        self.heads = nn.ModuleDict()
+        self.heads = _ByParent()
         for name, part in self.conditioning.slices.items():
             outputs = (part.stop - part.start) * (1 if isinstance(self.variables[name], Categorical) else 2)
             # The columns before this parent's are those of the parents it is conditioned on.

@@ -299,7 +299,7 @@ class BELM(Solver, frozen=True):
         return x
 
     def _check_spread(self, x_T: Tensor) -> None:
-        spread = x_T.flatten(1).std(1)
+        spread = x_T.flatten(1).std(1, correction=0)  # 0 of a single number
         if bool((spread > self.max_spread).any()) or not bool(spread.isfinite().all()):
             row = int(spread.nan_to_num(torch.inf).argmax())
             raise MechanismError(

@@ -69,6 +69,13 @@ def test_stated_intervals_cover_as_often_as_they_say(uneven):
     assert np.std([each.value for each in found]) == pytest.approx(errors, rel=0.2)
 
 
+def test_values_that_are_too_long_for_a_line_are_told_by_their_shape(uneven):
+    evidence = {"age": [30.0] * 40, "sex": ["F"] * 40, "dose": [1.0] * 40, "pain": [0.0] * 40}
+    doses = np.linspace(0, 2, 40)
+    found = uneven.effect("pain", do={"dose": doses}, versus={"dose": 1.0}, evidence=evidence, seed=0)
+    assert "do(dose = values of shape (40,)) against do(dose = 1.0)" in str(found)
+
+
 def test_many_draws_keep_their_interval(uneven):
     """Beyond 20,000 they are resampled in bundles."""
     found = uneven.effect("pain", do={"dose": 2}, versus={"dose": 1}, n=50_000, seed=0)

@@ -416,6 +416,20 @@ def test_the_command_refuses_before_it_works(folder, tmp_path):
     assert not (tmp_path / "r").exists()
 
 
+def test_causes_that_are_not_set_are_named(data):
+    made = shades.shades()
+    scm = cg.SCM(
+        nx.DiGraph([*made.graph.edges, ("ink", "image")]),
+        {**made.variables, "ink": cg.Continuous(shape=(2,))},
+        {"image": shades.Tinted(), "ink": cg.mechanisms.Additive()},
+    )
+    given = data | {"ink": np.random.default_rng(0).normal(size=(len(data["kind"]), 2))}
+    scm = scm.fit(given, progress=False)
+    report = cg.evaluate(scm, given, rows=8, evaluators=EVALUATORS, metrics=["distance"], progress=False)
+    (note,) = report.notes
+    assert note.startswith("image: ink not set, so whether do(ink) works was not measured")
+
+
 def test_rows_of_probability_zero_are_counted_not_left_out():
     """Of 40 rows one has a category that fitting never saw; 30 have one of probability 3/4."""
     codes, counted = np.array([0] * 30 + [1] * 10), cg.mechanisms.Categorical(smoothing=0)

@@ -197,6 +197,15 @@ def test_no_op_and_copy(scm, rows):
     torch.testing.assert_close(torch.as_tensor(again["score"]), torch.as_tensor(evidence["score"]))
 
 
+def test_what_an_image_causes_is_of_the_image_that_is_shown(scm, rows):
+    """Composition: a world in which t makes the region white is that in which it is set to what was shown."""
+    ab = scm.abduct(outside(rows, slice(TRAIN, TRAIN + 10)), seed=0)
+    white = ab.counterfactual({"t": 9.0})
+    assert bool((torch.as_tensor(white["image"])[:, 0, *REGIONS["t"]] == 1).all())
+    set_so = ab.counterfactual({"t": 9.0, "image": white["image"]})
+    torch.testing.assert_close(torch.as_tensor(white["score"]), torch.as_tensor(set_so["score"]))
+
+
 def test_a_missing_label_is_drawn_given_the_image_and_a_missing_image_is_refused(scm, rows):
     part = slice(TRAIN, TRAIN + 5)
     known = outside(rows, part, ("t", "s", "image", "age"))

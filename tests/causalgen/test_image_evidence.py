@@ -84,6 +84,42 @@ def test_a_continuous_cause_is_inferred_from_an_image(scm, y):
         assert drawn[:, row].std().item() == pytest.approx(math.sqrt(variance), rel=0.06)
 
 
+class Lit(Brightness):
+    """The same in the light of a lamp, which t moves too: lamp = t + v, and both brighten the image alike."""
+
+    def generate(self, parents, noise):
+        return super().generate({"t": parents["t"] + parents["lamp"]}, noise)
+
+    def log_prob_of_parents(self, value, parents):
+        """log q(t, lamp | x) where t and v are N(0, 1), up to a constant of each row."""
+        t, lamp = parents["t"], parents["lamp"]
+        bright = value.double().mean((1, 2, 3)).repeat(len(t) // len(value))
+        return -8 * ((bright - PIXEL * (t + lamp)) / SPREAD) ** 2 - t**2 / 2 - (lamp - t) ** 2 / 2
+
+
+@pytest.mark.parametrize("lit", [False, True])
+@pytest.mark.parametrize("prior", [0.0, 3.0])
+def test_a_cause_is_inferred_from_an_image_in_a_model_that_was_intervened_on(lit, prior):
+    """The predictor learned under the law before: a lamp that was switched on tells nothing of t."""
+    parents, number = {"t": cg.Continuous(), "lamp": cg.Continuous()}, {"u": {"normal": [0, 1]}}
+    scm = cg.SCM(
+        nx.DiGraph([("t", "image"), ("t", "lamp"), ("lamp", "image")]),
+        {**parents, "image": cg.Image(1, 4, 4)},
+        {
+            "t": cg.mechanisms.Equation(value="u", noise=number),
+            "lamp": cg.mechanisms.Equation(value="t + u", noise=number),
+            "image": Lit(Constant(), cg.Image(1, 4, 4), parents),
+        },
+    )
+    moved = cg.Replace(cg.mechanisms.Equation(value=f"u + {prior}", noise=number))
+    scm = scm.do({"t": moved} | ({"lamp": 1.0} if lit else {}))
+    image = np.full((1, 4, 4), 0.5 + 0.75 * PIXEL)  # what t = 0.5 makes beside this lamp
+    found = scm.abduct({"image": image, "lamp": 1.0}, seed=0, particles=50_000).posterior("t")
+    told, seen = 16 * (PIXEL / SPREAD) ** 2, 0 if lit else 1
+    expected = (prior + seen * 1.0 + told * 0.5) / (1 + seen + told)
+    assert (found.weights[:, 0] * found.values[:, 0]).sum().item() == pytest.approx(expected, abs=0.03)
+
+
 def test_its_counterfactual_keeps_the_image_s_noise(scm):
     image = np.full((1, 4, 4), 0.6)
     cf = scm.abduct({"image": image}, num_samples=20, seed=0).counterfactual({"t": cg.Shift(1.0)})

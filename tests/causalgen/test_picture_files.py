@@ -414,3 +414,22 @@ def test_a_picture_keeps_its_orientation_through_what_is_done_to_it(tmp_path):
         assert np.array_equal(variable.encode(each, where="x"), upright)
         assert np.array_equal(read_data({"x": [each]}, {"x": variable}).tensor("x").numpy(), upright)
     assert picture.size == (HEIGHT, WIDTH)  # the user's picture is left alone
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ("", "row 1: the path is empty. Give a picture's, or None where there is none."),
+        (GREY, r"row 1: expected a picture or the path of one, .* got an array of shape \(4, 6\)\. Give all"),
+    ],
+)
+def test_what_is_no_picture_among_pictures_is_told_in_a_line(tmp_path, other, message):
+    Pictures.fromarray(GREY).save(tmp_path / "grey.png")
+    column = [str(tmp_path / "grey.png"), other]
+    for read in (read_data, encode_evidence):
+        given = {"p": Image(1, HEIGHT, WIDTH)}
+        with pytest.raises(DataError, match=message) as caught:
+            read({"p": column}, given) if read is read_data else read(
+                {"p": column}, given, torch.device("cpu")
+            )
+        assert "\n" not in str(caught.value)

@@ -3,6 +3,7 @@
 import json
 import math
 
+import networkx as nx
 import numpy as np
 import pytest
 import torch
@@ -10,7 +11,7 @@ from typer.testing import CliRunner
 
 import causalgen as cg
 from causalgen.cli import main as cli
-from causalgen.evaluation.tuning import Tuned, choose
+from causalgen.evaluation.tuning import Tuned, choose, strength_options
 from causalgen.metrics.evaluators import Evaluators, Recipe, save_evaluators
 from causalgen.metrics.evaluators.evaluators import CodedRecipe, NetworkRecipe, find_roles
 from causalgen.metrics.scores import Score
@@ -162,6 +163,21 @@ def test_anticausal_guidance_is_tuned_by_its_scale(pictures):
     )
     assert found.option == "scale"
     assert found.apply(other).mechanisms["picture"].spec.guidance.scale == found.best.strength
+
+
+@pytest.mark.parametrize("before", [3.0, {"kind": 3.0, "sort": 3.0}, {"kind": 1.0, "sort": 3.0, "size": 2.0}])
+def test_the_strength_of_another_category_stays(before):
+    parents = {"kind": cg.Categorical(2), "sort": cg.Categorical(2), "size": cg.Continuous()}
+    network = {"channels": [16], "unshuffle": 1}
+    guided = {"kind": "classifier_free", "weight": before}
+    scm = cg.SCM(
+        nx.DiGraph([(name, "picture") for name in parents]),
+        {**parents, "picture": cg.Image(1, 4, 4)},
+        {"picture": cg.mechanisms.Diffusion(backbone=network, predictor=network, guidance=guided)},
+    )
+    tuned = scm.with_options("picture", **strength_options(scm, "picture", "kind", 5.0))
+    found, was = (each.mechanisms["picture"].spec.guidance.strengths(parents) for each in (tuned, scm))
+    assert found == was | {"kind": 5.0} and was["sort"] == 3.0
 
 
 def test_refusals(pictures, linear):

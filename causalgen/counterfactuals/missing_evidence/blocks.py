@@ -11,8 +11,8 @@ Log weights: the likelihood of a node's value given its parents' proposed values
     an image   log q(pa | x) - log p(pa)  =  log p(x | pa) - log p(x)
 
 q is the image mechanism's anticausal predictor. p(pa) is the joint law of all parents that it was trained
-under; the model's own mechanisms, fitted on the same rows, say what that is. Where the parents have further
-ancestors, these are summed over if they have few values.
+under; the model's own mechanisms, fitted on the same rows, say what that is, as they were before any ``do``.
+Where the parents have further ancestors, these are summed over if they have few values.
 
 A number may have an atom, a value of positive probability, for some values of its parents and a density for
 others. An atom outweighs any density: of proposals for one row, those with the fewest densities remain.
@@ -183,7 +183,7 @@ def _log_factor(
         found = mechanism.log_prob_of_parents(values[node], parents) if len(values[node]) == rows else None
     if found is None:
         raise PartialEvidenceError(_no_density(world, node))
-    prior = _log_law_of_parents(world, node, parents)
+    prior = _log_law_of_parents(world.before or world, node, parents)
     return torch.where(prior > -torch.inf, found - prior, -torch.inf), 0
 
 

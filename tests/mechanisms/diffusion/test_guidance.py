@@ -5,7 +5,9 @@ import torch
 from torch import Tensor
 
 from graphs.errors import SpecError
+from graphs.variables import Continuous
 from mechanisms.diffusion.anticausal import Anticausal
+from mechanisms.diffusion.denoiser import Denoising
 from mechanisms.diffusion.guidance import ClassifierFree, Factual, Guidance
 from mechanisms.diffusion.schedule import LogGrid
 from mechanisms.diffusion.solvers import Anchored
@@ -259,6 +261,23 @@ def test_the_order_of_the_parents_given_does_not_matter():
         torch.testing.assert_close(*found, rtol=0, atol=0)
 
 
+def test_a_row_is_guided_alike_beside_rows_in_which_other_parents_change():
+    """Of equal weights the first parent stays in row 0 and changes in row 1; effects are no sums."""
+
+    def eps(x: Tensor, sigma: float, parents, shown: Tensor | bool = True) -> Tensor:
+        return (parents["a"] + 1) * parents["b"].exp() * (parents["c"] + 2)
+
+    denoiser = Denoising({name: Continuous() for name in "abc"}, eps)
+    guidance, x = ClassifierFree(weight={"a": 2.0, "b": 4.0, "c": 2.0}), torch.zeros(2)
+    factual = {name: torch.tensor([0.1, 0.2]) for name in "abc"}
+    asked = {"a": torch.tensor([0.1, 0.9]), "b": torch.tensor([0.5, 0.5]), "c": torch.tensor([1.0, 1.0])}
+    known = torch.ones(2, dtype=torch.bool)
+    among = guidance.eps(denoiser, None, x, 0.5, Factual(factual, known), asked)
+    first, wanted = ({name: each[:1] for name, each in values.items()} for values in (factual, asked))
+    alone = guidance.eps(denoiser, None, x[:1], 0.5, Factual(first, known[:1]), wanted)
+    torch.testing.assert_close(among[:1], alone)
+
+
 @pytest.mark.parametrize("guidance", [ClassifierFree(weight=2.5), Anticausal(scale=2.5)])
 def test_a_plain_number_sharpens_categories_only(guidance):
     world = WORLDS["both"]
@@ -274,9 +293,11 @@ def test_nothing_comes_on_top_for_parents_that_are_not_named():
 
 
 def test_unnamed_parents_keep_their_defaults():
-    guidance = ClassifierFree.model_validate({"weight": {"t2": 0}})
-    assert guidance.strengths(WORLDS["both"].variables) == {"digit": 2.0, "t1": 1.0, "t2": 0.0, "t3": 1.0}
-    assert guidance.named() == ("t2",)
+    for guidance, default in ((ClassifierFree(weight={"t2": 0}), 1.0), (Anticausal(scale={"t2": 0}), 2.0)):
+        strengths = guidance.strengths(WORLDS["both"].variables)
+        assert strengths == {"digit": default, "t1": 1.0, "t2": 0.0, "t3": 1.0}
+        assert strengths["digit"] == type(guidance)().strengths(WORLDS["both"].variables)["digit"]
+        assert guidance.named() == ("t2",)
 
 
 @pytest.mark.parametrize(

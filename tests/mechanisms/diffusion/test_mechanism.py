@@ -66,6 +66,15 @@ GUIDANCE = [
 ]
 
 
+def test_an_error_names_the_row_that_was_given_where_equal_rows_are_inverted_once():
+    mechanism, (value, parents) = untrained(), draws(2)
+    index = torch.tensor([1, 1, 1, 1, 0, 1])
+    value, parents = value[index], {name: each[index] for name, each in parents.items()}
+    parents["size"][4] = 1e9
+    with pytest.raises(DomainError, match="Parent 'size': row 4 is 1e"):
+        mechanism.abduct(value, parents, generator=seeded())
+
+
 @pytest.mark.parametrize(
     ("solver", "guidance"),
     [(SOLVERS[1], each) for each in (*GUIDANCE[:3], *GUIDANCE[4:])]

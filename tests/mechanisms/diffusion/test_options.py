@@ -1,5 +1,7 @@
 """What the options of a diffusion mechanism may be, and what the error says when they are not."""
 
+import re
+
 import pytest
 import torch
 
@@ -45,6 +47,7 @@ def test_options_read_from_a_file_are_the_same_options():
         ({"solver": Jumps(), "centred": True}, "jumps were learned of noise about 0"),
         ({"dropout": 0, "guidance": UNCONDITIONAL}, "an unconditional denoiser needs dropout above 0"),
         ({"dropout": 0, "guidance": HIDDEN}, "an unconditional denoiser needs dropout above 0"),
+        ({"autoencoder": {"training": {}}, "distilled": {}}, "latents of an autoencoder cannot be distilled"),
         ({"dropout": 1}, r"dropout: .*less than 1"),
         ({"prediction": "score"}, r"prediction: .*'edm', 'eps', 'x0', 'v' or 'velocity'"),
         (
@@ -149,6 +152,41 @@ def test_what_fitted_weights_mean_is_no_option_of_them(name, options):
     with_options("x", mechanism, {"code": {"hidden": True}, "prediction": "edm"})
     with pytest.raises(MechanismError, match=f"Node 'x': its weights were fitted with {name} .*Fit a new"):
         with_options("x", mechanism, options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"solver": {"stpes": 4}},
+            r"Node 'x': solver.anchored.stpes: unknown option. Did you mean 'steps'\? Known: .*steps.*\.",
+        ),
+        (
+            {"solver": {"kind": "anchord"}},
+            r"Node 'x': solver: unknown kind 'anchord'. Did you mean 'anchored'.*",
+        ),
+        ({"abduction": "draw"}, r"Node 'x': abduction: must be 'point' or 'posterior', got 'draw'\."),
+        (
+            {"solver": {"thresholding": True}, "autoencoder": {"training": {}}, "code": None},
+            "Node 'x': thresholding clips pixels, but with an autoencoder the solver walks latents.",
+        ),
+    ],
+)
+def test_wrong_options_of_the_same_weights_are_told_as_those_of_a_new_node(options, message):
+    spec = Diffusion(backbone=UNet(channels=(8,)), predictor=None)
+    mechanism = spec.bind(Image(1, 8, 8), {"digit": Categorical(10)})
+    with pytest.raises(SpecError) as caught:
+        with_options("x", mechanism, options)
+    assert re.fullmatch(message, str(caught.value))
+
+
+def test_a_parent_that_is_called_kind_has_a_strength_like_any_other():
+    guidance = ClassifierFree(weight={"kind": 1.0, "sort": 3.0})
+    mechanism = Diffusion(backbone=UNet(channels=(8,)), predictor=None, guidance=guidance).bind(
+        Image(1, 8, 8), {"kind": Categorical(2), "sort": Categorical(2)}
+    )
+    changed = with_options("x", mechanism, {"guidance": {"weight": {"kind": 5.0}}})
+    assert changed.spec.guidance.weight == {"kind": 5.0, "sort": 3.0}
 
 
 @pytest.mark.parametrize("side", [1, 3])

@@ -57,6 +57,19 @@ def test_a_head_sees_the_parents_before_its_own_and_no_others(predictor, changed
         assert same == (NAMES.index(name) < NAMES.index(changed)), name
 
 
+@pytest.mark.parametrize("name", ["type", "training", "keys"])
+def test_a_parent_may_be_called_like_an_attribute_of_a_module(name):
+    with torch.random.fork_rng():
+        made, again = (
+            AnticausalPredictor(Image(1, 4, 4), {name: Categorical(3)}, ResNet(channels=(8, 16))).eval()
+            for _ in range(2)
+        )
+    again.load_state_dict(made.state_dict())
+    value, parents = draws(6)[0], {name: torch.arange(6) % 3}
+    found, loaded = (each.log_probs(each.encode(value, 0.5), parents)[name] for each in (made, again))
+    assert f"heads.{name}.0.weight" in made.state_dict() and torch.equal(found, loaded)
+
+
 def test_an_image_parent_does_not_enter(predictor):
     value, parents = draws(6)
     features = predictor.encode(value.double(), 0.5)

@@ -281,6 +281,13 @@ def test_belm_refuses_a_drifted_latent_and_names_the_row():
         BELM().encode(IMAGE, stiff)
 
 
+def test_belm_takes_images_of_one_number():
+    one = IMAGE[:, :, :1, :1]
+    solver = BELM(steps=6)
+    noise = solver.encode(one, lambda x, sigma: 0.1 * x)
+    torch.testing.assert_close(solver.decode(noise, lambda x, sigma: 0.1 * x), one)
+
+
 def test_belm_refuses_a_latent_that_is_not_finite():
     with pytest.raises(MechanismError, match="drifted: the latent of row 0"):
         BELM().encode(IMAGE, lambda x, sigma: x / 0)
