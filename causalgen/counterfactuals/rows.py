@@ -22,7 +22,6 @@ import torch
 from torch import Tensor
 
 from graphs.errors import CausalgenError, DomainError, InterventionError, numbered_rows
-from graphs.variables import Image
 from mechanisms.base import Abducted, Mechanism, Noise
 from mechanisms.rows import repeat_rows
 from mechanisms.seeds import keyed_generator
@@ -164,9 +163,8 @@ def generate_rows(mechanism: Mechanism, node: str, parents: Mapping[str, Tensor]
         else:
             parts = _watched(_parts(n, size), f"values of {node}", n)
             value = _join_columns(n, ({"": generate(part)} for part in parts))[""]
-    if not isinstance(mechanism.variable, Image):
-        return value
-    return torch.where(value.isinf(), value, value.clamp(-1, 1))  # infinite ones are refused later
+    shown = mechanism.variable.within(value)
+    return value if shown is value else torch.where(value.isinf(), value, shown)  # infinite: refused later
 
 
 def read_rows(mechanism: Mechanism, node: str, value: Tensor) -> dict[str, Tensor]:

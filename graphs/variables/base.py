@@ -61,6 +61,10 @@ def check_numbers(shape: tuple[int, ...]) -> None:
 class VariableBase(Declared):
     """What every variable is, by its ``event_shape``, the shape of one value, and its canonical ``dtype``."""
 
+    def within(self, values: Values) -> Values:
+        """Canonical values (N, *event) that a mechanism made, as an image can show them; others as they are."""
+        return values
+
 
 def by_name(
     what: str, names: tuple[str, ...], args: tuple[object, ...], data: dict[str, object]

@@ -261,6 +261,10 @@ class Image(VariableBase):
         """Canonical images (..., C, H, W) as floats in [0, 1], clamped; same library and device."""
         return cast(Values, ((cast(_Arithmetic, values) + 1.0) / 2.0).clip(0.0, 1.0))
 
+    def within(self, values: Values) -> Values:
+        """Canonical images (..., C, H, W) between black and white."""
+        return cast(Values, cast(_Arithmetic, values).clip(-1.0, 1.0))
+
     def describe(self) -> str:
         """A few words for listings, as in "image 1x28x28"."""
         return "image " + "x".join(map(str, self.shape))
