@@ -62,7 +62,7 @@ class VariableBase(Declared):
     """What every variable is, by its ``event_shape``, the shape of one value, and its canonical ``dtype``."""
 
     def within(self, values: Values) -> Values:
-        """Canonical values (N, *event) that a mechanism made, as an image can show them; others as they are."""
+        """Canonical values that a mechanism made, as an image can show them; others as they are."""
         return values
 
 
