@@ -122,7 +122,11 @@ def start_from(node: str, mechanism: Mechanism, earlier: Mechanism) -> None:
 @torch.no_grad()
 def take_weights(failure: str, module: nn.Module, earlier: nn.Module) -> None:
     """Give a module the weights of an earlier one, as ``start_from`` does; ``failure`` begins the error."""
-    known = dict(earlier.named_parameters())
+    known, own = dict(earlier.named_parameters()), dict(module.named_modules())
+    for place, part in earlier.named_modules():
+        for name, layer in vars(part)["_modules"].items():
+            if layer is None and place in own:  # as ``UNetNetwork`` leaves attention whose weights lack it
+                setattr(own[place], name, None)
     for name, weight in module.named_parameters():
         before = known.get(name)
         if before is None:

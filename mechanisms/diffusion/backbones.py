@@ -8,7 +8,7 @@ In the transformer such a block is a token.
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Annotated, Literal, TypeVar, final
+from typing import Annotated, Any, Literal, TypeVar, cast, final
 
 import torch
 from diffusers.models.attention import BasicTransformerBlock
@@ -16,6 +16,7 @@ from diffusers.models.attention_processor import Attention, AttnProcessor, AttnP
 from diffusers.models.embeddings import TimestepEmbedding, Timesteps, get_2d_sincos_pos_embed
 from diffusers.models.normalization import AdaLayerNormContinuous, AdaLayerNormZero
 from diffusers.models.unets.unet_2d import UNet2DModel
+from diffusers.models.unets.unet_2d_blocks import UNetMidBlock2D
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
@@ -187,8 +188,17 @@ class _Detail(nn.Module):
         return self.leave(nn.functional.silu(self.middle(h)))
 
 
+_MID_NORM = "unet.mid_block.attentions.0.group_norm."
+
+
 class UNetNetwork(nn.Module):
-    """diffusers' ``UNet2DModel`` on pixel-unshuffled images."""
+    """diffusers' ``UNet2DModel`` on pixel-unshuffled images.
+
+    The attention at the lowest resolution is normalised, too, which diffusers leaves out under scale-shift
+    conditioning. Nothing else holds the size of what passes through the residual blocks: without it attention
+    grew to one pixel alone, and gradients in bfloat16 without bound. Weights that were trained without it are
+    loaded without it.
+    """
 
     def __init__(self, spec: UNet, image_channels: int, extra_channels: int, context: int) -> None:
         super().__init__()
@@ -204,6 +214,7 @@ class UNetNetwork(nn.Module):
             down_block_types=("DownBlock2D", *["AttnDownBlock2D"] * below),
             up_block_types=(*["AttnUpBlock2D"] * below, "UpBlock2D"),
             norm_num_groups=8,
+            attn_norm_num_groups=8,
             resnet_time_scale_shift="scale_shift",
             class_embed_type="identity" if context else None,
         )
@@ -212,6 +223,24 @@ class UNetNetwork(nn.Module):
                 module.set_processor(_Attend())  # pyright: ignore[reportArgumentType]
         self.embed = perceptron(context, embedding, embedding) if context else None
         self.detail = _Detail(image_channels, extra_channels, spec.detail) if spec.detail else None
+
+    def _load_from_state_dict(
+        self,
+        state_dict: Mapping[str, Any],
+        prefix: str,
+        local_metadata: Any,
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        """Leave attention as the weights know it: see the class."""
+        ours = [name for name in state_dict if name.startswith(prefix)]
+        if ours and not any(name.startswith(prefix + _MID_NORM) for name in ours):
+            for attention in cast(UNetMidBlock2D, self.unet.mid_block).attentions:
+                cast(Attention, attention).group_norm = None
+        rest = (local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def forward(self, x: Tensor, sigma: Tensor, context: Tensor) -> Tensor:
         """F(x, sigma, context), (N, C, H, W); see ``Backbone.build``."""

@@ -11,6 +11,8 @@ from mechanisms.diffusion.backbones import DiT, UNet
 from mechanisms.diffusion.denoiser import Denoiser
 from mechanisms.diffusion.predictor import ResNet, ResNetNetwork
 from mechanisms.encoders import network_time
+from mechanisms.networks import reproducible_initialisation
+from mechanisms.options import take_weights
 
 
 @pytest.mark.parametrize(("side", "plain"), [(8, True), (48, False)])
@@ -51,6 +53,39 @@ def noise_left(detail):
         optimiser.step()
         errors.append(error.item())
     return sum(errors[-20:]) / 20
+
+
+def _gradient(network, precision):
+    generator = torch.Generator().manual_seed(1)
+    x, context = torch.randn(8, 1, 16, 16, generator=generator), torch.randn(8, 4, generator=generator)
+    with torch.autocast("cpu", precision, enabled=precision != torch.float32):
+        loss = network(x, torch.rand(8, generator=generator) + 0.1, context).float().square().mean()
+    return torch.cat([each.flatten() for each in torch.autograd.grad(loss, list(network.parameters()))])
+
+
+def test_gradients_in_bfloat16_hold_however_large_what_passes_through_a_unet_has_grown():
+    with reproducible_initialisation(0):
+        network = UNet(channels=(16, 16)).build(1, 0, 4)
+    with torch.no_grad():
+        for value in network.unet.conv_in.parameters():
+            value.mul_(1e5)
+    exact, rounded = (_gradient(network, each) for each in (torch.float32, torch.bfloat16))
+    assert (rounded - exact).norm() < 0.05 * exact.norm()
+
+
+def test_weights_of_a_unet_without_normalised_attention_answer_as_they_did():
+    with reproducible_initialisation(0):
+        without, loaded, started = (UNet(channels=(16, 16)).build(1, 0, 4) for _ in range(3))
+    without.unet.mid_block.attentions[0].group_norm = None
+    loaded.load_state_dict(without.state_dict())
+    take_weights("", started, loaded)
+    generator = torch.Generator().manual_seed(1)
+    x, context = torch.randn(2, 1, 16, 16, generator=generator), torch.randn(2, 4, generator=generator)
+    sigma = torch.ones(2)
+    for each in (loaded, started):
+        with torch.no_grad():
+            torch.testing.assert_close(each(x, sigma, context), without(x, sigma, context), rtol=0, atol=0)
+        assert each.state_dict().keys() == without.state_dict().keys()
 
 
 def test_detail_tells_the_noise_of_single_pixels_that_few_channels_lose():
