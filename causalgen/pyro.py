@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from causalgen.counterfactuals.mutilated_model import MutilatedModel
+from causalgen.counterfactuals.rows import as_shown
 from graphs.errors import MechanismError, NotFittedError, ShapeError
 from graphs.variables import Image, Variable
 from mechanisms.base import Mechanism, Noise
@@ -127,9 +128,12 @@ def _compute(node: str, mechanism: Mechanism, parents: Mapping[str, Tensor], n: 
     with torch.no_grad():
         return torch.cat(
             [
-                mechanism.generate(
-                    {name: value[start : start + size] for name, value in parents.items()},
-                    Noise(n, leaves).rows(slice(start, start + size)),
+                as_shown(
+                    mechanism,
+                    mechanism.generate(
+                        {name: value[start : start + size] for name, value in parents.items()},
+                        Noise(n, leaves).rows(slice(start, start + size)),
+                    ),
                 )
                 for start in range(0, n, size)
             ]

@@ -177,8 +177,7 @@ class SCM(Shown):
         self.fit_report, chosen = fit_table(
             mechanisms, table, seed=seed, run_dir=run_dir, resume=resume, progress=progress, start=known
         )
-        fitted = {**self._world.mechanisms, **mechanisms, **chosen}
-        self._world = replace(self._world, mechanisms=fitted, before=None)
+        self._world = self._world.fitted({**mechanisms, **chosen})
         self.fit_report.warn_of_doubts()
         return self
 

@@ -92,7 +92,8 @@ def check_calibration(scm: SCM, hidden: Iterable[str] = (), **options: Any) -> C
     Raises:
         AssertionError: some draws do not follow their posterior; the message names them.
     """
-    found = calibrate(MutilatedModel(scm.graph, scm.mechanisms), scm.variables, hidden, **options)
+    world = MutilatedModel(scm.graph, scm.mechanisms, before=scm._world.before)
+    found = calibrate(world, scm.variables, hidden, **options)
     assert found.ok, f"Law 'calibration': {found}"
     return found
 

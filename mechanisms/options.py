@@ -88,7 +88,9 @@ def fit_afresh(mechanism: Mechanism, *, choose: bool = True) -> Mechanism:
     frozen = [weight for weight in mechanism.parameters() if not weight.requires_grad]
     new = deepcopy(mechanism, {id(weight): nn.Parameter(weight.detach(), False) for weight in frozen})
     if new.fitted and new.spec.training is not None:  # else no fit has touched them: each has its own copy
-        first = dict(new.spec.bind(new.variable, new.parents).named_parameters())
+        bound = new.spec.bind(new.variable, new.parents).to(new.device)
+        _match_layers(new, bound)
+        first = dict(bound.named_parameters())
         for name, weight in new.named_parameters():
             if weight.requires_grad and name in first:  # others are made in ``prepare``
                 weight.copy_(first[name])
@@ -119,14 +121,24 @@ def start_from(node: str, mechanism: Mechanism, earlier: Mechanism) -> None:
         _keep_part(node, mechanism, earlier, stage)
 
 
+def _match_layers(module: nn.Module, other: nn.Module) -> None:
+    """Have layers that weights may be without, and are None then, where another module has them.
+
+    ``UNetNetwork`` has some.
+    """
+    own = dict(module.named_modules())
+    for place, part in other.named_modules():
+        for name, layer in vars(part)["_modules"].items() if place in own else ():
+            mine = vars(own[place])["_modules"].get(name, layer)
+            if (layer is None) != (mine is None):
+                setattr(own[place], name, deepcopy(layer))
+
+
 @torch.no_grad()
 def take_weights(failure: str, module: nn.Module, earlier: nn.Module) -> None:
     """Give a module the weights of an earlier one, as ``start_from`` does; ``failure`` begins the error."""
-    known, own = dict(earlier.named_parameters()), dict(module.named_modules())
-    for place, part in earlier.named_modules():
-        for name, layer in vars(part)["_modules"].items():
-            if layer is None and place in own:  # as ``UNetNetwork`` leaves attention whose weights lack it
-                setattr(own[place], name, None)
+    _match_layers(module, earlier)
+    known = dict(earlier.named_parameters())
     for name, weight in module.named_parameters():
         before = known.get(name)
         if before is None:

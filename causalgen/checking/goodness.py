@@ -92,7 +92,7 @@ def by_distance(
     Values are (N, *event), their parents the same rows.
     """
     noise = mechanism.sample_noise(len(values), generator=generator)
-    drawn = mechanism.generate(parents, noise)
+    drawn = mechanism.variable.within(mechanism.generate(parents, noise))
     random = torch.Generator().manual_seed(generator.initial_seed())
     real, fake = (value_columns(each, mechanism.variable) for each in (values, drawn))
     unit = _spread(real)

@@ -242,7 +242,7 @@ class _Reader:
     def _refuse_signature(self, function: Callable[..., Any], reads: Sequence[str], text: str) -> None:
         """Refuse a function that does not take an argument for each node that it reads."""
         try:
-            takes = signature(function)
+            takes = signature(function, follow_wrapped=False)
         except ValueError:  # some of those that are written in C tell nothing
             return
         try:

@@ -7,7 +7,7 @@ natural value, the node splits, and its natural half keeps parents and mechanism
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import torch
@@ -15,7 +15,7 @@ import torch
 from causalgen.counterfactuals.interventions import Intervention, refuse_circle
 from graphs.causal_graph import CausalGraph
 from graphs.errors import InterventionError, NotFittedError
-from graphs.variables import Variable
+from graphs.variables import Image, Variable
 from mechanisms.base import Mechanism
 
 __all__ = ["CausalModel", "MutilatedModel", "act", "ready"]
@@ -44,6 +44,13 @@ class MutilatedModel:
     def keeps_noise(self, node: str) -> bool:
         """Whether the noise that evidence tells of is this node's; otherwise it was set anew."""
         return node not in self.touched or node in self.kept
+
+    def fitted(self, mechanisms: Mapping[str, Mechanism]) -> MutilatedModel:
+        """With mechanisms that were fitted to rows of this model, whose law is that of their images."""
+        seen = any(isinstance(each.variable, Image) for each in mechanisms.values())
+        return replace(
+            self, mechanisms={**self.mechanisms, **mechanisms}, before=None if seen else self.before
+        )
 
     def to(self, device: torch.device | str) -> None:
         """Move every mechanism to a device, in place."""

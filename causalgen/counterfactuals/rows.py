@@ -29,6 +29,7 @@ from mechanisms.seeds import keyed_generator
 __all__ = [
     "Mask",
     "abduct_rows",
+    "as_shown",
     "blame",
     "broadcast_rows",
     "by_sample",
@@ -163,8 +164,13 @@ def generate_rows(mechanism: Mechanism, node: str, parents: Mapping[str, Tensor]
         else:
             parts = _watched(_parts(n, size), f"values of {node}", n)
             value = _join_columns(n, ({"": generate(part)} for part in parts))[""]
+    return as_shown(mechanism, value)
+
+
+def as_shown(mechanism: Mechanism, value: Tensor) -> Tensor:
+    """Values (N, *event) of a mechanism as their variable shows them; infinite ones, refused later, stay."""
     shown = mechanism.variable.within(value)
-    return value if shown is value else torch.where(value.isinf(), value, shown)  # infinite: refused later
+    return value if shown is value else torch.where(value.isinf(), value, shown)
 
 
 def read_rows(mechanism: Mechanism, node: str, value: Tensor) -> dict[str, Tensor]:

@@ -236,9 +236,14 @@ class UNetNetwork(nn.Module):
     ) -> None:
         """Leave attention as the weights know it: see the class."""
         ours = [name for name in state_dict if name.startswith(prefix)]
-        if ours and not any(name.startswith(prefix + _MID_NORM) for name in ours):
-            for attention in cast(UNetMidBlock2D, self.unet.mid_block).attentions:
-                cast(Attention, attention).group_norm = None
+        known = any(name.startswith(prefix + _MID_NORM) for name in ours)
+        for each in cast(UNetMidBlock2D, self.unet.mid_block).attentions if ours else ():
+            attention = cast(Attention, each)
+            if known and attention.group_norm is None:
+                width = attention.to_q.in_features
+                attention.group_norm = nn.GroupNorm(8, width, device=attention.to_q.weight.device)
+            elif not known:
+                attention.group_norm = None
         rest = (local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
         super()._load_from_state_dict(state_dict, prefix, *rest)
 

@@ -97,9 +97,9 @@ class Lit(Brightness):
         return -8 * ((bright - PIXEL * (t + lamp)) / SPREAD) ** 2 - t**2 / 2 - (lamp - t) ** 2 / 2
 
 
-@pytest.mark.parametrize("lit", [False, True])
+@pytest.mark.parametrize(("lit", "fitted"), [(False, False), (False, True), (True, False)])
 @pytest.mark.parametrize("prior", [0.0, 3.0])
-def test_a_cause_is_inferred_from_an_image_in_a_model_that_was_intervened_on(lit, prior):
+def test_a_cause_is_inferred_from_an_image_in_a_model_that_was_intervened_on(lit, fitted, prior):
     """The predictor learned under the law before: a lamp that was switched on tells nothing of t."""
     parents, number = {"t": cg.Continuous(), "lamp": cg.Continuous()}, {"u": {"normal": [0, 1]}}
     scm = cg.SCM(
@@ -113,6 +113,8 @@ def test_a_cause_is_inferred_from_an_image_in_a_model_that_was_intervened_on(lit
     )
     moved = cg.Replace(cg.mechanisms.Equation(value=f"u + {prior}", noise=number))
     scm = scm.do({"t": moved} | ({"lamp": 1.0} if lit else {}))
+    if fitted:  # the image was not
+        scm.fit({"t": np.arange(20.0), "lamp": np.arange(20.0) + 1}, nodes=["lamp"], seed=0)
     image = np.full((1, 4, 4), 0.5 + 0.75 * PIXEL)  # what t = 0.5 makes beside this lamp
     found = scm.abduct({"image": image, "lamp": 1.0}, seed=0, particles=50_000).posterior("t")
     told, seen = 16 * (PIXEL / SPREAD) ** 2, 0 if lit else 1

@@ -1,5 +1,7 @@
 """What ``do`` may say: expressions, draws, policies, other mechanisms; their laws, and what is refused."""
 
+import functools
+import math
 import warnings
 
 import networkx as nx
@@ -360,6 +362,18 @@ def test_a_function_of_other_arguments_than_it_gets_is_refused(linear):
     for do, told in asked:
         with pytest.raises(cg.InterventionError, match=rf"Intervention on 'x': .*{told}"):
             scm.counterfactual(rows(data, 2), do={"x": do})
+
+
+def test_a_function_whose_decorator_gives_further_arguments_is_taken(linear):
+    scm, data = linear
+
+    @functools.wraps(math.pow)
+    def halved(x):
+        return 0.5 * x
+
+    evidence = rows(data, 2)
+    answer = scm.counterfactual(evidence, do={"x": halved})
+    torch.testing.assert_close(answer["x"], 0.5 * evidence["x"])
 
 
 def test_a_number_and_the_range_that_it_lies_outside_of_are_told_apart():

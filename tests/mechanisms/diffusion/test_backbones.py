@@ -7,12 +7,13 @@ from diffusers.models.transformers.dit_transformer_2d import DiTTransformer2DMod
 
 from graphs.errors import MechanismError
 from graphs.variables import Continuous, Image
+from mechanisms.diffusion import ClassifierFree, Diffusion
 from mechanisms.diffusion.backbones import DiT, UNet
 from mechanisms.diffusion.denoiser import Denoiser
 from mechanisms.diffusion.predictor import ResNet, ResNetNetwork
 from mechanisms.encoders import network_time
 from mechanisms.networks import reproducible_initialisation
-from mechanisms.options import take_weights
+from mechanisms.options import fit_afresh, take_weights
 
 
 @pytest.mark.parametrize(("side", "plain"), [(8, True), (48, False)])
@@ -75,7 +76,7 @@ def test_gradients_in_bfloat16_hold_however_large_what_passes_through_a_unet_has
 
 def test_weights_of_a_unet_without_normalised_attention_answer_as_they_did():
     with reproducible_initialisation(0):
-        without, loaded, started = (UNet(channels=(16, 16)).build(1, 0, 4) for _ in range(3))
+        new, without, loaded, started = (UNet(channels=(16, 16)).build(1, 0, 4) for _ in range(4))
     without.unet.mid_block.attentions[0].group_norm = None
     loaded.load_state_dict(without.state_dict())
     take_weights("", started, loaded)
@@ -86,6 +87,22 @@ def test_weights_of_a_unet_without_normalised_attention_answer_as_they_did():
         with torch.no_grad():
             torch.testing.assert_close(each(x, sigma, context), without(x, sigma, context), rtol=0, atol=0)
         assert each.state_dict().keys() == without.state_dict().keys()
+    loaded.load_state_dict(new.state_dict())
+    take_weights("", started, new)
+    for each in (loaded, started):
+        with torch.no_grad():
+            torch.testing.assert_close(each(x, sigma, context), new(x, sigma, context), rtol=0, atol=0)
+
+
+def test_a_fit_of_a_model_whose_attention_is_not_normalised_begins_as_that_of_a_new_one():
+    options = Diffusion(backbone=UNet(channels=(16,)), predictor=None, guidance=ClassifierFree())
+    new, saved = (options.bind(Image(1, 8, 8), {"t": Continuous()}) for _ in range(2))
+    saved.denoiser.network.unet.mid_block.attentions[0].group_norm = None
+    saved.mark_fitted()
+    begun = fit_afresh(saved)
+    assert begun.state_dict().keys() == new.state_dict().keys() != saved.state_dict().keys()
+    for name, value in begun.named_parameters():
+        torch.testing.assert_close(value, dict(new.named_parameters())[name], rtol=0, atol=0)
 
 
 def test_detail_tells_the_noise_of_single_pixels_that_few_channels_lose():
