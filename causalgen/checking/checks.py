@@ -150,12 +150,13 @@ class CheckReport(Shown):
         count = len(self.problems)
         found = "no problem" if not count else f"{count} problem{'s' * (count > 1)}"
         left = f" ({self.dropped:,} left out: values missing)" if self.dropped else ""
-        copies = (
-            f" {self.repeated:,} rows equal an earlier one in every value, and tests take each for a row of "
-            "its own. If these are copies, which say nothing new, drop them, and fit and check again."
-        )
         said = f"Checked {len(self.fits)} nodes on {self.rows:,} rows{left}: {found} found."
-        return said + copies * bool(count and self.repeated)
+        if not (count and self.repeated):
+            return said
+        return (
+            f"{said} {self.repeated:,} rows equal an earlier one in every value, and tests take each for a row "
+            "of its own. If these are copies, which say nothing new, drop them, and fit and check again."
+        )
 
     def __repr__(self) -> str:
         """The verdict and the problems; ``print`` shows all."""

@@ -5,8 +5,8 @@ or if both are written alike:
 
     value            label
     "a"              "a"
-    1, 1.0, "1.0"    "1" or 1       (a column of whole numbers with gaps holds floats; not 2.0**53 or more,
-                                    which may have been another whole number)
+    1, 1.0, "1.0"    "1" or 1       (a column of whole numbers with gaps holds floats; not those, 2.0**53
+                                    or more in float64, that may have been another whole number)
     0.5              "0.5"
     True             "True" or "true", else 1
 
