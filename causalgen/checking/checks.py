@@ -154,8 +154,8 @@ class CheckReport(Shown):
         if not (count and self.repeated):
             return said
         return (
-            f"{said} {self.repeated:,} rows equal an earlier one in every value, and tests take each for a row "
-            "of its own. If these are copies, which say nothing new, drop them, and fit and check again."
+            f"{said} {self.repeated:,} rows equal an earlier one in every value, and tests take each for a "
+            "row of its own. If these are copies, which say nothing new, drop them, and fit and check again."
         )
 
     def __repr__(self) -> str:
