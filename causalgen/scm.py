@@ -177,7 +177,7 @@ class SCM(Shown):
         self.fit_report, chosen = fit_table(
             mechanisms, table, seed=seed, run_dir=run_dir, resume=resume, progress=progress, start=known
         )
-        self._world = self._world.fitted({**mechanisms, **chosen})
+        self._world = self._world.with_fitted({**mechanisms, **chosen})
         self.fit_report.warn_of_doubts()
         return self
 

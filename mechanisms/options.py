@@ -102,7 +102,8 @@ def start_from(node: str, mechanism: Mechanism, earlier: Mechanism) -> None:
     """Give a mechanism, in place, the weights of an earlier one of the same node.
 
     A linear layer with further inputs after those it had keeps what it knew: their weights are 0, so that a
-    wider context changes nothing yet. Layers that the earlier one lacks stay as they are.
+    wider context changes nothing yet. Layers that the earlier one lacks stay as they are, unless its weights
+    were trained without a layer that they may be without (``_match_layers``).
     """
     pairs = (
         ("mechanism", mechanism.spec.kind, earlier.spec.kind),
@@ -122,10 +123,7 @@ def start_from(node: str, mechanism: Mechanism, earlier: Mechanism) -> None:
 
 
 def _match_layers(module: nn.Module, other: nn.Module) -> None:
-    """Have layers that weights may be without, and are None then, where another module has them.
-
-    ``UNetNetwork`` has some.
-    """
+    """Give a module the optional layers of another one, None where it has none, as ``UNetNetwork`` may."""
     own = dict(module.named_modules())
     for place, part in other.named_modules():
         for name, layer in vars(part)["_modules"].items() if place in own else ():

@@ -45,7 +45,7 @@ class MutilatedModel:
         """Whether the noise that evidence tells of is this node's; otherwise it was set anew."""
         return node not in self.touched or node in self.kept
 
-    def fitted(self, mechanisms: Mapping[str, Mechanism]) -> MutilatedModel:
+    def with_fitted(self, mechanisms: Mapping[str, Mechanism]) -> MutilatedModel:
         """With mechanisms that were fitted to rows of this model, whose law is that of their images."""
         seen = any(isinstance(each.variable, Image) for each in mechanisms.values())
         return replace(

@@ -118,9 +118,8 @@ def _refuse_mixing(
         if wrong.sum() > 1:
             raise DomainError(
                 f"statistic of {target!r} gives a row another number beside other rows: it must follow from "
-                "the row alone, without a mean, median or rank of all, which differ between the worlds, "
-                "random numbers or what earlier calls left. "
-                "Compute these before, as in lambda y: y > 3.2."
+                "the row alone, without random numbers, and without a mean, median or rank of all, which "
+                "differ between the worlds. Compute these before, as in lambda y: y > 3.2."
             )
 
 

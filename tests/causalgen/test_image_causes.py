@@ -22,6 +22,7 @@ from causalgen.cli import main as cli
 from mechanisms.base import Abducted, Mechanism, Noise
 from mechanisms.encoders import Strided
 from mechanisms.intervened import Constant
+from mechanisms.seeds import GlobalDraws
 
 SIGNAL, SPREAD = 0.25, 0.04
 """How much brighter one unit makes a region, and the deviation of pixels, in [-1, 1]."""
@@ -204,6 +205,14 @@ def test_what_an_image_causes_is_of_the_image_that_is_shown(scm, rows):
     assert bool((torch.as_tensor(white["image"])[:, 0, *REGIONS["t"]] == 1).all())
     set_so = ab.counterfactual({"t": 9.0, "image": white["image"]})
     torch.testing.assert_close(torch.as_tensor(white["score"]), torch.as_tensor(set_so["score"]))
+
+
+def test_what_an_image_causes_in_a_pyro_program_is_of_the_image_that_is_shown(scm):
+    """Under t = 9 the region would be brighter than white."""
+    with GlobalDraws(0):
+        drawn = scm.do({"t": 9.0}).to_pyro()(500)
+        theirs = scm.do({"t": 9.0}).sample(500, seed=0)["score"]
+    assert drawn["score"].mean().item() == pytest.approx(theirs.mean().item(), abs=0.2)
 
 
 def test_a_missing_label_is_drawn_given_the_image_and_a_missing_image_is_refused(scm, rows):
