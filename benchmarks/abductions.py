@@ -63,6 +63,8 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
         },
         "draw, w = 1.5": _drawn(weight=1.5),
         "w = 1, point": _drawn(abduction="point"),
+        "draw, in bfloat16": preset_options("posterior") | {"dtype": "bfloat16"},
+        "the edit, in bfloat16": {"dtype": "bfloat16"},
     },
     "mnist-distilled": {
         "jumps": {},
@@ -122,8 +124,10 @@ class Run:
         return [{"setting": f"control: {name}"} | self.figures(each) for name, each in images.items()]
 
     def measure(self, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Figures of one setting."""
-        scm = self.scm.with_options("image", **options)
+        """Figures of one setting: options of the mechanism, and perhaps a dtype."""
+        scm = self.scm.with_options("image", **{key: each for key, each in options.items() if key != "dtype"})
+        if "dtype" in options:
+            scm.to(dtype=options["dtype"])
         with counted(image_mechanism(scm)) as cost:
             abduction = scm.abduct(self.evidence, seed=self.seed)
             noise = abduction.noise["image"]

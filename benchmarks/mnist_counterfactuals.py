@@ -237,6 +237,8 @@ def duel(run: Run) -> Result:
         "draw, fewer steps": run.fast,
         "edit": run.scm,
         "diff-scm": diff_scm(run.scm, UNCONDITIONAL["raw s=1, unconditional"]),
+        "draw, in bfloat16": run.draw.with_options("image").to(dtype="bfloat16"),
+        "draw, fewer steps, in bfloat16": run.fast.with_options("image").to(dtype="bfloat16"),
     }
     names = list(contenders)
     for scm in contenders.values():
@@ -245,7 +247,7 @@ def duel(run: Run) -> Result:
     cuts = np.linspace(0, len(rows), min(_BLOCKS, len(rows)) + 1).astype(int).tolist()
     blocks = [rows[start:end] for start, end in pairwise(cuts)]
     for turn, block in enumerate(blocks):
-        for name in names[turn % 4 :] + names[: turn % 4]:
+        for name in names[turn % len(names) :] + names[: turn % len(names)]:
             answers[name].append(ask(contenders[name], block))
         run.console.print(f"duel: block {turn + 1}/{len(blocks)}")
     speeds = {
@@ -262,7 +264,7 @@ def duel(run: Run) -> Result:
         result["settings"].append(
             figures | {"speed-up": median(ratios), "speed-ups": [min(ratios), max(ratios)]}
         )
-    *ours, paper = result["settings"]
+    *ours, paper = result["settings"][:4]
     result["targets"] = []
     for figures, least in zip(ours, (6.0, 10.0, 3.5), strict=True):
         gain, name = figures["effectiveness"] - paper["effectiveness"], figures["setting"]

@@ -400,6 +400,11 @@ class Mechanism(nn.Module, ABC):
         assert flag is not None
         return flag.device
 
+    @property
+    def large_networks(self) -> tuple[nn.Module, ...]:
+        """Networks that may have weights of 16 bits and compute in them (``SCM.to``); most have none."""
+        return ()
+
     def mark_fitted(self) -> None:
         """Called by the fitting loop at its end."""
         self.fitted_flag.fill_(True)

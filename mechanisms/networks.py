@@ -1,8 +1,8 @@
-"""Dense networks (multi-layer perceptrons) of table mechanisms, first weights, gradients, checks for NaN."""
+"""Dense networks (multi-layer perceptrons); of any network first weights, dtype, gradients, finite checks."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
@@ -19,6 +19,7 @@ __all__ = [
     "first_non_finite",
     "gradients",
     "learning",
+    "move",
     "perceptron",
     "reproducible_initialisation",
     "single_precision",
@@ -67,6 +68,47 @@ def single_precision() -> Iterator[None]:
     """
     with _Single():
         yield
+
+
+_DTYPES = {str(each).removeprefix("torch."): each for each in (torch.float32, torch.bfloat16, torch.float16)}
+
+
+def move(modules: Iterable[nn.Module], device: object, networks: Sequence[nn.Module], dtype: object) -> None:
+    """Move modules to a device, and give networks among them weights of a dtype; in place, all or none.
+
+    None leaves where they are, or what they have.
+
+    Raises:
+        MechanismError: no such device or dtype; no networks to give it to; or a weight too large for it.
+    """
+    try:
+        if not isinstance(device, str | torch.device | None):
+            raise TypeError(f"got {device!r}")
+        torch.zeros(0).to(device)
+    except (RuntimeError, TypeError, AssertionError) as error:  # torch without CUDA asserts
+        raise MechanismError(
+            f"Cannot move to the device {device!r}; expected one such as 'cpu' or 'cuda': {error}."
+        ) from error
+    chosen = _DTYPES.get(str(dtype).removeprefix("torch."))
+    if dtype is not None:
+        if chosen is None:
+            raise MechanismError(f"dtype must be one of {', '.join(_DTYPES)} (of torch), got {dtype!r}.")
+        if not networks:
+            raise MechanismError(
+                "dtype is of the networks that denoise images, and this model has none. Leave it out: tables "
+                "keep the precision that their answers need."
+            )
+        weights = (weight for each in networks for weight in each.parameters() if not weight.is_meta)
+        most = max((float(each.detach().abs().max()) for each in weights if each.numel()), default=0.0)
+        if most > torch.finfo(chosen).max:
+            raise MechanismError(
+                f"A weight of {most:.3g} is too large for {dtype}, which ends at "
+                f"{torch.finfo(chosen).max:.3g}. Take bfloat16, which reaches as far as float32."
+            )
+    for module in modules:
+        module.to(device)
+    for network in networks if chosen is not None else ():
+        network.to(chosen)
 
 
 class _Single(TorchFunctionMode):

@@ -87,6 +87,8 @@ def fit_afresh(mechanism: Mechanism, *, choose: bool = True) -> Mechanism:
         return mechanism.chosen_from.bind(mechanism.variable, mechanism.parents).to(mechanism.device)
     frozen = [weight for weight in mechanism.parameters() if not weight.requires_grad]
     new = deepcopy(mechanism, {id(weight): nn.Parameter(weight.detach(), False) for weight in frozen})
+    for network in new.large_networks:
+        network.to(torch.float32)  # steps are too small for weights of 16 bits
     if new.fitted and new.spec.training is not None:  # else no fit has touched them: each has its own copy
         bound = new.spec.bind(new.variable, new.parents).to(new.device)
         _match_layers(new, bound)

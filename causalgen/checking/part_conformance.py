@@ -57,7 +57,7 @@ def check_backbone(backbone: Backbone, image: tuple[int, int, int] = (1, 16, 16)
 
     laws = _size_laws(backbone, height, width)
     laws |= {f"{name}, no parents": law for name, law in network(0, 0).laws().items()}
-    laws |= network(2, 5).laws()
+    laws |= network(2, 5).laws() | {"sixteen bits": network(2, 5).sixteen_bits}
     hold("backbone", backbone, laws | {"options": lambda: check_options(BACKBONES, backbone)})
 
 
@@ -206,6 +206,16 @@ class _Network:
         fresh = self.fresh()
         fresh.load_state_dict(load(save(state)))
         assert torch.equal(self.out(network=fresh), self.out()), "the output differs after loading"
+
+    def sixteen_bits(self) -> None:
+        """With weights and inputs of bfloat16, but levels of float32, it gives nearly the same."""
+        half = {name: value.bfloat16() for name, value in self.inputs.items() if name != "sigma"}
+        try:
+            out = self.out(half, copy.deepcopy(self.network).bfloat16())
+        except RuntimeError as error:
+            raise AssertionError(f"cast what it makes of levels to the dtype of x: {error}") from error
+        assert out.dtype == torch.bfloat16, f"gave {out.dtype}"
+        assert far(out, self.out()) < 0.1 * max(1.0, self.out().abs().max().item()), "gave another output"
 
 
 def _size_laws(part: Backbone | Encoder, height: int, width: int) -> Laws:

@@ -12,6 +12,7 @@ from causalgen.cli.options import (
     ASSIGNED,
     Clip,
     Device,
+    Dtype,
     Engine,
     Evidence,
     LongTable,
@@ -44,6 +45,7 @@ def sample(
     seed: Seed = 0,
     clip: Clip = False,
     device: Device = None,
+    dtype: Dtype = None,
     threads: Threads = None,
 ) -> None:
     """Draw rows from a model, perhaps under an intervention."""
@@ -52,7 +54,7 @@ def sample(
     from causalgen.saving.manifest import check_result_folder
 
     check_result_folder(out)
-    scm = load_model(model, device, threads=threads)
+    scm = load_model(model, device, dtype=dtype, threads=threads)
     asked = parse_assignments(do or [], scm.variables, "--do", expressions=True)
     scm.sample(n, do=asked or None, seed=seed, clip=clip).save(out)
     say(out.resolve())
@@ -75,6 +77,7 @@ def counterfactual(
     preset: Preset = None,
     clip: Clip = False,
     device: Device = None,
+    dtype: Dtype = None,
     threads: Threads = None,
 ) -> None:
     """What would have been, had things been otherwise: a picture and a JSON; of a --table, Parquet."""
@@ -82,7 +85,7 @@ def counterfactual(
     from causalgen.cli.counterfactual import Typed, run_counterfactual
 
     check_engine(engine, table, evidence, workers=workers, part_rows=part_rows, resume=resume)
-    typed = (model, given or [], do or [], out, samples, rename or [], seed, preset, clip, device)
+    typed = (model, given or [], do or [], out, samples, rename or [], seed, preset, clip, device, dtype)
     if table is None:
         run_counterfactual(Typed(*typed, threads), evidence)
     else:

@@ -79,8 +79,9 @@ class Job(Typed):
     def describe(self, question: TableQuestion) -> dict[str, Any]:
         """What decides the answer."""
         said = {name: value for name, value in asdict(self).items() if name not in ("table", "out")}
-        if not self.rename:  # as jobs before there was this option
-            del said["rename"]
+        for later in ("rename", "dtype"):  # as jobs before there was this option
+            if not said[later]:
+                del said[later]
         return said | {
             "weights": _digest(self.model),
             "table": question.table.describe(),

@@ -110,9 +110,14 @@ def say(*lines: object, stderr: bool = False) -> None:
 
 
 def load_model(
-    name: str, device: str | None = None, preset: str | None = None, *, threads: int | None = None
+    name: str,
+    device: str | None = None,
+    preset: str | None = None,
+    *,
+    dtype: str | None = None,
+    threads: int | None = None,
 ) -> SCM:
-    """A model from an SCM file (not fitted), a folder, or the gallery, on a device, with torch's threads.
+    """A model from an SCM file (not fitted), a folder, or the gallery, moved, with torch's threads.
 
     With a preset, every diffusion node has the settings of a published method.
 
@@ -123,8 +128,8 @@ def load_model(
     use_threads(threads)
     options = None if preset is None else preset_options(preset)
     scm = SCM.from_yaml(name) if _is_file(name) else SCM.from_pretrained(name)
-    if device is not None:
-        scm.to(device)
+    if device is not None or dtype is not None:
+        scm.to(device, dtype)
     if options is None:
         return scm
     # Presets change options: what matters is who has them.

@@ -54,11 +54,12 @@ class Typed:
     preset: str | None
     clip: bool
     device: str | None
+    dtype: str | None
     threads: int | None
 
     def read(self) -> tuple[SCM, dict[str, dict[str, Any]], dict[str, Any]]:
         """The model, loaded, what each world sets, by its text, and the evidence that was typed."""
-        scm = load_model(self.model, self.device, self.preset, threads=self.threads)
+        scm = load_model(self.model, self.device, self.preset, dtype=self.dtype, threads=self.threads)
         if not self.does:
             raise InterventionError("Nothing to ask: give at least one --do node=value.")
         does = {
@@ -76,6 +77,8 @@ def run_counterfactual(asked: Typed, evidence: str | None) -> None:
     known = read_evidence(source, scm, typed, columns) | typed
     worlds = scm.abduct(known, num_samples=asked.samples, seed=asked.seed).worlds(does, clip=asked.clip)
     metadata = {"model": asked.model, "preset": asked.preset, "evidence": evidence, "seed": asked.seed}
+    if asked.dtype is not None:
+        metadata["dtype"] = asked.dtype
     write_result(
         asked.out,
         counterfactual_files(worlds, pictures=bool(image_variables(scm))),

@@ -18,6 +18,7 @@ import typer
 
 from causalgen.cli.options import (
     Device,
+    Dtype,
     GivenRows,
     Missing,
     ModelName,
@@ -94,6 +95,7 @@ def evaluate(
     preset: Preset = None,
     seed: Seed = 0,
     device: Device = None,
+    dtype: Dtype = None,
     threads: Threads = None,
 ) -> None:
     """Hold a model to held-out rows: every metric with its controls, as a page."""
@@ -106,7 +108,7 @@ def evaluate(
 
     check_result_folder(out, REPORT)
     require_ray(engine)
-    scm = load_model(model, device, preset, threads=threads)
+    scm = load_model(model, device, preset, dtype=dtype, threads=threads)
     source = rows_of(model, scm, data, rename)
     found = None if evaluators is None else load_evaluators(evaluators)
     known = None

@@ -13,6 +13,7 @@ __all__ = [
     "ASSIGNED",
     "Clip",
     "Device",
+    "Dtype",
     "Engine",
     "Evidence",
     "GivenRows",
@@ -54,6 +55,10 @@ Threads = Annotated[
     int | None, typer.Option(min=1, help="CPU threads; as many as there are cores by default.")
 ]
 Device = Annotated[str | None, typer.Option(help="Where to compute: cpu, cuda, cuda:1, mps; cpu by default.")]
+Dtype = Annotated[
+    Literal["float32", "bfloat16", "float16"] | None,
+    typer.Option(help="What images are denoised in: float32 by default; 16 bits round, and may be faster."),
+]
 Preset = Annotated[str | None, typer.Option(help="Named settings: posterior, edit, diff-scm.")]
 GivenRows = Annotated[
     str | None,

@@ -44,6 +44,10 @@ def fit(
         str | None, typer.Option(help="A model whose weights trained nodes start from: a name or a folder.")
     ] = None,
     rename: Rename = None,
+    dtype: Annotated[
+        Literal["float16", "bfloat16"] | None,
+        typer.Option(help="Of the weights that denoise images, as saved; 16 bits take half the space."),
+    ] = None,
     threads: Threads = None,
 ) -> None:
     """Fit a model to data and save it."""
@@ -55,6 +59,8 @@ def fit(
 
     use_threads(threads)
     scm = SCM.from_yaml(file)
+    if dtype is not None:
+        SCM.from_yaml(file).to(dtype=dtype)  # refused now, not after the training; this one trains in float32
     check_place(out)
     columns = column_names(rename, scm, data)
     if Path(data).is_file():
@@ -80,7 +86,9 @@ def fit(
         return
     source, dropped = card_source(data), missing if missing != "refuse" else None
     options = {"data": source, "out": out.name, "seed": seed, "missing": dropped, "start": start or None}
-    command = recipe("fit", file.name, options, rename)
+    command = recipe("fit", file.name, options | {"dtype": dtype}, rename)
+    if dtype is not None:
+        scm.to(dtype=dtype)
     scm.save_pretrained(out, card=_fit_card(scm, scm.fit_report, source, command))
     say(out.resolve())
 

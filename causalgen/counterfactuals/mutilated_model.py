@@ -17,6 +17,7 @@ from graphs.causal_graph import CausalGraph
 from graphs.errors import InterventionError, NotFittedError
 from graphs.variables import Image, Variable
 from mechanisms.base import Mechanism
+from mechanisms.networks import move
 
 __all__ = ["CausalModel", "MutilatedModel", "act", "ready"]
 
@@ -52,11 +53,10 @@ class MutilatedModel:
             self, mechanisms={**self.mechanisms, **mechanisms}, before=None if seen else self.before
         )
 
-    def to(self, device: torch.device | str) -> None:
-        """Move every mechanism to a device, in place."""
-        for world in filter(None, (self, self.before)):
-            for mechanism in world.mechanisms.values():
-                mechanism.to(device)
+    def to(self, device: object = None, dtype: object = None) -> None:
+        """See ``SCM.to``."""
+        mechanisms = [each for world in (self, self.before) if world for each in world.mechanisms.values()]
+        move(mechanisms, device, [network for each in mechanisms for network in each.large_networks], dtype)
 
     def affected(self) -> frozenset[str]:
         """The nodes whose value may differ from the factual."""

@@ -73,7 +73,8 @@ class Backbone(Declared, ABC, frozen=True):  # pyright: ignore[reportGeneralType
         Args:
             image_channels: C of the image.
             extra_channels: E, of image parents; x is (N, C + E, H, W), scaled to about unit variance.
-            context: width of the context, (N, width); 0 for none. ``sigma`` is (N,), the level of each row.
+            context: width of the context, (N, width); 0 for none. ``sigma`` is (N,), the level of each row,
+                always in float32; x and context are in the dtype of the weights, of 16 bits where asked.
         """
 
 

@@ -195,7 +195,8 @@ class Denoiser(OfPixels):
         for name in self.images:
             channels.append(_resized(parents[name], x) * column(visible[:, self.names.index(name)]))
         context = torch.cat([self._context(parents, visible), code], 1)
-        return self.network(torch.cat(channels, 1), sigma, context).to(x.dtype)
+        dtype = next((weight.dtype for weight in self.network.parameters()), x.dtype)
+        return self.network(torch.cat(channels, 1).to(dtype), sigma, context.to(dtype)).to(x.dtype)
 
     def _code_columns(self, code: Tensor | None, x: Tensor, shown: Tensor | None = None) -> Tensor:
         """The code's part of the context, zeros where it is hidden, and a flag: (N, width + 1), or (N, 0)."""

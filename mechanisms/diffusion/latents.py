@@ -272,6 +272,11 @@ class LatentDiffusion(Mechanism):
             leaves["pixel_residual"] = leaves["x_T"].new_zeros(n, *self.variable.shape)
         return Noise(n, leaves)
 
+    @property
+    def large_networks(self) -> tuple[nn.Module, ...]:
+        """What denoises the latents. The autoencoder stays in float32."""
+        return self.inner.large_networks
+
     @torch.no_grad()
     def generate(self, parents: Parents, noise: Noise) -> Tensor:
         """The image under these parents, with what the autoencoder missed of the factual one."""

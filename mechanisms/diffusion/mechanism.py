@@ -33,7 +33,7 @@ from typing import Any, final
 
 import torch
 from pydantic import model_validator
-from torch import Tensor
+from torch import Tensor, nn
 
 from graphs.errors import MechanismError, numbered_rows, warn
 from graphs.variables import Continuous, Image, Variable
@@ -426,6 +426,11 @@ class DiffusionMechanism(Mechanism):
         return {} if self.predictor is None else self.predictor.read(value, self.spec.solver.levels()[0])
 
     @property
+    def large_networks(self) -> tuple[nn.Module, ...]:
+        """What denoises. Pixels, levels, code and predictor stay in float32."""
+        return tuple(each.network for each in (self.denoiser, self.student and self.student.denoiser) if each)
+
+    @property
     def _coded(self) -> StyleCode | None:
         """The code, where noise has one."""
         return None if self.spec.code is None or self.spec.code.hidden else self.code
@@ -438,8 +443,7 @@ class DiffusionMechanism(Mechanism):
     def _remember(self, factual: Parents, known: Tensor) -> dict[str, Tensor]:
         """The leaves that carry factual parents in the noise."""
         canonical = {name: getattr(torch, parent.dtype) for name, parent in self.parents.items()}
-        leaves = {f"factual.{name}": factual[name].to(dtype) for name, dtype in canonical.items()}
-        return {"known": known} | leaves
+        return {"known": known} | {f"factual.{name}": factual[name].to(d) for name, d in canonical.items()}
 
 
 def _rows(values: Parents, index: Tensor) -> dict[str, Tensor]:

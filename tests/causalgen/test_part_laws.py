@@ -339,6 +339,7 @@ class Convolution(nn.Module):
 
     def forward(self, x, sigma, context=None):
         level = torch.zeros_like(sigma) if self.flaw == "level" else sigma.log()
+        level = level if self.flaw == "precision" else level.to(x.dtype)
         seen = level[:, None] if context is None else torch.cat([level[:, None], context], 1)
         if self.flaw == "context" and context is not None:
             seen = torch.cat([level[:, None], 0 * context], 1)
@@ -371,6 +372,7 @@ class Convolution(nn.Module):
         ("context", "'sensitivity'.*ignores context"),
         ("gradient", "'gradients, no parents'.*not finite in scale.bias"),
         ("forgets", "'saving, no parents'"),
+        ("precision", "'sixteen bits'.*cast what it makes of levels"),
     ],
 )
 def test_each_flaw_of_a_backbone_is_caught(flaw, law):

@@ -86,7 +86,7 @@ class ConvNetwork(nn.Module):
 
     def forward(self, x: Tensor, sigma: Tensor, context: Tensor) -> Tensor:
         """(N, C + E, H, W), (N,) and (N, context) to (N, C, H, W)."""
-        given = torch.cat([sigma.log()[:, None] / 4, context], 1)
+        given = torch.cat([(sigma.log()[:, None] / 4).to(x.dtype), context], 1)
         scale, shift = self.modulate(given)[..., None, None].chunk(2, 1)
         h = nn.functional.silu(self.first(x)) * (1 + scale) + shift
         return self.last(nn.functional.silu(self.middle(h)))
