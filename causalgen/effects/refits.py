@@ -36,6 +36,7 @@ from causalgen.fitting.progress import Progress
 from graphs.errors import EvidenceError
 from graphs.variables import Image
 from mechanisms.base import Mechanism
+from mechanisms.extrapolation import extrapolation_expected
 from mechanisms.networks import learning
 from mechanisms.seeds import keyed_seed
 
@@ -123,7 +124,8 @@ def refit_answers(refits: Refits, world: MutilatedModel, ask: Ask) -> list[Seque
     """The answers of R refitted worlds, in order; the same whatever the number of workers."""
 
     def answer(number: int) -> Sequence[Effect]:
-        return ask(_refitted(refits, world, number), False)  # their values alone matter
+        with extrapolation_expected():  # of the range of all rows, not of some, the question itself warns
+            return ask(_refitted(refits, world, number), False)  # their values alone matter
 
     with Progress("refits", refits.count, unit="refit", enabled=refits.progress) as bar:
         return in_parallel(answer, refits.count, refits.workers, done=lambda number: bar.advance(1))
@@ -153,7 +155,7 @@ def _refitted(refits: Refits, world: MutilatedModel, number: int) -> MutilatedMo
     for node in refits.nodes:
         old = world.mechanisms[node]
         fresh[node] = old.spec.bind(old.variable, old.parents).to(old.device)
-    fit_table(fresh, table, seed=refits.seed, run_dir=None, resume=False, progress=False, tied=False)
+    fit_table(fresh, table, seed=refits.seed, run_dir=None, resume=False, progress=False, doubted=False)
     return replace(
         world, mechanisms={**world.mechanisms, **{node: each.eval() for node, each in fresh.items()}}
     )

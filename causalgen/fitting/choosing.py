@@ -6,9 +6,9 @@
 (after the one-standard-error rule of Breiman et al. 1984; twice, since a needless form costs accuracy), where
 no log p of a row counts as more than 10 below the highest of all candidates: else one outlier, which decides
 the mean, decides the standard error too, and nothing is twice its own error, however well the others tell. Up
-to 500 rows are held out in turn, in 4 folds; of more, a quarter once, and another quarter as long as the chosen
-one falls short by more than one standard error. 4,000 rows are enough to choose by. The chosen one is then
-fitted to all rows.
+to 500 rows are held out in turn, in 4 folds; of more, a quarter once, and another quarter as long as the
+chosen one falls short by more than one standard error. 4,000 rows are enough to choose by. The chosen one is
+then fitted to all rows.
 
 Counterfactuals need more than likelihood: the law of u may be fitted badly and still be kept, f may not. The
 candidates therefore differ in f while each can have noise of any law; and where additive noise is as likely

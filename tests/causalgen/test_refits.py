@@ -1,6 +1,7 @@
 """Fitting error of effects: the bootstrap over training rows against least squares theory."""
 
 import multiprocessing
+import warnings
 
 import networkx as nx
 import numpy as np
@@ -219,7 +220,7 @@ def test_where_no_refit_differs_the_interval_is_that_of_the_draws():
     plain, refitted = scm.effect("y", **asked), scm.effect("y", refits=3, data=rows(0, 50), **asked)
     assert refitted.interval == plain.interval and plain.interval[0] < plain.interval[1]
     alone = linear_model([("x", "y"), ("z", "w")], x=cg.mechanisms.Equation(value="1"), y=equation)
-    alone.fit({"z": [0.0, 1.0, 2.0], "w": [0.0, 1.5, 2.0]}, nodes=["z", "w"], progress=False)
+    alone.fit({"z": [0.0, 1.0, 2.0, 3.0], "w": [0.0, 1.5, 2.0, 3.0]}, nodes=["z", "w"], progress=False)
     with pytest.raises(cg.EvidenceError, match="nothing that 'y' depends on here was fitted"):
         alone.effect("y", refits=3, data=rows(0, 50), **asked)
 
@@ -241,3 +242,22 @@ def test_intervals_of_single_refits_are_not_computed(monkeypatch):
     monkeypatch.setattr(estimates, "_bootstrap", lambda *given: computed.append(1) or bootstrap(*given))
     effect = asked(rows(0, 60), 5)
     assert len(computed) == 1 and np.isfinite(effect.interval).all()
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_of_extrapolation_only_the_rows_of_the_fit_tell(known):
+    """Most resamplings lack the largest number, or a category of one row, and none of them is the fit."""
+    data = {"a": np.linspace(0.0, 1.0, 30), "c": [*"pq" * 14, "p", "r"], "y": np.linspace(0.0, 3.0, 30) ** 2}
+    scm = cg.SCM(
+        nx.DiGraph([("a", "y"), ("c", "y")]),
+        {"a": cg.Continuous(), "c": cg.Categorical([*"pqrs"]), "y": cg.Continuous()},
+        {node: cg.mechanisms.Additive() for node in "ay"},
+    ).fit(data, progress=False)
+    do = {"a": 1.0, "c": "r"} if known else {"a": 1.5, "c": "s"}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        scm.effect("y", do=do, n=4, seed=0, refits=10, data=data, progress=False)
+    told = {str(each.message) for each in caught}
+    assert len(told) == (0 if known else 2) and all(
+        "[0, 1]" in each or "saw 'p', 'q', 'r'" in each for each in told
+    )
