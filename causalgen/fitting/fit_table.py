@@ -201,6 +201,12 @@ def fit_table(
         if doubted and mechanism.spec.training is not None:
             doubts = [doubt_of_parents(mechanism.parents, rows), doubt_of_rows(mechanism, rows), *doubts]
         reports[node] = replace(report, dropped=dropped[node], doubt=" Also, ".join(filter(None, doubts)))
+    fitted = {**mechanisms, **chosen}
+    for node in (node for node in fitted if dropped[node]):
+        rows = table.complete(families[node])
+        for name in fitted.keys() & fitted[node].parents.keys():
+            if not isinstance(fitted[name].variable, Image):
+                fitted[name].narrow_range(rows.tensor(name, device=fitted[name].fitted_flag.device))
     return FitReport(reports), chosen
 
 
