@@ -158,7 +158,7 @@ class SCM(Shown):
             start: a fitted model of the same nodes, or its name or folder: training starts from its weights.
 
         Warns:
-            UserWarning: a linear equation ties parents of a node in all rows; see ``fitting.fit_table``.
+            UserWarning: rows do not tell a node's parents apart, or its noise; see ``fitting.fit_table``.
 
         Raises:
             DataError: the data are wrong; nothing has been fitted then.

@@ -421,6 +421,19 @@ class Mechanism(nn.Module, ABC):
         elif self.variable.type in ("continuous", "integer"):
             self.seen_range = torch.stack(tuple(value.aminmax(dim=0)))
 
+    def narrow_range(self, value: Tensor) -> None:
+        """Called with the rows, (N, *event), that a child was fitted to where these are fewer."""
+        seen = self.seen_range
+        self.record_range(value)
+        if seen is None or self.seen_range is None:
+            return
+        if isinstance(self.variable, Categorical):
+            self.seen_range = seen & self.seen_range
+            return
+        low, high = seen[0].maximum(self.seen_range[0]), seen[1].minimum(self.seen_range[1])
+        if bool((low <= high).all()):  # else no row is of both, and the child alone counts
+            self.seen_range = torch.stack((low, high))
+
     def _empty_range(self) -> Tensor:
         """A ``seen_range`` to load into."""
         device = self.fitted_flag.device

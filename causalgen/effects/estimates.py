@@ -36,7 +36,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Estimate", "Floats", "estimate", "individual_means"]
+__all__ = ["Estimate", "Floats", "estimate", "individual_means", "student_ratio"]
 
 Floats = NDArray[np.float64]
 
@@ -106,7 +106,7 @@ def estimate(
         low, high, agree = np.full_like(value, np.nan), np.full_like(value, np.nan), value != value
         if confidence is not None:
             agree = _agree(one, other, np.flatnonzero(weight)) if reached else agree
-            wider = _student(units - 1, confidence)
+            wider = student_ratio(units - 1, confidence)
             if bounded and reached:
                 normal = NormalDist().inv_cdf(0.5 + confidence / 2)
                 low, high = _of_probabilities((one - other) * weight / total, error, units, normal * wider)
@@ -192,7 +192,7 @@ def _sums(values: Floats, place: NDArray[np.int64], number: int) -> Floats:
     return sums
 
 
-def _student(freedom: float, confidence: float) -> float:
+def student_ratio(freedom: float, confidence: float) -> float:
     """Student's quantile over the normal one; Cornish & Fisher's expansion from three degrees on."""
     tail = 0.5 + confidence / 2
     z = NormalDist().inv_cdf(tail)

@@ -5,7 +5,8 @@ on is fitted to them anew, and the same question is asked with the same seed, so
 rows alone:
 
     standard error   sqrt(var_r m_r + s^2),   s the Monte Carlo error of the answer itself
-    interval         percentiles of m_r, widened about their median by sqrt(1 + s^2 / var_r m_r)
+    interval         percentiles of m_r, widened about their median by sqrt(1 + s^2 / var_r m_r), and by
+                     Student's quantile of N - 1 degrees over the normal one, N training rows
 
 What no row tells stays outside: a wrong graph, hidden confounding, a mechanism of the wrong form. Image nodes
 keep their weights; where the target depends on one, the question is refused.
@@ -28,7 +29,7 @@ from causalgen.counterfactuals.nested import named_worlds, own_values
 from causalgen.data.reading import read_data
 from causalgen.data.table import Table
 from causalgen.effects.effect import Effect, Question
-from causalgen.effects.estimates import Estimate
+from causalgen.effects.estimates import Estimate, student_ratio
 from causalgen.effects.groups import group_edges
 from causalgen.fitting.fit_table import fit_table
 from causalgen.fitting.parallel import Workers, check_workers, in_parallel
@@ -36,6 +37,7 @@ from causalgen.fitting.progress import Progress
 from graphs.errors import EvidenceError
 from graphs.variables import Image
 from mechanisms.base import Mechanism
+from mechanisms.extrapolation import extrapolation_expected
 from mechanisms.networks import learning
 from mechanisms.seeds import keyed_seed
 
@@ -114,7 +116,7 @@ def effects_with_refits(
     found = ask(world, True)
     refitted = refit_answers(refits, world, ask)
     return [
-        include_fitting_error(effect, [each[place] for each in refitted])
+        include_fitting_error(effect, [each[place] for each in refitted], refits.table.rows)
         for place, effect in enumerate(found)
     ]
 
@@ -123,21 +125,23 @@ def refit_answers(refits: Refits, world: MutilatedModel, ask: Ask) -> list[Seque
     """The answers of R refitted worlds, in order; the same whatever the number of workers."""
 
     def answer(number: int) -> Sequence[Effect]:
-        return ask(_refitted(refits, world, number), False)  # their values alone matter
+        with extrapolation_expected():  # of the range of all rows, not of some, the question itself warns
+            return ask(_refitted(refits, world, number), False)  # their values alone matter
 
     with Progress("refits", refits.count, unit="refit", enabled=refits.progress) as bar:
         return in_parallel(answer, refits.count, refits.workers, done=lambda number: bar.advance(1))
 
 
-def include_fitting_error(effect: Effect, refitted: Sequence[Effect]) -> Effect:
-    """The effect, its errors and intervals by its refits."""
+def include_fitting_error(effect: Effect, refitted: Sequence[Effect], rows: int) -> Effect:
+    """The effect, its errors and intervals by its refits to as many training rows."""
+    student = student_ratio(rows - 1, effect.confidence)
     groups = {
         label: _widened(
-            each, [one.groups[label] for one in refitted if label in one.groups], effect.confidence
+            each, [one.groups[label] for one in refitted if label in one.groups], effect.confidence, student
         )
         for label, each in effect.groups.items()
     }
-    overall = _widened(effect.overall, [one.overall for one in refitted], effect.confidence)
+    overall = _widened(effect.overall, [one.overall for one in refitted], effect.confidence, student)
     return replace(effect, overall=overall, groups=groups, refits=len(refitted))
 
 
@@ -153,7 +157,7 @@ def _refitted(refits: Refits, world: MutilatedModel, number: int) -> MutilatedMo
     for node in refits.nodes:
         old = world.mechanisms[node]
         fresh[node] = old.spec.bind(old.variable, old.parents).to(old.device)
-    fit_table(fresh, table, seed=refits.seed, run_dir=None, resume=False, progress=False, tied=False)
+    fit_table(fresh, table, seed=refits.seed, run_dir=None, resume=False, progress=False, doubted=False)
     return replace(
         world, mechanisms={**world.mechanisms, **{node: each.eval() for node, each in fresh.items()}}
     )
@@ -181,7 +185,7 @@ def _reached_nodes(question: Question, world: MutilatedModel, evidence: Evidence
     return world.graph.ancestors({*asked, *(node for node in variables if not bool(gaps(node).all()))})
 
 
-def _widened(estimate: Estimate, refitted: Sequence[Estimate], confidence: float) -> Estimate:
+def _widened(estimate: Estimate, refitted: Sequence[Estimate], confidence: float, student: float) -> Estimate:
     if len(refitted) < 2:  # a group that hardly any resampling has
         nothing = np.full_like(np.asarray(estimate.value, dtype=np.float64), np.nan)[()]
         return replace(estimate, standard_error=nothing, low=nothing, high=nothing)
@@ -193,7 +197,7 @@ def _widened(estimate: Estimate, refitted: Sequence[Estimate], confidence: float
     # Order statistic k of R has the level k / (R + 1): one refit further out than numpy's default.
     low, middle, high = np.quantile(values, [tail, 0.5, 1 - tail], axis=0, method="weibull")
     ratio = np.divide(spread + own, spread, out=np.ones_like(spread), where=spread > 0)
-    wider, error = np.sqrt(ratio), np.sqrt(spread + own)
+    wider, error = student * np.sqrt(ratio), np.sqrt(spread + own)
     low, high = middle + (low - middle) * wider, middle + (high - middle) * wider
     # Where no refit differs there is the error of the draws alone.
     low, high = np.where(differs, low, estimate.low), np.where(differs, high, estimate.high)

@@ -3,10 +3,12 @@
     gain_n = log p_best(x_n | pa_n) - log p_candidate(x_n | pa_n),   row n held out from both fits
     chosen: the first candidate, the least flexible one, of mean gain <= twice its standard error
 
-(after the one-standard-error rule of Breiman et al. 1984; twice, since a needless form costs accuracy). Up to
-500 rows are held out in turn, in 4 folds; of more, a quarter once, and another quarter as long as the chosen
-one falls short by more than one standard error. 4,000 rows are enough to choose by. The chosen one is then
-fitted to all rows.
+(after the one-standard-error rule of Breiman et al. 1984; twice, since a needless form costs accuracy), where
+no log p of a row counts as more than 10 below the highest of all candidates: else one outlier, which decides
+the mean, decides the standard error too, and nothing is twice its own error, however well the others tell. Up
+to 500 rows are held out in turn, in 4 folds; of more, a quarter once, and another quarter as long as the
+chosen one falls short by more than one standard error. 4,000 rows are enough to choose by. The chosen one is
+then fitted to all rows.
 
 Counterfactuals need more than likelihood: the law of u may be fitted badly and still be kept, f may not. The
 candidates therefore differ in f while each can have noise of any law; and where additive noise is as likely
@@ -47,6 +49,9 @@ _FOLDS = 4
 
 _ERRORS, _DOUBTFUL = 2.0, 1.0
 """Standard errors by which the best may be better than the chosen one, and beyond which it is in doubt."""
+
+_MOST_TOLD = 10.0
+"""Log-likelihood that one row can take from a candidate: a factor of 22,000 in its density."""
 
 _LEAST_ROWS = 20
 """Rows below which nothing is compared: the least flexible candidate is taken."""
@@ -137,12 +142,15 @@ class _Comparison:
             if not left:
                 reason = "no candidate could be compared: the most flexible one is taken"
                 return specs[-1], _account(candidates[-1], candidates, reason)
-            if len(self.rows) > _FOLDED_ROWS and _shortfall(*_chosen_and_best(left)) <= _DOUBTFUL:
+            chosen, best, shortfall = _chosen_and_best(left)
+            if len(self.rows) > _FOLDED_ROWS and shortfall <= _DOUBTFUL:
                 break
-        chosen, best = _chosen_and_best(left)
+        chosen, best, _ = _chosen_and_best(left)
         reason = "the highest held-out log-likelihood" if chosen is best else (
             f"the least flexible that is within two standard errors of the best, {best.label}"
         )  # fmt: skip
+        if any(float(each.rows().mean()) > float(best.rows().mean()) for each in left):
+            reason += f", where a row counts for at most {_MOST_TOLD:g}"
         return chosen.spec, _account(chosen, candidates, reason)
 
     def _measure(self, candidate: _Candidate, training: Table, held_out: Tensor, seed: int) -> None:
@@ -176,14 +184,18 @@ def _bind(spec: MechanismSpec, like: Mechanism) -> Mechanism:
     return chosen
 
 
-def _chosen_and_best(candidates: Sequence[_Candidate]) -> tuple[_Candidate, _Candidate]:
-    best = max(candidates, key=lambda each: float(each.rows().mean()))
-    return next(each for each in candidates if _shortfall(each, best) <= _ERRORS), best
+def _chosen_and_best(candidates: Sequence[_Candidate]) -> tuple[_Candidate, _Candidate, float]:
+    """The first candidate that is as good as the best one, the best one, and the first one's shortfall."""
+    rows = torch.stack([each.rows() for each in candidates])
+    counted = torch.maximum(rows, rows.amax(0) - _MOST_TOLD)
+    best = int(counted.mean(1).argmax())
+    shortfalls = [_shortfall(counted[best] - each) for each in counted]
+    chosen = next(number for number, each in enumerate(shortfalls) if each <= _ERRORS)
+    return candidates[chosen], candidates[best], shortfalls[chosen]
 
 
-def _shortfall(candidate: _Candidate, best: _Candidate) -> float:
-    """By how many of its standard errors the mean log-likelihood is below that of the best, which has 0."""
-    gain = best.rows() - candidate.rows()
+def _shortfall(gain: Tensor) -> float:
+    """How many of its standard errors the mean of gains (N,) is above 0; of gains that are all 0, 0."""
     mean, error = float(gain.mean()), float(gain.std()) / math.sqrt(len(gain))
     if error == 0:  # as of the best itself
         return math.inf if mean > 0 else 0.0

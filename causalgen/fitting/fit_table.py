@@ -8,10 +8,14 @@ norm, where it is linear); fits of other rows take the same one, and agree.
 
 With columns X of unit deviation, centred, and the null vectors v of their correlations C = X'X / N, of
 eigenvalue 0 to the six significant digits that data may have, a parent has a part where its X_j v_j is not 0.
+
+A number in fewer than twice as many rows as its parents have coefficients is doubted too. A linear function
+with k coefficients, fitted to N rows, leaves sqrt(1 - k / N) of the noise's deviation: nothing where N = k.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -25,11 +29,11 @@ from causalgen.fitting.choosing import choose_mechanism
 from causalgen.fitting.fit import fit_mechanism
 from causalgen.fitting.fit_report import FitReport, NodeReport
 from graphs.errors import DataError, MechanismError
-from graphs.variables import Image, Variable
+from graphs.variables import Categorical, Continuous, Image, Integer, Variable
 from mechanisms.base import Mechanism
 from mechanisms.conditioning import Conditioning
 
-__all__ = ["doubt_of_parents", "fit_table"]
+__all__ = ["doubt_of_parents", "doubt_of_rows", "fit_table"]
 
 _NULL = 1e-10
 """Eigenvalue that counts as 0: a residual of 1e-5 of the deviation."""
@@ -53,6 +57,9 @@ _AT_ONCE = 2**22
 
 _NAMED = 6
 
+_ROWS_EACH = 2
+"""Rows a coefficient, with which seven tenths of the noise's deviation are left."""
+
 
 def doubt_of_parents(parents: Mapping[str, Variable], table: Table) -> str:
     """What speaks against telling the effects of some parents apart, with the remedy; "" where nothing does.
@@ -72,9 +79,43 @@ def doubt_of_parents(parents: Mapping[str, Variable], table: Table) -> str:
     )
 
 
+def doubt_of_rows(mechanism: Mechanism, table: Table) -> str:
+    """What speaks against the noise of a number that was fitted to few rows, with the remedy; else ""."""
+    layout = Conditioning(_without_images(mechanism.parents))
+    if not isinstance(mechanism.variable, Continuous | Integer) or layout.width > _MOST_COLUMNS:
+        return ""
+    if not layout.width or table.rows >= _ROWS_EACH * (layout.width + 1):
+        return ""
+    rows = {name: table.tensor(name) for name in layout.slices}
+    layout.prepare(rows)
+    columns = layout(rows, table.rows)
+    # Categories' columns add up to 1, and those that no row has are constant.
+    count = 1 + int(torch.linalg.matrix_rank(columns - columns.mean(0), rtol=_NULL**0.5))
+    if table.rows >= _ROWS_EACH * count:
+        return ""
+    if table.rows > count:
+        left = math.sqrt(1 - count / table.rows)
+        found = (
+            f"{table.rows:,} rows are few for {count:,} coefficients of a linear function of its parents and "
+            f"leave {left:.0%} of the noise's deviation, so that answers look surer than they are."
+        )
+    else:  # as many coefficients as rows show; with more rows all parents have theirs
+        one_hot = sum(isinstance(mechanism.parents[name], Categorical) for name in layout.slices)
+        count = max(count, 1 + layout.width - one_hot)
+        found = (
+            f"a linear function of its parents goes through all {table.rows:,} rows and leaves no noise, so "
+            "that answers look sure whatever is true."
+        )
+    return f"{found} Give at least {_ROWS_EACH * count:,} rows, or fewer parents."
+
+
+def _without_images(parents: Mapping[str, Variable]) -> dict[str, Variable]:
+    return {name: variable for name, variable in parents.items() if not isinstance(variable, Image)}
+
+
 def _tied(parents: Mapping[str, Variable], table: Table) -> list[str]:
     """As ``_tied_in`` of all rows; of many rows, some are looked at first."""
-    tabular = {name: variable for name, variable in parents.items() if not isinstance(variable, Image)}
+    tabular = _without_images(parents)
     layout = Conditioning(tabular)
     if len(tabular) < 2 or layout.width > _MOST_COLUMNS:
         return []
@@ -128,12 +169,12 @@ def fit_table(
     resume: bool,
     progress: bool,
     start: Mapping[str, Mechanism] | None = None,
-    tied: bool = True,
+    doubted: bool = True,
 ) -> tuple[FitReport, dict[str, Mechanism]]:
     """Fit mechanisms by node, in place and in that order; see ``fit_mechanism``.
 
-    ``start`` has mechanisms of another model by node, whose weights trained ones start from; with ``tied``
-    the report doubts parents that an equation ties.
+    ``start`` has mechanisms of another model by node, whose weights trained ones start from; with
+    ``doubted`` the report says what speaks against the rows.
 
     Returns:
         The report, and the mechanisms of nodes whose mechanism was chosen among candidates.
@@ -156,12 +197,16 @@ def fit_table(
             report, chosen[node] = choose_mechanism(node, mechanism, rows, **options)
         else:
             report = fit_mechanism(node, mechanism, rows, start=(start or {}).get(node), **options)
-        learned = mechanism.parents if mechanism.spec.training is not None else {}
-        reports[node] = replace(
-            report,
-            dropped=dropped[node],
-            doubt=(doubt_of_parents(learned, rows) if tied else "") or report.doubt,
-        )
+        doubts = [report.doubt]
+        if doubted and mechanism.spec.training is not None:
+            doubts = [doubt_of_parents(mechanism.parents, rows), doubt_of_rows(mechanism, rows), *doubts]
+        reports[node] = replace(report, dropped=dropped[node], doubt=" Also, ".join(filter(None, doubts)))
+    fitted = {**mechanisms, **chosen}
+    for node in (node for node in fitted if dropped[node]):
+        rows = table.complete(families[node])
+        for name in fitted.keys() & fitted[node].parents.keys():
+            if not isinstance(fitted[name].variable, Image):
+                fitted[name].narrow_range(rows.tensor(name, device=fitted[name].fitted_flag.device))
     return FitReport(reports), chosen
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from datetime import date, timedelta
 from decimal import Decimal
 from numbers import Real
 from typing import Any, Protocol, cast, runtime_checkable
@@ -33,6 +34,8 @@ Array = NDArray[Any]
 
 ADVICE_ON_DATES = " Count from a day of your choice, in pandas (dates - day).dt.days."
 """What to do about dates where numbers should be."""
+
+_ADVICE_ON_DURATIONS = " Divide by a unit of your choice, as by numpy.timedelta64(1, 'h')."
 
 _DATE = re.compile(r"\d{4}-\d\d?-\d\d?(?!\d)|\d{1,2}[./]\d{1,2}[./]\d{2,4}(?!\d)")
 
@@ -153,7 +156,9 @@ def as_numbers(value: object, *, where: str) -> Array:
         for index, item in np.ndenumerate(array):
             row = index[0] if index else 0
             if not isinstance(item, (Real, Decimal, np.bool_)) and item is not None:
-                raise DomainError(f"{where}: row {row} is {item!r}, expected a number.")
+                advice = ADVICE_ON_DATES if isinstance(item, date) else ""
+                advice = _ADVICE_ON_DURATIONS if isinstance(item, timedelta) else advice
+                raise DomainError(f"{where}: row {row} is {item!r}, expected a number.{advice}")
             if isinstance(item, int) and not _is_float(item):
                 raise DomainError(
                     f"{where}: row {row} is {str(item)[:30]}, a whole number beyond 2**53 that float64 "
@@ -162,6 +167,7 @@ def as_numbers(value: object, *, where: str) -> Array:
         return array.astype(np.float64)  # None becomes NaN, for the caller to refuse
     if array.dtype.kind not in "biuf":
         example = array.flat[0].item() if array.size else ""
+        example = str(array.flat[0]) if array.size and array.dtype.kind in "mM" else example
         raise DomainError(f"{where}: expected numbers, got {_kind(array, example)}")
     return array
 
@@ -169,7 +175,9 @@ def as_numbers(value: object, *, where: str) -> Array:
 def _kind(array: Array, example: object) -> str:
     """What an array holds instead of numbers, and how it becomes numbers."""
     shown = f"dtype {array.dtype} (row 0: {example!r}). "
-    if array.dtype.kind in "mM" or (isinstance(example, str) and is_date(example)):
+    if array.dtype.kind == "m":
+        return f"durations, {shown.rstrip()}{_ADVICE_ON_DURATIONS}"
+    if array.dtype.kind == "M" or (isinstance(example, str) and is_date(example)):
         return f"dates or times, {shown.rstrip()}{ADVICE_ON_DATES}"
     return f"{shown}Convert it first, as by value.astype(float)."
 

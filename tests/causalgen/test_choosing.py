@@ -8,6 +8,7 @@ import causalgen as cg
 from causalgen.data.table import Table
 from causalgen.fitting.choosing import choose_mechanism
 from graphs.errors import MechanismError, NotFittedError
+from mechanisms.equation.mechanism import Equation
 from mechanisms.tables.additive import Additive
 from mechanisms.tables.auto import Auto
 from mechanisms.tables.flow import Flow
@@ -99,6 +100,25 @@ def test_of_many_rows_a_quarter_is_held_out_and_all_in_doubt(monkeypatch, doubtf
     auto = Auto(training={"epochs": 3}).bind(cg.Continuous(), {"x": cg.Continuous()})
     report, _ = choose_mechanism("y", auto, Table({"x": X, "y": 2 * X + U}), seed=0, progress=False)
     assert {each["rows"] for each in report.choice["candidates"].values()} == {rows}
+
+
+def test_an_outlier_does_not_hide_what_all_other_rows_tell(monkeypatch):
+    """Normal noise makes Cauchy rows 12 less likely each, which one row alone had made uncertain."""
+    cauchy = Equation(value="u", noise={"u": {"cauchy": [0, 1]}})
+    monkeypatch.setattr(Auto, "candidates", lambda self, parents: (Additive(), cauchy))
+    y = np.random.default_rng(1).standard_cauchy(300)
+    report, chosen = choose_mechanism("y", Auto().bind(cg.Continuous(), {}), Table({"y": y}), seed=0)
+    normal, true = (each["log_likelihood"] for each in report.choice["candidates"].values())
+    assert true > normal + 5 and chosen.spec.kind == "equation"
+
+
+def test_an_outlier_alone_decides_nothing(monkeypatch):
+    """One row far off makes the wider noise likelier on average, and in no other row."""
+    wide, narrow = (Equation(value="u", noise={"u": {"normal": [0, scale]}}) for scale in (100, 1))
+    monkeypatch.setattr(Auto, "candidates", lambda self, parents: (wide, narrow))
+    y = np.append(np.random.default_rng(1).uniform(-1, 1, 99), 60.0)
+    report, chosen = choose_mechanism("y", Auto().bind(cg.Continuous(), {}), Table({"y": y}), seed=0)
+    assert chosen.spec == narrow and report.choice["reason"].endswith("where a row counts for at most 10")
 
 
 def test_settings_are_those_of_every_candidate():

@@ -703,3 +703,23 @@ def test_a_node_of_the_name_that_a_natural_value_takes_is_told():
     scm.fit({node: random.normal(size=50) for node in graph}, progress=False)
     with pytest.raises(InterventionError, match="Node 'a--natural' stands in the way of .* on 'a'. Rename"):
         scm.do({"a": "2 * a"})
+
+
+@pytest.mark.parametrize("root", [cg.mechanisms.Additive(), cg.mechanisms.Empirical()])
+def test_rows_that_a_fit_left_out_are_rows_that_it_never_saw(root):
+    """y is missing where ward is r or a exceeds 5: effects of these were told as sure, without a word."""
+    a, ward = np.linspace(0.0, 10.0, 41), np.array([*"pq" * 18, *"rrrrr"])
+    gaps = np.where((a > 5) | (ward == "r"), np.nan, a)
+    scm = cg.SCM(
+        nx.DiGraph([("a", "y"), ("ward", "y"), ("a", "z")]),
+        {node: cg.Continuous() for node in "ayz"} | {"ward": cg.Categorical([*"pqr"])},
+        {"a": root} | {node: cg.mechanisms.Additive() for node in "yz"},
+    ).fit({"a": a, "ward": ward, "y": gaps, "z": a}, missing="drop", progress=False)
+    assert scm.fit_report["y"].dropped == 20 and scm.fit_report["z"].dropped == 0
+    with pytest.warns(cg.ExtrapolationWarning, match=r"'ward': row 0 is 'r', a category .* saw 'p', 'q'"):
+        scm.do({"ward": "r"})
+    with pytest.warns(cg.ExtrapolationWarning, match=r"'a': row 0 is 9, outside \[0, 5\]"):
+        scm.do({"a": 9.0})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        scm.do({"a": 4.9, "ward": "q"})

@@ -1,12 +1,14 @@
 """Fitting error of effects: the bootstrap over training rows against least squares theory."""
 
 import multiprocessing
+import warnings
 
 import networkx as nx
 import numpy as np
 import pytest
 
 import causalgen as cg
+from causalgen.effects.refits import include_fitting_error
 from causalgen.fitting.parallel import in_parallel
 from graphs.errors import warn
 
@@ -219,7 +221,7 @@ def test_where_no_refit_differs_the_interval_is_that_of_the_draws():
     plain, refitted = scm.effect("y", **asked), scm.effect("y", refits=3, data=rows(0, 50), **asked)
     assert refitted.interval == plain.interval and plain.interval[0] < plain.interval[1]
     alone = linear_model([("x", "y"), ("z", "w")], x=cg.mechanisms.Equation(value="1"), y=equation)
-    alone.fit({"z": [0.0, 1.0, 2.0], "w": [0.0, 1.5, 2.0]}, nodes=["z", "w"], progress=False)
+    alone.fit({"z": [0.0, 1.0, 2.0, 3.0], "w": [0.0, 1.5, 2.0, 3.0]}, nodes=["z", "w"], progress=False)
     with pytest.raises(cg.EvidenceError, match="nothing that 'y' depends on here was fitted"):
         alone.effect("y", refits=3, data=rows(0, 50), **asked)
 
@@ -233,6 +235,15 @@ def test_intervals_cover_as_often_as_they_say():
     assert 0.92 <= covered / 200 <= 0.98
 
 
+def test_few_training_rows_widen_the_interval_by_students_quantile():
+    """Percentiles of 8 rows covered a slope in 91.5 % of 600 trials; so widened, in 95."""
+    effect, *others = (asked(rows(seed, 30), 0) for seed in range(12))
+    (low, high), (least, most) = (include_fitting_error(effect, others, n).interval for n in (8, 10**9))
+    assert (high - low) / (most - least) == pytest.approx(2.364624 / 1.959964, rel=1e-4)
+    middle = np.median([each.value for each in others])
+    assert (high - middle) / (middle - low) == pytest.approx((most - middle) / (middle - least))
+
+
 def test_intervals_of_single_refits_are_not_computed(monkeypatch):
     """Their values alone matter, and an interval costs more than all the rest."""
     from causalgen.effects import estimates
@@ -241,3 +252,22 @@ def test_intervals_of_single_refits_are_not_computed(monkeypatch):
     monkeypatch.setattr(estimates, "_bootstrap", lambda *given: computed.append(1) or bootstrap(*given))
     effect = asked(rows(0, 60), 5)
     assert len(computed) == 1 and np.isfinite(effect.interval).all()
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_of_extrapolation_only_the_rows_of_the_fit_tell(known):
+    """Most resamplings lack the largest number, or a category of one row, and none of them is the fit."""
+    data = {"a": np.linspace(0.0, 1.0, 30), "c": [*"pq" * 14, "p", "r"], "y": np.linspace(0.0, 3.0, 30) ** 2}
+    scm = cg.SCM(
+        nx.DiGraph([("a", "y"), ("c", "y")]),
+        {"a": cg.Continuous(), "c": cg.Categorical([*"pqrs"]), "y": cg.Continuous()},
+        {node: cg.mechanisms.Additive() for node in "ay"},
+    ).fit(data, progress=False)
+    do = {"a": 1.0, "c": "r"} if known else {"a": 1.5, "c": "s"}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        scm.effect("y", do=do, n=4, seed=0, refits=10, data=data, progress=False)
+    told = {str(each.message) for each in caught}
+    assert len(told) == (0 if known else 2) and all(
+        "[0, 1]" in each or "saw 'p', 'q', 'r'" in each for each in told
+    )

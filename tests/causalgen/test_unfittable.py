@@ -162,6 +162,46 @@ def test_an_equation_of_columns_that_are_constant_in_most_of_many_rows_is_found(
         scm.fit(data, nodes=["y"], progress=False)
 
 
+def three_parents(rows, mechanism):
+    """A number, and a category of three, cause y; noise has deviation 1."""
+    random = np.random.default_rng(rows)
+    data = {"a": random.normal(size=rows), "town": np.arange(rows) % 3}
+    data["y"] = data["a"] + data["town"] + random.normal(size=rows)
+    variables = {"a": NUMBER, "town": cg.Categorical(3), "y": NUMBER}
+    scm = cg.SCM(nx.DiGraph([("a", "y"), ("town", "y")]), variables, {"y": mechanism})
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        scm.fit(data, nodes=["y"], progress=False)
+    columns = np.column_stack([data["a"], np.eye(3)[data["town"]]])
+    residual = data["y"] - columns @ np.linalg.lstsq(columns, data["y"], rcond=None)[0]
+    return scm, residual, [str(each.message) for each in caught]
+
+
+@pytest.mark.parametrize("noise", ["normal", "empirical"])
+def test_a_fit_through_all_rows_leaves_no_noise_and_says_so(noise):
+    """Four coefficients, four rows: the answer of a population, 1 +- 1, was told as 1.3 +- 0 in silence."""
+    scm, residual, told = three_parents(4, cg.mechanisms.Additive(noise=noise))
+    assert np.abs(residual).max() < 1e-12
+    assert scm.do({"a": 0.0, "town": 1}).sample(100, seed=0)["y"].std() < 1e-9
+    assert len(told) == 1 and "Node 'y': a linear function of its parents goes through all 4 rows" in told[0]
+    assert "Give at least 8 rows" in told[0] and scm.fit_report.advice == [told[0].replace("Node 'y'", "y")]
+
+
+@pytest.mark.parametrize(("rows", "left"), [(5, "45%"), (7, "65%"), (8, None), (40, None)])
+def test_what_few_rows_leave_of_the_noise_is_told(rows, left):
+    scm, residual, told = three_parents(rows, cg.mechanisms.Additive())
+    drawn = scm.do({"a": 0.0, "town": 1}).sample(20_000, seed=0)["y"].std().item()
+    assert drawn == pytest.approx(np.sqrt(np.square(residual).mean()), rel=0.02)
+    assert [f"leave {left}" in each for each in told] == ([] if left is None else [True])
+
+
+def test_more_parents_than_rows_are_tied_and_leave_no_noise():
+    data = dict(zip("abcy", np.random.default_rng(0).normal(size=(4, 3)), strict=True))
+    scm = cg.SCM(nx.DiGraph([(each, "y") for each in "abc"]), {each: NUMBER for each in data})
+    with pytest.warns(UserWarning, match=r"ties its parents a, b, c.*Also, a linear function.*all 3 rows"):
+        scm.fit(data, nodes=["y"], progress=False)
+
+
 def wide(kind, training=None):
     """dose -> level as ``kind`` says, level = 2 dose + u or a picture of it."""
     variables = {"categorical": cg.Categorical(2), "diffusion": cg.Image(1, 4, 4)}

@@ -356,6 +356,10 @@ def test_masked_scalars_vectors_and_images_have_no_value():
         (Continuous(), [1j], "dtype complex128"),
         (Continuous(), pd.Series(pd.to_datetime(["2020-01-01"])), "dtype datetime64.*Count from a day"),
         (Continuous(), ["31.12.2020"], "got dates or times, .*Count from a day"),
+        (Continuous(), np.array(["2020-05-01"], "M8[ns]"), "row 0: '2020-05-01T.*Count from a day"),
+        (Continuous(), pd.Series(pd.date_range("2020", periods=2, tz="UTC")), "a number. Count from a day"),
+        (Continuous(), pd.Series(pd.to_timedelta([90], unit="s")), "got durations, .*Divide by a unit"),
+        (Continuous(), [pd.Timedelta(90, unit="s")], "Divide by a unit"),
         (
             Categorical(["no", "yes"]),
             [True],
