@@ -37,7 +37,7 @@ def standardisation(rows: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class Conditioning(nn.Module):
-    """Parents by name -> context, (N, width).
+    """Parents by name -> context, (N, width), of ``dtype``.
 
     ``slices`` are the columns of each parent, by name. ``mean``, (width,), is subtracted from each column,
     which is then divided by ``std``: 0 and 1 for one-hot columns and features.
@@ -73,13 +73,10 @@ class Conditioning(nn.Module):
             self.slices[name] = slice(start, stop)
             start = stop
         self.width = start
-        self.register_buffer("mean", torch.zeros(start, dtype=dtype))
-        self.register_buffer("std", torch.ones(start, dtype=dtype))
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The dtype of the context."""
-        return self.mean.dtype
+        self.dtype = dtype
+        # In float64 whatever the context is: in float32 the mean of 1e9 +- 1 is 32 deviations off.
+        self.register_buffer("mean", torch.zeros(start, dtype=torch.float64))
+        self.register_buffer("std", torch.ones(start, dtype=torch.float64))
 
     def prepare(self, parents: Mapping[str, Tensor]) -> None:
         """Take mean and std of the columns of numbers, and of pixels, from all training rows."""
@@ -104,9 +101,9 @@ class Conditioning(nn.Module):
             DomainError: a value that float32 networks cannot take.
         """
         if not self.variables:
-            return self.mean.new_zeros(rows or 0, 0)
+            return self.mean.new_zeros(rows or 0, 0, dtype=self.dtype)
         columns = [self._columns_of(name, parents, images) for name in self.variables]
-        # Standardised in the wider of the two dtypes: a float64 year near 2000 keeps its digits.
+        # Standardised in float64: a year near 2000 keeps its digits.
         context = columns[0] if len(columns) == 1 else torch.cat(columns, dim=1)
         context = (context - self.mean) / self.std
         # Training rows are near by construction, and asking would make each step wait for the device.
@@ -134,7 +131,9 @@ class Conditioning(nn.Module):
         variable, value = self.variables[name], self._checked(name, parents)
         if name in self._images:
             width = self.slices[name].stop - self.slices[name].start
-            return self._encoder(name)(value) if images else self.mean.new_zeros(len(value), width)
+            if images:
+                return self._encoder(name)(value)
+            return self.mean.new_zeros(len(value), width, dtype=self.dtype)
         if isinstance(variable, Categorical):
             return nn.functional.one_hot(value.long(), variable.size).to(self.dtype)
         return value.reshape(len(value), self.slices[name].stop - self.slices[name].start)

@@ -102,10 +102,10 @@ def _told(value: Tensor, seen: Tensor, event: list[int], variable: Variable, at:
 
 
 def _apart(*numbers: float) -> list[str]:
-    """Numbers in as many digits as tell them apart, six at least."""
+    """Numbers in as many digits as tell them apart, six at least; -0 is 0."""
     texts: list[str] = []
     for digits in (6, 9, 12, 17):
-        texts = [f"{number:.{digits}g}" for number in numbers]
+        texts = [f"{number + 0.0:.{digits}g}" for number in numbers]
         if len(set(texts)) == len(set(numbers)):
             break
     return texts

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import pairwise
 from typing import Any
 
@@ -16,6 +16,7 @@ from mechanisms.seeds import GlobalDraws
 
 __all__ = [
     "DenseNetwork",
+    "answering",
     "first_non_finite",
     "gradients",
     "learning",
@@ -38,9 +39,26 @@ def reproducible_initialisation(seed: int = 0) -> Iterator[None]:
 
 
 @contextmanager
+def _without_autocast() -> Iterator[None]:
+    """In the precision of the tensors themselves, also where the caller is in ``torch.autocast``."""
+    with ExitStack() as stack:
+        for device in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(device):
+                stack.enter_context(torch.autocast(device, enabled=False))
+        yield
+
+
+@contextmanager
+def answering() -> Iterator[None]:
+    """A context in which networks answer: without gradients, in full precision."""
+    with torch.no_grad(), _without_autocast():
+        yield
+
+
+@contextmanager
 def learning() -> Iterator[None]:
-    """A context in which weights are trained, also where the caller is in ``torch.inference_mode``."""
-    with torch.inference_mode(False), torch.enable_grad():
+    """A context in which weights are trained, also in ``torch.inference_mode`` or ``torch.autocast``."""
+    with torch.inference_mode(False), torch.enable_grad(), _without_autocast():
         yield
 
 

@@ -6,9 +6,9 @@ One draw of a value that is not determined has an unknown spread, NaN, and tells
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
 from typing import TYPE_CHECKING, Any, Protocol, TypeGuard
 
 import numpy as np
@@ -265,7 +265,7 @@ def _parts(
     variable = variables[node]
     if isinstance(variable, Image):
         return
-    values = draws.reshape(*draws.shape[:2], prod(variable.event_shape)).cpu().numpy()
+    values = draws.reshape(*draws.shape[:2], math.prod(variable.event_shape)).cpu().numpy()
     labels = None
     if isinstance(variable, Categorical):
         labels = variable.labels or range(variable.size)
@@ -332,8 +332,14 @@ def _cells(column: _Column) -> list[str]:
 
 
 def spread_text(mean: float, spread: float) -> str:
-    """A number's mean and standard deviation, "1.2 +- 0.3"; a value alone where it has no spread."""
-    return f"{mean:.4g} +- {spread:.2g}" if spread > 0 else f"{mean:.4g}"
+    """A number's mean and standard deviation, "1.2 +- 0.3"; a value alone where it has no spread.
+
+    The mean has four digits, and those that the spread speaks of, up to ten.
+    """
+    if not (spread > 0 and mean and math.isfinite(mean) and math.isfinite(spread)):
+        return f"{mean:.4g} +- {spread:.2g}" if spread > 0 else f"{mean:.4g}"
+    spoken_of = math.floor(math.log10(abs(mean))) - math.floor(math.log10(spread)) + 2
+    return f"{mean:.{min(max(spoken_of, 4), 10)}g} +- {spread:.2g}"
 
 
 def shares_text(shares: NDArray[np.floating[Any]], labels: Sequence[object]) -> str:

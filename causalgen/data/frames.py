@@ -78,6 +78,12 @@ def reading(what: str) -> Iterator[None]:
 
 def table_header(path: Path) -> list[str]:
     """The columns of a CSV or Parquet file, as they are named there."""
+    if path.is_dir():
+        endings = ", ".join(CSV_ENDINGS + PARQUET_ENDINGS)
+        raise DataError(
+            f"Cannot read {path}: it is a folder, expected a table ({endings}) with a column for each node. "
+            "A column of images holds the paths of their files."
+        )
     if not path.is_file():
         raise DataError(f"There is no data file {path}.")
     if not path.name.lower().endswith(CSV_ENDINGS + PARQUET_ENDINGS):

@@ -133,20 +133,19 @@ class Tuning:
 
     def __str__(self) -> str:
         """A table: a line a strength and a control, and the choice."""
-        head = f"{self.option:>13}" + "".join(f"{name:>25}" for name in _SHOWN)
-        rows = [(f"{each.strength:g}", each.scores) for each in self.points]
-        lines = [
-            f"{name:>13}" + "".join(f"{scores[column]!s:>25}" for column in _SHOWN)
-            for name, scores in [*rows, *self.controls.items()]
-        ]
-        floor = f"{'floor':>13}{self.floor!s:>25}"
+        scored = [*((f"{each.strength:g}", each.scores) for each in self.points), *self.controls.items()]
+        rows = [[name, *(str(scores[column]) for column in _SHOWN)] for name, scores in scored]
+        rows = [[self.option, *_SHOWN], *rows, ["floor", str(self.floor)]]
+        # Scores that leave rows out are long in words.
+        width = max(25, *(2 + len(cell) for row in rows for cell in row[1:]))
+        lines = [f"{name:>13}" + "".join(f"{cell:>{width}}" for cell in cells) for name, *cells in rows]
         last = (
             f"Chosen: {self.option} {self.best.strength:g}, {self.choice.reason}. "
             f"{self.rows:,} of {self.available:,} rows, evaluators of {self.evaluators}, do({self.label})."
         )
         if self.dropped:
             last += f" Rows left out, for they lack a value: {self.dropped:,}."
-        return "\n".join([head, *lines, floor, last])
+        return "\n".join([*lines, last])
 
 
 def choose(points: Sequence[Tuned], least: float, current: float | None) -> Choice:

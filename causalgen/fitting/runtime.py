@@ -310,11 +310,19 @@ def resolve_precision(
     return "bfloat16" if images and native else "float32"
 
 
-def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[Any]:
+@contextmanager
+def autocast(precision: Precision, device: torch.device) -> Iterator[None]:
     """The context of a forward pass; float32 changes nothing, so that float64 tables stay so."""
     if precision == "float32":
-        return nullcontext()
-    return torch.autocast(device.type, dtype=torch.bfloat16)
+        yield
+        return
+    try:
+        with torch.autocast(device.type, dtype=torch.bfloat16):
+            yield
+    finally:
+        # Within another such context, of the caller, torch keeps the weights that it cast: the next step
+        # would be of the same ones again.
+        torch.clear_autocast_cache()
 
 
 @contextmanager

@@ -205,7 +205,6 @@ class TrainingLoop:
                 average.copy_(weight)
         self._train_mode()
         self._tell_normalised_apart()
-        context = autocast(self.precision, self.runtime.device)
         noise = self.objective.noise or _StepNoise(self.seed, self.objective.keys, self.runtime)
         while self.step < self.total and not self._stops():
             for batch in self._rest_of_epoch():
@@ -214,7 +213,7 @@ class TrainingLoop:
                 if self.objective.progress is not None:
                     self.objective.progress(self.step / self.total)
                 inputs = self.objective.inputs(batch[own])
-                with context:
+                with autocast(self.precision, self.runtime.device):
                     loss = mean_loss(*inputs, drawn)
                 loss = self._update(loss if weight == 1 else weight * loss, optimizer)
                 clock.tick(loss, len(batch))

@@ -63,6 +63,9 @@ Gaps = Callable[[Tensor], Mapping[str, Tensor]]
 _THREE_DEVIATIONS = 3 * 1.4826
 """Of normal errors, in units of their median absolute deviation."""
 
+_HALF_A_GREY = 1 / 255
+"""Half of a step of 8 bits, of pixels in [-1, 1]."""
+
 
 def smallest_strengths(
     candidates: Sequence[float],
@@ -184,15 +187,19 @@ def closest(
 
 
 def _distance(one: Parents, other: Parents, scales: Mapping[str, Tensor]) -> Tensor:
-    """(N,) how far apart parents are: numbers in units of their scales, anything else 1 if it differs."""
+    """(N,) how far apart parents are: numbers in units of their scales, anything else 1 if it differs.
+
+    An image that was made anew from its own noise differs by rounding, which is no change.
+    """
     distances = []
     for name, value in one.items():
         if name in scales and value.is_floating_point():
             each = (value - other[name]).abs().reshape(len(value), -1) / scales[name]
             distances.append(each.sum(1))
         else:
-            differs = (value != other[name]).reshape(len(value), -1).any(1)
-            distances.append(differs.double())
+            image = value.is_floating_point()
+            differs = (value - other[name]).abs() > _HALF_A_GREY if image else value != other[name]
+            distances.append(differs.reshape(len(value), -1).any(1).double())
     return torch.stack(distances).sum(0)
 
 

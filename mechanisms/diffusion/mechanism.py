@@ -56,7 +56,7 @@ from mechanisms.diffusion.pretrained import (
     with_own_levels,
 )
 from mechanisms.diffusion.solvers import NoiseEstimate, standard_normal
-from mechanisms.networks import reproducible_initialisation, single_precision
+from mechanisms.networks import answering, reproducible_initialisation, single_precision
 from mechanisms.rows import check_finite, distinct_rows, where_rows
 from mechanisms.seeds import drawn_for_rows
 from mechanisms.training import Stage
@@ -207,7 +207,7 @@ class DiffusionMechanism(Mechanism):
         leaves |= self._remember(blank, torch.zeros(n, dtype=torch.bool, device=device))
         return Noise(n, leaves | {f"reading.{name}": blank[name].double() for name in self._read()})
 
-    @torch.no_grad()
+    @answering()
     def generate(self, parents: Parents, noise: Noise) -> Tensor:
         """The image under these parents; rows abducted elsewhere start from their factual parents.
 
@@ -299,7 +299,7 @@ class DiffusionMechanism(Mechanism):
         sigma = self.spec.solver.levels()[0]
         return x - sigma * eps(x, sigma)
 
-    @torch.no_grad()
+    @answering()
     def abduct(self, value: Tensor, parents: Parents, *, generator: torch.Generator) -> Abducted:
         """Invert each distinct (image, parents) row once; where noise is drawn, every row is distinct."""
         entered = value
@@ -387,7 +387,7 @@ class DiffusionMechanism(Mechanism):
             drawn["guided"] = guided_levels(self.spec.solver.levels(), n, generator=generator)
         return drawn
 
-    @torch.no_grad()
+    @answering()
     def validate(self, value: Tensor, parents: Parents, *, generator: torch.Generator) -> Mapping[str, float]:
         """How well each cause is recovered from the clean image, and what the code tells."""
         figures = dict[str, float]()
@@ -409,7 +409,7 @@ class DiffusionMechanism(Mechanism):
             module = CodeTraining(code, self.variable, spec.independence, self._chunk).to(self.device)
         return Stage("code", code, module, spec.training, module.loss, module.advance, module.finish)
 
-    @torch.no_grad()
+    @answering()
     def log_prob_of_parents(self, value: Tensor, parents: Parents) -> Tensor | None:
         """log q(pa | x) of the anticausal predictor at the lowest level.
 
@@ -420,7 +420,7 @@ class DiffusionMechanism(Mechanism):
             return None
         return self.predictor.joint(value, parents, self.spec.solver.levels()[0], self._chunk)
 
-    @torch.no_grad()
+    @answering()
     def read(self, value: Tensor) -> Mapping[str, Tensor]:
         """What the anticausal predictor reads at the lowest level; nothing without it."""
         return {} if self.predictor is None else self.predictor.read(value, self.spec.solver.levels()[0])

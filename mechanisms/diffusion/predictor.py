@@ -190,8 +190,9 @@ class AnticausalPredictor(OfPixels, OwnLoss):
         out, part = self._head(name, features, columns), self.conditioning.slices[name]
         if isinstance(self.variables[name], Categorical):
             return out.argmax(1)
-        mean = out.chunk(2, 1)[0] * self.conditioning.std[part] + self.conditioning.mean[part]
-        return mean.double().view(len(features), *self.variables[name].event_shape)
+        # In float64: float32 would round a number of a large offset, such as 10,000 mm, by its own spread.
+        mean = out.chunk(2, 1)[0].double() * self.conditioning.std[part] + self.conditioning.mean[part]
+        return mean.view(len(features), *self.variables[name].event_shape)
 
     def read(self, x: Tensor, sigma: float) -> dict[str, Tensor]:
         """The mode of each parent given the modes of those before it, (N, *event) by name, of images alone.

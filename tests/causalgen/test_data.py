@@ -151,7 +151,7 @@ def test_missing_table(tmp_path):
 def test_other_kinds_of_files_and_objects(tmp_path):
     (tmp_path / "a.xlsx").write_text("")
     refuse(tmp_path / "a.xlsx", VARIABLES, r"Cannot read .*expected a table in \.csv")
-    refuse(tmp_path, VARIABLES, "no data file")
+    refuse(tmp_path, VARIABLES, "it is a folder, expected a table .* holds the paths of their files")
     refuse(3, VARIABLES, "Cannot read data from a int: expected a DataFrame")
 
 

@@ -1,4 +1,4 @@
-"""torch's default dtype is the caller's: fits, samples and counterfactuals do not depend on it."""
+"""torch's default dtype and autocast are the caller's: fits and answers do not depend on them."""
 
 import networkx as nx
 import numpy as np
@@ -75,6 +75,23 @@ def test_fits_and_answers_are_those_of_float32(options, request):
                 assert found[node].dtype == answer[node].dtype and torch.equal(found[node], answer[node]), (
                     node
                 )
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_fits_and_answers_do_not_depend_on_the_autocast_of_the_caller(precision):
+    """Within it all steps were of the weights that the first one cast, and answers in bfloat16."""
+    options = {"training": {"epochs": 3, "precision": precision}, "abduction": "posterior"}
+    expected = fitted(**options)
+    wanted = answers(expected)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        again = fitted(**options)
+        given = [answers(expected), answers(again)]
+    report, found = expected.fit_report["x"], again.fit_report["x"]
+    assert (found.precision, found.validation_loss) == (report.precision, report.validation_loss)
+    for each in given:
+        for answer, right in zip(each, wanted, strict=True):
+            for node in right:
+                assert torch.equal(answer[node], right[node]), node
 
 
 def test_gradients_in_inference_mode_are_refused():

@@ -390,6 +390,18 @@ def test_a_number_and_the_range_that_it_lies_outside_of_are_told_apart():
         scm.sample(2, do={"x": 1e9 + 12})
 
 
+def test_a_range_that_ends_at_minus_0_ends_at_0():
+    """It was 5, outside [-1, -0]."""
+    scm = cg.SCM(
+        nx.DiGraph([("x", "y")]),
+        dict.fromkeys("xy", cg.Continuous()),
+        {"x": cg.mechanisms.Empirical(), "y": cg.mechanisms.Additive()},
+    )
+    columns = {"x": np.array([-1.0, -0.0] * 5), "y": np.arange(10.0)}
+    with pytest.warns(cg.ExtrapolationWarning, match=r"row 0 is 5, outside \[-1, 0\], the range seen"):
+        scm.fit(columns, progress=False).sample(2, do={"x": 5.0})
+
+
 def test_outside_the_range_seen_in_fitting_warns_once_with_the_row(bounded):
     scm, data = bounded
     evidence = rows(data, 30)

@@ -1,6 +1,7 @@
 """Answers tell what was observed from what was inferred, and one draw from a distribution."""
 
 import json
+import math
 import re
 
 import networkx as nx
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 import causalgen as cg
+from causalgen.counterfactuals.summaries import spread_text
 
 NORMAL = {"u": {"normal": [0, 1]}}
 
@@ -253,3 +255,20 @@ def test_contrasts_are_summarised_like_answers(chain, clinic):
     assert "differs" in repr(wards)
     one = repr(chain.abduct({"x": [1.0], "y": [5.0]}, seed=0).contrast({"x": 3.0}))
     assert "one draw" in one
+
+
+@pytest.mark.parametrize(
+    ("mean", "spread", "text"),
+    [
+        (10_000.00083, 0.00124, "10000.0008 +- 0.0012"),  # it was 1e+04 +- 0.0012
+        (1.7e9 + 1234.5, 86_400.0, "1.700001e+09 +- 8.6e+04"),
+        (3.2407, 0.053, "3.241 +- 0.053"),
+        (-0.0123, 5.0, "-0.0123 +- 5"),
+        (0.0, 1.0, "0 +- 1"),
+        (9.1, 1e-15, "9.1 +- 1e-15"),
+        (math.inf, math.nan, "inf"),
+        (2.5, 0.0, "2.5"),
+    ],
+)
+def test_a_mean_has_the_digits_that_its_spread_speaks_of(mean, spread, text):
+    assert spread_text(mean, spread) == text

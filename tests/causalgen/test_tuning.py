@@ -2,6 +2,8 @@
 
 import json
 import math
+import re
+from dataclasses import replace
 
 import networkx as nx
 import numpy as np
@@ -100,6 +102,17 @@ def test_the_choice_is_applied(pictures, tuned):
     assert tuned.apply(scm).mechanisms["picture"].spec.guidance.weight == tuned.best.strength
     assert scm.mechanisms["picture"].spec.guidance.weight == 1.0
     assert f"Chosen: weight {tuned.best.strength:g}, {tuned.choice.reason}. 40 of 64 rows" in str(tuned)
+
+
+def test_long_scores_stay_apart_in_the_table(tuned):
+    """A score that leaves rows out was wider than its column."""
+    point = tuned.points[0]
+    long = {name: replace(score, left_out=12_345) for name, score in point.scores.items()}
+    table = str(replace(tuned, points=(replace(point, scores=long), *tuned.points[1:])))
+    head, first, *_ = table.splitlines()
+    assert re.split(r" {2,}", head.strip()) == ["weight", "CLD", "effectiveness", "IM1", "IM2", "distance"]
+    assert re.split(r" {2,}", first.strip()) == ["0", *map(str, long.values())]
+    assert len(head) == len(first)
 
 
 def sweep(*points):

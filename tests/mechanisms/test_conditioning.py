@@ -49,9 +49,24 @@ def test_float32_keeps_the_digits_of_a_large_offset(rows):
     single.prepare(rows)
     context = single(rows)
     assert context.dtype == torch.float32
-    # The mean itself is rounded, which shifts a column; the rows keep their distances.
-    shift = context - double(rows)
-    assert_close(shift, shift[:1].expand_as(shift), atol=1e-5, rtol=0)
+    assert_close(context, double(rows).float(), atol=1e-6, rtol=0)
+
+
+def test_a_network_of_float32_is_told_small_changes_of_a_large_number():
+    """Of 1e9 +- 1 it was told numbers 20 deviations from 0, and learned next to nothing of them."""
+    conditioning = Conditioning({"x": Continuous()}, dtype=torch.float32)
+    x = 1e9 + 20 + torch.linspace(-1, 1, 9, dtype=torch.float64)
+    conditioning.prepare({"x": x})
+    context = conditioning({"x": x})[:, 0]
+    assert context.dtype == torch.float32
+    assert_close(context, ((x - x.mean()) / x.std(correction=0)).float(), atol=1e-6, rtol=0)
+
+
+def test_statistics_that_were_saved_in_float32_are_taken(rows):
+    made = Conditioning(PARENTS, dtype=torch.float32)
+    made.load_state_dict({"mean": torch.arange(6.0), "std": torch.full((6,), 2.0)})
+    assert made.mean.dtype == torch.float64 and made(rows).dtype == torch.float32
+    assert_close(made(rows)[:, 5], ((rows["age"] - 5) / 2).float())
 
 
 def test_statistics_are_saved(rows):

@@ -32,7 +32,7 @@ from causalgen.metrics.feature_distance import Features
 from causalgen.metrics.image_rows import check_same_rows, class_codes, image_rows
 from graphs.errors import MechanismError, SpecError, UnknownNameError
 from graphs.variables import Categorical, Continuous, Image, Variable
-from mechanisms.networks import reproducible_initialisation, single_precision
+from mechanisms.networks import answering, reproducible_initialisation, single_precision
 from mechanisms.training import Training
 
 __all__ = ["CodedRecipe", "Evaluators", "NetworkRecipe", "Recipe", "Roles", "find_roles"]
@@ -304,6 +304,6 @@ class Evaluators:
     def _checked(self, images: object) -> Tensor:
         return image_rows(images, where=f"Images for the evaluators of {self.name}", image=self.roles.picture)
 
-    @torch.no_grad()
+    @answering()
     def _apply(self, network: Callable[[Tensor], Tensor], images: object) -> Tensor:
         return torch.cat([network(part) for part in self._checked(images).split(_CHUNK)])

@@ -58,6 +58,18 @@ def test_relaxation_meets_a_response_that_falls_short_at_once():
     assert not torch.equal(*found)
 
 
+def test_an_image_parent_that_differs_by_rounding_is_no_change():
+    """An image that was made anew from its own noise moved what it causes by 0.07."""
+    parents = PARENTS | {"mask": Image(1, 4, 4)}
+    value, given = draws(6, parents)
+    mechanism = untrained(parents, solver=Anchored(steps=4), guidance=ClassifierFree(corrections=2))
+    noise = mechanism.abduct(value, given, generator=seeded()).noise
+    found = mechanism.generate(given | {"mask": given["mask"] + 1e-6}, noise)
+    torch.testing.assert_close(found, value, rtol=0, atol=1e-4)
+    moved = mechanism.generate(given | {"mask": -given["mask"]}, noise)
+    assert (moved - value).abs().max() > 1e-3
+
+
 def test_each_row_keeps_the_image_of_its_least_gap_in_units_of_the_scales():
     # Row 0 converges, row 1 answers the wrong way round and diverges.
     slopes = torch.tensor([0.5, -1.0])

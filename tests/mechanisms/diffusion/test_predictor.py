@@ -162,6 +162,24 @@ def test_most_likely_is_the_mode_in_data_units(predictor):
             assert bool((best >= predictor.log_probs(features, {**parents, name: other})[name]).all()), name
 
 
+def test_a_number_of_a_large_offset_is_read_in_its_own_digits():
+    """In float32, 10,000 and a few thousandths was read in steps of 0.001."""
+    with torch.random.fork_rng():
+        near, far = (
+            AnticausalPredictor(Image(1, 4, 4), {"t": Continuous()}, ResNet(channels=(8,))).eval()
+            for _ in range(2)
+        )
+    far.load_state_dict(near.state_dict())
+    value, t = draws(6)[0], torch.arange(6).double()
+    near.prepare(value, {"t": t})
+    far.prepare(value, {"t": 1e4 + 2**-10 * t})
+    far.conditioning.std.copy_(near.conditioning.std * 2**-10)
+    with torch.no_grad():
+        wanted, found = (each.read(value, 0.5)["t"] for each in (near, far))
+    far_mean, near_mean = far.conditioning.mean.double(), near.conditioning.mean.double()
+    torch.testing.assert_close((found - far_mean) * 2**10, wanted - near_mean, rtol=1e-6, atol=1e-6)
+
+
 def test_it_depends_on_the_level(predictor):
     value = draws(3)[0].double()
     levels = torch.tensor([0.1, 1.0, 10.0]).double()

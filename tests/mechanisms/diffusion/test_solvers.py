@@ -288,6 +288,24 @@ def test_belm_takes_images_of_one_number():
     torch.testing.assert_close(solver.decode(noise, lambda x, sigma: 0.1 * x), one)
 
 
+@pytest.mark.parametrize("side", [1, 2, 3, 4, 5, 28])
+def test_belm_takes_draws_of_the_prior_of_any_size(side):
+    """Of 2 x 2 pixels it refused one row of 900, whose standard deviation was above 2."""
+    draw = torch.Generator().manual_seed(0)
+    noise = torch.randn(200_000 // side**2, 1, side, side, generator=draw, dtype=torch.float64)
+    solver = BELM(steps=4, grid=LogGrid(sigma_min=0.01, sigma_max=100))
+    # The flow of images that are all 0 multiplies by the level.
+    found = solver.encode(noise * 0.01, lambda x, sigma: x / sigma)["x_T"]
+    torch.testing.assert_close(found, noise, rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize(("side", "most"), [(2, "3.88"), (4, "2.39"), (28, "2")])
+def test_the_spread_that_belm_refuses_follows_the_number_of_pixels(side, most):
+    wide = torch.tensor([-1.0, 1.0]).repeat(side * side // 2).view(1, 1, side, side).double()
+    with pytest.raises(MechanismError, match=f"at most {most}. Use"):
+        BELM().encode(wide, lambda x, sigma: 3 * x / sigma)
+
+
 def test_belm_refuses_a_latent_that_is_not_finite():
     with pytest.raises(MechanismError, match="drifted: the latent of row 0"):
         BELM().encode(IMAGE, lambda x, sigma: x / 0)
