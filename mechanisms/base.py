@@ -396,9 +396,7 @@ class Mechanism(nn.Module, ABC):
     @property
     def device(self) -> torch.device:
         """Where its tensors are."""
-        flag = self._buffers["fitted_flag"]
-        assert flag is not None
-        return flag.device
+        return self.fitted_flag.device
 
     @property
     def large_networks(self) -> tuple[nn.Module, ...]:
