@@ -1,5 +1,6 @@
 """Hundreds of random linear-Gaussian models, up to 30 nodes, against matrix algebra in float64."""
 
+import warnings
 from dataclasses import replace
 
 import hypothesis.strategies as st
@@ -238,3 +239,26 @@ def test_a_number_that_follows_is_compared_in_parts_of_its_size(size):
     np.testing.assert_allclose(found, 0.1 * x, rtol=1e-9)
     with pytest.raises(cg.EvidenceError):
         scm.abduct({"x": x, "y": 0.3 * x * [1.0, 1.01]}, seed=0).posterior("z")
+
+
+@pytest.mark.parametrize(("deviations", "told"), [(900.0, False), (1100.0, True)])
+def test_evidence_that_the_model_as_good_as_excludes_is_told(deviations, told):
+    """z = y + v, y = 2 x + u with u, v ~ N(0, 1): z given x has deviation sqrt 2."""
+    noise = {"u": {"normal": [0, 1]}}
+    scm = cg.SCM(
+        nx.DiGraph([("x", "y"), ("y", "z")]),
+        {node: cg.Continuous() for node in "xyz"},
+        {
+            "x": cg.mechanisms.Equation(value="u", noise=noise),
+            "y": cg.mechanisms.Equation(value="2 * x + u", noise=noise),
+            "z": cg.mechanisms.Equation(value="y + u", noise=noise),
+        },
+    )
+    evidence = {"x": [1.0, 1.0], "z": [2.0, 2.0 + 2**0.5 * deviations]}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        y = scm.abduct(evidence, seed=0).posterior("y").mean
+    near(y, [2.0, 2.0 + 2**-0.5 * deviations])
+    found = [str(each.message) for each in caught]
+    assert bool(found) is told, found
+    assert not told or all("Row 1" in each and "1.1e+03 standard deviations" in each for each in found)

@@ -41,6 +41,7 @@ class Gaussian:
     covariance: Tensor  # (1 or n, width, width)
     log_evidence: Tensor  # (n,) log density of the observed children; -inf where their atoms contradict
     densities: Tensor  # (n,) how many of their numbers it is a density of; the others are atoms
+    surprise: Tensor  # (n,) most deviations that one is from its mean given those before it; 0 without any
 
     def draw(self, standard: Tensor) -> dict[str, Tensor]:
         """Standard normals (S, n, width) -> values by node, (S * n, *event)."""
@@ -86,7 +87,7 @@ def solve_gaussian(problem: Problem) -> Gaussian | None:
     mean, effect = _stack(means, missing, 1), _stack(effects, missing, 1)
     noise = _blocks([forms[node].covariance for node in missing])
     covariance = effect @ noise @ effect.mT
-    log_evidence = mean.new_zeros(n)
+    log_evidence = surprise = mean.new_zeros(n)
     if children:
         gain_of = _stack(effects, children, 1)
         cross = effect @ noise @ gain_of.mT
@@ -95,11 +96,12 @@ def solve_gaussian(problem: Problem) -> Gaussian | None:
         expected = _stack(means, children, 1)
         near = _ATOM * torch.maximum(observed.abs(), expected.abs())
         residual = observed - expected
-        gain, log_evidence, densities = _divide(cross, total, residual, near, children)
+        gain, log_evidence, densities, surprise = _divide(cross, total, residual, near, children)
         mean = mean + _apply(gain, residual)
         covariance = covariance - gain @ cross.mT
         covariance = (covariance + covariance.mT) / 2
-    return Gaussian(parts, mean.expand(n, -1), covariance, log_evidence.expand(n), densities.expand(n))
+    told = (each.expand(n) for each in (log_evidence, densities, surprise))
+    return Gaussian(parts, mean.expand(n, -1), covariance, *told)
 
 
 def _parts(problem: Problem) -> dict[str, tuple[slice, tuple[int, ...]]]:
@@ -146,8 +148,8 @@ def _blocks(matrices: list[Tensor]) -> Tensor:
 
 def _divide(
     cross: Tensor, total: Tensor, residual: Tensor, near: Tensor, children: tuple[str, ...]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """cross @ total^-1, log N(residual; 0, total), and of how many numbers that is a density.
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """cross @ total^-1, log N(residual; 0, total), of how many numbers that is a density, and the surprise.
 
     By Cholesky in units of each child's deviation. A child without variance is an atom: it says nothing, and
     its residual must be 0, up to ``near``, (n, width).
@@ -170,7 +172,8 @@ def _divide(
     volume = (factor.diagonal(dim1=1, dim2=2) * scale).log().sum(1)
     densities = (~atoms).sum(1)
     density = -0.5 * white.square().sum(1) - volume - 0.5 * densities * math.log(2 * math.pi)
-    return solved / scale[:, None, :], density.masked_fill(contradicted, -torch.inf), densities
+    density = density.masked_fill(contradicted, -torch.inf)
+    return solved / scale[:, None, :], density, densities, white.abs().amax(1)
 
 
 def matrix_root(covariance: Tensor) -> Tensor:
