@@ -177,7 +177,8 @@ class Registry(Generic[Part]):
             )
         kind = value.get("kind", self.default)
         if kind is None and "kind" not in value:
-            raise PydanticKnownError("union_tag_not_found", {"discriminator": "'kind'"})
+            known = ", ".join(self.kinds())
+            raise ValueError(f"missing the key 'kind', which tells what kind it is. Known: {known}")
         try:
             model = self.get(kind)
         except UnknownNameError:

@@ -250,7 +250,7 @@ def test_a_part_from_outside_is_an_option_like_any_other(install):
         ),
         ({"kind": "ddim", "grid": {"low": 1}}, "solver.ddim.grid: missing the key 'kind'"),
         ({"kind": "ddim", "grid": 3}, r"solver.ddim.grid: expected a mapping of options such as \{kind: "),
-        ({"steps": 8}, "solver: missing the key 'kind'"),
+        ({"steps": 8}, "solver: missing the key 'kind', .* Known: anchored, belm, ddim, ddpm, half"),
         ({"kind": 3}, "solver: unknown kind '3'"),
         ({"kind": "half"}, "solver: Plug-in 'plugged:Half' of solver 'half' does not import: .*Half"),
     ],
