@@ -48,6 +48,7 @@ class Conditioning(nn.Module):
 
     mean: Tensor
     std: Tensor
+    _context: Tensor
 
     def __init__(
         self,
@@ -73,10 +74,15 @@ class Conditioning(nn.Module):
             self.slices[name] = slice(start, stop)
             start = stop
         self.width = start
-        self.dtype = dtype
+        self.register_buffer("_context", torch.empty(0, dtype=dtype), persistent=False)  # follows ``to``
         # In float64 whatever the context is: in float32 the mean of 1e9 +- 1 is 32 deviations off.
         self.register_buffer("mean", torch.zeros(start, dtype=torch.float64))
         self.register_buffer("std", torch.ones(start, dtype=torch.float64))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the context."""
+        return self._context.dtype
 
     def prepare(self, parents: Mapping[str, Tensor]) -> None:
         """Take mean and std of the columns of numbers, and of pixels, from all training rows."""
