@@ -11,7 +11,7 @@ parents otherwise, as channels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import prod
 from typing import cast
 
@@ -83,6 +83,13 @@ class Conditioning(nn.Module):
     def dtype(self) -> torch.dtype:
         """The dtype of the context."""
         return self._context.dtype
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Conditioning:
+        try:
+            return super()._apply(fn, recurse)
+        except TypeError:  # a device without float64, as mps: images are fitted there all the same
+            self.mean, self.std = self.mean.float(), self.std.float()
+            return super()._apply(fn, recurse)
 
     def prepare(self, parents: Mapping[str, Tensor]) -> None:
         """Take mean and std of the columns of numbers, and of pixels, from all training rows."""

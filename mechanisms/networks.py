@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import pairwise
 from typing import Any
@@ -91,42 +91,52 @@ def single_precision() -> Iterator[None]:
 _DTYPES = {str(each).removeprefix("torch."): each for each in (torch.float32, torch.bfloat16, torch.float16)}
 
 
-def move(modules: Iterable[nn.Module], device: object, networks: Sequence[nn.Module], dtype: object) -> None:
+def move(modules: Sequence[nn.Module], device: object, networks: Sequence[nn.Module], dtype: object) -> None:
     """Move modules to a device, and give networks among them weights of a dtype; in place, all or none.
 
     None leaves where they are, or what they have.
 
     Raises:
-        MechanismError: no such device or dtype; no networks to give it to; or a weight too large for it.
+        MechanismError: no such device or dtype, or one that cannot hold them; no networks to give it to.
     """
+    chosen = _chosen_dtype(networks, dtype)
+    homes = [next(module.buffers()).device for module in modules]
     try:
         if not isinstance(device, str | torch.device | None):
             raise TypeError(f"got {device!r}")
         torch.zeros(0).to(device)
+        for module in modules:
+            module.to(device)
     except (RuntimeError, TypeError, AssertionError) as error:  # torch without CUDA asserts
+        for module, home in zip(modules, homes, strict=True):
+            module.to(home)
         raise MechanismError(
             f"Cannot move to the device {device!r}; expected one such as 'cpu' or 'cuda': {error}."
         ) from error
-    chosen = _DTYPES.get(str(dtype).removeprefix("torch."))
-    if dtype is not None:
-        if chosen is None:
-            raise MechanismError(f"dtype must be one of {', '.join(_DTYPES)} (of torch), got {dtype!r}.")
-        if not networks:
-            raise MechanismError(
-                "dtype is of the networks that denoise images, and this model has none. Leave it out: tables "
-                "keep the precision that their answers need."
-            )
-        weights = (weight for each in networks for weight in each.parameters() if not weight.is_meta)
-        most = max((float(each.detach().abs().max()) for each in weights if each.numel()), default=0.0)
-        if most > torch.finfo(chosen).max:
-            raise MechanismError(
-                f"A weight of {most:.3g} is too large for {dtype}, which ends at "
-                f"{torch.finfo(chosen).max:.3g}. Take bfloat16, which reaches as far as float32."
-            )
-    for module in modules:
-        module.to(device)
     for network in networks if chosen is not None else ():
         network.to(chosen)
+
+
+def _chosen_dtype(networks: Sequence[nn.Module], dtype: object) -> torch.dtype | None:
+    """What networks are to compute in, where they can; None where nothing was chosen."""
+    if dtype is None:
+        return None
+    chosen = _DTYPES.get(str(dtype).removeprefix("torch."))
+    if chosen is None:
+        raise MechanismError(f"dtype must be one of {', '.join(_DTYPES)} (of torch), got {dtype!r}.")
+    if not networks:
+        raise MechanismError(
+            "dtype is of the networks that denoise images, and this model has none. Leave it out: tables "
+            "keep the precision that their answers need."
+        )
+    weights = (weight for each in networks for weight in each.parameters() if not weight.is_meta)
+    most = max((float(each.detach().abs().max()) for each in weights if each.numel()), default=0.0)
+    if most > torch.finfo(chosen).max:
+        raise MechanismError(
+            f"A weight of {most:.3g} is too large for {dtype}, which ends at {torch.finfo(chosen).max:.3g}. "
+            "Take bfloat16, which reaches as far as float32."
+        )
+    return chosen
 
 
 class _Single(TorchFunctionMode):

@@ -54,7 +54,7 @@ Png = typer.Option(parser=_of_a_png, metavar="FILE", help="The PNG to draw the p
 Threads = Annotated[
     int | None, typer.Option(min=1, help="CPU threads; as many as there are cores by default.")
 ]
-Device = Annotated[str | None, typer.Option(help="Where to compute: cpu, cuda, cuda:1, mps; cpu by default.")]
+Device = Annotated[str | None, typer.Option(help="Where to compute: cpu, cuda, cuda:1; cpu by default.")]
 Dtype = Annotated[
     Literal["float32", "bfloat16", "float16"] | None,
     typer.Option(help="What images are denoised in: float32 by default; 16 bits round, and may be faster."),

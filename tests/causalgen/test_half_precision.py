@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 import causalgen as cg
 from causalgen.cli.main import app
 from causalgen.saving.pretrained import load_folder
+from mechanisms.base import Mechanism
 
 ROWS = 48
 PREDICTOR = {"kind": "strided", "channels": [8], "unshuffle": 1}
@@ -167,3 +168,18 @@ def test_commands_take_a_dtype(tmp_path, monkeypatch):
     refused = command("fit", "table.yaml", "--data", "rows.csv", "--out", "no", "--dtype", "float16")
     assert refused.exit_code == 1
     assert not (tmp_path / "no").exists()
+
+
+def test_a_device_that_cannot_hold_a_mechanism_gets_none(scm, monkeypatch):
+    places = {}
+
+    def to(mechanism, device):  # as to an mps device
+        if str(device) == "meta" and mechanism is scm.mechanisms["x"]:
+            raise TypeError("no float64 there")
+        places[mechanism.spec.kind] = str(device)
+
+    monkeypatch.setattr(Mechanism, "to", to)
+    with pytest.raises(cg.MechanismError, match="device 'meta'.*no float64 there"):
+        scm.to("meta", "bfloat16")
+    assert set(places.values()) == {"cpu"}
+    assert dtypes(scm.mechanisms["x"]) == {torch.float32}

@@ -122,3 +122,17 @@ def test_values_that_overflow_a_float32_network_are_refused_by_name():
         wide = Conditioning(parents)
         wide.prepare(rows)
         assert wide({**rows, "v": spoilt}).isfinite().all()  # float64 holds it
+
+
+def test_a_device_without_float64_has_float32(rows):
+    def moved(tensor):  # as to an mps device
+        if tensor.dtype == torch.float64:
+            raise TypeError("no float64 there")
+        return tensor.clone()
+
+    conditioning = Conditioning(PARENTS, dtype=torch.float32)
+    conditioning.prepare(rows)
+    before = conditioning(rows)
+    conditioning._apply(moved)
+    assert {each.dtype for each in conditioning.buffers()} == {torch.float32}
+    assert_close(conditioning(rows), before)
