@@ -8,7 +8,7 @@ The same test rows, new digits, evaluators (trained on training images alone) an
 
     ours   the edit, which is the default, and settings of it that come back nearer; draws at weight 1, with
            fewer steps, and at a weight of 1.5; the preset ``diff-scm`` on our weights
-    many   the default on 1,000 rows for each of three seeds, a section each
+    many   edits and draws on 1,000 rows for each of three seeds, a section each
     peer   its code as published, and repaired; see ``peers/diff_scm_answers.py``
     curve  CLD and effectiveness against the strength of guidance: ours by w, the preset by s
 """
@@ -44,6 +44,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     },
     "diff-scm preset": preset_options("diff-scm"),
 }
+MANY = ("edit", "draw")
 PRESET_STRENGTHS = (0.0, 0.5, 0.7, 1.0, 2.0, 4.0)
 
 
@@ -58,13 +59,14 @@ def ours(options: argparse.Namespace, evaluators: Evaluators) -> None:
 
 
 def many(options: argparse.Namespace, evaluators: Evaluators) -> None:
-    """The default on more rows than peers were asked for; composition on the first 32."""
-    scm = cg.SCM.from_pretrained(options.model)
-    for seed in options.seeds:
-        section = Section(options.out, f"many, seed {seed}")
-        report = cg.evaluate(scm, _data(options), rows=options.many_rows, evaluators=evaluators, seed=seed)
-        print(report, flush=True)
-        section.finish(report.to_dict())
+    """Edits and draws on more rows than peers were asked for; composition on the first 32."""
+    for name in (name for name in MANY if name in options.settings):
+        scm = cg.SCM.from_pretrained(options.model).with_options("image", **SETTINGS[name])
+        for seed in options.seeds:
+            section, given = Section(options.out, f"many, {name}, seed {seed}"), _data(options)
+            report = cg.evaluate(scm, given, rows=options.many_rows, evaluators=evaluators, seed=seed)
+            print(f"{name}, seed {seed}\n{report}", flush=True)
+            section.finish(report.to_dict())
 
 
 def peer(options: argparse.Namespace, evaluators: Evaluators) -> None:
@@ -136,7 +138,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--model", default="mnist", help="a gallery name or a model's folder (%(default)s)")
     add("--evaluators", default="mnist", help="a shipped set or a folder (%(default)s)")
     add_common(parser, "diff_scm.json", SECTIONS)
-    add("--settings", nargs="+", choices=list(SETTINGS), default=list(SETTINGS), help="of ours (all)")
+    add(
+        "--settings", nargs="+", choices=list(SETTINGS), default=list(SETTINGS), help="of ours and many (all)"
+    )
     add("--rows", type=int, default=256, help="of ours and peer (%(default)s)")
     add("--many-rows", type=int, default=1000, help="of many, a seed (%(default)s)")
     add("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of many (%(default)s)")
