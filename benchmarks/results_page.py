@@ -66,7 +66,7 @@ def current_blocks() -> dict[str, str]:
         for name, section in mnist.items()
         if name.startswith("ours, ")
     }
-    many: dict[str, list[Any]] = {}
+    edits, many = mnist["ours, edit"]["result"], dict[str, list[Any]]()
     for name, section in mnist.items():
         if name.startswith("many, "):
             many.setdefault(name.split(", ")[1], []).append(section["result"])
@@ -88,7 +88,7 @@ def current_blocks() -> dict[str, str]:
         "steps": tables.speed(_steps(morpho)),
         "mnist": tables.mnist(digits)
         + "\n\n"
-        + tables.gap_closed(Scores.of([mnist["ours, edit"]["result"]]), "the first rows"),
+        + tables.gap_closed(Scores.of([edits]), f"the first {edits['rows']:,} rows"),
         "abductions": tables.abductions(entering),
         "training": tables.training(morpho["training"]["result"]["nodes"]),
         "runs": tables.markdown(
