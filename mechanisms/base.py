@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from graphs.declared import Declared
 from graphs.errors import MechanismError
 from graphs.variables import Categorical, Integer, Variable
+from mechanisms.extrapolation import common_range
 from mechanisms.networks import first_non_finite, reproducible_initialisation
 from mechanisms.rows import repeat_rows
 from mechanisms.training import Stage, Training
@@ -420,17 +421,11 @@ class Mechanism(nn.Module, ABC):
             self.seen_range = torch.stack(tuple(value.aminmax(dim=0)))
 
     def narrow_range(self, value: Tensor) -> None:
-        """Called with the rows, (N, *event), that a child was fitted to where these are fewer."""
-        seen = self.seen_range
+        """Called with the rows, (N, *event), that a child was fitted to, where it left some out."""
+        before = self.seen_range
         self.record_range(value)
-        if seen is None or self.seen_range is None:
-            return
-        if isinstance(self.variable, Categorical):
-            self.seen_range = seen & self.seen_range
-            return
-        low, high = seen[0].maximum(self.seen_range[0]), seen[1].minimum(self.seen_range[1])
-        if bool((low <= high).all()):  # else no row is of both, and the child alone counts
-            self.seen_range = torch.stack((low, high))
+        if before is not None and self.seen_range is not None:
+            self.seen_range = common_range(before, self.seen_range)
 
     def _empty_range(self) -> Tensor:
         """A ``seen_range`` to load into."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+import torch
 from torch import Tensor
 
 from graphs.errors import ExtrapolationWarning, warn
@@ -13,7 +14,14 @@ from graphs.variables import Categorical, Continuous, Integer, Variable
 from graphs.variables.numeric import limits
 from mechanisms.rows import by_row
 
-__all__ = ["extrapolation_expected", "has_bounds", "warn_out_of_bounds", "warn_unseen"]
+__all__ = [
+    "common_range",
+    "extrapolation_expected",
+    "has_bounds",
+    "is_expected",
+    "warn_out_of_bounds",
+    "warn_unseen",
+]
 
 _SHOWN = 20
 
@@ -30,6 +38,26 @@ def extrapolation_expected() -> Iterator[None]:
         _EXPECTED.reset(token)
 
 
+def is_expected() -> bool:
+    """Whether nobody is to be told of extrapolation, as in ``extrapolation_expected``."""
+    return _EXPECTED.get()
+
+
+def common_range(one: Tensor, other: Tensor) -> Tensor:
+    """What lies in both of two ``Mechanism.seen_range``; the first where nothing does.
+
+    >>> common_range(torch.tensor([0.0, 4.0]), torch.tensor([2.0, 9.0]))
+    tensor([2., 4.])
+    >>> common_range(torch.tensor([True, False]), torch.tensor([False, True]))
+    tensor([ True, False])
+    """
+    if one.dtype == torch.bool:
+        both = one & other
+        return both if bool(both.any()) else one
+    both = torch.stack((one[0].maximum(other[0]), one[1].minimum(other[1])))
+    return both if bool((both[0] <= both[1]).all()) else one
+
+
 def warn_unseen(
     value: Tensor,
     seen: Tensor | None,
@@ -44,7 +72,7 @@ def warn_unseen(
     ``seen`` is ``Mechanism.seen_range``. Of ``rows``, (N,) bool, those count; all where None. A number may
     lie beyond the range by ``margin`` of its widths.
     """
-    if seen is None or _EXPECTED.get():
+    if seen is None or is_expected():
         return
     if isinstance(variable, Categorical):
         outside = ~seen[value]

@@ -17,6 +17,7 @@ from mechanisms.seeds import GlobalDraws
 __all__ = [
     "DenseNetwork",
     "answering",
+    "chosen_dtype",
     "first_non_finite",
     "gradients",
     "learning",
@@ -42,7 +43,7 @@ def reproducible_initialisation(seed: int = 0) -> Iterator[None]:
 def _without_autocast() -> Iterator[None]:
     """In the precision of the tensors themselves, also where the caller is in ``torch.autocast``."""
     with ExitStack() as stack:
-        for device in ("cpu", "cuda"):
+        for device in ("cpu", "cuda", "mps", "xpu"):
             if torch.is_autocast_enabled(device):
                 stack.enter_context(torch.autocast(device, enabled=False))
         yield
@@ -99,7 +100,7 @@ def move(modules: Sequence[nn.Module], device: object, networks: Sequence[nn.Mod
     Raises:
         MechanismError: no such device or dtype, or one that cannot hold them; no networks to give it to.
     """
-    chosen = _chosen_dtype(networks, dtype)
+    chosen = chosen_dtype(networks, dtype)
     homes = [next(module.buffers()).device for module in modules]
     try:
         if not isinstance(device, str | torch.device | None):
@@ -117,8 +118,12 @@ def move(modules: Sequence[nn.Module], device: object, networks: Sequence[nn.Mod
         network.to(chosen)
 
 
-def _chosen_dtype(networks: Sequence[nn.Module], dtype: object) -> torch.dtype | None:
-    """What networks are to compute in, where they can; None where nothing was chosen."""
+def chosen_dtype(networks: Sequence[nn.Module], dtype: object) -> torch.dtype | None:
+    """What networks are to compute in, of ``torch`` or by name; None where nothing was chosen.
+
+    Raises:
+        MechanismError: no such dtype, no networks, or a weight too large for it.
+    """
     if dtype is None:
         return None
     chosen = _DTYPES.get(str(dtype).removeprefix("torch."))

@@ -56,11 +56,13 @@ def fit(
     from causalgen.data.reading import Renamed
     from causalgen.fitting.runtime import is_first
     from causalgen.scm import SCM
+    from mechanisms.networks import chosen_dtype
 
     use_threads(threads)
     scm = SCM.from_yaml(file)
     if dtype is not None:
-        SCM.from_yaml(file).to(dtype=dtype)  # refused now, not after the training; this one trains in float32
+        # Refused now, not after the training.
+        chosen_dtype([each for node in scm.mechanisms.values() for each in node.large_networks], dtype)
     check_place(out)
     columns = column_names(rename, scm, data)
     if Path(data).is_file():

@@ -57,6 +57,7 @@ class Estimate:
     under_do: Any  #: mean of the statistic under ``do``
     under_versus: Any  #: mean of the statistic under ``versus``
     rows: int  #: how many rows it averages over
+    bounded: bool = False  #: whether it is a difference of probabilities, between -1 and 1
     all_agree: Any = False  #: whether all draws, or rows, gave this difference; another one may be rare
 
     @property
@@ -123,7 +124,8 @@ def estimate(
         low, high, agree = value - error, value + error, np.zeros(value.shape, dtype=np.bool_)
     means = [(each * weight).sum((0, 1)) / total for each in (one, other)]
     figures = (_plain(each, shape) for each in (value, error, low, high, *means))
-    return Estimate(*figures, rows=rows, all_agree=bool(agree[0]) if shape == () else agree.reshape(shape))
+    told = {"rows": rows, "bounded": bounded}
+    return Estimate(*figures, **told, all_agree=bool(agree[0]) if shape == () else agree.reshape(shape))
 
 
 def individual_means(

@@ -6,7 +6,8 @@ rows alone:
 
     standard error   sqrt(var_r m_r + s^2),   s the Monte Carlo error of the answer itself
     interval         percentiles of m_r, widened about their median by sqrt(1 + s^2 / var_r m_r), and by
-                     Student's quantile of N - 1 degrees over the normal one, N training rows
+                     Student's quantile of N - 1 degrees over the normal one, N the fewest
+                     training rows that a refitted node has
 
 What no row tells stays outside: a wrong graph, hidden confounding, a mechanism of the wrong form. Image nodes
 keep their weights; where the target depends on one, the question is refused.
@@ -115,8 +116,10 @@ def effects_with_refits(
     refits.check(world, question.target)
     found = ask(world, True)
     refitted = refit_answers(refits, world, ask)
+    families = [(node, *world.graph.parents(node)) for node in nodes]
+    fewest = min(refits.table.complete(family).rows for family in families)
     return [
-        include_fitting_error(effect, [each[place] for each in refitted], refits.table.rows)
+        include_fitting_error(effect, [each[place] for each in refitted], fewest)
         for place, effect in enumerate(found)
     ]
 
@@ -199,6 +202,8 @@ def _widened(estimate: Estimate, refitted: Sequence[Estimate], confidence: float
     ratio = np.divide(spread + own, spread, out=np.ones_like(spread), where=spread > 0)
     wider, error = student * np.sqrt(ratio), np.sqrt(spread + own)
     low, high = middle + (low - middle) * wider, middle + (high - middle) * wider
+    if estimate.bounded:
+        low, high = np.clip(low, -1, 1), np.clip(high, -1, 1)
     # Where no refit differs there is the error of the draws alone.
     low, high = np.where(differs, low, estimate.low), np.where(differs, high, estimate.high)
     plain = [each.item() if each.ndim == 0 else each for each in map(np.asarray, (error, low, high))]

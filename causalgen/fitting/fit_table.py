@@ -79,8 +79,11 @@ def doubt_of_parents(parents: Mapping[str, Variable], table: Table) -> str:
     )
 
 
-def doubt_of_rows(mechanism: Mechanism, table: Table) -> str:
-    """What speaks against the noise of a number that was fitted to few rows, with the remedy; else ""."""
+def doubt_of_rows(mechanism: Mechanism, table: Table, *, trained: bool) -> str:
+    """What speaks against the noise of a number that was fitted to few rows, with the remedy; else "".
+
+    ``trained`` says that it was by gradient steps, which may stop before all noise is taken in.
+    """
     layout = Conditioning(_without_images(mechanism.parents))
     if not isinstance(mechanism.variable, Continuous | Integer) or layout.width > _MOST_COLUMNS:
         return ""
@@ -93,7 +96,12 @@ def doubt_of_rows(mechanism: Mechanism, table: Table) -> str:
     count = 1 + int(torch.linalg.matrix_rank(columns - columns.mean(0), rtol=_NULL**0.5))
     if table.rows >= _ROWS_EACH * count:
         return ""
-    if table.rows > count:
+    if trained:
+        found = (
+            f"{table.rows:,} rows are few for {count:,} coefficients, which a linear function of its parents "
+            "would have, so that what was learned of them may be noise."
+        )
+    elif table.rows > count:
         left = math.sqrt(1 - count / table.rows)
         found = (
             f"{table.rows:,} rows are few for {count:,} coefficients of a linear function of its parents and "
@@ -199,14 +207,15 @@ def fit_table(
             report = fit_mechanism(node, mechanism, rows, start=(start or {}).get(node), **options)
         doubts = [report.doubt]
         if doubted and mechanism.spec.training is not None:
-            doubts = [doubt_of_parents(mechanism.parents, rows), doubt_of_rows(mechanism, rows), *doubts]
+            few = doubt_of_rows(mechanism, rows, trained=report.steps > 0)
+            doubts = [doubt_of_parents(mechanism.parents, rows), few, *doubts]
         reports[node] = replace(report, dropped=dropped[node], doubt=" Also, ".join(filter(None, doubts)))
     fitted = {**mechanisms, **chosen}
-    for node in (node for node in fitted if dropped[node]):
+    for node in (node for node in fitted if dropped[node] and fitted[node].spec.training is not None):
         rows = table.complete(families[node])
         for name in fitted.keys() & fitted[node].parents.keys():
             if not isinstance(fitted[name].variable, Image):
-                fitted[name].narrow_range(rows.tensor(name, device=fitted[name].fitted_flag.device))
+                fitted[name].narrow_range(rows.tensor(name, device=fitted[name].device))
     return FitReport(reports), chosen
 
 

@@ -198,7 +198,7 @@ def _distance(one: Parents, other: Parents, scales: Mapping[str, Tensor]) -> Ten
             distances.append(each.sum(1))
         else:
             image = value.is_floating_point()
-            differs = (value - other[name]).abs() > _HALF_A_GREY if image else value != other[name]
+            differs = ~((value - other[name]).abs() <= _HALF_A_GREY) if image else value != other[name]
             distances.append(differs.reshape(len(value), -1).any(1).double())
     return torch.stack(distances).sum(0)
 

@@ -44,6 +44,7 @@ from mechanisms.diffusion.diffusers_folder import (
     read_network,
 )
 from mechanisms.diffusion.solvers import standard_normal
+from mechanisms.networks import answering
 from mechanisms.rows import check_finite, distinct_rows
 from mechanisms.training import Stage, Training, fills, holds_none_out
 
@@ -175,7 +176,7 @@ class AutoencoderNetwork(FrozenNetwork):
             )
         self._tiny, self._at_once = tiny, max(1, _PIXELS_A_CALL // (image.height * image.width))
 
-    @torch.no_grad()
+    @answering()
     def encode(self, value: Tensor) -> Tensor:
         """Latents of images (N, C, H, W) in [-1, 1]: (N, latents, H / factor, W / factor)."""
         self.check_weights()
@@ -183,7 +184,7 @@ class AutoencoderNetwork(FrozenNetwork):
             parts = [self._encoded(part.float()) for part in value.split(self._at_once)]
         return (torch.cat(parts) - self.shift) * self.scaling
 
-    @torch.no_grad()
+    @answering()
     def decode(self, latents: Tensor) -> Tensor:
         """Images of scaled latents, (N, C, H, W), about in [-1, 1]."""
         return self.decode_tracked(latents)
@@ -219,7 +220,7 @@ class AutoencoderTraining(nn.Module):
         far = 0.5 * (law.mean**2 + law.var - 1 - law.logvar).flatten(1).sum(1) / value[0].numel()
         return missed + self.kl * far
 
-    @torch.no_grad()
+    @answering()
     def finish(self, value: Tensor, parents: Parents) -> None:
         """Take shift and scaling factor from the latents of rows."""
         network = self.autoencoder
@@ -277,14 +278,14 @@ class LatentDiffusion(Mechanism):
         """What denoises the latents. The autoencoder stays in float32."""
         return self.inner.large_networks
 
-    @torch.no_grad()
+    @answering()
     def generate(self, parents: Parents, noise: Noise) -> Tensor:
         """The image under these parents, with what the autoencoder missed of the factual one."""
         image = self.autoencoder.decode(self.inner.generate(parents, noise))
         check_finite(image, "image", parents)
         return image + noise["pixel_residual"] if self._residual else image
 
-    @torch.no_grad()
+    @answering()
     def abduct(self, value: Tensor, parents: Parents, *, generator: torch.Generator) -> Abducted:
         """Encode, and invert the latents."""
         first, inverse = distinct_rows([value])

@@ -252,7 +252,8 @@ class BELM(Solver, frozen=True):
     its partner, so that a prior draw is x_T alone. 2 N + 1 evaluations.
 
     Attributes:
-        max_spread: largest standard deviation of x_T over a row's pixels, of few pixels somewhat more. On
+        max_spread: largest standard deviation of x_T over a row's pixels; never below what draws of the prior
+            reach, 1.2 of 784 pixels and 3.9 of 4. On
             stiff fields the leapfrog drifts, and an exploded latent decodes to nonsense under any other
             parents: refused beyond this.
     """

@@ -139,3 +139,13 @@ def _written(folder, text):
     path = folder / "scm.yaml"
     path.write_text(text)
     return path
+
+
+def test_a_network_of_few_rows_is_not_said_to_go_through_them():
+    random = np.random.default_rng(0)
+    columns = {f"p{k}": random.normal(size=12) for k in range(12)} | {"y": random.normal(size=12)}
+    graph = nx.DiGraph([(f"p{k}", "y") for k in range(12)])
+    spec = cg.mechanisms.Additive(function="network", training={"epochs": 1})
+    scm = cg.SCM(graph, {name: cg.Continuous() for name in columns}, {"y": spec})
+    with pytest.warns(UserWarning, match="12 coefficients, which a linear function .* may be noise"):
+        scm.fit(columns, seed=0, progress=False)

@@ -77,18 +77,26 @@ def test_fits_and_answers_are_those_of_float32(options, request):
                 )
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_fits_and_answers_do_not_depend_on_the_autocast_of_the_caller(precision):
+LATENT = {"autoencoder": {"config": {"block_out_channels": [8, 8]}, "training": {"epochs": 1}}}
+
+
+LATENT = {"autoencoder": {"config": {"block_out_channels": [8, 8]}, "training": {"epochs": 1}}}
+
+
+@pytest.mark.parametrize(
+    ("precision", "given"), [("float32", {}), ("bfloat16", {}), ("float32", LATENT)], ids=str
+)
+def test_fits_and_answers_do_not_depend_on_the_autocast_of_the_caller(precision, given):
     """Within it all steps were of the weights that the first one cast, and answers in bfloat16."""
-    options = {"training": {"epochs": 3, "precision": precision}, "abduction": "posterior"}
+    options = {"training": {"epochs": 3, "precision": precision}, "abduction": "posterior"} | given
     expected = fitted(**options)
     wanted = answers(expected)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         again = fitted(**options)
-        given = [answers(expected), answers(again)]
-    report, found = expected.fit_report["x"], again.fit_report["x"]
-    assert (found.precision, found.validation_loss) == (report.precision, report.validation_loss)
-    for each in given:
+        found = [answers(expected), answers(again)]
+    report, other = expected.fit_report["x"], again.fit_report["x"]
+    assert (other.precision, other.validation_loss) == (report.precision, report.validation_loss)
+    for each in found:
         for answer, right in zip(each, wanted, strict=True):
             for node in right:
                 assert torch.equal(answer[node], right[node]), node

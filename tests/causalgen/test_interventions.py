@@ -735,3 +735,29 @@ def test_rows_that_a_fit_left_out_are_rows_that_it_never_saw(root):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         scm.do({"a": 4.9, "ward": "q"})
+
+
+def test_children_that_saw_nothing_in_common_leave_a_range_that_says_so_in_words():
+    a, ward = np.linspace(0.0, 10.0, 40), np.array([*"pq" * 20])
+    y, z = np.where((ward == "p") & (a < 4), a, np.nan), np.where((ward == "q") & (a > 6), a, np.nan)
+    scm = cg.SCM(
+        nx.DiGraph([("a", "y"), ("ward", "y"), ("a", "z"), ("ward", "z")]),
+        {node: cg.Continuous() for node in "ayz"} | {"ward": cg.Categorical([*"pq"])},
+        {node: cg.mechanisms.Additive() for node in "ayz"},
+    ).fit({"a": a, "ward": ward, "y": y, "z": z}, missing="drop", progress=False)
+    with pytest.warns(cg.ExtrapolationWarning, match=r"'a': row 0 is 5, outside \[0, 3\.5"):
+        scm.do({"a": 5.0})
+    with pytest.warns(cg.ExtrapolationWarning, match="'ward': row 0 is 'q', a category .* saw 'p'"):
+        scm.do({"ward": "q"})
+
+
+def test_an_equation_learns_from_no_rows():
+    a = np.linspace(0.0, 10.0, 40)
+    scm = cg.SCM(
+        nx.DiGraph([("a", "y")]),
+        {"a": cg.Continuous(), "y": cg.Continuous()},
+        {"a": cg.mechanisms.Empirical(), "y": cg.mechanisms.Equation(value="2 * a")},
+    ).fit({"a": a, "y": np.where(a < 4, 2 * a, np.nan)}, missing="drop", progress=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        scm.do({"a": 9.0})

@@ -262,3 +262,20 @@ def test_evidence_that_the_model_as_good_as_excludes_is_told(deviations, told):
     found = [str(each.message) for each in caught]
     assert bool(found) is told, found
     assert not told or all("Row 1" in each and "1.1e+03 standard deviations" in each for each in found)
+
+
+@pytest.mark.parametrize(("z", "told"), [(5.0, False), (5000.0, True)])
+def test_evidence_is_as_surprising_where_a_category_is_missing_too(z, told):
+    scm = cg.SCM(
+        nx.DiGraph([("k", "y"), ("y", "z")]),
+        {"k": cg.Categorical(2), "y": cg.Continuous(), "z": cg.Continuous()},
+        {"k": cg.mechanisms.Categorical(), "y": cg.mechanisms.Additive(), "z": cg.mechanisms.Additive()},
+    )
+    random = np.random.default_rng(0)
+    k, u, v = random.integers(0, 2, 400), *random.normal(size=(2, 400))
+    scm = scm.fit({"k": k, "y": k + u, "z": k + u + v}, seed=0, progress=False)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        scm.abduct({"z": [1.0, z]}, seed=0).posterior("y")
+    found = [str(each.message) for each in caught if "standard deviations" in str(each.message)]
+    assert bool(found) is told and all("Row 1" in each and "'k', 'y'" in each for each in found), caught

@@ -271,3 +271,30 @@ def test_of_extrapolation_only_the_rows_of_the_fit_tell(known):
     assert len(told) == (0 if known else 2) and all(
         "[0, 1]" in each or "saw 'p', 'q', 'r'" in each for each in told
     )
+
+
+def test_of_surprising_evidence_only_the_fit_tells():
+    """Some resamplings of six rows fit y without noise, and any evidence is far from these."""
+    data = {name: column[:6] for name, column in rows(3, 6).items()}
+    scm = confounded().fit(data, progress=False)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        scm.effect("y", do={"x": 1.0}, evidence={"z": 0.5, "y": 9.0}, n=10, seed=0, refits=60, data=data)
+    assert not [each for each in told if "standard deviations from what the model" in str(each.message)]
+
+
+def test_intervals_of_probabilities_stay_within_theirs():
+    found = [asked(rows(seed, 12), 30, seed, statistic=lambda state: state > 0).interval for seed in range(6)]
+    assert all(-1 <= low <= high <= 1 for low, high in found), found
+
+
+def test_rows_that_a_fit_left_out_do_not_count_as_training_rows(monkeypatch):
+    from causalgen.effects import refits
+
+    freedom, ratio = [], refits.student_ratio
+    monkeypatch.setattr(refits, "student_ratio", lambda *given: freedom.append(given[0]) or ratio(*given))
+    data = rows(0, 60)
+    gaps = data | {"y": np.where(np.arange(60) < 30, data["y"], np.nan)}
+    scm = confounded().fit(gaps, missing="drop", progress=False)
+    scm.effect("y", do={"x": 1.0}, n=10, seed=0, refits=8, data=gaps)
+    assert freedom == [29]

@@ -32,7 +32,8 @@ from torch import Tensor
 from causalgen.counterfactuals.mutilated_model import MutilatedModel, ready
 from causalgen.counterfactuals.rows import blame, broadcast_rows
 from graphs.causal_graph import CausalGraph
-from graphs.errors import EvidenceError, PartialEvidenceError
+from graphs.errors import EvidenceError, PartialEvidenceError, warn
+from mechanisms.extrapolation import is_expected
 from mechanisms.seeds import keyed_generator
 
 __all__ = [
@@ -46,9 +47,13 @@ __all__ = [
     "has_density",
     "log_weights",
     "refuse_impossible",
+    "tell_surprise",
 ]
 
 _MOST_ANCESTORS = 4096
+
+_SURPRISE = 1e3
+"""Standard deviations that no noise explains, however heavy its tails."""
 
 _REMEDY = "Give the missing parents, or leave the image out."
 
@@ -251,6 +256,21 @@ def refuse_impossible(
         raise EvidenceError(
             f"Row {row}: {why}, or leave out what contradicts; where categories met that never did in "
             "fitting, fit their node with smoothing > 0."
+        )
+
+
+def tell_surprise(surprise: Tensor, problem: Problem) -> None:
+    """Warn of a row whose evidence the model as good as excludes, as where noise was fitted as rounding.
+
+    ``surprise``, (n,), is in standard deviations.
+    """
+    row, block = int(surprise.argmax()), problem.block
+    if float(surprise[row]) > _SURPRISE and not is_expected():
+        seen, missing = (", ".join(map(repr, names)) for names in (block.children, block.missing))
+        warn(
+            f"Row {int(problem.rows[row])}: what was observed of {seen} is {float(surprise[row]):.1e} "
+            f"standard deviations from what the model expects; the value of {missing} is inferred as if it "
+            "could be. Correct the row, or fit on rows that vary as it does."
         )
 
 

@@ -25,6 +25,7 @@ from causalgen.counterfactuals.missing_evidence.blocks import (
     exact_densities,
     has_density,
     log_weights,
+    tell_surprise,
 )
 from causalgen.counterfactuals.missing_evidence.distributions import (
     CategoryPosterior,
@@ -140,6 +141,8 @@ def _solve(
         return None
     numbers = gaussian.log_evidence, gaussian.densities
     logs = log_weights(problem, others, known, combinations, known=numbers)
+    surprise = gaussian.surprise.reshape(combinations, n).masked_fill(logs.softmax(0) == 0, torch.inf)
+    tell_surprise(surprise.amin(0), problem)
     return Mixed(supports, places, logs.softmax(0), gaussian)
 
 

@@ -26,6 +26,7 @@ from causalgen.counterfactuals.missing_evidence.blocks import (
     find_blocks,
     find_patterns,
     refuse_impossible,
+    tell_surprise,
 )
 from causalgen.counterfactuals.missing_evidence.distributions import (
     CategoryPosterior,
@@ -39,16 +40,12 @@ from causalgen.counterfactuals.missing_evidence.mixed import draw_mixed, joined,
 from causalgen.counterfactuals.missing_evidence.particles import clouds, resample
 from causalgen.counterfactuals.mutilated_model import MutilatedModel, ready
 from causalgen.counterfactuals.rows import broadcast_rows, by_sample, generate_rows, prior_noise
-from graphs.errors import warn
 from graphs.variables import Continuous, Image
 from mechanisms.base import Noise
 from mechanisms.rows import by_row, repeat_rows
 from mechanisms.seeds import OwnLock, keyed_generator, normals, uniforms
 
 __all__ = ["EvidencePosterior"]
-
-_SURPRISE = 1e3
-"""Standard deviations that no noise explains, however heavy its tails."""
 
 
 @dataclass
@@ -295,17 +292,5 @@ def _possible_gaussian(problem: Problem) -> Gaussian | None:
     found = solve_gaussian(problem)
     if found is not None:
         refuse_impossible(found.log_evidence, problem.rows, problem.block.missing)
-        _tell_surprise(found.surprise, problem)
+        tell_surprise(found.surprise, problem)
     return found
-
-
-def _tell_surprise(surprise: Tensor, problem: Problem) -> None:
-    """Warn of a row whose evidence the model as good as excludes, as where noise was fitted as rounding."""
-    row, block = int(surprise.argmax()), problem.block
-    if float(surprise[row]) > _SURPRISE:
-        seen, missing = (", ".join(map(repr, names)) for names in (block.children, block.missing))
-        warn(
-            f"Row {int(problem.rows[row])}: what was observed of {seen} is {float(surprise[row]):.1e} "
-            f"standard deviations from what the model expects, and {missing} is inferred as if it could be. "
-            "Correct the row, or fit on rows that vary as it does."
-        )
