@@ -17,15 +17,19 @@ __all__ = ["extrapolation_expected", "has_bounds", "warn_out_of_bounds", "warn_u
 
 _SHOWN = 20
 
-_EXPECTED: ContextVar[bool] = ContextVar("_EXPECTED", default=False)
+_EXPECTED: ContextVar[list[str] | None] = ContextVar("_EXPECTED", default=None)
 
 
 @contextmanager
-def extrapolation_expected() -> Iterator[None]:
-    """A context without ``warn_unseen``, in this thread: Python's warning filters are the whole process's."""
-    token = _EXPECTED.set(True)
+def extrapolation_expected() -> Iterator[list[str]]:
+    """A context without ``warn_unseen``, in this thread: Python's warning filters are the whole process's.
+
+    Yields what is met within that is a category which fitting never saw, as "Intervention on 'x': 'red'".
+    """
+    unseen: list[str] = []
+    token = _EXPECTED.set(unseen)
     try:
-        yield
+        yield unseen
     finally:
         _EXPECTED.reset(token)
 
@@ -44,7 +48,8 @@ def warn_unseen(
     ``seen`` is ``Mechanism.seen_range``. Of ``rows``, (N,) bool, those count; all where None. A number may
     lie beyond the range by ``margin`` of its widths.
     """
-    if seen is None or _EXPECTED.get():
+    expected = _EXPECTED.get()
+    if seen is None or not (expected is None or isinstance(variable, Categorical)):
         return
     if isinstance(variable, Categorical):
         outside = ~seen[value]
@@ -56,6 +61,9 @@ def warn_unseen(
     if not bool(outside.any()):
         return
     row, *event = outside.nonzero()[0].tolist()
+    if expected is not None and isinstance(variable, Categorical):
+        expected.append(f"{where}: {_labels(variable)[int(value[row])]}")
+        return
     count = int(outside.reshape(len(outside), -1).any(1).sum())
     at = f" at {event}" if event else ""
     warn(
@@ -93,12 +101,17 @@ def warn_out_of_bounds(node: str, variable: Variable, value: Tensor) -> None:
 
 def _told(value: Tensor, seen: Tensor, event: list[int], variable: Variable, at: str) -> str:
     if isinstance(variable, Categorical):
-        labels = [repr(label) for label in variable.labels or range(variable.size)]
+        labels = _labels(variable)
         known = [label for label, occurred in zip(labels, seen.tolist(), strict=True) if occurred]
         saw = ", ".join(known[:_SHOWN]) + (", ..." if len(known) > _SHOWN else "")
+        saw = saw or "none in the rows of all nodes that follow from it"
         return f"{labels[int(value)]}, a category that fitting never saw; it saw {saw}"
     told, low, high = _apart(value.item(), *(bound[tuple(event)].item() for bound in seen))
     return f"{told}{at}, outside [{low}, {high}], the range seen in fitting"
+
+
+def _labels(variable: Categorical) -> list[str]:
+    return [repr(label) for label in variable.labels or range(variable.size)]
 
 
 def _apart(*numbers: float) -> list[str]:
