@@ -104,7 +104,8 @@ def _told(value: Tensor, seen: Tensor, event: list[int], variable: Variable, at:
         labels = _labels(variable)
         known = [label for label, occurred in zip(labels, seen.tolist(), strict=True) if occurred]
         saw = ", ".join(known[:_SHOWN]) + (", ..." if len(known) > _SHOWN else "")
-        saw = saw or "none in the rows of all nodes that follow from it"
+        if not known:  # each was fitted to rows of its own (``Mechanism.narrow_range``)
+            return f"{labels[int(value)]}, which not all nodes were fitted with: they share no category"
         return f"{labels[int(value)]}, a category that fitting never saw; it saw {saw}"
     told, low, high = _apart(value.item(), *(bound[tuple(event)].item() for bound in seen))
     return f"{told}{at}, outside [{low}, {high}], the range seen in fitting"

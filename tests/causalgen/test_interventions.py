@@ -735,3 +735,17 @@ def test_rows_that_a_fit_left_out_are_rows_that_it_never_saw(root):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         scm.do({"a": 4.9, "ward": "q"})
+
+
+def test_a_category_that_the_nodes_behind_it_do_not_share_is_told_as_such():
+    """It was said to be "a category that fitting never saw; it saw " and nothing."""
+    ward, y = np.array([*"pq" * 10]), np.arange(20.0)
+    scm = cg.SCM(
+        nx.DiGraph([("ward", "y"), ("ward", "z")]),
+        {"ward": cg.Categorical([*"pq"]), "y": cg.Continuous(), "z": cg.Continuous()},
+        {node: cg.mechanisms.Additive() for node in "yz"},
+    )
+    gaps = {"y": np.where(ward == "p", y, np.nan), "z": np.where(ward == "q", y, np.nan)}
+    scm.fit({"ward": ward} | gaps, missing="drop", progress=False)
+    with pytest.warns(cg.ExtrapolationWarning, match="'p', which not all nodes .*: they share no category"):
+        scm.do({"ward": "p"})
