@@ -25,35 +25,38 @@ __all__ = [
 
 _SHOWN = 20
 
-_EXPECTED: ContextVar[bool] = ContextVar("_EXPECTED", default=False)
+_EXPECTED: ContextVar[list[str] | None] = ContextVar("_EXPECTED", default=None)
 
 
 @contextmanager
-def extrapolation_expected() -> Iterator[None]:
-    """A context without ``warn_unseen``, in this thread: Python's warning filters are the whole process's."""
-    token = _EXPECTED.set(True)
+def extrapolation_expected() -> Iterator[list[str]]:
+    """A context without ``warn_unseen``, in this thread: Python's warning filters are the whole process's.
+
+    Yields what is met within that is a category which fitting never saw, as "Intervention on 'x': 'red'".
+    """
+    unseen: list[str] = []
+    token = _EXPECTED.set(unseen)
     try:
-        yield
+        yield unseen
     finally:
         _EXPECTED.reset(token)
 
 
 def is_expected() -> bool:
     """Whether nobody is to be told of extrapolation, as in ``extrapolation_expected``."""
-    return _EXPECTED.get()
+    return _EXPECTED.get() is not None
 
 
 def common_range(one: Tensor, other: Tensor) -> Tensor:
-    """What lies in both of two ``Mechanism.seen_range``; the first where nothing does.
+    """What lies in both of two ``Mechanism.seen_range``; of numbers the first where nothing does.
 
     >>> common_range(torch.tensor([0.0, 4.0]), torch.tensor([2.0, 9.0]))
     tensor([2., 4.])
     >>> common_range(torch.tensor([True, False]), torch.tensor([False, True]))
-    tensor([ True, False])
+    tensor([False, False])
     """
     if one.dtype == torch.bool:
-        both = one & other
-        return both if bool(both.any()) else one
+        return one & other
     both = torch.stack((one[0].maximum(other[0]), one[1].minimum(other[1])))
     return both if bool((both[0] <= both[1]).all()) else one
 
@@ -72,7 +75,8 @@ def warn_unseen(
     ``seen`` is ``Mechanism.seen_range``. Of ``rows``, (N,) bool, those count; all where None. A number may
     lie beyond the range by ``margin`` of its widths.
     """
-    if seen is None or is_expected():
+    expected = _EXPECTED.get()
+    if seen is None or not (expected is None or isinstance(variable, Categorical)):
         return
     if isinstance(variable, Categorical):
         outside = ~seen[value]
@@ -84,6 +88,9 @@ def warn_unseen(
     if not bool(outside.any()):
         return
     row, *event = outside.nonzero()[0].tolist()
+    if expected is not None and isinstance(variable, Categorical):
+        expected.append(f"{where}: {_labels(variable)[int(value[row])]}")
+        return
     count = int(outside.reshape(len(outside), -1).any(1).sum())
     at = f" at {event}" if event else ""
     warn(
@@ -121,12 +128,18 @@ def warn_out_of_bounds(node: str, variable: Variable, value: Tensor) -> None:
 
 def _told(value: Tensor, seen: Tensor, event: list[int], variable: Variable, at: str) -> str:
     if isinstance(variable, Categorical):
-        labels = [repr(label) for label in variable.labels or range(variable.size)]
+        labels = _labels(variable)
         known = [label for label, occurred in zip(labels, seen.tolist(), strict=True) if occurred]
         saw = ", ".join(known[:_SHOWN]) + (", ..." if len(known) > _SHOWN else "")
+        if not known:  # each was fitted to rows of its own (``Mechanism.narrow_range``)
+            return f"{labels[int(value)]}, which not all nodes were fitted with: they share no category"
         return f"{labels[int(value)]}, a category that fitting never saw; it saw {saw}"
     told, low, high = _apart(value.item(), *(bound[tuple(event)].item() for bound in seen))
     return f"{told}{at}, outside [{low}, {high}], the range seen in fitting"
+
+
+def _labels(variable: Categorical) -> list[str]:
+    return [repr(label) for label in variable.labels or range(variable.size)]
 
 
 def _apart(*numbers: float) -> list[str]:

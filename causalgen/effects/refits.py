@@ -9,8 +9,10 @@ rows alone:
                      Student's quantile of N - 1 degrees over the normal one, N the fewest
                      training rows that a refitted node has
 
-What no row tells stays outside: a wrong graph, hidden confounding, a mechanism of the wrong form. Image nodes
-keep their weights; where the target depends on one, the question is refused.
+Of a category that few rows have, some resamplings have none: what their fits answer of it follows from the
+other categories, and a warning says so. What no row tells stays outside: a wrong graph, hidden confounding, a
+mechanism of the wrong form. Image nodes keep their weights; where the target depends on one, the question is
+refused.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ from causalgen.effects.groups import group_edges
 from causalgen.fitting.fit_table import fit_table
 from causalgen.fitting.parallel import Workers, check_workers, in_parallel
 from causalgen.fitting.progress import Progress
-from graphs.errors import EvidenceError
+from graphs.errors import EvidenceError, warn
 from graphs.variables import Image
 from mechanisms.base import Mechanism
 from mechanisms.extrapolation import extrapolation_expected
@@ -127,12 +129,21 @@ def effects_with_refits(
 def refit_answers(refits: Refits, world: MutilatedModel, ask: Ask) -> list[Sequence[Effect]]:
     """The answers of R refitted worlds, in order; the same whatever the number of workers."""
 
-    def answer(number: int) -> Sequence[Effect]:
-        with extrapolation_expected():  # of the range of all rows, not of some, the question itself warns
-            return ask(_refitted(refits, world, number), False)  # their values alone matter
+    def answer(number: int) -> tuple[Sequence[Effect], list[str]]:
+        # Of the range of all rows, not of some, the question itself warns.
+        with extrapolation_expected() as unseen:
+            return ask(_refitted(refits, world, number), False), unseen  # their values alone matter
 
     with Progress("refits", refits.count, unit="refit", enabled=refits.progress) as bar:
-        return in_parallel(answer, refits.count, refits.workers, done=lambda number: bar.advance(1))
+        found = in_parallel(answer, refits.count, refits.workers, done=lambda number: bar.advance(1))
+    lacking = [unseen[0] for _, unseen in found if unseen]
+    if 0 < len(lacking) < refits.count:  # where all lack it, so does the fit, of which the question warns
+        warn(
+            f"refits: {len(lacking):,} of {refits.count:,} drew no row of a category that is asked about "
+            f"({lacking[0]}), so few have it, and answer by the others. The interval says too little of the "
+            "error of the fit. Give more rows of it, or merge it with another category."
+        )
+    return [effects for effects, _ in found]
 
 
 def include_fitting_error(effect: Effect, refitted: Sequence[Effect], rows: int) -> Effect:

@@ -240,6 +240,9 @@ def test_the_report_reads_well():
     (line,) = [line for line in text.splitlines() if "z ⟂ x | y" in line]
     assert line.endswith("FAILS")
     assert "np." not in text and max(map(len, text.splitlines())) <= 140
+    assert text.endswith(
+        "The error of a fit to few rows, of noise with narrow peaks or heavy tails, counts as one too."
+    )
 
 
 def test_what_cannot_be_checked():

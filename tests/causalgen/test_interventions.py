@@ -747,7 +747,7 @@ def test_children_that_saw_nothing_in_common_leave_a_range_that_says_so_in_words
     ).fit({"a": a, "ward": ward, "y": y, "z": z}, missing="drop", progress=False)
     with pytest.warns(cg.ExtrapolationWarning, match=r"'a': row 0 is 5, outside \[0, 3\.5"):
         scm.do({"a": 5.0})
-    with pytest.warns(cg.ExtrapolationWarning, match="'ward': row 0 is 'q', a category .* saw 'p'"):
+    with pytest.warns(cg.ExtrapolationWarning, match="'q', which not all nodes .*: they share no category"):
         scm.do({"ward": "q"})
 
 
@@ -761,3 +761,17 @@ def test_an_equation_learns_from_no_rows():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         scm.do({"a": 9.0})
+
+
+def test_a_category_that_the_nodes_behind_it_do_not_share_is_told_as_such():
+    """It was said to be "a category that fitting never saw; it saw " and nothing."""
+    ward, y = np.array([*"pq" * 10]), np.arange(20.0)
+    scm = cg.SCM(
+        nx.DiGraph([("ward", "y"), ("ward", "z")]),
+        {"ward": cg.Categorical([*"pq"]), "y": cg.Continuous(), "z": cg.Continuous()},
+        {node: cg.mechanisms.Additive() for node in "yz"},
+    )
+    gaps = {"y": np.where(ward == "p", y, np.nan), "z": np.where(ward == "q", y, np.nan)}
+    scm.fit({"ward": ward} | gaps, missing="drop", progress=False)
+    with pytest.warns(cg.ExtrapolationWarning, match="'p', which not all nodes .*: they share no category"):
+        scm.do({"ward": "p"})

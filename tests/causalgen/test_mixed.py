@@ -1,5 +1,7 @@
 """Blocks of categories and numbers together, against sums over categories and integrals over numbers."""
 
+import warnings
+
 import networkx as nx
 import numpy as np
 import pytest
@@ -205,3 +207,27 @@ def test_evidence_that_no_combination_explains(scm):
     never.fit({"d": ["low", "mid", "high"], "w": [0, 0, 0]}, nodes=["w"], progress=False)
     with pytest.raises(cg.EvidenceError, match="Row 1: .* zero whatever 'd', 'e', 'z' may be"):
         never.abduct({"w": [0, 1], "y": 3.0}, seed=0).posterior("z")
+
+
+@pytest.mark.parametrize("numbers", [False, True])
+@pytest.mark.parametrize(("deviations", "told"), [(900.0, False), (1100.0, True)])
+def test_evidence_that_every_combination_as_good_as_excludes_is_told(numbers, deviations, told):
+    """y = 2 b + u; with numbers z = y + v too, so that z given b has deviation sqrt 2 and y is missing."""
+    scm = cg.SCM(
+        nx.DiGraph([("b", "y"), ("y", "z")]),
+        {"b": cg.Categorical(2), "y": cg.Continuous(), "z": cg.Continuous()},
+        {
+            "b": cg.mechanisms.Categorical(),
+            "y": cg.mechanisms.Equation(value="2*b + u", noise=NORMAL),
+            "z": cg.mechanisms.Equation(value="y + u", noise=NORMAL),
+        },
+    ).fit({"b": [0, 1] * 20}, nodes=["b"], progress=False)
+    far = 2.0 + deviations * (2**0.5 if numbers else 1.0)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        ab = scm.abduct({"z" if numbers else "y": [0.0, far]}, seed=0)
+        assert ab.posterior("b").probabilities[1].tolist() == [0.0, 1.0]
+        ab.counterfactual({"b": 0})
+    found = [str(each.message) for each in caught]
+    assert bool(found) is told, found
+    assert all("Row 1" in each and "1.1e+03 standard deviations" in each for each in found)

@@ -239,7 +239,9 @@ def assert_near(state, mechanism, within=1e-5):
     assert state.keys() == expected.keys()
     for name, value in expected.items():
         if not name.endswith(WITHOUT_EFFECT):
-            torch.testing.assert_close(state[name], value, rtol=0, atol=within, msg=name)
+            torch.testing.assert_close(
+                state[name], value, rtol=0, atol=within, msg=lambda told, name=name: f"{name}: {told}"
+            )
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,6 @@ from causalgen.counterfactuals.missing_evidence.blocks import (
     exact_densities,
     has_density,
     log_weights,
-    tell_surprise,
 )
 from causalgen.counterfactuals.missing_evidence.distributions import (
     CategoryPosterior,
@@ -34,6 +33,7 @@ from causalgen.counterfactuals.missing_evidence.distributions import (
 )
 from causalgen.counterfactuals.missing_evidence.linear_gaussian import Gaussian, matrix_root, solve_gaussian
 from causalgen.counterfactuals.mutilated_model import ready
+from causalgen.counterfactuals.rows import broadcast_rows
 from mechanisms.rows import repeat_rows
 
 __all__ = ["Mixed", "draw_mixed", "joined", "mixture_of", "solve_mixed"]
@@ -51,6 +51,8 @@ class Mixed:
     places: Mapping[str, Tensor]  # (K,) by discrete node: which of these it has in each combination
     weights: Tensor  # (K, n) probability of each combination
     gaussian: Gaussian | None  # of the numbers, with K * n rows, combination-major; None where there are none
+    # (n,) most deviations that a number with normal noise is from its mean, in the likeliest combination
+    surprise: Tensor
 
     def draw(self, uniform: Tensor, standard: Tensor) -> dict[str, Tensor]:
         """Uniforms (S, n) and standard normals (S, n, width) -> values by node, (S, n, *event)."""
@@ -133,7 +135,8 @@ def _solve(
         return None
     if not inner.missing:
         logs = log_weights(problem, problem.block.factors, known, combinations)
-        return Mixed(supports, places, logs.softmax(0), None)
+        surprise = _surprise(problem, problem.block.children, known, combinations)
+        return Mixed(supports, places, logs.softmax(0), None, _of_likeliest(surprise, logs))
     repeated = {node: repeat_rows(value, combinations) for node, value in problem.known.items()} | chosen
     rows = problem.rows.repeat(combinations)
     gaussian = solve_gaussian(Problem(problem.world, inner, repeated, rows, problem.seed))
@@ -141,9 +144,33 @@ def _solve(
         return None
     numbers = gaussian.log_evidence, gaussian.densities
     logs = log_weights(problem, others, known, combinations, known=numbers)
-    surprise = gaussian.surprise.reshape(combinations, n).masked_fill(logs.softmax(0) == 0, torch.inf)
-    tell_surprise(surprise.amin(0), problem)
-    return Mixed(supports, places, logs.softmax(0), gaussian)
+    alone = [node for node in problem.block.children if node not in inner.children]
+    surprise = torch.maximum(_surprise(problem, alone, known, combinations), gaussian.surprise)
+    return Mixed(supports, places, logs.softmax(0), gaussian, _of_likeliest(surprise, logs))
+
+
+def _surprise(
+    problem: Problem, children: Sequence[str], known: Mapping[str, Tensor], combinations: int
+) -> Tensor:
+    """(K * n,) most deviations that a child whose parents are all known is from its mean; 0 without any."""
+    rows, total = len(problem.rows), len(problem.rows) * combinations
+    most = torch.zeros(total, dtype=torch.float64, device=problem.rows.device)
+    for node in children:
+        parents = {
+            name: broadcast_rows(known[name], total, rows) for name in problem.world.graph.parents(node)
+        }
+        form = ready(problem.world, node).linear_form((), parents, total)
+        if form is not None:
+            deviation = form.covariance.diagonal(dim1=1, dim2=2).sqrt()
+            apart = broadcast_rows(known[node], total, rows).reshape(total, -1) - form.offset
+            # What has no variance is an atom, whose contradiction is refused.
+            most = torch.maximum(most, (apart.abs() / deviation).masked_fill(deviation == 0, 0.0).amax(1))
+    return most
+
+
+def _of_likeliest(surprise: Tensor, logs: Tensor) -> Tensor:
+    """(n,) the surprise, (K * n,), in each row's combination of most weight, of logs (K, n)."""
+    return surprise.reshape(logs.shape).gather(0, logs.argmax(0, keepdim=True))[0]
 
 
 def draw_mixed(parts: Sequence[tuple[slice, Mixed]], uniform: Tensor, standard: Tensor) -> dict[str, Tensor]:

@@ -36,7 +36,13 @@ from causalgen.counterfactuals.missing_evidence.distributions import (
     SamplePosterior,
 )
 from causalgen.counterfactuals.missing_evidence.linear_gaussian import Gaussian, solve_gaussian
-from causalgen.counterfactuals.missing_evidence.mixed import draw_mixed, joined, mixture_of, solve_mixed
+from causalgen.counterfactuals.missing_evidence.mixed import (
+    Mixed,
+    draw_mixed,
+    joined,
+    mixture_of,
+    solve_mixed,
+)
 from causalgen.counterfactuals.missing_evidence.particles import clouds, resample
 from causalgen.counterfactuals.mutilated_model import MutilatedModel, ready
 from causalgen.counterfactuals.rows import broadcast_rows, by_sample, generate_rows, prior_noise
@@ -173,7 +179,7 @@ class EvidencePosterior:
         problem = self._problem(pattern, block)
         if (gaussian := _possible_gaussian(problem)) is not None:
             return gaussian.marginal(node)
-        mixed = solve_mixed(problem)
+        mixed = _possible_mixed(problem)
         return None if mixed is None else joined([part.marginal(node) for _, part in mixed])
 
     def _block(self, pattern: Pattern, node: str) -> Block:
@@ -214,7 +220,7 @@ class EvidencePosterior:
         if key not in self._drawn:
             problem = self._problem(pattern, block)
             gaussian = _possible_gaussian(problem)
-            mixed = None if gaussian else solve_mixed(problem, self._samples)
+            mixed = None if gaussian else _possible_mixed(problem, self._samples)
             if gaussian is not None:
                 width = gaussian.mean.shape[1]
                 self._drawn[key] = _Drawn(gaussian.draw(self._standard(pattern, block, width)))
@@ -293,4 +299,12 @@ def _possible_gaussian(problem: Problem) -> Gaussian | None:
     if found is not None:
         refuse_impossible(found.log_evidence, problem.rows, problem.block.missing)
         tell_surprise(found.surprise, problem)
+    return found
+
+
+def _possible_mixed(problem: Problem, samples: int = 1) -> list[tuple[slice, Mixed]] | None:
+    """The exact mixture, as ``solve_mixed`` gives it; evidence that it as good as excludes is told."""
+    found = solve_mixed(problem, samples)
+    if found is not None:
+        tell_surprise(torch.cat([part.surprise for _, part in found]), problem)
     return found
