@@ -1,7 +1,8 @@
 """Model checking, ``scm.check(data)``: goodness of fit, and independences that confounding would break.
 
     fit      every mechanism explains its node at least as well as the node's marginal does
-    noise    u_k, recovered from the rows, is independent of each parent of k: the mechanism's form is right
+    noise    u_k, recovered from the rows, is independent of each parent of k, jointly with the others: the
+             mechanism's form is right
     graph    u_k is independent of each earlier node that is no parent, jointly with k's parents: x_k is
              independent of it given them, the ordered Markov property, which, of all earlier nodes together,
              implies every independence that the graph does (Verma, Pearl 1988)
@@ -300,10 +301,9 @@ class _Check:
         for node, other in pairs:
             generator = keyed_generator(self.seed, "check", "permutations", node, other)
             parents, rows = self.world.graph.parents(node), noise[node].rows
-            values = self._value((other,), rows)
-            other_values = (
-                values.features if other in parents else beside(values, self._value(tuple(parents), rows))
-            )
+            # Beside the others: an interaction of two parents may show with neither alone.
+            given = tuple(parent for parent in parents if parent != other)
+            other_values = beside(self._value((other,), rows), self._value(given, rows))
             strength, p_value = independence_test(
                 noise[node].features, other_values, permutations=permutations, generator=generator
             )

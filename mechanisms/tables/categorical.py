@@ -44,7 +44,7 @@ class Categorical(EncodingSpec, frozen=True):
             "network" of the parents; "auto" is a table where all parents are categorical and it has at
             most 100,000 entries. A root is a table.
         smoothing: count added to every entry of the table (Laplace). At 0, what was never seen has
-            probability zero, and a combination of parents never seen follows the overall frequencies.
+            probability zero. A combination of parents never seen follows the overall frequencies.
         coupling: how noise makes the category: "gumbel", or "monotone" for categories with an order.
         hidden: widths of the network's hidden layers.
         encoder: of image parents, trained with the network; None for a small one by their size.
@@ -160,10 +160,11 @@ class CategoricalMechanism(Mechanism):
             return False
         rows = self._combination(parents) if self.parents else torch.zeros_like(value)
         cells = torch.bincount(rows * self.categories + value, minlength=self.table.numel())
-        counts = cells.reshape(self.table.shape).to(self.table) + self.spec.smoothing
-        overall = counts.sum(0, keepdim=True).expand_as(counts)
+        counts = cells.reshape(self.table.shape).to(self.table)
         seen = counts.sum(1, keepdim=True) > 0
-        self.table.copy_(torch.where(seen, counts, overall).log().log_softmax(-1))
+        # Not even odds, by smoothing alone: of what is rare that would be told as sure.
+        counts = torch.where(seen, counts, counts.sum(0, keepdim=True)) + self.spec.smoothing
+        self.table.copy_(counts.log().log_softmax(-1))
         return True
 
     def log_prob(self, value: Tensor, parents: Parents) -> Tensor:

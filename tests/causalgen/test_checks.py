@@ -110,6 +110,14 @@ def test_a_wrong_form_is_told_from_a_wrong_graph():
     assert "wrong form of mechanism" in str(report)
 
 
+def test_an_interaction_of_parents_that_no_sum_of_them_has_is_found():
+    """y = g x + u, g = -1 or 1: its noise depends on x and g together, and was held against each alone."""
+    g = np.random.default_rng(3).choice([-1.0, 1.0], N)
+    rows = {"x": X, "g": g, "y": 0.6 * g * X + U}
+    report = fitted([("x", "y"), ("g", "y")], rows).check(rows)
+    assert failed(report) & {"noise of y ⟂ x", "noise of y ⟂ g"}
+
+
 def test_categories(categories):
     scm, rows = categories
     assert scm.check(rows).ok

@@ -151,3 +151,14 @@ def test_refusals():
         Categorical(logits="table").bind(variables.Categorical(4), AGE)
     with pytest.raises(MechanismError, match="needs a categorical variable, got continuous"):
         Categorical().bind(Continuous(), {})
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 1.0])
+def test_parents_that_never_met_leave_the_overall_frequencies(smoothing):
+    """Of what happens in 1 % of the rows do(parents that never met) told 50 %, by smoothing alone."""
+    rows = {"colour": torch.tensor([0, 1]).repeat_interleave(500), "shape": torch.zeros(1000).long()}
+    value = (torch.arange(1000) % 100 == 0).long()
+    mechanism = fit(Categorical(smoothing=smoothing).bind(variables.Categorical(2), PARENTS), value, rows)
+    unmet = {"colour": torch.tensor([1]), "shape": torch.tensor([2])}
+    found = mechanism.logits(unmet, 1).softmax(-1)[0, 1]
+    assert_close(found.item(), (10 + smoothing) / (1000 + 2 * smoothing))
