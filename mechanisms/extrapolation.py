@@ -17,8 +17,8 @@ from mechanisms.rows import by_row
 __all__ = [
     "common_range",
     "extrapolation_expected",
+    "extrapolation_is_expected",
     "has_bounds",
-    "is_expected",
     "warn_out_of_bounds",
     "warn_unseen",
 ]
@@ -42,7 +42,7 @@ def extrapolation_expected() -> Iterator[list[str]]:
         _EXPECTED.reset(token)
 
 
-def is_expected() -> bool:
+def extrapolation_is_expected() -> bool:
     """Whether nobody is to be told of extrapolation, as in ``extrapolation_expected``."""
     return _EXPECTED.get() is not None
 

@@ -12,7 +12,8 @@ A wrong form leaves parents in the noise, and with them whatever is related to t
 All tests, of fit and of independence, are judged together by their false discovery rate (Benjamini, Hochberg
 1995): of a true model, a share of at most ``level`` of the checks reports any problem. A fitted one is true
 up to the error of its fit, which tests take for dependence where it is wide beside the noise's finest part:
-of least squares on 400 rows, under noise of two narrow peaks far apart or of heavy tails, a third do.
+of least squares on 400 rows, under noise of two narrow peaks far apart or of heavy tails, a third to a half
+did in trials.
 """
 
 from __future__ import annotations

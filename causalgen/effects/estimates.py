@@ -124,8 +124,8 @@ def estimate(
         low, high, agree = value - error, value + error, np.zeros(value.shape, dtype=np.bool_)
     means = [(each * weight).sum((0, 1)) / total for each in (one, other)]
     figures = (_plain(each, shape) for each in (value, error, low, high, *means))
-    told = {"rows": rows, "bounded": bounded}
-    return Estimate(*figures, **told, all_agree=bool(agree[0]) if shape == () else agree.reshape(shape))
+    all_agree = bool(agree[0]) if shape == () else agree.reshape(shape)
+    return Estimate(*figures, rows=rows, bounded=bounded, all_agree=all_agree)
 
 
 def individual_means(

@@ -6,8 +6,8 @@ rows alone:
 
     standard error   sqrt(var_r m_r + s^2),   s the Monte Carlo error of the answer itself
     interval         percentiles of m_r, widened about their median by sqrt(1 + s^2 / var_r m_r), and by
-                     Student's quantile of N - 1 degrees over the normal one, N the fewest
-                     training rows that a refitted node has
+                     Student's quantile of N - 1 degrees over the normal one, where N is the number of
+                     training rows of the refitted node that has fewest; of probabilities, within -1 and 1
 
 Of a category that few rows have, some resamplings have none: what their fits answer of it follows from the
 other categories, and a warning says so. What no row tells stays outside: a wrong graph, hidden confounding, a
@@ -119,7 +119,7 @@ def effects_with_refits(
     found = ask(world, True)
     refitted = refit_answers(refits, world, ask)
     families = [(node, *world.graph.parents(node)) for node in nodes]
-    fewest = min(refits.table.complete(family).rows for family in families)
+    fewest = min(int((~refits.table.incomplete(family)).sum()) for family in families)
     return [
         include_fitting_error(effect, [each[place] for each in refitted], fewest)
         for place, effect in enumerate(found)
@@ -147,7 +147,7 @@ def refit_answers(refits: Refits, world: MutilatedModel, ask: Ask) -> list[Seque
 
 
 def include_fitting_error(effect: Effect, refitted: Sequence[Effect], rows: int) -> Effect:
-    """The effect, its errors and intervals by its refits to as many training rows."""
+    """The effect, its errors and intervals by its refits, to so many training rows."""
     student = student_ratio(rows - 1, effect.confidence)
     groups = {
         label: _widened(

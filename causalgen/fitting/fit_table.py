@@ -33,7 +33,7 @@ from graphs.variables import Categorical, Continuous, Image, Integer, Variable
 from mechanisms.base import Mechanism
 from mechanisms.conditioning import Conditioning
 
-__all__ = ["doubt_of_parents", "doubt_of_rows", "fit_table"]
+__all__ = ["fit_table"]
 
 _NULL = 1e-10
 """Eigenvalue that counts as 0: a residual of 1e-5 of the deviation."""
@@ -61,7 +61,7 @@ _ROWS_EACH = 2
 """Rows a coefficient, with which seven tenths of the noise's deviation are left."""
 
 
-def doubt_of_parents(parents: Mapping[str, Variable], table: Table) -> str:
+def _doubt_of_parents(parents: Mapping[str, Variable], table: Table) -> str:
     """What speaks against telling the effects of some parents apart, with the remedy; "" where nothing does.
 
     Args:
@@ -79,7 +79,7 @@ def doubt_of_parents(parents: Mapping[str, Variable], table: Table) -> str:
     )
 
 
-def doubt_of_rows(mechanism: Mechanism, table: Table, *, trained: bool) -> str:
+def _doubt_of_rows(mechanism: Mechanism, table: Table, *, trained: bool) -> str:
     """What speaks against the noise of a number that was fitted to few rows, with the remedy; else "".
 
     ``trained`` says that it was by gradient steps, which may stop before all noise is taken in.
@@ -207,8 +207,8 @@ def fit_table(
             report = fit_mechanism(node, mechanism, rows, start=(start or {}).get(node), **options)
         doubts = [report.doubt]
         if doubted and mechanism.spec.training is not None:
-            few = doubt_of_rows(mechanism, rows, trained=report.steps > 0)
-            doubts = [doubt_of_parents(mechanism.parents, rows), few, *doubts]
+            few = _doubt_of_rows(mechanism, rows, trained=report.steps > 0)
+            doubts = [_doubt_of_parents(mechanism.parents, rows), few, *doubts]
         reports[node] = replace(report, dropped=dropped[node], doubt=" Also, ".join(filter(None, doubts)))
     fitted = {**mechanisms, **chosen}
     for node in (node for node in fitted if dropped[node] and fitted[node].spec.training is not None):

@@ -33,7 +33,7 @@ from causalgen.counterfactuals.mutilated_model import MutilatedModel, ready
 from causalgen.counterfactuals.rows import blame, broadcast_rows
 from graphs.causal_graph import CausalGraph
 from graphs.errors import EvidenceError, PartialEvidenceError, warn
-from mechanisms.extrapolation import is_expected
+from mechanisms.extrapolation import extrapolation_is_expected
 from mechanisms.seeds import keyed_generator
 
 __all__ = [
@@ -265,7 +265,7 @@ def tell_surprise(surprise: Tensor, problem: Problem) -> None:
     ``surprise``, (n,), is in standard deviations.
     """
     row, block = int(surprise.argmax()), problem.block
-    if float(surprise[row]) > _SURPRISE and not is_expected():
+    if float(surprise[row]) > _SURPRISE and not extrapolation_is_expected():
         seen, missing = (", ".join(map(repr, names)) for names in (block.children, block.missing))
         warn(
             f"Row {int(problem.rows[row])}: what was observed of {seen} is {float(surprise[row]):.1e} "
