@@ -29,7 +29,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from graphs.variables import Image, Variable
+from graphs.variables import Categorical, Image, Variable
 from mechanisms.base import Parents
 from mechanisms.conditioning import Conditioning
 from mechanisms.diffusion.backbones import Backbone
@@ -129,6 +129,7 @@ class Denoiser(OfPixels):
         shown: Tensor,
         code: Tensor | None = None,
         coarse: float = 0.0,
+        sharpening: float = 0.0,
     ) -> Tensor:
         """(N,) mean squared error of the network's own target, which is the unit-weight loss of its kind.
 
@@ -139,11 +140,22 @@ class Denoiser(OfPixels):
         Blocks are smaller at the edges of sides that 4 does not divide. It is solved by the same estimate,
         but pixels alone hardly say so: what the mean of a block is wrong by is a small share of their error
         (the multiscale loss of Hoogeboom et al. 2023).
+
+        With ``sharpening`` s the target moves by s / (1 + s) of what the network's own output owes to the
+        categories that a row shows. It is at rest where the output is e_h + (1 + s) (e - e_h), with e of the
+        shown and e_h of hidden categories as they are learned without: guidance of weight 1 + s, in one
+        evaluation (model-guidance, Tang et al. 2025).
         """
         x, known = value + column(sigma) * noise, len(self.names)
         columns = self._code_columns(code, x, shown[:, known:])
         out = self._forward(x, sigma, parents, shown[:, :known], columns)
         missed = out - self._target(value, noise, x, column(sigma))
+        if sharpening:
+            kept = [not isinstance(variable, Categorical) for variable in self.variables.values()]
+            without = shown[:, :known] & torch.tensor(kept, device=shown.device)
+            with torch.no_grad():  # second: a first forward pass in bfloat16 keeps the cast weights
+                owed = out - self._forward(x, sigma, parents, without, columns)
+            missed = missed - sharpening / (1 + sharpening) * owed
         loss = missed.square().flatten(1).mean(1)
         return loss + coarse * self._coarse_loss(missed, sigma) if coarse else loss
 

@@ -135,7 +135,7 @@ class Diffusion(DiffusionOptions, frozen=True):  # noqa: D101, its options say i
             self.predictor.check(parents, self.guidance)
         elif self.predictor and tabular:
             self.predictor.check_size(variable.height, variable.width)
-        self.guidance.check_parents(parents)
+        self.check_parents(parents)
         if self.code:
             self.code.check(variable, parents)
         if self.solver.distilled:
@@ -368,8 +368,8 @@ class DiffusionMechanism(Mechanism):
                 code = self.code.moved(self.code.mean(value, parents), drawn["code"])
         loss = value.new_zeros(len(value))
         if not isinstance(self.spec.backbone, Pretrained):  # which is not trained
-            seen = shown.to(value.device)
-            loss = self.denoiser.loss(value, parents, sigma, noise, seen, code, self.spec.coarse)
+            seen, of_loss = shown.to(value.device), (self.spec.coarse, self.spec.sharpening)
+            loss = self.denoiser.loss(value, parents, sigma, noise, seen, code, *of_loss)
         if (predictor := self._trained_predictor) is None:
             return loss
         levels = drawn["guided"].to(value)

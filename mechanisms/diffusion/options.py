@@ -16,7 +16,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, StrictBool, model_validator
 
 from graphs.errors import MechanismError
-from graphs.variables import Image, Variable
+from graphs.variables import Categorical, Image, Variable
 from mechanisms.diffusion.backbones import BACKBONES, AnyBackbone, Backbone, UNet
 from mechanisms.diffusion.classifier import Classifier
 from mechanisms.diffusion.code import Code
@@ -116,6 +116,8 @@ class DiffusionOptions(TrainedSpec, frozen=True):
         distilled: the same flow in a few jumps, for solver ``jumps``; made by ``causalgen distil``.
         levels: mean and standard deviation of ln sigma in training (Karras et al. 2022).
         coarse: weight, beside the loss of pixels, of that of averages over blocks of pixels.
+        sharpening: s, for a denoiser of p(image | parents) p(categories | image, other parents)^s: guidance
+            of categories at weight 1 + s, learned, at the price of one evaluation (Tang et al. 2025).
         training: settings of the fitting loop.
         autoencoder: makes the diffusion one of its latents; pretrained, or trained before the rest.
         pipeline: the folder of a pipeline that diffusers saved; in a file, one below the working directory.
@@ -137,6 +139,7 @@ class DiffusionOptions(TrainedSpec, frozen=True):
     distilled: Distilled | None = None
     levels: tuple[float, Annotated[float, Field(gt=0)]] = (-0.7, 1.4)
     coarse: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    sharpening: float = Field(default=0.0, ge=0, le=10)
     training: ImageTraining | None = ImageTraining(validation=0.01)
     autoencoder: Autoencoder | None = None
     pipeline: Path | None = None
@@ -147,7 +150,7 @@ class DiffusionOptions(TrainedSpec, frozen=True):
             coded, trained = self.code is not None, self.training is not None
             predictor = None if isinstance(self.predictor, Classifier) else self.predictor
             self.backbone.check_options(self.prediction, coded, trained, predictor, self.solver)
-            for name in ("coarse", "dropout", "levels"):  # of the denoiser's loss
+            for name in ("coarse", "dropout", "levels", "sharpening"):  # of the denoiser's loss
                 if getattr(self, name) != type(self).model_fields[name].default:
                     raise ValueError(f"a pretrained network is not trained: leave `{name}` out")
         elif self.pipeline is not None:
@@ -167,6 +170,8 @@ class DiffusionOptions(TrainedSpec, frozen=True):
             )
         if self.dropout == 0 and "unconditional" in self.guidance.needs:
             raise ValueError("an unconditional denoiser needs dropout above 0: it learns from hidden parents")
+        if self.dropout == 0 and self.sharpening:
+            raise ValueError("sharpening needs dropout above 0: it is from a denoiser of hidden parents")
         if self.dropout == 0 and self.code and self.code.hidden:
             raise ValueError("a hidden code needs dropout above 0: the denoiser learns to do without from it")
         if self.centred and self.prediction == "eps":
@@ -193,6 +198,15 @@ class DiffusionOptions(TrainedSpec, frozen=True):
             )
         if isinstance(self.backbone, Pretrained):
             raise ValueError("a pretrained network knows the latents of its own autoencoder, no new ones")
+
+    def check_parents(self, parents: Mapping[str, Variable]) -> None:
+        """Refuse options about parents that there are not, by a MechanismError or UnknownNameError."""
+        self.guidance.check_parents(parents)
+        if self.sharpening and not any(isinstance(parent, Categorical) for parent in parents.values()):
+            raise MechanismError(
+                f"sharpening is of categorical parents, but there are none among {sorted(parents)}: leave "
+                "`sharpening` out."
+            )
 
     def as_saved(self) -> Self:
         """With the network and the training that left-out options were before they followed the size."""

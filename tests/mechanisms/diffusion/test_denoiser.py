@@ -103,6 +103,76 @@ def test_the_coarse_loss_takes_any_side(side):
     assert bool(both.isfinite().all())
 
 
+class Perceptron(nn.Module):
+    """A network of images of one pixel."""
+
+    def __init__(self, context: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(2 + context, 64), nn.SiLU(), nn.Linear(64, 64), nn.SiLU(), nn.Linear(64, 1)
+        )
+
+    def forward(self, x: Tensor, sigma: Tensor, context: Tensor) -> Tensor:
+        return self.layers(torch.cat([x.flatten(1), sigma.log()[:, None], context], 1)).view(-1, 1, 1, 1)
+
+
+def test_a_sharpened_denoiser_learns_the_guided_score():
+    """By training on x | d ~ N(+-1, 1), whose noise estimates are known with d shown and hidden."""
+    generator = torch.Generator().manual_seed(0)
+    digit = torch.randint(2, (20_000,), generator=generator)
+    value = (2.0 * digit - 1).view(-1, 1, 1, 1) + torch.randn(20_000, 1, 1, 1, generator=generator)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        module = Denoiser(Image(1, 1, 1), {"digit": Categorical(2)}, TINY, "edm", 0.3)
+        module.network = Perceptron(3)
+    module.prepare(value, {"digit": digit})
+    optimizer = torch.optim.Adam(module.parameters(), 3e-3)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 2_000)
+    for _ in range(2_000):
+        rows = torch.randint(20_000, (512,), generator=generator)
+        noise = torch.randn(512, 1, 1, 1, generator=generator)
+        sigma = log_normal_levels(512, 0.0, 0.7, generator=generator)
+        shown = module.draw_shown(512, generator=generator)
+        loss = module.loss(value[rows], {"digit": digit[rows]}, sigma, noise, shown, sharpening=1.0)
+        optimizer.zero_grad()
+        loss.mean().backward()
+        optimizer.step()
+        scheduler.step()
+    x = torch.linspace(-2, 2, 25).view(-1, 1, 1, 1)
+    for level in (0.5, 1.0, 2.0):
+        mean = (x / (1 + level**2)).tanh()  # of d as +-1, where it is hidden
+        expected = {d: level * (x - d) / (1 + level**2) for d in (-1, 1, mean)}
+        for d in (0, 1):
+            guided = 2 * expected[2 * d - 1] - expected[mean]
+            asked = {"digit": torch.full((25,), d)}
+            found = module.eps(x, level, asked)
+            assert (found - guided).square().mean().sqrt() < 0.12  # sharpening moves it by .41 to .56
+            hidden = module.eps(x, level, asked, shown=False)
+            assert (hidden - expected[mean]).square().mean().sqrt() < 0.08
+
+
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_a_sharpened_network_is_at_rest_whatever_else_it_is_shown(prediction):
+    """Numbers, images and hidden categories stay as they are learned; every prediction moves alike."""
+    value, parents = draws(6)
+    noise, sigma = draws(6, seed=1)[0], torch.tensor([0.02, 0.3, 1, 5, 20, 2])
+    module, owed = denoiser(prediction), draws(6, seed=2)[0]
+    right, flag = perfect(module, value, noise, sigma), module.conditioning.width
+
+    class Sharpened(Oracle):
+        def forward(self, x: Tensor, sigma: Tensor, context: Tensor) -> Tensor:
+            return right + (context[:, flag, None, None, None] - 1 / 3) * owed  # the first parent's flag
+
+    module.network = Sharpened(value)
+    shown = torch.ones(6, 4, dtype=torch.bool)
+    shown[3:, 0] = False
+    shown[1] = torch.tensor([True, False, False, False])
+    # Shown, the output is right + 2/3 owed, hidden right - 1/3 owed: at s = 2, 2/3 of their difference.
+    loss = module.loss(value, parents, sigma, noise, shown, sharpening=2.0)
+    torch.testing.assert_close(loss[:3], torch.zeros(3), rtol=0, atol=1e-9)
+    torch.testing.assert_close(loss[3:], (owed[3:] / 3).square().mean((1, 2, 3)), rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize("prediction", PREDICTIONS)
 def test_a_perfect_network_gives_the_noise_and_no_loss(prediction):
     value, parents = draws(5)

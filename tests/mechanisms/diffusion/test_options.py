@@ -47,6 +47,8 @@ def test_options_read_from_a_file_are_the_same_options():
         ({"solver": Jumps(), "centred": True}, "jumps were learned of noise about 0"),
         ({"dropout": 0, "guidance": UNCONDITIONAL}, "an unconditional denoiser needs dropout above 0"),
         ({"dropout": 0, "guidance": HIDDEN}, "an unconditional denoiser needs dropout above 0"),
+        ({"dropout": 0, "sharpening": 0.2}, "sharpening needs dropout above 0"),
+        ({"sharpening": -0.2}, "sharpening: .*greater than or equal to 0"),
         ({"autoencoder": {"training": {}}, "distilled": {}}, "latents of an autoencoder cannot be distilled"),
         ({"dropout": 1}, r"dropout: .*less than 1"),
         ({"prediction": "score"}, r"prediction: .*'edm', 'eps', 'x0', 'v' or 'velocity'"),
