@@ -53,9 +53,7 @@ _FAR = {"kind": "anchored", "grid": {"kind": "karras", "sigma_min": 0.1, "sigma_
 
 SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
     "mnist": {
-        "default, the edit: w = 6 against hidden, point, 12 steps": {},
-        "the edit, code hidden": {"code": {"hidden": True}},
-        "draw: w = 1, 12 steps": preset_options("posterior"),
+        "default, the draw: w = 1, 12 steps": {},
         "draw, code hidden": _drawn(code={"hidden": True}),
         **{f"draw, {steps} steps": _drawn(steps=steps) for steps in (7, 4, 2)},
         **{
@@ -63,8 +61,10 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
         },
         "draw, w = 1.5": _drawn(weight=1.5),
         "w = 1, point": _drawn(abduction="point"),
-        "draw, in bfloat16": preset_options("posterior") | {"dtype": "bfloat16"},
-        "the edit, in bfloat16": {"dtype": "bfloat16"},
+        "the edit: w = 6 against hidden, point, 12 steps": preset_options("edit"),
+        "the edit, code hidden": preset_options("edit") | {"code": {"hidden": True}},
+        "draw, in bfloat16": {"dtype": "bfloat16"},
+        "the edit, in bfloat16": preset_options("edit") | {"dtype": "bfloat16"},
     },
     "mnist-distilled": {
         "jumps": {},

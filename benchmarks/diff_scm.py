@@ -30,8 +30,8 @@ from causalgen.metrics.evaluators import Evaluators, load_evaluators
 
 VARIANTS = ("published", "aligned", "repaired", "repaired_predictor")
 SETTINGS: dict[str, dict[str, Any]] = {
-    "edit": {},
-    "draw": preset_options("posterior"),
+    "draw": {},
+    "edit": preset_options("edit"),
     "draw, 7 steps": preset_options("posterior")
     | {"solver": preset_options("posterior")["solver"] | {"steps": 7}},
     "draw, w = 1.5": preset_options("posterior")
@@ -44,7 +44,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     },
     "diff-scm preset": preset_options("diff-scm"),
 }
-MANY = ("edit", "draw")
+MANY = ("draw", "edit")
 PRESET_STRENGTHS = (0.0, 0.5, 0.7, 1.0, 2.0, 4.0)
 
 
@@ -103,11 +103,15 @@ def curve(options: argparse.Namespace, evaluators: Evaluators) -> None:
     """``cg.tune`` on other rows than those above."""
     section, found = Section(options.out, "curve"), dict[str, Any]()
     scm = cg.SCM.from_pretrained(options.model)
-    preset = scm.with_options("image", **preset_options("diff-scm"))
-    for name, model, strengths in (("default", scm, None), ("diff-scm preset", preset, PRESET_STRENGTHS)):
+    for name, strengths in (("edit", None), ("diff-scm preset", PRESET_STRENGTHS)):
         given: dict[str, Any] = {} if strengths is None else {"strengths": strengths}
         tuning = cg.tune(
-            model, _data(options), evaluators, rows=options.curve_rows, seed=options.seed + 1, **given
+            scm.with_options("image", **SETTINGS[name]),
+            _data(options),
+            evaluators,
+            rows=options.curve_rows,
+            seed=options.seed + 1,
+            **given,
         )
         print(f"{name}\n{tuning}", flush=True)
         found[name] = tuning.to_dict()

@@ -6,7 +6,7 @@ The model was fitted on MNIST's training images; the rows are its first test ima
 other digit; effectiveness is read by the shipped evaluators, which guidance never saw. Sections are
 written to the result file one by one:
 
-    headline       the edit, which is the default, and draws, also without the code, beside real images
+    headline       draws, which are the default, and the edit, also without the code, beside real images
     null           an image regenerated from its own noise under its own digit
     duel           draws and the edit against the preset ``diff-scm`` on the same weights and rows, in turn
     table          solver x steps x guidance
@@ -91,8 +91,13 @@ class Run:
         return self.scm.with_options("image", **preset_options("posterior"))
 
     @property
+    def edit(self) -> cg.SCM:
+        """The image inverted to a point, under strong guidance, on the same weights."""
+        return self.scm.with_options("image", **preset_options("edit"))
+
+    @property
     def fast(self) -> cg.SCM:
-        """The model as it is, with fewer steps."""
+        """Draws with fewer steps."""
         return self.draw.with_options("image", solver={"steps": self.options.fast_steps})
 
     def rows(self, count: int, seed: int = 0) -> Rows:
@@ -140,7 +145,7 @@ def headline(run: Run) -> Result:
     models = {
         "draw": run.draw,
         f"draw, {run.options.fast_steps} steps": run.fast,
-        "edit": run.scm,
+        "edit": run.edit,
         "draw, code hidden": run.draw.with_options("image", code={"hidden": True}),
     }
     variables = run.scm.variables
@@ -235,7 +240,7 @@ def duel(run: Run) -> Result:
     contenders = {
         "draw": run.draw,
         "draw, fewer steps": run.fast,
-        "edit": run.scm,
+        "edit": run.edit,
         "diff-scm": diff_scm(run.scm, UNCONDITIONAL["raw s=1, unconditional"]),
         "draw, in bfloat16": run.draw.with_options("image").to(dtype="bfloat16"),
         "draw, fewer steps, in bfloat16": run.fast.with_options("image").to(dtype="bfloat16"),

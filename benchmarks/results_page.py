@@ -34,7 +34,7 @@ VARIANTS = {"published": "as published", "repaired_predictor": "repaired"}
 Sections = dict[str, dict[str, Any]]
 
 _DASHES = {"do nothing": ":", "random real": "--", "nearest real": "-."}
-_NAMES = {"default": "causalgen, by w", "diff-scm preset": "preset diff-scm, by s"}
+_NAMES = {"edit": "causalgen, edit by w", "diff-scm preset": "preset diff-scm, by s"}
 
 
 def page(text: str, blocks: dict[str, str]) -> str:
@@ -66,7 +66,7 @@ def current_blocks() -> dict[str, str]:
         for name, section in mnist.items()
         if name.startswith("ours, ")
     }
-    edits, many = mnist["ours, edit"]["result"], dict[str, list[Any]]()
+    draws, many = mnist["ours, draw"]["result"], dict[str, list[Any]]()
     for name, section in mnist.items():
         if name.startswith("many, "):
             many.setdefault(name.split(", ")[1], []).append(section["result"])
@@ -88,7 +88,7 @@ def current_blocks() -> dict[str, str]:
         "steps": tables.speed(_steps(morpho)),
         "mnist": tables.mnist(digits)
         + "\n\n"
-        + tables.gap_closed(Scores.of([edits]), f"the first {edits['rows']:,} rows"),
+        + tables.gap_closed(Scores.of([draws]), f"the first {draws['rows']:,} rows"),
         "abductions": tables.abductions(entering),
         "training": tables.training(morpho["training"]["result"]["nodes"]),
         "runs": tables.markdown(
@@ -122,7 +122,7 @@ def _divergence(tunings: Mapping[str, Any]) -> Figure:
             _line(axes, strengths, [each["value"] for each in scores], colour, _NAMES[name])
     _frame(left, "CLD, nats: lower is better", "strength of guidance")
     _frame(right, "effectiveness: higher is better", "strength of guidance")
-    controls = tunings["default"]
+    controls = tunings["edit"]
     for control, found in controls["controls"].items():
         _level(left, control, found["CLD"]["value"], _DASHES[control])
     _level(left, "floor", controls["floor"]["value"], "-")

@@ -71,7 +71,7 @@ def test_a_counterfactual_on_the_page_is_that_of_the_api_bit_for_bit(page, addre
     asked = [np.asarray(abduction.counterfactual({"digit": digit})["image"][0]) for digit in (3, 5)]
     assert pictures(page) == [to_png(image) for image in asked]
     words = page.run("document.querySelector('.cg-world').innerText")
-    assert "do(digit = 3)" in words and "approximate" in words and "interventional" in words
+    assert "do(digit = 3)" in words and "posterior" in words and "interventional" in words
     # Nobody but the page's own server was asked, and the page ran without an error.
     foreign = [each for each in page.requests if not each.startswith((address, "data:", "blob:"))]
     assert foreign == [] and page.problems == []
