@@ -54,8 +54,8 @@ def held_to_its_prior(x_T):
 def test_noise_of_real_digits_follows_its_prior_when_drawn_and_not_as_a_point():
     drawn, _ = noise_of(model("mnist", abduction="posterior"), "mnist", 48)
     held_to_its_prior(drawn)
-    grid = {"kind": "log", "sigma_min": 0.1}
-    point, _ = noise_of(model("mnist", abduction="point", solver={"grid": grid}, centred=False), "mnist", 8)
+    solver = {"grid": {"kind": "log", "sigma_min": 0.1}, "thresholding": True}
+    point, _ = noise_of(model("mnist", abduction="point", solver=solver, centred=False), "mnist", 8)
     assert point.std() < 0.5 and neighbours(point) > 2 * 0.03  # what a draw may have, twice
 
 
