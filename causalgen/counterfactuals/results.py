@@ -56,7 +56,7 @@ class Draws(Mapping[str, Any], Shown, Tabular):
         *,
         rows: int,
         samples: int | None,
-        provenance: Mapping[str, NDArray[np.object_]],
+        provenance: ProvenanceTable,
         seed: int,
         index: pd.Index | None = None,
     ) -> None:
@@ -160,7 +160,6 @@ class Counterfactual(Draws):
         self.do, self._noise, self.weights, self._factual = do, noise, weights, factual
         self.lineages, self._missing = tuple(lineages), missing
         self._readings = readings
-        self._traced = provenance
 
     @property
     def noise(self) -> dict[str, Noise]:
@@ -213,7 +212,7 @@ class Counterfactual(Draws):
 
         One draw of what is not determined says nothing of its spread: ask ``num_samples``.
         """
-        return {node: self._traced.determined(node) for node in self.variables}
+        return {node: self.provenance.determined(node) for node in self.variables}
 
     @property
     def readings(self) -> OwnReadings:

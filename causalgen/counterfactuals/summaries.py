@@ -49,11 +49,15 @@ class DrawsLike(Protocol):
     """What is shown and saved of ``results.Draws``."""
 
     variables: Mapping[str, Variable]
-    provenance: Mapping[str, NDArray[np.object_]]
     rows: int
     samples: int | None
     seed: int
     index: pd.Index | None
+
+    @property
+    def provenance(self) -> Mapping[str, NDArray[np.object_]]:
+        """How each row of each node was obtained."""
+        ...
 
     def __getitem__(self, node: str) -> Any: ...
     def __iter__(self) -> Iterator[str]: ...
