@@ -686,3 +686,22 @@ def test_a_rare_effect_lies_in_the_interval_of_draws_that_missed_it():
         low, high = scm.effect("y", **ask, seed=seed).interval
         inside += low <= 1 / 300 <= high
     assert inside >= 54
+
+
+def test_edges_that_six_digits_do_not_tell_apart_keep_their_groups():
+    """Two of three intervals had one label, and the second one's effect took the place of the first's."""
+    law = {"u": {"uniform": [1.7e9, 1.7e9 + 4000]}}
+    scm = cg.SCM(
+        nx.DiGraph([("time", "y"), ("x", "y")]),
+        dict.fromkeys(["time", "x", "y"], cg.Continuous()),
+        {
+            "time": cg.mechanisms.Equation(value="u", noise=law),
+            "x": cg.mechanisms.Equation(value="u", noise=NORMAL),
+            "y": cg.mechanisms.Equation(value="x*floor((time - 1.7e9) / 1000)"),
+        },
+    )
+    edges = [1.7e9, 1.7e9 + 1000, 1.7e9 + 2000, 1.7e9 + 3000]
+    found = scm.effect("y", do={"x": 1}, versus={"x": 0}, given={"time": edges}, n=4000, seed=0)
+    assert [each.value for each in found.groups.values()] == pytest.approx([0, 1, 2, 3])
+    assert sum(each.rows for each in found.groups.values()) == 4000
+    assert list(found.groups)[:2] == ["[1.7e+09, 1.700001e+09)", "[1.700001e+09, 1.700002e+09)"]
