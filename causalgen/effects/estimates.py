@@ -89,18 +89,19 @@ def estimate(
     weight = np.ones(under_do.shape[:2]) if mask is None else mask.astype(np.float64)
     if certain:  # samples of a row do not differ
         under_do, under_versus, weight = under_do[:1], under_versus[:1], weight.mean(0, keepdims=True)
-    shape, rows = under_do.shape[2:], int((weight.sum(0) > 0).sum())
+    shape, members = under_do.shape[2:], np.flatnonzero(weight.any(0))
+    rows = len(members)
     one, other = (each.reshape(*weight.shape, -1) for each in (under_do, under_versus))
     weight = weight[..., None]
-    single = weight.shape[1] == 1 and not certain  # the draws of a single row are the units
+    single = rows == 1 and not certain  # the draws of a single row are the units
     if single:
-        one, other, weight = (each.swapaxes(0, 1) for each in (one, other, weight))
+        one, other, weight = (each[:, members].swapaxes(0, 1) for each in (one, other, weight))
     difference, mass = ((one - other) * weight).sum(0), weight.sum(0)
     value, total = difference.sum(0) / mass.sum(), mass.sum()
     residual, count = difference - value * mass, int((mass > 0).sum())
     if count > 1:
         plain = (residual**2).sum(0)
-        clusters = [each[:, 0] for each in lineages] if single else []
+        clusters = [each[:, members[0]] for each in lineages] if single else []
         variance, units = _clustered(residual, mass[:, 0], clusters)
         error = np.sqrt(variance) / total
         taken = mass[:, 0] > 0

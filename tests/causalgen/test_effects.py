@@ -705,3 +705,21 @@ def test_edges_that_six_digits_do_not_tell_apart_keep_their_groups():
     assert [each.value for each in found.groups.values()] == pytest.approx([0, 1, 2, 3])
     assert sum(each.rows for each in found.groups.values()) == 4000
     assert list(found.groups)[:2] == ["[1.7e+09, 1.700001e+09)", "[1.700001e+09, 1.700002e+09)"]
+
+
+def test_the_draws_of_a_group_s_only_row_tell_its_error():
+    """They did for one row of evidence, but not for a group of one."""
+    scm = cg.SCM(
+        nx.DiGraph([("g", "y"), ("x", "y")]),
+        {"g": cg.Categorical(2), "x": cg.Continuous(), "y": cg.Continuous()},
+        {
+            "g": cg.mechanisms.Equation(value="u", noise={"u": {"bernoulli": 0.5}}),
+            "x": cg.mechanisms.Equation(value="u", noise=NORMAL),
+            "y": cg.mechanisms.Equation(value="x*(g + u)", noise=NORMAL),
+        },
+    )
+    ask = {"do": {"x": 1.0}, "versus": {"x": 0.0}, "given": "g", "seed": 0}
+    found = scm.effect("y", **ask, evidence={"g": [0, 1, 1], "x": [0.0, 0.0, 0.0]}, n=3000)
+    one = found.groups[0]
+    assert one.rows == 1 and one.standard_error == pytest.approx(1 / np.sqrt(1000), rel=0.1)
+    assert one.low < 0 < one.high and one.high - one.low < 0.2
