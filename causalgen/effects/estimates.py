@@ -40,6 +40,9 @@ __all__ = ["Estimate", "Floats", "estimate", "individual_means", "student_ratio"
 
 Floats = NDArray[np.float64]
 
+_ROUNDING = 64 * np.finfo(np.float64).eps
+"""How far apart rounding may put equal differences, in parts of the values."""
+
 _RESAMPLES = 1000
 _MOST_UNITS = 20_000
 _AT_ONCE = 2**24
@@ -63,8 +66,8 @@ class Estimate:
     @property
     def told_error(self) -> float:
         """The standard error of a number, 0 where it is but rounding that subtracting shared noise leaves."""
-        scale = max(abs(self.under_do), abs(self.under_versus))
-        return 0.0 if self.standard_error <= 1e-13 * scale else float(self.standard_error)
+        rounding = _ROUNDING * max(abs(self.under_do), abs(self.under_versus)) / max(self.rows, 1) ** 0.5
+        return 0.0 if self.standard_error <= rounding else float(self.standard_error)
 
 
 def estimate(
@@ -160,7 +163,7 @@ def _agree(one: Floats, other: Floats, taken: NDArray[np.intp]) -> NDArray[np.bo
     agree = np.ones(one.shape[1], dtype=np.bool_)
     for some in (taken[:50], taken):  # most are told apart by a few
         a, b = one[np.ix_(some, agree)], other[np.ix_(some, agree)]
-        rounding = 1e-13 * np.maximum(np.abs(a).max(0), np.abs(b).max(0))
+        rounding = _ROUNDING * np.maximum(np.abs(a).max(0), np.abs(b).max(0))
         agree[agree] = np.ptp(a - b, axis=0) <= rounding
     return agree
 

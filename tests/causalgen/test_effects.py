@@ -723,3 +723,18 @@ def test_the_draws_of_a_group_s_only_row_tell_its_error():
     one = found.groups[0]
     assert one.rows == 1 and one.standard_error == pytest.approx(1 / np.sqrt(1000), rel=0.1)
     assert one.low < 0 < one.high and one.high - one.low < 0.2
+
+
+def test_the_error_of_an_effect_on_numbers_far_from_zero_is_told():
+    """An error of 1 beside 1.7e15 was told as 0."""
+    scm = cg.SCM(
+        nx.DiGraph([("t", "y"), ("x", "y")]),
+        dict.fromkeys("txy", cg.Continuous()),
+        {
+            "t": cg.mechanisms.Equation(value="100*u", noise=NORMAL),
+            "x": cg.mechanisms.Equation(value="u", noise=NORMAL),
+            "y": cg.mechanisms.Equation(value="1.7e15 + x*t"),
+        },
+    )
+    found = scm.effect("y", do={"x": 1.0}, versus={"x": 0.0}, seed=0)
+    assert "+- 1 " in repr(found) or "+- 0.9" in repr(found)

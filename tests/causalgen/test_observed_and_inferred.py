@@ -324,3 +324,17 @@ def test_what_is_set_by_a_function_is_no_better_known_than_what_it_reads(chain):
     assert read["set"].provenance["y"].tolist() == ["exact"] and read["set"].determined["y"]
     kept = cg.Replace(cg.mechanisms.Equation(value="3*x + u", noise=NORMAL), noise="keep")
     assert ab.counterfactual({"m": kept}).provenance["y"].tolist() == ["inferred"]
+
+
+def test_numbers_far_from_zero_have_their_spread():
+    """Deviations of 100 beside 1.7e15 were taken for rounding."""
+    scm = cg.SCM(
+        nx.DiGraph([("t", "y")]),
+        dict.fromkeys("ty", cg.Continuous()),
+        {
+            "t": cg.mechanisms.Equation(value="1.7e15 + 100*u", noise=NORMAL),
+            "y": cg.mechanisms.Equation(value="t + u", noise=NORMAL),
+        },
+    )
+    table = scm.counterfactual({"t": [None, 1.7e15]}, do={}, num_samples=2000, seed=0).summary()
+    assert table.loc["t"]["sd"].to_list() == pytest.approx([100.0, 0.0], rel=0.1)
