@@ -281,7 +281,7 @@ class SCM(Shown):
             {node: prediction.values[node] for node in wanted},
             rows=n,
             samples=None,
-            provenance=trace_provenance(self._world, prediction, (), n, 1).only(wanted),
+            provenance=trace_provenance(self._world, prediction, {}, n, 1).only(wanted),
             seed=seed,
         )
 

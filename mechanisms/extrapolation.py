@@ -19,6 +19,7 @@ __all__ = [
     "extrapolation_expected",
     "extrapolation_is_expected",
     "has_bounds",
+    "told_apart",
     "warn_out_of_bounds",
     "warn_unseen",
 ]
@@ -117,7 +118,7 @@ def warn_out_of_bounds(node: str, variable: Variable, value: Tensor) -> None:
         return
     outside = ((value < low) | (value > high)).reshape(len(value), -1)
     row = int(outside.any(1).nonzero()[0])
-    worst, *_ = _apart(value[row].reshape(-1)[outside[row]][0].item(), low, high)
+    worst, *_ = told_apart(value[row].reshape(-1)[outside[row]][0].item(), low, high)
     warn(
         f"Node {node!r}: its value in row {row} comes out as {worst}, outside its bounds "
         f"({variable.describe()}; {int(outside.any(1).sum())} of {len(value)} rows are), and would be "
@@ -134,7 +135,7 @@ def _told(value: Tensor, seen: Tensor, event: list[int], variable: Variable, at:
         if not known:  # each was fitted to rows of its own (``Mechanism.narrow_range``)
             return f"{labels[int(value)]}, which not all nodes were fitted with: they share no category"
         return f"{labels[int(value)]}, a category that fitting never saw; it saw {saw}"
-    told, low, high = _apart(value.item(), *(bound[tuple(event)].item() for bound in seen))
+    told, low, high = told_apart(value.item(), *(bound[tuple(event)].item() for bound in seen))
     return f"{told}{at}, outside [{low}, {high}], the range seen in fitting"
 
 
@@ -142,8 +143,12 @@ def _labels(variable: Categorical) -> list[str]:
     return [repr(label) for label in variable.labels or range(variable.size)]
 
 
-def _apart(*numbers: float) -> list[str]:
-    """Numbers in as many digits as tell them apart, six at least; -0 is 0."""
+def told_apart(*numbers: float) -> list[str]:
+    """Numbers in as many digits as tell them apart, six at least; -0 is 0.
+
+    >>> told_apart(1700000000, 1700001000)
+    ['1.7e+09', '1.700001e+09']
+    """
     texts: list[str] = []
     for digits in (6, 9, 12, 17):
         texts = [f"{number + 0.0:.{digits}g}" for number in numbers]

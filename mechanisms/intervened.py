@@ -17,6 +17,7 @@ for a Pyro or torch distribution, which knows no generator, by ``global_draws_fr
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from math import prod
 from typing import Any, Literal, final
 
@@ -28,8 +29,9 @@ from torch.distributions import Categorical as Categories
 from torch.distributions import Distribution
 
 from graphs.errors import DomainError, EvidenceError, InterventionError, MechanismError, ShapeError
-from graphs.variables import Categorical, Image, Integer, Variable
+from graphs.variables import Categorical, Continuous, Image, Integer, Variable
 from graphs.variables.arrays import as_array
+from graphs.variables.numeric import limits
 from mechanisms.base import INTERVENED, Abducted, InterventionSpec, Mechanism, MechanismSpec, Noise, Parents
 from mechanisms.extrapolation import warn_unseen
 from mechanisms.rows import where_rows
@@ -260,6 +262,7 @@ class StochasticMechanism(Mechanism):
 
     abduction = "exact"
     deterministic = True
+    restricts = True
     chunk_rows = None
 
     def __init__(
@@ -309,6 +312,35 @@ class StochasticMechanism(Mechanism):
     def abduct(self, value: Tensor, parents: Parents, *, generator: Generator) -> Abducted:
         """The value is the draw."""
         return Abducted(Noise(len(value), {"value": torch.as_tensor(self.form.decode(value)).double()}))
+
+    def check(self, value: Tensor, parents: Parents) -> None:
+        """Refuse a value outside of what the law draws, within rounding."""
+        drawn = torch.as_tensor(self.form.decode(value)).double()
+        slack = _TOLERANCE * drawn.abs()
+        possible = [_supports(self.law, drawn + each) for each in (-slack, 0.0, slack)]
+        known = torch.stack(possible).any(0)
+        if self.clip and isinstance(self.variable, Continuous | Integer):
+            low, high = limits(self.variable)
+            known = known | ((drawn == low) | (drawn == high)).reshape(len(drawn), -1).all(1)
+        if not bool(known.all()):
+            row = int((~known).nonzero()[0])
+            got = value[row].tolist() if value[row].numel() <= 8 else "another value"
+            raise EvidenceError(
+                f"Row {row}: the model draws from {self.law} (set by an earlier do), which cannot give {got}."
+                " Correct the evidence, leave this node out of it, or ask the model without that do."
+            )
+
+
+def _supports(law: NoiseLaw | Distribution, drawn: Tensor) -> Tensor:
+    """Whether a law may give draws, (N,); True where it does not tell."""
+    found = torch.ones(len(drawn), dtype=torch.bool, device=drawn.device)
+    if isinstance(law, NoiseLaw):
+        found = law.supports(drawn)
+    else:
+        with suppress(NotImplementedError):  # some of torch's have no support
+            support = law.support
+            found = found if support is None else support.check(drawn)
+    return found.reshape(len(drawn), -1).all(1)
 
 
 def _of_one_value(distribution: Distribution, variable: Variable, node: str) -> Distribution:

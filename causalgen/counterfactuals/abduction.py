@@ -31,8 +31,8 @@ from causalgen.counterfactuals.nested import (
     answer_worlds,
     check_from_worlds,
     named_worlds,
+    origins_in_worlds,
     own_values,
-    provenance_from_worlds,
     shared_rows,
 )
 from causalgen.counterfactuals.own_readings import OwnReadings
@@ -266,8 +266,9 @@ class Abduction(Shown):
         drawn = {}
         if self._posterior is not None:
             drawn = {node: self._posterior.sources(node) for node in used if node in self._missing}
+        abducted = {node: self._world.mechanisms[node] for node in noise}
         provenance = trace_provenance(
-            world, prediction, noise.keys(), rows, samples, provenance_from_worlds(asked), drawn
+            world, prediction, abducted, rows, samples, origins_in_worlds(asked), drawn
         )
         index = self._index if rows == self._rows else None
         shape = (rows, self._samples, index)

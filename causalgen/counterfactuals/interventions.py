@@ -43,7 +43,7 @@ from mechanisms.base import Mechanism, MechanismSpec
 from mechanisms.extrapolation import warn_unseen
 from mechanisms.intervened import ConstantMechanism, FunctionMechanism, StochasticMechanism
 
-__all__ = ["Intervention", "WorldRef", "WorldValue", "interventions", "refuse_circle"]
+__all__ = ["Intervention", "Origin", "WorldRef", "WorldValue", "interventions", "refuse_circle"]
 
 _NATURAL = "--natural"
 
@@ -89,6 +89,18 @@ class WorldRef:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Where the values of a node's B rows come from, as codes; see ``causalgen.counterfactuals.provenance``.
+
+    (B,), or one for all rows, ().
+    """
+
+    told: NDArray[np.integer]  # the provenance
+    inherited: NDArray[np.integer]  # what children inherit: of a node that was set, of what it was set by
+    drawn: NDArray[np.integer]  # 1 where another seed may give another value, else 0
+
+
+@dataclass(frozen=True)
 class Intervention:
     """What takes a node's place."""
 
@@ -98,8 +110,7 @@ class Intervention:
     natural: str | None = None  # name of the node's natural half, where the mechanism reads it
     keeps_noise: bool = False  # whether the mechanism takes the noise that was abducted for the node
     rows: int = 1  # number of rows it has values for; 1 serves any number
-    # Where the values are another world's, how they were obtained there, (B,)
-    provenance: NDArray[np.object_] | None = None
+    origin: Origin | None = None  # where the values come from in another world, whose they are
 
 
 def interventions(

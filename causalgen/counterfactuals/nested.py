@@ -15,12 +15,10 @@ from graphlib import CycleError as CircleError
 from graphlib import TopologicalSorter
 from typing import Any, TypeVar, final
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from causalgen.counterfactuals.interventions import Intervention, WorldRef, WorldValue
+from causalgen.counterfactuals.interventions import Intervention, Origin, WorldRef, WorldValue
 from causalgen.counterfactuals.results import Draws
 from causalgen.data.frames import refuse_other_index
 from graphs.errors import InterventionError, UnknownNameError
@@ -33,8 +31,8 @@ __all__ = [
     "answer_worlds",
     "check_from_worlds",
     "named_worlds",
+    "origins_in_worlds",
     "own_values",
-    "provenance_from_worlds",
     "shared_rows",
 ]
 
@@ -138,16 +136,16 @@ def named_worlds(
 def check_from_worlds(asked: Mapping[str, Intervention], rows: int) -> None:
     """Refuse a world that is fed by one of another number of rows."""
     for node, each in asked.items():
-        if each.provenance is not None and each.rows != rows:
+        if each.origin is not None and each.rows != rows:
             raise InterventionError(
                 f"Intervention on {node!r}: {each.text} has {each.rows} rows, and the world it is to feed "
                 f"has {rows}. Give both worlds the same number of values."
             )
 
 
-def provenance_from_worlds(asked: Mapping[str, Intervention]) -> dict[str, NDArray[np.object_]]:
-    """Provenance of the nodes that other worlds feed, (B,) strings by node."""
-    return {node: each.provenance for node, each in asked.items() if each.provenance is not None}
+def origins_in_worlds(asked: Mapping[str, Intervention]) -> dict[str, Origin]:
+    """Where the nodes that other worlds feed come from there, by node."""
+    return {node: each.origin for node, each in asked.items() if each.origin is not None}
 
 
 def _checked(does: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Mapping[str, Any]]:
@@ -189,13 +187,13 @@ def _feed(node: str, value: WorldValue, source: Draws, variables: Mapping[str, V
     if variables[value.node] != variable:
         checked = variable.encode(variables[value.node].decode(rows), where=f"Intervention on {node!r}")
         rows = torch.as_tensor(checked, device=rows.device)
-    provenance = source.provenance[value.node]
-    return Intervention(FromWorld(variable, rows), repr(value), rows=source.rows, provenance=provenance)
+    origin = source.provenance.origin(value.node)
+    return Intervention(FromWorld(variable, rows), repr(value), rows=source.rows, origin=origin)
 
 
 def _only(result: Answer, nodes: tuple[str, ...]) -> Answer:
     """The result without the nodes that only other worlds asked for."""
     narrow = copy(result)
     narrow.variables = {node: each for node, each in result.variables.items() if node in nodes}
-    narrow.provenance = {node: each for node, each in result.provenance.items() if node in nodes}
+    narrow.provenance = result.provenance.only(nodes)
     return narrow

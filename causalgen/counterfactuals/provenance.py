@@ -8,12 +8,15 @@ inferred        drawn from its posterior, being missing in the evidence; or reco
 prior           drawn from the model: no evidence bears on it
 interventional  set by the intervention
 
+What is set by a function, or by another mechanism, is no better known than what it reads: children inherit
+the weakest of that. A constant or a fresh draw weakens nothing.
+
 A value is *determined* where no other seed would give another one: no noise behind it was drawn.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property, reduce
 from typing import Any, Literal
 
@@ -23,8 +26,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from causalgen.counterfactuals.engine import Prediction
+from causalgen.counterfactuals.interventions import Origin
 from causalgen.counterfactuals.mutilated_model import MutilatedModel
 from causalgen.counterfactuals.rows import Mask
+from mechanisms.base import Mechanism
 
 __all__ = ["Provenance", "ProvenanceTable", "trace_provenance"]
 
@@ -37,29 +42,27 @@ _NAMES = np.array(_ORDER, dtype=object)
 _SET = _ORDER.index("interventional")
 
 
-_DRAWN = ("posterior", "inferred", "prior")
-
-_Traced = tuple[Mapping[str, _Code], Mapping[str, _Code]]
-"""The places in the order, by node, and 1 where a value depends on a draw."""
-
-
 class ProvenanceTable(Mapping[str, NDArray[np.object_]]):
     """Provenance by node, (B,) strings; traced, and spelled out, when asked for."""
 
-    def __init__(self, trace: Callable[[], _Traced], nodes: Iterable[str], rows: int) -> None:
+    def __init__(self, trace: Callable[[], Mapping[str, Origin]], nodes: Iterable[str], rows: int) -> None:
         """Made by ``trace_provenance``; codes count in the order of the module's list."""
         self._trace, self._nodes, self._rows = trace, tuple(nodes), rows
 
     @cached_property
-    def _traced(self) -> _Traced:
+    def _traced(self) -> Mapping[str, Origin]:
         return self._trace()
+
+    def origin(self, node: str) -> Origin:
+        """Where a node's rows come from."""
+        return self._traced[node]
 
     def determined(self, node: str) -> NDArray[np.bool_]:
         """(B,) whether no other seed would give the row another value."""
-        return np.broadcast_to(self._traced[1][node], self._rows) == 0
+        return np.broadcast_to(self._traced[node].drawn, self._rows) == 0
 
     def __getitem__(self, node: str) -> NDArray[np.object_]:
-        return _NAMES[np.broadcast_to(self._traced[0][node], self._rows)]
+        return _NAMES[np.broadcast_to(self._traced[node].told, self._rows)]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._nodes)
@@ -82,62 +85,53 @@ class ProvenanceTable(Mapping[str, NDArray[np.object_]]):
 def trace_provenance(
     world: MutilatedModel,
     prediction: Prediction,
-    abducted: Collection[str],
+    abducted: Mapping[str, Mechanism],
     rows: int,
     samples: int,
-    fed: Mapping[str, NDArray[np.object_]] | None = None,
+    fed: Mapping[str, Origin] | None = None,
     drawn: Mapping[str, Mapping[str, Tensor]] | None = None,
 ) -> ProvenanceTable:
     """Provenance of each predicted node and row, (B,) strings; over samples the weakest.
 
-    ``abducted`` names the nodes whose noise was abducted; others drew from their prior. ``fed`` is the
-    provenance of nodes set to what they are in another world, (B,), where it was obtained. ``drawn`` says of
-    nodes missing in the evidence in which rows, (B,) bool, the value was "inferred" or drawn from its
-    "prior".
+    ``abducted`` has the nodes whose noise was abducted, with the mechanisms that did so; others drew from
+    their prior. ``fed`` says of nodes set to what they are in another world where they come from there.
+    ``drawn`` says of nodes missing in the evidence in which rows, (B,) bool, the value was "inferred" or
+    drawn from its "prior".
     """
 
-    def trace() -> _Traced:
-        """Places in the order, by node; and 1 where a draw went into the value, whether or not it was set."""
-        codes: dict[str, _Code] = {}
-        unsure: dict[str, _Code] = {}
+    def trace() -> dict[str, Origin]:
+        found: dict[str, Origin] = {}
         given = {node: _code_of(sources) for node, sources in (drawn or {}).items()}
         missing = {node: np.minimum(code, 1) for node, code in given.items()}
         for node in prediction.values:
             if fed and node in fed:
-                codes[node] = np.array([_ORDER.index(name) for name in fed[node]])
-                unsure[node] = np.isin(fed[node], _DRAWN).astype(int)
+                found[node] = fed[node]
                 continue
-            parents, origin, touched = world.graph.parents(node), world.origin(node), node in world.touched
+            parents, origin, kept = world.graph.parents(node), world.origin(node), world.keeps_noise(node)
+            by = abducted.get(origin) if kept else None
             again = _any_sample(prediction.recomputed[node], rows, samples)
             # Noise recovered from an inferred value, or given an inferred parent, is no better than these.
-            origins = {origin, *map(world.origin, parents)}
-            inferred = () if touched else origins & given.keys()
-            draws: list[Any] = [int(_draws_noise(world, node, abducted)), *(unsure[name] for name in parents)]
-            draws += [missing[name] for name in inferred]
-            unsure[node] = np.where(again, reduce(np.maximum, draws), missing.get(origin, 0))
-            if touched:
-                codes[node] = np.array(_SET)
-                continue
-            own = world.mechanisms[node].abduction if origin in abducted else "prior"
-            # An intervened parent is known for certain: it weakens nothing.
-            inherited = [
-                _ORDER.index(own),
-                *(np.where(codes[name] == _SET, 0, codes[name]) for name in parents),
-            ]
-            inherited += [given[name] for name in inferred]
-            codes[node] = np.where(again, reduce(np.maximum, inherited), given.get(origin, 0))
-        return codes, unsure
+            inferred = {origin, *map(world.origin, parents)} & given.keys() if kept else ()
+            own = 0 if not kept else _ORDER.index("prior" if by is None else by.abduction)
+            weakest: list[Any] = [own, *(found[name].inherited for name in parents)]
+            weakest += [given[name] for name in inferred]
+            draws: list[Any] = [_draws_noise(world.mechanisms[node], by)]
+            draws += [*(found[name].drawn for name in parents), *(missing[name] for name in inferred)]
+            inherited = np.where(again, reduce(np.maximum, weakest), given.get(origin, 0))
+            told = np.array(_SET) if node in world.touched else inherited
+            unsure = np.where(again, reduce(np.maximum, draws), missing.get(origin, 0))
+            found[node] = Origin(told, inherited, unsure)
+        return found
 
     return ProvenanceTable(trace, prediction.values, rows)
 
 
-def _draws_noise(world: MutilatedModel, node: str, abducted: Collection[str]) -> bool:
-    """Whether a recomputed node's noise is a draw: of its posterior, or of its prior."""
-    mechanism = world.mechanisms[node]
-    if world.keeps_noise(node) and world.origin(node) in abducted:
-        return not mechanism.deterministic
+def _draws_noise(mechanism: Mechanism, by: Mechanism | None) -> int:
+    """1 where a recomputed node's noise is a draw: of its posterior ``by`` a mechanism, or of a law."""
+    if by is not None:
+        return int(not by.deterministic)
     generator = torch.Generator(mechanism.device).manual_seed(0)
-    return bool(mechanism.sample_noise(1, generator=generator).leaves)
+    return int(bool(mechanism.sample_noise(1, generator=generator).leaves))
 
 
 def _code_of(sources: Mapping[str, Tensor]) -> _Code:

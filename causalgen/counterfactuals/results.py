@@ -56,7 +56,7 @@ class Draws(Mapping[str, Any], Shown, Tabular):
         *,
         rows: int,
         samples: int | None,
-        provenance: Mapping[str, NDArray[np.object_]],
+        provenance: ProvenanceTable,
         seed: int,
         index: pd.Index | None = None,
     ) -> None:
@@ -80,8 +80,8 @@ class Draws(Mapping[str, Any], Shown, Tabular):
         return self._canonical[node].clone()
 
     def draws(self, node: str) -> Tensor:
-        """Values of a node in canonical encoding, (S, B, *event); S is 1 where one draw was asked for."""
-        return by_sample(self._canonical[node], self.samples or 1, self.rows)
+        """A copy of a node's values, canonical, (S, B, *event); S is 1 where one draw was asked for."""
+        return by_sample(self._canonical[node], self.samples or 1, self.rows).clone()
 
     def to_frame(self) -> pd.DataFrame:
         """The nodes that are no images as a table; index (sample, row) where there are samples."""
@@ -160,7 +160,6 @@ class Counterfactual(Draws):
         self.do, self._noise, self.weights, self._factual = do, noise, weights, factual
         self.lineages, self._missing = tuple(lineages), missing
         self._readings = readings
-        self._traced = provenance
 
     @property
     def noise(self) -> dict[str, Noise]:
@@ -213,7 +212,7 @@ class Counterfactual(Draws):
 
         One draw of what is not determined says nothing of its spread: ask ``num_samples``.
         """
-        return {node: self._traced.determined(node) for node in self.variables}
+        return {node: self.provenance.determined(node) for node in self.variables}
 
     @property
     def readings(self) -> OwnReadings:
@@ -225,12 +224,12 @@ class Counterfactual(Draws):
         return self._readings.only(self.variables)
 
     def factual_canonical(self, node: str) -> Tensor:
-        """The evidence of a node in canonical encoding, (B, *event); (S * B, *event) where it was drawn."""
-        return self._factual[node]
+        """A copy of a node's evidence, canonical, (B, *event); (S * B, *event) where it was drawn."""
+        return self._factual[node].clone()
 
     def inferred_draws(self, node: str) -> Tensor:
-        """The evidence of a node in canonical encoding, with its draws where it lacks, (S, B, *event)."""
-        return by_sample(self._factual[node], self.samples or 1, self.rows)
+        """A copy of a node's evidence, canonical, with its draws where it lacks, (S, B, *event)."""
+        return by_sample(self._factual[node], self.samples or 1, self.rows).clone()
 
     def summary(self) -> pd.DataFrame:
         """Mean, standard deviation and quantiles of each number, the probability of each category.
@@ -290,7 +289,7 @@ class Contrast(Mapping[str, Any], Shown, Tabular):
         """
         shapes = [(each.rows, each.samples, each.seed) for each in (one, other)]
         shared = [node for node in one.variables if node in other.variables]
-        evidence = [(one.factual_canonical(node), other.factual_canonical(node)) for node in shared]
+        evidence = [(one._factual[node], other._factual[node]) for node in shared]
         same = all(a is b or torch.equal(a, b) for a, b in evidence)  # gaps may be NaN, which equals nothing
         if shapes[0] != shapes[1] or not same:
             raise EvidenceError(

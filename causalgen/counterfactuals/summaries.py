@@ -43,17 +43,23 @@ __all__ = [
 
 _QUANTILES = {"5%": 0.05, "50%": 0.5, "95%": 0.95}
 _SHOWN_ROWS, _SHOWN_CATEGORIES = 4, 3
+_ROUNDING = 64 * np.finfo(float).eps
+"""How far apart rounding may put equal draws, in parts of their size."""
 
 
 class DrawsLike(Protocol):
     """What is shown and saved of ``results.Draws``."""
 
     variables: Mapping[str, Variable]
-    provenance: Mapping[str, NDArray[np.object_]]
     rows: int
     samples: int | None
     seed: int
     index: pd.Index | None
+
+    @property
+    def provenance(self) -> Mapping[str, NDArray[np.object_]]:
+        """How each row of each node was obtained."""
+        ...
 
     def __getitem__(self, node: str) -> Any: ...
     def __iter__(self) -> Iterator[str]: ...
@@ -137,7 +143,7 @@ class _Column:
         """Mean, standard deviation and quantiles of a number, (B,) each."""
         values = self.draws.astype(float)
         spread = values.std(0, ddof=1) if len(values) > 1 else np.zeros(values.shape[1])
-        spread[np.ptp(values, 0) <= 1e-12 * np.abs(values).max(0)] = 0.0  # rounding is no spread
+        spread[np.ptp(values, 0) <= _ROUNDING * np.abs(values).max(0)] = 0.0  # rounding is no spread
         quantiles = np.quantile(values, list(_QUANTILES.values()), axis=0)
         found = {"sd": spread, **dict(zip(_QUANTILES, quantiles, strict=True))}
         unless = {name: np.where(self.known, each, np.nan) for name, each in found.items()}

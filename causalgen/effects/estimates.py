@@ -40,6 +40,9 @@ __all__ = ["Estimate", "Floats", "estimate", "individual_means", "student_ratio"
 
 Floats = NDArray[np.float64]
 
+_ROUNDING = 64 * np.finfo(np.float64).eps
+"""How far apart rounding may put equal differences, in parts of the values."""
+
 _RESAMPLES = 1000
 _MOST_UNITS = 20_000
 _AT_ONCE = 2**24
@@ -63,8 +66,8 @@ class Estimate:
     @property
     def told_error(self) -> float:
         """The standard error of a number, 0 where it is but rounding that subtracting shared noise leaves."""
-        scale = max(abs(self.under_do), abs(self.under_versus))
-        return 0.0 if self.standard_error <= 1e-13 * scale else float(self.standard_error)
+        rounding = _ROUNDING * max(abs(self.under_do), abs(self.under_versus)) / max(self.rows, 1) ** 0.5
+        return 0.0 if self.standard_error <= rounding else float(self.standard_error)
 
 
 def estimate(
@@ -89,18 +92,19 @@ def estimate(
     weight = np.ones(under_do.shape[:2]) if mask is None else mask.astype(np.float64)
     if certain:  # samples of a row do not differ
         under_do, under_versus, weight = under_do[:1], under_versus[:1], weight.mean(0, keepdims=True)
-    shape, rows = under_do.shape[2:], int((weight.sum(0) > 0).sum())
+    shape, members = under_do.shape[2:], np.flatnonzero(weight.any(0))
+    rows = len(members)
     one, other = (each.reshape(*weight.shape, -1) for each in (under_do, under_versus))
     weight = weight[..., None]
-    single = weight.shape[1] == 1 and not certain  # the draws of a single row are the units
+    single = rows == 1 and not certain  # the draws of a single row are the units
     if single:
-        one, other, weight = (each.swapaxes(0, 1) for each in (one, other, weight))
+        one, other, weight = (each[:, members].swapaxes(0, 1) for each in (one, other, weight))
     difference, mass = ((one - other) * weight).sum(0), weight.sum(0)
     value, total = difference.sum(0) / mass.sum(), mass.sum()
     residual, count = difference - value * mass, int((mass > 0).sum())
     if count > 1:
         plain = (residual**2).sum(0)
-        clusters = [each[:, 0] for each in lineages] if single else []
+        clusters = [each[:, members[0]] for each in lineages] if single else []
         variance, units = _clustered(residual, mass[:, 0], clusters)
         error = np.sqrt(variance) / total
         taken = mass[:, 0] > 0
@@ -159,7 +163,7 @@ def _agree(one: Floats, other: Floats, taken: NDArray[np.intp]) -> NDArray[np.bo
     agree = np.ones(one.shape[1], dtype=np.bool_)
     for some in (taken[:50], taken):  # most are told apart by a few
         a, b = one[np.ix_(some, agree)], other[np.ix_(some, agree)]
-        rounding = 1e-13 * np.maximum(np.abs(a).max(0), np.abs(b).max(0))
+        rounding = _ROUNDING * np.maximum(np.abs(a).max(0), np.abs(b).max(0))
         agree[agree] = np.ptp(a - b, axis=0) <= rounding
     return agree
 

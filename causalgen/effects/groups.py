@@ -19,6 +19,7 @@ from torch import Tensor
 from graphs.causal_graph import CausalGraph
 from graphs.errors import DomainError, EvidenceError, UnknownNameError
 from graphs.variables import Categorical, Continuous, Image, Integer, Variable
+from mechanisms.extrapolation import told_apart
 
 __all__ = [
     "Given",
@@ -205,12 +206,10 @@ def group_labels(
         labels: Sequence[Any] = variable.labels or range(variable.size)
         return values.astype(np.int64), list(labels)
     if edges is not None:
-        between = [f"[{low:g}, {high:g})" for low, high in pairwise(edges)]
-        return np.searchsorted(edges, values, side="right"), [
-            f"< {edges[0]:g}",
-            *between,
-            f">= {edges[-1]:g}",
-        ]
+        texts = told_apart(*edges.tolist())
+        between = [f"[{low}, {high})" for low, high in pairwise(texts)]
+        labels = [f"< {texts[0]}", *between, f">= {texts[-1]}"]
+        return np.searchsorted(edges, values, side="right"), labels
     distinct, codes = np.unique(values, return_inverse=True)
     if len(distinct) > _MOST_VALUES:
         raise DomainError(

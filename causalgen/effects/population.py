@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-import numpy as np
+import torch
 from torch import Tensor
 
 from causalgen.arguments import check_targets, whole_number
@@ -21,8 +21,8 @@ from causalgen.counterfactuals.mutilated_model import MutilatedModel, act
 from causalgen.counterfactuals.nested import (
     answer_worlds,
     check_from_worlds,
+    origins_in_worlds,
     own_values,
-    provenance_from_worlds,
 )
 from causalgen.counterfactuals.provenance import trace_provenance
 from causalgen.counterfactuals.results import Draws
@@ -72,19 +72,17 @@ class Population:
                 )
         check_from_worlds(asked, self.rows)
         world = act(self._world, asked)
-        prediction = predict(
-            world, {}, wanted, rows=self.rows, factual=self._unreached(world, asked, wanted), seed=self.seed
-        )
-        provenance = trace_provenance(world, prediction, (), self.rows, 1, provenance_from_worlds(asked))
+        shared = self._unreached(world, asked, wanted)
+        prediction = predict(world, {}, wanted, rows=self.rows, factual=shared, seed=self.seed)
+        # What no intervention reaches was drawn as well, if only once.
+        drawn = {node: {"prior": torch.ones(1, dtype=torch.bool)} for node in shared}
+        provenance = trace_provenance(world, prediction, {}, self.rows, 1, origins_in_worlds(asked), drawn)
         return Draws(
             {node: self._variables[node] for node in wanted},
             {node: prediction.values[node] for node in wanted},
             rows=self.rows,
             samples=None,
-            # What no intervention reaches was drawn as well, if only once.
-            provenance={
-                node: np.where(provenance[node] == "copied", "prior", provenance[node]) for node in wanted
-            },
+            provenance=provenance.only(wanted),
             seed=self.seed,
         )
 

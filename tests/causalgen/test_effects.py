@@ -686,3 +686,55 @@ def test_a_rare_effect_lies_in_the_interval_of_draws_that_missed_it():
         low, high = scm.effect("y", **ask, seed=seed).interval
         inside += low <= 1 / 300 <= high
     assert inside >= 54
+
+
+def test_edges_that_six_digits_do_not_tell_apart_keep_their_groups():
+    """Two of three intervals had one label, and the second one's effect took the place of the first's."""
+    law = {"u": {"uniform": [1.7e9, 1.7e9 + 4000]}}
+    scm = cg.SCM(
+        nx.DiGraph([("time", "y"), ("x", "y")]),
+        dict.fromkeys(["time", "x", "y"], cg.Continuous()),
+        {
+            "time": cg.mechanisms.Equation(value="u", noise=law),
+            "x": cg.mechanisms.Equation(value="u", noise=NORMAL),
+            "y": cg.mechanisms.Equation(value="x*floor((time - 1.7e9) / 1000)"),
+        },
+    )
+    edges = [1.7e9, 1.7e9 + 1000, 1.7e9 + 2000, 1.7e9 + 3000]
+    found = scm.effect("y", do={"x": 1}, versus={"x": 0}, given={"time": edges}, n=4000, seed=0)
+    assert [each.value for each in found.groups.values()] == pytest.approx([0, 1, 2, 3])
+    assert sum(each.rows for each in found.groups.values()) == 4000
+    assert list(found.groups)[:2] == ["[1.7e+09, 1.700001e+09)", "[1.700001e+09, 1.700002e+09)"]
+
+
+def test_the_draws_of_a_group_s_only_row_tell_its_error():
+    """They did for one row of evidence, but not for a group of one."""
+    scm = cg.SCM(
+        nx.DiGraph([("g", "y"), ("x", "y")]),
+        {"g": cg.Categorical(2), "x": cg.Continuous(), "y": cg.Continuous()},
+        {
+            "g": cg.mechanisms.Equation(value="u", noise={"u": {"bernoulli": 0.5}}),
+            "x": cg.mechanisms.Equation(value="u", noise=NORMAL),
+            "y": cg.mechanisms.Equation(value="x*(g + u)", noise=NORMAL),
+        },
+    )
+    ask = {"do": {"x": 1.0}, "versus": {"x": 0.0}, "given": "g", "seed": 0}
+    found = scm.effect("y", **ask, evidence={"g": [0, 1, 1], "x": [0.0, 0.0, 0.0]}, n=3000)
+    one = found.groups[0]
+    assert one.rows == 1 and one.standard_error == pytest.approx(1 / np.sqrt(1000), rel=0.1)
+    assert one.low < 0 < one.high and one.high - one.low < 0.2
+
+
+def test_the_error_of_an_effect_on_numbers_far_from_zero_is_told():
+    """An error of 1 beside 1.7e15 was told as 0."""
+    scm = cg.SCM(
+        nx.DiGraph([("t", "y"), ("x", "y")]),
+        dict.fromkeys("txy", cg.Continuous()),
+        {
+            "t": cg.mechanisms.Equation(value="100*u", noise=NORMAL),
+            "x": cg.mechanisms.Equation(value="u", noise=NORMAL),
+            "y": cg.mechanisms.Equation(value="1.7e15 + x*t"),
+        },
+    )
+    found = scm.effect("y", do={"x": 1.0}, versus={"x": 0.0}, seed=0)
+    assert "+- 1 " in repr(found) or "+- 0.9" in repr(found)

@@ -64,3 +64,23 @@ def test_a_number_that_float32_cannot_hold_is_no_cause_of_a_picture(scan, absurd
         scm.sample(2, do={"t": absurd}, seed=0)
     far = scm.counterfactual({"t": t[:1], "picture": picture[:1]}, do={"t": 1e3}, seed=0)
     assert far["picture"].isfinite().all()
+
+
+@pytest.mark.parametrize("parent", [cg.Categorical(3), cg.Continuous()])
+def test_a_density_that_is_infinite_whatever_is_missing_tells_nothing(parent):
+    """y = a * u**3 is 0 where u is: the last a, or the last particle, was drawn every time."""
+    law = {"categorical": [0.5, 0.3, 0.2]} if parent.type == "categorical" else {"normal": [0, 1]}
+    scm = cg.SCM(
+        nx.DiGraph([("a", "y")]),
+        {"a": parent, "y": cg.Continuous()},
+        {
+            "a": cg.mechanisms.Equation(value="u", noise={"u": law}),
+            "y": cg.mechanisms.Equation(value="exp(a)*u**3", noise={"u": {"normal": [0, 1]}}),
+        },
+    )
+    ab = scm.abduct({"y": [1.0, 0.0]}, num_samples=10, seed=0)
+    told = "Row 1: what was observed of 'y' has an infinite density.*value of 'a'"
+    for ask in (lambda: ab.counterfactual({}), lambda: ab.posterior("a")):
+        with pytest.raises(cg.EvidenceError, match=told):
+            ask()
+    assert scm.abduct({"y": [1.0, -1e-9]}, num_samples=10, seed=0).counterfactual({})["a"].shape == (10, 2)

@@ -775,3 +775,34 @@ def test_a_category_that_the_nodes_behind_it_do_not_share_is_told_as_such():
     scm.fit({"ward": ward} | gaps, missing="drop", progress=False)
     with pytest.warns(cg.ExtrapolationWarning, match="'p', which not all nodes .*: they share no category"):
         scm.do({"ward": "p"})
+
+
+@pytest.mark.parametrize(
+    ("law", "wrong", "right"),
+    [
+        ({"uniform": [0, 1]}, 1.01, 1.0 + 1e-9),
+        ({"exponential": 2.0}, -1.0, 3.0),
+        (torch.distributions.Uniform(0.0, 1.0), 1.01, 1.0),
+        (torch.distributions.Normal(0.0, 1.0), None, 50.0),
+    ],
+)
+def test_evidence_that_an_earlier_law_does_not_draw_is_refused(law, wrong, right):
+    """As that of an earlier value or function is."""
+    noise = {"u": {"normal": [0, 1]}}
+    scm = cg.SCM(
+        nx.DiGraph([("a", "b")]),
+        {node: cg.Continuous() for node in "ab"},
+        {
+            "a": cg.mechanisms.Equation(value="u", noise=noise),
+            "b": cg.mechanisms.Equation(value="a + u", noise=noise),
+        },
+    ).do({"a": cg.Stochastic(law)})
+    assert scm.counterfactual({"a": [0.5, right], "b": 1.0}, do={"b": 0.0})["a"].tolist() == [0.5, right]
+    drawn = scm.sample(50, seed=0)
+    assert torch.equal(scm.counterfactual(drawn, do={"b": 0.0})["a"], drawn["a"])
+    if wrong is not None:
+        with pytest.raises(EvidenceError, match=f"Row 1: .*earlier do.*cannot give {wrong}"):
+            scm.counterfactual({"a": [0.5, wrong], "b": 1.0}, do={"b": 0.0})
+        assert scm.counterfactual({"a": wrong, "b": 1.0}, do={"a": 0.5})["b"].item() == pytest.approx(
+            1.5 - wrong
+        )

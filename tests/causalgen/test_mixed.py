@@ -231,3 +231,30 @@ def test_evidence_that_every_combination_as_good_as_excludes_is_told(numbers, de
     found = [str(each.message) for each in caught]
     assert bool(found) is told, found
     assert all("Row 1" in each and "1.1e+03 standard deviations" in each for each in found)
+
+
+def test_rows_of_every_pattern_have_many_draws_where_some_need_particles():
+    """One draw stood for them all, with a deviation of 0."""
+    graph = nx.DiGraph([("z", "y"), ("w", "y")])
+    scm = cg.SCM(
+        graph,
+        dict.fromkeys(graph, cg.Continuous()),
+        {
+            "z": cg.mechanisms.Equation(value="u", noise=NORMAL),
+            "w": cg.mechanisms.Equation(value="1 + u", noise=NORMAL),
+            "y": cg.mechanisms.Equation(value="w*z + u", noise=NORMAL),
+        },
+    )
+    found = scm.abduct(
+        {"z": [None, None, 3.0], "w": [2.0, None, 1.0], "y": [1.0, 1.0, 1.0]}, seed=0
+    ).posterior("z")
+    assert isinstance(found, SamplePosterior)
+    mean, deviation = (each[:, 0].numpy() for each in found.moments())
+    z = np.linspace(-8, 8, 2001)
+    of_y = np.exp(-0.5 * (1 - z) ** 2 / (1 + z**2)) / np.sqrt(1 + z**2)  # given z alone: y ~ N(z, 1 + z^2)
+    law = np.exp(-0.5 * z**2) * of_y
+    law /= law.sum()
+    centre = (law * z).sum()
+    np.testing.assert_allclose(mean, [0.4, centre, 3.0], atol=0.06)
+    np.testing.assert_allclose(deviation, [0.2**0.5, ((law * z**2).sum() - centre**2) ** 0.5, 0.0], atol=0.06)
+    assert found.weights.shape == (4096, 3) and (found.weights[:, 0] == 1 / 4096).all()

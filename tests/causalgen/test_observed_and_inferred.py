@@ -272,3 +272,69 @@ def test_contrasts_are_summarised_like_answers(chain, clinic):
 )
 def test_a_mean_has_the_digits_that_its_spread_speaks_of(mean, spread, text):
     assert spread_text(mean, spread) == text
+
+
+def drawn_anew(scm, evidence, worlds):
+    """By world and node, whether another seed gave another value, and whether it was called determined."""
+    one, other = (scm.abduct(evidence, seed=seed).worlds(worlds) for seed in (1, 2))
+    return {
+        (name, node): ((one[name][node] != other[name][node]).item(), one[name].determined[node].item())
+        for name in worlds
+        for node in scm.graph.nodes
+    }
+
+
+@pytest.mark.parametrize("missing", ["m", "y", None])
+def test_what_another_mechanism_or_world_draws_is_not_determined(chain, missing):
+    """Noise that a replaced mechanism keeps, and values of another world, may have been drawn."""
+    whole = {"x": 1.0, "m": 2.0, "y": 3.0}
+    kept = cg.Replace(cg.mechanisms.Equation(value="x + 2*u", noise=NORMAL), noise="keep")
+    worlds = {
+        "replaced": {"m": kept},
+        "drawn": {"x": cg.Stochastic({"normal": [0, 1]})},
+        "fed": {"x": cg.WorldRef("drawn")["x"]},
+        "fed by its effect": {"m": cg.WorldRef("drawn")["m"]},
+        "fed by a constant": {"m": cg.WorldRef("drawn")["x"], "y": 0.0},
+    }
+    found = drawn_anew(chain, {node: value for node, value in whole.items() if node != missing}, worlds)
+    assert {place: told for place, (_, told) in found.items()} == {
+        place: not moved for place, (moved, _) in found.items()
+    }
+
+
+def test_noise_that_its_mechanism_drew_is_not_determined_in_another():
+    """At a = 0 the evidence says nothing of u, which the new mechanism shows."""
+    made = cg.mechanisms.Equation
+    scm = cg.SCM(
+        nx.DiGraph([("a", "y")]),
+        dict.fromkeys("ay", cg.Continuous()),
+        {"a": made(value="u", noise=NORMAL), "y": made(value="a*u", noise=NORMAL)},
+    )
+    kept = {"kept": {"y": cg.Replace(made(value="a + u", noise=NORMAL), noise="keep")}}
+    assert drawn_anew(scm, {"a": 0.0, "y": 0.0}, kept)["kept", "y"] == (True, False)
+
+
+def test_what_is_set_by_a_function_is_no_better_known_than_what_it_reads(chain):
+    """y was called exact where m follows from an x that was drawn."""
+    ab = chain.abduct({"m": 2.0, "y": 3.0}, seed=0)
+    read = ab.worlds({"one": {"m": "m + x"}, "other": {"m": cg.WorldRef("one")["m"]}, "set": {"m": 1.0}})
+    for name in ("one", "other"):
+        assert read[name].provenance["m"].tolist() == ["interventional"]
+        assert read[name].provenance["y"].tolist() == ["inferred"] and not read[name].determined["y"]
+    assert read["set"].provenance["y"].tolist() == ["exact"] and read["set"].determined["y"]
+    kept = cg.Replace(cg.mechanisms.Equation(value="3*x + u", noise=NORMAL), noise="keep")
+    assert ab.counterfactual({"m": kept}).provenance["y"].tolist() == ["inferred"]
+
+
+def test_numbers_far_from_zero_have_their_spread():
+    """Deviations of 100 beside 1.7e15 were taken for rounding."""
+    scm = cg.SCM(
+        nx.DiGraph([("t", "y")]),
+        dict.fromkeys("ty", cg.Continuous()),
+        {
+            "t": cg.mechanisms.Equation(value="1.7e15 + 100*u", noise=NORMAL),
+            "y": cg.mechanisms.Equation(value="t + u", noise=NORMAL),
+        },
+    )
+    table = scm.counterfactual({"t": [None, 1.7e15]}, do={}, num_samples=2000, seed=0).summary()
+    assert table.loc["t"]["sd"].to_list() == pytest.approx([100.0, 0.0], rel=0.1)

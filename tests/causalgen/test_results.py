@@ -117,6 +117,7 @@ def test_what_is_done_to_an_answer_in_place_changes_no_other(samples):
     kept = [first.to_frame(), second.to_frame()]
     noise = [leaf for each in (abduction, first) for leaf in each.noise.get("y", {}).values()]
     noise += [*abduction.noise_of("x").values(), first.canonical("x"), abduction.posterior("x").mean]
+    noise += [first.draws("x"), first.draws("y"), first.factual_canonical("y"), first.inferred_draws("x")]
     for values in (first["x"], first.factual["x"], first.inferred["x"], second["y"], *noise):
         values.mul_(100.0)
     again = abduction.counterfactual({"y": 2.0})

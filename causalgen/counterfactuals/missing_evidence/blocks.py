@@ -208,7 +208,7 @@ def log_weights(
     densities they are. Where they may be ``estimated``, it is by draws of each row's own.
 
     Raises:
-        EvidenceError: a row's evidence has probability zero.
+        EvidenceError: a row's evidence has probability zero, or an infinite density.
         PartialEvidenceError: a mechanism has neither a density nor a predictor of its parents.
     """
     n, device = len(problem.rows), problem.rows.device
@@ -225,6 +225,7 @@ def log_weights(
         logs = logs.masked_fill(densities > least, -torch.inf)
     draws = proposals if estimated else None
     refuse_impossible(logs.amax(0), problem.rows, problem.block.missing, draws)
+    _refuse_infinite(logs, problem)
     return logs
 
 
@@ -256,6 +257,21 @@ def refuse_impossible(
         raise EvidenceError(
             f"Row {row}: {why}, or leave out what contradicts; where categories met that never did in "
             "fitting, fit their node with smoothing > 0."
+        )
+
+
+def _refuse_infinite(logs: Tensor, problem: Problem) -> None:
+    """Refuse rows in which a proposal's log weight, (R, n), is infinite: it hides those of the others.
+
+    So it is of ``a * u**3`` at 0, whatever a may be: of two infinite densities none is known to be larger.
+    """
+    infinite = (logs == torch.inf).any(0)
+    if bool(infinite.any()):
+        row, block = int(problem.rows[infinite][0]), problem.block
+        seen, missing = (", ".join(map(repr, names)) for names in (block.children, block.missing))
+        raise EvidenceError(
+            f"Row {row}: what was observed of {seen} has an infinite density, as a * u**3 has at 0, which "
+            f"hides how likely each value of {missing} is. Give {missing}, or leave the node out of this row."
         )
 
 

@@ -13,7 +13,7 @@ sample-major, observed ones B.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -154,18 +154,25 @@ class EvidencePosterior:
                 assert isinstance(each, CategoryPosterior)
                 one_hot[pattern.rows] = each.probabilities
             return CategoryPosterior(one_hot, support)
-        if any(exact) or isinstance(variable, Image):
+        if isinstance(variable, Image):
             draws = by_sample(self.values([node])[node], self._samples, self._rows).clone()
             return SamplePosterior(draws, torch.full(draws.shape[:2], 1 / self._samples).double())
-        return self._weighted(patterns, node)
+        return self._weighted(patterns, exact, node)
 
-    def _weighted(self, patterns: list[Pattern], node: str) -> SamplePosterior:
-        """Particles of the rows that lack the node; the value of the others."""
+    def _weighted(
+        self, patterns: list[Pattern], exact: Sequence[Posterior | None], node: str
+    ) -> SamplePosterior:
+        """Exact draws, or else particles, of the rows that lack the node; the value of the others."""
         particles, observed = self._particles, self._observed(node)
         values = repeat_rows(observed[None], particles)
         weights = observed.new_full((particles, self._rows), 1 / particles, dtype=torch.float64)
-        for pattern in patterns:
-            problem = self._problem(pattern, self._block(pattern, node))
+        for pattern, known in zip(patterns, exact, strict=True):
+            block = self._block(pattern, node)
+            problem = self._problem(pattern, block)
+            drawn = None if known is None else self._draw_exactly(problem, pattern, block, particles)
+            if drawn is not None:
+                values[:, pattern.rows] = by_sample(drawn[node], particles, len(pattern.rows))
+                continue
             for rows, cloud in clouds(problem, particles):
                 where = pattern.rows[rows]
                 values[:, where] = cloud.values[node].reshape(particles, len(where), *observed.shape[1:])
@@ -219,18 +226,12 @@ class EvidencePosterior:
         key = (pattern.missing, block)
         if key not in self._drawn:
             problem = self._problem(pattern, block)
-            gaussian = _possible_gaussian(problem)
-            mixed = None if gaussian else _possible_mixed(problem, self._samples)
-            if gaussian is not None:
-                width = gaussian.mean.shape[1]
-                self._drawn[key] = _Drawn(gaussian.draw(self._standard(pattern, block, width)))
-            elif mixed is not None:
-                numbers = mixed[0][1].gaussian
-                standard = self._standard(pattern, block, 0 if numbers is None else numbers.mean.shape[1])
-                uniform = self._uniform(pattern, block, "inferred" if numbers is None else "choice")
-                self._drawn[key] = _Drawn(draw_mixed(mixed, uniform, standard))
+            exact = self._draw_exactly(problem, pattern, block, self._samples)
+            if exact is not None:
+                self._drawn[key] = _Drawn(exact)
             else:
-                drawn = resample(problem, self._particles, self._samples, self._uniform(pattern, block)[0])
+                uniform = self._uniform(pattern, block, self._samples)[0]
+                drawn = resample(problem, self._particles, self._samples, uniform)
                 least = torch.minimum(self._effective[pattern.rows], drawn.effective)
                 self._effective = self._effective.index_copy(0, pattern.rows, least)
                 own = torch.arange(self._samples, device=self._device)[:, None].expand(-1, self._rows)
@@ -240,6 +241,19 @@ class EvidencePosterior:
                 self._drawn[key] = _Drawn(drawn.values, drawn.noise)
         return self._drawn[key]
 
+    def _draw_exactly(
+        self, problem: Problem, pattern: Pattern, block: Block, samples: int
+    ) -> Mapping[str, Tensor] | None:
+        """S joint draws of a block whose posterior is exact, (S * n, *event) by node; else None."""
+        if (gaussian := _possible_gaussian(problem)) is not None:
+            return gaussian.draw(self._standard(pattern, block, samples, gaussian.mean.shape[1]))
+        if (mixed := _possible_mixed(problem, samples)) is None:
+            return None
+        numbers = mixed[0][1].gaussian
+        standard = self._standard(pattern, block, samples, 0 if numbers is None else numbers.mean.shape[1])
+        uniform = self._uniform(pattern, block, samples, "inferred" if numbers is None else "choice")
+        return draw_mixed(mixed, uniform, standard)
+
     def _problem(self, pattern: Pattern, block: Block) -> Problem:
         graph = self._world.graph
         read = {name for node in block.factors for name in (node, *graph.parents(node))} - pattern.missing
@@ -248,11 +262,11 @@ class EvidencePosterior:
         known = {name: value[: self._rows][pattern.rows] for name, value in known.items()}
         return Problem(self._world, block, known, pattern.rows, self._seed)
 
-    def _standard(self, pattern: Pattern, block: Block, width: int) -> Tensor:
-        return normals((self._samples, self._rows, width), self._generator(block))[:, pattern.rows]
+    def _standard(self, pattern: Pattern, block: Block, samples: int, width: int) -> Tensor:
+        return normals((samples, self._rows, width), self._generator(block))[:, pattern.rows]
 
-    def _uniform(self, pattern: Pattern, block: Block, purpose: str = "inferred") -> Tensor:
-        return uniforms((self._samples, self._rows), self._generator(block, purpose))[:, pattern.rows]
+    def _uniform(self, pattern: Pattern, block: Block, samples: int, purpose: str = "inferred") -> Tensor:
+        return uniforms((samples, self._rows), self._generator(block, purpose))[:, pattern.rows]
 
     def _generator(self, block: Block, purpose: str = "inferred") -> torch.Generator:
         return keyed_generator(self._seed, purpose, *block.missing, device=self._device)
