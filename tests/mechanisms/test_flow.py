@@ -214,6 +214,18 @@ def test_grid_posterior_is_the_prior_noise_that_gives_the_value(bounds):
     assert sample_distance(kept, drawn) < 2.2 * (1 / len(kept) + 1 / 5000) ** 0.5
 
 
+def test_a_grid_ends_at_its_last_value_within_the_bounds():
+    """Of steps of 0.5 up to 1.2 a flow drew 1.2, which it refused as evidence."""
+    value = codes(3, N).double() / 2
+    mechanism = Flow(dequantize=0.5).bind(Continuous(lower=0, upper=1.2), {})
+    mechanism = fit(mechanism, value, steps=30)
+    with torch.no_grad():
+        drawn = mechanism.generate({}, mechanism.sample_noise(2000, generator=generator()))
+        assert drawn.unique().tolist() == [0.0, 0.5, 1.0]
+        assert_close(mechanism.log_prob(drawn.unique(), {}).exp().sum().item(), 1.0)
+    mechanism.abduct(drawn, {}, generator=generator())
+
+
 def test_grid_refusals():
     mechanism = Flow(dequantize=0.5).bind(Continuous(lower=1), {})
     with pytest.raises(DomainError, match=r"Row 1 is 1.7, which is not on the grid 1.0 \+ k \* 0.5"):
