@@ -5,9 +5,10 @@ import torch
 from torch.testing import assert_close
 
 from causalgen.checking.statistics import sample_distance
+from causalgen.saving.manifest import load_weights
 from causalgen.testing import check_mechanism
 from graphs.errors import DomainError, MechanismError
-from graphs.variables import Categorical, Continuous, Image
+from graphs.variables import Categorical, Continuous, Image, Integer
 from mechanisms.base import Noise
 from mechanisms.options import with_options
 from mechanisms.tables.flow import ConditionalColumns, Flow
@@ -174,6 +175,30 @@ def test_training_starts_at_the_linear_normal_fit():
     residual = X - design @ torch.linalg.lstsq(design, X[:, None]).solution[:, 0]
     expected = torch.distributions.Normal(0.0, residual.square().mean().sqrt()).log_prob(residual)
     assert_close(mechanism.log_prob(X, ROWS).detach(), expected)
+
+
+@pytest.mark.parametrize("variable", [Continuous(), Integer()])
+def test_noise_of_any_size_beside_what_parents_tell(variable):
+    """Seconds between two times of a year, a millionth of their deviation, were fitted 4 times as wide."""
+    start = (3e7 * torch.rand(2000, generator=generator(1), dtype=torch.float64)).round()
+    seconds = (20 * (2 + (0.5 * normal(2000, seed=2)).exp())).round()
+    mechanism = fit(Flow().bind(variable, {"start": Continuous()}), start + seconds, {"start": start})
+    with torch.no_grad():
+        drawn = mechanism.generate({"start": start}, mechanism.sample_noise(2000, generator=generator(3)))
+    assert sample_distance(drawn - start, seconds) < 0.06
+
+
+def test_weights_of_before_there_was_a_unit_answer_as_then():
+    mechanism = bound_flow(Continuous(), PARENTS, 10 * X)
+    for column in mechanism.columns.columns:
+        column.unit.fill_(1.0)
+        column.anchor.zero_()
+    state = {
+        name: each for name, each in mechanism.state_dict().items() if not name.endswith(("unit", "anchor"))
+    }
+    again = bound_flow(Continuous(), PARENTS, X)
+    load_weights(again, state, "The weights")
+    assert torch.equal(again.log_prob(X, ROWS), mechanism.log_prob(X, ROWS))
 
 
 def test_fits_what_is_not_normal():
