@@ -216,6 +216,8 @@ class Mechanism(nn.Module, ABC):
     #: Whether ``check`` can refuse a value: some value of the variable has no noise
     restricts: bool = False
     least_rows: int = 1  #: fewest rows that it can be fitted to
+    #: Whether ``log_prob`` is of the numbers that it was fitted to alone: others of their law may be missing
+    resamples: bool = False
     has_loss: bool = True  #: whether ``loss`` tells how well it fits, and belongs in the report of a fit
     #: Most rows the engine passes in one call, so that all between stays in cache; None: all
     chunk_rows: int | None = 65_536

@@ -333,7 +333,7 @@ class _Check:
         value = self.values[node][:rows]
         parents = {name: self.values[name][:rows] for name in self.world.graph.parents(node)}
         with torch.no_grad():
-            log_prob = mechanism.log_prob(value, parents)
+            log_prob = None if mechanism.resamples else mechanism.log_prob(value, parents)
             if log_prob is not None and (
                 bool(log_prob.isneginf().any()) or not self._atoms(node, value, parents)
             ):

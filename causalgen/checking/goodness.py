@@ -9,7 +9,8 @@
 A mechanism fails where it is significantly worse than the baseline: p is that of a normal test of the mean
 difference of log-likelihoods, or of random exchanges of real and generated rows. One whose abduction is
 approximate samples p(x | pa) approximately too and claims no exact law: it fails only where its rows are
-further from the real ones than the mean of the real ones is; the marginal is reported all the same.
+further from the real ones than the mean of the real ones is; the marginal is reported all the same. Rows that
+are drawn again have no density that other rows could be held to, and are compared likewise.
 Generated rows have prior noise, for which guidance does nothing. Counterfactual images of a guidance weight
 above 1 are sharper than p(x | pa): taken for data, they fail.
 

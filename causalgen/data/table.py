@@ -27,6 +27,7 @@ class Table(Mapping[str, NDArray[Any]]):
         gaps: rows without a value, (N,) bool, of the nodes where there are some; their columns hold something
             there, not to be read.
         numbers: of the rows in the data that they were taken from, (N,); 0 to N - 1 where None.
+        copies: numbers, (N,), equal for rows that are copies of one another; None where none are known to be.
 
     Raises:
         DataError: no columns, or columns of different length.
@@ -37,6 +38,7 @@ class Table(Mapping[str, NDArray[Any]]):
         columns: Mapping[str, NDArray[Any]],
         gaps: Mapping[str, NDArray[np.bool_]] | None = None,
         numbers: NDArray[np.int64] | None = None,
+        copies: NDArray[np.int64] | None = None,
     ) -> None:
         if not columns:
             raise DataError("The data have no columns.")
@@ -53,6 +55,7 @@ class Table(Mapping[str, NDArray[Any]]):
         self._fingerprints: dict[str, str] = {}
         self.gaps: dict[str, NDArray[np.bool_]] = dict(gaps or {})
         self.numbers = np.arange(self.rows) if numbers is None else numbers
+        self.copies = copies
 
     def incomplete(self, nodes: Iterable[str]) -> NDArray[np.bool_]:
         """Rows in which one of these nodes has no value, (N,)."""
@@ -62,9 +65,12 @@ class Table(Mapping[str, NDArray[Any]]):
     def complete(self, nodes: Sequence[str]) -> Table:
         """Some columns, in the rows where all of them have a value; the table itself where every row does."""
         kept = ~self.incomplete(nodes)
-        if kept.all():
-            return self
-        return Table({node: self[node][kept] for node in nodes}, numbers=self.numbers[kept])
+        return self if kept.all() else self.part(nodes, kept)
+
+    def part(self, nodes: Sequence[str], rows: NDArray[Any]) -> Table:
+        """Some columns, in some rows that have a value in them all: a mask (N,), or row numbers."""
+        copies = None if self.copies is None else self.copies[rows]
+        return Table({node: self[node][rows] for node in nodes}, None, self.numbers[rows], copies)
 
     def __getitem__(self, node: str) -> NDArray[Any]:
         try:

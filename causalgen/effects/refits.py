@@ -166,6 +166,7 @@ def _refitted(refits: Refits, world: MutilatedModel, number: int) -> MutilatedMo
     table = Table(
         {node: column[rows] for node, column in refits.table.items()},
         {node: gaps[rows] for node, gaps in refits.table.gaps.items()},
+        copies=rows,  # or a row that is held out might be trained on too
     )
     fresh: dict[str, Mechanism] = {}
     for node in refits.nodes:

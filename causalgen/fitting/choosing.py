@@ -29,6 +29,7 @@ from torch import Tensor
 from causalgen.data.table import Table
 from causalgen.fitting.fit import fit_mechanism, run_folder
 from causalgen.fitting.fit_report import NodeReport
+from causalgen.fitting.holding_out import distinct_rows, folds
 from causalgen.fitting.runtime import is_first, runtime_of
 from graphs.variables import Continuous
 from graphs.variables.numeric import limits
@@ -54,7 +55,7 @@ _MOST_TOLD = 10.0
 """Log-likelihood that one row can take from a candidate: a factor of 22,000 in its density."""
 
 _LEAST_ROWS = 20
-"""Rows below which nothing is compared: the least flexible candidate is taken."""
+"""Rows, without copies, below which nothing is compared: the least flexible candidate is taken."""
 
 _MOST_OUTSIDE = 1e-3
 """Share of a candidate's draws outside the variable's bounds up to which it may be chosen."""
@@ -127,15 +128,15 @@ class _Comparison:
     def choose(self, specs: Sequence[MechanismSpec]) -> tuple[MechanismSpec, dict[str, Any]]:
         """The spec chosen, and the report's account of it."""
         candidates = [_Candidate(spec) for spec in specs]
-        if len(self.rows) < _LEAST_ROWS:
+        parts = folds(self.table, self.rows, _FOLDS)
+        if len(parts) < 2 or distinct_rows(self.table) < _LEAST_ROWS:
             reason = f"fewer than {_LEAST_ROWS} rows: nothing could be compared"
             return specs[0], _account(candidates[0], candidates, reason)
         left = candidates
-        parts = self.rows.tensor_split(_FOLDS)
         for fold, held_out in enumerate(parts):
             training = torch.cat([part for part in parts if part is not held_out])
             nodes = (self.name, *self.mechanism.parents)
-            part = Table({node: self.table[node][training.numpy()] for node in nodes})
+            part = self.table.part(nodes, training.numpy())
             for candidate in left:
                 self._measure(candidate, part, held_out, keyed_seed(self.seed, "choose", fold))
             left = [candidate for candidate in left if not candidate.excluded]

@@ -1,9 +1,9 @@
 """Fit a node: in closed form where there is one, else by minimising its mean loss (maximum likelihood).
 
-A closed form is fitted to every row; the training loop never sees the held-out rows, which the seed draws,
-and stops early by them. Everything random is keyed by seed, node and step (``mechanisms.seeds``), the rest of
-a fit's state is in its run folder: a fit killed at any moment and resumed ends in the same weights, bit for
-bit, as one left alone. The global random state is left untouched.
+A closed form is fitted to every row; the training loop never sees the held-out rows, which the seed draws
+(``fitting.holding_out``), and stops early by them. Everything random is keyed by seed, node and step
+(``mechanisms.seeds``), the rest of a fit's state is in its run folder: a fit killed at any moment and resumed
+ends in the same weights, bit for bit, as one left alone. The global random state is left untouched.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 
 from causalgen.data.table import Table
 from causalgen.fitting.fit_report import FitReport, NodeReport, too_short
+from causalgen.fitting.holding_out import split as split_rows
 from causalgen.fitting.progress import Progress
 from causalgen.fitting.run_folder import RunFolder, State, digest
 from causalgen.fitting.runtime import LocalRuntime, Runtime, image_precision, runtime_of, split
@@ -141,7 +141,7 @@ class _NodeFit:
         if images:
             precision = image_precision(self.settings.precision, mechanism.variable, runtime.device)
             self.settings = self.settings.model_copy(update={"precision": precision})
-        self.held_out, self.training = _split(table.rows, self.settings.validation, seed)
+        self.held_out, self.training = split_rows(table, self.settings.validation, seed)
 
     def run(self, progress: bool, checkpoint_seconds: float) -> NodeReport:
         state = self._loaded()
@@ -193,7 +193,7 @@ class _NodeFit:
         """Enough rows to tell when to stop: a twentieth of a small table is a handful."""
         least = min(self.table.rows // 5, _LEAST_HELD_OUT)
         if len(self.held_out) < least:
-            self.held_out, self.training = _split(self.table.rows, least / self.table.rows, self.seed)
+            self.held_out, self.training = split_rows(self.table, least / self.table.rows, self.seed)
             self._solve(self.training)
 
     def _solved(self, began: float) -> NodeReport:
@@ -382,15 +382,6 @@ class _NodeFit:
             rows = rows[torch.randperm(len(rows), generator=generator)[:most].sort().values]
         # Without held-out rows the table itself will do.
         return self._values(None if len(rows) == self.table.rows else rows)
-
-
-@lru_cache(maxsize=2)
-def _split(rows: int, validation: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Held-out and training rows. Not keyed by the node: the same rows are held out for every node."""
-    order = torch.randperm(rows, generator=keyed_generator(seed, "fit", "held out"))
-    held_out = min(round(rows * validation), rows - 1)
-    # The order of the training rows decides floating-point sums: sorted, they are read front to back.
-    return order[:held_out].sort().values, order[held_out:].sort().values
 
 
 @contextmanager

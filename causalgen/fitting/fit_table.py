@@ -9,8 +9,9 @@ norm, where it is linear); fits of other rows take the same one, and agree.
 With columns X of unit deviation, centred, and the null vectors v of their correlations C = X'X / N, of
 eigenvalue 0 to the six significant digits that data may have, a parent has a part where its X_j v_j is not 0.
 
-A number in fewer than twice as many rows as its parents have coefficients is doubted too. A linear function
-with k coefficients, fitted to N rows, leaves sqrt(1 - k / N) of the noise's deviation: nothing where N = k.
+A number in fewer than twice as many rows, copies not counted, as its parents have coefficients is doubted
+too. A linear function with k coefficients, fitted to N rows, leaves sqrt(1 - k / N) of the noise's deviation:
+nothing where N = k.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from causalgen.data.table import Table
 from causalgen.fitting.choosing import choose_mechanism
 from causalgen.fitting.fit import fit_mechanism
 from causalgen.fitting.fit_report import FitReport, NodeReport
+from causalgen.fitting.holding_out import distinct_rows, with_copies
 from graphs.errors import DataError, MechanismError
 from graphs.variables import Categorical, Continuous, Image, Integer, Variable
 from mechanisms.base import Mechanism
@@ -84,35 +86,36 @@ def _doubt_of_rows(mechanism: Mechanism, table: Table, *, trained: bool) -> str:
 
     ``trained`` says that it was by gradient steps, which may stop before all noise is taken in.
     """
-    layout = Conditioning(_without_images(mechanism.parents))
+    layout, different = Conditioning(_without_images(mechanism.parents)), distinct_rows(table)
     if not isinstance(mechanism.variable, Continuous | Integer) or layout.width > _MOST_COLUMNS:
         return ""
-    if not layout.width or table.rows >= _ROWS_EACH * (layout.width + 1):
+    if not layout.width or different >= _ROWS_EACH * (layout.width + 1):
         return ""
     rows = {name: table.tensor(name) for name in layout.slices}
     layout.prepare(rows)
     columns = layout(rows, table.rows)
     # Categories' columns add up to 1, and those that no row has are constant.
     count = 1 + int(torch.linalg.matrix_rank(columns - columns.mean(0), rtol=_NULL**0.5))
-    if table.rows >= _ROWS_EACH * count:
+    if different >= _ROWS_EACH * count:
         return ""
+    told = f"{different:,} rows" if different == table.rows else f"{different:,} rows, without copies,"
     if trained:
         found = (
-            f"{table.rows:,} rows are few for {count:,} coefficients, which a linear function of its parents "
+            f"{told} are few for {count:,} coefficients, which a linear function of its parents "
             "would have, so that what was learned of them may be noise."
         )
-    elif table.rows > count:
-        left = math.sqrt(1 - count / table.rows)
+    elif different > count:
+        left = math.sqrt(1 - count / different)
         found = (
-            f"{table.rows:,} rows are few for {count:,} coefficients of a linear function of its parents and "
+            f"{told} are few for {count:,} coefficients of a linear function of its parents and "
             f"leave {left:.0%} of the noise's deviation, so that answers look surer than they are."
         )
     else:  # as many coefficients as rows show; with more rows all parents have theirs
         one_hot = sum(isinstance(mechanism.parents[name], Categorical) for name in layout.slices)
         count = max(count, 1 + layout.width - one_hot)
         found = (
-            f"a linear function of its parents goes through all {table.rows:,} rows and leaves no noise, so "
-            "that answers look sure whatever is true."
+            f"a linear function of its parents goes through all {told} and leaves no noise, so that "
+            "answers look sure whatever is true."
         )
     return f"{found} Give at least {_ROWS_EACH * count:,} rows, or fewer parents."
 
@@ -187,6 +190,7 @@ def fit_table(
     Returns:
         The report, and the mechanisms of nodes whose mechanism was chosen among candidates.
     """
+    table = with_copies(table)
     families = {node: (node, *mechanism.parents) for node, mechanism in mechanisms.items()}
     dropped = {node: int(table.incomplete(family).sum()) for node, family in families.items()}
     for node, mechanism in mechanisms.items():

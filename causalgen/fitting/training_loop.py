@@ -269,8 +269,10 @@ class TrainingLoop:
             self.step, self.seconds = int(state.values["step"]), float(state.values["seconds"])
             self.precision = state.values.get("precision", self.precision)
             if self.stopping is not None:
-                kept = all_like(_below("kept.", state.tensors), self._tensors())
-                self.stopping.restore(state.values, kept)
+                own, kept = self._tensors(), _below("kept.", state.tensors)
+                # All or, before the first look, none: not those of an earlier version's mechanism.
+                kept = {key: kept[key] for key in own} if kept else kept
+                self.stopping.restore(state.values, all_like(kept, own))
         except (KeyError, RuntimeError, ValueError) as error:
             raise CheckpointError(
                 f"The saved state of {self.objective.label} does not fit it: {error}"

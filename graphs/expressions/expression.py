@@ -1,11 +1,12 @@
-"""A symbolic expression: its values, its text, its range, and its affine form, inverse and monotonicity.
+"""A symbolic expression: its values, text, range, derivative, affine form, inverse and monotonicity.
 
-affine     expression == slope * name + intercept
-inverse    expression == value  implies  name == inverse(value, other names)
-direction  strictly increasing or decreasing, by the chain rule for the signs of derivatives
+derivative  d expression / d name, by the chain rule
+affine      expression == slope * name + intercept
+inverse     expression == value  implies  name == inverse(value, other names)
+direction   strictly increasing or decreasing, by the chain rule for the signs of derivatives
 
-All are sound, not complete: what is not seen is None or "unknown". Where a name occurs twice, its occurrences
-count as independent in a range, so ``u - u`` is anything.
+The last three are sound, not complete: what is not seen is None or "unknown". Where a name occurs twice, its
+occurrences count as independent in a range, so ``u - u`` is anything.
 """
 
 from __future__ import annotations
@@ -72,6 +73,17 @@ class Expression:
         """
         found = _affine(self.tree, name)
         return None if found is None else (Expression(found[0]), Expression(found[1]))
+
+    def derivative(self, name: str) -> Expression:
+        """Its derivative in ``name``, the others held fixed; 0 where it steps, and of truth values.
+
+        Of a condition it is that of the branch taken, whatever the other one gives, as at overflow: what is
+        traced through the values (automatic differentiation in reverse) has 0 * inf there.
+
+        >>> str(parse_expression("a * exp(2 * u) if a > 0 else u").derivative("u"))
+        'where(a > 0, a * (exp(2 * u) * 2), 1)'
+        """
+        return Expression(_derivative(self.tree, name))
 
     def inverse(self, name: str, value: str) -> Expression | None:
         """``name`` as an expression of ``value``, this expression's value, and of the other names.
@@ -183,6 +195,74 @@ def _affine(tree: Tree, name: str) -> tuple[Tree, Tree] | None:
         return None
     slopes, intercepts = zip(*found, strict=True)
     return build(function, *slopes), build(function, *intercepts)
+
+
+def _derivative(tree: Tree, name: str) -> Tree:
+    """The tree's derivative in ``name``."""
+    if not reads(tree, name):
+        return Constant(0.0)
+    match tree:
+        case Call("where", (test, then, otherwise)):
+            return build("where", test, _derivative(then, name), _derivative(otherwise, name))
+        case Call("maximum" | "minimum" as function, (left, right)):
+            test = Call(">=" if function == "maximum" else "<=", (left, right))
+            return build("where", test, _derivative(left, name), _derivative(right, name))
+        case Call("clip", (x, low, high)):
+            return _derivative(Call("minimum", (Call("maximum", (x, low)), high)), name)
+        case Call(_, arguments):
+            total: Tree = Constant(0.0)
+            for argument, partial in zip(arguments, _partials(tree), strict=False):  # none where it steps
+                total = build("+", total, build("*", partial, _derivative(argument, name)))
+            return total
+        case _:
+            return Constant(1.0)
+
+
+def _partials(tree: Call) -> tuple[Tree, ...]:
+    """The derivatives of a call in its arguments, as accurate as the call; none of a step function."""
+    one = Constant(1.0)
+    match tree.function, tree.arguments:
+        case "neg", _:
+            return (Constant(-1.0),)
+        case "+", _:
+            return one, one
+        case "-", _:
+            return one, Constant(-1.0)
+        case "*", (x, y):
+            return y, x
+        case "/", (_, y):
+            return build("/", one, y), build("neg", build("/", tree, y))
+        case "%", (x, y):
+            return one, build("neg", Call("//", (x, y)))
+        case "**", (x, Constant(exponent)):
+            return (build("*", Constant(exponent), build("**", x, Constant(exponent - 1))),)
+        case "abs", (x,):
+            return (Call("sign", (x,)),)
+        case "exp", _:
+            return (tree,)
+        case "log", (x,):
+            return (build("/", one, x),)
+        case "sqrt", _:
+            return (build("/", Constant(0.5), tree),)
+        case "logit", (x,):
+            return (build("/", one, build("*", x, build("-", one, x))),)
+        case "sigmoid", (x,):
+            return (_bell(x),)
+        case "tanh", (x,):
+            return (build("*", Constant(4.0), _bell(build("*", Constant(2.0), x))),)
+        case "atanh", (x,):
+            return (build("/", one, build("*", build("-", one, x), build("+", one, x))),)
+        case "sin", (x,):
+            return (Call("cos", (x,)),)
+        case "cos", (x,):
+            return (build("neg", Call("sin", (x,))),)
+        case _:
+            return ()
+
+
+def _bell(x: Tree) -> Tree:
+    """sigmoid(x) * sigmoid(-x), which is sigmoid's derivative, and in neither tail 0 by rounding."""
+    return build("*", Call("sigmoid", (x,)), Call("sigmoid", (build("neg", x),)))
 
 
 def _solution(tree: Call, place: int, value: Tree) -> Tree | None:

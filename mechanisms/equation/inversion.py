@@ -38,7 +38,6 @@ from graphs.expressions.functions import operation
 from graphs.expressions.tree import Call, Constant, Name, Tree, reads
 from graphs.variables import Categorical, Continuous, Integer, Variable
 from graphs.variables.numeric import limits
-from mechanisms.networks import gradients
 from mechanisms.tables.noise_families import NoiseLaw
 
 __all__ = [
@@ -161,11 +160,11 @@ def find_inversion(
     solve = _by_formula(expression, noise) or _by_search(expression, noise, law, ranges)
     if solve is None:
         return None
-    function = expression.compile(TORCH)
     strict = expression.direction(noise, ranges) != "unknown" or _one_to_one(expression.tree, noise, ranges)
+    slope = expression.derivative(noise).compile(TORCH)
     return Inversion(
         solve,
-        derivative=lambda values, u: _derivative(lambda u: function({**values, noise: u}), u),
+        derivative=lambda values, u: slope({**values, noise: u}).to(u.device).expand_as(u),
         free=None if strict else _constant_rows(expression, noise, law),
     )
 
@@ -216,7 +215,7 @@ def _by_search(
     if direction not in ("increasing", "decreasing"):
         return None
     sign = 1 if direction == "increasing" else -1
-    compiled = expression.compile(TORCH)
+    compiled, slope = expression.compile(TORCH), expression.derivative(noise).compile(TORCH)
     starts = law.sample(_STARTS, torch.Generator().manual_seed(0)).double().sort().values
 
     def solve(x: Tensor, values: Values) -> Tensor:
@@ -226,19 +225,11 @@ def _by_search(
         u = _search(function, sign * x, law.bounds(), starts.to(x.device))
         if torch.is_grad_enabled():
             # Newton's step, 0 here, carries the gradient (the implicit function theorem).
-            step = (sign * x - function(u)) / _derivative(function, u)
+            step = (x - compiled({**values, noise: u})) / slope({**values, noise: u})
             u = u + (step - step.detach()).nan_to_num(0.0)
         return u
 
     return solve
-
-
-def _derivative(function: Callable[[Tensor], Tensor], u: Tensor) -> Tensor:
-    """(N,) the derivative of an elementwise function, itself differentiable where gradients are wanted."""
-    graph = torch.is_grad_enabled() and u.requires_grad
-    with gradients("The density of an equation that is solved numerically"):
-        u = u if u.requires_grad else u.detach().requires_grad_()
-        return torch.autograd.grad(function(u).sum(), u, create_graph=graph)[0]
 
 
 @torch.no_grad()

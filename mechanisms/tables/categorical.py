@@ -7,7 +7,10 @@ Gumbel(logits_k) truncated at t: -log(exp(-t) + exp(-(logits_k + g))), g a fresh
 ``coupling: monotone`` takes the inverse distribution function of one uniform u instead, for categories
 with an order: x = #{k < K - 1: u >= P(x <= k)}; given x, u is uniform on x's step.
 
-Logits are log frequencies looked up by the parents' categories, or a network of the parents, images too.
+Logits are log frequencies looked up by the parents' categories, or a network of the parents, images too:
+
+    root     P(k) = (n_k + s) / (n + s K)                     Laplace, s the smoothing
+    table    P(k | pa) = (n_k,pa + s K P(k)) / (n_pa + s K)   P(k) as of a root: the overall frequencies
 """
 
 from __future__ import annotations
@@ -43,8 +46,9 @@ class Categorical(EncodingSpec, frozen=True):
         logits: "table" of smoothed frequencies, one row for each combination of the parents' categories;
             "network" of the parents; "auto" is a table where all parents are categorical and it has at
             most 100,000 entries. A root is a table.
-        smoothing: count added to every entry of the table (Laplace). At 0, what was never seen has
-            probability zero. A combination of parents never seen follows the overall frequencies.
+        smoothing: rows added for each category: to a root evenly (Laplace), to each combination of parents by
+            the overall frequencies, which a combination never seen follows. At 0, what was never seen has
+            probability zero.
         coupling: how noise makes the category: "gumbel", or "monotone" for categories with an order.
         hidden: widths of the network's hidden layers.
         encoder: of image parents, trained with the network; None for a small one by their size.
@@ -161,9 +165,14 @@ class CategoricalMechanism(Mechanism):
         rows = self._combination(parents) if self.parents else torch.zeros_like(value)
         cells = torch.bincount(rows * self.categories + value, minlength=self.table.numel())
         counts = cells.reshape(self.table.shape).to(self.table)
-        seen = counts.sum(1, keepdim=True) > 0
-        # Not even odds, by smoothing alone: of what is rare that would be told as sure.
-        counts = torch.where(seen, counts, counts.sum(0, keepdim=True)) + self.spec.smoothing
+        overall = counts.sum(0, keepdim=True) + self.spec.smoothing
+        if self.parents:
+            # Not by even odds: of parents that met once or twice these outweigh the rows, and what is rare in
+            # all of them would be told as common.
+            added = self.spec.smoothing * self.categories * overall / overall.sum()
+            counts = torch.where(counts.sum(1, keepdim=True) > 0, counts + added, overall)
+        else:
+            counts = overall
         self.table.copy_(counts.log().log_softmax(-1))
         return True
 

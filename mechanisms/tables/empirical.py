@@ -63,6 +63,7 @@ class EmpiricalMechanism(Mechanism):
     def __init__(self, spec: Empirical, variable: Variable, parents: Mapping[str, Variable]) -> None:
         super().__init__(spec, variable, parents)
         self.dtype = getattr(torch, variable.dtype)
+        self.resamples = variable.type == "integer"
         self.register_buffer("values", torch.zeros(0, *variable.event_shape, dtype=self.dtype))
 
     def sample_noise(self, n: int, *, generator: torch.Generator) -> Noise:

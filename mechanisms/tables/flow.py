@@ -49,9 +49,20 @@ __all__ = ["ConditionalColumns", "Flow", "FlowMechanism", "value_of"]
 
 _LARGEST_LOG_SCALE = 12.0
 
+_LEAST_UNIT = 1e-8
+"""Of a column that its inputs determine: in smaller parts of its deviation rounding would show."""
+
 
 class _Column(nn.Module):
-    """One column's network: its outputs are the parameters of an affine map and, with bins, of a spline."""
+    """One column's network: its outputs are the parameters of an affine map and, with bins, of a spline.
+
+    What it learns is in deviations of the residuals that least squares leave, ``unit``: whatever the noise is
+    beside what the inputs tell, steps are of its size.
+    """
+
+    unit: Tensor
+    anchor: Tensor
+    filled_in = ("anchor", "unit")  #: of its state, what weights from before there was a unit lack
 
     def __init__(self, inputs: int, hidden: Sequence[int], bins: int, bound: float) -> None:
         super().__init__()
@@ -62,24 +73,31 @@ class _Column(nn.Module):
             # Knots' slopes of 1, less Pyro's least slope of 0.001: training starts at the identity.
             start[2 + 2 * bins : 1 + 3 * bins] = log(expm1(1 - 1e-3))
         self.network = DenseNetwork(inputs, hidden, start)
-        # A linear path to loc, for least squares to start from.
+        # A linear path to loc, which starts at least squares, the anchor, and moves from there by units.
         self.slope = nn.Parameter(torch.zeros(inputs, dtype=torch.float64))
+        self.register_buffer("anchor", torch.zeros(inputs, dtype=torch.float64))
+        self.register_buffer("unit", torch.ones((), dtype=torch.float64))
 
     @torch.no_grad()
     def prepare(self, inputs: Tensor, target: Tensor) -> None:
         """Start at the linear-normal fit of ``target`` (N,) on ``inputs`` (N, inputs)."""
         centre, mean = inputs.mean(0), target.mean()
         self.slope.copy_(least_squares(inputs - centre, (target - mean)[:, None])[:, 0])
+        self.anchor.copy_(self.slope)
         residual = target - mean - (inputs - centre) @ self.slope.to(inputs.dtype)
-        scale = residual.square().mean().sqrt().clamp(min=1e-5)
-        self.network.bias[0] = mean - centre @ self.slope.to(inputs.dtype)
-        self.network.bias[1] = _LARGEST_LOG_SCALE * torch.atanh(scale.log() / _LARGEST_LOG_SCALE)
+        self.unit.fill_(1.0)
+        varying = int((inputs != inputs[:1]).any(0).sum())
+        if len(inputs) > varying + 1:  # else least squares may leave no residuals to go by
+            self.unit.copy_(residual.square().mean().sqrt().clamp(min=_LEAST_UNIT))
+        self.network.bias[0] = (mean - centre @ self.slope.to(inputs.dtype)) / self.unit
+        self.network.bias[1] = 0.0
 
     def forward(self, context: Tensor) -> tuple[Tensor, Tensor, ConditionedSpline | None]:
         """(N, inputs) -> loc (N, 1), log scale (N, 1), the spline of N rows."""
         loc, log_scale, *knots = self.network(context).split(self.sizes, dim=-1)
-        loc = loc + (context.to(self.slope.dtype) @ self.slope)[:, None]
-        log_scale = _LARGEST_LOG_SCALE * torch.tanh(log_scale / _LARGEST_LOG_SCALE)
+        slope = self.anchor + self.unit * (self.slope - self.anchor)
+        loc = self.unit * loc + (context.to(slope.dtype) @ slope)[:, None]
+        log_scale = self.unit.log() + _LARGEST_LOG_SCALE * torch.tanh(log_scale / _LARGEST_LOG_SCALE)
         if not knots:
             return loc, log_scale, None
         widths, heights, slopes, lambdas = (knot[:, None, :] for knot in knots)
@@ -90,6 +108,14 @@ class _Column(nn.Module):
             lambdas.sigmoid(),
         )
         return loc, log_scale, ConditionedSpline(parameters, bound=self.bound, order="linear")
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        # Without a unit, weights are in deviations of the column itself.
+        state_dict.setdefault(f"{prefix}anchor", torch.zeros_like(self.anchor))
+        state_dict.setdefault(f"{prefix}unit", torch.ones_like(self.unit))
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
 class ConditionalColumns(ConditionalTransformModule):

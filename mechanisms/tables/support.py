@@ -16,6 +16,7 @@ normal distribution functions, and u given x is a normal truncated to the cell.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import floor
 
 import pyro.distributions.transforms as transforms
 import torch
@@ -30,6 +31,9 @@ __all__ = ["Grid", "Support", "cell_log_probability", "middle", "truncated_norma
 
 _ATOM = 0.01
 """Share of the rows on a bound above which it is a property of the variable and no accident of rounding."""
+
+_ON_GRID = 1e-6
+"""Steps by which rounding may part a value from the grid."""
 
 
 class _Softplus(transforms.SoftplusTransform):
@@ -151,9 +155,12 @@ class Grid:
 
     @classmethod
     def of(cls, variable: Continuous | Integer, step: float) -> Grid:
-        """The grid of a variable."""
-        start = variable.lower if variable.lower is not None else variable.upper
-        return cls(0.0 if start is None else start, step, variable.lower, variable.upper)
+        """The grid of a variable, up to its last value within the bounds."""
+        lower, upper = variable.lower, variable.upper
+        start = lower if lower is not None else upper
+        if lower is not None and upper is not None:  # which may lie between two values
+            upper = min(upper, lower + step * floor((upper - lower) / step + _ON_GRID))
+        return cls(0.0 if start is None else start, step, lower, upper)
 
     @property
     def support(self) -> tuple[float | None, float | None]:
@@ -175,7 +182,7 @@ class Grid:
 
     def off(self, value: Tensor) -> Tensor:
         """Which values are off the grid, by more than a millionth of a step."""
-        return (value - self.round(value)).abs() > 1e-6 * self.step
+        return (value - self.round(value)).abs() > _ON_GRID * self.step
 
     def check(self, value: Tensor) -> None:
         """Refuse values, (N, width), that are not on the grid."""

@@ -181,6 +181,20 @@ def test_without_a_density_generated_values_are_compared():
     assert not fitted(RIGHT, ROWS, z=empirical).check(shifted).fits["z"].holds
 
 
+def test_whole_numbers_that_no_training_row_has_are_no_problem_of_rows_drawn_again():
+    """Of counts about 1,000, drawn again from 500 rows, 39 of 500 further rows "had probability zero"."""
+    counts = np.random.default_rng(1).poisson(1000, N)
+    rows = {"n": counts, "y": 0.1 * counts + U}
+    half, rest = (
+        {node: column[part] for node, column in rows.items()} for part in (slice(500), slice(500, N))
+    )
+    empirical = cg.mechanisms.Empirical()
+    scm = fitted([("n", "y")], half, {"n": cg.Integer()}, n=empirical)
+    assert scm.check(half).ok and scm.check(rest).ok
+    moved = scm.check({"n": rest["n"] + 200, "y": rest["y"] + 20}).fits["n"]
+    assert moved.measure == "energy distance" and not moved.holds
+
+
 def test_equations_that_the_rows_contradict():
     rows = {"x": X, "y": 2 * X}
     equation = cg.mechanisms.Equation(value="2*x")

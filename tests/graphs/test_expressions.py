@@ -201,6 +201,21 @@ def test_direction_holds(text, values, other):
     assert direction != "constant" or ("u" not in expression.names and one == two)
 
 
+@settings(max_examples=500)
+@given(FORMULAS.map(lambda formula: formula[0]) | chains(GROWING_STEPS), INSIDE)
+def test_derivative_is_the_limit_of_differences(text, values):
+    expression, u = accepted(text), values["u"]
+    value, derivative = (float(each.evaluate(values)) for each in (expression, expression.derivative("u")))
+    quotients = [
+        (float(expression.evaluate({**values, "u": u + step})) - value) / step
+        for step in (1e-4, -1e-4, 1e-5, -1e-5)
+    ]
+    # Where there is a slope: neither a step, nor a kink, nor the end of where it has values, nor rounding.
+    assume(math.isfinite(derivative) and all(map(math.isfinite, quotients)) and abs(value) < 1e6)
+    assume(max(quotients) - min(quotients) <= 1e-3 * max(1.0, *map(abs, quotients)))
+    assert derivative == pytest.approx(quotients[-1], rel=1e-2, abs=1e-2)
+
+
 @settings(max_examples=300)
 @given(chains(ONCE_STEPS), INSIDE)
 def test_inverse_is_where_the_value_came_from(text, values):
@@ -242,6 +257,28 @@ def test_inverse_is_where_the_value_came_from(text, values):
 def test_inverse_by_unwinding(text, inverse):
     found = parse_expression(text).inverse("u", "y")
     assert (found if found is None else str(found)) == inverse
+
+
+@pytest.mark.parametrize(
+    ("text", "derivative"),
+    [
+        ("a * exp(2 * u)", "a * (exp(2 * u) * 2)"),
+        ("u ** 3 / b", "1 / b * (3 * u ** 2)"),
+        ("u if a > 0 else exp(u)", "where(a > 0, 1, exp(u))"),
+        ("maximum(u, 0)", "where(u >= 0, 1, 0)"),
+        ("floor(u) + (u > 0)", "0"),
+        ("exp(a)", "0"),
+    ],
+)
+def test_derivative(text, derivative):
+    assert str(parse_expression(text).derivative("u")) == derivative
+
+
+def test_derivatives_in_the_tails_are_not_rounded_to_0():
+    found = [
+        parse_expression(text).derivative("u").evaluate({"u": 40.0}) for text in ("sigmoid(u)", "tanh(u)")
+    ]
+    assert found == pytest.approx([math.exp(-40), 4 * math.exp(-80)], rel=1e-12, abs=0)
 
 
 @pytest.mark.parametrize(

@@ -175,6 +175,26 @@ def test_search_where_the_equation_has_values_on_an_interval(value, derivative):
     assert_close(mechanism.log_prob(x, ROWS), expected)
 
 
+def test_the_branch_that_is_not_taken_leaves_the_density_alone():
+    """Where the exponential of the other branch overflows, the density was nan."""
+    mechanism = bound("exp(u) if a > 0 else u", {"u": {"normal": [0, 1000]}})
+    rows = {**ROWS, "a": torch.where(torch.arange(N) % 2 == 0, -1.0, 1.0).double()}
+    x = torch.where(rows["a"] > 0, 3.0, torch.linspace(-2000, 2000, N).double())
+    normal_law = torch.distributions.Normal(torch.zeros(N).double(), 1000.0)
+    expected = torch.where(
+        rows["a"] > 0, normal_law.log_prob(x.abs().log()) - x.abs().log(), normal_law.log_prob(x)
+    )
+    assert_close(mechanism.log_prob(x, rows), expected)
+
+
+def test_a_density_in_inference_mode():
+    mechanism = bound("a + u + exp(u)", NORMAL)
+    x = generated(mechanism)
+    with torch.inference_mode():
+        within = mechanism.log_prob(x, ROWS)
+    assert torch.equal(within.clone(), mechanism.log_prob(x, ROWS))
+
+
 @pytest.mark.parametrize("value", ["a + b * u", "a + b * sigmoid(u)", "a + b * u + u**3"])
 def test_gradients_of_the_density(value):
     mechanism = bound(value, NORMAL)
