@@ -39,7 +39,9 @@ def hub_errors(what: str, instead: str) -> Iterator[Any]:
     try:
         import huggingface_hub as hub
     except ImportError as error:
-        raise CheckpointError(f"{what}: it needs huggingface_hub. Install causalgen[hub].") from error
+        raise CheckpointError(
+            f"{what}: it needs huggingface_hub; in the checkout, pip install '.[hub]'."
+        ) from error
     from huggingface_hub import errors
 
     try:

@@ -169,7 +169,8 @@ def rows_of(model: str, scm: SCM, data: str | None, renames: Sequence[str] | Non
         return Renamed(data, columns) if columns else data
     if own_table(model) is None:
         raise DataError(
-            f"The model {model} has no rows of its own: give --data, a CSV or Parquet table or mnist:DIR."
+            f"The model {model} has no rows of its own: give --data, a CSV or Parquet table, or a data set "
+            "such as mnist:DIR."
         )
     return sample_rows(model)
 

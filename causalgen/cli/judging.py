@@ -25,6 +25,7 @@ from causalgen.cli.options import (
     Out,
     Preset,
     Rename,
+    SavedModel,
     Seed,
     SharedBy,
     SharedWorkers,
@@ -141,14 +142,15 @@ def read_morphomnist_truth(data: str, mnist_folder: Path | str, image: str) -> T
 
     if not data.startswith("morphomnist:"):
         raise DataError(
-            f"True counterfactuals are known of morphomnist:DIR, got --data {data}. Leave --truth out."
+            f"True counterfactuals are known of --data morphomnist:DIR, got {data or 'no --data'}. Leave "
+            "--truth out."
         )
     folder, split = split_source(data)
     return morphomnist_truth(morphomnist(folder, split), mnist(mnist_folder, split)["image"], image)
 
 
 def tune(
-    model: Annotated[str, typer.Argument(help="A gallery name or a saved model's folder.")],
+    model: SavedModel,
     out: Out,
     data: GivenRows = None,
     evaluators: Annotated[

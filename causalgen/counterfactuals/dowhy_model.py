@@ -57,7 +57,9 @@ def to_dowhy(self: DeclaredModel) -> Any:
         fitted: str = import_module("dowhy.gcm.causal_models").PARENTS_DURING_FIT
         ordered: Any = import_module("dowhy.graph").get_ordered_predecessors
     except ImportError as error:
-        raise MechanismError(f"to_dowhy needs DoWhy ({error}). Install causalgen[dowhy].") from error
+        raise MechanismError(
+            f"to_dowhy needs DoWhy ({error}): in the checkout, pip install '.[dowhy]'."
+        ) from error
     graph = self.graph.to_networkx()
     inner = [mechanism for node, mechanism in self.mechanisms.items() if self.graph.parents(node)]
     invertible = all(_leaf(mechanism) is not None for mechanism in inner)

@@ -289,7 +289,8 @@ def _artist() -> Callable[[dict[str, Any], int], NDArray[np.uint8]]:
         definition = json.loads((files("dicebear_styles") / "toon-head.json").read_text(encoding="utf-8"))
     except ImportError as error:
         raise DataError(
-            f"Drawing portraits needs {error.name}: pip install causalgen[datasets]. Reading them does not."
+            f"Drawing portraits needs {error.name}: in the checkout, pip install '.[datasets]'. Reading them "
+            "does not."
         ) from error
     (mouth,) = (each for each in definition["canvas"]["elements"] if each["name"] == "mouth")
     x, y = (middle - _MOUTH * half for middle, half in zip(_MOUTH_CENTRE, _MOUTH_HALF, strict=True))
