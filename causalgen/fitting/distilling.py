@@ -84,7 +84,7 @@ def distil(
     name = _node(model, node)
     teacher = model.mechanisms[name]
     if not teacher.fitted:
-        raise NotFittedError(f"Node {name!r} has not been fitted: fit the model before it is distilled.")
+        raise NotFittedError(f"Node {name!r} has not been fitted: nothing to distil. {teacher.remedy}")
     student = _student(name, teacher, options or {})
     if teacher.spec.centred:
         warn(

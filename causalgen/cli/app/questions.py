@@ -26,13 +26,14 @@ from causalgen.arguments import whole_number
 from causalgen.cli.common import image_variables, load_model, rows_of
 from causalgen.cli.given import as_given
 from causalgen.counterfactuals.abduction import Abduction
+from causalgen.counterfactuals.mutilated_model import refuse_unfitted
 from causalgen.counterfactuals.results import Counterfactual
 from causalgen.data.reading import read_data
 from causalgen.effects.effect import Effect
 from causalgen.saving.pretrained import model_folder
 from causalgen.scm import SCM
-from graphs.errors import EvidenceError, InterventionError, NotFittedError
-from graphs.variables import Categorical, Image
+from graphs.errors import EvidenceError, InterventionError
+from graphs.variables import Categorical
 
 __all__ = [
     "AskedEffect",
@@ -112,10 +113,7 @@ def open_model(name: str, data: str | None, device: str | None = None, rename: S
                 f"Node {node!r} is an {variable.describe()}: a browser shows 1 to 4 channels. "
                 "Ask in Python, or by causalgen counterfactual."
             )
-    if lacking := [node for node, each in scm.mechanisms.items() if not each.fitted]:
-        raise NotFittedError(
-            f"{name} has not been fitted ({', '.join(lacking)}): nothing to ask. Call scm.fit(data)."
-        )
+    refuse_unfitted(scm.mechanisms, "ask")
     table = read_data(rows_of(name, scm, data, rename), scm.variables, gaps=True, partial=False)
     kept = slice(0, min(_MOST_ROWS, table.rows))
     rows = {node: as_given(table, node, kept, scm) for node in scm.variables}
@@ -213,8 +211,7 @@ def _same(session: Session, evidence: Mapping[str, Any], seed: int, samples: int
 
 
 def _draws(model: Model, samples: Any) -> int | None:
-    pictures = any(isinstance(variable, Image) for variable in model.scm.variables.values())
-    number = _whole(samples, "Draws", 1, _MOST_IMAGES if pictures else _MOST_DRAWS)
+    number = _whole(samples, "Draws", 1, _MOST_IMAGES if image_variables(model.scm) else _MOST_DRAWS)
     return None if number == 1 else number
 
 
