@@ -202,10 +202,6 @@ def faces_truth(
     return truth
 
 
-def _is_label(name: str) -> bool:
-    return isinstance(_KNOWN.get(name), Categorical)
-
-
 @cache
 def _labels(name: str) -> NDArray[Any]:
     variable = _KNOWN[name]
@@ -230,7 +226,7 @@ def _checked(columns: Columns, names: Iterable[str]) -> dict[str, NDArray[Any]]:
     for name in names:
         if name not in columns:
             raise DataError(f"Expected a column {name!r}: a portrait is drawn from its causes and its noise.")
-        if _is_label(name):
+        if isinstance(_KNOWN[name], Categorical):
             checked[name] = _labels(name)[_codes(name, columns[name])]
             continue
         values = np.atleast_1d(np.asarray(columns[name], np.float64))

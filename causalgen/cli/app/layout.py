@@ -146,8 +146,7 @@ def _evidence_panel(model: Model) -> dict[str, Component]:
     if images:
         node = next(iter(images))
         thumbnails = [
-            None if image is None else as_picture(image)
-            for image in model.rows[node][: min(_THUMBNAILS, model.count)]
+            None if image is None else as_picture(image) for image in model.rows[node][:_THUMBNAILS]
         ]
         places = [row for row, each in enumerate(thumbnails) if each is not None]
         gallery = gr.Gallery(

@@ -134,8 +134,7 @@ def _evidence_card(cf: Counterfactual) -> _Card:
             lines += [(name, cells[0], how) for name, cells in drawn[node].items()]
     pictures = [
         _Picture(node, _png(image), _fine(image), str(sources[node][0]))
-        for node, variable in cf.variables.items()
-        if isinstance(variable, Image)
+        for node in _images(cf)
         for image in _before(cf, node)[:1]
     ]
     whole = all((how == "observed").all() for how in sources.values())
@@ -155,7 +154,7 @@ def _world_card(label: str, cf: Counterfactual) -> _Card:
 def _image_pair(cf: Counterfactual, node: str) -> Iterator[_Picture]:
     """Each draw of an image, and what differs from the evidence."""
     how = str(cf.provenance[node][0])
-    for sample, (after, before) in enumerate(zip(_draws(cf, node), _before(cf, node), strict=True)):
+    for sample, (after, before) in enumerate(zip(_first_draws(cf[node], cf), _before(cf, node), strict=True)):
         number = f" #{sample + 1}" if cf.samples is not None else ""
         yield _Picture(f"{node}{number}", _png(after), _fine(after), how)
         if how == "copied":
@@ -181,9 +180,9 @@ def _images(cf: Counterfactual) -> list[str]:
     return [node for node, variable in cf.variables.items() if isinstance(variable, Image)]
 
 
-def _draws(cf: Counterfactual, node: str) -> np.ndarray:
-    """The first draws of an image, (S, C, H, W) in [0, 1]."""
-    values = np.asarray(cf[node])
+def _first_draws(images: Any, cf: Counterfactual) -> np.ndarray:
+    """The first draws of the first row, (S, C, H, W) in [0, 1]."""
+    values = np.asarray(images)
     return values[:_MOST_SHOWN, 0] if cf.samples is not None else values[:1]
 
 
@@ -191,8 +190,7 @@ def _before(cf: Counterfactual, node: str) -> np.ndarray:
     """The image of the evidence behind each of these draws; one that was not observed was drawn too."""
     if cf.sources[node][0] == "observed":
         return np.repeat(np.asarray(cf.factual[node]), min(cf.samples or 1, _MOST_SHOWN), axis=0)
-    values = np.asarray(cf.inferred[node])
-    return values[:_MOST_SHOWN, 0] if cf.samples is not None else values[:1]
+    return _first_draws(cf.inferred[node], cf)
 
 
 def _fine(image: np.ndarray) -> bool:
