@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from graphs.declared import Declared
 from graphs.errors import MechanismError
-from graphs.variables import Image, Variable
+from graphs.variables import Image, Variable, image_variables
 from mechanisms.networks import single_precision
 from mechanisms.options import TrainedSpec
 from mechanisms.registry import Registry
@@ -231,7 +231,7 @@ class EncodingSpec(TrainedSpec, frozen=True):
         Raises:
             MechanismError: an encoder without an image to read, or with one of a size that it cannot take.
         """
-        images = {name: parent for name, parent in parents.items() if isinstance(parent, Image)}
+        images = image_variables(parents)
         if self.encoder is not None and not images:
             told = f"none of {', '.join(map(repr, parents))} is one" if parents else "there are no parents"
             raise MechanismError(f"Option 'encoder' reads parents that are images, but {told}. Leave it out.")

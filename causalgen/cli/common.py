@@ -21,14 +21,12 @@ from causalgen.saving.pretrained import model_folder
 from causalgen.scm import SCM
 from graphs.errors import CheckpointError, DataError, SpecError, UnknownNameError
 from graphs.text import printable
-from graphs.variables import Image
 
 __all__ = [
     "PRESETS",
     "card_source",
     "column_names",
     "console",
-    "image_variables",
     "json_object",
     "load_model",
     "own_table",
@@ -217,11 +215,6 @@ def use_threads(threads: int | None) -> None:
     """Let torch use so many CPU threads."""
     if threads is not None:
         torch.set_num_threads(threads)
-
-
-def image_variables(scm: SCM) -> dict[str, Image]:
-    """The nodes whose values are images, in topological order."""
-    return {node: variable for node, variable in scm.variables.items() if isinstance(variable, Image)}
 
 
 def tell_unused(file: Path, columns: Sequence[str]) -> None:

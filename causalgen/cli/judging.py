@@ -100,12 +100,13 @@ def evaluate(
     threads: Threads = None,
 ) -> None:
     """Hold a model to held-out rows: every metric with its controls, as a page."""
-    from causalgen.cli.common import image_variables, load_model, rows_of, say
+    from causalgen.cli.common import load_model, rows_of, say
     from causalgen.cli.ray_engine import require_ray, shared_workers
     from causalgen.evaluation.evaluate import evaluate as evaluate_model
     from causalgen.evaluation.report import REPORT
     from causalgen.metrics.evaluators.storage import load_evaluators
     from causalgen.saving.manifest import check_result_folder
+    from graphs.variables import image_variables
 
     check_result_folder(out, REPORT)
     require_ray(engine)
@@ -114,7 +115,7 @@ def evaluate(
     found = None if evaluators is None else load_evaluators(evaluators)
     known = None
     if truth is not None:
-        images = list(image_variables(scm))
+        images = list(image_variables(scm.variables))
         if len(images) != 1:
             raise DataError(f"--truth needs a model with one image node, this one has {len(images)}.")
         known = read_morphomnist_truth(data or "", truth, images[0])

@@ -275,9 +275,9 @@ def evaluators(
 
 def _image_and_causes(scm: SCM, image: str | None) -> dict[str, Variable]:
     """The image and its parents."""
-    from causalgen.cli.common import image_variables
+    from graphs.variables import image_variables
 
-    images = image_variables(scm)
+    images = image_variables(scm.variables)
     if image is None and len(images) == 1:
         image = next(iter(images))
     if image is None:

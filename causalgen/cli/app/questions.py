@@ -23,7 +23,7 @@ from zlib import crc32
 import numpy as np
 
 from causalgen.arguments import whole_number
-from causalgen.cli.common import image_variables, load_model, rows_of
+from causalgen.cli.common import load_model, rows_of
 from causalgen.cli.given import as_given
 from causalgen.counterfactuals.abduction import Abduction
 from causalgen.counterfactuals.mutilated_model import refuse_unfitted
@@ -33,7 +33,7 @@ from causalgen.effects.effect import Effect
 from causalgen.saving.pretrained import model_folder
 from causalgen.scm import SCM
 from graphs.errors import EvidenceError, InterventionError
-from graphs.variables import Categorical
+from graphs.variables import Categorical, image_variables, table_variables
 
 __all__ = [
     "AskedEffect",
@@ -107,7 +107,7 @@ def open_model(name: str, data: str | None, device: str | None = None, rename: S
         EvidenceError: images of more channels than a picture has.
     """
     scm = load_model(name, device)
-    for node, variable in image_variables(scm).items():
+    for node, variable in image_variables(scm.variables).items():
         if variable.channels > 4:
             raise EvidenceError(
                 f"Node {node!r} is an {variable.describe()}: a browser shows 1 to 4 channels. "
@@ -153,8 +153,7 @@ def ask(
 
 def effect_targets(scm: SCM) -> list[str]:
     """The nodes that something may be set against: those with a cause, without images."""
-    images = image_variables(scm)
-    return [node for node in scm.variables if scm.graph.parents(node) and node not in images]
+    return [node for node in table_variables(scm.variables) if scm.graph.parents(node)]
 
 
 def ask_effect(
@@ -211,7 +210,8 @@ def _same(session: Session, evidence: Mapping[str, Any], seed: int, samples: int
 
 
 def _draws(model: Model, samples: Any) -> int | None:
-    number = _whole(samples, "Draws", 1, _MOST_IMAGES if image_variables(model.scm) else _MOST_DRAWS)
+    most = _MOST_IMAGES if image_variables(model.scm.variables) else _MOST_DRAWS
+    number = _whole(samples, "Draws", 1, most)
     return None if number == 1 else number
 
 

@@ -21,7 +21,7 @@ from causalgen.counterfactuals.summaries import draw_texts, inferred_texts, node
 from causalgen.data.frames import number_names
 from causalgen.plotting.graph_plots import MOST_NODES, plot_graph
 from causalgen.plotting.plot_style import ACCENT, INFERRED, page_template
-from graphs.variables import Image
+from graphs.variables import Image, image_variables
 from graphs.variables.arrays import as_array
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def _evidence_card(cf: Counterfactual) -> _Card:
             lines += [(name, cells[0], how) for name, cells in drawn[node].items()]
     pictures = [
         _Picture(node, _png(image), _fine(image), str(sources[node][0]))
-        for node in _images(cf)
+        for node in image_variables(cf.variables)
         for image in _before(cf, node)[:1]
     ]
     whole = all((how == "observed").all() for how in sources.values())
@@ -142,12 +142,8 @@ def _evidence_card(cf: Counterfactual) -> _Card:
 
 
 def _world_card(label: str, cf: Counterfactual) -> _Card:
-    lines = [
-        (name, text, str(cf.provenance[node][0]))
-        for node, name, text in node_texts(cf)
-        if name not in _images(cf)
-    ]
-    pictures = [each for node in _images(cf) for each in _image_pair(cf, node)]
+    lines = [(name, text, str(cf.provenance[node][0])) for node, name, text in node_texts(cf, images=False)]
+    pictures = [each for node in image_variables(cf.variables) for each in _image_pair(cf, node)]
     return _Card(f"do({label})", lines, pictures, _readings(cf))
 
 
@@ -174,10 +170,6 @@ def _readings(cf: Counterfactual) -> dict[str, list[tuple[str, str, str]]]:
                 lines = [(name, cells[0], f"asked {asked[name][0]}") for name, cells in read.items()]
                 found.setdefault(node, []).extend(lines)
     return found
-
-
-def _images(cf: Counterfactual) -> list[str]:
-    return [node for node, variable in cf.variables.items() if isinstance(variable, Image)]
 
 
 def _first_draws(images: Any, cf: Counterfactual) -> np.ndarray:
