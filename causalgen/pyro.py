@@ -23,9 +23,9 @@ from pyro.poutine.runtime import Message
 from torch import Tensor
 from torch.distributions import constraints
 
-from causalgen.counterfactuals.mutilated_model import MutilatedModel
-from causalgen.counterfactuals.rows import as_shown
-from graphs.errors import MechanismError, NotFittedError, ShapeError
+from causalgen.counterfactuals.mutilated_model import MutilatedModel, refuse_unfitted
+from causalgen.counterfactuals.rows import generate_rows
+from graphs.errors import MechanismError, ShapeError
 from graphs.variables import Image, Variable
 from mechanisms.base import Mechanism, Noise
 
@@ -48,10 +48,9 @@ class PyroModel:
         """
         self._graph = world.graph
         self._mechanisms: dict[str, Mechanism] = {}
+        refuse_unfitted(world.mechanisms, "make a program of")
         for node in world.graph.nodes:
             mechanism = world.mechanisms[node]
-            if not mechanism.fitted:
-                raise NotFittedError(f"Node {node!r} has not been fitted. Call scm.fit(data) first.")
             # Images are generated without gradients, and their networks may be too large for a copy.
             small = mechanism.variable.type != "image"
             self._mechanisms[node] = deepcopy(mechanism).requires_grad_(False) if small else mechanism
@@ -124,20 +123,8 @@ def _compute(node: str, mechanism: Mechanism, parents: Mapping[str, Tensor], n: 
     """x from its noise sites, (n, *event) in canonical encoding."""
     noise = mechanism.sample_noise(n, generator=_generator(mechanism))
     leaves = {name: pyro.sample(f"{node}.{name}", _DrawnNoise(leaf)) for name, leaf in noise.items()}
-    size = mechanism.chunk_rows or n
     with torch.no_grad():
-        return torch.cat(
-            [
-                as_shown(
-                    mechanism,
-                    mechanism.generate(
-                        {name: value[start : start + size] for name, value in parents.items()},
-                        Noise(n, leaves).rows(slice(start, start + size)),
-                    ),
-                )
-                for start in range(0, n, size)
-            ]
-        )
+        return generate_rows(mechanism, node, parents, Noise(n, leaves))
 
 
 def _shown(variable: Variable, value: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from graphs.declared import Declared
 from graphs.errors import MechanismError
-from graphs.variables import Image, Variable
+from graphs.variables import Image, Variable, image_variables
 from mechanisms.networks import single_precision
 from mechanisms.options import TrainedSpec
 from mechanisms.registry import Registry
@@ -36,7 +36,6 @@ __all__ = [
     "StridedNetwork",
     "network_time",
     "padded",
-    "pixel_statistics",
 ]
 
 CLEAN = 0.02
@@ -170,17 +169,6 @@ class StridedNetwork(nn.Module):
         return nn.functional.silu(self.last(cells.flatten(1)))
 
 
-def pixel_statistics(value: Tensor) -> tuple[float, float]:
-    """Mean and standard deviation, at least .001, of all pixels of images (N, C, H, W), summed in float64.
-
-    Part by part, since a float64 copy of all training images would be the most memory that a fit takes.
-    """
-    parts = value.split(max(1, _PIXELS_A_CALL // math.prod(value.shape[1:])))
-    mean = sum(part.sum(dtype=torch.float64).item() for part in parts) / value.numel()
-    variance = sum((part.double() - mean).square().sum().item() for part in parts) / value.numel()
-    return mean, max(math.sqrt(variance), 1e-3)
-
-
 class OfPixels(nn.Module):
     """What reads images by their pixels, standardised by training's mean and deviation, in [-1, 1]."""
 
@@ -193,10 +181,15 @@ class OfPixels(nn.Module):
         self.register_buffer("pixel_std", torch.tensor(0.5, dtype=dtype))
 
     def measure_pixels(self, value: Tensor) -> None:
-        """Take the pixel statistics from all training rows, (N, C, H, W)."""
-        mean, std = pixel_statistics(value)
+        """Take the pixel statistics from all training rows, (N, C, H, W); a deviation is at least .001.
+
+        Part by part, since a float64 copy of all training images would be the most memory that a fit takes.
+        """
+        parts = value.split(max(1, _PIXELS_A_CALL // math.prod(value.shape[1:])))
+        mean = sum(part.sum(dtype=torch.float64).item() for part in parts) / value.numel()
+        variance = sum((part.double() - mean).square().sum().item() for part in parts) / value.numel()
         self.pixel_mean.fill_(mean)
-        self.pixel_std.fill_(std)
+        self.pixel_std.fill_(max(math.sqrt(variance), 1e-3))
 
 
 class EncodedImage(OfPixels):
@@ -238,7 +231,7 @@ class EncodingSpec(TrainedSpec, frozen=True):
         Raises:
             MechanismError: an encoder without an image to read, or with one of a size that it cannot take.
         """
-        images = {name: parent for name, parent in parents.items() if isinstance(parent, Image)}
+        images = image_variables(parents)
         if self.encoder is not None and not images:
             told = f"none of {', '.join(map(repr, parents))} is one" if parents else "there are no parents"
             raise MechanismError(f"Option 'encoder' reads parents that are images, but {told}. Leave it out.")

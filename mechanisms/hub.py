@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeGuard
 
 from graphs.errors import CheckpointError
 
@@ -18,14 +18,14 @@ __all__ = ["check_commit", "hub_errors", "is_commit"]
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
-def is_commit(revision: object) -> bool:
+def is_commit(revision: object) -> TypeGuard[str]:
     """Whether it is all digits of a commit."""
     return isinstance(revision, str) and _COMMIT.fullmatch(revision) is not None
 
 
 def check_commit(revision: object, asked: str) -> str:
     """The commit, where it is one; ``asked`` is the function that was called, for the message."""
-    if isinstance(revision, str) and is_commit(revision):
+    if is_commit(revision):
         return revision
     raise CheckpointError(
         f"{asked}: revision is a commit, 40 hexadecimal digits, since a branch or a tag may come to mean "
@@ -39,7 +39,9 @@ def hub_errors(what: str, instead: str) -> Iterator[Any]:
     try:
         import huggingface_hub as hub
     except ImportError as error:
-        raise CheckpointError(f"{what}: it needs huggingface_hub. Install causalgen[hub].") from error
+        raise CheckpointError(
+            f"{what}: it needs huggingface_hub; in the checkout, pip install '.[hub]'."
+        ) from error
     from huggingface_hub import errors
 
     try:

@@ -34,7 +34,7 @@ from graphs.variables.arrays import as_array
 from graphs.variables.numeric import limits
 from mechanisms.base import INTERVENED, Abducted, InterventionSpec, Mechanism, MechanismSpec, Noise, Parents
 from mechanisms.extrapolation import warn_unseen
-from mechanisms.rows import where_rows
+from mechanisms.rows import decoded_rows, where_rows
 from mechanisms.seeds import global_draws_from
 from mechanisms.tables.noise_families import NoiseLaw
 
@@ -193,10 +193,7 @@ class FunctionMechanism(Noiseless):
     def generate(self, parents: Parents, noise: Noise) -> Tensor:
         """g of the parents' values, checked against the variable's domain."""
         where = f"Intervention on {self.node!r}: the function's value"
-        # A function that works in place must not reach the values.
-        shown = [
-            _copied(self._form(variable).decode(parents[name])) for name, variable in self.parents.items()
-        ]
+        shown = [decoded_rows(self._form(each), parents[name]) for name, each in self.parents.items()]
         returned = self.function(*shown)
         same = self._unchanged(parents, returned, where)
         if same is not None and bool(same.all()):
@@ -244,10 +241,6 @@ class FunctionMechanism(Noiseless):
         if after.shape != natural.shape:
             return None
         return torch.as_tensor(np.asarray(natural == after)).reshape(len(natural), -1).all(1)
-
-
-def _copied(value: Any) -> Any:
-    return value.clone() if isinstance(value, Tensor) else np.array(value)
 
 
 class Drawn(InterventionSpec, frozen=True):

@@ -1,17 +1,20 @@
-"""Many rows at once: their shapes, and the distinct ones (each is computed once)."""
+"""Many rows at once: their shapes, the user's form, and the distinct ones (each is computed once)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from graphs.errors import MechanismError
+from graphs.variables import Variable
 
 __all__ = [
     "by_row",
     "check_finite",
+    "decoded_rows",
     "distinct_rows",
     "rank_among_equals",
     "repeat_rows",
@@ -32,6 +35,12 @@ def by_row(values: Tensor, like: Tensor) -> Tensor:
 def where_rows(mask: Tensor, yes: Tensor, no: Tensor) -> Tensor:
     """Rows of ``yes`` (N, *event) where mask (N,), of ``no`` elsewhere, as the former's type."""
     return torch.where(by_row(mask, yes), yes, no.to(yes))
+
+
+def decoded_rows(variable: Variable, values: Tensor) -> Any:
+    """Canonical rows (N, *event) in the user's form, which whoever gets them may change."""
+    decoded: Any = variable.decode(values)
+    return decoded.clone() if decoded is values else decoded
 
 
 def distinct_rows(columns: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

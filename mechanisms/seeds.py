@@ -251,7 +251,7 @@ def layers_apart(module: nn.Module) -> Iterator[None]:
         _LAYERS.reset(token)
 
 
-def seed_layers(seed: int, device: torch.device) -> None:
+def seed_layers(seed: int) -> None:
     """Seed what layers such as dropout draw within ``layers_apart``, on any device."""
     if draws := _LAYERS.get():
         draws.seed(seed)

@@ -35,9 +35,9 @@ from causalgen.checking.statistics import (
     ranked_columns,
 )
 from causalgen.counterfactuals.engine import abduct
-from causalgen.counterfactuals.mutilated_model import MutilatedModel
+from causalgen.counterfactuals.mutilated_model import MutilatedModel, refuse_unfitted
 from causalgen.data.table import Table
-from graphs.errors import CausalgenError, DataError, NotFittedError, numbered_rows
+from graphs.errors import CausalgenError, DataError, numbered_rows
 from graphs.text import Shown, aligned
 from graphs.variables import Continuous, Image, Variable
 from mechanisms.base import Mechanism
@@ -231,9 +231,7 @@ def check_model(
     if table.rows < _LEAST:
         complete = f" without missing values, got {table.rows} of {given}" if table.rows < given else ""
         raise DataError(f"A check needs at least {_LEAST} rows{complete or f', got {table.rows}'}.")
-    for node, mechanism in world.mechanisms.items():
-        if not mechanism.fitted:
-            raise NotFittedError(f"Node {node!r} has not been fitted: nothing to check. Call scm.fit(data).")
+    refuse_unfitted(world.mechanisms, "check")
     check = _Check(world, variables, table, seed)
     found = list(check.independences(level))
     measured = [node for node, fit in check.fits.items() if fit.measure != "none"]

@@ -156,11 +156,10 @@ class _Network:
         with reproducible_initialisation():
             return self.build().eval()
 
+    @torch.no_grad()
     def out(self, changed: Mapping[str, Tensor] | None = None, network: nn.Module | None = None) -> Tensor:
         """The output, without gradients."""
-        with torch.no_grad():
-            inputs = {**self.inputs, **(changed or {})}
-        return (network or self.network)(*inputs.values())
+        return (network or self.network)(*{**self.inputs, **(changed or {})}.values())
 
     def interface(self) -> None:
         """Shape, dtype, finite values; the same twice; inputs are not changed; weights are reproducible."""

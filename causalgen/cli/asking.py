@@ -40,7 +40,7 @@ __all__ = ["counterfactual", "effect", "sample"]
 def sample(
     model: ModelName,
     out: Out,
-    n: Annotated[int, typer.Option("-n", min=1, help="Rows.")] = 16,
+    n: Annotated[int, typer.Option("-n", min=1, help="How many rows to draw.")] = 16,
     do: Annotated[list[str] | None, typer.Option(help=f"{ASSIGNED}; several set more nodes.")] = None,
     seed: Seed = 0,
     clip: Clip = False,
@@ -66,7 +66,7 @@ def counterfactual(
     given: Set = None,
     do: Annotated[list[str] | None, typer.Option(help=f"{ASSIGNED}; each one is a world.")] = None,
     out: Out = Path("counterfactual"),
-    samples: Annotated[int | None, typer.Option(min=1, help="Draws a row.")] = None,
+    samples: Annotated[int | None, typer.Option(min=1, help="Draws for each row.")] = None,
     table: LongTable = None,
     rename: Rename = None,
     engine: Engine = "serial",
@@ -78,7 +78,9 @@ def counterfactual(
     clip: Clip = False,
     device: Device = None,
     dtype: Dtype = None,
-    threads: Threads = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads; all cores by default, with --table one.")
+    ] = None,
 ) -> None:
     """What would have been, had things been otherwise: a picture and a JSON; of a --table, Parquet."""
     from causalgen.cli.batch import Job, check_engine, run_table
@@ -107,10 +109,12 @@ def effect(
     ] = None,
     evidence: Evidence = None,
     typed: Set = None,
-    n: Annotated[int, typer.Option("-n", min=2, help="Draws.")] = 10_000,
-    confidence: Annotated[float, typer.Option(help="Of the interval, between 0 and 1.")] = 0.95,
+    n: Annotated[int, typer.Option("-n", min=2, help="How many rows to draw.")] = 10_000,
+    confidence: Annotated[
+        float, typer.Option(help="Confidence level of the interval, between 0 and 1.")
+    ] = 0.95,
     refits: Annotated[
-        int, typer.Option(min=0, help="Fits to resampled --data, so that the interval has their error.")
+        int, typer.Option(min=0, help="Refits to resampled --data: the interval includes their error.")
     ] = 0,
     data: Annotated[str | None, typer.Option(help="The training rows, for --refits.")] = None,
     workers: SharedWorkers = None,

@@ -21,14 +21,12 @@ from causalgen.saving.pretrained import model_folder
 from causalgen.scm import SCM
 from graphs.errors import CheckpointError, DataError, SpecError, UnknownNameError
 from graphs.text import printable
-from graphs.variables import Image
 
 __all__ = [
     "PRESETS",
     "card_source",
     "column_names",
     "console",
-    "image_variables",
     "json_object",
     "load_model",
     "own_table",
@@ -169,7 +167,8 @@ def rows_of(model: str, scm: SCM, data: str | None, renames: Sequence[str] | Non
         return Renamed(data, columns) if columns else data
     if own_table(model) is None:
         raise DataError(
-            f"The model {model} has no rows of its own: give --data, a CSV or Parquet table or mnist:DIR."
+            f"The model {model} has no rows of its own: give --data, a CSV or Parquet table, or a data set "
+            "such as mnist:DIR."
         )
     return sample_rows(model)
 
@@ -216,11 +215,6 @@ def use_threads(threads: int | None) -> None:
     """Let torch use so many CPU threads."""
     if threads is not None:
         torch.set_num_threads(threads)
-
-
-def image_variables(scm: SCM) -> dict[str, Image]:
-    """The nodes whose values are images, in topological order."""
-    return {node: variable for node, variable in scm.variables.items() if isinstance(variable, Image)}
 
 
 def tell_unused(file: Path, columns: Sequence[str]) -> None:

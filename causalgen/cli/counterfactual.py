@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from causalgen.cli.assignments import parse_assignments
-from causalgen.cli.common import column_names, image_variables, load_model, say
+from causalgen.cli.common import column_names, load_model, say
 from causalgen.cli.given import named_evidence, read_evidence, with_own_rows
 from causalgen.counterfactuals.export import (
     describe_draws,
@@ -32,6 +32,7 @@ from causalgen.plotting.plots import plot_worlds
 from causalgen.saving.manifest import check_result_folder, write_result
 from causalgen.scm import SCM
 from graphs.errors import InterventionError
+from graphs.variables import image_variables
 
 __all__ = ["Typed", "counterfactual_files", "run_counterfactual", "world_folders"]
 
@@ -81,7 +82,7 @@ def run_counterfactual(asked: Typed, evidence: str | None) -> None:
         metadata["dtype"] = asked.dtype
     write_result(
         asked.out,
-        counterfactual_files(worlds, pictures=bool(image_variables(scm))),
+        counterfactual_files(worlds, pictures=bool(image_variables(scm.variables))),
         metadata | {"worlds": {text: describe_draws(world) for text, world in worlds.items()}},
     )
     say(*_inferred(next(iter(worlds.values()))))

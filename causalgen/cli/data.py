@@ -28,7 +28,7 @@ def morphomnist(
     ] = None,
     seed: Seed = 0,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes; as many as there are cores by default.")
+        int | None, typer.Option(min=1, help="Processes; one for each core by default.")
     ] = None,
 ) -> None:
     """MNIST's digits redrawn with stroke thickness and intensity as causes."""
@@ -52,7 +52,7 @@ def morphomnist(
 @data_app.command()
 def pendulum(
     out: Out,
-    rows: Annotated[int, typer.Option(min=5, help="Of both splits; a fifth are test rows.")] = 62_500,
+    rows: Annotated[int, typer.Option(min=5, help="Rows of both splits; a fifth are for testing.")] = 62_500,
     size: Annotated[int, typer.Option(min=16, help="Pixels of a side: 64, or 96 as published.")] = 64,
     experiments: Annotated[
         float, typer.Option(min=0, max=1, help="Share of training rows in which a shadow is set at random.")
@@ -68,7 +68,7 @@ def pendulum(
 @data_app.command()
 def faces(
     out: Out,
-    rows: Annotated[int, typer.Option(min=5, help="Of both splits; a fifth are test rows.")] = 30_000,
+    rows: Annotated[int, typer.Option(min=5, help="Rows of both splits; a fifth are for testing.")] = 30_000,
     size: Annotated[int, typer.Option(min=16, help="Pixels of a side.")] = 64,
     seed: Seed = 0,
 ) -> None:

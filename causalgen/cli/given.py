@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from causalgen.cli.common import image_variables, json_object, own_table, tell_unused
+from causalgen.cli.common import json_object, own_table, tell_unused
 from causalgen.counterfactuals.evidence import read_pictures
 from causalgen.data.frames import present_columns, table_header, vector_columns
 from causalgen.data.pictures import ENDINGS, picture_column
 from causalgen.data.reading import Table, read_data
 from causalgen.scm import SCM
 from graphs.errors import DataError, EvidenceError
+from graphs.variables import image_variables
 
 __all__ = ["as_given", "named_evidence", "read_evidence", "with_own_rows"]
 
@@ -98,7 +99,7 @@ def read_evidence(
 
 
 def _read_picture(file: Path, scm: SCM) -> dict[str, Any]:
-    images = image_variables(scm)
+    images = image_variables(scm.variables)
     if len(images) != 1:
         raise EvidenceError(f"{file} is a picture, but the model has {len(images)} image nodes. Use a JSON.")
     ((node, variable),) = images.items()
@@ -108,7 +109,7 @@ def _read_picture(file: Path, scm: SCM) -> dict[str, Any]:
 def _read_json(file: Path, scm: SCM, columns: Mapping[str, str]) -> dict[str, Any]:
     nodes = {name: node for node, name in columns.items()}
     values = {nodes.get(name, name): value for name, value in json_object(file).items()}
-    for node, variable in image_variables(scm).items():
+    for node, variable in image_variables(scm.variables).items():
         if node in values:
             where = f"Evidence {node!r} of {file.name}"
             values[node] = read_pictures(values[node], variable, where=where, folder=file.parent)

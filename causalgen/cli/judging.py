@@ -25,6 +25,7 @@ from causalgen.cli.options import (
     Out,
     Preset,
     Rename,
+    SavedModel,
     Seed,
     SharedBy,
     SharedWorkers,
@@ -99,12 +100,13 @@ def evaluate(
     threads: Threads = None,
 ) -> None:
     """Hold a model to held-out rows: every metric with its controls, as a page."""
-    from causalgen.cli.common import image_variables, load_model, rows_of, say
+    from causalgen.cli.common import load_model, rows_of, say
     from causalgen.cli.ray_engine import require_ray, shared_workers
     from causalgen.evaluation.evaluate import evaluate as evaluate_model
     from causalgen.evaluation.report import REPORT
     from causalgen.metrics.evaluators.storage import load_evaluators
     from causalgen.saving.manifest import check_result_folder
+    from graphs.variables import image_variables
 
     check_result_folder(out, REPORT)
     require_ray(engine)
@@ -113,7 +115,7 @@ def evaluate(
     found = None if evaluators is None else load_evaluators(evaluators)
     known = None
     if truth is not None:
-        images = list(image_variables(scm))
+        images = list(image_variables(scm.variables))
         if len(images) != 1:
             raise DataError(f"--truth needs a model with one image node, this one has {len(images)}.")
         known = read_morphomnist_truth(data or "", truth, images[0])
@@ -141,14 +143,15 @@ def read_morphomnist_truth(data: str, mnist_folder: Path | str, image: str) -> T
 
     if not data.startswith("morphomnist:"):
         raise DataError(
-            f"True counterfactuals are known of morphomnist:DIR, got --data {data}. Leave --truth out."
+            f"True counterfactuals are known of --data morphomnist:DIR, got {data or 'no --data'}. Leave "
+            "--truth out."
         )
     folder, split = split_source(data)
     return morphomnist_truth(morphomnist(folder, split), mnist(mnist_folder, split)["image"], image)
 
 
 def tune(
-    model: Annotated[str, typer.Argument(help="A gallery name or a saved model's folder.")],
+    model: SavedModel,
     out: Out,
     data: GivenRows = None,
     evaluators: Annotated[

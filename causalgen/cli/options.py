@@ -28,6 +28,7 @@ __all__ = [
     "Resume",
     "ResumeJob",
     "RunDir",
+    "SavedModel",
     "Seed",
     "Set",
     "SharedBy",
@@ -38,6 +39,7 @@ __all__ = [
 ]
 
 ModelName = Annotated[str, typer.Argument(help="A gallery name, a saved model's folder, or an SCM file.")]
+SavedModel = Annotated[str, typer.Argument(help="A gallery name or a saved model's folder.")]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same answer.")]
 ASSIGNED = "node=value[,node=value]: a number, a label, an image's file, or an expression such as 'x + 1'"
 Clip = Annotated[bool, typer.Option("--clip", help="Move what --do sets out of bounds onto the bound.")]
@@ -51,30 +53,34 @@ def _of_a_png(name: str) -> Path:
 
 
 Png = typer.Option(parser=_of_a_png, metavar="FILE", help="The PNG to draw the picture to.")
-Threads = Annotated[
-    int | None, typer.Option(min=1, help="CPU threads; as many as there are cores by default.")
-]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores by default.")]
 Device = Annotated[str | None, typer.Option(help="Where to compute: cpu, cuda, cuda:1; cpu by default.")]
 Dtype = Annotated[
     Literal["float32", "bfloat16", "float16"] | None,
     typer.Option(help="What images are denoised in: float32 by default; 16 bits round, and may be faster."),
 ]
-Preset = Annotated[str | None, typer.Option(help="Named settings: posterior, edit, diff-scm.")]
+Preset = Annotated[
+    str | None, typer.Option(help="Named settings of the diffusion nodes: posterior, edit or diff-scm.")
+]
 GivenRows = Annotated[
     str | None,
-    typer.Option(help="Rows: a CSV or Parquet table, or mnist:DIR; the model's own sample rows by default."),
+    typer.Option(
+        help="Rows: a CSV or Parquet table, or a data set such as mnist:DIR; the model's own sample rows by "
+        "default."
+    ),
 ]
 Evidence = Annotated[
     str | None,
     typer.Option(
-        help="A JSON file, a PNG (for the image node), TABLE[:ROW[-ROW]], or samples[:ROW[-ROW]], the rows "
-        "that come with the model."
+        help="A JSON file, a picture (of the only image node), TABLE[:ROW[-ROW]], or samples[:ROW[-ROW]], "
+        "the rows that come with the model."
     ),
 ]
 Set = Annotated[
-    list[str] | None, typer.Option("--set", help="More evidence: node=value; of an image, node=FILE.")
+    list[str] | None,
+    typer.Option("--set", help="More evidence: node=value, or node=FILE of an image; may be repeated."),
 ]
-TrainingRows = Annotated[str, typer.Option(help="A CSV or Parquet table, or mnist:DIR.")]
+TrainingRows = Annotated[str, typer.Option(help="A CSV or Parquet table, or a data set such as mnist:DIR.")]
 RunDir = Annotated[Path | None, typer.Option(help="Log and states; OUT.run by default.")]
 Missing = Annotated[Literal["refuse", "drop"], typer.Option(help="Rows that lack a value: refuse, or drop.")]
 Rename = Annotated[
@@ -87,19 +93,29 @@ LongTable = Annotated[
     typer.Option(help="A Parquet file, or a folder of them, of any length: evidence, answered in parts."),
 ]
 Engine = Annotated[
-    Literal["serial", "ray"], typer.Option(help="Of --table; ray is an extra. Both give the same bits.")
+    Literal["serial", "ray"],
+    typer.Option(help="With --table: one process, or Ray's (extra ray). Both give the same bits."),
 ]
 Workers = Annotated[
-    int | None, typer.Option(min=1, help="Of --engine ray: models at work; one a CPU by default.")
+    int | None,
+    typer.Option(min=1, help="With --engine ray: how many models at work; one for each CPU by default."),
 ]
 SharedBy = Annotated[
     Literal["processes", "ray"],
     typer.Option("--engine", help="Who the workers are: processes of this machine, or Ray's (extra ray)."),
 ]
 SharedWorkers = Annotated[
-    int | None, typer.Option("--workers", min=1, help="That share the work; 1 by default, on ray one a CPU.")
+    int | None,
+    typer.Option(
+        "--workers",
+        min=1,
+        help="How many workers share the work; 1 by default, with --engine ray one for each CPU.",
+    ),
 ]
 PartRows = Annotated[
-    int | None, typer.Option(min=1, help="Of --table: rows answered together; the model chooses by default.")
+    int | None,
+    typer.Option(min=1, help="With --table: rows answered together; the model chooses by default."),
 ]
-ResumeJob = Annotated[bool, typer.Option("--resume", help="Of --table: go on in --out where a job stopped.")]
+ResumeJob = Annotated[
+    bool, typer.Option("--resume", help="With --table: go on in --out where a job stopped.")
+]

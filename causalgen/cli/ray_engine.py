@@ -45,7 +45,9 @@ def require_ray(engine: str) -> None:
         try:
             import ray.data  # noqa: F401
         except ImportError as error:
-            raise CausalgenError(f"--engine ray needs Ray ({error}). Install causalgen[ray].") from error
+            raise CausalgenError(
+                f"--engine ray needs Ray ({error}): in the checkout, pip install '.[ray]'."
+            ) from error
 
 
 @contextmanager

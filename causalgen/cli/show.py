@@ -83,7 +83,7 @@ def page(
     model: ModelName,
     data: GivenRows = None,
     port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Of this machine alone; 0 takes a free one.")
+        int, typer.Option(min=0, max=65535, help="Port, open to this machine alone; 0 takes a free one.")
     ] = 7860,
     browse: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
     rename: Rename = None,

@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from causalgen.cli.options import ModelName, Out, Rename, Resume, RunDir, Seed, Threads, TrainingRows
+from causalgen.cli.options import (
+    ModelName,
+    Out,
+    Rename,
+    Resume,
+    RunDir,
+    SavedModel,
+    Seed,
+    Threads,
+    TrainingRows,
+)
 from graphs.errors import CheckpointError, SpecError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -46,7 +56,7 @@ def fit(
     rename: Rename = None,
     dtype: Annotated[
         Literal["float16", "bfloat16"] | None,
-        typer.Option(help="Of the weights that denoise images, as saved; 16 bits take half the space."),
+        typer.Option(help="Type of the saved weights that denoise images; 16 bits take half the space."),
     ] = None,
     threads: Threads = None,
 ) -> None:
@@ -168,7 +178,7 @@ def _fit_card(scm: SCM, report: FitReport, data: str, command: str) -> str:
 
 
 def distil(
-    model: ModelName,
+    model: SavedModel,
     data: TrainingRows,
     out: Out,
     node: Annotated[str | None, typer.Option(help="The image node, where there are several.")] = None,
@@ -265,9 +275,9 @@ def evaluators(
 
 def _image_and_causes(scm: SCM, image: str | None) -> dict[str, Variable]:
     """The image and its parents."""
-    from causalgen.cli.common import image_variables
+    from graphs.variables import image_variables
 
-    images = image_variables(scm)
+    images = image_variables(scm.variables)
     if image is None and len(images) == 1:
         image = next(iter(images))
     if image is None:

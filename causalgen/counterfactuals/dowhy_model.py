@@ -18,8 +18,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from causalgen.counterfactuals.mutilated_model import refuse_unfitted
 from causalgen.saving.declaration import DeclaredModel
-from graphs.errors import MechanismError, NotFittedError
+from graphs.errors import MechanismError
 from mechanisms.base import Mechanism, Noise
 
 __all__ = ["to_dowhy"]
@@ -48,16 +49,16 @@ def to_dowhy(self: DeclaredModel) -> Any:
                 f"Node {node!r} ({mechanism.variable.describe()}) is more than one number, which DoWhy's "
                 "columns cannot carry. Declare a model without it."
             )
-    for node, mechanism in self.mechanisms.items():
-        if not mechanism.fitted:
-            raise NotFittedError(f"Node {node!r} has not been fitted. Call scm.fit(data) first.")
+    refuse_unfitted(self.mechanisms, "give to DoWhy")
     try:
         gcm: Any = import_module("dowhy.gcm")
         kinds: Any = import_module("dowhy.gcm.causal_mechanisms")
         fitted: str = import_module("dowhy.gcm.causal_models").PARENTS_DURING_FIT
         ordered: Any = import_module("dowhy.graph").get_ordered_predecessors
     except ImportError as error:
-        raise MechanismError(f"to_dowhy needs DoWhy ({error}). Install causalgen[dowhy].") from error
+        raise MechanismError(
+            f"to_dowhy needs DoWhy ({error}): in the checkout, pip install '.[dowhy]'."
+        ) from error
     graph = self.graph.to_networkx()
     inner = [mechanism for node, mechanism in self.mechanisms.items() if self.graph.parents(node)]
     invertible = all(_leaf(mechanism) is not None for mechanism in inner)

@@ -43,7 +43,7 @@ from causalgen.counterfactuals.summaries import (
 )
 from causalgen.data.frames import number_names
 from causalgen.saving.manifest import check_result_folder, write_result
-from graphs.variables import Categorical, Image, Integer, Variable
+from graphs.variables import Categorical, Image, Integer, Variable, table_variables
 from graphs.variables.arrays import as_array
 
 if TYPE_CHECKING:
@@ -204,7 +204,7 @@ def _files(draws: DrawsLike) -> Iterator[tuple[str, bytes]]:
 
 def summary_files(cf: CounterfactualLike) -> Iterator[tuple[str, bytes]]:
     """``summary.csv`` of several samples, and ``readings.csv`` of images; nothing where there are none."""
-    if cf.samples is not None and _tabular(cf.variables):
+    if cf.samples is not None and table_variables(cf.variables):
         yield "summary.csv", summarise(cf).to_csv().encode()
     if readings := cf.readings:
         yield "readings.csv", readings.to_frame().to_csv().encode()
@@ -215,7 +215,7 @@ def evidence_files(cf: CounterfactualLike) -> Iterator[tuple[str, bytes]]:
     yield from ((f"factual/{name}", data) for name, data in table_files(cf, "factual"))
     if inferred := cf.inferred:
         yield from ((f"inferred/{name}", data) for name, data in table_files(cf, "inferred"))
-        if _tabular({node: cf.variables[node] for node in inferred}):
+        if table_variables({node: cf.variables[node] for node in inferred}):
             yield "inferred/summary.csv", summarise_inferred(cf).to_csv().encode()
 
 
@@ -225,7 +225,7 @@ def _frames(
     """The nodes that are no images; below each other, sample by sample, where there are samples."""
     if samples is None:
         return _frame(values, variables, draws.index, draws.rows)
-    arrays = {node: as_array(values[node], where="Values") for node in _tabular(variables)}
+    arrays = {node: as_array(values[node], where="Values") for node in table_variables(variables)}
     frames = [
         _frame({node: array[k] for node, array in arrays.items()}, variables, draws.index, draws.rows)
         for k in range(samples)
@@ -249,7 +249,7 @@ def _frame(
     values: Mapping[str, Any], variables: Mapping[str, Variable], index: pd.Index | None, rows: int
 ) -> pd.DataFrame:
     columns: dict[str, Any] = {}
-    for node in _tabular(variables):
+    for node in table_variables(variables):
         array = as_array(values[node], where="Values")
         if shape := variables[node].event_shape:
             parts = array.reshape(rows, prod(shape))
@@ -274,10 +274,6 @@ def free_name(name: Any, taken: Iterable[object]) -> Any:
     return name
 
 
-def _tabular(variables: Mapping[str, Variable]) -> list[str]:
-    return [node for node, variable in variables.items() if not isinstance(variable, Image)]
-
-
 def _whole(array: NDArray[Any]) -> Any:
     """Whole numbers with gaps, which numpy holds as floats, as pandas' integers with NA."""
     return pd.Series(array).astype("Int64").array if array.dtype.kind == "f" else array
@@ -286,7 +282,8 @@ def _whole(array: NDArray[Any]) -> Any:
 def _plain(values: Mapping[str, Any], variables: Mapping[str, Variable]) -> dict[str, Any]:
     """Lists of numbers and labels, None for gaps."""
     return {
-        node: _listed(as_array(values[node], where="Values"), variables[node]) for node in _tabular(variables)
+        node: _listed(as_array(values[node], where="Values"), variables[node])
+        for node in table_variables(variables)
     }
 
 
@@ -294,7 +291,7 @@ def _plain_inferred(cf: CounterfactualLike) -> dict[str, Any]:
     """Lists of what was drawn, None where a row was observed."""
     inferred, sources = cf.inferred, cf.sources
     found: dict[str, Any] = {}
-    for node in _tabular({node: cf.variables[node] for node in inferred}):
+    for node in table_variables({node: cf.variables[node] for node in inferred}):
         values = as_array(inferred[node], where="Values").astype(object)
         rows = values if cf.samples is None else values.swapaxes(0, 1)
         rows[sources[node] == "observed"] = None

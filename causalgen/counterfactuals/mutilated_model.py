@@ -19,7 +19,7 @@ from graphs.variables import Image, Variable
 from mechanisms.base import Mechanism
 from mechanisms.networks import move
 
-__all__ = ["CausalModel", "MutilatedModel", "act", "ready"]
+__all__ = ["CausalModel", "MutilatedModel", "act", "ready", "refuse_unfitted"]
 
 
 @dataclass(frozen=True)
@@ -120,3 +120,10 @@ def ready(world: MutilatedModel, node: str) -> Mechanism:
             f"Node {node!r}: its mechanism ({mechanism.spec.kind}) has not been fitted. {mechanism.remedy}"
         )
     return mechanism
+
+
+def refuse_unfitted(mechanisms: Mapping[str, Mechanism], what: str) -> None:
+    """Refuse mechanisms of which one has not been fitted: there is nothing to ``what``."""
+    for node, mechanism in mechanisms.items():
+        if not mechanism.fitted:
+            raise NotFittedError(f"Node {node!r} has not been fitted: nothing to {what}. {mechanism.remedy}")

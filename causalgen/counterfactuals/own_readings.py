@@ -30,6 +30,7 @@ from graphs.errors import UnknownNameError
 from graphs.text import Shown
 from graphs.variables import Categorical, Image, Variable
 from mechanisms.base import Mechanism
+from mechanisms.rows import decoded_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -92,8 +93,7 @@ class Reading:
 
     def _decoded(self, name: str) -> Any:
         values = self.draws[name] if self.samples is not None else self.draws[name][0]
-        decoded: Any = self.variable.decode(values)
-        decoded = decoded.clone() if decoded is values else decoded  # to keep, or to change
+        decoded = decoded_rows(self.variable, values)
         if self.index is None or self.variable.event_shape or self.samples is not None:
             return decoded
         import pandas as pd

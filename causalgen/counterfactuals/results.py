@@ -29,6 +29,7 @@ from graphs.errors import EvidenceError, UnknownNameError
 from graphs.text import Shown
 from graphs.variables import Categorical, Image, Variable
 from mechanisms.base import Noise
+from mechanisms.rows import decoded_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -106,8 +107,8 @@ class Draws(Mapping[str, Any], Shown, Tabular):
 
     def _decode(self, node: str, values: Tensor) -> Any:
         if self.samples is not None:
-            return _decoded(self.variables[node], by_sample(values, self.samples, self.rows))
-        return self._with_index(node, _decoded(self.variables[node], values))
+            return decoded_rows(self.variables[node], by_sample(values, self.samples, self.rows))
+        return self._with_index(node, decoded_rows(self.variables[node], values))
 
     def _with_index(self, node: str, decoded: Any) -> Any:
         """A Series of a scalar node where the evidence was a DataFrame."""
@@ -175,7 +176,7 @@ class Counterfactual(Draws):
         """
         found: dict[str, Any] = {}
         for node, variable in self.variables.items():
-            values: Any = _decoded(variable, self._factual[node][: self.rows])
+            values: Any = decoded_rows(variable, self._factual[node][: self.rows])
             if (gaps := self._gaps(node)).any():
                 values = _with_gaps(variable, values, gaps)
             found[node] = values if isinstance(values, list) else self._with_index(node, values)
@@ -249,12 +250,6 @@ class Counterfactual(Draws):
         for where in self._missing.get(node, {}).values():
             gaps |= where.expand(self.rows).numpy()
         return gaps
-
-
-def _decoded(variable: Variable, values: Tensor) -> Any:
-    """Rows in the user's form, to keep or to change: other worlds and the abduction go on with theirs."""
-    decoded: Any = variable.decode(values)
-    return decoded.clone() if decoded is values else decoded
 
 
 def _with_gaps(variable: Variable, values: Any, gaps: NDArray[np.bool_]) -> Any:

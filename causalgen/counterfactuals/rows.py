@@ -29,7 +29,6 @@ from mechanisms.seeds import keyed_generator
 __all__ = [
     "Mask",
     "abduct_rows",
-    "as_shown",
     "blame",
     "broadcast_rows",
     "by_sample",
@@ -164,12 +163,8 @@ def generate_rows(mechanism: Mechanism, node: str, parents: Mapping[str, Tensor]
         else:
             parts = _watched(_parts(n, size), f"values of {node}", n)
             value = _join_columns(n, ({"": generate(part)} for part in parts))[""]
-    return as_shown(mechanism, value)
-
-
-def as_shown(mechanism: Mechanism, value: Tensor) -> Tensor:
-    """Values (N, *event) of a mechanism as their variable shows them; infinite ones, refused later, stay."""
     shown = mechanism.variable.within(value)
+    # Infinite ones are refused later.
     return value if shown is value else torch.where(value.isinf(), value, shown)
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from causalgen.data.frames import number_names
 from graphs.text import aligned
-from graphs.variables import Categorical, Image, Variable
+from graphs.variables import Categorical, Image, Variable, image_variables
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -203,7 +203,7 @@ def node_texts(cf: CounterfactualLike, *, images: bool = True) -> list[tuple[str
     """Node, name and "mean +- sd" of the first rows, for each number, category and image of a row."""
     texts = [(column.node, column.name, _text(column, cf.rows)) for column in _columns(cf, _FIRST)]
     if images:
-        pictures = (node for node, variable in cf.variables.items() if isinstance(variable, Image))
+        pictures = image_variables(cf.variables)
         texts += [(node, node, cf.variables[node].describe()) for node in pictures]
     order = list(cf.variables)
     return sorted(texts, key=lambda line: order.index(line[0]))

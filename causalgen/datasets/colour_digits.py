@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalgen.data.sources import Split, source_of
-from causalgen.datasets.mnist import MNISTSource
+from causalgen.datasets.mnist import mnist
 from graphs.errors import DomainError, ShapeError
 from graphs.variables.arrays import as_array
 
@@ -52,7 +52,7 @@ def colour_digits(folder: str | os.PathLike[str], split: Split = "train") -> dic
     Raises:
         DataError: a file is missing or damaged.
     """
-    rows = MNISTSource().read(os.fspath(folder), split)
+    rows = mnist(folder, split)
     shapes = rows["image"]
     random = np.random.default_rng([0, split == "test"])
     ink, paper = random.uniform(*INK, (len(shapes), 3)), random.uniform(*PAPER, (len(shapes), 3))

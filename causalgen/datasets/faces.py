@@ -202,10 +202,6 @@ def faces_truth(
     return truth
 
 
-def _is_label(name: str) -> bool:
-    return isinstance(_KNOWN.get(name), Categorical)
-
-
 @cache
 def _labels(name: str) -> NDArray[Any]:
     variable = _KNOWN[name]
@@ -230,7 +226,7 @@ def _checked(columns: Columns, names: Iterable[str]) -> dict[str, NDArray[Any]]:
     for name in names:
         if name not in columns:
             raise DataError(f"Expected a column {name!r}: a portrait is drawn from its causes and its noise.")
-        if _is_label(name):
+        if isinstance(_KNOWN[name], Categorical):
             checked[name] = _labels(name)[_codes(name, columns[name])]
             continue
         values = np.atleast_1d(np.asarray(columns[name], np.float64))
@@ -289,7 +285,8 @@ def _artist() -> Callable[[dict[str, Any], int], NDArray[np.uint8]]:
         definition = json.loads((files("dicebear_styles") / "toon-head.json").read_text(encoding="utf-8"))
     except ImportError as error:
         raise DataError(
-            f"Drawing portraits needs {error.name}: pip install causalgen[datasets]. Reading them does not."
+            f"Drawing portraits needs {error.name}: in the checkout, pip install '.[datasets]'. Reading them "
+            "does not."
         ) from error
     (mouth,) = (each for each in definition["canvas"]["elements"] if each["name"] == "mouth")
     x, y = (middle - _MOUTH * half for middle, half in zip(_MOUTH_CENTRE, _MOUTH_HALF, strict=True))

@@ -29,12 +29,12 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from pathlib import Path
-from typing import Any, ClassVar, final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from causalgen.data.sources import DataSource, Split, source_of
+from causalgen.data.sources import Split, source_of
 from causalgen.datasets.redrawing import morphomnist_images
 from graphs.errors import DataError
 
@@ -67,24 +67,6 @@ Columns = Mapping[str, NDArray[Any]]
 Floats = NDArray[np.float64]
 
 
-@final
-class MNISTSource(DataSource):
-    """``mnist:DIR``."""
-
-    kind: ClassVar[str] = "mnist"
-    defaults: ClassVar[Mapping[str, str]] = {"image": "image", "categorical": "digit"}
-
-    def read(self, folder: str, split: Split) -> dict[str, NDArray[Any]]:
-        """As ``mnist``."""
-        try:
-            return mnist(folder, split)
-        except DataError as error:
-            raise DataError(
-                f"No MNIST in {folder!r}: {error} Its files are expected there or in "
-                f"{Path(folder) / 'MNIST' / 'raw'}; nothing is downloaded."
-            ) from error
-
-
 def mnist(folder: str | os.PathLike[str], split: Split = "train") -> dict[str, NDArray[Any]]:
     """MNIST (LeCun, Cortes & Burges; CC BY-SA 3.0), as columns that ``scm.fit`` takes.
 
@@ -101,7 +83,17 @@ def mnist(folder: str | os.PathLike[str], split: Split = "train") -> dict[str, N
     """
     root = Path(folder)
     raw = root / "MNIST" / "raw"
-    return read_digits(raw if raw.is_dir() else root, split)
+    if raw.is_dir():
+        return read_digits(raw, split)
+    if root.is_dir() and not any(root.glob("*-ubyte*")):
+        raise DataError(
+            f"No MNIST in {root}: its files are expected there or in {raw}; nothing is downloaded."
+        )
+    return read_digits(root, split)
+
+
+MNISTSource = source_of("mnist", mnist, image="image", categorical="digit")
+"""``mnist:DIR``."""
 
 
 def read_digits(folder: Path, split: Split) -> dict[str, NDArray[Any]]:

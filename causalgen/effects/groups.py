@@ -20,6 +20,7 @@ from graphs.causal_graph import CausalGraph
 from graphs.errors import DomainError, EvidenceError, UnknownNameError
 from graphs.variables import Categorical, Continuous, Image, Integer, Variable
 from mechanisms.extrapolation import told_apart
+from mechanisms.rows import decoded_rows
 
 __all__ = [
     "Given",
@@ -68,11 +69,10 @@ def measure(
         DomainError: the statistic gives another number of rows, or what is no number; is false of every
             category; or gives a row another number beside other rows.
     """
-    seen: Any = variable.decode(values)
     if statistic is None:
         assert isinstance(variable, Continuous | Integer)
-        return seen.double().cpu().numpy(), False
-    found = statistic(_copied(seen))
+        return values.double().cpu().numpy(), False
+    found = statistic(decoded_rows(variable, values))
     try:
         array, boolean = _numbers(found)
     except (TypeError, ValueError) as error:
@@ -109,7 +109,7 @@ def _refuse_mixing(
         if few >= len(values):
             return
         try:
-            alone, _ = _numbers(statistic(_copied(variable.decode(values[:few]))))
+            alone, _ = _numbers(statistic(decoded_rows(variable, values[:few])))
         except Exception:  # it may take as many rows as there are
             return
         # Networks round in another way beside other rows, and one row may lie that close to a limit.
@@ -128,7 +128,7 @@ def _refuse_false(target: str, variable: Categorical, values: Tensor, statistic:
     """Refuse a statistic that is 0 whatever the category, as where it compares with none of them."""
     for code in range(variable.size):
         try:
-            found = statistic(_copied(variable.decode(torch.full_like(values, code))))
+            found = statistic(decoded_rows(variable, torch.full_like(values, code)))
         except Exception:  # it may know the categories that occur alone
             return
         if bool(np.asarray(found).any()):
@@ -137,11 +137,6 @@ def _refuse_false(target: str, variable: Categorical, values: Tensor, statistic:
         f"statistic of {target!r} is 0 or False of every category ({variable.describe()}). Compare with one "
         "of them, as it is written there."
     )
-
-
-def _copied(seen: Any) -> Any:
-    """What a statistic that works in place may change."""
-    return seen.clone() if isinstance(seen, Tensor) else np.array(seen)
 
 
 def _word(node: str) -> str:

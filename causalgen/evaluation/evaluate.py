@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from causalgen.arguments import renamed, whole_number
+from causalgen.counterfactuals.mutilated_model import refuse_unfitted
 from causalgen.data.reading import read_data
 from causalgen.data.table import Table
 from causalgen.evaluation.metric import Metric, NodeEvaluation, Pool, chosen_metrics, composition_passes
@@ -27,7 +28,7 @@ from causalgen.evaluation.report import EvaluatedModel, EvaluationReport
 from causalgen.fitting.parallel import Workers, check_workers
 from causalgen.fitting.progress import Progress
 from causalgen.metrics.evaluators.storage import load_evaluators
-from graphs.errors import DataError, NotFittedError
+from graphs.errors import DataError
 from graphs.variables import Image, Variable
 from mechanisms.seeds import keyed_generator
 
@@ -102,11 +103,7 @@ def evaluate(
     computed = chosen_metrics(metrics)
     given = read_data(data, scm.variables, missing=missing)
     table = given.complete(list(scm.variables))
-    for node, mechanism in scm.mechanisms.items():
-        if not mechanism.fitted:
-            raise NotFittedError(
-                f"Node {node!r} has not been fitted: nothing to evaluate. Call scm.fit(data)."
-            )
+    refuse_unfitted(scm.mechanisms, "evaluate")
     chosen = chosen_rows(table.rows, rows, full, seed, dropped=given.rows - table.rows)
     columns = held_rows(table, scm.variables, chosen)
     few = min(len(chosen), _FULL_FEW if full else _FEW)

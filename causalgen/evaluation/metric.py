@@ -28,7 +28,7 @@ from causalgen.metrics.controls import RealImages, real_images
 from causalgen.metrics.node_passes import brings_back
 from causalgen.metrics.scores import Score, mean_score
 from graphs.errors import CannotAbductError, DataError, DomainError, MechanismError, numbered_rows
-from graphs.variables import Categorical, Image, Variable
+from graphs.variables import Categorical, Image, Variable, image_variables
 from mechanisms.registry import Registry
 
 if TYPE_CHECKING:
@@ -300,7 +300,7 @@ def composition_passes(scm: SCM, rows: int, few: int) -> int:
 
 def _counted(scm: SCM) -> list[str]:
     """The nodes that progress counts: images, beside which tables take no time; tables where no image is."""
-    images = [node for node, variable in scm.variables.items() if isinstance(variable, Image)]
+    images = list(image_variables(scm.variables))
     return images or list(scm.variables)
 
 

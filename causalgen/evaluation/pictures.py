@@ -95,10 +95,7 @@ def _wanted_and_seen(case: NodeEvaluation, answer: Answer, by: str) -> Figure:
         "counterfactual": variable.encode(answer.question.values, where=name),
         "factual": variable.encode(case.columns[name], where=name),
     }
-    if isinstance(variable, Categorical):
-        label = "share seen as wanted"
-    else:
-        label = f"seen ({by})"
+    label = "share seen as wanted" if isinstance(variable, Categorical) else f"seen ({by})"
     unit = getattr(variable, "unit", "")
     figure, axes = _axes(f"do({name})", by, f"{name} wanted{f', {unit}' if unit else ''}", label)
     if isinstance(variable, Categorical):

@@ -84,7 +84,7 @@ def distil(
     name = _node(model, node)
     teacher = model.mechanisms[name]
     if not teacher.fitted:
-        raise NotFittedError(f"Node {name!r} has not been fitted: fit the model before it is distilled.")
+        raise NotFittedError(f"Node {name!r} has not been fitted: nothing to distil. {teacher.remedy}")
     student = _student(name, teacher, options or {})
     if teacher.spec.centred:
         warn(
@@ -234,7 +234,8 @@ class _Run:
             with layers_apart(student):
                 train_loss = loop.run(bar, self.folder)
         mechanism.eval()
-        figures = self._figures(work, paths) if self.held_out else {}
+        held_out = torch.arange(self.held_out, device=paths.states.device)
+        figures = work.misses(paths.rows(held_out)) if self.held_out else {}
         mechanism.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
         mechanism.to(home)
         if bad := mechanism.non_finite():
@@ -274,7 +275,3 @@ class _Run:
                 done += len(block)
                 bar.update(done)
         return Paths.joined(found)
-
-    def _figures(self, work: Distillation, paths: Paths) -> dict[str, float]:
-        """What the student misses on the held-out rows."""
-        return work.misses(paths.rows(torch.arange(self.held_out, device=paths.states.device)))

@@ -184,7 +184,7 @@ class _NodeFit:
 
         Also when resuming: prepare may size buffers, and restores what no buffer holds.
         """
-        seed_layers(keyed_seed(self.seed, "fit", self.name, "prepare"), self.runtime.device)
+        seed_layers(keyed_seed(self.seed, "fit", self.name, "prepare"))
         whole = self._whole(rows)
         self.mechanism.prepare(*whole)
         return self.mechanism.solve(*whole)

@@ -31,7 +31,7 @@ from causalgen.fitting.fit import fit_mechanism
 from causalgen.fitting.fit_report import FitReport, NodeReport
 from causalgen.fitting.holding_out import distinct_rows, with_copies
 from graphs.errors import DataError, MechanismError
-from graphs.variables import Categorical, Continuous, Image, Integer, Variable
+from graphs.variables import Categorical, Continuous, Image, Integer, Variable, table_variables
 from mechanisms.base import Mechanism
 from mechanisms.conditioning import Conditioning
 
@@ -86,7 +86,7 @@ def _doubt_of_rows(mechanism: Mechanism, table: Table, *, trained: bool) -> str:
 
     ``trained`` says that it was by gradient steps, which may stop before all noise is taken in.
     """
-    layout, different = Conditioning(_without_images(mechanism.parents)), distinct_rows(table)
+    layout, different = Conditioning(table_variables(mechanism.parents)), distinct_rows(table)
     if not isinstance(mechanism.variable, Continuous | Integer) or layout.width > _MOST_COLUMNS:
         return ""
     if not layout.width or different >= _ROWS_EACH * (layout.width + 1):
@@ -120,13 +120,9 @@ def _doubt_of_rows(mechanism: Mechanism, table: Table, *, trained: bool) -> str:
     return f"{found} Give at least {_ROWS_EACH * count:,} rows, or fewer parents."
 
 
-def _without_images(parents: Mapping[str, Variable]) -> dict[str, Variable]:
-    return {name: variable for name, variable in parents.items() if not isinstance(variable, Image)}
-
-
 def _tied(parents: Mapping[str, Variable], table: Table) -> list[str]:
     """As ``_tied_in`` of all rows; of many rows, some are looked at first."""
-    tabular = _without_images(parents)
+    tabular = table_variables(parents)
     layout = Conditioning(tabular)
     if len(tabular) < 2 or layout.width > _MOST_COLUMNS:
         return []

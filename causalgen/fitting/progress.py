@@ -110,12 +110,7 @@ class Progress:
         elif self._console is not None and now >= self._next_line:
             self._next_line = now + LINE_SECONDS
             count = f"{self._unit} {done}/{self._total}".strip()
-            self._console.print(
-                f"{self._name}: {', '.join([count, *details, self._left(now)])}",
-                markup=False,
-                highlight=False,
-                soft_wrap=True,
-            )
+            self.say(", ".join([count, *details, self._left(now)]))
 
     def _left(self, now: float) -> str:
         pace = (now - self._began) / max(1, self._done - self._first)

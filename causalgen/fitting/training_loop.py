@@ -391,7 +391,7 @@ class _StepNoise:
     """What the loss of a step draws by, and layers such as dropout: seeded anew for each step."""
 
     def __init__(self, seed: int, keys: tuple[str, ...], runtime: Runtime) -> None:
-        self._device, self._shared = runtime.device, runtime.processes > 1
+        self._shared = runtime.processes > 1
         self._seed = self._own = keyed_seed(seed, *keys, "noise", 0)
         self._generator = torch.Generator(runtime.device)
         if self._shared:
@@ -401,7 +401,7 @@ class _StepNoise:
     def of(self, step: int, rows: int, own: slice) -> torch.Generator:
         """The generator of a step, for some rows of its batch."""
         seed = (self._own + step) % 2**63
-        seed_layers(seed, self._device)
+        seed_layers(seed)
         self._generator.manual_seed((self._seed + step) % 2**63)
         if not self._shared:
             return self._generator

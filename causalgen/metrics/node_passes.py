@@ -72,15 +72,14 @@ class NodePasses:
         self._world = MutilatedModel(scm.graph, scm.mechanisms)
         self._mechanism, self._device, self._seed = ready(self._world, node), scm.device, seed
 
-    def read(self, evidence: Mapping[str, Any], *, where: str = "Evidence") -> dict[str, Tensor]:
+    def read(self, evidence: Mapping[str, Any]) -> dict[str, Tensor]:
         """The node and its parents, checked and canonical, (B, *event) each.
 
         Raises:
             DataError: a column is missing, or there are no rows, or different numbers of them.
             DomainError: a value outside its variable's domain.
         """
-        variables = {self.node: self.variable, **self.parents}
-        return self._encode(variables, evidence, where)
+        return self._encode({self.node: self.variable, **self.parents}, evidence, "Evidence")
 
     def read_parents(self, values: Mapping[str, Any]) -> dict[str, Tensor]:
         """Values of some parents, canonical.
@@ -104,11 +103,7 @@ class NodePasses:
         """The node's value in the form a user would give back, canonical again, (N, *event)."""
         # A mechanism without parents cannot tell the number of rows from them.
         given = {name: parents[name] for name in self.parents}
-        return self.settle(generate_rows(self._mechanism, self.node, given, noise))
-
-    def settle(self, value: Tensor) -> Tensor:
-        """A generated value as evidence: decoded, moved into its domain, encoded."""
-        held = self.variable.decode(value)
+        held = self.variable.decode(generate_rows(self._mechanism, self.node, given, noise))
         encoded = self.variable.encode_clipped(held, where=f"Node {self.node!r}")
         return torch.as_tensor(encoded, device=self._device)
 

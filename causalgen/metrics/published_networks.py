@@ -4,7 +4,7 @@
     LPIPS   weighted squared distance of normalised features, of AlexNet, VGG-16 or SqueezeNet (Zhang, Isola,
             Efros, Shechtman & Wang 2018, *The unreasonable effectiveness of deep features*, equation 1)
 
-Both go through torchmetrics (``pip install causalgen[metrics]``). A value counts only with the published
+Both go through torchmetrics (the extra ``metrics``). A value counts only with the published
 weights, so each file's sha256 is asked for and checked before it is read:
 
     FID     ``weights-inception-2015-12-05-6726825d.pth`` of torch-fidelity, whose name begins its sha256
@@ -159,7 +159,7 @@ def _need(module: str, what: str) -> None:
 
     for name in ("torchmetrics", module):
         if find_spec(name) is None:
-            raise MechanismError(f"{what} needs {name}: pip install causalgen[metrics].")
+            raise MechanismError(f"{what} needs {name}: in the checkout, pip install '.[metrics]'.")
 
 
 @contextmanager

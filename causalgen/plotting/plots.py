@@ -21,7 +21,7 @@ from causalgen.counterfactuals.summaries import inferred_texts
 from causalgen.plotting.graph_plots import plot_graph
 from causalgen.plotting.plot_style import ACCENT, FAINT, INK, SOFT, fitted, literal, text_width
 from causalgen.plotting.value_plots import plot_values
-from graphs.variables import Image
+from graphs.variables import Image, image_variables
 from graphs.variables.arrays import as_array
 
 __all__ = ["plot_draws", "plot_graph", "plot_image_rows", "plot_worlds"]
@@ -168,7 +168,7 @@ def plot_worlds(worlds: Mapping[str, Draws], rows: int = 8) -> Figure:
     """
     first = next(iter(worlds.values()))
     shown = min(rows, first.rows)
-    nodes = [node for node, variable in first.variables.items() if isinstance(variable, Image)]
+    nodes = list(image_variables(first.variables))
     scalars = [node for node, variable in first.variables.items() if not variable.event_shape][:4]
     pictures: dict[str, Images] = {}
     captions: dict[str, Sequence[str]] = {}

@@ -220,7 +220,7 @@ CALCULUS: Mapping[str, Calculus] = {
     "//": Calculus(lambda x, y: Range()),
     "%": Calculus(lambda x, y: Range(0, y.high) if y.sign == 1 else Range()),
     "**": Calculus(lambda x, y: x**y.low, lambda x, y: (_power_sign(x, y.low), None)),
-    "abs": Calculus(lambda x: abs(x), lambda x: (1 if x.low >= 0 else -1 if x.high <= 0 else None,)),
+    "abs": Calculus(abs, lambda x: (1 if x.low >= 0 else -1 if x.high <= 0 else None,)),
     "atanh": Calculus(lambda x: Range(), _grows, "tanh"),
     "exp": Calculus(lambda x: Range(_exp(x.low), _exp(x.high), True), _grows, "log"),
     "log": Calculus(lambda x: Range(_log(x.low), _log(x.high)), _grows, "exp"),

@@ -14,6 +14,7 @@ Law: ``encode(decode(encode(x))) == encode(x)``, for images up to 1e-7. Both lea
 and what ``encode`` returns never shares memory with it unless told so. Row numbers in messages start at 0.
 """
 
+from collections.abc import Mapping
 from typing import Annotated
 
 from pydantic import Field
@@ -22,9 +23,27 @@ from graphs.variables.categorical import Categorical
 from graphs.variables.image import Image
 from graphs.variables.numeric import Continuous, Integer
 
-__all__ = ["Categorical", "Continuous", "Image", "Integer", "Variable"]
+__all__ = [
+    "Categorical",
+    "Continuous",
+    "Image",
+    "Integer",
+    "Variable",
+    "image_variables",
+    "table_variables",
+]
 
 Variable = Annotated[
     Categorical | Continuous | Image | Integer, Field(discriminator="type", title="variable")
 ]
 """Any variable; in a file, told apart by ``type``."""
+
+
+def image_variables(variables: Mapping[str, Variable]) -> dict[str, Image]:
+    """Those whose values are images, by name and in their order."""
+    return {name: variable for name, variable in variables.items() if isinstance(variable, Image)}
+
+
+def table_variables(variables: Mapping[str, Variable]) -> dict[str, Variable]:
+    """Those whose values are no images, by name and in their order."""
+    return {name: variable for name, variable in variables.items() if not isinstance(variable, Image)}

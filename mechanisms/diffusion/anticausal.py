@@ -8,7 +8,7 @@ import torch
 from pydantic import model_validator
 from torch import Tensor
 
-from graphs.variables import Image, Variable
+from graphs.variables import Image, Variable, table_variables
 from mechanisms.base import Parents
 from mechanisms.diffusion.classifier import OwnPredictor
 from mechanisms.diffusion.denoiser import Denoising
@@ -70,7 +70,7 @@ class Anticausal(Guidance, frozen=True):
 
     def steerable(self, variables: Mapping[str, Variable]) -> tuple[str, ...]:
         """The parents that are predicted: no images."""
-        return tuple(name for name, variable in variables.items() if not isinstance(variable, Image))
+        return tuple(table_variables(variables))
 
     def abduction_weights(self, variables: Mapping[str, Variable]) -> Mapping[str, float]:
         """Under the factual parents; beside an unconditional base, under images alone."""

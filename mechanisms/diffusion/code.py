@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from graphs.declared import Declared
 from graphs.errors import MechanismError
-from graphs.variables import Image, Variable
+from graphs.variables import Image, Variable, image_variables
 from mechanisms.base import Parents
 from mechanisms.conditioning import Conditioning
 from mechanisms.encoders import CLEAN, AnyEncoder, OfPixels, Strided
@@ -87,7 +87,7 @@ class Code(Declared):
                 "code: this image node has no parents, so no intervention that a code would outlast. Leave "
                 "`code` out."
             )
-        if images := [name for name, parent in parents.items() if isinstance(parent, Image)]:
+        if images := list(image_variables(parents)):
             raise MechanismError(
                 f"code: parent {images[0]!r} is an image, of which a code cannot be held independent. Leave "
                 "`code` out."

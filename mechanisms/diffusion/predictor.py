@@ -23,7 +23,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from graphs.errors import warn
-from graphs.variables import Categorical, Image, Integer, Variable
+from graphs.variables import Categorical, Image, Integer, Variable, table_variables
 from mechanisms.base import Parents
 from mechanisms.conditioning import Conditioning
 from mechanisms.diffusion.backbones import Width, check_cell
@@ -138,9 +138,7 @@ class AnticausalPredictor(OfPixels, OwnLoss):
 
     def __init__(self, image: Image, parents: Mapping[str, Variable], spec: Encoder) -> None:
         super().__init__()
-        self.variables = {
-            name: variable for name, variable in parents.items() if not isinstance(variable, Image)
-        }
+        self.variables = table_variables(parents)
         self.names = tuple(self.variables)
         self.conditioning = Conditioning(self.variables, dtype=torch.float32)
         self.encoder = spec.build(image.channels)

@@ -255,7 +255,7 @@ def pipeline_options(folder: Path | str) -> dict[str, Any]:
     network, config = read_network(network_folder(home, part), (_PARTS[part],))
     backbone = {
         "kind": "pretrained", "network": network, "config": config, "levels": levels.model_dump(),
-        "origin": _origin(home, index), "licence": licence_of(home),
+        "origin": _origin(home), "licence": licence_of(home),
     }  # fmt: skip
     grid = {"kind": "trained", "trained": levels.model_dump()}
     options: dict[str, Any] = {
@@ -273,7 +273,7 @@ def pipeline_options(folder: Path | str) -> dict[str, Any]:
     return options
 
 
-def _origin(home: Path, index: Mapping[str, Any]) -> str:
+def _origin(home: Path) -> str:
     """Where a folder's weights are from: of the Hub's cache, repository and commit."""
     if home.parent.name == "snapshots" and is_commit(home.name):
         return f"{home.parents[1].name.removeprefix('models--').replace('--', '/')}@{home.name}"

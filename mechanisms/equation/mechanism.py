@@ -160,9 +160,8 @@ class EquationMechanism(Mechanism):
         self.abduction = "exact" if exact else "posterior" if recovers else "none"
         self.deterministic = exact
         self.restricts = recovers and not self._takes_every_value()
-        if self.inversion is not None and isinstance(variable, Integer):
-            if fractions(self.laws):
-                raise MechanismError(not_whole(spec.value, self.laws, variable))
+        if self.inversion is not None and isinstance(variable, Integer) and fractions(self.laws):
+            raise MechanismError(not_whole(spec.value, self.laws, variable))
 
     def _compile(self) -> dict[str, Range]:
         """Make the functions, which do not pickle, from the expression; the ranges of its names."""

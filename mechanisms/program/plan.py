@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from math import prod
 from typing import Any, Literal, TypeVar
@@ -92,7 +93,7 @@ class Plan:
 
 def plan_program(program: Callable[..., Any], variable: Variable, parents: Mapping[str, Variable]) -> Plan:
     """Look at a program."""
-    given = placeholders(parents, _ROWS, torch.device("cpu"))
+    given = placeholders(parents, _ROWS, _CPU)
 
     def run(noise: Mapping[str, Tensor] | None = None, **values: Any) -> ProgramRun:
         return run_program(program, given, _ROWS, noise=noise, **values)
@@ -121,7 +122,8 @@ def plan_program(program: Callable[..., Any], variable: Variable, parents: Mappi
         apart = _rows_apart(program, variable, parents)
         # A whole number is solved for where its last site is one too, a real number where that is real.
         alike = variable.type != "categorical" and last.discrete == (variable.type == "integer")
-        gated = _gated(program, variable, parents) if alike else None
+        ask = partial(_gated, program, variable)
+        gated = _at_probes(parents, ask) if alike else None
         every = all(site.discrete for site in first.sites.values())
         if gated is None and (variable.type in ("categorical", "integer") or every):
             return Plan("match", name, apart=apart)
@@ -192,11 +194,6 @@ def refuse_mixing(
             )
 
 
-def _gated(program: Callable[..., Any], variable: Variable, parents: Mapping[str, Variable]) -> bool | None:
-    """Whether the last site does not matter at some of many parents; None where the value bends in it."""
-    return _at_probes(parents, lambda given, rows: _line(program, variable, given, rows))
-
-
 def _at_probes(parents: Mapping[str, Variable], ask: Callable[[Mapping[str, Tensor], int], _T]) -> _T:
     """What ``ask`` says of a program at many parents, given their values and how many rows these are.
 
@@ -216,10 +213,10 @@ def _at_probes(parents: Mapping[str, Variable], ask: Callable[[Mapping[str, Tens
     return ask(placeholders(parents, rows, _CPU), rows)
 
 
-def _line(
+def _gated(
     program: Callable[..., Any], variable: Variable, given: Mapping[str, Tensor], rows: int
 ) -> bool | None:
-    """``_gated``, at given parents."""
+    """Whether the last site does not matter at some of these parents; None where the value bends in it."""
     first = run_program(program, given, rows)
     noise = {name: site.noise for name, site in first.sites.items()}
     name, site = first.last
@@ -278,15 +275,14 @@ def probe_parents(variables: Mapping[str, Variable]) -> tuple[int, dict[str, Ten
     which = torch.arange(rows) % len(combinations)
     result: dict[str, Tensor] = {}
     for name, variable in variables.items():
+        shape = (rows, *variable.event_shape)
         if name in few:
             column = combinations[which, list(few).index(name)]
-            shape = (rows, *variable.event_shape)
             result[name] = column.reshape(-1, *[1] * len(variable.event_shape)).expand(shape).clone()
         elif isinstance(variable, Image):
-            result[name] = _images((rows, *variable.event_shape), generator)
+            result[name] = _images(shape, generator)
         else:
             points = torch.tensor(_points(variable), dtype=torch.float64)
-            shape = (rows, *variable.event_shape)
             result[name] = points[torch.randint(len(points), shape, generator=generator)]
         result[name] = result[name].to(getattr(torch, variable.dtype))
     return rows, result

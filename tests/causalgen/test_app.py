@@ -486,7 +486,7 @@ def test_a_port_is_of_this_machine_alone():
 
 def test_a_missing_gradio_names_the_extra(monkeypatch):
     monkeypatch.setattr(server, "find_spec", lambda name: None)
-    with pytest.raises(cg.MechanismError, match="causalgen\\[app\\]"):
+    with pytest.raises(cg.MechanismError, match=r"pip install '\.\[app\]'"):
         server.run_app("mnist", None, 0, browse=False, device=None, threads=None)
 
 

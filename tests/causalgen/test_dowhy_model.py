@@ -131,5 +131,5 @@ def test_the_extra_is_named_where_dowhy_is_not_there(monkeypatch):
     scm, _ = fitted()
     monkeypatch.setitem(sys.modules, "dowhy", None)
     monkeypatch.setitem(sys.modules, "dowhy.gcm", None)
-    with pytest.raises(cg.MechanismError, match=r"causalgen\[dowhy\]"):
+    with pytest.raises(cg.MechanismError, match=r"pip install '\.\[dowhy\]'"):
         scm.to_dowhy()

@@ -384,7 +384,7 @@ def test_without_ray_the_extra_is_named(labels, tmp_path, monkeypatch, capsys):
     *_, root = labels
     monkeypatch.setitem(sys.modules, "ray", None)
     ask = [root / "model", "--table", root / "table.parquet", "--do", "a=low", "--out", tmp_path / "out"]
-    assert "Install causalgen[ray]" in error_of(monkeypatch, capsys, *ask, "--engine", "ray")
+    assert "pip install '.[ray]'" in error_of(monkeypatch, capsys, *ask, "--engine", "ray")
     assert not (tmp_path / "out").exists()
 
 

@@ -91,7 +91,7 @@ def test_a_layer_draws_by_the_seed(name):
 
     def seeded(seed):
         with layers_apart(layer):
-            seed_layers(seed, torch.device("cpu"))
+            seed_layers(seed)
             return forward()
 
     assert torch.equal(seeded(3), seeded(3))
@@ -111,7 +111,7 @@ def test_a_layer_of_another_package_draws_by_the_seed():
 
     layer = Noisy()
     with layers_apart(layer):
-        seed_layers(5, torch.device("cpu"))
+        seed_layers(5)
         found = layer(ROWS)
     assert torch.equal(found, by_torch(5, lambda: layer(ROWS)))
 

@@ -17,10 +17,10 @@ from PIL import Image as PILImage
 
 from causalgen.cli.app.controls import carried
 from causalgen.cli.app.questions import AskedEffect, Model, Session
-from causalgen.cli.common import image_variables
 from causalgen.cli.counterfactual import counterfactual_files
 from causalgen.counterfactuals.export import describe_draws, figure_png, free_name, to_png
 from causalgen.plotting.plots import plot_worlds
+from graphs.variables import image_variables
 
 __all__ = ["counterfactual_downloads", "effect_downloads", "effect_lines", "worlds_lines"]
 
@@ -28,7 +28,7 @@ __all__ = ["counterfactual_downloads", "effect_downloads", "effect_lines", "worl
 def counterfactual_downloads(model: Model, session: Session) -> Iterator[tuple[str, bytes]]:
     """Name and content of each file, of the worlds in their order."""
     answers = {label: world.answer for label, world in session.worlds.items()}
-    pictures = bool(image_variables(model.scm))
+    pictures = bool(image_variables(model.scm.variables))
     described = {"model": model.name, "seed": session.seed, "samples": session.samples}
     described["worlds"] = {label: describe_draws(answer) for label, answer in answers.items()}
     told = json.dumps(described, indent=2, ensure_ascii=False).encode()

@@ -22,9 +22,9 @@ from causalgen.cli.app.downloads import counterfactual_downloads, effect_downloa
 from causalgen.cli.app.inputs import QUIET, as_picture, node_inputs, told
 from causalgen.cli.app.questions import AskedEffect, Model, Session, ask, ask_effect, effect_targets
 from causalgen.cli.app.views import answer_html, effect_html, graph_html
-from causalgen.cli.common import image_variables, write_file
+from causalgen.cli.common import write_file
 from graphs.text import printable, shortened
-from graphs.variables import Categorical, Image, Variable
+from graphs.variables import Categorical, Variable, image_variables, table_variables
 
 __all__ = ["STYLE", "build_page", "offered", "theme"]
 
@@ -111,7 +111,7 @@ def _counterfactual_tab(model: Model, folder: Path) -> dict[str, Component]:
 
 def _sets_panel(model: Model) -> dict[str, Component]:
     """A control for each node that may be set, in the model's order; pictures are folded away."""
-    variables, pictures = model.scm.variables, image_variables(model.scm)
+    variables, pictures = model.scm.variables, image_variables(model.scm.variables)
     gr.HTML(_hint(variables))
     sets = node_inputs({node: each for node, each in variables.items() if node not in pictures}, _SETS, "set")
     if pictures:
@@ -140,14 +140,13 @@ def _evidence_panel(model: Model) -> dict[str, Component]:
     """Rows to pick from, and the controls that the picked one fills."""
     variables = model.scm.variables
     choices = [(_line(model, row), row) for row in range(model.count)]
-    images = image_variables(model.scm)
+    images = image_variables(variables)
     label = f"Row, one of {model.count}" + ", or click an image" * bool(images)
     picked = gr.Dropdown(choices, value=0, label=label, elem_id="row")
     if images:
         node = next(iter(images))
         thumbnails = [
-            None if image is None else as_picture(image)
-            for image in model.rows[node][: min(_THUMBNAILS, model.count)]
+            None if image is None else as_picture(image) for image in model.rows[node][:_THUMBNAILS]
         ]
         places = [row for row, each in enumerate(thumbnails) if each is not None]
         gallery = gr.Gallery(
@@ -190,7 +189,7 @@ def _effect_tab(model: Model, folder: Path, evidence: Mapping[str, Component]) -
     if not targets:
         gr.Markdown("No node but images has a cause here, so that there is no effect on a mean to ask about.")
         return
-    variables = _tabular(model)
+    variables = table_variables(model.scm.variables)
     with gr.Row():
         with gr.Column(min_width=300):
             gr.Markdown("### Effect on the mean of")
@@ -250,7 +249,7 @@ def _effect_panel(model: Model, targets: Sequence[str]) -> list[Component]:
 
 def _effect_finder(model: Model) -> Callable[..., tuple[AskedEffect, str, Any]]:
     """What asks for an effect, of what the panel, both interventions and the evidence hold."""
-    variables, everything = _tabular(model), list(model.scm.variables)
+    variables, everything = table_variables(model.scm.variables), list(model.scm.variables)
     nodes, count = list(variables), len(variables)
 
     @told
@@ -275,11 +274,6 @@ def _effect_finder(model: Model) -> Callable[..., tuple[AskedEffect, str, Any]]:
     return find
 
 
-def _tabular(model: Model) -> dict[str, Variable]:
-    """The nodes that are no images."""
-    return {node: each for node, each in model.scm.variables.items() if not isinstance(each, Image)}
-
-
 def _read_set(given: Mapping[str, Any], variables: Mapping[str, Variable]) -> dict[str, Any]:
     return read_controls(given, variables, "Set", expressions=True)
 
@@ -298,7 +292,7 @@ def _row(model: Model, row: int) -> dict[str, Any]:
 
 def _line(model: Model, row: int) -> str:
     """A row in a line, for the list to pick from."""
-    cells = [f"{node} {_short(model.rows[node][row])}" for node in _tabular(model)]
+    cells = [f"{node} {_short(model.rows[node][row])}" for node in table_variables(model.scm.variables)]
     return printable(shortened(f"{row}: {', '.join(cells)}", _MOST_LETTERS, "…"))
 
 

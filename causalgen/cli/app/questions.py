@@ -23,16 +23,17 @@ from zlib import crc32
 import numpy as np
 
 from causalgen.arguments import whole_number
-from causalgen.cli.common import image_variables, load_model, rows_of
+from causalgen.cli.common import load_model, rows_of
 from causalgen.cli.given import as_given
 from causalgen.counterfactuals.abduction import Abduction
+from causalgen.counterfactuals.mutilated_model import refuse_unfitted
 from causalgen.counterfactuals.results import Counterfactual
 from causalgen.data.reading import read_data
 from causalgen.effects.effect import Effect
 from causalgen.saving.pretrained import model_folder
 from causalgen.scm import SCM
-from graphs.errors import EvidenceError, InterventionError, NotFittedError
-from graphs.variables import Categorical, Image
+from graphs.errors import EvidenceError, InterventionError
+from graphs.variables import Categorical, image_variables, table_variables
 
 __all__ = [
     "AskedEffect",
@@ -106,16 +107,13 @@ def open_model(name: str, data: str | None, device: str | None = None, rename: S
         EvidenceError: images of more channels than a picture has.
     """
     scm = load_model(name, device)
-    for node, variable in image_variables(scm).items():
+    for node, variable in image_variables(scm.variables).items():
         if variable.channels > 4:
             raise EvidenceError(
                 f"Node {node!r} is an {variable.describe()}: a browser shows 1 to 4 channels. "
                 "Ask in Python, or by causalgen counterfactual."
             )
-    if lacking := [node for node, each in scm.mechanisms.items() if not each.fitted]:
-        raise NotFittedError(
-            f"{name} has not been fitted ({', '.join(lacking)}): nothing to ask. Call scm.fit(data)."
-        )
+    refuse_unfitted(scm.mechanisms, "ask")
     table = read_data(rows_of(name, scm, data, rename), scm.variables, gaps=True, partial=False)
     kept = slice(0, min(_MOST_ROWS, table.rows))
     rows = {node: as_given(table, node, kept, scm) for node in scm.variables}
@@ -155,8 +153,7 @@ def ask(
 
 def effect_targets(scm: SCM) -> list[str]:
     """The nodes that something may be set against: those with a cause, without images."""
-    images = image_variables(scm)
-    return [node for node in scm.variables if scm.graph.parents(node) and node not in images]
+    return [node for node in table_variables(scm.variables) if scm.graph.parents(node)]
 
 
 def ask_effect(
@@ -213,8 +210,8 @@ def _same(session: Session, evidence: Mapping[str, Any], seed: int, samples: int
 
 
 def _draws(model: Model, samples: Any) -> int | None:
-    pictures = any(isinstance(variable, Image) for variable in model.scm.variables.values())
-    number = _whole(samples, "Draws", 1, _MOST_IMAGES if pictures else _MOST_DRAWS)
+    most = _MOST_IMAGES if image_variables(model.scm.variables) else _MOST_DRAWS
+    number = _whole(samples, "Draws", 1, most)
     return None if number == 1 else number
 
 

@@ -61,9 +61,7 @@ def run_app(
         CausalgenError: the port is in use, or the model cannot be asked; see ``questions.open_model``.
     """
     if find_spec("gradio") is None:
-        raise MechanismError(
-            "The page needs gradio: pip install 'causalgen[app]', or pip install 'gradio>=6'."
-        )
+        raise MechanismError("The page needs gradio: in the checkout, pip install '.[app]'.")
     with open_socket(port) as bound, TemporaryDirectory(prefix="causalgen-app-") as folder:
         offline(Path(folder))
         from causalgen.cli.app.questions import open_model

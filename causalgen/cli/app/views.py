@@ -21,7 +21,7 @@ from causalgen.counterfactuals.summaries import draw_texts, inferred_texts, node
 from causalgen.data.frames import number_names
 from causalgen.plotting.graph_plots import MOST_NODES, plot_graph
 from causalgen.plotting.plot_style import ACCENT, INFERRED, page_template
-from graphs.variables import Image
+from graphs.variables import Image, image_variables
 from graphs.variables.arrays import as_array
 
 if TYPE_CHECKING:
@@ -134,8 +134,7 @@ def _evidence_card(cf: Counterfactual) -> _Card:
             lines += [(name, cells[0], how) for name, cells in drawn[node].items()]
     pictures = [
         _Picture(node, _png(image), _fine(image), str(sources[node][0]))
-        for node, variable in cf.variables.items()
-        if isinstance(variable, Image)
+        for node in image_variables(cf.variables)
         for image in _before(cf, node)[:1]
     ]
     whole = all((how == "observed").all() for how in sources.values())
@@ -143,19 +142,15 @@ def _evidence_card(cf: Counterfactual) -> _Card:
 
 
 def _world_card(label: str, cf: Counterfactual) -> _Card:
-    lines = [
-        (name, text, str(cf.provenance[node][0]))
-        for node, name, text in node_texts(cf)
-        if name not in _images(cf)
-    ]
-    pictures = [each for node in _images(cf) for each in _image_pair(cf, node)]
+    lines = [(name, text, str(cf.provenance[node][0])) for node, name, text in node_texts(cf, images=False)]
+    pictures = [each for node in image_variables(cf.variables) for each in _image_pair(cf, node)]
     return _Card(f"do({label})", lines, pictures, _readings(cf))
 
 
 def _image_pair(cf: Counterfactual, node: str) -> Iterator[_Picture]:
     """Each draw of an image, and what differs from the evidence."""
     how = str(cf.provenance[node][0])
-    for sample, (after, before) in enumerate(zip(_draws(cf, node), _before(cf, node), strict=True)):
+    for sample, (after, before) in enumerate(zip(_first_draws(cf[node], cf), _before(cf, node), strict=True)):
         number = f" #{sample + 1}" if cf.samples is not None else ""
         yield _Picture(f"{node}{number}", _png(after), _fine(after), how)
         if how == "copied":
@@ -177,13 +172,9 @@ def _readings(cf: Counterfactual) -> dict[str, list[tuple[str, str, str]]]:
     return found
 
 
-def _images(cf: Counterfactual) -> list[str]:
-    return [node for node, variable in cf.variables.items() if isinstance(variable, Image)]
-
-
-def _draws(cf: Counterfactual, node: str) -> np.ndarray:
-    """The first draws of an image, (S, C, H, W) in [0, 1]."""
-    values = np.asarray(cf[node])
+def _first_draws(images: Any, cf: Counterfactual) -> np.ndarray:
+    """The first draws of the first row, (S, C, H, W) in [0, 1]."""
+    values = np.asarray(images)
     return values[:_MOST_SHOWN, 0] if cf.samples is not None else values[:1]
 
 
@@ -191,8 +182,7 @@ def _before(cf: Counterfactual, node: str) -> np.ndarray:
     """The image of the evidence behind each of these draws; one that was not observed was drawn too."""
     if cf.sources[node][0] == "observed":
         return np.repeat(np.asarray(cf.factual[node]), min(cf.samples or 1, _MOST_SHOWN), axis=0)
-    values = np.asarray(cf.inferred[node])
-    return values[:_MOST_SHOWN, 0] if cf.samples is not None else values[:1]
+    return _first_draws(cf.inferred[node], cf)
 
 
 def _fine(image: np.ndarray) -> bool:

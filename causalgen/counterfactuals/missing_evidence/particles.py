@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from causalgen.counterfactuals.missing_evidence.blocks import Problem, log_weights
+from causalgen.counterfactuals.missing_evidence.blocks import Problem, draw_places, log_weights
 from causalgen.counterfactuals.mutilated_model import ready
 from causalgen.counterfactuals.rows import broadcast_rows, generate_rows
 from graphs.errors import PartialEvidenceError, warn
@@ -82,7 +82,7 @@ def resample_noise(
     chosen = systematic(log_weights.softmax(0), uniform, samples)
     own = torch.arange(samples, device=chosen.device)[:, None]
     chosen = torch.where(counted, own, chosen)
-    places = (chosen * rows + torch.arange(rows, device=chosen.device)).flatten()
+    places = _places(chosen)
     figures = {name: each[places] for name, each in found.diagnostics.items()}
     return ResampledNoise(Abducted(found.noise.rows(places), None, figures), effective, chosen)
 
@@ -93,9 +93,7 @@ def systematic(weights: Tensor, uniform: Tensor, samples: int) -> Tensor:
     Weights are (P, n), at least 0, not all 0 in a column.
     """
     steps = torch.arange(samples, dtype=torch.float64, device=uniform.device)
-    edges = weights.T.double().cumsum(1).contiguous()
-    points = (uniform[:, None] + steps) / samples * edges[:, -1:]
-    return torch.searchsorted(edges, points.contiguous(), right=True).clamp(max=len(weights) - 1).T
+    return draw_places(weights.T.double(), (uniform + steps[:, None]) / samples)
 
 
 def pooled_effective_sample_size(log_weights: Tensor, effective: Tensor | None) -> Tensor:

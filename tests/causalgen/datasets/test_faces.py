@@ -183,4 +183,4 @@ def test_without_the_extra_folders_are_read_and_drawing_names_it(folder):
     )
     run = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True)
     assert run.returncode == 1
-    assert "Drawing portraits needs resvg_py: pip install causalgen[datasets]" in run.stderr
+    assert "Drawing portraits needs resvg_py: in the checkout, pip install '.[datasets]'" in run.stderr

@@ -48,7 +48,7 @@ def test_bad_images_are_refused_before_any_file_is_read(tmp_path):
 @pytest.mark.skipif(installed, reason="torchmetrics is installed")
 def test_the_missing_extra_is_named(tmp_path):
     path, sha256 = saved(tmp_path / "weights.pth", {"weight": torch.zeros(1)})
-    with pytest.raises(MechanismError, match=r"causalgen\[metrics\]"):
+    with pytest.raises(MechanismError, match=r"pip install '\.\[metrics\]'"):
         lpips(IMAGES, IMAGES, path, sha256)
 
 
