@@ -2,13 +2,13 @@
 
     python benchmarks/diff_scm.py --mnist DIR [--diff-scm-repo DIR --weights DIR --python PYTHON]
 
-Both were trained on MNIST's training images, the peer for 41 minutes of one thread and ours for 55; so its
+Both were trained on MNIST's training images, the peer for 41 minutes of one thread and ours for 80; so its
 figures are never Diff-SCM's results, whose recipe is 30,000 steps.
 The same test rows, new digits, evaluators (trained on training images alone) and real images score both.
 
-    ours   the edit, which is the default, and settings of it that come back nearer; draws at weight 1, with
-           fewer steps, and at a weight of 1.5; the preset ``diff-scm`` on our weights
-    many   edits and draws on 1,000 rows for each of three seeds, a section each
+    ours   draws, which are the default, also with fewer steps and at a weight of 1.5; the edit, and settings
+           of it that come back nearer; the preset ``diff-scm`` on our weights
+    many   draws and edits on 1,000 rows for each of three seeds, a section each
     peer   its code as published, and repaired; see ``peers/diff_scm_answers.py``
     curve  CLD and effectiveness against the strength of guidance: ours by w, the preset by s
 """
