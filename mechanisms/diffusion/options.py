@@ -124,7 +124,9 @@ class DiffusionOptions(TrainedSpec, frozen=True):
             It says backbone, prediction, grid and autoencoder, and has the weights; see ``from_pipeline``.
     """
 
-    learned: ClassVar[tuple[str, ...]] = ("prediction", "code.nats", "backbone.levels", "backbone.heads")
+    learned: ClassVar[tuple[str, ...]] = (
+        "prediction", "sharpening", "code.nats", "backbone.levels", "backbone.heads",
+    )  # fmt: skip
     kind: Literal["diffusion"] = "diffusion"
     backbone: AnyBackbone | None = None
     prediction: Prediction = "edm"

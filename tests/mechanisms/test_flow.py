@@ -190,9 +190,10 @@ def test_noise_of_any_size_beside_what_parents_tell(variable):
 
 def test_weights_of_before_there_was_a_unit_answer_as_then():
     mechanism = bound_flow(Continuous(), PARENTS, 10 * X)
-    for column in mechanism.columns.columns:
-        column.unit.fill_(1.0)
-        column.anchor.zero_()
+    buffers = dict(mechanism.named_buffers())
+    for name, buffer in buffers.items():
+        if name.endswith(("unit", "anchor")):
+            buffer.fill_(float(name.endswith("unit")))
     state = {
         name: each for name, each in mechanism.state_dict().items() if not name.endswith(("unit", "anchor"))
     }

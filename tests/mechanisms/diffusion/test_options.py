@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from graphs.errors import MechanismError, SpecError, UnknownNameError
-from graphs.variables import Categorical, Image
+from graphs.variables import Categorical, Continuous, Image
 from mechanisms.diffusion.anticausal import Anticausal
 from mechanisms.diffusion.backbones import DiT, UNet
 from mechanisms.diffusion.distillation import Jumps
@@ -117,6 +117,13 @@ def test_options_out_of_range(options, message):
             "encoder 'resnet' makes one cell of an image of 2 pixels",
         ),
         (
+            Diffusion(sharpening=0.2),
+            Image(1, 28, 28),
+            {"size": Continuous()},
+            MechanismError,
+            r"sharpening is of categorical parents, but there are none among \['size'\]: leave `sharp",
+        ),
+        (
             Diffusion(guidance=ClassifierFree(weight={"digt": 3.0})),
             Image(1, 28, 28),
             {"digit": Categorical(10)},
@@ -144,7 +151,12 @@ def test_an_odd_root_needs_no_size_of_a_predictor():
 
 
 @pytest.mark.parametrize(
-    ("name", "options"), [("prediction", {"prediction": "v"}), ("code.nats", {"code": {"nats": 6.0}})]
+    ("name", "options"),
+    [
+        ("prediction", {"prediction": "v"}),
+        ("sharpening", {"sharpening": 0.2}),
+        ("code.nats", {"code": {"nats": 6.0}}),
+    ],
 )
 def test_what_fitted_weights_mean_is_no_option_of_them(name, options):
     spec = Diffusion(backbone=UNet(channels=(8,)), predictor=None, code={"training": {}})
