@@ -339,17 +339,19 @@ def read_tensors(data: bytes, path: Path) -> dict[str, Tensor]:
 def load_weights(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
     """Load a state into its module, which takes exactly its tensors, in their shapes.
 
-    What a part of it names in ``filled_in`` may be missing, as in models saved before there was any: it fills
-    that in. Floating-point numbers may have another precision; any other type is refused, where torch would
-    convert it without a word.
+    What a part of it names in ``filled_in`` may be missing as a whole, as in models saved before there was
+    any: it fills that in. Floating-point numbers may have another precision; any other type is refused, where
+    torch would convert it without a word.
     """
     try:
         module.load_state_dict(dict(state))
     except RuntimeError as error:
         raise CheckpointError(f"{what} do not fit it: {error}.") from error
-    filled = {
-        f"{place}.{name}" for place, part in module.named_modules() for name in getattr(part, "filled_in", ())
-    }
+    filled = set[str]()
+    for place, part in module.named_modules():
+        names = {f"{place}.{name}" for name in getattr(part, "filled_in", ())}
+        if not names & state.keys():
+            filled |= names
     for name, own in module.state_dict().items():
         if (given := state.get(name)) is None:
             if name in filled:

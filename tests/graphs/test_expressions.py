@@ -210,7 +210,9 @@ def test_derivative_is_the_limit_of_differences(text, values):
         (float(expression.evaluate({**values, "u": u + step})) - value) / step
         for step in (1e-4, -1e-4, 1e-5, -1e-5)
     ]
-    # Where there is a slope: neither a step, nor a kink, nor the end of where it has values, nor rounding.
+    # Where there is a slope: neither a step, nor a kink, nor the end of where it has values, nor rounding,
+    # as where u**2 underflows.
+    assume(u == 0 or abs(u) > 1e-100)
     assume(math.isfinite(derivative) and all(map(math.isfinite, quotients)) and abs(value) < 1e6)
     assume(max(quotients) - min(quotients) <= 1e-3 * max(1.0, *map(abs, quotients)))
     assert derivative == pytest.approx(quotients[-1], rel=1e-2, abs=1e-2)
