@@ -39,7 +39,7 @@ def test_correlations_leave_out_what_cannot_be_measured():
 def test_nothing_of_the_right_law_correlates_more_than_what_keeps_its_rank():
     # Two classes, N(0, 1) and N(m, 2^2), and the other one asked: x -> the other's mean and deviation, by
     # linearity of normal quantiles. Then over rows of both, half each, in closed form:
-    m, n = 6.0, 20_000
+    m, n = 6.0, 5_000
     one, two, order = normal(n), m + 2 * normal(n, seed=1), np.random.default_rng(2).permutation(n)
     real, real_classes = np.concatenate([normal(n, seed=3), m + 2 * normal(n, seed=4)]), np.repeat([0, 1], n)
     factual, classes = np.concatenate([one, two]), np.repeat([0, 1], n)
