@@ -12,6 +12,7 @@ rows that differ in any one column alone. Not all numbers may be whole.
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,19 +35,28 @@ def with_copies(table: Table) -> Table:
     """The table, which says what rows are copies of one another; of tables with images none are told."""
     if table.copies is not None or any(column.ndim == 4 for column in table.values()):
         return table
-    columns = [flat for column in table.values() for flat in column.reshape(table.rows, -1).T]
-    parts = not all(bool((each == np.floor(each)).all()) for each in columns)
-    if not parts or len(columns) < 2:
+    columns = {node: column.reshape(table.rows, -1).T for node, column in table.items()}
+    flat = [each for parts in columns.values() for each in parts]
+    if len(flat) < 2 or all(bool((each == np.floor(each)).all()) for each in flat):
         return table
-    terms = [_hashed(column, place) for place, column in enumerate([*columns, *table.gaps.values()])]
+    # The usual table, at the price of a sort: a column in which no two rows are equal.
+    complete = (each for node, parts in columns.items() if node not in table.gaps for each in parts)
+    if any(_different(each) == table.rows for each in complete):
+        return table
+    terms = [_hashed(column, place) for place, column in enumerate([*flat, *table.gaps.values()])]
     total = np.add.reduce(terms)
-    groups = np.unique(total, return_inverse=True)[1]
-    different = int(groups.max()) + 1
+    different = _different(total)
     if different == table.rows or all(
-        len(np.unique(total - term)) < _TOLD_APART * different for term in terms[: len(columns)]
+        _different(total - term) < _TOLD_APART * different for term in terms[: len(flat)]
     ):
         return table
-    return Table(table, table.gaps, table.numbers, groups)
+    return Table(table, table.gaps, table.numbers, np.unique(total, return_inverse=True)[1])
+
+
+def _different(numbers: NDArray[Any]) -> int:
+    """How many different numbers there are, by sorting, which is faster than to number them."""
+    ordered = np.sort(numbers)
+    return 1 + int((ordered[1:] != ordered[:-1]).sum())
 
 
 def _hashed(column: NDArray[np.generic], place: int) -> NDArray[np.uint64]:
