@@ -10,13 +10,12 @@ With columns X of unit deviation, centred, and the null vectors v of their corre
 eigenvalue 0 to the six significant digits that data may have, a parent has a part where its X_j v_j is not 0.
 
 A number in fewer than twice as many rows, copies not counted, as its parents have coefficients is doubted
-too. A linear function with k coefficients, fitted to N rows, leaves sqrt(1 - k / N) of the noise's deviation:
-nothing where N = k.
+too. A linear function with k coefficients, fitted to N rows, takes in k / N of the noise's variance: all of it
+where N = k.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -60,7 +59,7 @@ _AT_ONCE = 2**22
 _NAMED = 6
 
 _ROWS_EACH = 2
-"""Rows a coefficient, with which seven tenths of the noise's deviation are left."""
+"""Rows a coefficient, of which a fit takes in half of the noise's variance."""
 
 
 def _doubt_of_parents(parents: Mapping[str, Variable], table: Table) -> str:
@@ -105,10 +104,9 @@ def _doubt_of_rows(mechanism: Mechanism, table: Table, *, trained: bool) -> str:
             "would have, so that what was learned of them may be noise."
         )
     elif different > count:
-        left = math.sqrt(1 - count / different)
         found = (
-            f"{told} are few for {count:,} coefficients of a linear function of its parents and "
-            f"leave {left:.0%} of the noise's deviation, so that answers look surer than they are."
+            f"{told} are few for {count:,} coefficients of a linear function of its parents, which take in "
+            f"{count / different:.0%} of the noise's variance, so that answers look surer than they are."
         )
     else:  # as many coefficients as rows show; with more rows all parents have theirs
         one_hot = sum(isinstance(mechanism.parents[name], Categorical) for name in layout.slices)

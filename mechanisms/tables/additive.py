@@ -193,20 +193,25 @@ class AdditiveMechanism(Mechanism):
         if not self.function.closed_form or self.law is not None:
             return False
         flat = self._flat(value)
-        self.function.prepare(flat, parents)
+        rank = self.function.prepare(flat, parents)
         residual = self._flat(self.function.add_to(value, parents, sign=-1))
         if self.spec.noise == "empirical":
             self.residuals = residual
             return True
-        self._standardise(flat, residual)
+        self._standardise(flat, residual, rank)
         return True
 
-    def _standardise(self, flat: Tensor, residual: Tensor) -> None:
-        """Take the noise's deviation from residuals, (N, width) as ``flat``."""
+    def _standardise(self, flat: Tensor, residual: Tensor, rank: int = 0) -> None:
+        """Take the noise's deviation from residuals, (N, width) as ``flat``.
+
+        Residuals of least squares of a ``rank`` have N - rank degrees of freedom, and the deviation is that of
+        which the square is unbiased.
+        """
         # x that its parents determine leaves rounding errors alone; the deviation stays positive.
         size, spread = flat.abs().amax(0).clamp(min=1e-280), flat.std(0, correction=0)
         least = 16 * torch.finfo(flat.dtype).eps * size + 1e-12 * spread
-        self.scale.copy_(torch.maximum(residual.square().mean(0).sqrt(), least))
+        freedom = max(len(flat) - rank, 1)
+        self.scale.copy_(torch.maximum((residual.square().sum(0) / freedom).sqrt(), least))
 
     def finish(self, value: Tensor, parents: Parents) -> None:
         """Least squares on all rows under spline noise, whose law is fitted already."""

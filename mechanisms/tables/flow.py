@@ -82,7 +82,7 @@ class _Column(nn.Module):
     def prepare(self, inputs: Tensor, target: Tensor) -> None:
         """Start at the linear-normal fit of ``target`` (N,) on ``inputs`` (N, inputs)."""
         centre, mean = inputs.mean(0), target.mean()
-        self.slope.copy_(least_squares(inputs - centre, (target - mean)[:, None])[:, 0])
+        self.slope.copy_(least_squares(inputs - centre, (target - mean)[:, None])[0][:, 0])
         self.anchor.copy_(self.slope)
         residual = target - mean - (inputs - centre) @ self.slope.to(inputs.dtype)
         self.unit.fill_(1.0)

@@ -91,24 +91,28 @@ class LinearRegression(nn.Module):
         """What some parents are multiplied by, (1, width, columns) by name."""
         return {name: self.weight[self.slices[name]].T[None] for name in names}
 
-    def prepare(self, value: Tensor, parents: Parents) -> None:
+    def prepare(self, value: Tensor, parents: Parents) -> int:
         """Least squares on the rows ``value`` (N, width), of least norm where columns are dependent.
 
         One-hot columns always are (they sum to 1); a category never seen gets the mean effect of the others.
+
+        Returns:
+            The rank: how many coefficients the rows determined, the bias among them.
         """
         if self.parents and not any(isinstance(each, Categorical) for each in self.parents.values()):
             columns = [parents[name].reshape(len(value), -1) for name in self.slices]
             if (solved := solve_moments(columns, value)) is not None:
                 self.weight.copy_(solved[0])
                 self.bias.copy_(solved[1])
-                return
+                return 1 + len(solved[0])
         conditioning = Conditioning(self.parents).to(value.device)
         conditioning.prepare(parents)
         columns = conditioning(parents, len(value)).to(value.dtype)
         centre, target = columns.mean(0), value.mean(0)
-        solution = least_squares(columns - centre, value - target)
+        solution, rank = least_squares(columns - centre, value - target)
         self.weight.copy_(solution / conditioning.std[:, None])
         self.bias.copy_(target - (centre + conditioning.mean / conditioning.std) @ solution)
+        return 1 + rank
 
 
 class NetworkRegression(nn.Module):
@@ -159,12 +163,13 @@ class NetworkRegression(nn.Module):
         return torch.add(start, mean.reshape(start.shape), alpha=sign)
 
 
-def least_squares(columns: Tensor, value: Tensor) -> Tensor:
-    """Weights (p, width) of columns (N, p) for values (N, width); of least norm where columns depend."""
+def least_squares(columns: Tensor, value: Tensor) -> tuple[Tensor, int]:
+    """Weights (p, width) of columns (N, p) for values (N, width), of least norm where columns depend; rank."""
     if not columns.shape[1]:
-        return value.new_zeros(0, value.shape[1])
+        return value.new_zeros(0, value.shape[1]), 0
     # On the CPU, whose driver 'gelsd' handles dependent columns, as one-hot ones are.
-    return torch.linalg.lstsq(columns.cpu(), value.cpu(), driver="gelsd").solution.to(value)
+    solved = torch.linalg.lstsq(columns.cpu(), value.cpu(), driver="gelsd")
+    return solved.solution.to(value), int(solved.rank)
 
 
 _SMALLEST = 1e-4

@@ -187,12 +187,15 @@ def test_a_fit_through_all_rows_leaves_no_noise_and_says_so(noise):
     assert "Give at least 8 rows" in told[0] and scm.fit_report.advice == [told[0].replace("Node 'y'", "y")]
 
 
-@pytest.mark.parametrize(("rows", "left"), [(5, "45%"), (7, "65%"), (8, None), (40, None)])
-def test_what_few_rows_leave_of_the_noise_is_told(rows, left):
-    scm, residual, told = three_parents(rows, cg.mechanisms.Additive())
+@pytest.mark.parametrize(("rows", "share"), [(5, "80%"), (7, "57%"), (8, None), (40, None)])
+@pytest.mark.parametrize("noise", ["normal", "empirical"])
+def test_what_few_rows_take_in_of_the_noise_is_told(rows, share, noise):
+    """Four coefficients: normal noise makes up for them, residuals are what they are."""
+    scm, residual, told = three_parents(rows, cg.mechanisms.Additive(noise=noise))
     drawn = scm.do({"a": 0.0, "town": 1}).sample(20_000, seed=0)["y"].std().item()
-    assert drawn == pytest.approx(np.sqrt(np.square(residual).mean()), rel=0.02)
-    assert [f"leave {left}" in each for each in told] == ([] if left is None else [True])
+    freedom = rows - 4 if noise == "normal" else rows
+    assert drawn == pytest.approx(np.sqrt(np.square(residual).sum() / freedom), rel=0.02)
+    assert [f"take in {share}" in each for each in told] == ([] if share is None else [True])
 
 
 def test_more_parents_than_rows_are_tied_and_leave_no_noise():

@@ -46,7 +46,17 @@ def test_linear_is_least_squares():
     solution, squares, _, _ = np.linalg.lstsq(design, X.numpy(), rcond=None)
     residual = mechanism.abduct(X, ROWS, generator=generator()).noise["residual"]
     assert_close(residual, X - torch.from_numpy(design @ solution), atol=1e-9, rtol=0)
-    assert_close(mechanism.scale.item(), (squares[0] / N) ** 0.5)
+    assert_close(mechanism.scale.item(), (squares[0] / (N - design.shape[1])) ** 0.5)
+
+
+@pytest.mark.parametrize("names", [["a", "b"], ["kind", "place"], []])
+def test_the_noise_of_few_rows_has_the_right_variance_in_the_mean(names):
+    """The square of its deviation is the residuals' sum of squares over N - k, of which the mean is 1."""
+    parents, rows = {name: PARENTS[name] for name in names}, {name: ROWS[name][:9] for name in names}
+    drawn = normal(9, 400, seed=7)
+    scales = [fit(Additive().bind(Continuous(), parents), u, rows).scale.item() for u in drawn.T]
+    squares = np.square(scales)
+    assert abs(squares.mean() - 1) < 4 * squares.std() / 400**0.5
 
 
 def test_linear_finds_the_coefficients():
