@@ -204,8 +204,8 @@ class AdditiveMechanism(Mechanism):
     def _standardise(self, flat: Tensor, residual: Tensor, rank: int = 0) -> None:
         """Take the noise's deviation from residuals, (N, width) as ``flat``.
 
-        Residuals of least squares of a ``rank`` have N - rank degrees of freedom, and the deviation is that of
-        which the square is unbiased.
+        Residuals of least squares of a ``rank`` have N - rank degrees of freedom, by which the square is
+        unbiased.
         """
         # x that its parents determine leaves rounding errors alone; the deviation stays positive.
         size, spread = flat.abs().amax(0).clamp(min=1e-280), flat.std(0, correction=0)

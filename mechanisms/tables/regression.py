@@ -164,7 +164,7 @@ class NetworkRegression(nn.Module):
 
 
 def least_squares(columns: Tensor, value: Tensor) -> tuple[Tensor, int]:
-    """Weights (p, width) of columns (N, p) for values (N, width), of least norm where columns depend; rank."""
+    """Weights (p, width) of columns (N, p) for values (N, width), the shortest where columns depend; rank."""
     if not columns.shape[1]:
         return value.new_zeros(0, value.shape[1]), 0
     # On the CPU, whose driver 'gelsd' handles dependent columns, as one-hot ones are.

@@ -710,7 +710,8 @@ def test_what_needs_the_natural_value_of_a_split_node_is_refused():
 
 def test_a_node_of_the_name_that_a_natural_value_takes_is_told():
     graph = nx.DiGraph([("a", "b"), ("a--natural", "b")])
-    scm = cg.SCM(graph, {node: cg.Continuous() for node in graph})
+    additive = dict.fromkeys(graph, cg.mechanisms.Additive())
+    scm = cg.SCM(graph, {node: cg.Continuous() for node in graph}, additive)
     random = np.random.default_rng(0)
     scm.fit({node: random.normal(size=50) for node in graph}, progress=False)
     with pytest.raises(InterventionError, match="Node 'a--natural' stands in the way of .* on 'a'. Rename"):

@@ -118,6 +118,7 @@ def on_a_cluster(job, out):
         time.sleep(0.1)
 
 
+@pytest.mark.slow
 def test_a_cluster_with_a_killed_worker_gives_the_bytes_of_the_serial_run(job, serial):
     with on_a_cluster(job, "ray") as running:
         killed = worker_of(running.pid)

@@ -398,7 +398,8 @@ def interrupted(update, after):
 
 def test_a_model_that_another_was_made_from_before_any_fit_stays_as_it_was():
     x = np.random.default_rng(0).normal(size=40)
-    base = cg.SCM(nx.DiGraph([("x", "y")]), {node: cg.Continuous() for node in "xy"})
+    additive = dict.fromkeys("xy", cg.mechanisms.Additive())
+    base = cg.SCM(nx.DiGraph([("x", "y")]), {node: cg.Continuous() for node in "xy"}, additive)
     other, done = base.with_options("y"), base.do({"x": 1.0})
     base.fit({"x": x, "y": 2 * x}, progress=False)
     for each in (other, done):
@@ -409,7 +410,8 @@ def test_a_model_that_another_was_made_from_before_any_fit_stays_as_it_was():
 def test_what_auto_chose_is_chosen_again():
     x, u = np.random.default_rng(0).normal(size=(2, 200))
     few, many = {"x": x[:10], "y": 2 * x[:10] + u[:10]}, {"x": x, "y": np.sin(3 * x) + 0.05 * u}
-    scm = cg.SCM(nx.DiGraph([("x", "y")]), {node: cg.Continuous() for node in "xy"})
+    quick = {"x": cg.mechanisms.Additive(), "y": cg.mechanisms.Auto(training={"epochs": 60})}
+    scm = cg.SCM(nx.DiGraph([("x", "y")]), {node: cg.Continuous() for node in "xy"}, quick)
     kinds = [scm.fit(rows, seed=0, progress=False).fit_report["y"].choice["chosen"] for rows in (few, many)]
     assert [each.get("function", "linear") for each in kinds] == ["linear", "network"]
     assert scm.fit(many, seed=0, progress=False, start=scm).fit_report["y"].choice is None

@@ -174,8 +174,6 @@ def step_of(folder):
 
 def work(what, folder):
     """What each of the processes does."""
-    if what == "choose":
-        return choose(folder)
     other, stamp = os.environ["RANK"] == "1", folder / "died"
 
     def lost(step, loss):
@@ -202,6 +200,7 @@ def work(what, folder):
         for name, each in (("whole", whole), ("read", read), ("resumed", resumed)):
             save_file(each.state_dict(), folder / f"{name}.safetensors")
         (folder / "reports.json").write_text(json.dumps([figures_of(each) for each in reports]))
+    choose(folder / "chosen")
 
 
 def choose(folder):
@@ -261,6 +260,10 @@ def alone():
 
 
 def test_two_processes_end_in_the_weights_of_one(shared, alone):
+    """And in one choice of a form: else one would wait for the steps of a fit that the other does not make.
+
+    All that these processes did is looked at here, so that no other worker starts them again.
+    """
     mechanism, report = alone
     assert_near(load_file(shared / "whole.safetensors"), mechanism)
     read = reading()
@@ -268,14 +271,27 @@ def test_two_processes_end_in_the_weights_of_one(shared, alone):
     assert_near(load_file(shared / "read.safetensors"), read, within=1e-10)
     for found, expected in zip(json.loads((shared / "reports.json").read_text()), figures, strict=False):
         assert found == pytest.approx(expected, rel=1e-6)
+    assert_resumed_by_another_number(shared, mechanism)
+    assert step_of(shared / "lost") == BEGUN  # a loss that one process loses spoils no state
+    assert_one_choice(shared)
 
 
-def test_a_run_is_resumed_by_another_number_of_processes(shared, alone):
-    assert_near(load_file(shared / "resumed.safetensors"), alone[0])
+def assert_resumed_by_another_number(shared, mechanism):
+    assert_near(load_file(shared / "resumed.safetensors"), mechanism)
     assert step_of(shared / "by two") == BEGUN
     resumed = picture()
     fit(resumed, run_dir=shared / "by two", resume=True)
-    assert_near(resumed.state_dict(), alone[0])
+    assert_near(resumed.state_dict(), mechanism)
+
+
+def assert_one_choice(shared):
+    first, second = ((shared / "chosen" / rank).read_text() for rank in "01")
+    choose(shared / "alone")
+    assert first == second
+    (choice, kind), (alone, kind_alone) = json.loads(first), json.loads((shared / "alone" / "0").read_text())
+    assert kind == kind_alone == "additive"
+    for label, figures in alone["candidates"].items():
+        assert choice["candidates"][label] == pytest.approx(figures, rel=1e-6)
 
 
 @pytest.mark.skipif(not hasattr(fsdp, "fully_shard"), reason="FSDP2 came with torch 2.6")
@@ -297,23 +313,6 @@ def test_weights_split_over_processes_end_in_those_of_one(tmp_path, alone):
     resumed = picture()
     fit(resumed, run_dir=tmp_path / "by shares", resume=True)
     assert_near(resumed.state_dict(), alone[0])
-
-
-def test_a_loss_that_one_process_loses_spoils_no_state(shared):
-    assert step_of(shared / "lost") == BEGUN
-
-
-def test_processes_choose_the_same_form(tmp_path):
-    """Else one would wait for the steps of a fit that the other does not make."""
-    done = launched("choose", tmp_path / "two")
-    assert done.returncode == 0, done.stderr
-    first, second = ((tmp_path / "two" / rank).read_text() for rank in "01")
-    choose(tmp_path)
-    assert first == second
-    (choice, kind), (alone, kind_alone) = json.loads(first), json.loads((tmp_path / "0").read_text())
-    assert kind == kind_alone == "additive"
-    for label, figures in alone["candidates"].items():
-        assert choice["candidates"][label] == pytest.approx(figures, rel=1e-6)
 
 
 @pytest.mark.slow
