@@ -10,8 +10,8 @@ With columns X of unit deviation, centred, and the null vectors v of their corre
 eigenvalue 0 to the six significant digits that data may have, a parent has a part where its X_j v_j is not 0.
 
 A number in fewer than twice as many rows, copies not counted, as its parents have coefficients is doubted
-too. A linear function with k coefficients, fitted to N rows, takes in k / N of the noise's variance: all where
-N = k.
+too. A linear function with k coefficients, fitted to N rows, takes in k / N of the noise's variance, and all
+of it where N = k.
 """
 
 from __future__ import annotations

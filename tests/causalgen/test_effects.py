@@ -674,8 +674,8 @@ def test_intervals_of_likely_probabilities_are_those_of_the_bootstrap():
 def test_an_effect_with_refits_is_shown_in_a_notebook():
     data = {"x": np.random.default_rng(0).normal(size=60)}
     data["y"] = data["x"] + np.random.default_rng(1).normal(size=60)
-    variables, mechanisms = {node: cg.Continuous() for node in "xy"}, dict.fromkeys("xy", cg.mechanisms.Additive())
-    scm = cg.SCM(nx.DiGraph([("x", "y")]), variables, mechanisms).fit(data, progress=False)
+    variables, additive = dict.fromkeys("xy", cg.Continuous()), dict.fromkeys("xy", cg.mechanisms.Additive())
+    scm = cg.SCM(nx.DiGraph([("x", "y")]), variables, additive).fit(data, progress=False)
     found = scm.effect("y", do={"x": 1.0}, versus={"x": 0.0}, n=20, seed=0, refits=3, data=data)
     assert "mean effect" in found._repr_html_()
 
