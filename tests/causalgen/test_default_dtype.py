@@ -37,6 +37,7 @@ def fitted(**options):
             "z": cg.Continuous(),
         },
         {
+            "dose": cg.mechanisms.Auto(training=training),
             "x": cg.mechanisms.Diffusion(**image),
             "y": cg.mechanisms.Flow(training=training),
             "z": cg.mechanisms.Additive(function="network", training=training),

@@ -421,7 +421,7 @@ def test_causes_that_are_not_set_are_named(data):
     scm = cg.SCM(
         nx.DiGraph([*made.graph.edges, ("ink", "image")]),
         {**made.variables, "ink": cg.Continuous(shape=(2,))},
-        {"image": shades.Tinted(), "ink": cg.mechanisms.Additive()},
+        {"image": shades.Tinted()} | dict.fromkeys(("ink", "shade"), cg.mechanisms.Additive()),
     )
     given = data | {"ink": np.random.default_rng(0).normal(size=(len(data["kind"]), 2))}
     scm = scm.fit(given, progress=False)

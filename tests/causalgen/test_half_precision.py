@@ -37,7 +37,7 @@ def model(**options):
     return cg.SCM(
         nx.DiGraph([("kind", "x"), ("dose", "x")]),
         {"kind": cg.Categorical(2), "dose": cg.Continuous(), "x": cg.Image(1, 8, 8)},
-        {"x": cg.mechanisms.Diffusion(**OPTIONS | options)},
+        {"dose": cg.mechanisms.Additive(), "x": cg.mechanisms.Diffusion(**OPTIONS | options)},
     )
 
 

@@ -109,13 +109,9 @@ def test_parts_are_named_in_yaml_fitted_asked_saved_and_loaded(installed, work):
     assert run("-c", LOAD, path=installed, cwd=work).strip() == drawn
 
 
-def test_parts_keep_the_laws(installed):
-    run("-c", LAWS, path=installed)
-
-
-def test_wrong_options_of_parts_are_named_with_their_place(installed, work):
+def test_parts_keep_the_laws_and_wrong_options_are_named_with_their_place(installed, work):
     place = "nodes.image.mechanism"
-    step, kind, width, noise = run("-c", REFUSED, path=installed, cwd=work).splitlines()
+    step, kind, width, noise = run("-c", LAWS + REFUSED, path=installed, cwd=work).splitlines()
     assert step.startswith(f"wrong.yaml:14:28: {place}.solver.step: unknown key. Did you mean 'steps'?")
     assert kind.startswith(
         f"wrong.yaml:14:22: {place}.solver.kind: unknown kind 'huen'. Did you mean 'heun'?"
