@@ -57,6 +57,7 @@ __all__ = [
     "did_you_mean",
     "near_misses",
     "numbered_rows",
+    "untold",
     "users_line",
     "warn",
 ]
@@ -274,12 +275,28 @@ def _renumbered(message: str, numbers: _Numbers) -> str:
     return message
 
 
+_UNTOLD: ContextVar[bool] = ContextVar("_UNTOLD", default=False)
+
+
+@contextmanager
+def untold() -> Generator[None]:
+    """A context whose warnings nobody is told, in this thread: of a question that is asked once more."""
+    token = _UNTOLD.set(True)
+    try:
+        yield
+    finally:
+        _UNTOLD.reset(token)
+
+
 def warn(message: str, category: type[Warning] = UserWarning) -> None:
     """``warnings.warn``, shown at the line outside of these packages that called them.
 
     No ``stacklevel`` tells that line: how deep below it a warning arises depends on the question, and torch
-    or Pyro may have called back in between. Rows are named as ``numbered_rows`` says.
+    or Pyro may have called back in between. Rows are named as ``numbered_rows`` says; nothing is said where
+    all is ``untold``.
     """
+    if _UNTOLD.get():
+        return
     for numbers in _NUMBERS.get():
         message = _renumbered(message, numbers)
     warnings.warn_explicit(message, category, **users_line())

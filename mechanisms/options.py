@@ -40,6 +40,9 @@ class TrainedSpec(MechanismSpec, frozen=True):
         return filled(value, cls.model_fields["training"].default)
 
 
+_ABSENT = object()
+
+
 def with_options(node: str, mechanism: Mechanism, options: Mapping[str, Any]) -> Mechanism:
     """A node's mechanism with the same weights, but those that come with an option, and some options changed.
 
@@ -50,7 +53,7 @@ def with_options(node: str, mechanism: Mechanism, options: Mapping[str, Any]) ->
     spec = changed_spec(node, mechanism.spec, options)
     for name in spec.learned if mechanism.fitted else ():
         before, after = (reduce(_part, name.split("."), each) for each in (mechanism.spec, spec))
-        if None not in (before, after) and before != after:
+        if _ABSENT not in (before, after) and before != after:
             raise MechanismError(
                 f"Node {node!r}: its weights were fitted with {name} {before!r}, and mean nothing with "
                 f"{after!r}. Fit a new model instead."
@@ -71,8 +74,8 @@ def with_options(node: str, mechanism: Mechanism, options: Mapping[str, Any]) ->
 
 
 def _part(spec: Any, name: str) -> Any:
-    """An option of a part; None where there is no such part."""
-    return getattr(spec, name, None)
+    """An option of a part; ``_ABSENT`` where there is no such part."""
+    return getattr(spec, name, _ABSENT)
 
 
 @torch.no_grad()

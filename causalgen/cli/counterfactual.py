@@ -38,7 +38,7 @@ __all__ = ["Typed", "counterfactual_files", "run_counterfactual", "world_folders
 
 _PICTURE_ROWS = 10
 _TAKEN = ("factual", "inferred", "parts", "picture.png", "question.json", "refused.csv", "result.json")
-_HOW = {"inferred": "inferred", "prior": "drawn from its prior"}
+_HOW = {"exact": "computed", "inferred": "inferred", "prior": "drawn from its prior"}
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def _inferred(world: Counterfactual) -> Iterator[str]:
             if lacking[: len(cells)].any()
         ]
         how = " and ".join(_HOW[source] for source in dict.fromkeys(sources[node][lacking].tolist()))
-        draw = "" if (world.samples or 1) > 1 else " (one draw)"
+        draw = "" if (world.samples or 1) > 1 or set(sources[node][lacking]) == {"exact"} else " (one draw)"
         yield f"Not in the evidence{where}, so {how}{draw}: {'  '.join(shown) or node}"
 
 

@@ -11,9 +11,10 @@ A saved result is a folder (``saving.manifest``):
     inferred/        where evidence has gaps: the values drawn in these, and their summary
     picture.png      what ``plot`` draws
     result.json      nodes, rows, samples, seed, do, values; of every node and row the provenance, and whether
-                     its evidence was "observed", "inferred" or drawn from the "prior"; "draws" a row, and
-                     whether the values are "determined", so that another seed would give no others; what the
-                     model's own predictor, no independent judge, reads in the images
+                     its evidence was "observed", "exact" (computed from what was, without noise),
+                     "inferred" or drawn from the "prior"; "draws" a row, and whether the values are
+                     "determined", so that another seed would give no others; what the model's own predictor,
+                     no independent judge, reads in the images
 
 Labels stand in the tables as they are declared, or they would not be read back: one such as "=1+1" is a
 formula to a spreadsheet that opens the file as it is. Import its columns as text there.

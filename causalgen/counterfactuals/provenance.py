@@ -1,11 +1,11 @@
 """How each value of a result was obtained, by node and row; of all that went into it, the weakest wins.
 
 copied          the factual value itself: nothing upstream changed
-exact           recomputed from noise recovered exactly
+exact           recomputed from noise recovered exactly, or without noise from what is observed
 posterior       recomputed from a draw of the noise's posterior under the model
 approximate     recomputed from noise recovered approximately, as by inverting a diffusion model
 inferred        drawn from its posterior, being missing in the evidence; or recomputed from such values
-prior           drawn from the model: no evidence bears on it
+prior           drawn from the model given its causes: nothing that it causes was observed
 interventional  set by the intervention
 
 What is set by a function, or by another mechanism, is no better known than what it reads: children inherit
@@ -96,13 +96,13 @@ def trace_provenance(
     ``abducted`` has the nodes whose noise was abducted, with the mechanisms that did so; others drew from
     their prior. ``fed`` says of nodes set to what they are in another world where they come from there.
     ``drawn`` says of nodes missing in the evidence in which rows, (B,) bool, the value was "inferred" or
-    drawn from its "prior".
+    drawn from its "prior", or "exact", the same in each draw.
     """
 
     def trace() -> dict[str, Origin]:
         found: dict[str, Origin] = {}
         given = {node: _code_of(sources) for node, sources in (drawn or {}).items()}
-        missing = {node: np.minimum(code, 1) for node, code in given.items()}
+        missing = {node: (code > _ORDER.index("exact")).astype(int) for node, code in given.items()}
         for node in prediction.values:
             if fed and node in fed:
                 found[node] = fed[node]

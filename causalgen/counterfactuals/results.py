@@ -153,7 +153,7 @@ class Counterfactual(Draws):
         """Made by ``SCM``.
 
         ``factual`` holds values drawn where evidence is missing; ``missing`` says, of nodes with gaps, which
-        rows, (B,) or (1,) bool, were "inferred" and which drawn from their "prior".
+        rows, (B,) or (1,) bool, were "inferred", which drawn from their "prior", and which are "exact".
         """
         super().__init__(
             variables, canonical, rows=rows, samples=samples, provenance=provenance, seed=seed, index=index
@@ -197,8 +197,9 @@ class Counterfactual(Draws):
     def sources(self) -> dict[str, NDArray[np.object_]]:
         """Where the evidence of each node and row comes from, (B,) strings.
 
-        "observed", as is what an earlier ``scm.do`` set; "inferred", drawn from its posterior; or "prior",
-        drawn from the model, as no observation bears on it.
+        "observed", as is what an earlier ``scm.do`` set; "exact", computed from what is, by a mechanism
+        without noise; "inferred", drawn from its posterior; or "prior", drawn from the model given its
+        causes, as nothing that it causes was observed.
         """
         found: dict[str, NDArray[np.object_]] = {}
         for node in self.variables:

@@ -171,13 +171,12 @@ def summarise(cf: CounterfactualLike) -> pd.DataFrame:
 
 
 def summarise_inferred(cf: CounterfactualLike) -> pd.DataFrame:
-    """The same of the values drawn in the place of missing evidence, "inferred" or of the "prior"."""
-    unsure = np.zeros(cf.rows, dtype=np.bool_)
+    """The same of the values in the place of missing evidence, "inferred", of the "prior" or "exact"."""
     sources = cf.sources
     columns = [
         column
         for node in cf.inferred
-        for column in _parts(node, cf.variables, cf.inferred_draws(node), unsure)
+        for column in _parts(node, cf.variables, cf.inferred_draws(node), sources[node] == "exact")
     ]
     table = _table(columns, cf, sources)
     return table.loc[table["provenance"] != "observed"]

@@ -37,7 +37,7 @@ from causalgen.effects.groups import group_edges
 from causalgen.fitting.fit_table import fit_table
 from causalgen.fitting.parallel import Workers, check_workers, in_parallel
 from causalgen.fitting.progress import Progress
-from graphs.errors import EvidenceError, warn
+from graphs.errors import EvidenceError, untold, warn
 from graphs.variables import Image
 from mechanisms.base import Mechanism
 from mechanisms.extrapolation import extrapolation_expected
@@ -130,8 +130,8 @@ def refit_answers(refits: Refits, world: MutilatedModel, ask: Ask) -> list[Seque
     """The answers of R refitted worlds, in order; the same whatever the number of workers."""
 
     def answer(number: int) -> tuple[Sequence[Effect], list[str]]:
-        # Of the range of all rows, not of some, the question itself warns.
-        with extrapolation_expected() as unseen:
+        # The question itself warns, of the range of all rows, not of some, and of few particles.
+        with untold(), extrapolation_expected() as unseen:
             return ask(_refitted(refits, world, number), False), unseen  # their values alone matter
 
     with Progress("refits", refits.count, unit="refit", enabled=refits.progress) as bar:

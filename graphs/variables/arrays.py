@@ -37,6 +37,11 @@ ADVICE_ON_DATES = " Count from a day of your choice, in pandas (dates - day).dt.
 
 _ADVICE_ON_DURATIONS = " Divide by a unit of your choice, as by numpy.timedelta64(1, 'h')."
 
+_ADVICE_ON_TEXTS = (
+    " Texts are labels, which a variable declares, as cg.Categorical(['no', 'yes']); a number has a decimal "
+    "point and no unit."
+)
+
 _DATE = re.compile(r"\d{4}-\d\d?-\d\d?(?!\d)|\d{1,2}[./]\d{1,2}[./]\d{2,4}(?!\d)")
 
 
@@ -158,6 +163,7 @@ def as_numbers(value: object, *, where: str) -> Array:
             if not isinstance(item, (Real, Decimal, np.bool_)) and item is not None:
                 advice = ADVICE_ON_DATES if isinstance(item, date) else ""
                 advice = _ADVICE_ON_DURATIONS if isinstance(item, timedelta) else advice
+                advice = _ADVICE_ON_TEXTS if isinstance(item, str) and not _is_number(item) else advice
                 raise DomainError(f"{where}: row {row} is {item!r}, expected a number.{advice}")
             if isinstance(item, int) and not _is_float(item):
                 raise DomainError(
@@ -179,7 +185,17 @@ def _kind(array: Array, example: object) -> str:
         return f"durations, {shown.rstrip()}{_ADVICE_ON_DURATIONS}"
     if array.dtype.kind == "M" or (isinstance(example, str) and is_date(example)):
         return f"dates or times, {shown.rstrip()}{ADVICE_ON_DATES}"
+    if isinstance(example, str) and not _is_number(example):
+        return f"{shown.rstrip()}{_ADVICE_ON_TEXTS}"
     return f"{shown}Convert it first, as by value.astype(float)."
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def is_date(text: str) -> bool:

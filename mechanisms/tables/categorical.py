@@ -9,8 +9,8 @@ with an order: x = #{k < K - 1: u >= P(x <= k)}; given x, u is uniform on x's st
 
 Logits are log frequencies looked up by the parents' categories, or a network of the parents, images too:
 
-    root     P(k) = (n_k + s) / (n + s K)                     Laplace, s the smoothing
-    table    P(k | pa) = (n_k,pa + s K P(k)) / (n_pa + s K)   P(k) as of a root: the overall frequencies
+    root     P(k) = (n_k + s) / (n + s K)                 Laplace, s the smoothing
+    table    P(k | pa) = (n_k,pa + s P(k)) / (n_pa + s)   P(k) as of a root: the overall frequencies
 """
 
 from __future__ import annotations
@@ -46,9 +46,10 @@ class Categorical(EncodingSpec, frozen=True):
         logits: "table" of smoothed frequencies, one row for each combination of the parents' categories;
             "network" of the parents; "auto" is a table where all parents are categorical and it has at
             most 100,000 entries. A root is a table.
-        smoothing: rows added for each category: to a root evenly (Laplace), to each combination of parents by
-            the overall frequencies, which a combination never seen follows. At 0, what was never seen has
-            probability zero.
+        smoothing: rows added: to a root so many for each category (Laplace), to each combination of parents
+            so many in all, by the overall frequencies, which a combination never seen follows. Where n rows
+            have a combination they draw effects towards none, by smoothing / (n + smoothing). At 0, what was
+            never seen has probability zero.
         coupling: how noise makes the category: "gumbel", or "monotone" for categories with an order.
         hidden: widths of the network's hidden layers.
         encoder: of image parents, trained with the network; None for a small one by their size.
@@ -169,7 +170,7 @@ class CategoricalMechanism(Mechanism):
         if self.parents:
             # Not by even odds: of parents that met once or twice these outweigh the rows, and what is rare in
             # all of them would be told as common.
-            added = self.spec.smoothing * self.categories * overall / overall.sum()
+            added = self.spec.smoothing * overall / overall.sum()
             counts = torch.where(counts.sum(1, keepdim=True) > 0, counts + added, overall)
         else:
             counts = overall

@@ -226,7 +226,7 @@ class Flow(EncodingSpec, frozen=True):
         training: of the flow.
     """
 
-    learned: ClassVar[tuple[str, ...]] = ("bound",)
+    learned: ClassVar[tuple[str, ...]] = ("bound", "dequantize")
     kind: Literal["flow"] = "flow"
     training: Training | None = Training(epochs=100, batch_size=256, learning_rate=1e-2)
     transform: Literal["affine", "spline"] = "spline"

@@ -215,6 +215,38 @@ def test_determined_agrees_with_other_seeds(categories, linear):
         assert any(each.any() for each in moved.values())
 
 
+def test_what_follows_without_noise_from_what_was_observed_is_determined(tmp_path):
+    """A body mass index that evidence lacked was called one draw of a distribution."""
+    made, names = cg.mechanisms.Equation, ("height", "weight", "bmi", "obese", "risk")
+    scm = cg.SCM(
+        nx.DiGraph(
+            [("height", "bmi"), ("weight", "bmi"), ("bmi", "obese"), ("bmi", "risk"), ("obese", "risk")]
+        ),
+        dict.fromkeys(names, cg.Continuous()) | {"obese": cg.Categorical(2)},
+        {
+            "height": made(value="1.7 + 0.1*u", noise=NORMAL),
+            "weight": made(value="70 + 10*u", noise=NORMAL),
+            "bmi": made(value="weight / height**2"),
+            "obese": made(value="bmi >= 30"),
+            "risk": made(value="bmi + obese + 5*u", noise=NORMAL),
+        },
+    )
+    evidence = {"height": [2.0, 2.0, None], "weight": [80.0, 80.0, 80.0], "risk": [21.0, None, 21.0]}
+    cf = scm.counterfactual(evidence, do={"weight": 160.0}, seed=0)
+    assert cf["bmi"][:2].tolist() == [40.0, 40.0] and cf["risk"][0].item() == 42.0
+    for node, risk in (("bmi", ["exact", "exact", "inferred"]), ("risk", ["exact", "prior", "inferred"])):
+        assert cf.provenance[node].tolist() == risk
+    assert cf.determined["obese"].tolist() == [True, True, False]
+    assert cf.determined["risk"].tolist() == [True, False, False]
+    assert cf.sources["obese"].tolist() == ["exact", "exact", "inferred"]
+    assert cf.factual["bmi"].isnan().all() and cf.inferred["bmi"][:2].tolist() == [20.0, 20.0]
+    known = {"height": 2.0, "weight": 80.0}
+    assert "one draw" not in repr(scm.counterfactual({**known, "risk": 21.0}, do={"weight": 160.0}, seed=0))
+    assert scm.effect("bmi", do={"weight": 160.0}, evidence=known, seed=0).provenance == ("exact",)
+    drawn = pd.read_csv(cf.save(tmp_path / "cf") / "inferred" / "summary.csv").set_index(["node", "row"])
+    assert drawn.loc[("bmi", 0), "sd"] == 0.0 and np.isnan(drawn.loc[("bmi", 2), "sd"])
+
+
 @pytest.mark.parametrize("rows", [3, 4, 5])
 def test_a_posterior_prints_its_first_four_rows(chain, rows):
     posterior = chain.abduct({"x": np.arange(float(rows))}, seed=0).posterior("m")

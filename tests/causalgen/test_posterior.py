@@ -217,6 +217,17 @@ def test_particles_keep_the_evidence_and_say_when_they_are_few(linear):
     assert torch.isinf(linear[0].abduct({"x": 1.0, "z": 1.0}).effective_sample_size).all()
 
 
+def test_more_particles_mend_what_the_warning_of_few_says():
+    """The least effective sample size grew with the particles, so that no number of them was enough."""
+    noise = {"u": {"normal": [0, 1]}}
+    scm = equations(nx.DiGraph([("z", "y")]), {"z": "u", "y": "exp(z) + 0.03*u"}, {"z": noise, "y": noise})
+    with pytest.warns(UserWarning, match=r"down to 1\d\d\."):
+        scm.abduct({"y": 1.0}, seed=0).counterfactual({"z": 0.0})
+    more = scm.abduct({"y": 1.0}, particles=20_000, seed=0)
+    assert 700 < more.effective_sample_size.item() < 1000
+    assert abs(more.counterfactual({"z": 0.0})["y"].item() - 1) < 0.2
+
+
 def test_a_gap_in_a_row_is_a_node_left_out_there(linear):
     scm, data = linear
     frame = pd.DataFrame({node: data[node][:4] for node in "xyz"}, index=list("pqrs"))

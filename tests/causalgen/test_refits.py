@@ -273,6 +273,29 @@ def test_of_extrapolation_only_the_rows_of_the_fit_tell(known):
     )
 
 
+def test_a_question_warns_as_often_with_refits_as_without():
+    """Each of 200 refits told of few particles, and of values outside of bounds, in other figures."""
+    data, standard = rows(0, 60), {"u": {"normal": [0, 1]}}
+    data["y"] = data["y"].clip(3)
+    scm = cg.SCM(
+        nx.DiGraph([("z", "x"), ("z", "y")]),
+        {"z": cg.Continuous(), "x": cg.Continuous(), "y": cg.Continuous(lower=3)},
+        {
+            "z": cg.mechanisms.Additive(),
+            "x": cg.mechanisms.Equation(value="exp(z) + 0.03*u", noise=standard),
+            "y": cg.mechanisms.Additive(),
+        },
+    ).fit(data, nodes=["z", "y"], progress=False)
+    told = []
+    for refits in (0, 4):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            scm.effect("y", do={"z": 0.5}, evidence={"x": 1.0}, n=40, seed=0, refits=refits, data=data)
+        told.append([str(each.message) for each in caught])
+    assert any("particles" in each for each in told[0]) and any("bounds" in each for each in told[0])
+    assert told[0] == told[1]
+
+
 def test_of_surprising_evidence_only_the_fit_tells():
     """Some resamplings of six rows fit y without noise, and any evidence is far from these."""
     data = {name: column[:6] for name, column in rows(3, 6).items()}

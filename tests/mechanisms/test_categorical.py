@@ -38,7 +38,7 @@ def test_table_holds_smoothed_frequencies():
     mechanism = fit(Categorical(smoothing=2).bind(variables.Categorical(4), PARENTS), X, ROWS)
     chosen = X[(ROWS["colour"] == 1) & (ROWS["shape"] == 2)]
     overall = (torch.bincount(X, minlength=4) + 2) / (N + 8)
-    expected = (torch.bincount(chosen, minlength=4) + 8 * overall) / (len(chosen) + 8)
+    expected = (torch.bincount(chosen, minlength=4) + 2 * overall) / (len(chosen) + 2)
     row = {"colour": torch.tensor([1]), "shape": torch.tensor([2])}
     assert_close(mechanism.logits(row, 1).exp()[0], expected.double())
     probabilities = [mechanism.log_prob(torch.tensor([k]), row).exp() for k in range(4)]
@@ -173,3 +173,14 @@ def test_parents_that_met_once_or_twice_leave_what_is_rare_rare():
     mechanism = fit(Categorical().bind(variables.Categorical(2), parents), value, rows)
     every = {name: torch.arange(1000) // 10**place % 10 for place, name in enumerate(parents)}
     assert_close(mechanism.logits(every, 1000).exp()[:, 1].mean().item(), 0.01, rtol=0, atol=0.004)
+
+
+def test_smoothing_adds_one_row_to_a_combination_however_many_categories_there_are():
+    """Of 25 rows each and five categories a drug that raised recovery from 20 % to 60 % did by 33 points."""
+    parents = {"ward": variables.Categorical(20), "drug": variables.Categorical(2)}
+    rows = {"ward": torch.arange(1000) // 50, "drug": torch.arange(1000) // 25 % 2}
+    place = torch.arange(1000) % 25
+    value = torch.where(place < 5 + 10 * rows["drug"], 0, 1 + place % 4)
+    mechanism = fit(Categorical().bind(variables.Categorical(5), parents), value, rows)
+    recovered = mechanism.logits({"ward": torch.tensor([3, 3]), "drug": torch.tensor([0, 1])}, 2).exp()[:, 0]
+    assert_close(recovered.diff().item(), 0.4 * 25 / 26)

@@ -282,3 +282,15 @@ def test_where_fitted_splines_bend_is_no_option_of_them():
     assert with_options("x", mechanism, {"bound": 4.0}).fitted
     with pytest.raises(MechanismError, match="fitted with bound 4.0, and mean nothing with 6.0"):
         with_options("x", mechanism, {"bound": 6.0})
+
+
+@pytest.mark.parametrize(("before", "after"), [(1.0, None), (None, 1.0), (1.0, 2.0)])
+def test_the_grid_that_a_flow_was_fitted_on_is_no_option_of_its_weights(before, after):
+    """Its bounds lie half a step off those of the variable, by which all values moved."""
+    value = X.round() if before else X + 0.5
+    mechanism = bound_flow(Continuous(lower=-50), value=value, dequantize=before)
+    assert with_options("x", mechanism, {"dequantize": before}).fitted
+    with pytest.raises(
+        MechanismError, match=f"fitted with dequantize {before}, and mean nothing with {after}"
+    ):
+        with_options("x", mechanism, {"dequantize": after})

@@ -38,7 +38,7 @@ _MEANINGS = {
     "posterior": "from a draw of the noise given the evidence",
     "approximate": "from noise recovered approximately",
     "inferred": "drawn given the evidence, which lacks it or a cause of it",
-    "prior": "drawn from the model: no evidence bears on it",
+    "prior": "drawn from the model given its causes: nothing that it causes was observed",
     "interventional": "set",
     "observed": "given",
 }

@@ -41,7 +41,7 @@ class NodePosterior(Shown, ABC):
 
     node: str = "a node"  #: whose distribution it is
     variable: Variable | None = None  #: what its values are
-    #: (B,) "observed", "inferred" or "prior", as of ``Counterfactual.sources``
+    #: (B,) "observed", "exact", "inferred" or "prior", as of ``Counterfactual.sources``
     sources: NDArray[np.object_] | None = None
     index: pd.Index | None = None  #: of the evidence, where it was a DataFrame
 

@@ -42,6 +42,10 @@ __all__ = [
 _FEW = 50
 """Effective sample size below which a mechanism's own weighted draws are rough."""
 
+_MANY = 400
+"""Effective sample size of particles that is enough, however many there are: a mean's error is a twentieth of
+the deviation."""
+
 _AT_ONCE = 2**20
 """Particles times rows in one go."""
 
@@ -168,7 +172,7 @@ def resample(problem: Problem, particles: int, samples: int, uniform: Tensor) ->
     effective = torch.cat([cloud.effective for cloud, _ in parts])
     warn_of_few(
         effective,
-        max(0.1 * particles, 50),
+        min(max(0.1 * particles, _FEW), _MANY),
         f"Inferring {', '.join(map(repr, problem.block.missing))} by {particles} particles",
         "ask scm.abduct(..., particles=...) for more.",
     )

@@ -92,6 +92,7 @@ class EvidencePosterior:
         }
         self.missing = {**missing, **absent}
         self._fill_constants()
+        self._computed = self._find_computed()
         self._patterns = find_patterns(world.graph, self.missing)
         self._complete: set[str] = set()
         self._drawn: dict[tuple[frozenset[str], Block], _Drawn] = {}
@@ -122,11 +123,18 @@ class EvidencePosterior:
         return self._lineages.get(node)
 
     def sources(self, node: str) -> dict[str, Tensor]:
-        """In which rows, (B,) bool, a node's value is "inferred", and in which drawn from its "prior"."""
-        found = {how: torch.zeros(self._rows, dtype=torch.bool) for how in ("inferred", "prior")}
+        """In which rows, (B,) bool, a node's value is "inferred", and in which drawn from its "prior".
+
+        And in which it is "exact", the same in each draw: it has no noise, and its parents are known.
+        """
+        found = {how: torch.zeros(self._rows, dtype=torch.bool) for how in ("exact", "inferred", "prior")}
         for pattern in self._patterns:
             if node in pattern.missing:
                 found["inferred" if node in pattern.blocks else "prior"][pattern.rows.cpu()] = True
+        if node in self._computed:
+            found["exact"] |= self._computed[node].cpu()
+            for how in ("inferred", "prior"):
+                found[how] &= ~found["exact"]
         return found
 
     @property
@@ -295,14 +303,30 @@ class EvidencePosterior:
                 stack.extend(graph.parents(node))
         return [node for node in graph.nodes if node in needed] if needed else []
 
+    def _without_noise(self, node: str) -> bool:
+        mechanism, generator = self._world.mechanisms[node], torch.Generator(self._device).manual_seed(0)
+        if not (mechanism.fitted and mechanism.deterministic):
+            return False
+        return not mechanism.sample_noise(1, generator=generator).leaves
+
+    def _find_computed(self) -> dict[str, Tensor]:
+        """Missing nodes without noise, and the rows, (B,), in which their parents are known, and so they."""
+        found: dict[str, Tensor] = {}
+        for node in self._world.graph.nodes:
+            if node in self.missing and self._without_noise(node):
+                rows = self.missing[node]
+                for name in self._world.graph.parents(node):
+                    lacking = self.missing.get(name, torch.zeros_like(rows))
+                    rows = rows & ~(lacking & ~found.get(name, torch.zeros_like(rows)))
+                found[node] = rows
+        return found
+
     @torch.no_grad()
     def _fill_constants(self) -> None:
         """A missing root without noise is known: what an earlier ``scm.do`` set it to."""
         for node in [node for node in self.missing if not self._world.graph.parents(node)]:
-            mechanism = self._world.mechanisms[node]
-            generator = torch.Generator(self._device).manual_seed(0)
-            if mechanism.fitted and not mechanism.sample_noise(1, generator=generator).leaves:
-                value = generate_rows(mechanism, node, {}, Noise(self._rows))
+            if self._without_noise(node):
+                value = generate_rows(self._world.mechanisms[node], node, {}, Noise(self._rows))
                 mask = by_row(self.missing.pop(node), value)
                 self._values[node] = torch.where(mask, value, self._observed(node))
 
