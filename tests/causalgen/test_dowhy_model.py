@@ -81,8 +81,8 @@ def test_parents_beyond_their_bounds_have_children_as_in_samples():
     with pytest.warns(UserWarning, match="'x': its value in row .* outside its bounds"):
         assert float(scm.sample(500, seed=0)["x"].min()) < 0
     child = _Wrapped(scm.mechanisms["y"], ["x"])
-    noise = child.estimate_noise(np.array([[1.0], [2.0]]), np.array([[-0.5], [0.5]]))
-    assert noise.ravel().tolist() == [2.0, 1.0]
+    made = child.evaluate(np.array([[-0.5], [0.5]]), np.array([[2.0], [1.0]]))
+    assert made.ravel().tolist() == [1.0, 2.0]
 
 
 @pytest.mark.filterwarnings("ignore")
