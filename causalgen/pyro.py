@@ -25,8 +25,8 @@ from torch.distributions import constraints
 
 from causalgen.counterfactuals.mutilated_model import MutilatedModel, refuse_unfitted
 from causalgen.counterfactuals.rows import generate_rows
-from graphs.errors import MechanismError, ShapeError
-from graphs.variables import Image, Variable
+from graphs.errors import DomainError, MechanismError, ShapeError
+from graphs.variables import Categorical, Image, Integer, Variable
 from mechanisms.base import Mechanism, Noise
 
 __all__ = ["PyroModel"]
@@ -61,6 +61,7 @@ class PyroModel:
         Raises:
             MechanismError: a node without a density is conditioned on.
             ShapeError: a site was given a value of another shape.
+            DomainError: a site was given what is no category, no whole number or no image.
         """
         values: dict[str, Tensor] = {}
         canonical: dict[str, Tensor] = {}
@@ -141,9 +142,28 @@ def _canonical(node: str, variable: Variable, value: Tensor, n: int) -> Tensor:
             "dimension, the rows: no parallel Predictive, vectorised particles or enumeration."
         )
     value = value.expand(shape)
+    _refuse_other(node, variable, value)
     if isinstance(variable, Image):
         value = value * 2 - 1
     return value.to(getattr(torch, variable.dtype))
+
+
+def _refuse_other(node: str, variable: Variable, value: Tensor) -> None:
+    """Refuse what the mechanisms of children would take for another value, or for one of the variable's."""
+    value = value.detach()
+    if isinstance(variable, Image):
+        bad, expected = ~((value >= 0) & (value <= 1)), "pixels in [0, 1], bytes divided by 255"
+    elif isinstance(variable, Categorical):
+        bad = (value < 0) | (value >= variable.size) | (value.double() % 1 != 0)
+        expected = f"a code, 0 to {variable.size - 1}"
+    elif isinstance(variable, Integer):
+        bad, expected = value.double() % 1 != 0, "a whole number"
+    else:
+        return
+    if bad.any():
+        raise DomainError(
+            f"Site {node!r} holds {value[bad][0].item():g}, expected {expected} ({variable.describe()})."
+        )
 
 
 def _generator(mechanism: Mechanism) -> torch.Generator:

@@ -194,7 +194,9 @@ class _Parser:
         self._expect("{")
         named: dict[str, None] = {}
         while self.token.text != "}" or self.token.kind != "mark":
-            if not self._mark(";", ","):
+            if self.token.kind == "mark" and self.token.text == ",":  # neither format has any here
+                self._refuse("no comma stands between statements. Write a -> {b c}, or a -> b; a -> c")
+            if not self._mark(";"):
                 named |= dict.fromkeys(self._statement(depth))
         self._expect("}")
         return list(named)

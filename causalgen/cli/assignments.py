@@ -1,6 +1,6 @@
 """What is typed with an equals sign: ``node=value[,node=value]`` with ``--do`` and ``--set``.
 
-digit=3,place=[0.5,2]      numbers, vectors
+digit=3,place=[0.5,2]      numbers, vectors; an array of several dimensions as [[1,2],[3,4]]
 mask=masks/1.png           images, by their files
 breed=pug                  labels, as they stand: they may hold commas and equals signs
 thickness=thickness + 1    with --do, expressions of other nodes, and of the node's own natural value
@@ -120,7 +120,7 @@ def _value(text: str, variable: Variable, where: str, expressions: bool) -> Any:
         if isinstance(variable, Categorical) and variable.labels is not None:
             return _label(text, variable, where)
         if variable.event_shape and text.startswith("["):
-            return [read_number(each.strip()) for each in text.removeprefix("[").removesuffix("]").split(",")]
+            return _numbers(text)
         if isinstance(variable, Categorical) and variable.size == 2 and text in TRUTH:
             return TRUTH[text]
         return read_number(text)
@@ -136,6 +136,27 @@ def _value(text: str, variable: Variable, where: str, expressions: bool) -> Any:
         raise InterventionError(
             f"{where}: {text!r} is no value of a variable that is {variable.describe()}.{hint}"
         ) from error
+
+
+def _numbers(text: str) -> Any:
+    """Numbers in brackets, of an array in brackets within these, row by row.
+
+    Raises:
+        ValueError: no numbers, or brackets that do not match.
+    """
+    if not text.startswith("["):
+        return read_number(text)
+    if not text.endswith("]"):
+        raise ValueError
+    parts, depth, start = list[Any](), 0, 1
+    for place, letter in enumerate(text):
+        depth += (letter == "[") - (letter == "]")
+        if depth < 1 and place < len(text) - 1:
+            raise ValueError
+        if (letter == "," and depth == 1) or place == len(text) - 1:
+            parts.append(_numbers(text[start:place].strip()))
+            start = place + 1
+    return parts
 
 
 def _label(text: str, variable: Categorical, where: str) -> str | int | float:

@@ -293,7 +293,10 @@ def _parquet(part: TablePart, world: Counterfactual) -> bytes:
     if world.samples is not None:
         columns[free_name("sample", taken)] = np.repeat(np.arange(samples), world.rows)
     for name in frame.columns:
-        columns[name] = pyarrow.Array.from_pandas(frame[name])
+        column = frame[name]
+        if len(set(map(type, getattr(world.variables.get(name), "labels", None) or ()))) > 1:
+            column = column.map(str)  # a column has one type, in all parts; no two labels are written alike
+        columns[name] = pyarrow.Array.from_pandas(column)
     for node, variable in world.variables.items():
         if isinstance(variable, Image):
             images = as_array(world[node], where="Values").reshape(-1, *variable.event_shape)

@@ -128,8 +128,10 @@ def world_folders(texts: Sequence[str]) -> list[str]:
     names: list[str] = []
     for text in texts:
         name = re.sub(r"[^A-Za-z0-9_=+.-]", "_", text.replace(",", "+")).lstrip(".")[:80]
-        taken = {each.lower() for each in [*names, *_TAKEN]}
-        names.append(f"{name}_{len(names)}" if name.lower() in taken else name)
+        taken, number = {each.lower() for each in [*names, *_TAKEN]}, len(names)
+        names.append(name)
+        while names[-1].lower() in taken:
+            names[-1], number = f"{name}_{number}", number + 1
     return names
 
 

@@ -242,7 +242,9 @@ def _where(
     for node, mask in shown.items():
         image = isinstance(variables[node], Image)
         for column in [node] if image else number_names(node, variables[node], variables):
-            table[column] = table[column].where(np.tile(mask, times))
+            values = table[column]
+            whole = values.astype("Int64") if values.dtype.kind == "i" else values  # floats would have ".0"
+            table[column] = whole.where(np.tile(mask, times))
     return table.loc[np.tile(np.any(list(shown.values()), axis=0), times)]
 
 

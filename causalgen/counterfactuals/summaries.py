@@ -43,6 +43,8 @@ __all__ = [
 
 _QUANTILES = {"5%": 0.05, "50%": 0.5, "95%": 0.95}
 _SHOWN_ROWS, _SHOWN_CATEGORIES = 4, 3
+_WHOLE = 1e15
+"""Whole numbers up to which all digits are shown."""
 _ROUNDING = 64 * np.finfo(float).eps
 """How far apart rounding may put equal draws, in parts of their size."""
 
@@ -314,10 +316,13 @@ def _row_levels(draws: DrawsLike) -> dict[str, Any]:
     if draws.index is None:
         return {"row": np.arange(draws.rows)}
     taken = {"node", "category", "mean", "sd", *_QUANTILES, "probability", "provenance", None}
-    names = [
-        f"row_{level}" * (level > 0) or "row" if name in taken else str(name)
-        for level, name in enumerate(draws.index.names)
-    ]
+    own = [None if name in taken else str(name) for name in draws.index.names]
+    names: list[str] = []
+    for level, name in enumerate(own):
+        told = name or (f"row_{level}" if level else "row")
+        while told in names or (name is None and told in own):
+            told = f"{told}_index"
+        names.append(told)
     if isinstance(draws.index, pd.MultiIndex):
         return {name: draws.index.get_level_values(level) for level, name in enumerate(names)}
     return {names[0]: draws.index}
@@ -339,10 +344,13 @@ def _cells(column: _Column) -> list[str]:
 def spread_text(mean: float, spread: float) -> str:
     """A number's mean and standard deviation, "1.2 +- 0.3"; a value alone where it has no spread.
 
-    The mean has four digits, and those that the spread speaks of, up to ten.
+    The mean has four digits, and those that the spread speaks of, up to ten; a whole number without a spread
+    has all of its own.
     """
-    if not (spread > 0 and mean and math.isfinite(mean) and math.isfinite(spread)):
-        return f"{mean:.4g} +- {spread:.2g}" if spread > 0 else f"{mean:.4g}"
+    if not spread > 0:
+        return f"{mean + 0.0:.0f}" if mean.is_integer() and abs(mean) < _WHOLE else f"{mean:.4g}"
+    if not (mean and math.isfinite(mean) and math.isfinite(spread)):
+        return f"{mean:.4g} +- {spread:.2g}"
     spoken_of = math.floor(math.log10(abs(mean))) - math.floor(math.log10(spread)) + 2
     return f"{mean:.{min(max(spoken_of, 4), 10)}g} +- {spread:.2g}"
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from graphs.errors import DataError
 from graphs.variables import Image, Variable
-from graphs.variables.arrays import ADVICE_ON_DATES
+from graphs.variables.arrays import ADVICE_ON_DATES, ADVICE_ON_DURATIONS
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -31,10 +31,12 @@ class Tabular:
     __slots__ = ()
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
-        """The table's stream; levels of its index, such as sample and row, are columns."""
+        """The table's stream; levels of its index are columns, unless that only counts the rows from 0."""
         from pyarrow import ArrowInvalid, ArrowTypeError
 
         frame: Any = getattr(self, "to_frame")()  # noqa: B009 - whose result it is, the class says
+        if hasattr(frame.index, "start") and (frame.index.start, frame.index.step) != (0, 1):
+            frame = frame.set_axis(frame.index.to_numpy()).rename_axis(frame.index.name)  # else it is dropped
         try:
             return frame.__arrow_c_stream__(requested_schema)
         except (ArrowInvalid, ArrowTypeError) as error:
@@ -141,6 +143,8 @@ def _refuse_inexact(column: Any, where: str) -> None:
         or types.is_fixed_size_list(column.type)
     ):
         column, where = column.combine_chunks().flatten(), f"{where}, in its lists"
+    if types.is_duration(column.type):
+        raise DataError(f"{where}: expected numbers, got durations ({column.type}).{ADVICE_ON_DURATIONS}")
     if types.is_temporal(column.type):
         raise DataError(f"{where}: expected numbers, got dates or times ({column.type}).{ADVICE_ON_DATES}")
     if types.is_integer(column.type):

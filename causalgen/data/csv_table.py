@@ -124,12 +124,11 @@ def _rows(records: Iterator[tuple[int, list[str]]], width: int, path: Path) -> I
                 )
             yield record
         elif record:
-            trailing = len(record) > width and not any(record[width:])
-            fix = (
-                "Take the separator at its end out"
-                if trailing
-                else "Quote a value that has a separator in it"
-            )
+            fix = "Quote a value that has a separator in it"
+            if len(record) < width:
+                fix = "Write a separator for each cell, also for an empty one"
+            elif not any(record[width:]):
+                fix = "Take the separator at its end out"
             raise DataError(
                 f"Cannot read the table {path}: line {line} has {len(record)} fields, where the header has "
                 f"{width}. {fix}, so that each value stays in its column."

@@ -82,6 +82,8 @@ class ParquetRows:
         self.nodes = tuple(self._variables)
         self.absent = tuple(node for node in wanted if node not in self._variables)
         heads = [_Head.read(file) for file in self._files]
+        for node in self.absent:
+            self._refuse_own_column(own[node], variables[node], heads)
         header = _common_types(heads)
         self._columns = {
             node: [own[node]]
@@ -101,6 +103,16 @@ class ParquetRows:
             raise DataError(f"The table {self.name} has no rows.")
         self._names: list[str] = names
         self._cursor: tuple[int, _Cursor] | None = None
+
+    def _refuse_own_column(self, name: str, variable: Variable, heads: Sequence[_Head]) -> None:
+        """Refuse a column of a node that the first file lacks and another one has: it would not be read."""
+        for file, head in zip(self._files, heads, strict=True):
+            parts = vector_columns(name, variable, head.types, self._own.values())
+            for found in (each for each in (name, *parts) if each in head.types):
+                raise DataError(
+                    f"The files of {self.name} differ: column {found!r} is missing in {self._files[0].name}, "
+                    f"and {head.types[found]} in {file.name}. Give files of one schema."
+                )
 
     def _refuse_other_types(self, name: str, common: Any, types: Sequence[Any]) -> None:
         """Refuse files in which a column is of another type than in others, or missing."""

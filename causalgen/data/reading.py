@@ -193,7 +193,7 @@ def read_data(
         return Table({node: source[name] for node, name in names.items()}, masks, source.numbers)
     raw, origin, folder = _open(source, variables, names)
     if any(map(_is_empty, raw.values())):
-        raise DataError(f"The data have no rows{origin}.")
+        raise DataError(f"There are no rows{origin or ' in the data'}: expected at least one.")
     wheres = {node: f"Column {names[node]!r}{origin}" for node in variables}
     tidy = {node: _fill(raw[node], variable, wheres[node], partial) for node, variable in variables.items()}
     masks = {node: mask for node, (_, mask) in tidy.items() if mask is not None}

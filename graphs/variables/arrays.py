@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from datetime import date, timedelta
 from decimal import Decimal
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
@@ -21,6 +21,7 @@ from graphs.errors import DomainError, ShapeError
 
 __all__ = [
     "ADVICE_ON_DATES",
+    "ADVICE_ON_DURATIONS",
     "Array",
     "as_array",
     "as_cells",
@@ -28,6 +29,7 @@ __all__ = [
     "as_rows",
     "first_bad",
     "is_date",
+    "listed_nulls",
 ]
 
 Array = NDArray[Any]
@@ -35,7 +37,8 @@ Array = NDArray[Any]
 ADVICE_ON_DATES = " Count from a day of your choice, in pandas (dates - day).dt.days."
 """What to do about dates where numbers should be."""
 
-_ADVICE_ON_DURATIONS = " Divide by a unit of your choice, as by numpy.timedelta64(1, 'h')."
+ADVICE_ON_DURATIONS = " Divide by a unit of your choice, as by numpy.timedelta64(1, 'h')."
+"""The same of durations."""
 
 _ADVICE_ON_TEXTS = (
     " Texts are labels, which a variable declares, as cg.Categorical(['no', 'yes']); a number has a decimal "
@@ -82,9 +85,8 @@ def as_array(value: object, *, where: str, objects: bool = False) -> Array:
             if "layout" in str(error):
                 raise ShapeError(f"{where}: {error}") from error
             return tensor.float().numpy()
-    elif callable(count := getattr(cast(Any, value), "null_count", None)) and count():
-        # Of polars, which would make floats of whole numbers, not all of them exactly.
-        return as_array(cast(Any, value).to_list(), where=where, objects=True)
+    elif (listed := listed_nulls(value)) is not value:
+        return as_array(listed, where=where, objects=True)
     elif isinstance(value, (list, tuple)) and _holds_arrays(cast(Sequence[object], value)):
         return _stack(cast(Sequence[object], value), where=where)
     else:
@@ -98,6 +100,20 @@ def as_array(value: object, *, where: str, objects: bool = False) -> Array:
         if not objects and len(array) and all(isinstance(item, (list, tuple)) for item in array):
             return as_array(list(array), where=where)  # a column of lists
     return array
+
+
+def listed_nulls(value: object) -> object:
+    """A column of polars or pyarrow that lacks values as a list, None in each gap; anything else as it is.
+
+    As arrays of numpy they would be floats, which do not hold all whole numbers; and a null of pyarrow's
+    dictionary would be its last entry.
+    """
+    column = cast(Any, value)
+    count = getattr(column, "null_count", 0)
+    count = count() if callable(count) else count
+    if not isinstance(count, int) or not count:
+        return value
+    return cast(object, column.to_list() if hasattr(column, "to_list") else column.to_pylist())
 
 
 def as_cells(value: object) -> Array:
@@ -162,10 +178,10 @@ def as_numbers(value: object, *, where: str) -> Array:
             row = index[0] if index else 0
             if not isinstance(item, (Real, Decimal, np.bool_)) and item is not None:
                 advice = ADVICE_ON_DATES if isinstance(item, date) else ""
-                advice = _ADVICE_ON_DURATIONS if isinstance(item, timedelta) else advice
+                advice = ADVICE_ON_DURATIONS if isinstance(item, timedelta) else advice
                 advice = _ADVICE_ON_TEXTS if isinstance(item, str) and not _is_number(item) else advice
                 raise DomainError(f"{where}: row {row} is {item!r}, expected a number.{advice}")
-            if isinstance(item, int) and not _is_float(item):
+            if isinstance(item, (Integral, Decimal)) and not _is_float(item):
                 raise DomainError(
                     f"{where}: row {row} is {str(item)[:30]}, a whole number beyond 2**53 that float64 "
                     "cannot hold exactly."
@@ -182,7 +198,7 @@ def _kind(array: Array, example: object) -> str:
     """What an array holds instead of numbers, and how it becomes numbers."""
     shown = f"dtype {array.dtype} (row 0: {example!r}). "
     if array.dtype.kind == "m":
-        return f"durations, {shown.rstrip()}{_ADVICE_ON_DURATIONS}"
+        return f"durations, {shown.rstrip()}{ADVICE_ON_DURATIONS}"
     if array.dtype.kind == "M" or (isinstance(example, str) and is_date(example)):
         return f"dates or times, {shown.rstrip()}{ADVICE_ON_DATES}"
     if isinstance(example, str) and not _is_number(example):
@@ -203,10 +219,13 @@ def is_date(text: str) -> bool:
     return _DATE.match(text) is not None
 
 
-def _is_float(number: int) -> bool:
-    """Whether float64 holds a whole number exactly."""
+def _is_float(number: Integral | Decimal) -> bool:
+    """Whether float64 holds a whole number exactly; of other numbers it holds the nearest."""
+    if isinstance(number, Decimal):
+        whole = number.is_finite() and number == number.to_integral_value()
+        return not whole or Decimal(float(number)) == number
     try:
-        return int(float(number)) == number
+        return int(float(number)) == int(number)
     except OverflowError:
         return False
 

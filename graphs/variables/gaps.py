@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from graphs.errors import DomainError
 from graphs.variables import Categorical, Continuous, Image, Integer, Variable
-from graphs.variables.arrays import Array, as_array
+from graphs.variables.arrays import Array, as_array, listed_nulls
 from graphs.variables.numeric import limits
 from graphs.variables.picture import is_picture
 
@@ -85,6 +85,7 @@ def fill_gaps(
 
 def _spelt_out(variable: Continuous | Categorical | Integer, value: object) -> object:
     """A list or column of vectors with NaN in every number of those that are missing as a whole."""
+    value = listed_nulls(value)
     listed = type(value) in (list, tuple) or getattr(getattr(value, "dtype", None), "kind", "") == "O"
     items = list(cast(Iterable[object], value)) if listed else []
     gaps = [_is_gap(item) for item in items]

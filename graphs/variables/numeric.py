@@ -29,7 +29,7 @@ from graphs.variables.base import (
     refuse_bool_and_text,
 )
 
-__all__ = ["Continuous", "Integer", "LARGEST", "limits"]
+__all__ = ["Continuous", "Integer", "LARGEST", "bound_text", "limits"]
 
 
 class Continuous(VariableBase):
@@ -75,7 +75,8 @@ class Continuous(VariableBase):
     @model_validator(mode="after")
     def _check_bounds(self) -> Continuous:
         if self.lower is not None and self.upper is not None and not self.lower < self.upper:
-            raise ValueError(f"lower must be below upper, got lower {self.lower:g} and upper {self.upper:g}")
+            low, high = bound_text(self.lower), bound_text(self.upper)
+            raise ValueError(f"lower must be below upper, got lower {low} and upper {high}")
         return self
 
     @property
@@ -110,9 +111,9 @@ class Continuous(VariableBase):
         if not (isfinite(low) and isfinite(high)):
             _refuse(self, rows, ~np.isfinite(rows), "expected finite numbers", where)
         if self.lower is not None and low < self.lower:
-            _refuse(self, rows, rows < self.lower, f"below the lower bound {self.lower:g}", where)
+            _refuse(self, rows, rows < self.lower, f"below the lower bound {bound_text(self.lower)}", where)
         if self.upper is not None and high > self.upper:
-            _refuse(self, rows, rows > self.upper, f"above the upper bound {self.upper:g}", where)
+            _refuse(self, rows, rows > self.upper, f"above the upper bound {bound_text(self.upper)}", where)
         return rows
 
     def decode(self, values: Values) -> Values:
@@ -227,6 +228,16 @@ class Integer(VariableBase):
         return _clipped(self, value, where)
 
 
+def bound_text(bound: float) -> str:
+    """A bound in as many digits as it takes to tell it from any other.
+
+    >>> bound_text(0.5), bound_text(1693526400.0), bound_text(12)
+    ('0.5', '1693526400', '12')
+    """
+    short = f"{bound:g}"
+    return short if isinstance(bound, float) and float(short) == bound else repr(bound).removesuffix(".0")
+
+
 def limits(variable: Continuous | Integer) -> tuple[float, float]:
     """The bounds, infinite where there is none."""
     low, high = variable.lower, variable.upper
@@ -245,9 +256,8 @@ def _described(variable: Continuous | Integer, *words: str) -> str:
     """The words, the bounds and the unit."""
     bounds = ""
     if variable.lower is not None or variable.upper is not None:
-        form = "{:g}" if isinstance(variable, Continuous) else "{}"
-        low = "(-inf" if variable.lower is None else "[" + form.format(variable.lower)
-        high = "inf)" if variable.upper is None else form.format(variable.upper) + "]"
+        low = "(-inf" if variable.lower is None else "[" + bound_text(variable.lower)
+        high = "inf)" if variable.upper is None else bound_text(variable.upper) + "]"
         bounds = f"{low}, {high}"
     return " ".join(word for word in (*words, bounds, variable.unit) if word)
 

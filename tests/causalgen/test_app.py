@@ -144,6 +144,7 @@ def test_controls_say_bounds_units_and_categories():
     hints = {node: control_of(variable).hint for node, variable in VARIABLES.items()}
     assert hints["size"] == "0 to 10 cm"
     assert hints["count"] == "whole, at least 0"
+    assert control_of(cg.Integer(0, 1234567)).hint == "whole, 0 to 1234567"
     assert control_of(VARIABLES["kind"]).choices == tuple(LABELS)
 
 

@@ -1,5 +1,7 @@
 """Frames of other libraries in, tables to other libraries out: the same rows and answers as by pandas."""
 
+from decimal import Decimal
+
 import networkx as nx
 import numpy as np
 import pandas as pd
@@ -86,6 +88,16 @@ def test_tables_go_out_with_their_samples(scm):
     assert pl.from_dataframe(effect).to_dicts() == effect.to_frame().to_dict("records")
 
 
+def test_the_index_of_some_rows_of_a_frame_goes_out_with_them(scm):
+    """That of rows 10 to 12 was left out, as those from 0 on are, which it only counts."""
+    rows = numbers()
+    for name, column in ((None, "__index_level_0__"), ("patient", "patient")):
+        some = rows.iloc[10:13].rename_axis(name)
+        table = pa.table(scm.counterfactual(some, do={"x": 1.0}, seed=0))
+        assert table[column].to_pylist() == [10, 11, 12]
+    assert "__index_level_0__" not in pa.table(scm.counterfactual(rows.head(3), do={}, seed=0)).column_names
+
+
 def test_a_one_draw_table_comes_back_as_evidence(scm):
     drawn = scm.sample(6, seed=1)
     table = pl.from_dataframe(drawn)
@@ -104,3 +116,45 @@ def test_columns_that_arrow_does_not_have_are_refused(scm):
     drawn = mixed.fit({"m": ["a", 1] * 20}, progress=False).sample(20, seed=0)
     with pytest.raises(cg.DataError, match=r"Use to_frame\(\)"):
         pl.from_dataframe(drawn)
+
+
+LABELS = cg.Categorical(["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("column", "variable", "rows"),
+    [
+        (pa.array(["b", None, "a"]).dictionary_encode(), LABELS, [1, None, 0]),
+        (pa.chunked_array([["b"], [None, "a"]]).dictionary_encode(), LABELS, [1, None, 0]),
+        (pa.array([2, None, 0]).dictionary_encode(), cg.Categorical(3), [2, None, 0]),
+        (pa.array([2**53 + 1, None, 7]), cg.Categorical([7, 2**53, 2**53 + 1]), [2, None, 0]),
+        (pl.Series(["b", None, "a"], dtype=pl.Categorical), LABELS, [1, None, 0]),
+        (pl.Series([[1.0, 2.0], None, [3.0, 4.0]]), cg.Continuous(shape=[2]), [[1, 2], None, [3, 4]]),
+        (pa.array([[1.0, 2.0], None, [3.0, 4.0]]), cg.Continuous(shape=[2]), [[1, 2], None, [3, 4]]),
+    ],
+)
+def test_a_null_of_a_column_is_a_gap(column, variable, rows):
+    """The null of a dictionary was its last entry, "a"; that of a column of vectors was refused."""
+    table = read_data({"x": column}, {"x": variable}, gaps=True)
+    assert table.gaps["x"].tolist() == [False, True, False]
+    assert table["x"][[0, 2]].tolist() == rows[::2]
+    with pytest.raises(cg.DataError, match="missing in 1 of the 3 rows"):
+        read_data({"x": column}, {"x": variable})
+
+
+def test_whole_numbers_that_float64_does_not_hold_are_refused():
+    big = 2**53 + 1
+    objects = np.array([np.int64(big), None], dtype=object)
+    decimals = [Decimal(big), Decimal(1)]
+    for column in (pa.array([big, None]), objects, decimals, pl.Series([big, None])):
+        with pytest.raises(cg.DataError, match=f"'x': row 0 is {big}, a whole number beyond 2"):
+            read_data({"x": column}, {"x": cg.Continuous()}, gaps=True)
+    exact = [Decimal("0.1"), Decimal(2**60), Decimal("1E+22")]
+    assert read_data({"x": exact}, {"x": cg.Continuous()})["x"].tolist() == [0.1, 2.0**60, 1e22]
+
+
+@pytest.mark.parametrize("way", [pl.from_pandas, pa.Table.from_pandas])
+def test_durations_are_told_what_becomes_of_durations(way):
+    frame = way(pd.DataFrame({"x": pd.to_timedelta([1, 2], unit="h")}))
+    with pytest.raises(cg.DataError, match=r"got durations \(duration\[.s\]\). Divide by a unit"):
+        read_data(frame, {"x": cg.Continuous()})

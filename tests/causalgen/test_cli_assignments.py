@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 import causalgen as cg
 from causalgen.cli import main as cli
 from causalgen.cli.assignments import parse_assignments
+from causalgen.cli.counterfactual import world_folders
 
 LABELS = ["x=1", "small, red", "small", "plain"]
 VARIABLES = {
@@ -19,6 +20,7 @@ VARIABLES = {
     "place": cg.Continuous(shape=(2,)),
     "size": cg.Continuous(lower=0, upper=10),
     "picture": cg.Image(1, 2, 2),
+    "grid": cg.Continuous(shape=(2, 2)),
 }
 
 
@@ -34,6 +36,7 @@ def run(*arguments):
         ("kind=small,count=2", {"kind": "small", "count": 2}),
         (" size = 1e1 , kind = plain ", {"size": 10.0, "kind": "plain"}),
         ("place=[0.5,2],size=3", {"place": [0.5, 2.0], "size": 3.0}),
+        ("grid=[[1, -2],[3e1,4]],size=3", {"grid": [[1, -2], [30.0, 4]], "size": 3}),
         ("size=size + 1", {"size": "size + 1"}),
         (
             "size=max(size, 2) if size >= 1 else 0,count=1",
@@ -59,6 +62,9 @@ def test_values_and_expressions(text, values):
         ("size=size + 1", cg.InterventionError, r"'size \+ 1' is no value of a variable that is continuous"),
         ("kind=large", cg.InterventionError, "'large' is no value of a variable that is categorical, 4: x=1"),
         ("place=[1,a]", cg.InterventionError, r"'\[1,a\]' is no value"),
+        ("place=[1,2", cg.InterventionError, r"'\[1,2' is no value"),
+        ("grid=[[1,2],[3,4]", cg.InterventionError, r"'\[\[1,2\],\[3,4\]' is no value"),
+        ("grid=[1,2],[3,4]", cg.InterventionError, r"got '\[3,4\]'"),
         (
             "picture=1",
             cg.InterventionError,
@@ -94,6 +100,14 @@ def folder(tmp_path_factory):
     table.rename(columns={"weight": "wieght"}).to_csv(root / "misspelt.csv", index=False)
     (root / "gaps.json").write_text(json.dumps({"kind": [None, "plain"], "size": [1, 2], "weight": [3, 4]}))
     return root
+
+
+@pytest.mark.parametrize(
+    "texts", [["k=__2", "k=é", "k=ü"], ["k=é", "k=ü", "k=__1", "k=ö"], ["x=" + "1" * 90, "x=" + "1" * 91]]
+)
+def test_every_world_has_a_folder_of_its_own(texts):
+    """The third one of k=__2, k=é, k=ü had that of the first."""
+    assert len(set(world_folders(texts))) == len(texts)
 
 
 def answers(folder, out, *words):

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 import causalgen as cg
+from causalgen.counterfactuals.dowhy_model import _Wrapped
 
 LINEAR = cg.mechanisms.Additive()
 DRAWS = 4000
@@ -68,6 +69,20 @@ def test_samples_interventions_and_counterfactuals_are_the_same(gcm):
     answer = scm.counterfactual(data.head(20), do={"x": cg.Shift(1)}, seed=0)
     for node in data:
         np.testing.assert_allclose(cf[node], answer[node], rtol=0, atol=1e-9)
+
+
+def test_parents_beyond_their_bounds_have_children_as_in_samples():
+    """They were refused, in the middle of a draw."""
+    scm = cg.SCM(
+        nx.DiGraph([("x", "y")]),
+        {"x": cg.Continuous(lower=0), "y": cg.Continuous()},
+        {"x": LINEAR, "y": cg.mechanisms.Equation(value="2 * x + u", noise={"u": {"normal": [0, 1]}})},
+    ).fit({"x": np.abs(np.random.default_rng(0).normal(size=500)), "y": np.zeros(500)}, progress=False)
+    with pytest.warns(UserWarning, match="'x': its value in row .* outside its bounds"):
+        assert float(scm.sample(500, seed=0)["x"].min()) < 0
+    child = _Wrapped(scm.mechanisms["y"], ["x"])
+    made = child.evaluate(np.array([[-0.5], [0.5]]), np.array([[2.0], [1.0]]))
+    assert made.ravel().tolist() == [1.0, 2.0]
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -165,6 +165,41 @@ def test_a_level_that_gets_a_name_of_its_own_takes_no_other_level_s(linear):
     assert table.reset_index()["x_index"].tolist() == [1, 2]
 
 
+@pytest.mark.parametrize(
+    ("levels", "names"),
+    [([None, "row"], ["row_index", "row"]), (["a", "a"], ["a", "a_index"]), ([None, "x"], ["row", "x"])],
+)
+def test_no_level_of_an_index_is_lost_in_a_summary(linear, levels, names):
+    """A level without a name was called row, as the other one."""
+    scm, data = linear
+    index = pd.MultiIndex.from_tuples([("s", 1), ("t", 1)], names=levels)
+    frame = pd.DataFrame({node: values[:2] for node, values in data.items()}, index=index)
+    found = scm.counterfactual(frame, do={"x": 0.0}, num_samples=2, seed=0).summary()
+    assert list(found.index.names) == ["node", *names, "category"]
+    assert found.loc["x"].index.droplevel("category").tolist() == [("s", 1), ("t", 1)]
+
+
+def test_whole_numbers_are_shown_with_all_their_digits():
+    scm = cg.SCM(
+        nx.DiGraph([("visits", "cost")]),
+        {"visits": cg.Integer(), "cost": cg.Continuous()},
+        {
+            "visits": cg.mechanisms.Equation(value="floor(u)", noise={"u": {"uniform": [0, 1e6]}}),
+            "cost": cg.mechanisms.Equation(value="2.5 * visits"),
+        },
+    )
+    cf = scm.counterfactual({"visits": 12345, "cost": 30862.5}, do={"visits": 20231}, seed=0)
+    assert [text for _, _, text in node_texts(cf)] == ["20231", "5.058e+04"]
+
+
+def test_codes_beside_gaps_are_written_whole(categories, tmp_path):
+    scm, data = categories
+    evidence = {"a": data["a"][:2], "b": [None, 1], "c": data["c"][:2]}
+    scm.counterfactual(evidence, do={}, seed=0).save(tmp_path / "cf")
+    cells = pd.read_csv(tmp_path / "cf" / "inferred" / "values.csv", dtype=str)["b"].tolist()
+    assert len(cells) == 1 and cells[0] in ("0", "1", "2")
+
+
 def test_a_result_replaces_a_result_and_nothing_else(linear, tmp_path):
     scm, _ = linear
     draws = scm.sample(2, seed=0)

@@ -11,7 +11,7 @@ from pyro.infer import Importance, Predictive
 from torch.testing import assert_close
 
 import causalgen as cg
-from graphs.errors import MechanismError, NotFittedError, ShapeError
+from graphs.errors import DomainError, MechanismError, NotFittedError, ShapeError
 
 
 @pytest.fixture(autouse=True)
@@ -169,6 +169,26 @@ def test_images_are_noise_sites_and_a_deterministic_site(pictures):
         pyro.condition(model, data={"picture": picture})(3)
     shown = torch.zeros(2, 1, 8, 8)
     assert torch.equal(poutine.do(model, data={"picture": shown})(2)["picture"], shown)
+
+
+@pytest.mark.parametrize(
+    ("model", "node", "value", "expected"),
+    [
+        ("categories", "b", torch.tensor(-1), "a code, 0 to 2"),
+        ("categories", "b", torch.tensor(3), "a code, 0 to 2"),
+        ("categories", "b", torch.tensor(1.7), "a code, 0 to 2"),
+        ("pictures", "picture", torch.full((1, 1, 8, 8), 200, dtype=torch.uint8), r"pixels in \[0, 1\]"),
+        ("pictures", "picture", torch.full((1, 1, 8, 8), 200.0), r"pixels in \[0, 1\]"),
+    ],
+)
+def test_what_is_no_value_of_a_node_is_refused(request, model, node, value, expected):
+    """1.7 was category 1, -1 the last one, and bytes were pixels modulo 256."""
+    program = request.getfixturevalue(model)[0].to_pyro()
+    with pytest.raises(DomainError, match=f"Site '{node}' holds .*, expected {expected}"):
+        poutine.do(program, data={node: value})(2)
+    if model == "categories":
+        with pytest.raises(DomainError, match=f"Site '{node}'"):
+            pyro.condition(program, data={node: value.expand(2)})(2)
 
 
 def test_the_model_after_an_intervention(linear):

@@ -185,6 +185,7 @@ def test_ends_of_lines_and_byte_order_marks(tmp_path, ending, mark):
         (b"# made by hand\nx,y\n1,2\n", "Columns: # made by hand"),
         (b"x,y\n1,2\n# a note, and more, and more\n3,4\n", "line 3 has 3 fields"),
         (b'x,y\n"1\n2",2\n3\n', "line 4 has 1 fields"),
+        (b"x,y\n3\n", "Write a separator for each cell, also for an empty one"),
         (b" x, y\n1,2\n", "Did you mean ' "),
         (b"x;y\n1;2\n", "Columns: x;y"),
         (b"x;y\n1,5;2,5\n", "separated by commas"),

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 
+import networkx as nx
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -297,6 +298,26 @@ def test_samples_and_evidence_that_is_the_same_everywhere(labels, tmp_path):
     assert json.loads((tmp_path / "out" / "result.json").read_text())["rows"] == ROWS
 
 
+def test_labels_of_two_types_are_one_column_in_every_part(tmp_path):
+    """They were refused by pyarrow, halfway through a job, or were of another type in each part."""
+    labels = ["a", 1]
+    column = [*["a"] * 3, *[1] * 3, "a", 1, "a"]
+    scm = cg.SCM(
+        nx.DiGraph([("k", "y")]),
+        {"k": cg.Categorical(labels), "y": cg.Continuous()},
+        {"y": cg.mechanisms.Additive()},
+    ).fit({"k": column * 10, "y": np.arange(90.0)}, progress=False)
+    scm.save_pretrained(tmp_path / "model")
+    pd.DataFrame({"k": list(map(str, column)), "y": np.arange(9.0)}).to_parquet(tmp_path / "t.parquet")
+    words = [tmp_path / "model", "--table", tmp_path / "t.parquet", "--do", "y=1", "--part-rows", 3]
+    assert run(*words, "--out", tmp_path / "out").exit_code == 0
+    whole = pq.read_table(tmp_path / "out" / "y=1")
+    assert whole["k"].to_pylist() == list(map(str, column))
+    assert scm.variables["k"].encode(whole["k"].to_pylist(), where="k").tolist() == [
+        labels.index(each) for each in column
+    ]
+
+
 def test_a_world_that_is_asked_twice_is_one(labels, tmp_path):
     *_, root = labels
     ask = [root / "model", "--table", root / "table.parquet", "--do", "a=low", "--do", "b=2"]
@@ -345,6 +366,10 @@ def test_files_of_different_schemas_and_no_files_are_refused(labels, tmp_path):
     pq.write_table(pa.Table.from_pandas(frame.assign(c="1")), tmp_path / "1.parquet")
     with pytest.raises(cg.DataError, match=r"column 'c' is double in 0\.parquet, and .*string in 1\.parquet"):
         cg.counterfactual_parts(scm, tmp_path, {"w": DO})
+    pq.write_table(pa.Table.from_pandas(frame.drop(columns="c")), tmp_path / "0.parquet")
+    pq.write_table(pa.Table.from_pandas(frame), tmp_path / "1.parquet")
+    with pytest.raises(cg.DataError, match=r"'c' is missing in 0\.parquet, and double in 1\.parquet"):
+        cg.counterfactual_parts(scm, tmp_path, {"w": DO})  # it was inferred in every row
     (tmp_path / "0.parquet").write_bytes(b"PAR1 no more")
     with pytest.raises(cg.DataError, match=r"Cannot read the table 0\.parquet|0\.parquet"):
         cg.counterfactual_parts(scm, tmp_path, {"w": DO})

@@ -125,6 +125,8 @@ def test_a_text_says_its_edges(text, edges):
         ("digraph { a <- b }", "DOT writes a -> b"),
         ("digraph { a -> b; a -> b }", "'a' -> 'b' is there twice"),
         ("digraph { a:port -> b }", "ports of nodes"),
+        ("digraph { a -> b, c }", r"column 17: no comma .*Write a -> {b c}"),
+        ("dag { a -> b, a -> c }", "no comma stands between statements"),
         ("digraph { a-1 }", "in quotes.*Got 'a-1'"),
         ("digraph { a [label=<b>] }", "column 20.*Got '<'"),
         ("digraph { a -> b", "Got 'the end'"),

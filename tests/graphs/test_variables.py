@@ -92,6 +92,17 @@ def test_bad_declarations(build: object, message: str) -> None:
         build()
 
 
+def test_bounds_are_told_in_all_their_digits() -> None:
+    """Of 1234567, 1234569 was said to be above 1.23457e+06, which it is not."""
+    variable = Continuous(lower=0.1, upper=1234567)
+    assert variable.describe() == "continuous [0.1, 1234567]"
+    with pytest.raises(DomainError, match=r"row 0 is 1234569.0, above the upper bound 1234567 \(cont"):
+        variable.encode(1234569, where=HERE)
+    with pytest.raises(SpecError, match="lower 1693526401 and upper 1693526400"):
+        Continuous(1693526401, 1693526400)
+    assert Continuous(-5, 1e30).describe() == "continuous [-5, 1e+30]"
+
+
 def test_too_many_or_repeated_arguments() -> None:
     with pytest.raises(TypeError, match="at most 3"):
         Image(1, 2, 3, 4)

@@ -31,6 +31,7 @@ from causalgen.cli.assignments import read_number
 from causalgen.data.pictures import picture_column
 from graphs.errors import EvidenceError
 from graphs.variables import Categorical, Continuous, Image, Integer, Variable
+from graphs.variables.numeric import bound_text
 
 __all__ = ["CARRIED", "Control", "carried", "control_of", "held_picture", "read_controls", "shown"]
 
@@ -121,9 +122,9 @@ def shown(value: Any, variable: Variable) -> Any:
 def _range(variable: Continuous | Integer) -> str:
     """Bounds and unit, in words."""
     low, high = variable.lower, variable.upper
-    words = "" if high is None else f"at most {high:g}"
+    words = "" if high is None else f"at most {bound_text(high)}"
     if low is not None:
-        words = f"at least {low:g}" if high is None else f"{low:g} to {high:g}"
+        words = f"at least {bound_text(low)}" if high is None else f"{bound_text(low)} to {bound_text(high)}"
     whole = "whole, " if isinstance(variable, Integer) else ""
     shape = f"{' x '.join(map(str, variable.event_shape))} numbers, " if variable.event_shape else ""
     return f"{whole}{shape}{words} {variable.unit}".strip(" ,") or "any number"
