@@ -108,7 +108,7 @@ def test_the_way_back_draws_its_own_noise():
     scm = cg.SCM(nx.DiGraph([("x", "y")]), {"x": cg.Categorical(2), "y": cg.Categorical(3)})
     scm = scm.fit({"x": x, "y": y}, progress=False)
     found = reversibility(scm, {"x": x, "y": y}, "y", {"x": 1 - x})
-    noise = random.gumbel(size=(400_000, 3))
+    noise = random.gumbel(size=(100_000, 3))
     low, high = ((np.log(each) + noise).argmax(1) for each in shares)
     joint = np.zeros((3, 3))
     np.add.at(joint, (low, high), 1 / len(noise))
