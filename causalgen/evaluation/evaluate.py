@@ -1,8 +1,8 @@
 """``cg.evaluate``: held-out evaluation of a fitted model, every metric with its controls.
 
 Without ``full`` it is a matter of minutes: at most 200 rows; composition of images, and several draws of one
-image, on the first 32 of them. With it every row is used, and the first 1,000 for these. Real images to
-compare with are taken from all rows, at most 10,000.
+image, on 32 of them. With it every row is used, and 1,000 for these. Rows are drawn at random, whatever their
+order. Real images to compare with are taken from all rows, at most 10,000.
 """
 
 from __future__ import annotations
@@ -205,7 +205,10 @@ def image_evaluation(
 def chosen_rows(
     available: int, rows: int | None, full: bool, seed: int, *, dropped: int = 0
 ) -> NDArray[np.int64]:
-    """Sorted row numbers: the first of a seeded permutation; ``dropped`` were left out before."""
+    """Row numbers, the first of a seeded permutation; ``dropped`` were left out before.
+
+    In its order, so that the first few are any rows too: data may lie in the order of their labels.
+    """
     complete = f" without missing values, of {available + dropped:,}" if dropped else ""
     if rows is not None and not 2 <= rows <= available:
         raise DataError(
@@ -214,7 +217,7 @@ def chosen_rows(
     if available < 2:
         raise DataError(f"An evaluation takes at least 2 rows, got {available}{complete}.")
     count = rows if rows is not None else available if full else min(available, _ROWS)
-    return np.sort(_permutation(available, seed)[:count])
+    return _permutation(available, seed)[:count]
 
 
 def _permutation(rows: int, seed: int) -> NDArray[np.int64]:

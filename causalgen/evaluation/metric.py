@@ -238,11 +238,14 @@ class LogLikelihood(Metric):
     def measure(self, case: NodeEvaluation) -> Iterator[Entry]:
         """In nats a row."""
         scm, node, table = case.scm, case.node, case.table
-        index = torch.arange(min(table.rows, _LIKELIHOOD_ROWS))
+        # Evenly, as rows may lie in the order of their labels.
+        some = min(table.rows, _LIKELIHOOD_ROWS)
+        index = torch.linspace(0, table.rows - 1, some, dtype=torch.float64).long()
+        numbers = table.numbers[index.numpy()]
         value, *given = (
             table.tensor(name, index, device=scm.device) for name in (node, *scm.graph.parents(node))
         )
-        with torch.no_grad(), numbered_rows(table.numbers):
+        with torch.no_grad(), numbered_rows(numbers):
             parents = dict(zip(scm.graph.parents(node), given, strict=True))
             found = scm.mechanisms[node].log_prob(value, parents)
         if found is None:
@@ -254,7 +257,7 @@ class LogLikelihood(Metric):
             score = replace(score, left_out=int(unknown.sum()))
             case.note(
                 f"{node}: {count:,} of {len(rows):,} rows have probability 0, the first of them row "
-                f"{table.numbers[impossible.argmax()]}, so that the mean log-likelihood is -inf; that of the "
+                f"{numbers[impossible.argmax()]}, so that the mean log-likelihood is -inf; that of the "
                 f"others is {score}."
             )
             score = replace(score, value=-math.inf, low=math.nan, high=math.nan, rows=score.rows + count)

@@ -185,6 +185,8 @@ class _Run:
         self.held_out = min(round(rows * self.settings.validation), rows - 1)
         # The order of a part of the rows, for reading it front to back.
         self.walked = torch.cat([part.sort().values for part in order.tensor_split([self.held_out])])
+        # Whose parents each is asked for: any row's, as neighbours may have one label.
+        self.asked = order
         self.runtime = AcceleratedRuntime()
         if self.runtime.splits:
             raise MechanismError(
@@ -257,21 +259,25 @@ class _Run:
         return report
 
     def _walk(self, work: Distillation, shown: bool) -> Paths:
-        """The teacher's paths of all rows, held-out ones first; the others' parents are of the same block."""
+        """The teacher's paths of all rows, held-out ones first."""
         from mechanisms.diffusion.distillation import Paths
 
         mechanism, device = self.mechanism, self.runtime.device
         precision = resolve_precision(self.settings.precision, device, images=True)
         size = max(2, mechanism.chunk_rows or len(self.walked))
-        blocks, done, found = self.walked.split(size), 0, list[Paths]()
+        blocks = zip(self.walked.split(size), self.asked.split(size), strict=True)
+        done, found = 0, list[Paths]()
         with Progress(f"{self.name}.paths", len(self.walked), unit="row", enabled=shown) as bar:
-            for number, block in enumerate(blocks):
+            for number, (block, others) in enumerate(blocks):
                 generator = keyed_generator(self.seed, "distil", self.name, "paths", number, device=device)
                 value = self.table.tensor(self.name, block, device=device)
-                parents = {each: self.table.tensor(each, block, device=device) for each in mechanism.parents}
+                parents, asked = (
+                    {each: self.table.tensor(each, rows, device=device) for each in mechanism.parents}
+                    for rows in (block, others)
+                )
                 with torch.no_grad(), autocast(precision, device):
                     code = _code(mechanism, value, parents, generator)
-                    found.append(work.walk(value, parents, code, generator=generator))
+                    found.append(work.walk(value, parents, asked, code, generator=generator))
                 done += len(block)
                 bar.update(done)
         return Paths.joined(found)

@@ -86,7 +86,7 @@ def composition(
         current, factual = batch[node], passes.held(batch[node])
         for cycle in range(1, wanted[-1] + 1):
             with numbered_rows(range(rows.start, rows.stop)):
-                current = passes.generate(batch, passes.abduct(current, batch, block=block))
+                current = passes.generate(batch, passes.abduct(current, batch, block=block, turn=cycle))
             if cycle in found:
                 found[cycle].append(distance(passes.variable, passes.held(current), factual))
             if advance:
@@ -128,7 +128,7 @@ def reversibility(
         factual, other = ({name: value[rows] for name, value in each.items()} for each in (values, asked))
         with numbered_rows(range(rows.start, rows.stop)):
             moved = passes.generate(other, passes.abduct(factual[node], factual, block=block))
-            home = passes.generate(factual, passes.abduct(moved, other, block=block))
+            home = passes.generate(factual, passes.abduct(moved, other, block=block, turn=1))
         start = passes.held(factual[node])
         there.append(distance(passes.variable, passes.held(moved), start))
         back.append(distance(passes.variable, passes.held(home), start))

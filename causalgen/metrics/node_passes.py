@@ -92,9 +92,13 @@ class NodePasses:
             UnknownNameError.check(f"parent of {self.node!r}", name, self.parents, where="do")
         return self._encode({name: self.parents[name] for name in values}, values, "do")
 
-    def abduct(self, value: Tensor, parents: Mapping[str, Tensor], *, block: int = 0) -> Noise:
-        """Noise of N rows; ``block`` numbers the batch, so that batches draw different noise."""
-        seed = keyed_seed(self._seed, "metrics", block)
+    def abduct(self, value: Tensor, parents: Mapping[str, Tensor], *, block: int = 0, turn: int = 0) -> Noise:
+        """Noise of N rows.
+
+        ``block`` numbers the batch and ``turn`` its abductions, so that each draws noise of its own: one that
+        drew what the last one drew would carry it over.
+        """
+        seed = keyed_seed(self._seed, "metrics", block, turn)
         values = {self.node: value, **{name: parents[name] for name in self.parents}}
         return abduct(self._world, values, [self.node], samples=1, seed=seed)[self.node].noise
 

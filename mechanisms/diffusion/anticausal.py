@@ -133,12 +133,15 @@ class Anticausal(Guidance, frozen=True):
             strengths = self.strengths(predictor.variables)
             terms = predictor.log_probs(features, parents)
             return torch.stack([strengths[name] * term for name, term in terms.items()]).sum(0)
-        stops = [factual, *(stop for _, stop in path)]
+        stops, wanted = [factual, *(stop for _, stop in path)], factual.wanted or parents
         terms = [predictor.log_probs(features, stop) for stop in stops]
         gains = list[Tensor]()
-        for (weight, _), (before, after) in zip(path, pairwise(terms), strict=True):
+        for (weight, _), (here, there), (before, after) in zip(
+            path, pairwise(stops), pairwise(terms), strict=True
+        ):
             for name in after:
-                differ = factual[name] != parents[name]
+                # A correction asks for numbers that nobody changed: their terms are of its own step alone.
+                differ = (factual[name] != wanted[name]) | (here[name] != there[name])
                 counts = self.terms == "all" or differ.view(len(differ), -1).any(1)
                 gains.append(weight * counts * (after[name] - before[name]))
         return torch.stack(gains).sum(0)

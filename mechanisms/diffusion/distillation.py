@@ -297,19 +297,20 @@ class Distillation:
         self.progress = share
 
     @torch.no_grad()
-    def walk(self, value: Tensor, parents: Parents, code: Tensor | None, *, generator: Generator) -> Paths:
+    def walk(
+        self, value: Tensor, parents: Parents, asked: Parents, code: Tensor | None, *, generator: Generator
+    ) -> Paths:
         """The teacher's paths of images (N, C, H, W), up under their parents and down under others.
 
-        Each other parent comes from another row by the toss of a coin, all of them where none fell, so that
-        all combinations that interventions make are met.
+        Each other parent is that of another row, ``asked``, by the toss of a coin, all of them where none
+        fell, so that all combinations that interventions make are met.
         """
         n, device = len(value), generator.device
         z = standard_normal(n, tuple(value.shape[1:]), generator=generator).to(value)
         coins = torch.rand(n, len(parents), generator=generator, device=device, dtype=torch.float32) < 0.5
         coins = (coins | ~coins.any(1, keepdim=True)).to(value.device)
-        turn = torch.randperm(n, generator=generator, device=device).to(value.device)
         others = {
-            name: torch.where(by_row(coins[:, k], each), each[turn], each)
+            name: torch.where(by_row(coins[:, k], each), asked[name], each)
             for k, (name, each) in enumerate(parents.items())
         }
         up, clean = self._followed(value + self.levels[0] * z, self._fine, parents, code)

@@ -54,12 +54,20 @@ Need = Literal["conditional", "unconditional", "predictor"]
 """What guidance is computed from: eps given parents, eps with parents hidden, an anticausal predictor."""
 
 
-class Factual(dict[str, Tensor]):
-    """Factual parents by name, and ``known`` (N,): False for rows that are prior samples."""
+_ROUNDING = 1e-9
+"""Of levels: the ends of a grid are powers, which may come out beyond an interval that ends there."""
 
-    def __init__(self, parents: Parents, known: Tensor) -> None:
+
+class Factual(dict[str, Tensor]):
+    """Factual parents by name, and ``known`` (N,): False for rows that are prior samples.
+
+    ``wanted`` are the parents that the question asks for, where corrections ask the network for others; None
+    where they do not.
+    """
+
+    def __init__(self, parents: Parents, known: Tensor, wanted: Parents | None = None) -> None:
         super().__init__(parents)
-        self.known = known
+        self.known, self.wanted = known, wanted
 
 
 class Guidance(Declared, ABC, frozen=True):  # pyright: ignore[reportGeneralTypeIssues]
@@ -187,7 +195,10 @@ class Guidance(Declared, ABC, frozen=True):  # pyright: ignore[reportGeneralType
     @final
     def active(self, sigma: float) -> bool:
         """Whether strengths hold at this level."""
-        return self.interval is None or self.interval[0] <= sigma <= self.interval[1]
+        if self.interval is None:
+            return True
+        low, high = self.interval
+        return low * (1 - _ROUNDING) <= sigma <= high * (1 + _ROUNDING)
 
     @final
     def named(self) -> tuple[str, ...]:

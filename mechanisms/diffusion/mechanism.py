@@ -183,7 +183,7 @@ class DiffusionMechanism(Mechanism):
         if isinstance(spec.predictor, Classifier):
             return OwnPredictor(self.parents, spec.predictor, spec.solver.levels()[0])
         if spec.predictor and tabular:
-            return AnticausalPredictor(self.variable, self.parents, spec.predictor)
+            return AnticausalPredictor(self.variable, self.parents, spec.predictor, spec.solver.levels()[0])
         return None
 
     @property
@@ -224,10 +224,9 @@ class DiffusionMechanism(Mechanism):
         if not guidance.corrections or predictor is None:
             return self._guided(parents, noise)
 
-        def decode(asked: Parents) -> Tensor:
-            return self._guided(asked, noise)
-
-        factual, lowest = self._factual(parents, noise), self.spec.solver.levels()[0]
+        wanted = {f"wanted.{name}": parents[name] for name in self.parents}  # whatever corrections ask for
+        decode = partial(self._guided, noise=Noise(noise.n, {**noise, **wanted}))
+        factual, lowest = self._factual(parents, noise), float(predictor.lowest)
         before = {name: noise[f"reading.{name}"] for name in self._read()}
         times, relaxation = guidance.corrections, guidance.relaxation
         return corrected(decode, predictor, lowest, factual, before, parents, times, relaxation)
@@ -237,7 +236,7 @@ class DiffusionMechanism(Mechanism):
         guidance, predictor = self.spec.guidance, self.predictor
         if not guidance.automatic or predictor is None or not bool(noise["known"].any()):
             return self._decode(guidance, parents, noise)
-        factual, lowest = self._factual(parents, noise), self.spec.solver.levels()[0]
+        factual, lowest = self._factual(parents, noise), float(predictor.lowest)
 
         def decode(strength: float, rows: Tensor) -> Tensor:
             return self._decode(guidance.at(strength), _rows(parents, rows), noise.rows(rows))
@@ -252,7 +251,8 @@ class DiffusionMechanism(Mechanism):
         """Where rows start from; prior samples from what they are asked for."""
         known = noise["known"]
         values = {name: where_rows(known, noise[f"factual.{name}"], parents[name]) for name in self.parents}
-        return Factual(values, known)
+        wanted = {name: noise.get(f"wanted.{name}", parents[name]) for name in self.parents}
+        return Factual(values, known, wanted)
 
     def _decode(self, guidance: Guidance, parents: Parents, noise: Noise) -> Tensor:
         image = self._walked_down(guidance, parents, noise)
@@ -341,7 +341,7 @@ class DiffusionMechanism(Mechanism):
             leaves["x_T"] = leaves["x_T"] - self._centre(eps, leaves["x_T"])
             check_finite(leaves["x_T"], "noise", rows)
             if self._read() and self.predictor:
-                read = readings(self.predictor, value[first], lowest, rows)
+                read = readings(self.predictor, value[first], float(self.predictor.lowest), rows)
                 leaves |= {f"reading.{name}": reading for name, reading in read.items()}
         leaves = {name: leaf[inverse] for name, leaf in leaves.items()}
         if self.spec.shrinkage:
@@ -356,7 +356,7 @@ class DiffusionMechanism(Mechanism):
         if self.code:
             self.code.prepare(value, parents)
         if self.predictor:
-            self.predictor.prepare(value, parents)
+            self.predictor.prepare(value, parents, self.spec.solver.levels()[0])
 
     def loss(self, value: Tensor, parents: Parents, *, generator: torch.Generator) -> Tensor:
         """(N,) the denoiser's loss plus the predictor's -log q(pa | x_t); they share no parameters."""
@@ -397,7 +397,7 @@ class DiffusionMechanism(Mechanism):
             )
         if self.predictor is None:
             return figures
-        features = self.predictor.features(value, self.spec.solver.levels()[0], self._chunk)
+        features = self.predictor.features(value, float(self.predictor.lowest), self._chunk)
         return figures | self.predictor.recovered(features, parents)
 
     def first_stage(self) -> Stage | None:
@@ -411,19 +411,19 @@ class DiffusionMechanism(Mechanism):
 
     @answering()
     def log_prob_of_parents(self, value: Tensor, parents: Parents) -> Tensor | None:
-        """log q(pa | x) of the anticausal predictor at the lowest level.
+        """log q(pa | x) of the anticausal predictor at the lowest level that it was trained on.
 
         None without it, and with image parents, which it does not predict.
         Densities are of the standardised parents, which is a constant away from data units.
         """
         if self.predictor is None or len(self.predictor.names) < len(self.parents):
             return None
-        return self.predictor.joint(value, parents, self.spec.solver.levels()[0], self._chunk)
+        return self.predictor.joint(value, parents, float(self.predictor.lowest), self._chunk)
 
     @answering()
     def read(self, value: Tensor) -> Mapping[str, Tensor]:
-        """What the anticausal predictor reads at the lowest level; nothing without it."""
-        return {} if self.predictor is None else self.predictor.read(value, self.spec.solver.levels()[0])
+        """What the anticausal predictor reads at its lowest level; nothing without it."""
+        return {} if self.predictor is None else self.predictor.read(value, float(self.predictor.lowest))
 
     @property
     def large_networks(self) -> tuple[nn.Module, ...]:

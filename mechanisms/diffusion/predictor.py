@@ -14,7 +14,7 @@ likelihood by inflating its own uncertainty.
 import math
 from collections.abc import Mapping, Sequence
 from math import prod
-from typing import Literal, final
+from typing import Any, Literal, final
 
 import torch
 from diffusers.models.embeddings import TimestepEmbedding, Timesteps
@@ -28,7 +28,7 @@ from mechanisms.base import Parents
 from mechanisms.conditioning import Conditioning
 from mechanisms.diffusion.backbones import Width, check_cell
 from mechanisms.diffusion.denoiser import stratified
-from mechanisms.encoders import Encoder, OfPixels, network_time, padded
+from mechanisms.encoders import CLEAN, Encoder, OfPixels, network_time, padded
 from mechanisms.networks import perceptron
 from mechanisms.training import OwnLoss
 
@@ -134,10 +134,20 @@ class _ByParent(nn.ModuleDict):
 
 
 class AnticausalPredictor(OfPixels, OwnLoss):
-    """log q(pa | x_bar at level sigma), of tabular parents one by one; image parents are not predicted."""
+    """log q(pa | x_bar at level sigma), of tabular parents one by one; image parents are not predicted.
 
-    def __init__(self, image: Image, parents: Mapping[str, Variable], spec: Encoder) -> None:
+    ``lowest`` is the lowest level that it was trained on, where clean images are read, whatever levels a
+    solver walks over later.
+    """
+
+    lowest: Tensor | float
+    filled_in = ("lowest",)  #: of its state, what models lack that were saved before it had one
+
+    def __init__(
+        self, image: Image, parents: Mapping[str, Variable], spec: Encoder, lowest: float = CLEAN
+    ) -> None:
         super().__init__()
+        self.register_buffer("lowest", torch.tensor(lowest, dtype=torch.float32))
         self.variables = table_variables(parents)
         self.names = tuple(self.variables)
         self.conditioning = Conditioning(self.variables, dtype=torch.float32)
@@ -148,10 +158,19 @@ class AnticausalPredictor(OfPixels, OwnLoss):
             # The columns before this parent's are those of the parents it is conditioned on.
             self.heads[name] = perceptron(spec.features + part.start, _HIDDEN, outputs)
 
-    def prepare(self, value: Tensor, parents: Parents) -> None:
+    def prepare(self, value: Tensor, parents: Parents, lowest: float = CLEAN) -> None:
         """Take the pixel statistics and the parents' standardising from all training rows."""
         self.measure_pixels(value)
         self.conditioning.prepare(parents)
+        if isinstance(self.lowest, Tensor):
+            self.lowest.fill_(lowest)
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        if isinstance(self.lowest, Tensor):  # that of the solver it was saved with
+            state_dict.setdefault(f"{prefix}lowest", self.lowest.clone())
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def scales(self) -> dict[str, Tensor]:
         """The standard deviation of each parent's columns over the training rows, (width,) by name."""

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 import causalgen as cg
 from causalgen.cli import main as cli
 from causalgen.counterfactuals.export import to_png
-from causalgen.evaluation.metric import FLOOR, MECHANISM, METRICS, MODEL
+from causalgen.evaluation.metric import FLOOR, MECHANISM, METRICS, MODEL, Metric
 from causalgen.evaluation.questions import other_values
 from causalgen.metrics.evaluators.evaluators import Evaluators, Recipe, find_roles
 from graphs.errors import (
@@ -447,3 +447,36 @@ def test_rows_of_probability_zero_are_counted_not_left_out():
     assert re.search(
         "x  +-inf  +log-likelihood .*FAILS: .*Row 35: category 2 has probability zero", str(report)
     )
+
+
+class _Few(Metric):
+    """Which rows a metric of few rows is told to take."""
+
+    kind = "few"
+
+    def __init__(self):
+        self.shades = {}
+
+    def measure(self, case):
+        self.shades[case.node] = case.columns["shade"][: case.few]
+        return ()
+
+
+def test_the_few_rows_that_take_long_are_any_rows_of_ordered_data(data):
+    """The first rows of data in the order of their labels are all of one kind."""
+    order = np.argsort(data["shade"])
+    ordered, seen = {name: values[order] for name, values in data.items()}, _Few()
+    cg.evaluate(shades.shades().fit(data, progress=False), ordered, metrics=[seen], progress=False)
+    taken = seen.shades["image"]
+    assert len(taken) == 32 and np.mean(taken > np.median(data["shade"])) > 0.3
+
+
+def test_the_likelihood_of_many_rows_is_that_of_rows_all_over_the_data(monkeypatch):
+    monkeypatch.setattr("causalgen.evaluation.metric._LIKELIHOOD_ROWS", 40)
+    codes = np.array([0] * 90 + [1] * 30)
+    scm = cg.SCM(nx.DiGraph({"x": []}), {"x": cg.Categorical(2)}).fit({"x": codes}, progress=False)
+    found = score(
+        cg.evaluate(scm, {"x": codes}, metrics=["log_likelihood"], progress=False), "log-likelihood"
+    )
+    assert found.rows == 40
+    assert found.value == pytest.approx(0.75 * np.log(0.75) + 0.25 * np.log(0.25), abs=0.02)

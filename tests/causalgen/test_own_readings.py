@@ -12,6 +12,7 @@ import torch
 
 import causalgen as cg
 from causalgen.counterfactuals.results import Counterfactual
+from causalgen.saving.manifest import load_weights
 from graphs.errors import MechanismError, UnknownNameError
 from mechanisms.base import Abducted, Mechanism, Noise
 from mechanisms.intervened import Constant
@@ -327,6 +328,30 @@ def test_a_diffusion_node_reads_by_its_predictor(pictures):
             ]
             assert read.tolist() == (likely[1] > likely[0]).long().tolist()
     assert cf.readings["picture"]["kind"].factual.tolist() == rows["kind"].tolist()
+
+
+def test_a_predictor_reads_at_the_level_it_learned_whatever_the_solver_walks_over(pictures, tmp_path):
+    scm, data = pictures
+    image = torch.from_numpy(data["picture"][:6]) / 127.5 - 1
+    parents = {"kind": torch.from_numpy(data["kind"][:6])}
+
+    def told(model):
+        return model.mechanisms["picture"].log_prob_of_parents(image, parents)
+
+    higher = scm.with_options("picture", solver={"grid": {"sigma_min": 0.5}})
+    loaded = cg.SCM.from_pretrained(higher.save_pretrained(tmp_path / "model"))
+    assert torch.equal(told(higher), told(scm)) and torch.equal(told(loaded), told(scm))
+    again = higher.fit(data, nodes=["picture"], progress=False)
+    assert again.mechanisms["picture"].predictor.lowest == pytest.approx(0.5)
+
+
+def test_weights_from_before_there_was_a_lowest_level_have_that_of_their_solver(pictures):
+    scm, _ = pictures
+    mechanism = scm.mechanisms["picture"]
+    old = {name: each for name, each in mechanism.state_dict().items() if not name.endswith("lowest")}
+    fresh = mechanism.spec.bind(mechanism.variable, mechanism.parents)
+    load_weights(fresh, old, "Weights")
+    assert float(fresh.predictor.lowest) == pytest.approx(mechanism.spec.solver.levels()[0])
 
 
 def test_a_diffusion_node_without_a_predictor_reads_nothing():

@@ -1,5 +1,6 @@
 """Composition, reversibility and effectiveness where the answer is known by hand."""
 
+import networkx as nx
 import numpy as np
 import pytest
 import torch
@@ -97,6 +98,24 @@ def test_reversibility_carries_no_noise_over(data):
     """What the way there lost is lost: 0.9 of the pattern on each way."""
     found = reversibility(model(keeps=0.9), data, "image", {"shade": 0.5})
     assert found["back"].value == pytest.approx((1 - 0.9**2) * pattern(data).mean(), rel=1e-3)
+
+
+def test_the_way_back_draws_its_own_noise():
+    """Of a category by Gumbel noise: there and back by two draws, each of its own posterior."""
+    random, shares = np.random.default_rng(0), np.array([[0.7, 0.2, 0.1], [0.2, 0.3, 0.5]])
+    x = np.arange(4000) % 2
+    y = (np.log(shares[x]) + random.gumbel(size=(4000, 3))).argmax(1)
+    scm = cg.SCM(nx.DiGraph([("x", "y")]), {"x": cg.Categorical(2), "y": cg.Categorical(3)})
+    scm = scm.fit({"x": x, "y": y}, progress=False)
+    found = reversibility(scm, {"x": x, "y": y}, "y", {"x": 1 - x})
+    noise = random.gumbel(size=(100_000, 3))
+    low, high = ((np.log(each) + noise).argmax(1) for each in shares)
+    joint = np.zeros((3, 3))
+    np.add.at(joint, (low, high), 1 / len(noise))
+    there, back = joint / joint.sum(1, keepdims=True), joint.T / joint.T.sum(1, keepdims=True)
+    same = [shares[0] @ (there * back.T).sum(1), shares[1] @ (back * there.T).sum(1)]
+    assert found["back"].value == pytest.approx(1 - np.mean(same), abs=0.03)
+    assert found["there"].value == pytest.approx(1 - np.trace(joint), abs=0.03)
 
 
 def test_doing_nothing_reverses_perfectly_and_goes_nowhere(data):

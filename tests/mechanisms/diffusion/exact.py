@@ -137,7 +137,7 @@ class ExactPredictor(nn.Module):
     def __init__(self, world: World) -> None:
         super().__init__()
         self.world, self.variables = world, world.variables
-        self.calls = 0
+        self.calls, self.lowest = 0, 0.02
 
     def encode(self, x: Tensor, sigma: float) -> Tensor:
         """The image with its level beside it, (N, 5)."""

@@ -174,6 +174,23 @@ def test_prior_samples_are_not_corrected():
     assert torch.equal(images, plain.generate(parents, plain.sample_noise(4, generator=seeded())))
 
 
+def test_guidance_is_told_what_the_question_asks_whatever_corrections_ask_for(monkeypatch):
+    guidance, seen = Anticausal(denoiser="counterfactual", terms="changed", corrections=1), []
+    unchanged = Anticausal._gain
+
+    def gain(self, predictor, features, factual, parents, path):
+        seen.append((factual.wanted["shade"], parents["shade"]))
+        return unchanged(self, predictor, features, factual, parents, path)
+
+    monkeypatch.setattr(Anticausal, "_gain", gain)
+    value, parents = draws(6, PARENTS)
+    mechanism = untrained(PARENTS, solver=Anchored(steps=2), guidance=guidance)
+    noise = mechanism.abduct(value, parents, generator=seeded()).noise
+    mechanism.generate(parents | {"digit": (parents["digit"] + 1) % 3}, noise)
+    assert all(torch.equal(wanted, parents["shade"]) for wanted, _ in seen)
+    assert not torch.equal(seen[-1][1], parents["shade"])
+
+
 def test_refusals():
     with pytest.raises(ValueError, match="needs a predictor"):
         Diffusion(guidance=ClassifierFree(corrections=1), predictor=None)

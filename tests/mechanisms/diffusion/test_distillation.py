@@ -114,9 +114,13 @@ def _exact(steps: int) -> Distillation:
     return Distillation(Distilled(steps=steps, substeps=48 // steps), Exact(), Exact())
 
 
+def swapped(parents):
+    return {name: each.flip(0) for name, each in parents.items()}
+
+
 def test_the_teacher_walks_the_exact_flow_and_returns_on_its_own_path():
     image, parents = pixels(8)
-    paths = _exact(2).walk(image, parents, None, generator=seeded(3))
+    paths = _exact(2).walk(image, parents, swapped(parents), None, generator=seeded(3))
     entered, mid, top, clean, other_mid, other = paths.states.unbind(1)
     z = torch.randn(8, 1, 4, 4, generator=seeded(3))
     torch.testing.assert_close(entered, image + 0.1 * z.double())
@@ -137,7 +141,7 @@ def test_the_teacher_walks_the_exact_flow_and_returns_on_its_own_path():
 @pytest.mark.parametrize("progress", [0.0, 0.9])
 def test_the_exact_student_has_no_loss_and_one_that_stands_still_has(steps, progress):
     work, (image, parents) = _exact(steps), pixels(64)
-    paths = work.walk(image, parents, None, generator=seeded())
+    paths = work.walk(image, parents, swapped(parents), None, generator=seeded())
     work.advance(progress)
     assert work.loss(paths, generator=seeded(1)).max() < 0.02
     assert max(work.misses(paths).values()) < 0.1
@@ -149,7 +153,7 @@ def test_the_exact_student_has_no_loss_and_one_that_stands_still_has(steps, prog
 @pytest.mark.parametrize("progress", [0.0, 0.9])
 def test_later_jumps_learn_from_where_the_student_comes_to_in_the_second_half(progress):
     work, (image, parents) = _exact(2), pixels(200)
-    paths = work.walk(image, parents, None, generator=seeded())
+    paths = work.walk(image, parents, swapped(parents), None, generator=seeded())
     starts = []
 
     class Short(Exact):
@@ -286,6 +290,22 @@ def test_a_student_that_hardly_learned_is_told_of(learned):
         assert report.figures[figure] == pytest.approx(missed, rel=0.05)
     assert report.advice in hardly.fit_report.advice and "x: the student ends" in str(hardly.fit_report)
     assert made.fit_report["x"].advice is None
+
+
+def test_rows_in_the_order_of_their_labels_are_asked_for_others_too(fitted, monkeypatch):
+    """A block of rows that are walked together has one label then."""
+    monkeypatch.setattr("mechanisms.diffusion.mechanism._PIXELS_A_CALL", 4 * 16)
+    scm, data = fitted.with_options("x", dropout=0.1), rows(24)  # made anew, of small blocks
+    order = np.argsort(data["digit"], kind="stable")
+    walk, found = Distillation.walk, []
+    monkeypatch.setattr(
+        Distillation, "walk", lambda *args, **options: found.append(walk(*args, **options)) or found[-1]
+    )
+    ordered = {name: each[order] for name, each in data.items()}
+    distil(scm, ordered, options=QUICK | {"rows": 24}, progress=False)
+    assert len(found) == 6
+    differs = torch.cat([each.parents["digit"] != each.others["digit"] for each in found])
+    assert 0.3 < differs.double().mean() < 0.7
 
 
 def test_a_student_that_nothing_was_held_out_for_says_so(fitted):

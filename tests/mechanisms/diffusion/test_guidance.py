@@ -9,7 +9,7 @@ from graphs.variables import Continuous
 from mechanisms.diffusion.anticausal import Anticausal
 from mechanisms.diffusion.denoiser import Denoising
 from mechanisms.diffusion.guidance import ClassifierFree, Factual, Guidance
-from mechanisms.diffusion.schedule import LogGrid
+from mechanisms.diffusion.schedule import KarrasGrid, LogGrid
 from mechanisms.diffusion.solvers import Anchored
 from tests.mechanisms.diffusion.exact import ExactDenoiser, ExactPredictor, World
 
@@ -365,6 +365,17 @@ def test_interval_limits_anticausal_guidance_to_its_levels(form):
         torch.testing.assert_close(found, expected, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("grid", [LogGrid, KarrasGrid])
+@pytest.mark.parametrize("end", [3.0, 8.0, 10.0, 30.0])
+def test_an_interval_that_ends_where_the_grid_does_holds_there(grid, end):
+    """The levels are powers, and some come out beyond the end that was given."""
+    for low, high in ((0.02, end), (end, 80.0)):
+        levels = Anchored(steps=4, grid=grid(sigma_min=low, sigma_max=high)).levels()
+        guidance = ClassifierFree(weight=3.0, interval=(low, high))
+        assert all(guidance.active(level) for level in levels)
+        assert not guidance.active(high * (1 + 1e-6)) and not guidance.active(low * (1 - 1e-6))
+
+
 def test_outside_the_interval_classifier_free_weights_are_1_at_one_evaluation():
     world = WORLDS["both"]
     image, factual, other = case(world)
@@ -376,6 +387,31 @@ def test_outside_the_interval_classifier_free_weights_are_1_at_one_evaluation():
         found = limited.eps(denoiser, None, image, sigma, factual, other)
         torch.testing.assert_close(found, expected, rtol=0, atol=0)
         assert denoiser.calls - before == (3 if inside else 1)
+
+
+@pytest.mark.parametrize("sigma", LEVELS)
+@pytest.mark.parametrize("base", ["conditional", "counterfactual"])
+def test_terms_of_a_number_that_a_correction_asks_for_are_of_its_own_step_alone(base, sigma):
+    """The question changes t1; a correction asks for another t3, which the question leaves alone."""
+    world = WORLDS["both"]
+    image, factual, other = case(world)
+    x = image + sigma * image.flip(0)
+    parents = dict(factual) | {"t1": other["t1"]}
+    asked, told = parents | {"t3": parents["t3"] + 0.4}, Factual(factual, factual.known, parents)
+    found = guided(
+        Anticausal(denoiser=base, scale={"t1": 1.5}, terms="changed"), world, x, sigma, told, asked
+    )
+
+    def own(name, values):
+        before = list(world.variables)[: list(world.variables).index(name)]
+        return world.eps(x, sigma, values, [*before, name]) - world.eps(x, sigma, values, before)
+
+    expected = 1.5 * (own("t1", parents) - own("t1", factual))
+    if base == "conditional":  # which does not know of t3 otherwise
+        expected = conditional(world, x, sigma, factual) + expected + own("t3", asked) - own("t3", parents)
+    else:
+        expected = conditional(world, x, sigma, asked) + expected
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("sigma", LEVELS)

@@ -34,6 +34,7 @@ def exact(world: World, **options) -> DiffusionMechanism:
     with torch.random.fork_rng():
         mechanism = Diffusion(**tiny, **options).bind(Image(*EVENT), world.variables)
     mechanism.denoiser, mechanism.predictor = ExactDenoiser(world), ExactPredictor(world)
+    mechanism.predictor.lowest = mechanism.spec.solver.levels()[0]
     assert isinstance(mechanism, DiffusionMechanism)
     return mechanism.eval()
 
