@@ -146,14 +146,15 @@ class NetworkRegression(nn.Module):
         """None: it is not linear in any parent."""
         return {}
 
-    def prepare(self, value: Tensor, parents: Parents) -> None:
-        """Take means and deviations from the training rows, ``value`` (N, width)."""
+    def prepare(self, value: Tensor, parents: Parents) -> int:
+        """Take means and deviations from the training rows, ``value`` (N, width); 0, as nothing is solved."""
         self.conditioning.prepare(parents)
         if self.linear is not None:
             self.linear.prepare(value, parents)
             value = self.linear.add_to(value, parents, sign=-1)
         for buffer, figure in zip((self.mean, self.std), standardisation(value), strict=True):
             buffer.copy_(figure)
+        return 0
 
     def add_to(self, start: Tensor, parents: Parents, sign: int = 1) -> Tensor:
         """``start + sign * f(parents)``: (N, *event) -> (N, *event)."""
