@@ -49,7 +49,7 @@ PRESET_STRENGTHS = (0.0, 0.5, 0.7, 1.0, 2.0, 4.0)
 
 
 def ours(options: argparse.Namespace, evaluators: Evaluators) -> None:
-    """Our settings on the same rows, a section each; composition on the first 32."""
+    """Our settings on the same rows, a section each; composition on 32 of them."""
     for name in options.settings:
         section = Section(options.out, f"ours, {name}")
         scm = cg.SCM.from_pretrained(options.model).with_options("image", **SETTINGS[name])
@@ -59,7 +59,7 @@ def ours(options: argparse.Namespace, evaluators: Evaluators) -> None:
 
 
 def many(options: argparse.Namespace, evaluators: Evaluators) -> None:
-    """Edits and draws on more rows than peers were asked for; composition on the first 32."""
+    """Edits and draws on more rows than peers were asked for; composition on 32 of them."""
     for name in (name for name in MANY if name in options.settings):
         scm = cg.SCM.from_pretrained(options.model).with_options("image", **SETTINGS[name])
         for seed in options.seeds:

@@ -106,7 +106,8 @@ def evaluate(
     refuse_unfitted(scm.mechanisms, "evaluate")
     chosen = chosen_rows(table.rows, rows, full, seed, dropped=given.rows - table.rows)
     columns = held_rows(table, scm.variables, chosen)
-    few = min(len(chosen), _FULL_FEW if full else _FEW)
+    # Any of them, not the first: data may lie in the order of their labels.
+    few = _permutation(len(chosen), seed)[: _FULL_FEW if full else _FEW]
     numbers, notes = table.numbers[chosen], list[str]()
     if dropped := given.rows - table.rows:
         notes.append(f"{dropped:,} of the {given.rows:,} rows of the data lack a value and were left out.")
@@ -120,8 +121,8 @@ def evaluate(
     asked = {
         node: questions(node, case.causes, columns, numbers, truth, seed) for node, case in images.items()
     }
-    total = composition_passes(scm, len(chosen), few)
-    total += sum(passes_of(scm, node, len(chosen), few, each) for node, each in asked.items())
+    total = composition_passes(scm, len(chosen), len(few))
+    total += sum(passes_of(scm, node, len(chosen), len(few), each) for node, each in asked.items())
     entries, pictures, speed = [], {}, {}
     with Progress("evaluate", total, enabled=progress) as bar:
         for node, case in cases.items():
@@ -157,7 +158,7 @@ def evaluate(
         EvaluatedModel.of(scm, {node: (case.causes, case.readings) for node, case in images.items()}),
         rows=len(chosen),
         available=table.rows,
-        composed=few,
+        composed=len(few),
         seed=seed,
         truth=truth is not None,
         entries=tuple(entries),
@@ -178,7 +179,7 @@ def image_evaluation(
     evaluators: Evaluators | Mapping[str, Reader] | None,
     measures: Measures | None,
     seed: int,
-    few: int,
+    few: NDArray[np.int64],
     notes: list[str],
 ) -> NodeEvaluation:
     """An image node under evaluation, without answers yet: its rows, real images, and what reads them."""
@@ -205,10 +206,7 @@ def image_evaluation(
 def chosen_rows(
     available: int, rows: int | None, full: bool, seed: int, *, dropped: int = 0
 ) -> NDArray[np.int64]:
-    """Row numbers, the first of a seeded permutation; ``dropped`` were left out before.
-
-    In its order, so that the first few are any rows too: data may lie in the order of their labels.
-    """
+    """Sorted row numbers: the first of a seeded permutation; ``dropped`` were left out before."""
     complete = f" without missing values, of {available + dropped:,}" if dropped else ""
     if rows is not None and not 2 <= rows <= available:
         raise DataError(
@@ -217,7 +215,7 @@ def chosen_rows(
     if available < 2:
         raise DataError(f"An evaluation takes at least 2 rows, got {available}{complete}.")
     count = rows if rows is not None else available if full else min(available, _ROWS)
-    return _permutation(available, seed)[:count]
+    return np.sort(_permutation(available, seed)[:count])
 
 
 def _permutation(rows: int, seed: int) -> NDArray[np.int64]:

@@ -346,15 +346,15 @@ class Diversity(Metric):
         """Draws of each row by subject; where the abduction gives a point they are equal."""
         drawn, few = answer.draws, case.few
         if drawn is None:
-            return {MECHANISM: _equal(answer.mechanism[:few])}
+            return {MECHANISM: _equal(answer.mechanism[few])}
         found: Sets = {
             MECHANISM: (drawn.own, drawn.others),
-            "do nothing": _equal(case.factual[:few]),
+            "do nothing": _equal(case.factual[few]),
             "model sample": (drawn.samples[:DRAWS], drawn.samples[DRAWS:]),
         }
         if real := case.controls(answer.question):
             pool = case.real[case.node]
-            found["nearest real"] = _equal(pool[real.nearest[:few]])
+            found["nearest real"] = _equal(pool[real.nearest[few]])
             with case.noting(answer.question, "diversity of random real images"):
                 random = pool[self._random(case, answer)]
                 found["random real"] = (random[:DRAWS], random[DRAWS:])
@@ -364,7 +364,7 @@ class Diversity(Metric):
         """Rows of real images of the wanted class, (2 S, N), different ones in a column."""
         name, random = answer.question.node, np.random.default_rng(case.seed)
         variable = case.causes[name]
-        wanted = variable.encode(answer.question.values[: case.few], where=name)
+        wanted = variable.encode(answer.question.values[case.few], where=name)
         values = variable.encode(case.real[name], where=name)
         found = np.zeros((2 * DRAWS, len(wanted)), np.int64)
         for rows, members in class_rows(wanted, values, variable, least=2 * DRAWS):

@@ -98,7 +98,7 @@ class NodeEvaluation:
     table: Table  # all rows of the data
     numbers: NDArray[np.int64]  # of the evaluated rows, in the data that were given, (N,)
     seed: int  # of whatever a metric draws
-    few: int  # rows for what takes many passes through the node's mechanism, at most N
+    few: NDArray[np.int64]  # places among the N rows of those for what takes many passes, in any order
     # Counterfactual images, one intervention each; none where the node is no image
     answers: list[Answer] = field(default_factory=list)
     pool: Pool | None = None  # real images to compare with; None where the node is no image
@@ -276,12 +276,12 @@ class Composition(Metric):
     def measure(self, case: NodeEvaluation) -> Iterator[Entry]:
         """Distance to the factual by number of cycles."""
         scm, node = case.scm, case.node
-        rows = case.few if isinstance(case.variable, Image) else len(case.factual)
-        evidence = {name: case.columns[name][:rows] for name in (node, *scm.graph.parents(node))}
+        rows = case.few if isinstance(case.variable, Image) else np.arange(len(case.factual))
+        evidence = {name: case.columns[name][rows] for name in (node, *scm.graph.parents(node))}
         advance = case.advance if node in _counted(scm) else None
         for by, residuals in _variants(scm, node):
             try:
-                with numbered_rows(case.numbers):
+                with numbered_rows(case.numbers[rows]):
                     found = composition(
                         scm, evidence, node, _CYCLES, residuals=residuals, seed=case.seed, advance=advance
                     )

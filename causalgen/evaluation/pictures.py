@@ -49,33 +49,33 @@ def node_pictures(case: NodeEvaluation, entries: Sequence[Entry]) -> dict[str, b
 @literal
 def _grid(case: NodeEvaluation) -> Figure:
     """Factual images, the counterfactuals of each question, and beside them what they are compared with."""
-    shown = min(_SHOWN, len(case.factual))
-    rows: dict[str, NDArray[Any]] = {"factual": case.factual[:shown]}
+    shown = case.few[:_SHOWN]
+    rows: dict[str, NDArray[Any]] = {"factual": case.factual[shown]}
     captions: dict[str, Sequence[str]] = {
-        "factual": [_values(case.columns, list(case.causes), row) for row in range(shown)]
+        "factual": [_values(case.columns, list(case.causes), row) for row in shown]
     }
     for answer in case.answers:
         name = answer.question.node
-        texts = [_values({name: answer.question.values}, [name], row) for row in range(shown)]
-        rows[f"do({name})"], captions[f"do({name})"] = answer.mechanism[:shown], texts
+        texts = [_values({name: answer.question.values}, [name], row) for row in shown]
+        rows[f"do({name})"], captions[f"do({name})"] = answer.mechanism[shown], texts
         if answer.model is not None:
-            rows[f"do({name}), whole model"] = answer.model[:shown]
+            rows[f"do({name}), whole model"] = answer.model[shown]
         if answer.question.image is not None:
-            rows[f"do({name}), truth"] = np.asarray(answer.question.image)[:shown]
+            rows[f"do({name}), truth"] = np.asarray(answer.question.image)[shown]
         if real := case.controls(answer.question):
-            rows[f"do({name}), nearest real image"] = case.real[case.node][real.nearest[:shown]]
+            rows[f"do({name}), nearest real image"] = case.real[case.node][real.nearest[shown]]
     return plot_image_rows(rows, size=0.72, captions=captions)
 
 
 @literal
 def _draws(case: NodeEvaluation, answer: Answer, draws: RowDraws) -> Figure:
     """Rows are factuals, columns the factual and several draws of its counterfactual."""
-    name, shown = answer.question.node, min(_DRAWN, draws.own.shape[1])
+    name = answer.question.node
     rows: dict[str, NDArray[Any]] = {}
-    for row in range(shown):
+    for place, row in enumerate(case.few[:_DRAWN]):
         after = _values({name: answer.question.values}, [name], row).removeprefix(f"{name} ")
         label = f"row {case.numbers[row]}: {_values(case.columns, [name], row)} \u2192 {after}"
-        rows[label] = np.concatenate([case.factual[row][None], draws.own[:, row]])
+        rows[label] = np.concatenate([case.factual[row][None], draws.own[:, place]])
     last = ["factual", *(f"draw {number + 1}" for number in range(len(draws.own)))]
     return plot_image_rows(
         rows, size=0.72, captions={list(rows)[-1]: last}, observed=0, title=f"do({name}): draws of a row"

@@ -247,14 +247,14 @@ def answer_questions(
     asked: Sequence[Question],
     *,
     numbers: NDArray[np.int64],
-    few: int,
+    few: NDArray[np.int64],
     seed: int,
     workers: Workers,
     advance: Callable[[int], None],
 ) -> list[Answer]:
     """Answer every question about an image node; a batch of rows holds its noise only until that is done.
 
-    Of the first ``few`` rows several draws are made.
+    Of the rows at the places ``few`` several draws are made.
     """
     passes = NodePasses(scm, node, seed=seed)
     blocks = [rows for _, rows in batches(len(columns[node]))]
@@ -277,15 +277,17 @@ def answer_questions(
     answers = [_joined(each) for each in zip(*parts, strict=True)]
     if scm.mechanisms[node].deterministic:
         return answers
-    evidence = {name: values[:few] for name, values in columns.items()}
-    causes = [_causes(scm, node, evidence, question, slice(few)) for question in asked]
+    evidence = {name: values[few] for name, values in columns.items()}
+    causes = [_causes(scm, node, evidence, question, few) for question in asked]
     drawn = draw_rows(
-        scm, node, evidence, causes, numbers=numbers, seed=seed, workers=workers, advance=advance
+        scm, node, evidence, causes, numbers=numbers[few], seed=seed, workers=workers, advance=advance
     )
     return [replace(answer, draws=each) for answer, each in zip(answers, drawn, strict=True)]
 
 
-def _causes(scm: SCM, node: str, evidence: Columns, question: Question, rows: slice) -> Columns:
+def _causes(
+    scm: SCM, node: str, evidence: Columns, question: Question, rows: slice | NDArray[np.int64]
+) -> Columns:
     """All causes of the image under a question; those that are no single value stay what they are."""
     return {
         name: question.shown[name][rows] if name in question.shown else evidence[name]

@@ -458,7 +458,7 @@ class _Few(Metric):
         self.shades = {}
 
     def measure(self, case):
-        self.shades[case.node] = case.columns["shade"][: case.few]
+        self.shades[case.node] = case.columns["shade"][case.few]
         return ()
 
 
