@@ -80,7 +80,7 @@ def as_array(value: object, *, where: str, objects: bool = False) -> Array:
             if "layout" in str(error):
                 raise ShapeError(f"{where}: {error}") from error
             return tensor.float().numpy()
-    elif (listed := listed_nulls(value)) is not value:
+    elif (listed := listed_nulls(cast(object, value))) is not value:
         return as_array(listed, where=where, objects=True)
     elif isinstance(value, (list, tuple)) and _holds_arrays(cast(Sequence[object], value)):
         return _stack(cast(Sequence[object], value), where=where)
