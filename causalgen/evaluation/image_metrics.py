@@ -330,7 +330,7 @@ class Diversity(Metric):
     kind: ClassVar[str] = "diversity"
 
     def measure(self, case: NodeEvaluation) -> Iterator[Entry]:
-        """Of the mechanism and the controls, on the first rows: pixels, and features of the evaluators."""
+        """Of the mechanism and the controls, on few rows: pixels, and features of the evaluators."""
         for answer in case.answers:
             embeds: dict[str, Embed] = {"pixels": as_vectors}
             with case.noting(answer.question, "diversity of features"):

@@ -266,7 +266,7 @@ class LogLikelihood(Metric):
 
 @final
 class Composition(Metric):
-    """Drift of a node over 1 to 10 null interventions (Monteiro et al. 2023); of images on the first rows.
+    """Drift of a node over 1 to 10 null interventions (Monteiro et al. 2023); of images on few rows.
 
     A node whose noise carries step residuals is measured without them too.
     """
