@@ -69,7 +69,16 @@ class Setting:
         chosen = chosen_rows(table.rows, self.rows, False, self.seed)
         self.columns = held_rows(table, variables, chosen)
         self._case = image_evaluation(
-            self.scm, self.node, table, chosen, self.columns, self.evaluators, "strokes", self.seed, 0, []
+            self.scm,
+            self.node,
+            table,
+            chosen,
+            self.columns,
+            self.evaluators,
+            "strokes",
+            self.seed,
+            np.arange(0),
+            [],
         )
         self.asked = questions(self.node, self._case.causes, self.columns, chosen, self.truth, self.seed)
 
