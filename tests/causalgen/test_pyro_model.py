@@ -182,7 +182,7 @@ def test_images_are_noise_sites_and_a_deterministic_site(pictures):
     ],
 )
 def test_what_is_no_value_of_a_node_is_refused(request, model, node, value, expected):
-    """1.7 was category 1, -1 the last one, and bytes were pixels modulo 256."""
+    """1.7 was category 1, other codes other combinations of parents, and bytes were pixels modulo 256."""
     program = request.getfixturevalue(model)[0].to_pyro()
     with pytest.raises(DomainError, match=f"Site '{node}' holds .*, expected {expected}"):
         poutine.do(program, data={node: value})(2)
