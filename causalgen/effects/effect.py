@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from causalgen.arguments import check_targets, share
 from causalgen.counterfactuals.abduction import Abduction
+from causalgen.counterfactuals.assignments import Policy, Replace, Stochastic
 from causalgen.counterfactuals.nested import named_worlds
 from causalgen.counterfactuals.results import Counterfactual, Draws
 from causalgen.data.arrow_tables import Tabular
@@ -285,6 +286,8 @@ def _say(do: Mapping[str, Any]) -> str:
 
 
 def _value(value: Any) -> str:
+    if isinstance(value, Policy | Replace | Stochastic):
+        return str(value)
     text = value if isinstance(value, str) else getattr(value, "__name__", repr(value))
     if len(text) <= 40 and "\n" not in text:
         return text

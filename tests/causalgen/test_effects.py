@@ -76,6 +76,12 @@ def test_values_that_are_too_long_for_a_line_are_told_by_their_shape(uneven):
     assert "do(dose = values of shape (40,)) against do(dose = 1.0)" in str(found)
 
 
+def test_laws_and_policies_are_told_in_full(uneven):
+    law = cg.Stochastic({"student_t": [7.25, 1.0625, 0.03125]})
+    found = uneven.effect("pain", do={"dose": law}, versus={"dose": 1.0}, n=10, seed=0)
+    assert f"do(dose = {law}) against" in str(found) and "7.25, 1.0625, 0.03125" in str(law)
+
+
 def test_many_draws_keep_their_interval(uneven):
     """Beyond 20,000 they are resampled in bundles."""
     found = uneven.effect("pain", do={"dose": 2}, versus={"dose": 1}, n=50_000, seed=0)
