@@ -58,7 +58,7 @@ class Run:
         return read_morphomnist_truth(self.data, self.options.mnist, "image")
 
     def evaluate(self, scm: cg.SCM, rows: int, seed: int, *, full: bool) -> EvaluationReport:
-        """``cg.evaluate`` with evaluators and truth; ``full`` composes on all rows, not the first 32."""
+        """``cg.evaluate`` with evaluators and truth; ``full`` composes on all rows, not on 32 of them."""
         return cg.evaluate(
             scm,
             self.data,
