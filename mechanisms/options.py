@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from copy import deepcopy
-from functools import reduce
+from operator import attrgetter
 from typing import Annotated, Any
 
 import torch
@@ -40,24 +41,17 @@ class TrainedSpec(MechanismSpec, frozen=True):
         return filled(value, cls.model_fields["training"].default)
 
 
-_ABSENT = object()
-
-
 def with_options(node: str, mechanism: Mechanism, options: Mapping[str, Any]) -> Mechanism:
-    """A node's mechanism with the same weights, but those that come with an option, and some options changed.
-
-    Raises:
-        UnknownNameError, SpecError: an option that it does not have, or out of range.
-        MechanismError: the options would need other weights.
-    """
+    """A node's mechanism with some options changed; the same weights but those that come with an option."""
     spec = changed_spec(node, mechanism.spec, options)
     for name in spec.learned if mechanism.fitted else ():
-        before, after = (reduce(_part, name.split("."), each) for each in (mechanism.spec, spec))
-        if _ABSENT not in (before, after) and before != after:
-            raise MechanismError(
-                f"Node {node!r}: its weights were fitted with {name} {before!r}, and mean nothing with "
-                f"{after!r}. Fit a new model instead."
-            )
+        with suppress(AttributeError):  # of a part that is not there
+            before, after = map(attrgetter(name), (mechanism.spec, spec))
+            if before != after:
+                raise MechanismError(
+                    f"Node {node!r}: its weights were fitted with {name} {before!r}, and mean nothing with "
+                    f"{after!r}. Fit a new model instead."
+                )
     new = spec.bind(mechanism.variable, mechanism.parents)
     state = mechanism.state_dict()
     if own := new.brought:
@@ -71,11 +65,6 @@ def with_options(node: str, mechanism: Mechanism, options: Mapping[str, Any]) ->
             "Fit a new model instead."
         ) from error
     return new.eval()
-
-
-def _part(spec: Any, name: str) -> Any:
-    """An option of a part; ``_ABSENT`` where there is no such part."""
-    return getattr(spec, name, _ABSENT)
 
 
 @torch.no_grad()
