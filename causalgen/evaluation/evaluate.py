@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -27,15 +27,13 @@ from causalgen.evaluation.readings import Measures, find_readings
 from causalgen.evaluation.report import EvaluatedModel, EvaluationReport
 from causalgen.fitting.parallel import Workers, check_workers
 from causalgen.fitting.progress import Progress
+from causalgen.metrics.axioms import Reader
+from causalgen.metrics.evaluators.evaluators import Evaluators
 from causalgen.metrics.evaluators.storage import load_evaluators
+from causalgen.scm import SCM
 from graphs.errors import DataError
 from graphs.variables import Image, Variable
 from mechanisms.seeds import keyed_generator
-
-if TYPE_CHECKING:
-    from causalgen.metrics.axioms import Reader
-    from causalgen.metrics.evaluators.evaluators import Evaluators
-    from causalgen.scm import SCM
 
 __all__ = ["chosen_rows", "evaluate", "held_rows", "image_evaluation"]
 

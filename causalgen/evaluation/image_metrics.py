@@ -12,25 +12,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, ClassVar, final
+from typing import Any, ClassVar, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from causalgen.evaluation.metric import FLOOR, MECHANISM, MODEL, Entry, Metric, NodeEvaluation
-from causalgen.evaluation.questions import DRAWS
+from causalgen.evaluation.questions import DRAWS, Answer, Columns, Question
 from causalgen.metrics.axioms import effectiveness
 from causalgen.metrics.controls import class_rows
+from causalgen.metrics.evaluators.evaluators import Evaluators
 from causalgen.metrics.feature_distance import attribute_distance, feature_distance, variance_ratio
 from causalgen.metrics.fidelity import minimality, true_counterfactual_error
 from causalgen.metrics.image_rows import distance
 from causalgen.metrics.latent_divergence import class_distances, cld, cld_floor, im1, im2
 from causalgen.metrics.likeness import as_vectors, attribute_correlation, diversity, likeness, moves_of
 from causalgen.metrics.scores import Score, mean_score
-
-if TYPE_CHECKING:
-    from causalgen.evaluation.questions import Answer, Columns, Question
-    from causalgen.metrics.evaluators.evaluators import Evaluators
 
 __all__ = [
     "Consistency",

@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar, final
+from typing import Any, ClassVar, final
 
 import numpy as np
 import torch
@@ -27,12 +27,10 @@ from causalgen.metrics.axioms import composition
 from causalgen.metrics.controls import RealImages, real_images
 from causalgen.metrics.node_passes import brings_back
 from causalgen.metrics.scores import Score, mean_score
+from causalgen.scm import SCM
 from graphs.errors import CannotAbductError, DataError, DomainError, MechanismError, numbered_rows
 from graphs.variables import Categorical, Image, Variable, image_variables
 from mechanisms.registry import Registry
-
-if TYPE_CHECKING:
-    from causalgen.scm import SCM
 
 __all__ = [
     "CONTROLS",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,16 +11,14 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from causalgen.counterfactuals.export import figure_png
+from causalgen.evaluation.metric import Entry, NodeEvaluation
+from causalgen.evaluation.questions import Answer, RowDraws
 from causalgen.metrics.axioms import read_attribute
 from causalgen.metrics.image_rows import distance_unit, image_rows
 from causalgen.metrics.scores import Score, wilson_interval
 from causalgen.plotting.plot_style import ACCENT, FAINT, INK, SOFT, literal, named_ticks
 from causalgen.plotting.plots import plot_image_rows
 from graphs.variables import Categorical
-
-if TYPE_CHECKING:
-    from causalgen.evaluation.metric import Entry, NodeEvaluation
-    from causalgen.evaluation.questions import Answer, RowDraws
 
 __all__ = ["node_pictures", "plot_interval", "tidy_axes"]
 

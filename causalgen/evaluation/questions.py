@@ -33,23 +33,21 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from math import ceil
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from causalgen.counterfactuals.abduction import Abduction
 from causalgen.fitting.parallel import Workers, in_parallel
 from causalgen.metrics.image_rows import distance
 from causalgen.metrics.node_passes import BATCH_ROWS, NodePasses, batches
+from causalgen.scm import SCM
 from graphs.errors import DataError, numbered_rows
 from graphs.variables import Categorical, Image, Variable
 from graphs.variables.arrays import as_array
 from mechanisms.extrapolation import extrapolation_expected
 from mechanisms.seeds import keyed_seed
-
-if TYPE_CHECKING:
-    from causalgen.counterfactuals.abduction import Abduction
-    from causalgen.scm import SCM
 
 __all__ = [
     "Answer",

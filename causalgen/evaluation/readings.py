@@ -7,16 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from causalgen.datasets.pendulum import MEASURES
 from causalgen.metrics.axioms import Reader
+from causalgen.metrics.evaluators.evaluators import Evaluators
 from causalgen.metrics.measurement import intensity, size, slant, thickness
 from graphs.errors import DataError, DomainError
 from graphs.variables import Categorical, Image, Variable
-
-if TYPE_CHECKING:
-    from causalgen.metrics.evaluators.evaluators import Evaluators
 
 __all__ = ["Measures", "Readings", "find_readings"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from causalgen.evaluation.metric import CONTROLS, FLOOR, MECHANISM, MODEL, Entry
 from causalgen.evaluation.readings import Readings
@@ -13,11 +13,9 @@ from causalgen.metrics.image_rows import distance_unit
 from causalgen.metrics.scores import Score, figure
 from causalgen.plotting.plot_style import page_template
 from causalgen.saving.manifest import check_result_folder, library_versions, write_result
+from causalgen.scm import SCM
 from graphs.text import aligned
 from graphs.variables import Variable
-
-if TYPE_CHECKING:
-    from causalgen.scm import SCM
 
 __all__ = ["EvaluatedModel", "EvaluationReport", "REPORT"]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -32,18 +32,16 @@ from causalgen.evaluation.tuning import (
 )
 from causalgen.fitting.progress import Progress
 from causalgen.metrics.controls import real_images
+from causalgen.metrics.evaluators.evaluators import Evaluators
 from causalgen.metrics.evaluators.storage import load_evaluators
 from causalgen.metrics.image_rows import distance
 from causalgen.metrics.latent_divergence import ClassDistances, class_distances, cld, cld_floor, im1, im2
 from causalgen.metrics.node_passes import batches
 from causalgen.metrics.scores import Score, mean_score, share_score
+from causalgen.scm import SCM
 from graphs.errors import DataError, DomainError, MechanismError, UnknownNameError, numbered_rows, warn
 from graphs.variables import Image
 from mechanisms.seeds import keyed_generator, keyed_seed
-
-if TYPE_CHECKING:
-    from causalgen.metrics.evaluators.evaluators import Evaluators
-    from causalgen.scm import SCM
 
 __all__ = ["tune"]
 

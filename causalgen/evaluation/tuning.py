@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -21,12 +21,10 @@ from causalgen.evaluation.pictures import plot_interval, tidy_axes
 from causalgen.metrics.scores import Score
 from causalgen.plotting.plot_style import ACCENT, FAINT, INK, SOFT, literal
 from causalgen.saving.manifest import write_result
+from causalgen.scm import SCM
 from graphs.variables import Categorical
 from mechanisms.diffusion.guidance import Guidance
 from mechanisms.diffusion.mechanism import Diffusion
-
-if TYPE_CHECKING:
-    from causalgen.scm import SCM
 
 __all__ = [
     "Choice",

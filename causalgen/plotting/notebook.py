@@ -11,10 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import singledispatch
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from causalgen.checking.checks import CheckReport
 from causalgen.counterfactuals.abduction import Abduction
@@ -35,9 +36,6 @@ from graphs.causal_graph import CausalGraph
 from graphs.text import shortened
 from graphs.variables import Image, Variable
 from graphs.variables.arrays import as_array
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 __all__ = ["html"]
 

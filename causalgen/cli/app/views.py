@@ -9,10 +9,11 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 
 from causalgen.cli.app.questions import AskedEffect, Model, Session
 from causalgen.counterfactuals.export import figure_svg, to_png
@@ -23,9 +24,6 @@ from causalgen.plotting.graph_plots import MOST_NODES, plot_graph
 from causalgen.plotting.plot_style import ACCENT, INFERRED, page_template
 from graphs.variables import Image, image_variables
 from graphs.variables.arrays import as_array
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 __all__ = ["answer_html", "difference_image", "effect_html", "graph_html"]
 
