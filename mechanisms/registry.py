@@ -15,8 +15,8 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
-from importlib import import_module
 from importlib.metadata import Distribution, EntryPoint, distributions, entry_points
+from pkgutil import resolve_name
 from threading import Timer
 from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, cast
 
@@ -88,7 +88,7 @@ class Registry(Generic[Part]):
     def base(self) -> type:
         """The class that every kind's class derives from, or that every kind is an instance of."""
         if isinstance(self._base, str):
-            self._base = cast(type, _imported(self._base))
+            self._base = cast(type, resolve_name(self._base))
         return self._base
 
     @property
@@ -115,7 +115,7 @@ class Registry(Generic[Part]):
                     f"Uninstall {_package(points[0])}, or have its author choose another kind."
                 )
             built_in = self._built_in[kind]
-            return cast(Part, _imported(built_in) if isinstance(built_in, str) else built_in)
+            return cast(Part, resolve_name(built_in) if isinstance(built_in, str) else built_in)
         if not points:
             raise UnknownNameError.of(self.what, kind, self.kinds())
         if len({point.value for point in points}) > 1:
@@ -284,11 +284,6 @@ def _told_if_slow(plug_in: str) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
-
-
-def _imported(address: str) -> Any:
-    module, name = address.split(":")
-    return getattr(import_module(module), name)
 
 
 def _placed(error: ValidationError, place: tuple[str, ...], model: type[BaseModel]) -> ValidationError:

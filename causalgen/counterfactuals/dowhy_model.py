@@ -21,9 +21,8 @@ from torch import Tensor
 from causalgen.counterfactuals.mutilated_model import refuse_unfitted
 from causalgen.saving.declaration import DeclaredModel
 from graphs.errors import MechanismError
-from graphs.variables import Variable
+from graphs.variables.numeric import unbounded
 from mechanisms.base import Mechanism, Noise
-from mechanisms.extrapolation import has_bounds
 
 __all__ = ["to_dowhy"]
 
@@ -120,25 +119,18 @@ class _Wrapped:
         return self._noise(found.noise)
 
     def _canonical(self, rows: Any) -> dict[str, Tensor]:
-        variables = {name: _unbounded(each) for name, each in self._mechanism.parents.items()}
         columns = {parent: np.asarray(rows)[:, index] for index, parent in enumerate(self._parents)}
-        return {
-            parent: torch.from_numpy(
-                np.array(variables[parent].encode(columns[parent], where=f"Parent {parent!r}"))
-            )
-            for parent in variables
-        }
+        canonical: dict[str, Tensor] = {}
+        for name, parent in self._mechanism.parents.items():
+            encoded = unbounded(parent).encode(columns[name], where=f"Parent {name!r}")
+            canonical[name] = torch.from_numpy(np.array(encoded))
+        return canonical
 
     def _shown(self, values: Tensor) -> NDArray[Any]:
         return np.asarray(self._mechanism.variable.decode(values)).reshape(-1, 1)
 
     def _noise(self, noise: Noise) -> NDArray[np.float64]:
         return noise[str(_leaf(self._mechanism))].numpy().reshape(-1, 1)
-
-
-def _unbounded(variable: Variable) -> Variable:
-    """A variable without its bounds, which what a mechanism makes may leave, as in samples of the SCM."""
-    return variable.model_copy(update={"lower": None, "upper": None}) if has_bounds(variable) else variable
 
 
 def _leaf(mechanism: Mechanism) -> str | None:

@@ -20,6 +20,7 @@ from torch import Tensor
 from graphs.errors import DataError, DomainError, ShapeError
 from graphs.variables import Categorical, Image, Variable
 from graphs.variables.arrays import as_array, as_numbers
+from graphs.variables.numeric import unbounded
 
 __all__ = ["check_same_rows", "class_codes", "distance", "distance_unit", "image_rows", "rows_of_class"]
 
@@ -107,7 +108,9 @@ def distance(variable: Variable, one: object, other: object, *, where: str = "Va
     if isinstance(variable, Image):
         first, second = (image_rows(each, where=where) for each in (one, other))
     else:
-        first, second = (torch.as_tensor(_encoded(variable, each, where)) for each in (one, other))
+        # How far what a mechanism made has left the bounds is measured too.
+        free = unbounded(variable)
+        first, second = (torch.as_tensor(free.encode(each, where=where)) for each in (one, other))
     if first.shape != second.shape:
         raise ShapeError(f"{where}: {tuple(first.shape)} against {tuple(second.shape)}: rows must be paired.")
     if not len(first):
@@ -127,10 +130,3 @@ def distance_unit(variable: Variable) -> str:
     if isinstance(variable, Image):
         return "L1 on 0..255"
     return "share that differs" if isinstance(variable, Categorical) else variable.unit or "its unit"
-
-
-def _encoded(variable: Variable, values: object, where: str) -> NDArray[np.generic]:
-    # What a mechanism generates may leave the bounds; how far it went is what is measured.
-    if not isinstance(variable, Categorical | Image):
-        variable = variable.model_copy(update={"lower": None, "upper": None})
-    return variable.encode(values, where=where)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import inf, isfinite
-from typing import Annotated, ClassVar, Literal, Protocol, cast, runtime_checkable
+from typing import Annotated, ClassVar, Literal, Protocol, TypeVar, cast, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +29,7 @@ from graphs.variables.base import (
     refuse_bool_and_text,
 )
 
-__all__ = ["Continuous", "Integer", "LARGEST", "bound_text", "limits"]
+__all__ = ["Continuous", "Integer", "LARGEST", "bound_text", "limits", "unbounded"]
 
 
 class Continuous(VariableBase):
@@ -88,10 +88,6 @@ class Continuous(VariableBase):
         """``value`` as (B, *shape) float64, finite and within the bounds; one value is one row.
 
         Without ``copy`` it may share the memory of ``value``.
-
-        Raises:
-            ShapeError: neither ``shape`` nor (B, *shape).
-            DomainError: NaN, infinite, out of bounds, or not numbers.
         """
         array = as_rows(as_numbers(value, where=where), self.shape, where=where)
         rows = np.array(array, dtype=np.float64, order="C", copy=copy or None)
@@ -192,10 +188,6 @@ class Integer(VariableBase):
         """``value`` as (B,) float64, whole and within the bounds; a scalar is one row.
 
         Whole floats and booleans count as whole numbers.
-
-        Raises:
-            ShapeError: not a scalar or (B,).
-            DomainError: NaN, infinite, not whole, 2**53 or beyond, out of bounds, or not numbers.
         """
         given = as_rows(as_numbers(value, where=where), (), where=where)
         rows = np.array(given, dtype=np.float64)
@@ -244,6 +236,15 @@ def limits(variable: Continuous | Integer) -> tuple[float, float]:
     return -inf if low is None else low, inf if high is None else high
 
 
+_Any = TypeVar("_Any", bound=VariableBase)
+
+
+def unbounded(variable: _Any) -> _Any:
+    """A number's variable without its bounds, which what a mechanism makes may leave; others as they are."""
+    numeric = isinstance(variable, Continuous | Integer)
+    return variable.model_copy(update={"lower": None, "upper": None}) if numeric else variable
+
+
 def _refuse(variable: Continuous | Integer, rows: Array, bad: Array, why: str, where: str) -> None:
     index = first_bad(bad)
     at = f" at {list(index[1:])}" if variable.event_shape else ""
@@ -263,7 +264,7 @@ def _described(variable: Continuous | Integer, *words: str) -> str:
 
 
 def _clipped(variable: Continuous | Integer, value: object, where: str) -> NDArray[np.float64]:
-    rows = variable.model_copy(update={"lower": None, "upper": None}).encode(value, where=where)
+    rows = unbounded(variable).encode(value, where=where)
     if variable.lower is not None or variable.upper is not None:
         np.clip(rows, variable.lower, variable.upper, out=rows)
     return rows
