@@ -67,12 +67,7 @@ def names_of(value: Any, what: str) -> tuple[str, ...]:
 
 
 def check_targets(targets: Iterable[str] | None, variables: Mapping[str, Variable]) -> tuple[str, ...]:
-    """The nodes asked for, in topological order; all where None.
-
-    Raises:
-        UnknownNameError: a target is no node.
-        EvidenceError: they are no names.
-    """
+    """The nodes asked for, in topological order; all where None."""
     if targets is None:
         return tuple(variables)
     asked = names_of(targets, "targets")
@@ -82,11 +77,7 @@ def check_targets(targets: Iterable[str] | None, variables: Mapping[str, Variabl
 
 
 def chosen_seed(seed: int | None) -> int:
-    """The seed given, or a fresh one, which results name.
-
-    Raises:
-        EvidenceError: it is no whole number.
-    """
+    """The seed given, or a fresh one, which results name."""
     return secrets.randbits(31) if seed is None else whole_number(seed, "seed")
 
 

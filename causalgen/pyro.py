@@ -188,11 +188,7 @@ class _Law(TorchDistribution):
         super().__init__(torch.Size((rows,)), torch.Size(event_shape), validate_args=False)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> _Law:
-        """Only to what it is.
-
-        Raises:
-            ShapeError: to a batch of more dimensions.
-        """
+        """Only to what it is."""
         if tuple(batch_shape) != tuple(self.batch_shape):
             raise ShapeError(
                 f"This model has one batch dimension, {self.batch_shape[0]} rows; asked for "

@@ -168,14 +168,12 @@ class FormatVersionError(CheckpointError):
 
 
 def did_you_mean(name: object, known: Iterable[object]) -> str:
-    """The known name that is nearest to one nobody declared, as a question to append to a message.
+    """The known name that is nearest to one nobody declared, as a question to append to a message, or "".
+
+    Case does not count, and what is longer than any name is like none.
 
     >>> did_you_mean("DIGIT", ["digit", "image"])
     " Did you mean 'digit'?"
-
-    Returns:
-        The question, with a space before it; "" where no name is near. Case does not count, and what is
-        longer than any name is like none.
     """
     if len(str(name)) > _LONGEST:
         return ""
@@ -187,7 +185,7 @@ def did_you_mean(name: object, known: Iterable[object]) -> str:
 
 
 def near_misses(given: Iterable[object], known: Iterable[str]) -> list[tuple[str, str]]:
-    """Given names that look like misspellings of known names that were not given.
+    """Given names that look like misspellings of known names not given, each once, with that known name.
 
     Two names are near where they differ only in case, spaces and punctuation, or in the order of their
     letters, or are alike in four fifths of them. Names that differ in their numbers alone, such as "visit_1"
@@ -195,13 +193,6 @@ def near_misses(given: Iterable[object], known: Iterable[str]) -> list[tuple[str
 
     >>> near_misses(["Age", "dose", "ward"], ["age", "dose", "response"])
     [('Age', 'age')]
-
-    Args:
-        given: as in the columns of a table.
-        known: as in the nodes of a model.
-
-    Returns:
-        Pairs (given name, known name), each given name at most once.
     """
     names, declared = [str(name) for name in given], list(known)
     absent = {name: _bare(name) for name in declared if name not in names}
@@ -245,14 +236,12 @@ _QUOTED_OR_ROW = re.compile(r"(?<!\w)'[^']*'(?!\w)|\b([Rr]ow) (\d+)\b")
 def numbered_rows(numbers: _Numbers) -> Generator[None]:
     """A context whose errors and warnings name a row by its number where the rows come from.
 
+    Of several samples, which stand sample by sample, numbers are of each row of one. Contexts may be nested.
+
     >>> with numbered_rows([40, 70]):
     ...     raise EvidenceError("Row 1: no noise gives it.")
     Traceback (most recent call last):
     graphs.errors.EvidenceError: Row 70: no noise gives it.
-
-    Args:
-        numbers: of each row of the work within; of several samples, which stand sample by sample, of each
-            row of one. Contexts may be nested.
     """
     token = _NUMBERS.set((numbers, *_NUMBERS.get()))
     try:

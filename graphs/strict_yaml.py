@@ -272,7 +272,9 @@ _PLAIN = re.compile(r"[A-Za-z_]([A-Za-z0-9_./ -]*[A-Za-z0-9_./-])?")
 
 
 def dump(data: Mapping[str, Data], *, block: int = 0) -> str:
-    """A mapping as YAML text that ends in a newline.
+    """A mapping of at least one key as YAML text that ends in a newline.
+
+    To the depth ``block`` mappings are in block style even where they would fit in a line.
 
     >>> print(dump({"name": "m", "nodes": {"x": {"variable": {"shape": [1, 28, 28]}}}}, block=3))
     name: m
@@ -280,10 +282,6 @@ def dump(data: Mapping[str, Data], *, block: int = 0) -> str:
       x:
         variable: {shape: [1, 28, 28]}
     <BLANKLINE>
-
-    Args:
-        data: what to write, at least one key.
-        block: to this depth mappings are in block style even where they would fit in a line.
     """
     return "\n".join(_mapping_lines(data, "", block)) + "\n"
 

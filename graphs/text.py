@@ -77,11 +77,7 @@ def shortened(text: str, most: int, dots: str = "...") -> str:
 
 
 def aligned(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> list[str]:
-    """A table's rows as lines, two spaces in, their columns two spaces apart.
-
-    Args:
-        rows: cells of every row, as many in each; at least one row.
-        right: columns that end below each other, as numbers do.
+    """A table's rows as lines, two spaces in, their columns two spaces apart; those ``right`` end alike.
 
     >>> aligned([("x", "10", "a"), ("long", "9", "")], right=(1,))
     ['  x     10  a', '  long   9']

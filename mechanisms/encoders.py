@@ -226,11 +226,7 @@ class EncodingSpec(TrainedSpec, frozen=True):
         return None if self.encoder is None else ENCODERS.why_unwritable(self.encoder)
 
     def encoders(self, parents: Mapping[str, Variable]) -> dict[str, Encoder]:
-        """The encoder of each image parent, by name.
-
-        Raises:
-            MechanismError: an encoder without an image to read, or with one of a size that it cannot take.
-        """
+        """The encoder of each image parent, by name."""
         images = image_variables(parents)
         if self.encoder is not None and not images:
             told = f"none of {', '.join(map(repr, parents))} is one" if parents else "there are no parents"

@@ -264,10 +264,6 @@ class StochasticMechanism(Mechanism):
         """Bind the law of one value to a node; ``clip`` moves what is out of bounds onto the bound.
 
         A family of one number fills a larger event with independent draws.
-
-        Raises:
-            ShapeError: the distribution's values have another shape than the variable's.
-            InterventionError: it draws numbers, and the labels of the categories are other numbers.
         """
         super().__init__(Drawn(), variable, {})
         self.where, self.clip = f"Intervention on {node!r}: the drawn value", clip
@@ -291,11 +287,7 @@ class StochasticMechanism(Mechanism):
         return Noise(n, {"value": drawn.to(generator.device, torch.float64)})
 
     def generate(self, parents: Parents, noise: Noise) -> Tensor:
-        """The draws, checked against the variable's domain.
-
-        Raises:
-            DomainError: a draw lies outside.
-        """
+        """The draws, checked against the variable's domain."""
         drawn = noise["value"]
         encode = self.form.encode_clipped if self.clip else self.form.encode
         value = torch.as_tensor(encode(drawn, where=self.where), device=drawn.device)

@@ -65,11 +65,7 @@ def learning() -> Iterator[None]:
 
 @contextmanager
 def gradients(who: str) -> Iterator[None]:
-    """A context of gradients for a part of an answer; ``who`` follows them, for the message.
-
-    Raises:
-        MechanismError: the caller's tensors have none.
-    """
+    """A context of gradients for a part of an answer; ``who`` follows them, for the message."""
     if torch.is_inference_mode_enabled():
         raise MechanismError(
             f"{who} follows gradients, of which there are none in torch.inference_mode(): ask outside of it, "
@@ -96,9 +92,6 @@ def move(modules: Sequence[nn.Module], device: object, networks: Sequence[nn.Mod
     """Move modules to a device, and give networks among them weights of a dtype; in place, all or none.
 
     None leaves where they are, or what they have.
-
-    Raises:
-        MechanismError: no such device or dtype, or one that cannot hold them; no networks to give it to.
     """
     chosen = chosen_dtype(networks, dtype)
     homes = [next(module.buffers()).device for module in modules]
@@ -119,11 +112,7 @@ def move(modules: Sequence[nn.Module], device: object, networks: Sequence[nn.Mod
 
 
 def chosen_dtype(networks: Sequence[nn.Module], dtype: object) -> torch.dtype | None:
-    """What networks are to compute in, of ``torch`` or by name; None where nothing was chosen.
-
-    Raises:
-        MechanismError: no such dtype, no networks, or a weight too large for it.
-    """
+    """What networks are to compute in, of ``torch`` or by name; None where nothing was chosen."""
     if dtype is None:
         return None
     chosen = _DTYPES.get(str(dtype).removeprefix("torch."))
@@ -198,13 +187,11 @@ def first_non_finite(
 ) -> str | None:
     """The first tensor that holds a value which no fit gives, and how many it holds; None where all are good.
 
+    Those called ``impossible`` are log probabilities, -inf where something cannot happen; those ``unknown``
+    are NaN where something is not known.
+
     >>> first_non_finite({"a.scale": torch.ones(3), "a.bias": torch.tensor([0.0, torch.nan])})
     "'a.bias' holds 1 NaN or infinite values among its 2"
-
-    Args:
-        state: tensors by name.
-        impossible: names of log probabilities, -inf where something cannot happen.
-        unknown: names of tensors that are NaN where something is not known.
     """
     for name, tensor in state.items():
         if not tensor.is_floating_point() or name in unknown:

@@ -49,9 +49,6 @@ def scm_schema() -> dict[str, Any]:
 
     >>> scm_schema()["$defs"]["LogGrid"]["properties"]["sigma_min"]["exclusiveMinimum"]
     0
-
-    Raises:
-        MechanismError: a plug-in is broken; the message names it.
     """
     schema = _File.model_json_schema(schema_generator=_Described)
     return {"$schema": _Described.schema_dialect, **schema}

@@ -29,10 +29,6 @@ def parse_assignments(
     """Values of nodes, from texts ``node=value``, or several of these by commas, behind the option ``what``.
 
     Where ``expressions`` may stand, text that is no value is one, and is left as text.
-
-    Raises:
-        InterventionError: not of that form, a node twice, or a value that is none of its node.
-        UnknownNameError: no such node.
     """
     values: dict[str, Any] = {}
     for node, value, where in (each for text in texts for each in _pieces(text, variables, what)):

@@ -118,10 +118,6 @@ def load_model(
     """A model from an SCM file (not fitted), a folder, or the gallery, moved, with torch's threads.
 
     With a preset, every diffusion node has the settings of a published method.
-
-    Raises:
-        UnknownNameError: no such preset; nothing was loaded.
-        SpecError: a preset, and no diffusion node.
     """
     use_threads(threads)
     options = None if preset is None else preset_options(preset)

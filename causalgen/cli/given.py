@@ -64,10 +64,6 @@ def read_evidence(
     cells, nulls and columns that a table does not have are left to be inferred; nodes ``typed`` otherwise
     need no column. ``columns`` names columns, or a JSON's values, by node, where they differ; a table may
     lack some.
-
-    Raises:
-        DataError: no such file, or not what it should be; of a table, no column of any node.
-        EvidenceError: a picture, where the model has not just one image node.
     """
     if source is None:
         return {}

@@ -221,13 +221,7 @@ class Formula:
 
 
 def parse_assignment(node: str, text: str, variables: Mapping[str, Variable]) -> Formula | Any:
-    """What a string in ``do`` means: a label, a number, or a formula of nodes.
-
-    Raises:
-        DomainError: neither a label of the labelled node nor an expression.
-        UnknownNameError: the expression reads a name that is no node.
-        InterventionError: it is no expression, or reads a node of another shape or with misread labels.
-    """
+    """What a string in ``do`` means: a label, a number, or a formula of nodes."""
     variable, where = variables[node], f"Intervention on {node!r}"
     labelled = getattr(variable, "labels", None) is not None
     if labelled and _is_label(text, variable):

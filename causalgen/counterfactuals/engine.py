@@ -62,10 +62,6 @@ def abduct(
     A deterministic abduction is computed once a row, one that draws is drawn ``samples`` times a row.
     Evidence has B rows, (B, *event) in canonical encoding, or (S * B, *event) where samples differ; ``rows``
     is B, None where none do.
-
-    Raises:
-        NotFittedError: a mechanism has not been fitted.
-        CannotAbductError: a mechanism cannot recover its noise.
     """
     found: dict[str, Abducted] = {}
     for node in nodes:

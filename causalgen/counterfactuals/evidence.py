@@ -58,13 +58,6 @@ def encode_evidence(
 
     Returns:
         Values (B, *event) by node, B, and the index of a DataFrame.
-
-    Raises:
-        UnknownNameError: no name is a node, or one looks like a node that has no value; others are told in a
-            warning and not used.
-        EvidenceError: not a mapping, empty, or numbers of rows that disagree.
-        DomainError: a value outside its variable's domain.
-        PartialEvidenceError: a row has no value.
     """
     values, missing, rows, index, _ = encode_partial(evidence, variables, device)
     for name in missing:
@@ -135,11 +128,7 @@ def warn_far(
 def refuse_contradiction(
     node: str, mechanism: Mechanism, values: dict[str, Tensor], missing: Mapping[str, Tensor]
 ) -> None:
-    """Refuse rows of a node whose value no noise gives; rows that lack it or a parent are left to inference.
-
-    Raises:
-        EvidenceError: names the first such row.
-    """
+    """Refuse rows whose value no noise gives; those that lack it or a parent are left to inference."""
     gaps = [missing[name] for name in values if name in missing]
     rows = (~torch.stack(gaps).any(0)).nonzero()[:, 0] if gaps else None
     if rows is not None:
@@ -168,9 +157,6 @@ def read_pictures(value: Any, variable: Image, *, where: str, folder: Path | Non
 
     ``value`` is a path or the bytes of a file, or a list, array or Series of these, PIL images and gaps.
     Paths are relative to ``folder`` and must lie in it; None where they are the caller's own.
-
-    Raises:
-        DataError: a file that is missing, unreadable or of another size.
     """
     single = isinstance(value, bytes | str | os.PathLike)
     # Of an array or a Series.

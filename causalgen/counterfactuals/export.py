@@ -123,11 +123,7 @@ def figure_svg(figure: Figure) -> bytes:
 
 
 def save_draws(draws: DrawsLike, folder: Path | str) -> Path:
-    """Write a result to a folder that is new, empty, or holds an earlier result, all or nothing.
-
-    Raises:
-        CheckpointError: the folder holds something else, or cannot be written.
-    """
+    """Write a result to a folder that is new, empty, or holds an earlier result, all or nothing."""
     as_path(folder, "save: folder")
     check_result_folder(folder)  # before the work
     return write_result(folder, _files(draws), describe_draws(draws))

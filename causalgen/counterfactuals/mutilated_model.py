@@ -84,12 +84,7 @@ class CausalModel(Protocol):
 
 
 def act(world: MutilatedModel, do: Mapping[str, Intervention]) -> MutilatedModel:
-    """The world after surgery on every intervened node.
-
-    Raises:
-        CycleError: a function reads a node that the intervened one causes.
-        InterventionError: a node is intervened on twice.
-    """
+    """The world after surgery on every intervened node."""
     graph, mechanisms = world.graph, dict(world.mechanisms)
     natural = dict(world.natural)
     for node, intervention in do.items():

@@ -65,11 +65,6 @@ def answer_worlds(
 
     ``answer`` takes the name of a world, its interventions that other worlds feed, and nodes. ``only`` names
     the worlds wanted, all where None; others are answered for what they feed alone.
-
-    Raises:
-        InterventionError: not a mapping, worlds that feed each other in a circle, or a value that does not
-            fit.
-        UnknownNameError: a world or a node that nobody named.
     """
     wanted = tuple(targets)
     feeds = {name: _references(name, do) for name, do in _checked(does).items()}

@@ -108,11 +108,7 @@ class TableQuestion:
                     )
 
     def answer(self, number: int) -> TablePart:
-        """Part ``number``.
-
-        Raises:
-            DataError, DomainError, ...: as reading and ``scm.counterfactual`` do, with the rows of the part.
-        """
+        """Part ``number``."""
         start = number * self.size
         stop = min(start + self.size, self.table.rows)
         try:

@@ -44,11 +44,7 @@ _ROWS = 16384
 
 
 def csv_header(path: Path) -> list[str]:
-    """The names of a CSV file's columns.
-
-    Raises:
-        DataError: it has no header, or one with a name twice.
-    """
+    """The names of a CSV file's columns."""
     return _header(_records(path), path)
 
 
@@ -63,9 +59,6 @@ def read_csv(
     Returns:
         Numbers as (N,), or as (N, *event) where there are several columns, NaN in gaps; labels and paths as a
         list, None in gaps.
-
-    Raises:
-        DataError: a record that does not fit the header, or a cell that is not what its variable says.
     """
     records = _records(path)
     header = _header(records, path)

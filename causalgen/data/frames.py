@@ -47,11 +47,7 @@ PARQUET_ENDINGS = (".parquet", ".pq")
 def file_columns(
     path: Path, variables: Mapping[str, Variable], names: Mapping[str, str]
 ) -> Mapping[str, object]:
-    """Columns of a CSV or Parquet file by node: arrays, or lists of labels, pictures and paths.
-
-    Raises:
-        DataError: no such file, another ending, a missing column, or a file that is no such table.
-    """
+    """Columns of a CSV or Parquet file by node: arrays, or lists of labels, pictures and paths."""
     origin = f" of {path.name}"
     needed = _needed(table_header(path), variables, names, origin)
     with reading(f"the table {path}"):
@@ -123,11 +119,7 @@ def present_columns(
 def arrow_columns(
     source: object, variables: Mapping[str, Variable], names: Mapping[str, str], *, some: bool = False
 ) -> dict[str, object]:
-    """Columns of a frame of another library by node, as ``frame_columns`` gives them.
-
-    Raises:
-        DataError: a column that is missing or there twice, or of values that no variable has.
-    """
+    """Columns of a frame of another library by node, as ``frame_columns`` gives them."""
     table, origin = arrow_table(source), " of the data frame"
     header: list[str] = table.column_names
     spread = {node: vector_columns(names[node], each, header, names) for node, each in variables.items()}
@@ -148,11 +140,7 @@ def arrow_columns(
 def frame_columns(
     frame: DataFrame, variables: Mapping[str, Variable], names: Mapping[str, str], origin: str
 ) -> dict[str, object]:
-    """Columns by node: arrays, or lists of pictures and paths.
-
-    Raises:
-        DataError: a column that is missing or there twice.
-    """
+    """Columns by node: arrays, or lists of pictures and paths."""
     needed = _needed(list(frame.columns), variables, names, origin)
     return {
         node: _column(frame, variable, needed[node], names[node], origin)

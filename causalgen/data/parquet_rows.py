@@ -133,11 +133,7 @@ class ParquetRows:
         ]
 
     def read(self, start: int, stop: int) -> RowsRead:
-        """Rows ``start`` to ``stop - 1``; those with a picture that cannot be read are left out and named.
-
-        Raises:
-            DataError: the table cannot be read, or holds values that no variable has.
-        """
+        """Rows ``start`` to ``stop - 1``; those with a picture that cannot be read are left out and named."""
         table = self._table(start, stop)
         origin, pictures = f" of {self.name}", dict[str, list[Any]]()
         refused: dict[int, RefusedRow] = {}

@@ -77,9 +77,6 @@ def dataset_columns(source: Dataset, variables: Mapping[str, Variable]) -> dict[
 
     Where it holds plain arrays and transforms nothing (MNIST, CIFAR), they are taken whole, not an item at a
     time.
-
-    Raises:
-        DataError: the variables are not one image and at most one category, or an item is no such pair.
     """
     named = isinstance(source, (list, tuple)) and len(source) > 0 and isinstance(source[0], Mapping)
     if named or getattr(getattr(source, "dtype", None), "names", None):

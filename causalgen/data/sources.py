@@ -76,11 +76,7 @@ def is_named(source: object) -> bool:
 
 
 def split_source(text: str) -> tuple[str, Split]:
-    """The folder and the split that ``KIND:DIR``, ``KIND:DIR:train`` or ``KIND:DIR:test`` means.
-
-    Raises:
-        DataError: no folder.
-    """
+    """The folder and the split that ``KIND:DIR``, ``KIND:DIR:train`` or ``KIND:DIR:test`` means."""
     kind, _, root = text.partition(":")
     split: Split = "test" if root.endswith(":test") else "train"
     root = root.removesuffix(f":{split}")
@@ -97,9 +93,6 @@ def named_columns(
     A node takes the column of its name. Where there is none, the type decides as far as it can: the only
     image node takes the images, the only categorical one the labels. Which of two numbers a node means only
     its name can say.
-
-    Raises:
-        DataError: the folder does not hold the set, or a node means none of its columns.
     """
     source = SOURCES.get(text.partition(":")[0])()
     columns = source.read(*split_source(text))

@@ -63,12 +63,7 @@ def check_statistic(target: str, variable: Variable, statistic: Statistic | None
 def measure(
     target: str, variable: Variable, values: Tensor, statistic: Statistic | None
 ) -> tuple[NDArray[np.float64], bool]:
-    """The statistic of N rows, (N, *shape), and whether it is a boolean, whose mean is a probability.
-
-    Raises:
-        DomainError: the statistic gives another number of rows, or what is no number; is false of every
-            category; or gives a row another number beside other rows.
-    """
+    """The statistic of N rows, (N, *shape), and whether it is a boolean, whose mean is a probability."""
     if statistic is None:
         assert isinstance(variable, Continuous | Integer)
         return values.double().cpu().numpy(), False

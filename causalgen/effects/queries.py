@@ -215,11 +215,7 @@ def find_natural_effects(
     graph: CausalGraph,
     variables: Mapping[str, Variable],
 ) -> tuple[Effect, ...]:
-    """Total, direct and indirect effect of a question that was checked.
-
-    Raises:
-        UnknownNameError, InterventionError: a mediator that is none.
-    """
+    """Total, direct and indirect effect of a question that was checked."""
     versus = total.versus or {}
     _check_mediators(through, total.target, {*total.do, *versus}, graph)
     direct = {**total.do, **{node: WorldRef("versus")[node] for node in through}}

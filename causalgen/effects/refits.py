@@ -88,12 +88,7 @@ def effects_with_refits(
     workers: Workers,
     progress: bool,
 ) -> Sequence[Effect]:
-    """The effects that a question gets, with the error of the fit where ``count`` refits are asked for.
-
-    Raises:
-        EvidenceError: the refits cannot be had.
-        DataError: the training rows are wrong.
-    """
+    """The effects that a question gets, with the error of the fit where ``count`` refits are asked for."""
     if not count:
         fitted = any(mechanism.spec.training is not None for mechanism in world.mechanisms.values())
         return [replace(effect, fitted=fitted) for effect in ask(world, True)]

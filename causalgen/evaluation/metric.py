@@ -216,12 +216,7 @@ METRICS: Registry[type[Metric]] = Registry("metric", "causalgen.metrics", Metric
 
 
 def chosen_metrics(given: Iterable[str | Metric] | None) -> list[Metric]:
-    """The metrics to compute: those given, by kind or as they are; all registered ones where None.
-
-    Raises:
-        UnknownNameError: no metric of that kind.
-        MechanismError: a plug-in that is no metric, or claims the kind of another.
-    """
+    """The metrics to compute: those given, by kind or as they are; all registered ones where None."""
     if given is None:
         given = [*_BUILT_IN, *(kind for kind in METRICS.kinds() if kind not in _BUILT_IN)]
     return [each if isinstance(each, Metric) else METRICS.get(each)() for each in given]

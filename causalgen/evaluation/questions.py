@@ -195,11 +195,7 @@ def questions(
     truth: Truth | None,
     seed: int,
 ) -> list[Question]:
-    """One question for each cause of the image ``node`` that has another value; ``rows`` number the data.
-
-    Raises:
-        DataError: a single row has no other to take a value from.
-    """
+    """One question for each cause of the image ``node`` that has another value; ``rows`` number the data."""
     asked: list[Question] = []
     for name, variable in causes.items():
         if isinstance(variable, Categorical) and variable.size < 2:

@@ -66,11 +66,6 @@ def find_readings(
 
     By trained evaluators, or cause -> predictor, where given; causes among ``measures`` are scored by these
     too.
-
-    Raises:
-        DomainError: evaluators of images of another size, or of another variable, or measures of other
-            channels.
-        DataError: a predictor of what is no cause of the image.
     """
     attributes = _attributes(image, measures)
     by: dict[str, Mapping[str, Reader]] = {}

@@ -63,11 +63,6 @@ def fit_mechanism(
     ``start``, an earlier mechanism of the node. The seed decides the held-out rows, the order of the data and
     the noise of the loss. Without a run folder nothing is written; with ``resume`` a node that it finished is
     loaded. Gives what was fitted and how well, on the held-out rows too.
-
-    Raises:
-        MechanismError: there is nothing to train, or the loss stopped being finite.
-        DataError: no rows.
-        CheckpointError: the run folder cannot be used, or holds another run.
     """
     if table.rows == 0:
         raise DataError(f"Cannot fit node {name!r}: the data have no rows.")

@@ -65,9 +65,7 @@ _ROWS_EACH = 2
 def _doubt_of_parents(parents: Mapping[str, Variable], table: Table) -> str:
     """What speaks against telling the effects of some parents apart, with the remedy; "" where nothing does.
 
-    Args:
-        parents: of a node; images have no part in it.
-        table: has their columns, without gaps.
+    Images have no part in it; the table has the columns of the others, without gaps.
     """
     tied = _tied(parents, table)
     if not tied:
@@ -179,10 +177,8 @@ def fit_table(
     """Fit mechanisms by node, in place and in that order; see ``fit_mechanism``.
 
     ``start`` has mechanisms of another model by node, whose weights trained ones start from; with
-    ``doubted`` the report says what speaks against the rows.
-
-    Returns:
-        The report, and the mechanisms of nodes whose mechanism was chosen among candidates.
+    ``doubted`` the report says what speaks against the rows. Beside the report: the mechanisms of nodes whose
+    mechanism was chosen among candidates.
     """
     table = with_copies(table)
     families = {node: (node, *mechanism.parents) for node, mechanism in mechanisms.items()}

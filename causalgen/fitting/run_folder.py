@@ -104,11 +104,7 @@ class RunFolder:
         self.log("fitted", **{key: value for key, value in report.items() if key != "node"})
 
     def load(self) -> State | None:
-        """This node's latest state, or None where a run has not come so far or is not resumed.
-
-        Raises:
-            CheckpointError: the file is damaged, or is the state of another run.
-        """
+        """This node's latest state, or None where a run has not come so far or is not resumed."""
         if not self._resume or not self.state_path.exists():
             return None
         try:

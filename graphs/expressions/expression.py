@@ -46,12 +46,7 @@ class Expression:
     def evaluate(self, values: Mapping[str, Any], functions: Functions = NUMPY) -> Any:
         """Its value: a float64 array of the shape that the values broadcast to.
 
-        Args:
-            values: a number or an array for each name; further names are ignored.
-            functions: of the array library.
-
-        Raises:
-            UnknownNameError: a name has no value.
+        Values are a number or an array for each name; further names are ignored.
         """
         return self.compile(functions)(values)
 
@@ -110,11 +105,8 @@ class Expression:
     def direction(self, name: str, ranges: Mapping[str, Range] | None = None) -> Direction:
         """Whether it is strictly increasing or decreasing in ``name``, "constant" where ``name`` is absent.
 
-        It holds wherever the expression is defined. "unknown" says nothing.
-
-        Args:
-            name: the others are held fixed.
-            ranges: what values names can have; any number by default.
+        It holds wherever the expression is defined, the other names held fixed. "unknown" says nothing.
+        Names can have the values in ``ranges``, by default any number.
 
         >>> parse_expression("u**3 + exp(a) * u").direction("u")
         'increasing'

@@ -231,11 +231,7 @@ def _is_float(number: Integral | Decimal) -> bool:
 
 
 def as_rows(array: Array, event: tuple[int, ...], *, where: str) -> Array:
-    """``array`` as (B, *event); an array of shape ``event`` is one row.
-
-    Raises:
-        ShapeError: it is neither.
-    """
+    """``array`` as (B, *event); an array of shape ``event`` is one row."""
     if array.shape == event:
         return array[None]
     if array.ndim == len(event) + 1 and array.shape[1:] == event:

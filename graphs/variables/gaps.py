@@ -20,7 +20,7 @@ __all__ = ["encode_gaps", "fill_gaps"]
 
 
 def encode_gaps(variable: Variable, value: object, *, where: str) -> tuple[Array, NDArray[np.bool_] | None]:
-    """``variable.encode``, and which rows have no value; these hold something, not to be read.
+    """``variable.encode``, and which rows have no value, (B,) or None; these hold something, not to be read.
 
     An image has no value where it is None. A NaN pixel is an error, and so is a vector of which only some
     numbers are NaN: which law these have given the others, only the joint law of both would tell. The result
@@ -28,12 +28,6 @@ def encode_gaps(variable: Variable, value: object, *, where: str) -> tuple[Array
 
     >>> encode_gaps(Continuous(), [1.0, float("nan")], where="Evidence 'x'")[1]
     array([False,  True])
-
-    Returns:
-        (B, *event), and (B,) bool or None where every row has a value.
-
-    Raises:
-        DomainError, ShapeError: as ``variable.encode``.
     """
     try:
         if isinstance(variable, Continuous):
@@ -53,11 +47,7 @@ def fill_gaps(
     """The value with a valid one in each gap, not encoded yet, and which rows these are, (B,) bool.
 
     None where there is no gap. ``partial`` says whether a vector of which only some numbers are NaN is a gap
-    too.
-
-    Raises:
-        DomainError: a vector of which only some numbers are NaN, unless these are gaps.
-        ShapeError: the rows have different shapes.
+    too, or refused.
     """
     if isinstance(variable, Image):
         return _filled_images(variable, value)

@@ -88,6 +88,10 @@ class Continuous(VariableBase):
         """``value`` as (B, *shape) float64, finite and within the bounds; one value is one row.
 
         Without ``copy`` it may share the memory of ``value``.
+
+        Raises:
+            ShapeError: neither ``shape`` nor (B, *shape).
+            DomainError: NaN, infinite, out of bounds, or not numbers.
         """
         array = as_rows(as_numbers(value, where=where), self.shape, where=where)
         rows = np.array(array, dtype=np.float64, order="C", copy=copy or None)
@@ -188,6 +192,10 @@ class Integer(VariableBase):
         """``value`` as (B,) float64, whole and within the bounds; a scalar is one row.
 
         Whole floats and booleans count as whole numbers.
+
+        Raises:
+            ShapeError: not a scalar or (B,).
+            DomainError: NaN, infinite, not whole, 2**53 or beyond, out of bounds, or not numbers.
         """
         given = as_rows(as_numbers(value, where=where), (), where=where)
         rows = np.array(given, dtype=np.float64)

@@ -96,13 +96,7 @@ AnyBackbone = Annotated[Backbone, BACKBONES]
 def check_cell(what: str, side: int, least: int) -> None:
     """Refuse a network of 8 channels that ends at one cell, where each is normalised alone, to nothing.
 
-    Args:
-        what: the network, for the message.
-        side: the longer one of the image, in pixels.
-        least: pixels a side that are one cell.
-
-    Raises:
-        MechanismError: it does.
+    ``side`` is the longer one of the image, in pixels, ``least`` the pixels a side that are one cell.
     """
     if side <= least:
         raise MechanismError(

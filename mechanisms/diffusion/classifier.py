@@ -170,12 +170,7 @@ class Classifier(Encoder, frozen=True):
         )
 
     def make(self, categories: int) -> FrozenNetwork:
-        """The classifier, with what weights it was given.
-
-        Raises:
-            MechanismError: the architecture cannot be made.
-            CheckpointError: weights that cannot be read, or are not the architecture's.
-        """
+        """The classifier, with what weights it was given."""
         if not isinstance(self.network, str):
             return FrozenNetwork(copy.deepcopy(self.network).float(), "", waits=False)
         remedy = (
@@ -256,12 +251,7 @@ class OwnPredictor(AnticausalPredictor):
             )
 
     def encode(self, x: Tensor, sigma: Tensor | float) -> Tensor:
-        """Logits (N, K) of clean images, or of the latents of such, as they are shown: within [-1, 1].
-
-        Raises:
-            MechanismError: the images are noised, or logits are not finite.
-            NotFittedError: it has no weights.
-        """
+        """Logits (N, K) of clean images, or of the latents of such, as they are shown: within [-1, 1]."""
         if torch.as_tensor(sigma).max() > self.lowest * (1 + 1e-6):
             raise MechanismError(
                 f"The classifier of {self.spec.parent!r} reads clean images, got some at level "

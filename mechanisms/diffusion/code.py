@@ -126,11 +126,7 @@ class StyleCode(OfPixels):
 
     @torch.no_grad()
     def settle(self, value: Tensor, parents: Parents, chunk_rows: int, *, generator: torch.Generator) -> None:
-        """Normalise the means and fit the map to the prior, by the weights as they are, on training rows.
-
-        Raises:
-            MechanismError: no more rows than numbers in a code, which then cannot be made white.
-        """
+        """Normalise the means and fit the map to the prior, by the weights as they are, on training rows."""
         if len(value) <= self.width:
             raise MechanismError(
                 f"A style code of {self.width} numbers needs at least {self.width + 1} training rows, got "

@@ -375,8 +375,7 @@ class Distillation:
     def misses(self, paths: Paths) -> dict[str, float]:
         """How far the student ends from the teacher on each path: root mean squares, of held-out rows.
 
-        Returns:
-            "up: noise", in deviations of the noise; "down: image" and "other: image", in those of pixels.
+        "up: noise" is in deviations of the noise, "down: image" and "other: image" in those of pixels.
         """
         missed = []
         for number, (states, levels) in enumerate(self._ways):

@@ -209,11 +209,7 @@ class DiffusionMechanism(Mechanism):
 
     @answering()
     def generate(self, parents: Parents, noise: Noise) -> Tensor:
-        """The image under these parents; rows abducted elsewhere start from their factual parents.
-
-        Raises:
-            MechanismError: a pixel is not finite.
-        """
+        """The image under these parents; rows abducted elsewhere start from their factual parents."""
         image = self._generated(parents, noise)
         check_finite(image, "image", parents)
         return image

@@ -211,10 +211,6 @@ class PretrainedNetwork(FrozenNetwork):
         """F(x, sigma, context), (N, C, H, W), of x in the scale of what it predicts, and levels (N,).
 
         The context is (N, categories + 1); the last column is 0 where the class is hidden.
-
-        Raises:
-            NotFittedError: it has no weights.
-            MechanismError: a class is to be hidden, and the network has no null class.
         """
         self.check_weights()
         told: dict[str, Tensor] = {}
@@ -326,9 +322,6 @@ def take_weights(made: Mechanism, spec: Any, network: nn.Module, predictor: nn.M
     The mechanism's own spec then has no folders, and no weights of a classifier. Where a file says the whole
     architecture and the pipeline's folder is not there, the mechanism waits for its weights: it can be shown,
     and refuses to be asked.
-
-    Raises:
-        CheckpointError: the folder holds another architecture, or weights that are missing or do not fit.
     """
     own = dict[str, FrozenNetwork]()
     if isinstance(network, FrozenNetwork):
@@ -412,11 +405,7 @@ def _check_same(home: Path, spec: Pretrained) -> None:
 
 
 def hub_pipeline(name: str, revision: object) -> Path:
-    """The folder of a pipeline on the Hub at a commit: its configs, cards and safetensors, downloaded.
-
-    Raises:
-        CheckpointError: no such name or commit, or the Hub cannot be reached.
-    """
+    """The folder of a pipeline on the Hub at a commit: its configs, cards and safetensors, downloaded."""
     commit = check_commit(revision, "from_pipeline")
     wanted = ["model_index.json", "README.md", "*/*.json", "*/*.safetensors"]
     with hub_errors(f"Cannot get the pipeline {name} at {commit[:8]} from the Hub", "a folder") as hub:

@@ -201,9 +201,6 @@ class ProgramSolver:
 
         Of K * N rows of all sites' noise the last one's is solved for, or kept where only a match counts.
         Where there was a run with that noise, its rows have been checked before.
-
-        Raises:
-            CannotAbductError: in some row the value is not affine in the last site.
         """
         rows, times, seen = len(value), noise.n // max(1, len(value)), run is not None
         value = repeat_rows(value, times)
@@ -325,10 +322,6 @@ class ProgramSolver:
 
         ``values`` are those of sites that do not follow their noise; such a run is not checked. ``checked``
         says whether noise like this has been seen to be independent of the parents.
-
-        Raises:
-            DomainError: a distribution has a parameter that it cannot have, at some parents.
-            MechanismError: the law of some noise depends on the parents, or rows are mixed.
         """
         shown = shown_parents(self.parents, parents)
         try:

@@ -324,12 +324,7 @@ def _placeholder(variable: Variable) -> float:
 
 
 def canonical_value(variable: Variable, returned: Any, rows: int, *, check: bool = False) -> Tensor:
-    """What a program returned, (N, *event) in canonical encoding; unless checked, codes are left as numbers.
-
-    Raises:
-        ShapeError: no tensor of the variable's shape.
-        DomainError: a value outside the domain; the message names the row.
-    """
+    """What a program returned, (N, *event), canonical; unless checked, codes are left as numbers."""
     shape = (rows, *variable.event_shape)
     if not isinstance(returned, Tensor) or tuple(returned.shape) not in (shape, shape[1:]):
         got = tuple(returned.shape) if isinstance(returned, Tensor) else type(returned).__name__

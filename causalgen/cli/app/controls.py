@@ -65,11 +65,6 @@ def read_controls(
 
     A control gives text, the path of a picture, or None for nothing. Where ``expressions`` may stand, text
     that is no number is one, and is left as text.
-
-    Raises:
-        EvidenceError: text that is no number, or a category that is none.
-        DataError: a file that is no picture of the variable.
-        DomainError, ShapeError: a value outside its variable's domain.
     """
     read: dict[str, Any] = {}
     for node, raw in given.items():
@@ -87,11 +82,7 @@ def carried(pixels: np.ndarray) -> str:
 
 
 def held_picture(path: str | Path, variable: Image, where: str) -> np.ndarray:
-    """What a picture of a control stands for: the pixels that it carries, or its own.
-
-    Raises:
-        DataError, DomainError, ShapeError: none of the variable's.
-    """
+    """What a picture of a control stands for: the pixels that it carries, or its own."""
     try:
         with PILImage.open(path, formats=["PNG"]) as picture:
             text, seen = picture.info.get(CARRIED), np.atleast_3d(np.asarray(picture))

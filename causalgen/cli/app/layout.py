@@ -315,11 +315,7 @@ def _download_buttons(names: Sequence[str]) -> list[gr.DownloadButton]:
 
 
 def offered(names: Sequence[str], contents: Mapping[str, bytes], folder: Path) -> list[Any]:
-    """Buttons that give files; none is seen where there are no files.
-
-    Raises:
-        CheckpointError: a file cannot be written, as on a full disk.
-    """
+    """Buttons that give files; none is seen where there are no files."""
     if not contents:
         return [gr.DownloadButton(value=None, visible=False) for _ in names]
     own = folder / uuid4().hex

@@ -99,13 +99,7 @@ class AskedEffect:
 
 
 def open_model(name: str, data: str | None, device: str | None = None, rename: Sequence[str] = ()) -> Model:
-    """A fitted model with the rows that evidence is picked from.
-
-    Raises:
-        NotFittedError: a mechanism has not been fitted.
-        DataError: there are no rows, or they are none of the model.
-        EvidenceError: images of more channels than a picture has.
-    """
+    """A fitted model with the rows that evidence is picked from."""
     scm = load_model(name, device)
     for node, variable in image_variables(scm.variables).items():
         if variable.channels > 4:

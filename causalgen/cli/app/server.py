@@ -54,12 +54,7 @@ def run_app(
     threads: int | None,
     rename: Sequence[str] = (),
 ) -> None:
-    """Serve the page until interrupted.
-
-    Raises:
-        MechanismError: gradio is not installed.
-        CausalgenError: the port is in use, or the model cannot be asked; see ``questions.open_model``.
-    """
+    """Serve the page until interrupted."""
     if find_spec("gradio") is None:
         raise MechanismError("The page needs gradio: in the checkout, pip install '.[app]'.")
     with open_socket(port) as bound, TemporaryDirectory(prefix="causalgen-app-") as folder:

@@ -206,10 +206,6 @@ def log_weights(
     The likelihoods of ``nodes`` are multiplied. Their values and their parents' are (n, *event) where
     observed, else (R * n, *event). ``known`` has (R * n,) logs of further likelihoods, and of how many
     densities they are. Where they may be ``estimated``, it is by draws of each row's own.
-
-    Raises:
-        EvidenceError: a row's evidence has probability zero, or an infinite density.
-        PartialEvidenceError: a mechanism has neither a density nor a predictor of its parents.
     """
     n, device = len(problem.rows), problem.rows.device
     logs, densities = known or (torch.zeros(proposals * n, dtype=torch.float64, device=device), 0)

@@ -89,10 +89,6 @@ def solve_mixed(problem: Problem, samples: int = 1) -> list[tuple[slice, Mixed]]
     """The posterior, some rows at a time; None where the block is not of this form, or has too many values.
 
     S draws to come take memory too.
-
-    Raises:
-        EvidenceError: a row's evidence has probability zero.
-        PartialEvidenceError: observed children depend on each other linearly, without any noise.
     """
     world, missing = problem.world, problem.block.missing
     found = {node: ready(world, node).support() for node in missing}

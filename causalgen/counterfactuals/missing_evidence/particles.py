@@ -145,12 +145,7 @@ class Resampled:
 
 
 def clouds(problem: Problem, particles: int) -> Iterator[tuple[slice, Cloud]]:
-    """Particles for the rows of a block, some rows at a time.
-
-    Raises:
-        PartialEvidenceError: an image with observed effects is missing, or a child has no density.
-        EvidenceError: a row's evidence has probability zero, or close to it, under all particles.
-    """
+    """Particles for the rows of a block, some rows at a time."""
     for node in problem.block.missing:
         if isinstance(problem.world.mechanisms[node].variable, Image):
             raise PartialEvidenceError(
