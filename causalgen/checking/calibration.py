@@ -34,6 +34,7 @@ from mechanisms.seeds import keyed_generator
 __all__ = ["Calibration", "calibrate"]
 
 _ROUNDING = 1e-9
+"""How far apart rounding may put equal values, in parts of their spread."""
 _COMPONENTS = 16
 """Components of a vector or an image that are looked at."""
 
@@ -167,7 +168,9 @@ def _ranks(
     columns = truth.reshape(rows, -1)[:, :_COMPONENTS].double().cpu()
     samples = found.reshape(draws, rows, -1)[:, :, :_COMPONENTS].double().cpu()
     # A noise that the evidence determines comes back up to rounding.
-    tied = (samples - columns).abs() <= _ROUNDING * columns.abs().clamp(min=1.0)
+    spread = (columns - columns.median(0).values).abs().amax(0)
+    rounding = 64 * torch.finfo(columns.dtype).eps * columns.abs().amax(0)
+    tied = (samples - columns).abs() <= torch.maximum(_ROUNDING * spread, rounding)
     below, ties = ((samples < columns) & ~tied).sum(0), tied.sum(0)
     random = torch.rand(ties.shape, generator=generator, dtype=torch.float64)
     ranks = below + (random * (ties + 1)).floor().long()

@@ -176,7 +176,8 @@ def refuse_mixing(
     """
     beside = canonical_value(variable, run.returned, rows).double()
     # Batches of other sizes may be rounded in another way, in parts of what a network adds up.
-    slack = 1e-6 + 1e-4 * beside.abs().nan_to_num(0.0, 0.0, 0.0).median().item()
+    sizes = beside.abs().nan_to_num(0.0, 0.0, 0.0)
+    slack = 1e-6 * min(1.0, sizes.amax().item()) + 1e-4 * sizes.median().item()
     order = torch.randperm(rows, generator=torch.Generator().manual_seed(0)).to(beside.device)
     few = max(1, rows // 8)
     # Some, and the rest, in another order: means and sums are others, and an extreme lies in one of them.

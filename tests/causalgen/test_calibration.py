@@ -113,12 +113,13 @@ def test_evidence_that_counts_twice_is_caught(monkeypatch):
 
 
 @FEW
-def test_particles_without_weights_are_caught(monkeypatch):
+@pytest.mark.parametrize(("x", "alone"), [("u", "x"), ("1e-10 * u", "1e10 * x"), ("1e10 + u", "(x - 1e10)")])
+def test_particles_without_weights_are_caught_in_any_unit(monkeypatch, x, alone):
     def unweighted(*args, **options):
         for rows, cloud in posterior.clouds(*args, **options):
             yield rows, type(cloud)(cloud.values, cloud.noise, torch.ones_like(cloud.weights))
 
-    scm = model(x="u", y=Equation(value="sin(x) + u", noise=NORMAL))
+    scm = model(x, y=Equation(value=f"sin({alone}) + u", noise=NORMAL))
     check_calibration(scm, ["x"], rows=320, particles=400)
     monkeypatch.setattr("causalgen.counterfactuals.missing_evidence.particles.clouds", unweighted)
     with pytest.raises(AssertionError, match="'calibration'"):

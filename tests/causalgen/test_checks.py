@@ -61,6 +61,22 @@ def test_a_missing_edge_is_found():
     assert report.problems[0].startswith("z depends on x beyond its parents")
 
 
+def test_one_missing_edge_is_found_among_many_nodes():
+    """Of 20 nodes, 190 pairs: by permutations alone p is 1e-4 at least, and 0.02 among so many tests."""
+    random = np.random.default_rng(0)
+    rows = {f"x{k}": random.normal(size=200) for k in range(20)}
+    rows["x19"] = rows["x0"] + 0.3 * rows["x19"]
+    assert failed(fitted([], rows).check(rows)) == {"x19 ⟂ x0"}
+
+
+def test_one_mechanism_without_a_density_that_does_not_fit_is_found_among_many_nodes():
+    random = np.random.default_rng(0)
+    rows = {f"x{k}": random.normal(size=200) for k in range(14)}
+    scm = fitted([], rows, x0=cg.mechanisms.Additive(noise="empirical"))
+    report = scm.check(rows | {"x0": 3 + 0.1 * rows["x0"]})
+    assert [node for node, fit in report.fits.items() if not fit.holds] == ["x0"] and not failed(report)
+
+
 def test_a_row_of_probability_zero_is_told_also_in_json():
     codes = np.array([0] * 30 + [1] * 10)
     scm = fitted([], {"x": codes}, {"x": cg.Categorical(3)}, x=cg.mechanisms.Categorical(smoothing=0))
@@ -164,6 +180,12 @@ def test_where_the_rows_lie_does_not_matter(noise):
     assert near.ok and far.ok
     for node, fit in near.fits.items():
         assert far.fits[node].baseline == pytest.approx(fit.baseline, abs=1e-3)
+
+
+def test_a_law_that_is_as_wrong_in_all_rows_fails():
+    """1/4 each of four categories, of which rows have two, half each: as short in each row, without error."""
+    found = goodness.by_density(torch.full((40,), 0.25).log(), torch.arange(40) % 2, cg.Categorical(4))
+    assert found.error == 0 and found.p_value == 0
 
 
 def test_likelihoods_are_means_of_log_prob_on_the_rows():

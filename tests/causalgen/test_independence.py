@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -6,6 +8,7 @@ from causalgen.checking.statistics import (
     independence_test,
     kernel_features,
     ranked_columns,
+    tail_bound,
 )
 from tests.mechanisms.fit import codes, generator, normal
 
@@ -44,7 +47,17 @@ def test_p_values_of_independent_pairs_are_uniform():
     ids=["linear", "square", "spread", "heavy tails", "category", "vector"],
 )
 def test_dependence_is_found(y):
-    assert p_value(normal(N), y) == pytest.approx(1 / 1000)
+    assert p_value(normal(N), y) <= 1 / 1000
+
+
+@pytest.mark.parametrize("value", [4.0, 16.0, 30.0])
+def test_tails_are_bounded(value):
+    """P(z^2 >= v) is erfc(sqrt(v / 2)), of two weights of 1/2 it is exp(-v): the bound is above, if near."""
+    of_one, of_two = math.erfc((value / 2) ** 0.5), math.exp(-value)
+    for weights, exact in ((torch.ones(1), of_one), (torch.ones(2) / 2, of_two)):
+        assert exact <= tail_bound(weights, value) <= max(40 * value**0.5 * exact, 1e-9)
+    # Equal weights far below the value, as of independent features, and one that is below its mean.
+    assert tail_bound(torch.full((400,), 0.01), 40.0) == 1e-9 and tail_bound(torch.ones(9), 5.0) == 1.0
 
 
 def test_strength_is_1_of_itself_and_0_of_a_constant():

@@ -279,3 +279,58 @@ def test_evidence_is_as_surprising_where_a_category_is_missing_too(z, told):
         scm.abduct({"z": [1.0, z]}, seed=0).posterior("y")
     found = [str(each.message) for each in caught if "standard deviations" in str(each.message)]
     assert bool(found) is told and all("Row 1" in each and "'k', 'y'" in each for each in found), caught
+
+
+@pytest.mark.parametrize(("spread", "noise"), [(1e8, 1.0), (1e9, 0.1), (1e-9, 1e-19)])
+@pytest.mark.parametrize("seen", ["y", "yz"])
+def test_noise_that_is_little_beside_what_is_missing_is_kept(spread, noise, seen):
+    """x ~ N(spread, spread^2), y and z are x and noise: x given k of them has deviation noise / sqrt k."""
+    equation = cg.mechanisms.Equation
+    measured = equation(value="x + u", noise={"u": {"normal": [0, noise]}})
+    scm = cg.SCM(
+        nx.DiGraph([("x", "y"), ("x", "z")]),
+        {node: cg.Continuous() for node in "xyz"},
+        {"x": equation(value="u", noise={"u": {"normal": [spread, spread]}}), "y": measured, "z": measured},
+    )
+    values = {"y": 1.5 * spread, "z": 1.5 * spread + 2 * noise}
+    ab = scm.abduct({node: values[node] for node in seen}, num_samples=2000, seed=0)
+    found = ab.posterior("x")
+    deviation, mean = noise / len(seen) ** 0.5, np.mean([values[node] for node in seen])
+    assert float(found.covariance) ** 0.5 == pytest.approx(deviation, rel=1e-6)
+    assert float(found.mean) == pytest.approx(mean, rel=1e-15, abs=1e-6 * noise)
+    if spread < 1e9:  # float64 holds what is drawn of the noise
+        told = ab.noise_of("y")["u"]
+        assert float(told.std()) == pytest.approx(deviation, rel=0.1)
+
+
+def test_terms_that_cancel_tell_nothing():
+    """y = 3 b - 0.3 x with b = 0.1 x is 0 whatever x is, but for rounding: x keeps its deviation of 1."""
+    equation = cg.mechanisms.Equation
+    scm = cg.SCM(
+        nx.DiGraph([("x", "b"), ("x", "y"), ("b", "y")]),
+        {node: cg.Continuous() for node in "xby"},
+        {
+            "x": equation(value="u", noise={"u": {"normal": [0, 1]}}),
+            "b": equation(value="0.1 * x"),
+            "y": equation(value="3 * b - 0.3 * x"),
+        },
+    )
+    assert float(scm.abduct({"y": 0.0}, seed=0).posterior("x").covariance) == 1.0
+
+
+def test_draws_of_two_missing_numbers_keep_what_parts_them():
+    """b = a + u with u ~ N(0, 1) and a of deviation 1e8, told little by c: what is drawn of u is N(0, 1)."""
+    equation, normal = cg.mechanisms.Equation, {"u": {"normal": [0, 1]}}
+    scm = cg.SCM(
+        nx.DiGraph([("a", "b"), ("b", "c")]),
+        {node: cg.Continuous() for node in "abc"},
+        {
+            "a": equation(value="1e8 * u", noise=normal),
+            "b": equation(value="a + u", noise=normal),
+            "c": equation(value="1e-8 * b + u", noise=normal),
+        },
+    )
+    drawn = scm.abduct({"c": 0.0}, num_samples=4000, seed=0).noise_of("b")["u"]
+    assert float(drawn.mean()) == pytest.approx(0, abs=0.08) and float(drawn.std()) == pytest.approx(
+        1, rel=0.06
+    )

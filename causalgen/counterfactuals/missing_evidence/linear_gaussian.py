@@ -2,8 +2,11 @@
 
 With z the missing values and e their noises, z = mu + T e, and the observed children y = nu + G e + noise:
 
-    mean = mu + T D G' S^-1 (y - nu)        D = cov(e),  R = cov(noise of the children)
-    cov  = T D T' - T D G' S^-1 G D T'      S = G D G' + R
+    mean = mu + K (y - nu)                  D = cov(e),  R = cov(noise of the children)
+    cov  = (A - K B) (A - K B)'             A = [T D^1/2, 0],  B = [G D^1/2, R^1/2],  K = A B' (B B')^-1
+
+by the QR decomposition of B', so that a child's noise may be as small beside the spread of the missing values
+as float64 can tell: B B' would square that ratio, and T D T' less what is known would cancel.
 
 All matrices have a leading dimension of 1, or of n where slopes depend on observed parents. A child whose
 variance is 0 in a row has an atom there: it either agrees with its mean or has probability zero.
@@ -25,10 +28,16 @@ from causalgen.counterfactuals.mutilated_model import ready
 from graphs.errors import PartialEvidenceError
 from mechanisms.base import LinearForm
 
-__all__ = ["Gaussian", "matrix_root", "solve_gaussian"]
+__all__ = ["Gaussian", "solve_gaussian"]
 
 _ATOM = 1e-6
 """How far a number without variance may be from its mean, in parts of its size."""
+
+_ROUNDING = 8 * torch.finfo(torch.float64).eps
+"""What a sum of terms that cancel may be by rounding alone, in parts of these."""
+
+_DEPENDENT = 1e-11
+"""Deviation of a child given those before it, in parts of its own, that counts as none."""
 
 
 @dataclass(frozen=True)
@@ -38,14 +47,19 @@ class Gaussian:
     # Each missing node's place in the vector, and its event shape
     parts: Mapping[str, tuple[slice, tuple[int, ...]]]
     mean: Tensor  # (n, width)
-    covariance: Tensor  # (1 or n, width, width)
+    root: Tensor  # (1 or n, width, width): the covariance is root root'
     log_evidence: Tensor  # (n,) log density of the observed children; -inf where their atoms contradict
     densities: Tensor  # (n,) how many of their numbers it is a density of; the others are atoms
     surprise: Tensor  # (n,) most deviations that one is from its mean given those before it; 0 without any
 
+    @property
+    def covariance(self) -> Tensor:
+        """(1 or n, width, width)."""
+        return self.root @ self.root.mT
+
     def draw(self, standard: Tensor) -> dict[str, Tensor]:
         """Standard normals (S, n, width) -> values by node, (S * n, *event)."""
-        values = self.mean + _apply(matrix_root(self.covariance), standard)
+        values = self.mean + _apply(self.root, standard)
         return {
             node: values[..., part].reshape(-1, *shape).contiguous()
             for node, (part, shape) in self.parts.items()
@@ -84,24 +98,22 @@ def solve_gaussian(problem: Problem) -> Gaussian | None:
             effects[node][:, :, part] += torch.eye(part.stop - part.start).to(effects[node])
     missing, children = problem.block.missing, problem.block.children
     densities = torch.zeros(n, dtype=torch.int64, device=problem.rows.device)
-    mean, effect = _stack(means, missing, 1), _stack(effects, missing, 1)
-    noise = _blocks([forms[node].covariance for node in missing])
-    covariance = effect @ noise @ effect.mT
+    noise = _blocks([_root(forms[node].covariance) for node in missing])
+    mean, root = _stack(means, missing, 1), _stack(effects, missing, 1) @ noise
     log_evidence = surprise = mean.new_zeros(n)
     if children:
-        gain_of = _stack(effects, children, 1)
-        cross = effect @ noise @ gain_of.mT
-        total = gain_of @ noise @ gain_of.mT + _blocks([forms[node].covariance for node in children])
+        own = _blocks([_root(forms[node].covariance) for node in children])
+        told = _beside(_stack(effects, children, 1) @ noise, own)
+        root = _beside(root, root.new_zeros(1, root.shape[1], own.shape[2]))
         observed = torch.cat([problem.known[node].reshape(n, -1) for node in children], 1)
         expected = _stack(means, children, 1)
         near = _ATOM * torch.maximum(observed.abs(), expected.abs())
         residual = observed - expected
-        gain, log_evidence, densities, surprise = _divide(cross, total, residual, near, children)
+        gain, log_evidence, densities, surprise = _divide(root, told, residual, near, children)
         mean = mean + _apply(gain, residual)
-        covariance = covariance - gain @ cross.mT
-        covariance = (covariance + covariance.mT) / 2
-    told = (each.expand(n) for each in (log_evidence, densities, surprise))
-    return Gaussian(parts, mean.expand(n, -1), covariance, *told)
+        root = _without_rounding(root - gain @ told, root.abs() + gain.abs() @ told.abs())
+    figures = (each.expand(n) for each in (log_evidence, densities, surprise))
+    return Gaussian(parts, mean.expand(n, -1), torch.linalg.qr(root.mT, mode="r").R.mT, *figures)
 
 
 def _parts(problem: Problem) -> dict[str, tuple[slice, tuple[int, ...]]]:
@@ -118,11 +130,17 @@ def _propagate(
 ) -> tuple[Tensor, Tensor]:
     """A node's mean (n, d), and what the block's noises add to it through its parents, (1 or n, d, width)."""
     mean = form.offset
-    effect = mean.new_zeros(1, mean.shape[1], width)
+    effect = size = mean.new_zeros(1, mean.shape[1], width)
     for name, weight in form.weights.items():
         mean = mean + _apply(weight, means[name])
         effect = effect + weight @ effects[name]
-    return mean, effect
+        size = size + weight.abs() @ effects[name].abs()
+    return mean, _without_rounding(effect, size)
+
+
+def _without_rounding(total: Tensor, size: Tensor) -> Tensor:
+    """A sum, 0 where terms of this size cancel: what rounding leaves is no effect, and no noise."""
+    return torch.where(total.abs() <= _ROUNDING * size, 0.0, total)
 
 
 def _apply(matrix: Tensor, vector: Tensor) -> Tensor:
@@ -146,20 +164,26 @@ def _blocks(matrices: list[Tensor]) -> Tensor:
     return joint
 
 
-def _divide(
-    cross: Tensor, total: Tensor, residual: Tensor, near: Tensor, children: tuple[str, ...]
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """cross @ total^-1, log N(residual; 0, total), of how many numbers that is a density, and the surprise.
+def _beside(left: Tensor, right: Tensor) -> Tensor:
+    """(1 or n, a, b) and (1 or n, a, c) -> (1 or n, a, b + c)."""
+    n = max(len(left), len(right))
+    return torch.cat([left.expand(n, -1, -1), right.expand(n, -1, -1)], 2)
 
-    By Cholesky in units of each child's deviation. A child without variance is an atom: it says nothing, and
-    its residual must be 0, up to ``near``, (n, width).
+
+def _divide(
+    root: Tensor, told: Tensor, residual: Tensor, near: Tensor, children: tuple[str, ...]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """K of A, ``root``, and B, ``told``; log N(residual; 0, B B'), of how many numbers, and the surprise.
+
+    In units of each child's deviation. A child without variance is an atom: it says nothing, and its residual
+    must be 0, up to ``near``, (n, width).
     """
-    scale = total.diagonal(dim1=1, dim2=2).clamp(min=0).sqrt()
+    scale = told.norm(dim=2)
     atoms = scale == 0
     scale = torch.where(atoms, 1.0, scale)
-    unit = total / (scale[:, :, None] * scale[:, None, :]) + torch.diag_embed(atoms.to(total))
-    factor, failed = torch.linalg.cholesky_ex(unit)
-    if bool((failed != 0).any()) or not bool(factor.isfinite().all()):
+    orthogonal, upper = torch.linalg.qr(_beside(told / scale[..., None], torch.diag_embed(atoms.to(told))).mT)
+    size = upper.diagonal(dim1=1, dim2=2).abs()
+    if not bool((size > _DEPENDENT).all()):
         raise PartialEvidenceError(
             f"Evidence on {', '.join(map(repr, children))} is linearly dependent given the model, without "
             "any noise in between, so that missing values do not follow from it by conditioning. "
@@ -167,17 +191,21 @@ def _divide(
         )
     contradicted = (atoms & (residual.abs() > near)).any(1)
     residual = residual.masked_fill(atoms, 0.0)
-    solved = torch.cholesky_solve((cross / scale[:, None, :]).mT, factor).mT
-    white = torch.linalg.solve_triangular(factor, (residual / scale)[..., None], upper=False)[..., 0]
-    volume = (factor.diagonal(dim1=1, dim2=2) * scale).log().sum(1)
+    projected = root @ orthogonal[:, : root.shape[2]]
+    gain = torch.linalg.solve_triangular(upper.mT, projected, upper=False, left=False)
+    white = torch.linalg.solve_triangular(upper.mT, (residual / scale)[..., None], upper=False)[..., 0]
     densities = (~atoms).sum(1)
-    density = -0.5 * white.square().sum(1) - volume - 0.5 * densities * math.log(2 * math.pi)
+    density = (
+        -0.5 * white.square().sum(1) - (size * scale).log().sum(1) - 0.5 * densities * math.log(2 * math.pi)
+    )
     density = density.masked_fill(contradicted, -torch.inf)
-    return solved / scale[:, None, :], density, densities, white.abs().amax(1)
+    return gain / scale[:, None, :], density, densities, white.abs().amax(1)
 
 
-def matrix_root(covariance: Tensor) -> Tensor:
+def _root(covariance: Tensor) -> Tensor:
     """A with A A' = covariance, which may be singular."""
+    if covariance.shape[-1] == 1:
+        return covariance.clamp(min=0).sqrt()
     scale = covariance.diagonal(dim1=1, dim2=2).clamp(min=0).sqrt()
     safe = torch.where(scale > 0, scale, 1.0)
     values, vectors = torch.linalg.eigh(covariance / (safe[:, :, None] * safe[:, None, :]))

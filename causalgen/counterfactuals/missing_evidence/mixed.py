@@ -31,7 +31,7 @@ from causalgen.counterfactuals.missing_evidence.distributions import (
     GaussianPosterior,
     MixturePosterior,
 )
-from causalgen.counterfactuals.missing_evidence.linear_gaussian import Gaussian, matrix_root, solve_gaussian
+from causalgen.counterfactuals.missing_evidence.linear_gaussian import Gaussian, solve_gaussian
 from causalgen.counterfactuals.mutilated_model import ready
 from causalgen.counterfactuals.rows import broadcast_rows
 from mechanisms.rows import repeat_rows
@@ -62,7 +62,7 @@ class Mixed:
         if self.gaussian is None:
             return values
         rows = chosen * n + torch.arange(n, device=chosen.device)
-        root = matrix_root(self.gaussian.covariance)
+        root = self.gaussian.root
         root = root[rows] if len(root) > 1 else root
         numbers = self.gaussian.mean[rows] + (root @ standard[..., None])[..., 0]
         for node, (part, shape) in self.gaussian.parts.items():
