@@ -86,7 +86,10 @@ def _pieces(text: str, variables: Mapping[str, Variable], what: str) -> Iterator
         node, equals, after = (each.strip() for each in rest.partition("="))
         where = f"{what} {text!r}"
         if not equals or not node or not after:
-            raise InterventionError(f"{where}: expected node=value, as in digit=3; got {rest.strip()!r}.")
+            point = " A decimal has a point." * rest.strip().isdecimal()
+            raise InterventionError(
+                f"{where}: expected node=value, as in digit=3; got {rest.strip()!r}.{point}"
+            )
         UnknownNameError.check("node", node, variables, where=where)
         value, rest = _first_value(after, variables[node])
         yield node, value, where
