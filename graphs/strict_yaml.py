@@ -112,7 +112,7 @@ def load(text: str, source: str) -> tuple[Data, Locations]:
         place = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         place = min(place, _place(text, len(text)))  # of a line that the text lacks: its end
         what = error.problem or error.context
-        if text.split("\n")[place[0] - 1][place[1] - 1 : place[1]] == "\t":
+        if text.split("\n")[place[0] - 1][: place[1]].lstrip(" ") == "\t":
             what = "a tab, where lines are indented by spaces"
         raise SpecError(_at(source, place, f"not valid YAML: {what}.")) from error
     except yaml.YAMLError as error:
