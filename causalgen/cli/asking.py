@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -161,6 +162,8 @@ def effect(
             workers=shared,
             data=Renamed(data, columns) if data is not None else None,
         )
+    if category is not None:
+        found = replace(found, target=f"{target} = {category}")  # whose probability it is
     say(in_command_words(str(found)))
     if out is not None:
         write_file(out, found.to_frame().to_csv(index=False).encode())

@@ -130,6 +130,7 @@ def test_effect_is_that_of_the_equations(folder, command, tmp_path):
     code, said, _ = command("effect", folder / "model", "kind", "--do", "kind=pug", "--category", "pug")
     value, share = map(float, re.search(r"\n  (\S+) .*against (\S+)\)", said).groups())
     assert code == 0 and share == pytest.approx(0.25, abs=0.02) and value == pytest.approx(1 - share)
+    assert said.startswith("Effect on kind = pug of do(kind = pug)")  # of which category it is
     code, said, _ = command(
         "effect", folder / "model", "weight", "--do", "size=3", "--set", "size=1,weight=5"
     )
