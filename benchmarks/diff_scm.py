@@ -2,8 +2,8 @@
 
     python benchmarks/diff_scm.py --mnist DIR [--diff-scm-repo DIR --weights DIR --python PYTHON]
 
-Both were trained on MNIST's training images, the peer for 41 minutes of one thread and ours for 69 of two; so its
-figures are never Diff-SCM's results, whose recipe is 30,000 steps.
+Both were trained on MNIST's training images, the peer for 41 minutes of one thread and ours for 69 of two; so
+its figures are never Diff-SCM's results, whose recipe is 30,000 steps.
 The same test rows, new digits, evaluators (trained on training images alone) and real images score both.
 
     ours   draws, which are the default, also with fewer steps and at a weight of 1.5; the edit, and settings

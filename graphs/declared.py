@@ -134,8 +134,9 @@ def _message(detail: ErrorDetails) -> str:
     text = detail["msg"].replace("Input should be ", "must be ").partition(" or instance of ")[0]
     for pythonic, plain in (("tuple", "list"), ("dictionary", "mapping")):
         text = text.replace(pythonic, plain)
-    given = repr(detail["input"])
-    return f"{text}, got {given if len(given) <= 60 else given[:57] + '...'}."
+    given = shortened(repr(detail["input"]), 60)
+    example = f", as [{given}]" if text.endswith("list") and isinstance(detail["input"], str) else ""
+    return f"{text}{example}, got {given}."
 
 
 def _tag_message(context: Mapping[str, str]) -> str:

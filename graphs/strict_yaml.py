@@ -111,7 +111,10 @@ def load(text: str, source: str) -> tuple[Data, Locations]:
         mark = error.problem_mark or error.context_mark
         place = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         place = min(place, _place(text, len(text)))  # of a line that the text lacks: its end
-        raise SpecError(_at(source, place, f"not valid YAML: {error.problem or error.context}.")) from error
+        what = error.problem or error.context
+        if text.split("\n")[place[0] - 1][: place[1]].lstrip(" ") == "\t":
+            what = "a tab, where lines are indented by spaces"
+        raise SpecError(_at(source, place, f"not valid YAML: {what}.")) from error
     except yaml.YAMLError as error:
         raise SpecError(_at(source, (1, 1), f"not valid YAML: {error}.")) from error
     return data, Locations(source, reader.values, reader.keys)

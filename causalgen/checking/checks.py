@@ -186,7 +186,7 @@ class CheckReport(Shown):
             parts.append("Fit report\n" + "\n".join(f"  {each}" for each in self.advice))
         parts.append(
             "Tests are judged together: of a true model, at most "
-            f"{self.level:.0%} of checks report a problem.\n"
+            f"{100 * self.level:g}% of checks report a problem.\n"
             "The error of a fit to few rows, of noise with narrow peaks or heavy tails, counts as one too."
         )
         return "\n\n".join(parts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,7 +30,7 @@ from causalgen.cli.options import (
     Threads,
     Workers,
 )
-from graphs.errors import EvidenceError, InterventionError, UnknownNameError
+from graphs.errors import EvidenceError, InterventionError, UnknownNameError, numbered_rows
 
 if TYPE_CHECKING:
     from graphs.variables import Variable
@@ -129,7 +130,7 @@ def effect(
     """How much an intervention changes a node on average, with its interval."""
     from causalgen.cli.assignments import parse_assignments
     from causalgen.cli.common import column_names, load_model, say, write_file
-    from causalgen.cli.given import named_evidence, read_evidence, with_own_rows
+    from causalgen.cli.given import named_evidence, named_rows, read_evidence, with_own_rows
     from causalgen.cli.ray_engine import require_ray, shared_workers
     from causalgen.cli.wording import in_command_words
     from causalgen.data.reading import Renamed
@@ -145,7 +146,7 @@ def effect(
     source = with_own_rows(evidence, model)
     columns = column_names(rename, scm, data, named_evidence(source))
     known = read_evidence(source, scm, known, columns) | known
-    with shared_workers(engine, workers, threads=threads) as shared:
+    with shared_workers(engine, workers, threads=threads) as shared, numbered_rows(named_rows(source)):
         found = scm.effect(
             target,
             do=parse_assignments(do, scm.variables, "--do", expressions=True),
@@ -161,6 +162,8 @@ def effect(
             workers=shared,
             data=Renamed(data, columns) if data is not None else None,
         )
+    if category is not None:
+        found = replace(found, target=f"{target} = {category}")  # whose probability it is
     say(in_command_words(str(found)))
     if out is not None:
         write_file(out, found.to_frame().to_csv(index=False).encode())

@@ -47,8 +47,11 @@ def parse_renames(
     tables.
     """
     found: dict[str, str] = {}
+    known = list(dict.fromkeys(name for header in headers for name in header))
     for text in texts:
-        column, equals, node = (each.strip() for each in text.rpartition("="))
+        column, equals, node = text.rpartition("=")
+        node = node.strip()
+        column = column if column in known else column.strip()  # a name may end in a space
         where = f"--rename {text!r}"
         if not equals or not node or not column:
             raise DataError(f"{where}: expected COLUMN=node, as in 'Body height=height'.")
@@ -59,7 +62,6 @@ def parse_renames(
             other = next(each for each in found if found[each] == column)
             raise DataError(f"{where}: column {column!r} is node {other!r} already.")
         found[node] = column
-    known = list(dict.fromkeys(name for header in headers for name in header))
     for node, column in found.items():
         where = f"--rename '{column}={node}'"
         if column in variables and column not in found:
@@ -82,7 +84,10 @@ def _pieces(text: str, variables: Mapping[str, Variable], what: str) -> Iterator
         node, equals, after = (each.strip() for each in rest.partition("="))
         where = f"{what} {text!r}"
         if not equals or not node or not after:
-            raise InterventionError(f"{where}: expected node=value, as in digit=3; got {rest.strip()!r}.")
+            point = " A decimal has a point." * rest.strip().isdecimal()
+            raise InterventionError(
+                f"{where}: expected node=value, as in digit=3; got {rest.strip()!r}.{point}"
+            )
         UnknownNameError.check("node", node, variables, where=where)
         value, rest = _first_value(after, variables[node])
         yield node, value, where

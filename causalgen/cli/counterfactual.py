@@ -1,7 +1,7 @@
 """``causalgen counterfactual``: evidence from files, one world for each ``--do``, a picture and a JSON.
 
 OUT/picture.png       the evidence, and each world below it (of a table: one picture in each world's folder)
-OUT/result.json       what was asked, and every world's values and provenance
+OUT/result.json       what was asked, and every world's folder, values and provenance
 OUT/<world>/          its table and images, what the model's own predictor reads in these, and with several
                       samples their summary
 OUT/factual/          what was observed, in the same form
@@ -18,7 +18,7 @@ from typing import Any
 
 from causalgen.cli.assignments import parse_assignments
 from causalgen.cli.common import column_names, load_model, say
-from causalgen.cli.given import named_evidence, read_evidence, with_own_rows
+from causalgen.cli.given import named_evidence, named_rows, numbered, read_evidence, with_own_rows
 from causalgen.counterfactuals.export import (
     describe_draws,
     evidence_files,
@@ -31,7 +31,7 @@ from causalgen.counterfactuals.summaries import inferred_texts, node_texts, unde
 from causalgen.plotting.plots import plot_worlds
 from causalgen.saving.manifest import check_result_folder, write_result
 from causalgen.scm import SCM
-from graphs.errors import InterventionError
+from graphs.errors import InterventionError, numbered_rows
 from graphs.variables import image_variables
 
 __all__ = ["Typed", "counterfactual_files", "run_counterfactual", "world_folders"]
@@ -75,15 +75,23 @@ def run_counterfactual(asked: Typed, evidence: str | None) -> None:
     scm, does, typed = asked.read()
     source = with_own_rows(evidence, asked.model)
     columns = column_names(asked.rename, scm, named_evidence(source))
-    known = read_evidence(source, scm, typed, columns) | typed
-    worlds = scm.abduct(known, num_samples=asked.samples, seed=asked.seed).worlds(does, clip=asked.clip)
+    rows = named_rows(source)
+    known = numbered(read_evidence(source, scm, typed, columns) | typed, rows)
+    with numbered_rows(rows):
+        worlds = scm.abduct(known, num_samples=asked.samples, seed=asked.seed).worlds(does, clip=asked.clip)
     metadata = {"model": asked.model, "preset": asked.preset, "evidence": evidence, "seed": asked.seed}
     if asked.dtype is not None:
         metadata["dtype"] = asked.dtype
     write_result(
         asked.out,
         counterfactual_files(worlds, pictures=bool(image_variables(scm.variables))),
-        metadata | {"worlds": {text: describe_draws(world) for text, world in worlds.items()}},
+        metadata
+        | {
+            "worlds": {
+                text: {"folder": folder, **describe_draws(world)}
+                for folder, (text, world) in zip(world_folders(list(worlds)), worlds.items(), strict=True)
+            }
+        },
     )
     say(*_inferred(next(iter(worlds.values()))))
     for text, world in worlds.items():

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from causalgen.cli.common import json_object, own_table, tell_unused
 from causalgen.counterfactuals.evidence import read_pictures
@@ -18,7 +19,13 @@ from causalgen.scm import SCM
 from graphs.errors import DataError, EvidenceError
 from graphs.variables import image_variables
 
-__all__ = ["as_given", "named_evidence", "read_evidence", "with_own_rows"]
+__all__ = ["as_given", "named_evidence", "named_rows", "numbered", "read_evidence", "with_own_rows"]
+
+
+class _Numbered(dict[str, Any]):
+    """Evidence by node, with an index, which its answers keep."""
+
+    index: pd.RangeIndex
 
 
 def with_own_rows(source: str | None, model: str) -> str | None:
@@ -41,6 +48,21 @@ def _file_and_rows(source: str) -> tuple[str, str]:
     """``table.csv:3`` or ``table.csv:3-7`` as its path and its rows; "" where it names none."""
     path, _, rows = source.rpartition(":")
     return (path, rows) if re.fullmatch(r"[0-9]+(-[0-9]+)?", rows) else (source, "")
+
+
+def named_rows(source: str | None) -> range:
+    """The numbers of the rows that ``--evidence`` names of its table; none where it names none."""
+    first, dash, last = _file_and_rows(source or "")[1].partition("-")
+    return range(int(first), int(last if dash else first) + 1) if first else range(0)
+
+
+def numbered(known: dict[str, Any], rows: range) -> dict[str, Any]:
+    """Evidence of rows that are named, whose answers call them by these numbers; of others as it is."""
+    if not rows:
+        return known
+    evidence = _Numbered(known)
+    evidence.index = pd.RangeIndex(rows.start, rows.stop, name="row")
+    return evidence
 
 
 def _chosen(rows: str, table: Table, path: str) -> slice:
@@ -73,6 +95,10 @@ def read_evidence(
         if file.exists():  # a folder or a pipe: a table is read more than once
             raise DataError(f"Evidence {path} is no plain file: give the path of a table, JSON or picture.")
         raise DataError(f"There is no evidence file {path}.")
+    if rows and file.suffix.lower() in (".json", *ENDINGS):
+        raise DataError(
+            f"{path} is no table, of which rows could be named: leave :{rows} out, or give these rows alone."
+        )
     if file.suffix.lower() == ".json":
         return _read_json(file, scm, columns or {})
     if file.suffix.lower() in ENDINGS:

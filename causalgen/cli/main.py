@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
 from typing import Annotated, Any
 
 import typer
@@ -78,6 +79,10 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line; an error of ours, or of the system, is one line on stderr."""
+    if isinstance(
+        sys.stdout, TextIOWrapper
+    ):  # of an encoding that lacks a character, as on a Windows console
+        sys.stdout.reconfigure(errors="backslashreplace")
     # Wherever it stands; the callback below only lists it.
     debug = "--debug" in sys.argv[1:]
     try:

@@ -264,7 +264,7 @@ def evaluators(
     columns = column_names(rename, scm, data, test)
     rows, unseen = (None if source is None else Renamed(source, columns) for source in (data, test))
     trained = train_evaluators(rows, variables, test=unseen, name=out.name, label=label, seed=seed)
-    options = {"data": card_source(data), "out": out.name, "seed": seed}
+    options = {"data": card_source(data), "out": out.name, "image": image, "label": label, "seed": seed}
     options["test"] = None if test is None else card_source(test)
     command = recipe("evaluators", card_source(model), options, rename)
     save_evaluators(trained, out, card_text(trained, data=about, command=command))

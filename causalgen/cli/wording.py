@@ -41,6 +41,7 @@ WORDS = (
     (r"resume=True \(--resume\)", "--resume"),
     (r"\((node|start)=, --\1\)", r"(--\1)"),
     (r"Name one: node=\.\.\.", "Name one: --node NAME."),
+    (r"declares, as cg\.Categorical\((.*?)\);", r"declares, as categories: \1;"),
 )
 """Patterns of the library's messages, and what the command line says instead."""
 

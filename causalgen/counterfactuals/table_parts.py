@@ -27,7 +27,7 @@ from causalgen.counterfactuals.nested import own_values
 from causalgen.counterfactuals.results import Counterfactual
 from causalgen.data.parquet_rows import ParquetRows, RefusedRow
 from causalgen.saving.declaration import DeclaredModel
-from graphs.errors import CausalgenError, DataError, InterventionError
+from graphs.errors import DataError, InterventionError, numbered_rows
 from graphs.variables import Image
 from mechanisms.seeds import keyed_seed
 
@@ -97,7 +97,8 @@ class TableQuestion:
         """Refuse what a long computation would stumble over: interventions, and the table's first rows."""
         first = self.table.read(0, min(_FIRST, self.size, self.table.rows))
         if len(first.numbers):
-            self.scm.abduct({**first.columns, **self.given}, seed=self.seed)
+            with numbered_rows(first.numbers):
+                self.scm.abduct({**first.columns, **self.given}, seed=self.seed)
         for do in own_values(self.does).values():
             read = interventions(do, self.scm.graph, self.scm.variables, self.scm.mechanisms, clip=self.clip)
             for node, each in read.items():
@@ -108,26 +109,22 @@ class TableQuestion:
                     )
 
     def answer(self, number: int) -> TablePart:
-        """Part ``number``."""
+        """Part ``number``.
+
+        Raises:
+            DataError, DomainError, ...: as reading and ``scm.counterfactual`` do, with the rows of the table.
+        """
         start = number * self.size
-        stop = min(start + self.size, self.table.rows)
-        try:
-            read = self.table.read(start, stop)
-            worlds: Mapping[str, Counterfactual] = {}
-            if len(read.numbers):
-                seed = self.seed if number == 0 else keyed_seed(self.seed, "part", number)
-                evidence = {**read.columns, **self.given}
+        read = self.table.read(start, min(start + self.size, self.table.rows))
+        worlds: Mapping[str, Counterfactual] = {}
+        if len(read.numbers):
+            seed = self.seed if number == 0 else keyed_seed(self.seed, "part", number)
+            evidence = {**read.columns, **self.given}
+            with numbered_rows(read.numbers):
                 abduction = self.scm.abduct(evidence, num_samples=self.num_samples, seed=seed)
                 if abduction.rows != len(read.numbers):
                     raise DataError(f"The evidence has {abduction.rows} rows, the table {len(read.numbers)}.")
                 worlds = abduction.worlds(self.does, clip=self.clip)
-        except CausalgenError as error:
-            if not start:
-                raise
-            raise type(error)(
-                f"In rows {start} to {stop - 1} of {self.table.name}, whose row 0 is row {start} of it: "
-                f"{error}"
-            ) from error
         return TablePart(number, read.numbers, read.refused, worlds)
 
 

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from graphs.errors import DataError
 from graphs.variables import Categorical, Image, Variable
-from graphs.variables.arrays import ADVICE_ON_DATES, is_date
+from graphs.variables.arrays import ADVICE_ON_DATES, ADVICE_ON_TEXTS, is_date
 
 __all__ = ["csv_header", "read_csv"]
 
@@ -37,6 +37,7 @@ TRUTH = {"True": 1, "true": 1, "TRUE": 1, "False": 0, "false": 0, "FALSE": 0}
 """Codes of two numbered categories, as a table of booleans is written."""
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_NO_NUMBER = "expected a number"
 _Block = Sequence[object] | NDArray[np.generic]
 
 _ROWS = 16384
@@ -155,7 +156,7 @@ def _number(text: str) -> float:
     if (match := _NUMBER.fullmatch(text)) is None:
         if text in GAPS:
             return math.nan
-        raise ValueError("expected a number")
+        raise ValueError(_NO_NUMBER)
     value = float(text)
     if abs(value) < 2.0**53 and (value or not re.search("[1-9]", match[1])):
         return value
@@ -187,8 +188,9 @@ def _parsed(cells: Sequence[str], parse: Callable[[str], object], where: str, fi
         try:
             values.append(parse(cell))
         except ValueError as error:
-            date = ADVICE_ON_DATES if is_date(cell) else ""
-            raise DataError(f"{where}: row {first + row} is {cell!r}, {error}.{date}") from error
+            advice = ADVICE_ON_TEXTS if str(error) == _NO_NUMBER else ""
+            advice = ADVICE_ON_DATES if is_date(cell) else advice
+            raise DataError(f"{where}: row {first + row} is {cell!r}, {error}.{advice}") from error
     return values
 
 

@@ -266,7 +266,7 @@ def _needed(
             texts = [str(each) for each in header]
             near = [given for given, _ in near_misses(texts, [name])]
             hint = did_you_mean(name, texts) or "".join(did_you_mean(each, [each]) for each in near[:1])
-            if len(texts) == 1 and any(name in texts[0].split(mark) for mark in _SEPARATORS):
+            if len(texts) == 1 and any(name in map(str.strip, texts[0].split(mark)) for mark in _SEPARATORS):
                 hint = " Columns of a .csv file are separated by commas, of a .tsv file by tabs."
             others = f", nor {parts[0]} .. {parts[-1]}" if parts else ""
             raise DataError(

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from causalgen.data.arrow_tables import arrow_frame
 from causalgen.data.frames import PARQUET_ENDINGS, frame_columns, present_columns, reading, vector_columns
 from causalgen.data.pictures import picture_cell, picture_column
-from graphs.errors import DataError
+from graphs.errors import DataError, numbered_rows
 from graphs.variables import Image, Variable
 
 __all__ = ["ParquetRows", "RefusedRow", "RowsRead", "parquet_files"]
@@ -150,8 +150,9 @@ class ParquetRows:
         plain = {node: each for node, each in self._variables.items() if node not in pictures}
         columns: dict[str, Any] = {}
         if plain and len(kept):
-            frame = arrow_frame(table, {node: self._columns[node] for node in plain}, plain, origin)
-            columns = dict(frame_columns(frame, plain, {node: self._own[node] for node in plain}, origin))
+            with numbered_rows(start + kept):
+                frame = arrow_frame(table, {node: self._columns[node] for node in plain}, plain, origin)
+                columns = dict(frame_columns(frame, plain, {node: self._own[node] for node in plain}, origin))
         columns |= {node: [cells[row] for row in kept] for node, cells in pictures.items()}
         return RowsRead(
             {node: columns[node] for node in self.nodes if node in columns},

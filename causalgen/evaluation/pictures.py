@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -11,19 +12,31 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from causalgen.counterfactuals.export import figure_png
+from causalgen.counterfactuals.summaries import spread_text
 from causalgen.evaluation.metric import Entry, NodeEvaluation
 from causalgen.evaluation.questions import Answer, RowDraws
 from causalgen.metrics.axioms import read_attribute
 from causalgen.metrics.image_rows import distance_unit, image_rows
 from causalgen.metrics.scores import Score, wilson_interval
-from causalgen.plotting.plot_style import ACCENT, FAINT, INK, SOFT, literal, named_ticks
-from causalgen.plotting.plots import plot_image_rows
+from causalgen.plotting.plot_style import (
+    ACCENT,
+    FAINT,
+    INK,
+    SOFT,
+    fitted,
+    literal,
+    named_ticks,
+    text_width,
+)
+from causalgen.plotting.plots import caption, plot_image_rows
 from graphs.variables import Categorical
 
 __all__ = ["node_pictures", "plot_interval", "tidy_axes"]
 
 _SHOWN, _DRAWN = 10, 6
-_MOST_POINTS = 2000
+_MOST_POINTS, _MOST_NAMES = 2000, 30
+_ROOM = 3.4
+"""Inches that names have side by side below an axis."""
 _COLOURS = (ACCENT, "#2f6db3", "#5c8a3a", "#8a5fb0")
 
 
@@ -71,8 +84,8 @@ def _draws(case: NodeEvaluation, answer: Answer, draws: RowDraws) -> Figure:
     name = answer.question.node
     rows: dict[str, NDArray[Any]] = {}
     for place, row in enumerate(case.few[:_DRAWN]):
-        after = _values({name: answer.question.values}, [name], row).removeprefix(f"{name} ")
-        label = f"row {case.numbers[row]}: {_values(case.columns, [name], row)} \u2192 {after}"
+        before, after = (_told(values[row]) for values in (case.columns[name], answer.question.values))
+        label = f"row {case.numbers[row]}: {name} {before} \u2192 {after}"
         rows[label] = np.concatenate([case.factual[row][None], draws.own[:, place]])
     last = ["factual", *(f"draw {number + 1}" for number in range(len(draws.own)))]
     return plot_image_rows(
@@ -159,7 +172,11 @@ def _bars(axes: Axes, variable: Categorical, seen: NDArray[np.int64], goals: NDA
         low, high = wilson_interval(right, count)
         axes.bar(place, right / count, color=SOFT, width=0.7)
         axes.plot([place, place], [low, high], color=INK, linewidth=1)
-    named_ticks(axes.xaxis, range(len(asked)), [str(labels[code])[:8] for code in asked])
+    places = range(0, len(asked), ceil(len(asked) / _MOST_NAMES) or 1)
+    names = [fitted(str(labels[asked[place]]), 8, 1.2) for place in places]
+    named_ticks(axes.xaxis, places, names)
+    if sum(text_width(name, 8) + 0.06 for name in names) > _ROOM:
+        axes.tick_params(axis="x", labelrotation=90)
     axes.set_ylim(0, 1.02)
 
 
@@ -177,10 +194,8 @@ def _scatter(axes: Axes, seen: Mapping[str, NDArray[Any]], goals: Mapping[str, N
 
 
 def _values(columns: Mapping[str, Any], names: Sequence[str], row: int) -> str:
-    texts = []
-    for name in names:
-        value = np.asarray(columns[name])[row]
-        number = isinstance(value, np.floating | float)
-        places = max(0, 2 - len(f"{abs(value):.0f}") + 1) if number else 0
-        texts.append(f"{name} {value:.{places}f}" if number else f"{name} {value}")
-    return "\n".join(text[:16] for text in texts)
+    return "\n".join(caption(name, _told(columns[name][row])) for name in names)
+
+
+def _told(value: Any) -> str:
+    return spread_text(float(value), 0.0) if isinstance(value, np.floating | float) else str(value)

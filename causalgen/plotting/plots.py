@@ -24,7 +24,7 @@ from causalgen.plotting.value_plots import plot_values
 from graphs.variables import Image, image_variables
 from graphs.variables.arrays import as_array
 
-__all__ = ["plot_draws", "plot_graph", "plot_image_rows", "plot_worlds"]
+__all__ = ["caption", "plot_draws", "plot_graph", "plot_image_rows", "plot_worlds"]
 
 _GAP, _LINE, _BREAK = 0.08, 0.13, 0.2
 """Inches: between images, a line of a caption, and between the observed rows and the others."""
@@ -222,7 +222,7 @@ def _evidence_captions(cf: Counterfactual, scalars: Sequence[str], shown: int) -
     drawn, sources = inferred_texts(cf, shown), cf.sources
     return [
         "\n".join(
-            _caption(node, _short(columns[node][row]))
+            caption(node, _short(columns[node][row]))
             if sources[node][row] == "observed"
             else _inferred_caption(node, drawn[node][node][row], sources[node][row])
             for node in scalars
@@ -259,7 +259,7 @@ def _varied(draws: Draws, shown: int) -> list[str]:
 
 def _captions(values: Mapping[str, Any], nodes: Sequence[str], shown: int, sample: int | None) -> list[str]:
     columns = {node: _column(values[node], shown, sample) for node in nodes}
-    return ["\n".join(_caption(node, _short(columns[node][row])) for node in nodes) for row in range(shown)]
+    return ["\n".join(caption(node, _short(columns[node][row])) for node in nodes) for row in range(shown)]
 
 
 def _reading_captions(draws: Draws, node: str, shown: int, sample: int) -> list[str]:
@@ -274,7 +274,7 @@ def _reading_captions(draws: Draws, node: str, shown: int, sample: int) -> list[
     told = [cause for cause in readings if cause in draws.do] or list(readings)
     columns = {cause: _column(readings[cause].read, shown, sample) for cause in told}
     return [
-        "\n".join(["model reads", *(_caption(cause, _short(columns[cause][row])) for cause in told)])
+        "\n".join(["model reads", *(caption(cause, _short(columns[cause][row])) for cause in told)])
         if told and readings[told[0]].made[sample, row]
         else ""
         for row in range(shown)
@@ -284,10 +284,10 @@ def _reading_captions(draws: Draws, node: str, shown: int, sample: int) -> list[
 def _inferred_caption(node: str, told: str, source: str) -> str:
     """A name with its mean, and below it the spread and where both come from."""
     value, _, spread = told.partition(" +- ")
-    return f"{_caption(node, value)}\n" + f"+- {spread} " * bool(spread) + f"({source})"
+    return f"{caption(node, value)}\n" + f"+- {spread} " * bool(spread) + f"({source})"
 
 
-def _caption(node: str, value: str) -> str:
+def caption(node: str, value: str) -> str:
     """A name and its value in a line; long ones are cut, the name first."""
     return f"{fitted(node, _CAPTION_SIZE, 0.7)} {fitted(value, _CAPTION_SIZE, 0.7)}"
 

@@ -202,8 +202,9 @@ def _distributions(axes: Axes, panel: _Panel) -> None:
     if panel.labels is None:
         low, high = float(both.min()), float(both.max())
         bins = np.linspace(low, high, 25) if high > low else np.array([low - 0.5, low + 0.5])
-        if panel.whole and high - low <= _MOST_WHOLE:  # a bar a number
-            bins = np.arange(low, high + 2) - 0.5
+        if panel.whole:  # equally many numbers a bar: else some would stand out for having one more
+            wide = ceil((high - low + 1) / _MOST_WHOLE)
+            bins = low - 0.5 + wide * np.arange(ceil((high - low + 1) / wide) + 1)
     else:
         bins = np.arange(len(panel.labels) + 1) - 0.5
     filled = 1.0 if panel.labels is None else 0.88

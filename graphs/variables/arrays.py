@@ -22,6 +22,7 @@ from graphs.errors import DomainError, ShapeError
 __all__ = [
     "ADVICE_ON_DATES",
     "ADVICE_ON_DURATIONS",
+    "ADVICE_ON_TEXTS",
     "Array",
     "as_array",
     "as_cells",
@@ -40,10 +41,11 @@ ADVICE_ON_DATES = " Count from a day of your choice, in pandas (dates - day).dt.
 ADVICE_ON_DURATIONS = " Divide by a unit of your choice, as by numpy.timedelta64(1, 'h')."
 """The same of durations."""
 
-_ADVICE_ON_TEXTS = (
+ADVICE_ON_TEXTS = (
     " Texts are labels, which a variable declares, as cg.Categorical(['no', 'yes']); a number has a decimal "
     "point and no unit."
 )
+"""The same of texts."""
 
 _DATE = re.compile(r"\d{4}-\d\d?-\d\d?(?!\d)|\d{1,2}[./]\d{1,2}[./]\d{2,4}(?!\d)")
 
@@ -179,7 +181,7 @@ def as_numbers(value: object, *, where: str) -> Array:
             if not isinstance(item, (Real, Decimal, np.bool_)) and item is not None:
                 advice = ADVICE_ON_DATES if isinstance(item, date) else ""
                 advice = ADVICE_ON_DURATIONS if isinstance(item, timedelta) else advice
-                advice = _ADVICE_ON_TEXTS if isinstance(item, str) and not _is_number(item) else advice
+                advice = ADVICE_ON_TEXTS if isinstance(item, str) and not _is_number(item) else advice
                 raise DomainError(f"{where}: row {row} is {item!r}, expected a number.{advice}")
             if isinstance(item, (Integral, Decimal)) and not _is_float(item):
                 raise DomainError(
@@ -202,7 +204,7 @@ def _kind(array: Array, example: object) -> str:
     if array.dtype.kind == "M" or (isinstance(example, str) and is_date(example)):
         return f"dates or times, {shown.rstrip()}{ADVICE_ON_DATES}"
     if isinstance(example, str) and not _is_number(example):
-        return f"{shown.rstrip()}{_ADVICE_ON_TEXTS}"
+        return f"{shown.rstrip()}{ADVICE_ON_TEXTS}"
     return f"{shown}Convert it first, as by value.astype(float)."
 
 

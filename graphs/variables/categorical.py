@@ -91,7 +91,10 @@ class Categorical(VariableBase):
                 raise ValueError(f"{len(labels):,} labels, at most {LABELS:,} are allowed")
             for label in labels:
                 if isinstance(label, bool) or not isinstance(label, (str, int)):
-                    raise ValueError(f"labels are strings or integers, got {label!r}")
+                    raise ValueError(
+                        f"labels are strings or integers, got {label!r}; a text that reads otherwise, "
+                        'such as "True" or "1e5", is quoted'
+                    )
                 if isinstance(label, str):
                     check_text(label, "label")
             texts = Counter(map(str, labels))

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from graphs.errors import DomainError, ShapeError
 from graphs.variables.arrays import first_bad
+from graphs.variables.numeric import bound_text
 
 __all__ = ["FORMATS", "MAX_PIXELS", "Resize", "is_picture", "picture_pixels", "ranged"]
 
@@ -138,8 +139,8 @@ def ranged(pixels: NDArray[Any], limits: tuple[float, float], *, where: str) -> 
     if outside.any():
         index = first_bad(outside)
         raise DomainError(
-            f"{where}: the pixel at {list(index)} is {pixels[index].item()!r}, expected {low:g} to {high:g}, "
-            "the variable's range. Declare the range that the pixels have."
+            f"{where}: the pixel at {list(index)} is {pixels[index].item()!r}, expected "
+            f"{bound_text(low)} to {bound_text(high)}, the variable's range. Declare that of the pixels."
         )
     return ((pixels.astype(np.float64) - low) / (high - low)).astype(np.float32).clip(0, 1)
 
@@ -228,8 +229,8 @@ def _check_depth(
         why = f"has one channel, the variable {shape[0]}" if whole else why
         raise DomainError(
             f"{where}: a PIL image of mode {image.mode!r} {why}, but the variable declares the range "
-            f"{limits[0]:g} to {limits[1]:g} of more than 8 bits. Give a .npy file of shape {shape}, or "
-            "declare no range."
+            f"{bound_text(limits[0])} to {bound_text(limits[1])} of more than 8 bits. Give a .npy file of "
+            f"shape {shape}, or declare no range."
         )
     if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:  # decoding inverts 8 bits, and leaves more as they are
         raise DomainError(

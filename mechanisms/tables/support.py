@@ -25,6 +25,7 @@ from torch.distributions import Transform
 
 from graphs.errors import DomainError
 from graphs.variables import Continuous, Integer
+from graphs.variables.numeric import bound_text
 
 __all__ = ["Grid", "Support", "cell_log_probability", "middle", "truncated_normal"]
 
@@ -120,7 +121,7 @@ class Support(nn.Module):
 
     def _bounds(self) -> str:
         named = {"lower": self.lower, "upper": self.upper}
-        return ", ".join(f"{name}: {bound:g}" for name, bound in named.items() if bound is not None)
+        return ", ".join(f"{name}: {bound_text(bound)}" for name, bound in named.items() if bound is not None)
 
     def _wider(self, value: Tensor) -> str:
         """Bounds half a gap further out, the gap being that between a bound and the nearest other value."""

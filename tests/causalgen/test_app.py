@@ -377,7 +377,7 @@ def test_an_effect_has_its_interval_and_its_python(shop):
     assert abs(heavy.effect.value - truth) < 4 * heavy.effect.standard_error < 4 * 0.05
     again = run(effect_lines(shop, heavy))["effect"]
     assert (again.value, again.interval) == (heavy.effect.value, (low, high))
-    assert "90 % interval" in effect_html(heavy)
+    assert "90 % interval" in effect_html(heavy) and "Effect on heavy = yes of" in effect_html(heavy)
     files = dict(effect_downloads(shop, heavy))
     assert pd.read_csv(io.BytesIO(files["effect.csv"]))["low"].item() == low
     assert json.loads(files["effect.json"])["estimates"][0]["high"] == high

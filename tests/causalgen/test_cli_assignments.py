@@ -55,6 +55,7 @@ def test_values_and_expressions(text, values):
     [
         ("size", cg.InterventionError, "--set 'size': expected node=value, as in digit=3; got 'size'"),
         ("size=1,", cg.InterventionError, "got ''"),
+        ("size=1,5", cg.InterventionError, "got '5'. A decimal has a point."),
         ("size=1,,count=1", cg.UnknownNameError, "',count'.*Did you mean 'count'"),
         ("=1", cg.InterventionError, "expected node=value"),
         ("sise=1", cg.UnknownNameError, "'sise' in --set 'sise=1'. Did you mean 'size'"),
@@ -183,3 +184,27 @@ def test_clip_moves_what_is_out_of_bounds(folder, tmp_path):
     assert isinstance(run(*sampled).exception, cg.DomainError)
     assert run(*sampled, "--clip").exit_code == 0
     assert pd.read_csv(tmp_path / "drawn" / "values.csv")["size"].tolist() == [10.0] * 3
+
+
+def test_rows_that_are_named_keep_their_numbers(folder, tmp_path):
+    """Rows 1 and 2 of the table were rows 0 and 1 of tables, pictures and warnings."""
+    far = folder / "far.csv"
+    pd.DataFrame({"kind": ["plain"] * 3, "size": [1.0, 2.0, 3.0], "weight": [2.0, 4.0, 9e9]}).to_csv(far)
+    words = ["--evidence", f"{far}:1-2", "--do", "size=4", "--do", "size=size*2", "--do", "size=size/2"]
+    told, _ = answers(folder, tmp_path / "out", *words)
+    assert told["size=4"]["index"] == ["1", "2"]
+    for text, size in {"size=4": [4, 4], "size=size*2": [4, 6], "size=size/2": [1, 1.5]}.items():
+        table = pd.read_csv(tmp_path / "out" / told[text]["folder"] / "values.csv")
+        assert table["row"].tolist() == [1, 2] and table["size"].tolist() == size
+    refused = run("counterfactual", folder / "model", "--evidence", f"{far}:1-2", "--do", "size=size*4")
+    assert "row 2 is 12" in str(refused.exception)
+
+
+@pytest.mark.parametrize("name", ["gaps.json", "one.png"])
+def test_rows_of_what_is_no_table_are_refused(folder, tmp_path, name):
+    """All rows were answered where one was asked about."""
+    if name.endswith("png"):
+        (folder / name).touch()
+    words = ["--evidence", f"{folder / name}:1", "--do", "size=3", "--out", tmp_path / "out"]
+    refused = run("counterfactual", folder / "model", *words)
+    assert f"{name} is no table, of which rows could be named: leave :1 out" in str(refused.exception)

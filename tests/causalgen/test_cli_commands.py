@@ -5,6 +5,7 @@ import json
 import re
 import sys
 from importlib.metadata import version
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
 import networkx as nx
@@ -44,6 +45,19 @@ def command(monkeypatch, capsys):
         return code, *capsys.readouterr()
 
     return command
+
+
+def test_what_a_terminal_cannot_write_is_spelt_out(monkeypatch, tmp_path):
+    """A report of hours ended in a traceback, unsaved, where the encoding lacks an arrow."""
+    (tmp_path / "scm.yaml").write_text(
+        'causalgen: 1\nnodes:\n  x:\n    variable: {type: continuous, unit: "°C"}\n', encoding="utf-8"
+    )
+    monkeypatch.setattr(sys, "argv", ["causalgen", "show", str(tmp_path / "scm.yaml")])
+    monkeypatch.setattr(sys, "stdout", TextIOWrapper(BytesIO(), encoding="ascii"))
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    sys.stdout.flush()
+    assert not stopped.value.code and b"continuous \\xb0C" in sys.stdout.buffer.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +130,7 @@ def test_effect_is_that_of_the_equations(folder, command, tmp_path):
     code, said, _ = command("effect", folder / "model", "kind", "--do", "kind=pug", "--category", "pug")
     value, share = map(float, re.search(r"\n  (\S+) .*against (\S+)\)", said).groups())
     assert code == 0 and share == pytest.approx(0.25, abs=0.02) and value == pytest.approx(1 - share)
+    assert said.startswith("Effect on kind = pug of do(kind = pug)")  # of which category it is
     code, said, _ = command(
         "effect", folder / "model", "weight", "--do", "size=3", "--set", "size=1,weight=5"
     )
@@ -208,6 +223,10 @@ def test_warnings_are_one_line_without_places_in_python(folder, command):
             "Unknown node 'SIZE' in --do 'SIZE=1'. Did you mean",
         ),
         (["effect", "MODEL", "weight", "--do", "kind=LAB"], "Did you mean 'lab'?"),
+        (
+            ["fit", "SCM", "--data", "COMMA", "--out", "o"],
+            "as categories: ['no', 'yes']; a number has",
+        ),
         (["show", "nowhere"], "Unknown model 'nowhere' in the gallery, and no folder of that name. Known:"),
         (
             ["fit", "SCM", "--data", "ROWS", "--out", "o", "--run-dir", "RUN"],
@@ -222,12 +241,14 @@ def test_warnings_are_one_line_without_places_in_python(folder, command):
 def test_messages_are_in_the_command_s_own_words(folder, command, tmp_path, words, told):
     (tmp_path / "rows.csv").write_text("x\n" + "1\n2\n" * 20)
     (tmp_path / "gaps.csv").write_text("x\n1\nnan\n")
+    (tmp_path / "comma.csv").write_text('x\n1\n"1,5"\n')
     places = {
         "SCM": folder / "scm.yaml",
         "MODEL": folder / "model",
         "FITTED": folder / "fitted",
         "ROWS": tmp_path / "rows.csv",
         "GAPS": tmp_path / "gaps.csv",
+        "COMMA": tmp_path / "comma.csv",
         "RUN": tmp_path / "run",
     }
     if "RUN" in words:

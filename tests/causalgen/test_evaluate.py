@@ -2,17 +2,20 @@
 
 import json
 import re
+from dataclasses import replace
 
 import networkx as nx
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image as PILImage
 from typer.testing import CliRunner
 
 import causalgen as cg
 from causalgen.cli import main as cli
 from causalgen.counterfactuals.export import to_png
+from causalgen.evaluation import pictures
 from causalgen.evaluation.metric import FLOOR, MECHANISM, METRICS, MODEL, Metric
 from causalgen.evaluation.questions import other_values
 from causalgen.metrics.evaluators.evaluators import Evaluators, Recipe, find_roles
@@ -251,6 +254,25 @@ def test_the_page_is_one_file_and_needs_no_network(exact, tmp_path):
     (tmp_path / "report" / "mine.txt").write_text("kept")
     with pytest.raises(CheckpointError, match="mine.txt"):
         exact.save(tmp_path / "report")
+
+
+def test_a_node_has_its_own_pictures(exact, tmp_path):
+    """Those of another node, image-2, stood among those of image."""
+    other = {"image-2.png": b"", "image-2-composition.png": b"", "image-2-do-kind-draws.png": b""}
+    text = replace(exact, pictures={**exact.pictures, **other}).save(tmp_path / "r").read_text("utf-8")
+    assert "image 2" not in text and text.count("<img") == len(exact.pictures)
+
+
+def test_pictures_tell_values_and_labels_whole():
+    """Below an image stood "shadow_position ", without a number, and labels were cut to one text."""
+    columns = {"shadow_position": np.array([12.3456]), "dose": np.array([0.00312])}
+    assert re.fullmatch(r"shadow.* 12\.35\ndose 0\.00312", pictures._values(columns, list(columns), 0))
+    variable = cg.Categorical([f"category {code}" for code in range(400)])
+    axes = Figure().subplots()
+    for count in (3, 400):
+        pictures._bars(axes, variable, np.arange(count), np.arange(count))
+        texts = [label.get_text() for label in axes.get_xticklabels()]
+        assert len(set(texts)) == len(texts) <= 30 and texts[1] == f"category {1 if count == 3 else 14}"
 
 
 def test_names_are_escaped_on_the_page(tmp_path):

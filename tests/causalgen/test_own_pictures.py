@@ -22,6 +22,7 @@ from causalgen.counterfactuals.evidence import encode_evidence
 from causalgen.data.reading import read_data
 from graphs.errors import DataError, DomainError, SpecError
 from graphs.variables import Image
+from graphs.variables.picture import ranged
 
 DEEP = np.array([[0, 1, 255, 256], [4095, 700, 2048, 3]], dtype=np.uint16)
 
@@ -56,6 +57,12 @@ def written(kind, values, folder):
     elif kind == "tif float":
         Pictures.fromarray(values.astype(np.float32)).save(path)
     return path
+
+
+def test_a_range_is_told_in_all_its_digits():
+    """Of 1048576 it was told to expect 0 to 1.04858e+06."""
+    with pytest.raises(DomainError, match="is 1048576, expected 0 to 1048575, the variable's range"):
+        ranged(np.array([[1048576]]), (0, 1048575), where="x")
 
 
 @pytest.mark.parametrize("kind", ["png", "npy", "tif", "tif int32", "tif float"])

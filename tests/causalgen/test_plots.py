@@ -264,3 +264,16 @@ def test_rows_are_named_beside_every_line_of_panels():
     figure = scm.counterfactual(dict(scm.sample(3, seed=0)), do={"n1": 1.0}).plot()
     named = [[text.get_text() for text in axes.get_yticklabels()] for axes in figure.axes]
     assert named[0] == named[4] == ["0", "1", "2"]  # four panels a line
+
+
+def test_bars_of_whole_numbers_hold_equally_many():
+    """Of 0 .. 99, each once, some bars held 5 of them and some 4."""
+    scm = cg.SCM(
+        CausalGraph({"n": (), "y": ()}),
+        {"n": cg.Integer(), "y": cg.Continuous()},
+        {"n": cg.mechanisms.Empirical(), "y": cg.mechanisms.Additive()},
+    )
+    rows = {"n": np.arange(100), "y": np.linspace(0.0, 1.0, 100)}
+    cf = scm.fit(rows, progress=False).counterfactual(rows, do={"y": 0.5}, seed=0)
+    *bars, last = (patch for patch in cf.plot().axes[0].patches if hasattr(patch, "get_height"))
+    assert {round(100 * bar.get_height()) for bar in bars} == {3} and round(100 * last.get_height()) == 1

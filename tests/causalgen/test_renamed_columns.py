@@ -135,6 +135,13 @@ def test_what_cannot_be_meant_is_refused(texts, error, match):
         parse_renames(texts, VARIABLES, [["Dose", "b", "kind", "weight"]])
 
 
+def test_a_column_may_begin_and_end_in_spaces():
+    """What errors advise, ``--rename 'dose =dose'``, was refused."""
+    header = ["dose ", " b", "kind", "weight"]
+    assert parse_renames(["dose =dose"], VARIABLES, [header]) == {"dose": "dose "}
+    assert parse_renames([" b = dose "], VARIABLES, [["b", " b", "weight"]]) == {"dose": "b"}
+
+
 def test_columns_may_change_places():
     swapped = parse_renames(["weight=dose", "dose=weight"], VARIABLES, [["dose", "weight"]])
     assert swapped == {"dose": "weight", "weight": "dose"}

@@ -353,7 +353,25 @@ def test_a_bad_value_far_down_is_placed(labels, tmp_path, monkeypatch, capsys):
     pq.write_table(pa.Table.from_pandas(bad), tmp_path / "t.parquet")
     ask = [root / "model", "--table", tmp_path / "t.parquet", "--do", "a=low", "--part-rows", PART]
     said = error_of(monkeypatch, capsys, *ask, "--out", tmp_path / "out")
-    assert "rows 64 to 127 of t.parquet" in said and "row 36" in said
+    assert "row 100 " in said
+
+
+def test_rows_have_the_numbers_of_the_table_beside_refused_ones_and_in_warnings(labels, images, tmp_path):
+    """A row after a refused one was named by the number before, rows of a warning by those of the part."""
+    _, kind, _, root = images
+    shutil.copytree(root, tmp_path / "t")
+    (tmp_path / "t" / "9.png").write_text("no picture")
+    kinds, cells = np.where(np.arange(24) == 12, 7, kind), [f"{row}.png" for row in range(24)]
+    pq.write_table(pa.table({"kind": kinds, "picture": cells}), tmp_path / "t" / "rows.parquet")
+    words = [tmp_path / "t" / "model", "--table", tmp_path / "t" / "rows.parquet", "--do", "kind=1"]
+    assert "row 12 is 7" in str(run(*words, "--part-rows", 8, "--out", tmp_path / "out").exception)
+    scm, frame, _ = labels
+    pq.write_table(
+        pa.Table.from_pandas(frame.assign(c=np.where(frame.index == 100, 1e6, frame["c"]))),
+        tmp_path / "far.parquet",
+    )
+    with pytest.warns(cg.ExtrapolationWarning, match="row 100 is"):
+        parts_of(scm, tmp_path / "far.parquet")
 
 
 def test_files_of_different_schemas_and_no_files_are_refused(labels, tmp_path):

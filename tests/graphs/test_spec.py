@@ -77,7 +77,12 @@ def test_comments_quotes_and_a_byte_order_mark_are_fine(tmp_path: Path) -> None:
             "13:15: .*intensity -> thickness -> ",
         ),
         ("[thickness]", "[thickness, thickness]", "12:26: .*'thickness' twice"),
-        ("[thickness]", "thickness", "12:14: nodes.intensity.parents: must be a valid list, got 'thickness'"),
+        ("[thickness]", "thickness", r"12:14: nodes.intensity.parents: .* list, as \['thickness'\], got"),
+        (
+            "categories: 10",
+            "categories: [True, no]",
+            '5:47: .*got True; a text .* as "True" .* is quoted',
+        ),
         ("  digit:", "  1digit:", "4:3: nodes.1digit: Bad node name"),
         (
             "  digit:",

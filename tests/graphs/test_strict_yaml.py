@@ -93,7 +93,8 @@ REFUSALS = [
     ("a: [1, 2", "s:1:9: not valid YAML: did not find expected ',' or ']'"),
     ("a: b: c", "s:1:5: not valid YAML"),
     ("a: 1\nb: \x07", "s:2:4: not valid YAML: a control character"),
-    ("\ta: 1", "s:1:1: not valid YAML"),
+    ("\ta: 1", "s:1:1: not valid YAML: a tab, where lines are indented by spaces"),
+    ("a:\n\tb: 1", "s:2:1: not valid YAML: a tab, where"),
     (
         "categories: [010, 9]",
         's:1:14: 010 begins with 0: YAML reads .* 10, .*Quote it .*: "010"; or write 10',

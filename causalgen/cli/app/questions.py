@@ -14,7 +14,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -182,6 +182,8 @@ def ask_effect(
         found = model.scm.effect(
             target, **asked, n=n, statistic=statistic, confidence=confidence, seed=_whole(seed, "Seed", 0)
         )
+    if statistic is not None:
+        found = replace(found, target=f"{target} = {category}")  # whose probability it is
     return AskedEffect(found, target, category, do, versus, evidence, n, confidence, tuple(told))
 
 

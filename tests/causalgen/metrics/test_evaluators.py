@@ -267,6 +267,10 @@ def test_command_line(tmp_path, monkeypatch):
         "bars",
         "--about",
         "Bars.",
+        "--image",
+        "picture",
+        "--label",
+        "kind",
     ]
     done = CliRunner().invoke(cli.app, told)
     assert done.exit_code == 0, done.output
@@ -277,6 +281,7 @@ def test_command_line(tmp_path, monkeypatch):
     card = (tmp_path / "bars" / "README.md").read_text()
     assert "Bars." in card
     assert "causalgen evaluators scm.yaml --data rows.csv" in card and "--test rows.csv" in card
+    assert "--image picture --label kind" in card  # or it could not be typed again
     assert str(tmp_path) not in card
 
 
