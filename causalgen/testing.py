@@ -3,12 +3,13 @@
     interface           shapes, canonical dtypes; prior and abducted noise have the same leaves
     round trip          generate(pa, abduct(x, pa)) == x
     noise               exact: abduct(generate(pa, u), pa) == u; posterior: it follows p(u)
-    density             generated scalars and categories follow exp(log_prob)
+    density             generated values follow exp(log_prob)
     change of variables log_prob(x | pa) - log |du/dx| is a function of u alone
+    other forms         linear_form and distribution say what log_prob says; proposals are in their order
     rows                one row at a time equals all rows at once
     generator           the generator alone decides; global random state and Pyro's parameters stay untouched
     inputs              values, parents and noise are not changed
-    saving              the same spec with the saved state, by safetensors, gives the same values
+    saving              the same spec with the saved state, by safetensors, gives the same values and noise
     options             a spec of a registered kind survives being written to a file
     dtype, device       moved elsewhere, values are still canonical
     gradients           of the loss, and of values in noise and parents, are finite
@@ -27,16 +28,14 @@ posterior (simulation-based calibration).
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
 from causalgen.checking.calibration import Calibration, calibrate
-from causalgen.checking.conformance import Suite
+from causalgen.checking.conformance import Suite, global_state
 from causalgen.counterfactuals.mutilated_model import MutilatedModel
 from causalgen.scm import SCM
 from graphs.errors import NotFittedError
@@ -116,20 +115,13 @@ def check_mechanism(
     """
     if not mechanism.fitted:
         raise NotFittedError("Fit the mechanism before checking it.")
+    before = global_state()
     suite = Suite(mechanism, values, dict(parents), seed)
-    before = _global_state()
     for name, law in suite.laws().items():
         try:
             law()
         except AssertionError as error:
             raise AssertionError(f"Law {name!r}, mechanism {mechanism.spec.kind!r}: {error}") from error
-    assert before == _global_state(), (
-        f"Law 'generator', mechanism {mechanism.spec.kind!r}: global random state or Pyro's store changed."
+    assert before == global_state(), (
+        f"Law 'generator', mechanism {mechanism.spec.kind!r}: a global random state or Pyro's store changed."
     )
-
-
-def _global_state() -> tuple[bytes, tuple[str, ...]]:
-    """Torch's global random state and the names in Pyro's parameter store."""
-    pyro = sys.modules.get("pyro")
-    names = tuple(pyro.get_param_store().keys()) if pyro else ()
-    return torch.get_rng_state().numpy().tobytes(), names

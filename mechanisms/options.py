@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import suppress
 from copy import deepcopy
 from operator import attrgetter
@@ -77,18 +77,32 @@ def fit_afresh(mechanism: Mechanism, *, choose: bool = True) -> Mechanism:
     """
     if choose and mechanism.chosen_from is not None:
         return mechanism.chosen_from.bind(mechanism.variable, mechanism.parents).to(mechanism.device)
-    frozen = [weight for weight in mechanism.parameters() if not weight.requires_grad]
-    new = deepcopy(mechanism, {id(weight): nn.Parameter(weight.detach(), False) for weight in frozen})
+    frozen = {id(weight): weight for weight in mechanism.parameters() if not weight.requires_grad}
+    if frozen and (stage := mechanism.first_stage()) is not None:  # which trains such weights
+        for weight in stage.part.parameters():
+            frozen.pop(id(weight), None)
+    new = deepcopy(mechanism, {key: nn.Parameter(weight.detach(), False) for key, weight in frozen.items()})
     for network in new.large_networks:
         network.to(torch.float32)  # steps are too small for weights of 16 bits
     if new.fitted and new.spec.training is not None:  # else no fit has touched them: each has its own copy
         bound = new.spec.bind(new.variable, new.parents).to(new.device)
         _match_layers(new, bound)
-        first = dict(bound.named_parameters())
-        for name, weight in new.named_parameters():
-            if weight.requires_grad and name in first:  # others are made in ``prepare``
-                weight.copy_(first[name])
+        kept = {"fitted_flag", "seen_range", *_state_of(mechanism, frozen)}
+        first = {**dict(bound.named_parameters()), **dict(bound.named_buffers())}
+        for name, tensor in (*new.named_parameters(), *new.named_buffers()):
+            # Others are made in ``prepare``, or sized there.
+            if name not in kept and name in first and first[name].shape == tensor.shape:
+                tensor.copy_(first[name])
     return new
+
+
+def _state_of(module: nn.Module, weights: Container[int]) -> Iterator[str]:
+    """Names of the weights with these ids, and of the buffers of parts that have no others."""
+    yield from (name for name, weight in module.named_parameters() if id(weight) in weights)
+    for place, part in module.named_modules(remove_duplicate=False):
+        own = [id(weight) in weights for weight in part.parameters()]
+        if place and own and all(own):
+            yield from (f"{place}.{name}" for name, _ in part.named_buffers())
 
 
 @torch.no_grad()
@@ -141,6 +155,10 @@ def take_weights(failure: str, module: nn.Module, earlier: nn.Module) -> None:
                 f"{failure}: {name} is {tuple(weight.shape)}, there {tuple(before.shape)}. "
                 "Give both the same networks."
             )
+        if not (wider or weight.requires_grad):  # other models may have it in the same memory
+            if not (weight.is_meta or torch.equal(weight, before.to(weight))):
+                weight.data = before.detach().to(weight, copy=True)
+            continue
         weight.zero_()
         weight[:, : before.shape[1]].copy_(before) if wider else weight.copy_(before)
 

@@ -40,6 +40,7 @@ __all__ = [
     "kinds",
     "mechanism_spec",
     "parse_mechanism",
+    "told_options",
 ]
 
 GROUP = "causalgen.mechanisms"
@@ -153,7 +154,7 @@ class Registry(Generic[Part]):
         return core_schema.no_info_plain_validator_function(
             self._validate,
             serialization=core_schema.plain_serializer_function_ser_schema(
-                lambda part, info: part.model_dump(mode=info.mode), info_arg=True
+                lambda part, info: part.model_dump(mode=info.mode, fallback=_name), info_arg=True
             ),
         )
 
@@ -230,10 +231,26 @@ def _kind_of(part: Any) -> Any:
 def dump_options(part: BaseModel) -> dict[str, Any]:
     """The mapping that parses to these options: their kind, then what differs from its defaults."""
     dumped = _differences(part)
-    if type(part).model_validate(dumped) != part:
-        # A validator that depends on what was written: then say everything.
-        return {"kind": _kind_of(type(part)), **part.model_dump(mode="json", exclude={"kind"})}
-    return dumped
+    try:
+        if type(part).model_validate(dumped) == part:
+            return dumped
+    except ValidationError:  # a part from Python, of a kind that no file can say
+        pass
+    # Or a validator that depends on what was written: then say everything.
+    return {"kind": _kind_of(type(part))} | told_options(part)
+
+
+def told_options(part: BaseModel) -> dict[str, Any]:
+    """All options as plain values, for records and reports; of what only Python can say, its name.
+
+    No file is read from these.
+    """
+    return part.model_dump(mode="json", fallback=_name)
+
+
+def _name(value: object) -> str:
+    """Of a function, or of a value's class."""
+    return getattr(value, "__qualname__", type(value).__qualname__)
 
 
 @lru_cache(maxsize=1)
@@ -304,7 +321,7 @@ def _placed(error: ValidationError, place: tuple[str, ...], model: type[BaseMode
 def _differences(model: BaseModel, reference: BaseModel | None = None) -> dict[str, Any]:
     """What a model says beyond ``reference`` (its class's defaults), always with its ``kind``."""
     dumped: dict[str, Any] = {"kind": getattr(model, "kind")} if hasattr(model, "kind") else {}  # noqa: B009
-    everything = model.model_dump(mode="json")
+    everything = told_options(model)
     for name, field in type(model).model_fields.items():
         value = getattr(model, name)
         default = (

@@ -7,35 +7,27 @@ to the values: 1e-9 for tables (float64), 1e-4 for images (float32).
 from __future__ import annotations
 
 import copy
+import random
+import sys
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-from causalgen.checking.statistics import distance_to_log_prob, is_discrete, sample_distance
+from causalgen.checking.density_conformance import SURPRISE, Densities, apart, close
+from causalgen.checking.statistics import sample_distance
 from graphs.errors import CannotAbductError
 from graphs.variables import Variable
 from mechanisms.base import Mechanism, Noise
 from mechanisms.registry import dump_mechanism, kinds, parse_mechanism
 
-__all__ = ["Suite"]
-
-_DRAWS, _IMAGE_DRAWS = 4000, 400
-# Largest distance of distribution functions, in units of 1 / sqrt(draws): about 1 in 20,000 by chance.
-_SURPRISE = 2.3
+__all__ = ["Suite", "global_state", "shares_weights"]
 
 
-class Suite:
-    """One mechanism, some rows, and the noise both abducted from them and drawn for them."""
-
-    def __init__(self, mechanism: Mechanism, values: Tensor, parents: dict[str, Tensor], seed: int) -> None:
-        self.mechanism, self.values, self.parents, self.seed = mechanism, values, parents, seed
-        self.rows = len(values)
-        self.prior = mechanism.sample_noise(self.rows, generator=self.generator())
-        double = mechanism.variable.dtype == "float64"
-        scale = values.double().abs().max().item() if double else 1.0
-        self.tolerance = (1e-9 if double else 1e-4) * max(scale, 1.0)
+class Suite(Densities):
+    """The laws of one mechanism, held to some rows."""
 
     def laws(self) -> dict[str, Callable[[], None]]:
         """The laws that apply to this mechanism, by name."""
@@ -43,9 +35,11 @@ class Suite:
         if self.mechanism.abduction == "none":
             laws["refusal"] = self.refusal
         else:
-            laws |= {"round trip": self.round_trip, "noise": self.noise, "density": self.density}
-            laws["change of variables"] = self.change_of_variables
+            laws |= {"round trip": self.round_trip, "noise": self.noise}
         return laws | {
+            "density": self.density,
+            "change of variables": self.change_of_variables,
+            "other forms": self.other_forms,
             "rows": self.one_by_one,
             "reading": self.reading,
             "generator": self.by_generator,
@@ -56,50 +50,39 @@ class Suite:
             "gradients": self.gradients,
         }
 
-    def generator(self, offset: int = 0) -> torch.Generator:
-        """A fresh generator where the values are."""
-        return torch.Generator(self.values.device).manual_seed(self.seed + offset)
-
-    def abduct(self, offset: int = 0) -> Noise:
-        """The noise of the given rows."""
-        return self.mechanism.abduct(self.values, self.parents, generator=self.generator(offset)).noise
-
-    @torch.no_grad()
-    def generate(self, noise: Noise) -> Tensor:
-        """Values of the given parents."""
-        return self.mechanism.generate(self.parents, noise)
-
-    def spread(self) -> tuple[dict[str, Tensor], Noise]:
-        """Prior noise for many rows, and the given parents over and over."""
-        draws = _IMAGE_DRAWS if self.mechanism.variable.type == "image" else _DRAWS
-        index = torch.arange(draws, device=self.values.device) % self.rows
-        parents = {name: value[index] for name, value in self.parents.items()}
-        return parents, self.mechanism.sample_noise(draws, generator=self.generator(1))
-
     def interface(self) -> None:
         """Shapes, dtypes and finite values; abducted noise has the leaves of prior noise."""
         _canonical(self.mechanism.variable, self.generate(self.prior), self.rows)
         assert self.prior.n == self.rows, f"sample_noise gave {self.prior.n} rows for {self.rows}"
         log_prob = self.mechanism.log_prob(self.values, self.parents)
         assert log_prob is None or log_prob.shape == (self.rows,), "log_prob must be (N,)"
+        assert log_prob is None or not bool(log_prob.isnan().any()), "log_prob is not a number"
+        atomic = self.mechanism.atomic(self.values, self.parents)
+        assert atomic is None or (atomic.shape, atomic.dtype) == ((self.rows,), torch.bool), (
+            f"atomic must be (N,) bool, got {tuple(atomic.shape)} {atomic.dtype}"
+        )
         if self.mechanism.abduction != "none":
             prior, abducted = (
                 {name: (leaf.shape, leaf.dtype) for name, leaf in noise.items()}
-                for noise in (self.prior, self.abduct())
+                for noise in (self.prior, self.abducted)
             )
             assert prior == abducted, f"prior noise has leaves {prior}, abducted noise {abducted}"
 
     def inputs(self) -> None:
         """Nothing that is passed in is changed."""
-        before = copy.deepcopy((self.values, self.parents, self.prior.leaves))
-        self.generate(self.prior)
+        noises = [self.prior] if self.mechanism.abduction == "none" else [self.prior, self.abducted]
+        values, parents, before = copy.deepcopy((self.values, self.parents, noises))
+        for noise in noises:
+            self.generate(noise)
         self.mechanism.log_prob(self.values, self.parents)
+        self.mechanism.read(self.values)
         if self.mechanism.abduction != "none":
-            self.generate(self.abduct())
-        values, parents, leaves = before
+            self.abduct()
+        if self.mechanism.spec.training is not None:
+            copy.deepcopy(self.mechanism).loss(self.values, self.parents, generator=self.generator())
         assert torch.equal(values, self.values), "values were changed"
         assert all(torch.equal(parents[key], self.parents[key]) for key in parents), "parents were changed"
-        assert all(torch.equal(leaves[key], self.prior[key]) for key in leaves), "noise was changed"
+        assert all(map(_equal, before, noises)), "noise was changed"
 
     def refusal(self) -> None:
         """A mechanism that cannot abduct says so."""
@@ -112,7 +95,7 @@ class Suite:
     def round_trip(self) -> None:
         """generate(pa, abduct(x, pa)) == x."""
         if self.mechanism.spec.kind != "constant":  # which has one value, whatever was observed
-            _close(self.generate(self.abduct()), self.values, self.tolerance, "x came back changed")
+            close(self.generate(self.abducted), self.values, self.tolerance, "x came back changed")
 
     def noise(self) -> None:
         """Noise of generated values: the noise they were made from, or a draw with its law."""
@@ -125,14 +108,18 @@ class Suite:
         for name, leaf in noise.items():
             if self.mechanism.abduction == "exact":
                 tolerance = 1e-6 * max(1.0, leaf.abs().max().item())
-                _close(abducted.noise[name], leaf, tolerance, f"leaf {name!r} came back changed")
+                close(abducted.noise[name], leaf, tolerance, f"leaf {name!r} came back changed")
             # A leaf that does not vary is what abduction remembers, such as residuals: no random variable.
             elif abducted.log_weight is None and leaf.is_floating_point() and bool((leaf != leaf[:1]).any()):
-                self.same_law(name, leaf, abducted.noise[name])
+                # Of some parents, too: what is right on average may follow them.
+                every = torch.arange(noise.n, device=leaf.device)
+                first = every % self.rows < self.rows // 2
+                for part in (every, first, ~first) if parents else (every,):
+                    self.same_law(name, leaf[part], abducted.noise[name][part])
 
     def same_law(self, name: str, prior: Tensor, abducted: Tensor) -> None:
         """Two samples of a leaf, compared component by component (at most 16, spread over all)."""
-        limit = _SURPRISE * (2 / len(prior)) ** 0.5
+        limit = SURPRISE * (2 / len(prior)) ** 0.5
         stride = -(-prior[0].numel() // 16)
         columns = [noise.reshape(len(noise), -1)[:, ::stride].unbind(1) for noise in (prior, abducted)]
         for one, other in zip(*columns, strict=True):
@@ -140,50 +127,6 @@ class Suite:
             assert distance <= limit, (
                 f"leaf {name!r} does not follow its prior: distribution functions differ by {distance:.3f}"
             )
-
-    @torch.no_grad()
-    def density(self) -> None:
-        """Generated scalars and categories follow exp(log_prob), for the first row's parents."""
-        variable = self.mechanism.variable
-        if variable.event_shape != () or self.mechanism.log_prob(self.values, self.parents) is None:
-            return
-        parents = {name: value[:1].expand(_DRAWS, *value.shape[1:]) for name, value in self.parents.items()}
-        noise = self.mechanism.sample_noise(_DRAWS, generator=self.generator(3))
-        draws = self.mechanism.generate(parents, noise)
-
-        def log_prob(values: Tensor) -> Tensor:
-            first = {name: value[:1].expand(len(values), *value.shape[1:]) for name, value in parents.items()}
-            result = self.mechanism.log_prob(values, first)
-            assert result is not None
-            return result
-
-        distance = distance_to_log_prob(draws, log_prob, whole=variable.type == "integer")
-        assert distance <= _SURPRISE / _DRAWS**0.5, (
-            f"generated values do not follow log_prob: distribution functions differ by {distance:.3f}"
-        )
-
-    def change_of_variables(self) -> None:
-        """log p(x | pa) + log |dx/du| is log p(u), whatever the parents."""
-        leaves = list(self.prior.items())
-        whole = self.mechanism.variable.type == "integer"  # whose log_prob is a probability
-        if len(leaves) != 1 or self.mechanism.abduction != "exact" or not self.parents or whole:
-            return
-        name, leaf = leaves[0]
-        if leaf[0].numel() != self.values[0].numel() or not self.values.is_floating_point():
-            return
-        if is_discrete(self.spread()[1][name]):
-            return  # log_prob is then a probability, which no slope scales
-        # The same noise in every row: what is left of the density must be the same too.
-        u = leaf[:1].expand_as(leaf).clone().requires_grad_()
-        x = self.mechanism.generate(self.parents, Noise(self.rows, {name: u}))
-        log_prob = self.mechanism.log_prob(x.detach(), self.parents)
-        if log_prob is None:
-            return
-        columns = x.reshape(self.rows, -1).unbind(1)
-        gradients = [torch.autograd.grad(column.sum(), u, retain_graph=True)[0] for column in columns]
-        jacobian = torch.stack([gradient.reshape(self.rows, -1) for gradient in gradients], 1)
-        base = log_prob.detach() + torch.linalg.slogdet(jacobian).logabsdet
-        _close(base, base[:1].expand_as(base), 1e-6 * max(1.0, base.abs().max().item()), "log_prob is off")
 
     def one_by_one(self) -> None:
         """A row alone gives what it gives among others."""
@@ -194,19 +137,28 @@ class Suite:
             parts = [
                 self.mechanism.generate(parents[row], self.prior.rows(slice(row, row + 1))) for row in rows
             ]
-            _close(torch.cat(parts).detach(), whole, self.tolerance, "generate")
-        if self.mechanism.abduction == "exact":
-            whole_noise = self.abduct()
+            close(torch.cat(parts).detach(), whole, self.tolerance, "generate")
+        if self.mechanism.abduction != "none" and self.mechanism.spec.kind != "constant":
             for row in rows:
-                part = self.mechanism.abduct(self.values[[row]], parents[row], generator=self.generator())
-                for name, leaf in part.noise.items():
-                    _close(leaf, whole_noise[name][[row]], self.tolerance, f"abduct, leaf {name!r}")
+                self.abducted_alone(row, parents[row])
         log_prob = self.mechanism.log_prob(self.values, self.parents)
         if log_prob is not None:
             for row in rows:
                 part = self.mechanism.log_prob(self.values[[row]], parents[row])
                 assert part is not None, "log_prob is None for one row alone"
-                _close(part, log_prob[[row]], 1e-6 * max(1.0, log_prob.abs().max().item()), "log_prob")
+                close(part, log_prob[[row]], 1e-6 * max(1.0, log_prob.abs().max().item()), "log_prob")
+
+    @torch.no_grad()
+    def abducted_alone(self, row: int, parents: dict[str, Tensor]) -> None:
+        """A row's value comes back of noise abducted alone or among others: the same, where it is a point."""
+        value, among = self.values[[row]], self.abducted.rows(slice(row, row + 1))
+        alone = self.mechanism.abduct(value, parents, generator=self.generator()).noise
+        for noise, what in ((alone, "alone"), (among, "among others")):
+            made = self.mechanism.generate(parents, noise)
+            close(made, value, self.tolerance, f"generate of one row, of noise abducted {what}")
+        for name, leaf in alone.items() if self.mechanism.deterministic else ():
+            size = max(1.0, leaf.double().abs().max().item()) if leaf.numel() else 1.0
+            close(leaf, among[name], size * self.tolerance, f"abduct, leaf {name!r}")
 
     @torch.no_grad()
     def reading(self) -> None:
@@ -217,7 +169,7 @@ class Suite:
             _canonical(self.mechanism.parents[name], value, self.rows, f"read of {name!r}")
             for row in range(min(self.rows, 4)):
                 alone = self.mechanism.read(self.values[[row]])[name]
-                _close(alone, value[[row]], 1e-4 * max(1.0, value.abs().max().item()), f"read of {name!r}")
+                close(alone, value[[row]], 1e-4 * max(1.0, value.abs().max().item()), f"read of {name!r}")
 
     def constant_rows(self) -> bool:
         """Whether it holds one value a row, as a constant of an intervention may: then no part will do."""
@@ -234,6 +186,14 @@ class Suite:
             assert _equal(self.abduct(), self.abduct()), "abduct with the same seed gives other noise"
             changes = not _equal(self.abduct(), self.abduct(7))
             assert not (changes and self.mechanism.deterministic), "deterministic, but abduct draws"
+            if not (changes or self.mechanism.deterministic):  # fine where the value leaves nothing open
+                made = self.generate(self.prior)
+                one, other = (
+                    self.mechanism.abduct(made, self.parents, generator=self.generator(seed)).noise
+                    for seed in (0, 7)
+                )
+                left = any(apart(leaf, self.prior[name]) > self.tolerance for name, leaf in one.items())
+                assert not (left and _equal(one, other)), "abduct draws, but ignores its generator"
 
     def saving(self) -> None:
         """Values survive saving and loading bit for bit."""
@@ -241,12 +201,24 @@ class Suite:
         if self.constant_rows():
             return
         fresh = self.mechanism.spec.bind(self.mechanism.variable, self.mechanism.parents).eval()
+        assert not shares_weights(fresh, self.mechanism), (
+            "what a spec makes twice has the same weights in memory"
+        )
         fresh.load_state_dict(load(save(state)))
         fresh.to(self.values.device)
         assert fresh.fitted, "a loaded mechanism must be fitted"
-        with torch.no_grad():
-            value = fresh.generate(self.parents, self.prior)
-        assert torch.equal(value, self.generate(self.prior)), "values differ after loading"
+        abducts = self.mechanism.abduction != "none"
+        with torch.no_grad():  # before it abducts anything: all that is remembered is in the noise
+            for noise in (self.prior, self.abducted) if abducts else (self.prior,):
+                value = fresh.generate(self.parents, noise)
+                assert torch.equal(value, self.generate(noise)), "values differ after loading"
+            if abducts:
+                again = fresh.abduct(self.values, self.parents, generator=self.generator()).noise
+                assert _equal(again, self.abducted), "noise differs after loading"
+            one, other = (each.log_prob(self.values, self.parents) for each in (fresh, self.mechanism))
+        assert one is other is None or (one is not None and other is not None and torch.equal(one, other)), (
+            "log_prob differs after loading"
+        )
 
     def options(self) -> None:
         """Options survive being written to a file."""
@@ -282,6 +254,8 @@ class Suite:
         if mechanism.spec.training is not None and wanted:
             loss = mechanism.loss(self.values, self.parents, generator=self.generator())
             assert loss.shape == (self.rows,), f"loss must be (N,), got {tuple(loss.shape)}"
+            again = mechanism.loss(self.values, self.parents, generator=self.generator())
+            assert torch.equal(loss, again), "the loss with the same seed is another one"
             if loss.requires_grad:
                 loss.mean().backward()
             for name, parameter in mechanism.named_parameters():
@@ -307,9 +281,21 @@ def _canonical(variable: Variable, value: Tensor, rows: int, what: str = "genera
         assert 0 <= int(value.min()) and int(value.max()) < variable.size, f"{what} gave unknown categories"
 
 
-def _close(got: Tensor, expected: Tensor, tolerance: float, what: str) -> None:
-    difference = (got.double() - expected.double()).abs().max().item() if got.numel() else 0.0
-    assert difference <= tolerance, f"{what}: differs by {difference:.3g}, at most {tolerance:.3g} expected"
+def shares_weights(one: torch.nn.Module, other: torch.nn.Module) -> bool:
+    """Whether weights that a fit changes are the same in memory."""
+    first, second = (
+        {weight.data_ptr() for weight in each.parameters() if weight.requires_grad and weight.numel()}
+        for each in (one, other)
+    )
+    return not first.isdisjoint(second)
+
+
+def global_state() -> tuple[object, ...]:
+    """What nothing may change: the random states of torch, NumPy and Python, and Pyro's stored parameters."""
+    pyro = sys.modules.get("pyro")
+    names = tuple(pyro.get_param_store().keys()) if pyro else ()
+    numpy = [each.tobytes() if isinstance(each, np.ndarray) else each for each in np.random.get_state()]
+    return torch.get_rng_state().numpy().tobytes(), *numpy, random.getstate(), names
 
 
 def _equal(one: Noise, other: Noise) -> bool:

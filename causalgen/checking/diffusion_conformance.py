@@ -8,6 +8,7 @@ with one category and one number, both in float64.
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from itertools import pairwise
 from math import log, pi
 from typing import Any
@@ -20,7 +21,7 @@ from graphs.errors import CannotAbductError
 from graphs.variables import Categorical, Continuous, Variable
 from mechanisms.base import Parents
 from mechanisms.diffusion.guidance import GUIDANCE, Factual, Guidance
-from mechanisms.diffusion.schedule import GRIDS, Grid, LogGrid
+from mechanisms.diffusion.schedule import GRIDS, Grid, KarrasGrid, LogGrid
 from mechanisms.diffusion.solvers import SOLVERS, Leaves, NoiseEstimate, Solver
 
 __all__ = ["check_grid", "check_guidance", "check_solver"]
@@ -29,7 +30,7 @@ _LEVELS = LogGrid(sigma_min=0.05, sigma_max=10)
 # An error of first order falls to a tenth.
 _COARSE, _FINE = 64, 640
 # Leaves of the mechanism's own.
-_TAKEN = {"known", "last_residual", "image"}
+_TAKEN = {"known", "last_residual", "image", "code", "pixel_residual"}
 
 
 def check_grid(grid: Grid) -> None:
@@ -41,7 +42,7 @@ def check_grid(grid: Grid) -> None:
 
     def ascending() -> None:
         """steps + 1 finite levels above 0, in float64, each above the one before."""
-        for steps in (2, 8):
+        for steps in (1, 2, 8):
             sigma = grid.sigmas(steps)
             assert sigma.shape == (steps + 1,), f"{steps} steps need {steps + 1} levels, got {sigma.shape}"
             assert sigma.dtype == torch.float64, f"levels are float64, got {sigma.dtype}"
@@ -102,9 +103,19 @@ class _SolverLaws:
             laws["exact solution"] = self.exact_solution
         hold("solver", self.solver, laws | {"options": lambda: check_options(SOLVERS, self.solver)})
 
-    def at(self, steps: int) -> Solver:
+    def at(self, steps: int, grid: Grid = _LEVELS) -> Solver:
         """The solver with this many steps on the laws' own grid."""
-        return self.solver.model_copy(update={"steps": steps, "grid": _LEVELS})
+        return self.solver.model_copy(update={"steps": steps, "grid": grid})
+
+    def grids(self) -> Iterator[Grid]:
+        """Evenly spaced in log sigma, and not, where the solver takes it."""
+        yield _LEVELS
+        uneven = KarrasGrid(sigma_min=_LEVELS.sigma_min, sigma_max=_LEVELS.sigma_max)
+        try:
+            type(self.solver).model_validate(dict(self.solver) | {"steps": _COARSE, "grid": uneven})
+        except ValueError:
+            return
+        yield uneven
 
     def field(self, mean: Tensor) -> NoiseEstimate:
         """eps of pixels with this mean."""
@@ -152,10 +163,13 @@ class _SolverLaws:
     def levels(self) -> None:
         """The estimate is asked for at levels of the grid's range alone, and inputs are not changed."""
         solver, asked, image = self.at(_COARSE), list[float](), self.image.clone()
+        told = list[tuple[Tensor, Tensor]]()
 
         def eps(x: Tensor, sigma: float) -> Tensor:
             asked.append(float(sigma))
-            return self.field(self.mean)(x, sigma)
+            estimate = self.field(self.mean)(x, sigma)
+            told.append((estimate, estimate.clone()))
+            return estimate
 
         noise = solver.encode(image, eps) if solver.invertible else self.prior(solver, len(image))
         before = {name: leaf.clone() for name, leaf in noise.items()}
@@ -164,6 +178,7 @@ class _SolverLaws:
         outside = [sigma for sigma in asked if not low * (1 - 1e-9) <= sigma <= high * (1 + 1e-9)]
         assert not outside, f"asked at sigma {outside[:1]}, but levels are {low:g} to {high:g}"
         assert torch.equal(image, self.image), "encode changes the image"
+        assert all(torch.equal(one, other) for one, other in told), "estimates are changed"
         assert all(torch.equal(leaf, noise[name]) for name, leaf in before.items()), (
             "decode changes the noise"
         )
@@ -197,8 +212,13 @@ class _SolverLaws:
 
     def exact_solution(self) -> None:
         """encode, and decode under another mean, come nearer to the exact flow with more steps."""
+        for grid in self.grids():
+            self.follow(grid)
+
+    def follow(self, grid: Grid) -> None:
+        """The law on one grid."""
         misses: list[tuple[float, float]] = []
-        for solver in (self.at(_COARSE), self.at(_FINE)):
+        for solver in (self.at(_COARSE, grid), self.at(_FINE, grid)):
             low, high = solver.levels()[0], solver.levels()[-1]
             ratio = ((self.spread**2 + high**2) / (self.spread**2 + low**2)).sqrt()
             top = self.mean + (self.image - self.mean) * ratio
@@ -208,7 +228,8 @@ class _SolverLaws:
             misses.append((far(solver.from_noise(noise["x_T"]), top), far(found, expected)))
         for (coarse, fine), what in zip(zip(*misses, strict=True), ("encode", "decode"), strict=True):
             assert fine < 1e-8 or fine < 0.2 * coarse, (
-                f"{what} misses the flow by {coarse:.3g}, and by {fine:.3g} at 10 times the steps"
+                f"{what} misses the flow by {coarse:.3g}, and by {fine:.3g} at 10 times the steps, on a grid "
+                f"of kind {grid.kind!r}"
             )
 
     def rows(self) -> None:
@@ -291,7 +312,8 @@ class _GuidanceLaws:
     def check(self) -> None:
         """Hold the guidance to all laws."""
         laws: Laws = {"declarations": self.declarations, "inputs": self.inputs, "null": self.null}
-        laws |= {"strength": self.strength, "rows": self.rows, "prior samples": self.prior_samples}
+        laws |= {"strength": self.strength, "interval": self.interval, "rows": self.rows}
+        laws["prior samples"] = self.prior_samples
         hold("guidance", self.guidance, laws | {"options": lambda: check_options(GUIDANCE, self.guidance)})
 
     def eps(self, asked: Parents, guidance: Guidance | None = None, known: bool = True) -> Tensor:
@@ -339,22 +361,33 @@ class _GuidanceLaws:
         assert bool(weak.isfinite().all() and strong.isfinite().all()), "estimates are not finite"
         assert far(weak, strong) > 1e-3, "the strength changes nothing"
 
+    def interval(self) -> None:
+        """Beyond the interval no strength matters, and nothing moves where no parent changes."""
+        beyond = self.guidance.model_copy(update={"interval": (2 * self.sigma, 3 * self.sigma)})
+        weak, strong = (self.eps(self.asked, beyond.at(each)) for each in (1.0, 4.0))
+        assert far(weak, strong) < 1e-9, "strengths matter beyond the interval"
+        miss = far(self.eps(self.factual, beyond), self.up(beyond))
+        assert miss < 1e-9, f"beyond the interval parents that stay move the estimate by {miss:.3g}"
+
     def rows(self) -> None:
-        """A row alone gives what it gives among others that change other parents."""
+        """A row alone gives what it gives among others that change other parents, or are prior samples."""
         rows = torch.arange(6)
         asked = {
             "digit": torch.where(rows % 2 == 0, self.asked["digit"], self.digit),
             "size": torch.where(rows < 3, self.asked["size"], self.size),
         }
-        together = self.eps(asked)
-        for row in range(6):
-            factual = Factual(
-                {name: value[[row]] for name, value in self.factual.items()}, torch.tensor([True])
-            )
-            part = {name: value[[row]] for name, value in asked.items()}
-            x = self.x[[row]]
-            alone = self.guidance.eps(self.scores, self.scores, x, self.sigma, factual, part)
-            assert far(alone, together[[row]]) < 1e-9, f"row {row} alone gives another estimate"
+        for known in (rows >= 0, rows % 3 > 0):
+            start = {name: torch.where(known, self.factual[name], asked[name]) for name in asked}
+            together = self.guided(start, known, asked)
+            for row in range(6):
+                before, after = ({name: each[[row]] for name, each in of.items()} for of in (start, asked))
+                alone = self.guided(before, known[[row]], after, self.x[[row]])
+                assert far(alone, together[[row]]) < 1e-9, f"row {row} alone gives another estimate"
+
+    def guided(self, start: Parents, known: Tensor, asked: Parents, x: Tensor | None = None) -> Tensor:
+        """The estimate of rows of which some are known."""
+        x = self.x if x is None else x
+        return self.guidance.eps(self.scores, self.scores, x, self.sigma, Factual(start, known), asked)
 
     def prior_samples(self) -> None:
         """Prior samples follow the conditional score, unguided."""
@@ -366,7 +399,8 @@ class _GuidanceLaws:
         """Inputs are not changed, and no graph of gradients is left behind."""
         before = copy.deepcopy((self.x, self.factual, self.asked))
         with torch.no_grad():
-            assert not self.eps(self.asked).requires_grad, "the estimate requires a gradient"
+            for found in (self.eps(self.asked), self.up(self.guidance)):
+                assert not found.requires_grad, "the estimate requires a gradient"
         x, factual, asked = before
         assert torch.equal(x, self.x), "x is changed"
         for one, other in ((factual, self.factual), (asked, self.asked)):

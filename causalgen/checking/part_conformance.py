@@ -15,12 +15,14 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from causalgen.checking.conformance import global_state, shares_weights
 from causalgen.checking.statistics import distance_to_density, distance_to_whole
 from graphs import strict_yaml
 from graphs.errors import CausalgenError, MechanismError
 from mechanisms.diffusion.backbones import BACKBONES, Backbone
 from mechanisms.encoders import ENCODERS, Encoder
 from mechanisms.networks import reproducible_initialisation
+from mechanisms.options import take_weights
 from mechanisms.registry import Registry, dump_options
 from mechanisms.tables.noise_families import FAMILIES, NoiseLaw, noise_law
 
@@ -58,6 +60,21 @@ def check_backbone(backbone: Backbone, image: tuple[int, int, int] = (1, 16, 16)
     laws = _size_laws(backbone, height, width)
     laws |= {f"{name}, no parents": law for name, law in network(0, 0).laws().items()}
     laws |= network(2, 5).laws() | {"sixteen bits": network(2, 5).sixteen_bits}
+
+    def wider() -> None:
+        """Weights of a narrower context serve a wider one, whose further columns change nothing yet."""
+        narrow, wide = network(2, 5), network(2, 8)
+        try:
+            take_weights("", wide.network, narrow.network)
+        except MechanismError:  # so says whoever asks for it
+            return
+        context = torch.cat([narrow.inputs["context"], wide.inputs["context"][:, 5:]], 1)
+        found, expected = wide.out({**narrow.inputs, "context": context}), narrow.out()
+        assert far(found, expected) < 1e-4 * max(1.0, expected.abs().max().item()), (
+            "other inputs follow the context where it is read: let its columns be the last"
+        )
+
+    laws["wider context"] = wider
     hold("backbone", backbone, laws | {"options": lambda: check_options(BACKBONES, backbone)})
 
 
@@ -170,7 +187,9 @@ class _Network:
         assert bool(out.isfinite().all()), "gave values that are not finite"
         assert torch.equal(out, self.out()), "the same inputs give another output"
         assert all(torch.equal(before[name], self.inputs[name]) for name in before), "inputs are changed"
-        one, other = self.fresh().state_dict(), self.fresh().state_dict()
+        built, again = self.fresh(), self.fresh()
+        assert not shares_weights(built, again), "what is built twice has the same weights in memory"
+        one, other = built.state_dict(), again.state_dict()
         assert all(torch.equal(one[name], other[name]) for name in one), (
             "initial weights are not reproducible"
         )
@@ -232,13 +251,13 @@ def _size_laws(part: Backbone | Encoder, height: int, width: int) -> Laws:
 def hold(what: str, part: object, laws: Mapping[str, Callable[[], None]], kind: str = "") -> None:
     """Run the laws under their names; the global random state stays as it is."""
     kind = kind or getattr(part, "kind", type(part).__name__)
-    before = torch.get_rng_state()
+    before = global_state()
     for name, law in laws.items():
         try:
             law()
         except AssertionError as error:
             raise AssertionError(f"Law {name!r}, {what} {kind!r}: {error}") from error
-    assert torch.equal(before, torch.get_rng_state()), f"Law 'generator', {what} {kind!r}: draws globally."
+    assert before == global_state(), f"Law 'generator', {what} {kind!r}: draws globally."
 
 
 def check_options(registry: Registry[Any], part: Any) -> None:

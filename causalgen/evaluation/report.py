@@ -16,6 +16,7 @@ from causalgen.saving.manifest import check_result_folder, library_versions, wri
 from causalgen.scm import SCM
 from graphs.text import aligned
 from graphs.variables import Variable
+from mechanisms.registry import told_options
 
 __all__ = ["EvaluatedModel", "EvaluationReport", "REPORT"]
 
@@ -68,7 +69,7 @@ class EvaluatedModel:
             scm.name or "unnamed model",
             scm.describe(),
             {node: sum(each.numel() for each in mechanism.parameters()) for node, mechanism in mechanisms},
-            {node: mechanism.spec.model_dump(mode="json") for node, mechanism in mechanisms},
+            {node: told_options(mechanism.spec) for node, mechanism in mechanisms},
             {node: tuple(causes) for node, (causes, _) in images.items()},
             {node: distance_unit(variable) for node, variable in scm.variables.items()},
             {

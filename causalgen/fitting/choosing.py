@@ -80,7 +80,10 @@ def choose_mechanism(
     if state is not None and "report" in state.values:
         report = NodeReport(**state.values["report"])
         assert report.choice is not None
-        chosen = _bind(parse_mechanism(report.choice["chosen"]), mechanism)
+        label, known = report.choice["label"], mechanism.spec.candidates(mechanism.parents)
+        # By its label: no file may be able to say it.
+        spec = next((each for each in known if _Candidate(each).label == label), None)
+        chosen = _bind(spec or parse_mechanism(report.choice["chosen"]), mechanism)
         chosen.load_state_dict(state.tensors)
         return report, chosen
     specs = mechanism.spec.candidates(mechanism.parents)

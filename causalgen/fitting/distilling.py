@@ -26,6 +26,7 @@ from causalgen.fitting.training_loop import Objective, TrainingLoop
 from graphs.errors import DataError, MechanismError, NotFittedError, UnknownNameError, warn
 from mechanisms.networks import learning
 from mechanisms.options import changed_spec, merge_options
+from mechanisms.registry import told_options
 from mechanisms.seeds import keyed_generator, layers_apart
 
 if TYPE_CHECKING:
@@ -195,7 +196,7 @@ class _Run:
             )
         identity = {
             "seed": seed,
-            "mechanism": mechanism.spec.model_dump(mode="json"),
+            "mechanism": told_options(mechanism.spec),
             "teacher": digest(mechanism.state_dict()),
             "rows": table.rows,
             "data": table.fingerprint([name, *mechanism.parents]),

@@ -28,7 +28,8 @@ from causalgen.fitting.training_loop import Objective, TrainingLoop, patience_of
 from graphs.errors import CheckpointError, DataError, MechanismError
 from mechanisms.base import Mechanism
 from mechanisms.options import start_from
-from mechanisms.seeds import keyed_generator, keyed_seed, layers_apart, seed_layers
+from mechanisms.registry import told_options
+from mechanisms.seeds import drawn_for_rows, keyed_generator, keyed_seed, layers_apart, seed_layers
 from mechanisms.training import ImageTraining, Stage, least_steps
 
 __all__ = ["FitReport", "NodeReport", "fit_mechanism", "run_folder"]
@@ -102,9 +103,12 @@ def run_folder(
         return None
     # Resumed with anything else it would not be the same run.
     identity = {} if start is None else {"start": digest(start.state_dict())}
+    if (prefix := mechanism.brought) and mechanism.spec.why_unwritable():  # of which options say a name alone
+        state = mechanism.state_dict().items()
+        identity |= {"brought": digest({name: each for name, each in state if name.startswith(prefix)})}
     identity |= {
         "seed": seed,
-        "mechanism": mechanism.spec.model_dump(mode="json"),
+        "mechanism": told_options(mechanism.spec),
         "variable": mechanism.variable.model_dump(mode="json"),
         "parents": {
             parent: variable.model_dump(mode="json") for parent, variable in mechanism.parents.items()
@@ -242,6 +246,7 @@ class _NodeFit:
                 loop.seconds = spent
                 train_loss = self._minimise(loop, state, progress, checkpoint_seconds)
         self.mechanism.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
+        self.mechanism.eval()  # what is taken of it and said of it is of the mechanism that answers
         self.mechanism.finish(*self._whole(self._some()))
         self.mechanism.mark_fitted()
         if loop.stopping is not None:  # the last epoch's loss is not that of the weights kept
@@ -325,8 +330,7 @@ class _NodeFit:
         """What training sees of a batch: images as they are, or half of them mirrored."""
         if not (isinstance(self.settings, ImageTraining) and self.settings.flip):
             return value
-        draw = torch.rand(len(value), generator=generator, device=generator.device, dtype=torch.float32)
-        mirrored = draw < 0.5
+        mirrored = drawn_for_rows(_mirrored, len(value), generator)["mirrored"]
         return torch.where(mirrored.view(-1, 1, 1, 1), value.flip(-1), value)
 
     def _held_out_figures(self) -> dict[str, Any]:
@@ -377,6 +381,11 @@ class _NodeFit:
             rows = rows[torch.randperm(len(rows), generator=generator)[:most].sort().values]
         # Without held-out rows the table itself will do.
         return self._values(None if len(rows) == self.table.rows else rows)
+
+
+def _mirrored(n: int, generator: torch.Generator) -> dict[str, Tensor]:
+    draw = torch.rand(n, generator=generator, device=generator.device, dtype=torch.float32)
+    return {"mirrored": draw < 0.5}
 
 
 @contextmanager

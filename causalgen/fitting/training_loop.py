@@ -388,11 +388,12 @@ class TrainingLoop:
 
 
 class _StepNoise:
-    """What the loss of a step draws by, and layers such as dropout: seeded anew for each step."""
+    """What the loss of a step draws by, and, apart from it, layers such as dropout: seeded anew for each."""
 
     def __init__(self, seed: int, keys: tuple[str, ...], runtime: Runtime) -> None:
         self._shared = runtime.processes > 1
         self._seed = self._own = keyed_seed(seed, *keys, "noise", 0)
+        self._layers = keyed_seed(seed, *keys, "layers", runtime.rank)
         self._generator = torch.Generator(runtime.device)
         if self._shared:
             self._own = keyed_seed(seed, *keys, "noise", runtime.rank + 1)
@@ -400,12 +401,11 @@ class _StepNoise:
 
     def of(self, step: int, rows: int, own: slice) -> torch.Generator:
         """The generator of a step, for some rows of its batch."""
-        seed = (self._own + step) % 2**63
-        seed_layers(seed)
+        seed_layers((self._layers + step) % 2**63)
         self._generator.manual_seed((self._seed + step) % 2**63)
         if not self._shared:
             return self._generator
-        self._draws.manual_seed(seed)
+        self._draws.manual_seed((self._own + step) % 2**63)
         self._draws.batch, self._draws.rows, self._draws.own = self._generator, rows, own
         return self._draws
 

@@ -220,7 +220,7 @@ def _bind(
             raise MechanismError(
                 f"Node {node!r}: its mechanism is bound to another variable or other parents."
             )
-        return given
+        return given.eval()
     spec = default_mechanism(variables[node]) if given is None else given
     if not isinstance(spec, MechanismSpec):
         raise MechanismError(

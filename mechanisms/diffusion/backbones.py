@@ -74,7 +74,9 @@ class Backbone(Declared, ABC, frozen=True):  # pyright: ignore[reportGeneralType
             image_channels: C of the image.
             extra_channels: E, of image parents; x is (N, C + E, H, W), scaled to about unit variance.
             context: width of the context, (N, width); 0 for none. ``sigma`` is (N,), the level of each row,
-                always in float32; x and context are in the dtype of the weights, of 16 bits where asked.
+                always in float32; x and context are in the dtype of the weights, of 16 bits where asked. A
+                wider context, as with a style code, has further columns at its end: where it is read beside
+                other inputs, it comes last, so that weights of a narrower one serve.
         """
 
 

@@ -322,7 +322,7 @@ class DiffusionMechanism(Mechanism):
         def remembered(x: Tensor, sigma: float) -> Tensor:
             estimate = followed(x, sigma)
             if x is enters and sigma == lowest:
-                known.append(estimate)
+                known.append(estimate.clone())  # a solver may go on with the tensor
             return estimate
 
         with numbered_rows(first):

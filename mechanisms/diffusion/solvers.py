@@ -87,6 +87,11 @@ class Solver(Declared, ABC, frozen=True):  # pyright: ignore[reportGeneralTypeIs
         sigma = self.grid.sigmas(self.steps)
         if not bool(sigma.isfinite().all()):
             raise ValueError(f"the levels must be finite, got sigma up to {sigma.max():g} from {self.grid!r}")
+        if sigma.shape != (self.steps + 1,) or not bool((sigma > 0).all() and (sigma.diff() > 0).all()):
+            raise ValueError(
+                f"{self.steps} steps need {self.steps + 1} levels above 0, each above the one before it, got "
+                f"{len(sigma)}, from sigma {sigma[0]:g} to {sigma[-1]:g}, from {self.grid!r}"
+            )
         return self
 
     @abstractmethod

@@ -1,13 +1,18 @@
 """The default mechanism is chosen by held-out likelihood, said in the report, and saved as what it is."""
 
+from typing import Literal
+
 import networkx as nx
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 import causalgen as cg
 from causalgen.data.table import Table
 from causalgen.fitting.choosing import choose_mechanism
 from graphs.errors import MechanismError, NotFittedError
+from mechanisms.encoders import Encoder
 from mechanisms.equation.mechanism import Equation
 from mechanisms.tables.additive import Additive
 from mechanisms.tables.auto import Auto
@@ -92,6 +97,42 @@ def test_resuming_loads_what_was_chosen(tmp_path):
     second, loaded = choose_mechanism("y", auto, table, seed=0, run_dir=tmp_path, resume=True, progress=False)
     assert first == second and fitted.spec == loaded.spec and loaded.fitted
     assert all((fitted.state_dict()[key] == value).all() for key, value in loaded.state_dict().items())
+
+
+class Means(Encoder, frozen=True):
+    """Of Python alone: no entry point names it."""
+
+    kind: Literal["means"] = "means"
+
+    @property
+    def features(self):
+        return 1
+
+    def check_size(self, height, width):
+        return
+
+    def build(self, image_channels):
+        return Mean()
+
+
+class Mean(nn.Module):
+    def forward(self, x, sigma):
+        return x.mean((1, 2, 3))[:, None]
+
+
+def test_an_encoder_of_python_alone_is_chosen_and_resumed(tmp_path):
+    """It ended in an error of pydantic's once all was fitted."""
+    table = Table({"p": np.arange(12 * 16, dtype=np.uint8).reshape(12, 1, 4, 4), "y": X[:12]})
+    found = []
+    for resume in (False, True):
+        spec = Auto(encoder=Means(), training={"epochs": 1})
+        mechanism = spec.bind(cg.Continuous(), {"p": cg.Image(1, 4, 4)})
+        options = {"seed": 0, "run_dir": tmp_path, "resume": resume, "progress": False}
+        found.append(choose_mechanism("y", mechanism, table, **options))
+    (report, chosen), (again, loaded) = found
+    assert "means" in report.choice["label"] and again == report
+    assert loaded.spec == chosen.spec and loaded.spec.encoder == Means()
+    assert all(map(torch.equal, chosen.state_dict().values(), loaded.state_dict().values()))
 
 
 @pytest.mark.parametrize(("doubtful", "rows"), [(np.inf, 150), (-1.0, 600)])

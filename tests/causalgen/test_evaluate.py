@@ -7,6 +7,8 @@ from dataclasses import replace
 import networkx as nx
 import numpy as np
 import pandas as pd
+import pyro
+import pyro.distributions as dist
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image as PILImage
@@ -18,6 +20,7 @@ from causalgen.counterfactuals.export import to_png
 from causalgen.evaluation import pictures
 from causalgen.evaluation.metric import FLOOR, MECHANISM, METRICS, MODEL, Metric
 from causalgen.evaluation.questions import other_values
+from causalgen.evaluation.report import EvaluatedModel
 from causalgen.metrics.evaluators.evaluators import Evaluators, Recipe, find_roles
 from graphs.errors import (
     CheckpointError,
@@ -502,3 +505,16 @@ def test_the_likelihood_of_many_rows_is_that_of_rows_all_over_the_data(monkeypat
     )
     assert found.rows == 40
     assert found.value == pytest.approx(0.75 * np.log(0.75) + 0.25 * np.log(0.25), abs=0.02)
+
+
+def test_what_only_python_can_say_is_told_by_its_name():
+    """The function of a program: the report ended in an error of pydantic's, after all was computed."""
+
+    def steady(parents):
+        return pyro.sample("u", dist.Normal(0.0, 1.0))
+
+    graph = nx.DiGraph()
+    graph.add_node("x")
+    scm = cg.SCM(graph, {"x": cg.Continuous()}, {"x": cg.mechanisms.Program(program=steady)})
+    told = json.loads(json.dumps(EvaluatedModel.of(scm, {}).to_dict()))
+    assert told["options"]["x"]["program"].endswith("steady")

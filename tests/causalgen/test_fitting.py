@@ -27,6 +27,8 @@ from causalgen.fitting.training_loop import learning_rate
 from graphs.errors import CheckpointError, ChecksumError, FormatVersionError, MechanismError
 from graphs.variables import Categorical, Continuous, Image
 from mechanisms.base import Abducted, Mechanism, MechanismSpec, Noise, Parents
+from mechanisms.networks import reproducible_initialisation
+from mechanisms.options import fit_afresh, take_weights
 from mechanisms.seeds import keyed_generator, keyed_seed
 from mechanisms.tables.additive import Additive
 from mechanisms.tables.categorical import Categorical as CategoricalSpec
@@ -181,6 +183,57 @@ def same(first: nn.Module, second: nn.Module) -> bool:
 
 
 # --- what a fit computes ---
+
+
+class Pictured(Line, frozen=True):
+    kind: Literal["pictured"] = "pictured"
+
+    def make(self, variable, parents):
+        return PictureMechanism(self, variable, parents)
+
+
+class Modes(LineMechanism):
+    """It keeps in which mode each part of its fit found it."""
+
+    def finish(self, value, parents):
+        self.modes = [self.training]
+
+    def validate(self, value, parents, *, generator):
+        self.modes.append(self.training)
+        return {}
+
+    def mark_fitted(self):
+        self.modes.append(self.training)
+        super().mark_fitted()
+
+
+@pytest.mark.parametrize("patience", [None, 1])
+def test_what_is_taken_of_a_trained_mechanism_is_taken_in_evaluation_mode(line_table, patience):
+    """Else dropout draws in it, and running averages go on over held-out rows."""
+    mechanism = Modes(Line(training=Training(epochs=1, patience=patience)), Continuous(), {"a": Continuous()})
+    fit(mechanism, line_table)
+    assert mechanism.modes == [False] * 3
+
+
+def test_a_fit_begins_with_the_running_averages_of_a_new_mechanism(picture_table):
+    new, fitted = (Pictured().bind(Image(1, 6, 6), {}) for _ in range(2))
+    fit(fitted, picture_table, "x")
+    begun = fit_afresh(fitted).state_dict()
+    averages = [name for name in begun if "running" in name or "tracked" in name]
+    assert len(averages) == 3
+    for name, first in new.state_dict().items():
+        assert torch.equal(begun[name], first) or name == "fitted_flag"
+    assert not torch.equal(fitted.state_dict()[averages[0]], begun[averages[0]])
+
+
+def test_frozen_weights_of_others_are_taken_into_memory_of_ones_own():
+    with reproducible_initialisation():
+        own, other, sharing = (nn.Linear(2, 2).requires_grad_(False) for _ in range(3))
+    before = own.weight.clone()
+    sharing.weight.data, sharing.bias.data = own.weight.data, own.bias.data
+    take_weights("", sharing, other)
+    assert torch.equal(sharing.weight, other.weight) and torch.equal(own.weight, before)
+    assert sharing.weight.data_ptr() != other.weight.data_ptr()
 
 
 def test_is_adamw_with_clipping_a_schedule_and_an_average(line_table):

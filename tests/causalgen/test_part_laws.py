@@ -1,7 +1,7 @@
 """The law suites of parts: built-in ones pass, and each law catches the part that breaks it."""
 
 from dataclasses import replace
-from itertools import count
+from itertools import count, pairwise
 from typing import Annotated, Literal
 
 import pyro.distributions as dist
@@ -18,7 +18,7 @@ from causalgen.testing import (
     check_noise_law,
     check_solver,
 )
-from graphs.errors import CannotAbductError, MechanismError
+from graphs.errors import CannotAbductError, MechanismError, SpecError
 from graphs.expressions import Range
 from mechanisms.diffusion import (
     BELM,
@@ -112,12 +112,21 @@ class FlawedGrid(Grid, frozen=True):
 
 @pytest.mark.parametrize(
     ("flaw", "words"),
-    [("falls", "must rise"), ("reaches 0", "above 0"), ("float32", "float64"), ("short", "3 levels")],
+    [("falls", "must rise"), ("reaches 0", "above 0"), ("float32", "float64"), ("short", "2 levels")],
 )
 def test_each_flaw_of_a_grid_is_caught(flaw, words):
     check_grid(FlawedGrid())
     with pytest.raises(AssertionError, match=f"^Law 'levels', level grid 'flawed': .*{words}"):
         check_grid(FlawedGrid(flaw=flaw))
+
+
+@pytest.mark.parametrize("flaw", ["falls", "reaches 0", "short"])
+def test_a_solver_takes_no_grid_whose_levels_do_not_rise_from_above_0(flaw):
+    assert len(DDIM(grid=FlawedGrid()).levels()) == 17
+    with pytest.raises(SpecError, match="16 steps need 17 levels above 0"):
+        DDIM(grid=FlawedGrid(flaw=flaw))
+    with pytest.raises(SpecError, match="each above the one before it, got 3, from sigma 0 to"):
+        DDPM(steps=2, grid=DDPMGrid(beta_first=1e-20))
 
 
 class Doubled(FlawedGrid, frozen=True):
@@ -153,11 +162,18 @@ class FlawedSolver(Solver, frozen=True):
             return {"x_T": torch.randn(n, *shape)}
         scale = 2.0 if self.flaw == "prior" else 1.0
         noise = {"x_T": scale * standard_normal(n, shape, generator=generator)}
-        return noise | ({"known": torch.zeros(n)} if self.flaw == "leaf is taken" else {})
+        taken = {"leaf is taken": "known", "leaf of a code": "code"}.get(self.flaw)
+        return noise | ({taken: torch.zeros(n)} if taken else {})
 
     def encode(self, image, eps):
         if self.flaw == "changes the image":
             image.mul_(1.01)
+        if self.flaw == "changes estimates":
+            return {"x_T": self.to_noise(_multiplied(image, self.levels(), eps))}
+        if self.flaw == "takes levels for even":
+            first, second, *_ = self.levels()
+            even = [first * (second / first) ** step for step in range(self.steps + 1)]
+            return {"x_T": self.to_noise(_multiplied(image, even, lambda x, sigma: eps(x, sigma).clone()))}
         noise = dict(DDIM(steps=self.steps, grid=self.grid).encode(image, eps))
         if self.flaw == "looks at other rows":
             noise["x_T"] = noise["x_T"] - noise["x_T"].mean() / self.steps
@@ -176,10 +192,20 @@ class FlawedSolver(Solver, frozen=True):
         return x.double() if self.flaw == "dtype" else x
 
 
+def _multiplied(x, levels, eps):
+    """Euler steps, each multiplied out where the estimate is."""
+    for low, high in pairwise(levels):
+        x = x + eps(x, low).mul_(high - low)
+    return x
+
+
 @pytest.mark.parametrize(
     ("flaw", "law"),
     [
         ("draws globally", "'noise'.*other noise"),
+        ("leaf of a code", "'noise'.*are taken"),
+        ("changes estimates", "'levels'.*estimates are changed"),
+        ("takes levels for even", "'exact solution'.*on a grid of kind 'karras'"),
         ("prior", "'noise'.*not standard normal"),
         ("leaf is taken", "'noise'.*are taken"),
         ("other leaves", "'noise'.*abducted noise"),
@@ -269,6 +295,10 @@ class FlawedGuidance(Guidance, frozen=True):
             parents = {name: value if factual.known[0] else value.flip(0) for name, value in parents.items()}
         total, before = denoiser.eps(x, sigma, factual), denoiser.eps(x, sigma, factual)
         strengths = self.strengths(denoiser.variables)
+        if not self.active(sigma) and self.flaw != "interval":
+            strengths = dict.fromkeys(strengths, 1.0)
+        if self.flaw == "mixed rows" and not bool(factual.known.all()):
+            strengths["digit"] = 1.0
         if self.flaw == "strength":
             strengths["digit"] = min(strengths["digit"], 1.0)
         for weight, stop in path_of(factual, parents, strengths):
@@ -291,7 +321,9 @@ class FlawedGuidance(Guidance, frozen=True):
         ("strength 0", "'strength'.*strength 0 moves"),
         ("strength", "'strength'.*changes nothing"),
         ("rows", "'rows'"),
-        ("prior samples", "'prior samples'"),
+        ("mixed rows", "'rows'.*another estimate"),
+        ("interval", "'interval'.*beyond the interval"),
+        ("prior samples", "'(rows|prior samples)'"),
         ("changes parents", "'inputs'.*parents are changed"),
     ],
 )
@@ -316,7 +348,8 @@ class FlawedNetwork(Backbone, frozen=True):
         return 3
 
     def build(self, image_channels, extra_channels=0, context=0):
-        return Convolution(self.flaw, image_channels + extra_channels, image_channels, context)
+        args = (self.flaw, image_channels + extra_channels, image_channels, context)
+        return BUILT_ONCE.setdefault(args, Convolution(*args)) if self.flaw == "once" else Convolution(*args)
 
 
 class FlawedEncoder(FlawedNetwork, Encoder, frozen=True):
@@ -324,6 +357,7 @@ class FlawedEncoder(FlawedNetwork, Encoder, frozen=True):
 
 
 BUILT = count()
+BUILT_ONCE: dict[tuple[object, ...], nn.Module] = {}
 
 
 class Convolution(nn.Module):
@@ -341,6 +375,8 @@ class Convolution(nn.Module):
         level = torch.zeros_like(sigma) if self.flaw == "level" else sigma.log()
         level = level if self.flaw == "precision" else level.to(x.dtype)
         seen = level[:, None] if context is None else torch.cat([level[:, None], context], 1)
+        if self.flaw == "context before level" and context is not None:
+            seen = seen.roll(-1, 1)
         if self.flaw == "context" and context is not None:
             seen = torch.cat([level[:, None], 0 * context], 1)
         out = self.image(x) * self.scale(seen)[..., None, None]
@@ -367,12 +403,14 @@ class Convolution(nn.Module):
         ("dtype", "'interface, no parents'.*float64"),
         ("random", "'interface, no parents'.*another output"),
         ("initial weights", "'interface, no parents'.*not reproducible"),
+        ("once", "'interface, no parents'.*the same weights in memory"),
         ("rows", "'rows, no parents'"),
         ("level", "'sensitivity, no parents'.*ignores sigma"),
         ("context", "'sensitivity'.*ignores context"),
         ("gradient", "'gradients, no parents'.*not finite in scale.bias"),
         ("forgets", "'saving, no parents'"),
         ("precision", "'sixteen bits'.*cast what it makes of levels"),
+        ("context before level", "'wider context'.*let its columns be the last"),
     ],
 )
 def test_each_flaw_of_a_backbone_is_caught(flaw, law):

@@ -9,7 +9,10 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,9 +24,9 @@ from torch.distributed import fsdp
 from causalgen.data.table import Table
 from causalgen.fitting import runtime
 from causalgen.fitting.choosing import choose_mechanism
-from causalgen.fitting.fit import fit_mechanism
-from causalgen.fitting.runtime import AcceleratedRuntime, _together, is_first, leave_processes
-from causalgen.fitting.training_loop import Objective, TrainingLoop
+from causalgen.fitting.fit import _NodeFit, fit_mechanism
+from causalgen.fitting.runtime import AcceleratedRuntime, LocalRuntime, _together, is_first, leave_processes
+from causalgen.fitting.training_loop import Objective, TrainingLoop, _StepNoise
 from graphs.errors import MechanismError
 from graphs.variables import Categorical, Continuous, Image
 from mechanisms.diffusion import latents
@@ -34,11 +37,11 @@ from mechanisms.diffusion.mechanism import Diffusion, DiffusionMechanism
 from mechanisms.diffusion.predictor import ResNet
 from mechanisms.encoders import Strided
 from mechanisms.networks import reproducible_initialisation
-from mechanisms.seeds import SharedDraws, drawn_for_rows
+from mechanisms.seeds import SharedDraws, drawn_for_rows, layers_apart
 from mechanisms.tables.additive import Additive
 from mechanisms.tables.auto import Auto
 from mechanisms.tables.flow import FlowMechanism
-from mechanisms.training import Training
+from mechanisms.training import ImageTraining, Training
 
 ROWS = 39
 BEGUN = 4
@@ -350,6 +353,33 @@ def test_shares_of_draws_are_those_of_one_process():
             torch.manual_seed(0)
             own = drawn_for_rows(draw, 3 - rank, generator)
             assert all(torch.equal(own[name], whole[name][rank::2]) for name in whole)
+
+
+@torch.no_grad()
+def test_images_are_mirrored_as_in_one_process():
+    images, training = torch.arange(5.0)[:, None, None, None] + torch.arange(2), ImageTraining(flip=True)
+    seen: Any = partial(_NodeFit._seen, SimpleNamespace(settings=training))
+    alone = torch.Generator().manual_seed(1)
+    whole, drawn = seen(images, alone), torch.rand(5, generator=alone)
+    for rank in (0, 1):
+        generator = SharedDraws()
+        generator.batch, generator.rows = torch.Generator().manual_seed(1), 5
+        generator.own = slice(rank, None, 2)
+        assert torch.equal(seen(images[rank::2], generator), whole[rank::2])
+        assert torch.equal(torch.rand(5, generator=generator.batch), drawn)  # what the loss draws next
+    assert not torch.equal(whole, images)
+
+
+def test_layers_draw_apart_from_the_loss():
+    """One that drops whole images by ``torch.rand(n)`` dropped those that the loss's first draws chose."""
+    layer = torch.nn.Dropout(0.5)
+    for machine in (LocalRuntime(), Two()):
+        noise = _StepNoise(0, ("k",), machine)
+        with layers_apart(layer):
+            of_loss = [noise.of(3, 8, slice(None))]
+            of_loss += [each.batch for each in of_loss if isinstance(each, SharedDraws)]
+            layers = torch.rand(8)
+        assert not any(torch.equal(layers, torch.rand(8, generator=each)) for each in of_loss)
 
 
 class Two:

@@ -4,12 +4,15 @@ from importlib import import_module
 from typing import Any
 
 import networkx as nx
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
 
 import causalgen as cg
+from causalgen.data.table import Table
+from causalgen.fitting.fit import run_folder
 from graphs.errors import CheckpointError, MechanismError, NotFittedError, SpecError, UnknownNameError
 from graphs.variables import Categorical, Continuous, Image
 from mechanisms.diffusion import Anticausal, Classifier, ClassifierFree, Factual
@@ -420,3 +423,19 @@ def test_a_pipeline_is_steered_by_it_and_the_null_stays_exact(pipeline, through)
             logits = network(2 * weaker.counterfactual(evidence, do={"kind": 1}, seed=0)["x"] - 1)
         gaps.append((logits[:, 1] - logits[torch.arange(6), evidence["kind"]])[moved])
     assert bool((torch.stack(gaps[1:]) > gaps[0] + 0.1).all()), gaps
+
+
+def test_a_run_folder_knows_a_module_by_its_weights(tmp_path):
+    """Options cannot say it; where they were to, the fit ended in an error of pydantic's."""
+    table = Table({"x": np.zeros((4, 1, 4, 4), np.uint8), "digit": np.arange(4) % 3})
+
+    def begin(seed, resume=False):
+        predictor = Classifier(network=linear(16, 3, seed), parent="digit", **GREY)
+        spec = cg.mechanisms.Diffusion(predictor=predictor, backbone={"channels": [8], "unshuffle": 1})
+        mechanism = spec.bind(Image(1, 4, 4), {"digit": Categorical(3)})
+        run_folder("x", mechanism, table, 0, tmp_path, resume)
+
+    begin(0)
+    begin(0, resume=True)
+    with pytest.raises(CheckpointError, match="brought"):
+        begin(1, resume=True)

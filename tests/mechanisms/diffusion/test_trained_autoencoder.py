@@ -10,8 +10,10 @@ from graphs.errors import MechanismError, SpecError
 from graphs.variables import Categorical, Image
 from mechanisms.diffusion import Autoencoder, Diffusion
 from mechanisms.diffusion.latents import AutoencoderTraining
+from mechanisms.training import Training
 from tests.mechanisms.diffusion.stages import SHORT, Stop, fit_counted, same_weights
 
+STAGE = SHORT.model_copy(update={"validation": Training().validation})
 CONFIG = {"block_out_channels": [16, 16], "norm_num_groups": 4}
 SMALL = {
     "backbone": {"kind": "unet", "channels": [8], "unshuffle": 1},
@@ -97,7 +99,7 @@ def test_the_loss_is_absolute_and_squared_error_and_the_divergence():
 
 def steps_of(stop_at=None, seed=0, **options):
     """The mechanism after a fit of 4 steps of its autoencoder and 4 of the rest, and how many were done."""
-    made = spec(autoencoder=Autoencoder(config=CONFIG, training=SHORT), training=SHORT)
+    made = spec(autoencoder=Autoencoder(config=CONFIG, training=STAGE), training=SHORT)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         mechanism = made.make(Image(3, 8, 8), {"kind": Categorical(3)})
@@ -114,6 +116,19 @@ def test_a_fit_stopped_in_either_stage_resumes_bit_for_bit(tmp_path):
         resumed, left = steps_of(seed=1, run_dir=tmp_path / str(stop_at), resume=True)
         assert left == steps - stop_at
         assert same_weights(whole, resumed)
+
+
+def test_every_fit_begins_anew_and_leaves_earlier_models_as_they_are():
+    graph, variables = nx.DiGraph([("kind", "x")]), {"kind": cg.Categorical(3), "x": cg.Image(3, 8, 8)}
+    made = spec(autoencoder=Autoencoder(config=CONFIG, training=STAGE), training=SHORT)
+    scm, new = (cg.SCM(graph, variables, {"x": made}) for _ in range(2))
+    before = scm.with_options("x", shrinkage=0.1)
+    kept = scm.fit(rows(12), progress=False).with_options("x", shrinkage=0.1)
+    answers = kept.sample(2, seed=0)["x"]
+    assert same_weights(before.mechanisms["x"], new.mechanisms["x"])
+    again, whole = (each.fit(rows(15), seed=1, progress=False).mechanisms["x"] for each in (scm, new))
+    assert same_weights(again, whole)
+    assert torch.equal(kept.sample(2, seed=0)["x"], answers)
 
 
 def test_latents_that_are_all_the_same_are_refused():
