@@ -7,7 +7,8 @@ Gumbel(logits_k) truncated at t: -log(exp(-t) + exp(-(logits_k + g))), g a fresh
 ``coupling: monotone`` takes the inverse distribution function of one uniform u instead, for categories
 with an order: x = #{k < K - 1: u >= P(x <= k)}; given x, u is uniform on x's step.
 
-Logits are log frequencies looked up by the parents' categories, or a network of the parents, images too:
+Logits are log frequencies looked up by the parents' categories, or a network of the parents, images too,
+beside a line in their numbers and categories, which training starts from at maximum likelihood:
 
     root     P(k) = (n_k + s) / (n + s K)                 Laplace, s the smoothing
     table    P(k | pa) = (n_k,pa + s P(k)) / (n_pa + s)   P(k) as of a root: the overall frequencies
@@ -17,12 +18,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import prod
-from typing import Literal, final
+from typing import Any, Literal, final
 
 import pyro.distributions as dist
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from graphs import variables
 from graphs.errors import EvidenceError, MechanismError
@@ -37,6 +38,9 @@ from mechanisms.training import LEAST_TRAINED_ROWS, Training
 __all__ = ["Categorical", "CategoricalMechanism"]
 
 _LARGEST_TABLE = 100_000
+
+_REGRESSED = 20_000
+"""Most rows that logistic regression looks at."""
 
 
 class Categorical(EncodingSpec, frozen=True):
@@ -108,11 +112,23 @@ class CategoricalMechanism(Mechanism):
             self.least_rows = LEAST_TRAINED_ROWS
             self.conditioning = Conditioning(parents, encoders=encoders)
             self.network = DenseNetwork(self.conditioning.width, spec.hidden, start)
+            slices = self.conditioning.slices
+            self.numbers = [
+                each
+                for name in slices
+                if name not in encoders
+                for each in range(self.conditioning.width)[slices[name]]
+            ]
+            self.line = _Line(len(self.numbers), self.categories) if self.numbers else None
 
     def logits(self, parents: Parents, rows: int) -> Tensor:
         """(N, K) normalised log probabilities; -inf for what cannot happen. ``rows`` is N."""
         if not self.tabular:
-            return self.network(self.conditioning(parents)).log_softmax(-1)
+            context = self.conditioning(parents)
+            logits = self.network(context)
+            if self.line is not None:
+                logits = logits + self.line(self._without_images(context))
+            return logits.log_softmax(-1)
         if not self.parents:
             return self.table.expand(rows, -1)
         return self.table.index_select(0, self._combination(parents))
@@ -151,12 +167,15 @@ class CategoricalMechanism(Mechanism):
         return Abducted(Noise(len(value), {"uniform": torch.minimum(uniform, below)}))
 
     def prepare(self, value: Tensor, parents: Parents) -> None:
-        """Standardise the network's inputs, and start it at the smoothed overall frequencies."""
+        """Standardise the network's inputs, and start it at logistic regression; of images at frequencies."""
         if not self.tabular:
             self.conditioning.prepare(parents)
             counts = torch.bincount(value, minlength=self.categories).double()
             # A finite start, whatever the smoothing: a network cannot move away from -inf.
             frequencies = (counts + max(self.spec.smoothing, 0.5)).log().log_softmax(-1)
+            if self.line is not None:
+                context = self.conditioning(parents, len(value), images=False)
+                frequencies = self.line.prepare(self._without_images(context), value, frequencies)
             self.network.bias.data.copy_(frequencies)
 
     def solve(self, value: Tensor, parents: Parents) -> bool:
@@ -181,6 +200,10 @@ class CategoricalMechanism(Mechanism):
         """(N,) log p(x | pa); -inf for what cannot happen."""
         return self.logits(parents, len(value)).gather(1, value[:, None])[:, 0]
 
+    def _without_images(self, context: Tensor) -> Tensor:
+        """The columns of a context that are no image's features."""
+        return context if len(self.numbers) == context.shape[1] else context[:, self.numbers]
+
     def _combination(self, parents: Parents) -> Tensor:
         """(N,) the table row of each combination of parents, the last parent running fastest."""
         index: Tensor | None = None
@@ -197,6 +220,49 @@ class CategoricalMechanism(Mechanism):
                 f"Row {row}: category {int(value[row])} has probability zero given its parents, so no noise "
                 "explains it. Fit with smoothing > 0, or check this row's parents."
             )
+
+
+class _Line(nn.Module):
+    """(N, inputs) -> logits (N, K), linear: what a network of few rows would learn late, and stop before."""
+
+    filled_in = ("slope",)  #: of its state, what weights from before there was a line lack
+
+    def __init__(self, inputs: int, categories: int) -> None:
+        super().__init__()
+        self.slope = nn.Parameter(torch.zeros(inputs, categories, dtype=torch.float64))
+
+    def forward(self, context: Tensor) -> Tensor:
+        return context.to(self.slope.dtype) @ self.slope
+
+    @torch.enable_grad()
+    def prepare(self, context: Tensor, value: Tensor, start: Tensor) -> Tensor:
+        """Start at logistic regression on some rows; the intercepts, (K,), which start at ``start``.
+
+        A penalty of one row's size keeps what rows leave open, as where they separate categories, finite.
+        """
+        rows = torch.arange(min(len(value), _REGRESSED), device=value.device) * len(value)
+        rows = rows // min(len(value), _REGRESSED)
+        columns, wanted = context[rows].detach().to(self.slope.dtype), value[rows]
+        slope, bias = torch.zeros_like(self.slope), start.clone()
+        free = [each.requires_grad_() for each in (slope, bias)]
+        optimiser = torch.optim.LBFGS(free, max_iter=100, line_search_fn="strong_wolfe")
+
+        def loss() -> Tensor:
+            optimiser.zero_grad()
+            penalty = slope.square().sum() + (bias - start).square().sum()
+            found = nn.functional.cross_entropy(columns @ slope + bias, wanted) + 0.5 * penalty / len(wanted)
+            found.backward()
+            return found
+
+        optimiser.step(loss)
+        self.slope.data.copy_(slope.detach())
+        return bias.detach()
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        state_dict.setdefault(f"{prefix}slope", torch.zeros_like(self.slope))
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
 def _size(variable: variables.Variable) -> int:

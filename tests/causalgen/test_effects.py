@@ -745,3 +745,36 @@ def test_the_error_of_an_effect_on_numbers_far_from_zero_is_told():
     )
     found = scm.effect("y", do={"x": 1.0}, versus={"x": 0.0}, seed=0)
     assert "+- 1 " in repr(found) or "+- 0.9" in repr(found)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 3])
+def test_effects_on_a_category_are_those_of_logistic_regression_where_that_is_true(seed):
+    """Log odds 0.8 z + 0.7 t - 1: the mean effect of t, 0.14, by Newton's steps on the same rows.
+
+    A network alone, which stopped before it had learned t, said 0.07, 0.09 and 0.02.
+    """
+    random = np.random.default_rng(seed)
+    z, t = random.normal(size=1500), random.integers(0, 2, 1500)
+    y = (random.random(1500) < 1 / (1 + np.exp(1 - 0.8 * z - 0.7 * t))).astype(int)
+    columns, weight = np.stack([np.ones(1500), z, t], 1), np.zeros(3)
+    for _ in range(20):
+        share = 1 / (1 + np.exp(-columns @ weight))
+        gram = (columns * (share * (1 - share))[:, None]).T @ columns
+        weight += np.linalg.solve(gram, columns.T @ (y - share))
+    odds = [weight[0] + weight[1] * z + weight[2] * k for k in (0, 1)]
+    expected = (1 / (1 + np.exp(-odds[1])) - 1 / (1 + np.exp(-odds[0]))).mean()
+    scm = cg.SCM(
+        nx.DiGraph([("z", "y"), ("t", "y")]),
+        {"z": cg.Continuous(), "t": cg.Categorical(2), "y": cg.Categorical(2)},
+        {"z": cg.mechanisms.Empirical()},
+    ).fit({"z": z, "t": t, "y": y}, seed=0, progress=False)
+    found = scm.effect(
+        "y",
+        do={"t": 1},
+        versus={"t": 0},
+        evidence={"z": z, "t": t},
+        statistic=lambda y: y == 1,
+        n=60_000,
+        seed=0,
+    )
+    assert found.value == pytest.approx(expected, abs=0.02)

@@ -3,6 +3,7 @@ import torch
 from torch.testing import assert_close
 
 from causalgen.checking.statistics import sample_distance
+from causalgen.saving.manifest import load_weights
 from causalgen.testing import check_mechanism
 from graphs import variables
 from graphs.errors import EvidenceError, MechanismError
@@ -132,6 +133,16 @@ def test_network_learns_from_continuous_parents():
     with torch.no_grad():
         error = (mechanism.logits(AGE_ROWS, N).exp() - logits.softmax(-1)).abs().mean()
     assert error < 0.05
+
+
+def test_weights_from_before_there_was_a_line_are_loaded():
+    bound = Categorical().bind(variables.Categorical(2), AGE)
+    fitted = fit(Categorical().bind(variables.Categorical(2), AGE), X % 2, AGE_ROWS, steps=2)
+    before = {name: value for name, value in fitted.state_dict().items() if name != "line.slope"}
+    load_weights(bound, before, "weights")
+    assert fitted.line is not None and bool((fitted.line.slope != 0).any())
+    assert bound.line is not None and bool((bound.line.slope == 0).all())
+    assert_close(bound.network(torch.ones(1, 6)), fitted.network(torch.ones(1, 6)))
 
 
 def test_pyro_distribution_is_the_mechanism():
