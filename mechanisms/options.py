@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping
-from contextlib import suppress
 from copy import deepcopy
 from operator import attrgetter
 from typing import Annotated, Any
@@ -45,13 +44,15 @@ def with_options(node: str, mechanism: Mechanism, options: Mapping[str, Any]) ->
     """A node's mechanism with some options changed; the same weights but those that come with an option."""
     spec = changed_spec(node, mechanism.spec, options)
     for name in spec.learned if mechanism.fitted else ():
-        with suppress(AttributeError):  # of a part that is not there
+        try:
             before, after = map(attrgetter(name), (mechanism.spec, spec))
-            if before != after:
-                raise MechanismError(
-                    f"Node {node!r}: its weights were fitted with {name} {before!r}, and mean nothing with "
-                    f"{after!r}. Fit a new model instead."
-                )
+        except AttributeError:  # of a part that is not there
+            continue
+        if before != after:
+            raise MechanismError(
+                f"Node {node!r}: its weights were fitted with {name} {before!r}, and mean nothing with "
+                f"{after!r}. Fit a new model instead."
+            )
     new = spec.bind(mechanism.variable, mechanism.parents)
     state = mechanism.state_dict()
     if own := new.brought:

@@ -79,9 +79,8 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line; an error of ours, or of the system, is one line on stderr."""
-    if isinstance(
-        sys.stdout, TextIOWrapper
-    ):  # of an encoding that lacks a character, as on a Windows console
+    # Its encoding may lack a character, as on a Windows console: that is spelt out.
+    if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     # Wherever it stands; the callback below only lists it.
     debug = "--debug" in sys.argv[1:]
