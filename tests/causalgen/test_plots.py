@@ -99,6 +99,14 @@ def test_images_of_several_sizes_and_channels_share_a_picture():
     assert all(a[2] <= b[3] for a, b in zip(boxes[:2], boxes[2:4], strict=True))
 
 
+def test_rows_that_are_left_out_of_a_picture_are_told(pictures):
+    scm, data = pictures
+    cf = scm.counterfactual({node: values[:5] for node, values in data.items()}, do={}, seed=0)
+    told = [{text.get_text() for text in cf.plot(rows=rows).axes[0].texts} for rows in (3, 5)]
+    assert ["the first 3 of 5 rows" in each for each in told] == [True, False]
+    assert not any("rows" in text for text in told[1])
+
+
 def test_few_rows_are_drawn_one_by_one_and_many_as_distributions(categories):
     scm, data = categories
     few = scm.counterfactual({node: values[:3] for node, values in data.items()}, do={"a": "mid"}, seed=0)
