@@ -298,6 +298,17 @@ def test_intervals_cover_as_often_as_they_say():
     assert 0.92 <= covered / 200 <= 0.98
 
 
+@pytest.mark.slow
+def test_intervals_of_clusters_cover_where_those_of_rows_do_not():
+    covered = np.zeros(2)
+    for seed in range(100):
+        data, family = families(seed, 20, 5)
+        for place, clusters in enumerate((family, None)):
+            low, high = asked(data, 60, seed, clusters=clusters).interval
+            covered[place] += low <= 2 <= high
+    assert 90 <= covered[0] <= 99 and covered[1] < 85, covered
+
+
 def test_few_training_rows_widen_the_interval_by_students_quantile():
     """Percentiles of 8 rows covered a slope in 91.5 % of 600 trials; so widened, in 95."""
     effect, *others = (asked(rows(seed, 30), 0) for seed in range(12))
