@@ -124,6 +124,7 @@ def test_a_bounded_integer_is_inferred_exactly(clinic):
     shares = torch.tensor([(table["rooms"] == room).mean() for room in range(1, 5)])
     assert_close(posterior.probabilities[0], (cost + shares.log()).softmax(0).detach())
     assert posterior.probabilities[1].tolist() == [0, 0, 1, 0]
+    assert [*posterior.summary().columns] == ["source", "p(1)", "p(2)", "p(3)", "p(4)"]
     drawn = scm.counterfactual(evidence, do={}, num_samples=2000, seed=0)["rooms"]
     assert drawn.dtype == torch.int64 and bool((drawn[:, 1] == 3).all())
     frequencies = torch.bincount(drawn[:, 0] - 1, minlength=4) / 2000

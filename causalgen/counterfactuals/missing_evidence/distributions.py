@@ -148,7 +148,7 @@ class CategoryPosterior(NodePosterior):
 
     def shares(self) -> tuple[Sequence[object], Tensor]:
         """The K categories, or whole numbers, with their probabilities, (B, K)."""
-        values: list[Any] = self.values.tolist()
+        values: list[Any] = self.values.long().tolist()
         if isinstance(self.variable, Categorical) and self.variable.labels is not None:
             values = [self.variable.labels[int(code)] for code in values]
         return values, self.probabilities
