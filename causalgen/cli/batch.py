@@ -229,8 +229,8 @@ def _check_question(out: Path, said: dict[str, Any]) -> None:
         was, now = before.get(name), asked.get(name)
         if was != now and name != "model":  # as in the fingerprint
             raise CheckpointError(
-                f"{file} is of another question: {name} was {was!r} and is {now!r}. Ask the same one, or give "
-                "--out a new folder."
+                f"{file} is of another question: {name} was {was!r} and is {now!r}. Ask the same one, or "
+                "give --out a new folder."
             )
 
 

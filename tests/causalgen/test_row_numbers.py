@@ -157,8 +157,7 @@ def test_a_particle_that_has_no_value_is_told_by_the_row_of_the_evidence():
 def test_an_error_in_a_natural_value_names_the_node():
     """Whose value an expression reads, not the half of it that the engine computes."""
     scm, _ = failing_in_some_draws()
-    asked = {"a": "a", "b": "b + 1"}
     log = cg.mechanisms.Equation(value="log(a)")
-    scm = cg.SCM(scm.graph, scm.variables, {"a": scm.mechanisms["a"], "b": log, "c": scm.mechanisms["c"].spec})
+    scm = cg.SCM(scm.graph, scm.variables, {**scm.mechanisms, "b": log})
     with pytest.raises(DomainError, match="^Node 'b': Row 0: the equation"):
-        scm.counterfactual({"a": 2.0, "b": np.log(2)}, asked | {"a": -1.0}, seed=0)
+        scm.counterfactual({"a": 2.0, "b": np.log(2)}, {"a": -1.0, "b": "b + 1"}, seed=0)
