@@ -76,7 +76,7 @@ def fill_gaps(
 def _spelt_out(variable: Continuous | Categorical | Integer, value: object) -> object:
     """A list or column of vectors with NaN in every number of those that are missing as a whole."""
     value, nothing = listed_nulls(value), np.full(variable.event_shape, np.nan)
-    if not isinstance(value, (list, tuple)) and np.ndim(cast(Array, value)) == 0:
+    if type(value) not in (list, tuple) and np.ndim(cast(Array, value)) == 0:
         return [nothing] if _is_gap(value) else value
     listed = type(value) in (list, tuple) or getattr(getattr(value, "dtype", None), "kind", "") == "O"
     items = list(cast(Iterable[object], value)) if listed else []
