@@ -209,7 +209,7 @@ class _MechanismLaw(_Law):
         assert not tuple(sample_shape), "one draw a row"
         noise = self.mechanism.sample_noise(self.batch_shape[0], generator=_generator(self.mechanism))
         with torch.no_grad():
-            return self.mechanism.generate(self.parents, noise)
+            return _shown(self.mechanism.variable, self.mechanism.generate(self.parents, noise))
 
     def log_prob(self, value: Tensor) -> Tensor:
         """(N,)."""

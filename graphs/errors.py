@@ -170,7 +170,8 @@ class FormatVersionError(CheckpointError):
 def did_you_mean(name: object, known: Iterable[object]) -> str:
     """The known name that is nearest to one nobody declared, as a question to append to a message, or "".
 
-    Case does not count, and what is longer than any name is like none.
+    The only one that begins with it, else the one most like it. Case does not count, and what is longer than
+    any name is like none.
 
     >>> did_you_mean("DIGIT", ["digit", "image"])
     " Did you mean 'digit'?"
@@ -180,7 +181,9 @@ def did_you_mean(name: object, known: Iterable[object]) -> str:
     names: dict[str, str] = {}
     for each in map(str, known):
         names.setdefault(each.casefold(), each)
-    near = get_close_matches(str(name).casefold(), names, n=1)
+    folded = str(name).casefold()
+    begun = [each for each in names if len(folded) > 2 and each.startswith(folded)]
+    near = begun if len(begun) == 1 else get_close_matches(folded, names, n=1)
     return f" Did you mean {names[near[0]]!r}?" if near else ""
 
 

@@ -223,14 +223,14 @@ def _check_question(out: Path, said: dict[str, Any]) -> None:
     file = out / "question.json"
     if not file.is_file():
         raise CheckpointError(f"There is no {file}. --out must be a folder that every machine sees.")
-    before, asked = read_json(file), json.loads(json.dumps(said))
-    asked.pop("model")  # as in the fingerprint
-    for name in asked:
-        if not isinstance(before, dict) or before.get(name) != asked[name]:
-            was = before.get(name) if isinstance(before, dict) else None
+    found, asked = read_json(file), json.loads(json.dumps(said))
+    before = found if isinstance(found, dict) else {}
+    for name in {**asked, **before}:
+        was, now = before.get(name), asked.get(name)
+        if was != now and name != "model":  # as in the fingerprint
             raise CheckpointError(
-                f"{file} is of another question: {name} was {was!r} and is {asked[name]!r}. Ask the same "
-                "one, or give --out a new folder."
+                f"{file} is of another question: {name} was {was!r} and is {now!r}. Ask the same one, or "
+                "give --out a new folder."
             )
 
 

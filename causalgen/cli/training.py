@@ -97,7 +97,8 @@ def fit(
         say(f"Not fitted yet: {', '.join(left)}. --resume without --node does the rest.", run.resolve())
         return
     source, dropped = card_source(data), missing if missing != "refuse" else None
-    options = {"data": source, "out": out.name, "seed": seed, "missing": dropped, "start": start or None}
+    begun = card_source(start) if start else None
+    options = {"data": source, "out": out.name, "seed": seed, "missing": dropped, "start": begun}
     command = recipe("fit", file.name, options | {"dtype": dtype}, rename)
     if dtype is not None:
         scm.to(dtype=dtype)

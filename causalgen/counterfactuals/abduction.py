@@ -39,6 +39,7 @@ from causalgen.counterfactuals.own_readings import OwnReadings
 from causalgen.counterfactuals.provenance import trace_provenance
 from causalgen.counterfactuals.results import Contrast, Counterfactual
 from causalgen.counterfactuals.rows import common_rows, expand_value
+from graphs.errors import numbered_rows
 from graphs.text import Shown
 from graphs.variables import Variable
 from mechanisms.base import Abducted, Noise
@@ -253,16 +254,17 @@ class Abduction(Shown):
                 node: each.rows(torch.arange(each.n).repeat_interleave(rows)) for node, each in noise.items()
             }
             factual = {node: expand_value(value, rows) for node, value in factual.items()}
-        prediction = predict(
-            world,
-            noise,
-            wanted,
-            rows=rows,
-            samples=samples,
-            factual=factual if copy_unaffected else None,
-            # What an intervention draws is independent of rows that were sampled by the same seed.
-            seed=keyed_seed(self.seed, "counterfactual"),
-        )
+        with numbered_rows(range(rows)):
+            prediction = predict(
+                world,
+                noise,
+                wanted,
+                rows=rows,
+                samples=samples,
+                factual=factual if copy_unaffected else None,
+                # What an intervention draws is independent of rows that were sampled by the same seed.
+                seed=keyed_seed(self.seed, "counterfactual"),
+            )
         drawn = {}
         if self._posterior is not None:
             drawn = {node: self._posterior.sources(node) for node in used if node in self._missing}

@@ -74,7 +74,8 @@ def abduct(
         ):
             value = broadcast_rows(value, samples * count, count)
             parents = {name: broadcast_rows(each, samples * count, count) for name, each in parents.items()}
-        found[node] = abduct_rows(mechanism, node, value, parents, seed)
+        with numbered_rows(range(count)):
+            found[node] = abduct_rows(mechanism, node, value, parents, seed)
     return found
 
 
@@ -168,7 +169,7 @@ def _generate(
     rows: int,
 ) -> tuple[Tensor, Mask]:
     """The node's value, computed for its stale rows only and copied for the others; and which were stale."""
-    mechanism = ready(world, node)
+    mechanism, named = ready(world, node), world.origin(node)
     n = noise.n
     for value in parents.values():
         n = max(n, value.shape[0])
@@ -179,12 +180,12 @@ def _generate(
     if noise.n != n:
         noise = noise.repeat(n // noise.n)
     if isinstance(stale, bool):
-        return generate_rows(mechanism, node, parents, noise), stale
+        return generate_rows(mechanism, named, parents, noise), stale
     assert before is not None
     stale, before = broadcast_rows(stale, n, rows), broadcast_rows(before, n, rows)
     index = stale.nonzero()[:, 0]
     with numbered_rows(index % rows):
         fresh = generate_rows(
-            mechanism, node, {name: value[index] for name, value in parents.items()}, noise.rows(index)
+            mechanism, named, {name: value[index] for name, value in parents.items()}, noise.rows(index)
         )
     return before.index_copy(0, index, fresh.to(before)), stale

@@ -112,7 +112,8 @@ def ready(world: MutilatedModel, node: str) -> Mechanism:
     mechanism = world.mechanisms[node]
     if not mechanism.fitted:
         raise NotFittedError(
-            f"Node {node!r}: its mechanism ({mechanism.spec.kind}) has not been fitted. {mechanism.remedy}"
+            f"Node {world.origin(node)!r}: its mechanism ({mechanism.spec.kind}) has not been fitted. "
+            f"{mechanism.remedy}"
         )
     return mechanism
 

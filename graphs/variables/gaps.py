@@ -75,14 +75,15 @@ def fill_gaps(
 
 def _spelt_out(variable: Continuous | Categorical | Integer, value: object) -> object:
     """A list or column of vectors with NaN in every number of those that are missing as a whole."""
-    value = listed_nulls(value)
+    value, nothing = listed_nulls(value), np.full(variable.event_shape, np.nan)
+    if type(value) not in (list, tuple) and np.ndim(cast(Array, value)) == 0:
+        return [nothing] if _is_gap(value) else value
     listed = type(value) in (list, tuple) or getattr(getattr(value, "dtype", None), "kind", "") == "O"
     items = list(cast(Iterable[object], value)) if listed else []
     gaps = [_is_gap(item) for item in items]
     vectors = any(hasattr(item, "__len__") for item in items)  # else these may be the numbers of one vector
     if not any(gaps) or not (vectors or (all(gaps) and len(items) != variable.event_shape[0])):
         return value
-    nothing = np.full(variable.event_shape, np.nan)
     return [nothing if gap else item for item, gap in zip(items, gaps, strict=True)]
 
 

@@ -214,7 +214,7 @@ class ProgramSolver:
             return Weighed(dict(noise), torch.where(self._near(got, value, sizes), 0.0, -torch.inf).double())
         name, site = run.last
         drawn = site.value.detach().double()
-        if run.returned is site.value:
+        if run.returned is site.value and self.variable.type != "image":  # whose pixels it sees in [0, 1]
             good = site.fn.support.check(value)
             solved = torch.where(by_row(good, value), value, drawn)
             density = site.fn.log_prob(solved).double()

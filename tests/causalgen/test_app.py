@@ -159,6 +159,11 @@ def test_worlds_side_by_side_are_those_of_one_abduction(shop):
     assert len(ask(shop, page, evidence, {"size": 4.0}, seed=3, samples=1).worlds) == 2
 
 
+def test_a_whole_number_has_its_digits_in_the_evidence_as_in_the_worlds(shop):
+    page = ask(shop, None, {"size": 1.0, "weight": 23456.0}, {"size": 2.0}, seed=0, samples=1)
+    assert "<td>23456</td>" in answer_html(page) and "<td>23458</td>" in answer_html(page)
+
+
 @pytest.mark.parametrize("change", ["evidence", "seed", "samples"])
 def test_other_evidence_begins_anew(shop, change):
     evidence = first(shop)

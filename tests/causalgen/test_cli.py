@@ -117,6 +117,18 @@ def test_fit_saves_a_model_that_answers(folder, tmp_path):
     assert again.exit_code == 0, again.output
 
 
+def test_a_card_names_no_folder_of_this_machine(tables, tmp_path):
+    scm = cg.SCM.from_pretrained(tables / "model")
+    scm.to_yaml(tmp_path / "scm.yaml")
+    scm.sample(60, seed=0).to_frame().to_csv(tmp_path / "rows.csv", index=False)
+    words = ["fit", tmp_path / "scm.yaml", "--data", tmp_path / "rows.csv", "--start", tables / "model"]
+    fitted = run(*words, "--out", tmp_path / "out")
+    assert fitted.exit_code == 0, fitted.output
+    card = (tmp_path / "out" / "README.md").read_text()
+    recipe = "causalgen fit scm.yaml --data rows.csv --out out --seed 0 --start model"
+    assert recipe in card and str(tables.parent) not in card
+
+
 def test_fit_a_node_at_a_time(folder, tmp_path):
     words = ["fit", folder / "scm.yaml", "--data", folder / "table.csv", "--out"]
     first = run(*words, tmp_path / "out", "--node", "kind")

@@ -152,6 +152,27 @@ def test_predictive(linear):
         Predictive(scm.to_pyro(), num_samples=3, parallel=True)(4)
 
 
+def test_an_image_with_a_density_is_a_site_in_the_pixels_that_are_seen():
+    def shaded(parents):
+        mean = (0.3 + 0.05 * parents["x"]).reshape(-1, 1, 1, 1).expand(-1, 1, 2, 2)
+        return pyro.sample("pixels", dist.Normal(mean, 0.01).to_event(3))
+
+    scm = cg.SCM(
+        nx.DiGraph([("x", "image")]),
+        {"x": cg.Categorical(2), "image": cg.Image(1, 2, 2)},
+        {
+            "x": cg.mechanisms.Equation(value="u", noise={"u": {"bernoulli": [0.5]}}),
+            "image": cg.mechanisms.Program(program=shaded),
+        },
+    )
+    trace = poutine.trace(scm.to_pyro()).get_trace(50)
+    values = {node: trace.nodes[node]["value"] for node in ("x", "image")}
+    expected = (0.3 + 0.05 * values["x"]).reshape(-1, 1, 1, 1).expand(-1, 1, 2, 2)
+    assert_close(values["image"], expected.float(), rtol=0, atol=0.05)
+    trace.compute_log_prob()
+    assert_close(sum(trace.nodes[node]["log_prob"] for node in values), scm.log_prob(values))
+
+
 def test_images_are_noise_sites_and_a_deterministic_site(pictures):
     scm, _ = pictures
     model = scm.to_pyro()

@@ -7,7 +7,7 @@ import torch
 
 import causalgen as cg
 from causalgen.counterfactuals.rows import abduct_rows, generate_rows
-from graphs.errors import EvidenceError, numbered_rows, warn
+from graphs.errors import DomainError, EvidenceError, numbered_rows, warn
 from tests.causalgen.metrics import shades
 
 BAD = 110
@@ -98,3 +98,66 @@ def test_samples_stand_one_after_another():
     """Row 7 of 4 samples of 3 rows is row 1 of the third sample."""
     with pytest.raises(EvidenceError, match="^Row 60: no"), numbered_rows([50, 60, 70]):
         raise EvidenceError("Row 7: no")
+
+
+def failing_in_some_draws():
+    """a is missing in row 1 of 3; b = 3 - a^2, which must not be negative, is 3 in the others."""
+    normal = cg.mechanisms.Equation(value="u", noise={"u": {"normal": [0, 1]}})
+    scm = cg.SCM(
+        nx.DiGraph([("a", "b"), ("b", "c")]),
+        {"a": cg.Continuous(), "b": cg.Continuous(lower=0), "c": cg.Continuous()},
+        {"a": normal, "b": cg.mechanisms.Equation(value="3 - a**2"), "c": normal},
+    )
+    return scm, {"a": [0.0, np.nan, 0.0], "b": [3.0, np.nan, 3.0]}
+
+
+def test_a_draw_that_leaves_its_bounds_is_told_by_the_row_of_the_evidence():
+    scm, evidence = failing_in_some_draws()
+    with pytest.warns(UserWarning, match="'b': its value in row 1 comes out"):
+        scm.counterfactual(evidence, {"a": "a + 1"}, num_samples=50, seed=0)
+
+
+def test_a_draw_that_an_intervention_refuses_is_told_by_the_row_of_the_evidence():
+    scm, evidence = failing_in_some_draws()
+    with pytest.raises(DomainError, match="'b': the function's value: row 1 is"):
+        scm.counterfactual(evidence, {"b": "3 - a**2"}, num_samples=50, seed=0)
+
+
+@pytest.mark.parametrize("value", ["log(a)", "log(a) + u"])
+def test_a_value_that_is_drawn_in_a_gap_is_told_by_the_row_of_the_gap(value):
+    normal = {"u": {"normal": [0, 1]}}
+    scm = cg.SCM(
+        nx.DiGraph([("a", "b")]),
+        dict.fromkeys("ab", cg.Continuous()),
+        {
+            "a": cg.mechanisms.Equation(value="u", noise=normal),
+            "b": cg.mechanisms.Equation(value=value, noise=normal if "u" in value else {}),
+        },
+    )
+    with pytest.raises(DomainError, match="'b': Row 2: the equation"):
+        scm.counterfactual({"a": [1.0, 2.0, -1.0], "b": [0.0, np.log(2), np.nan]}, {"a": 3.0}, seed=0)
+
+
+def test_a_particle_that_has_no_value_is_told_by_the_row_of_the_evidence():
+    """b = sqrt(a) of a below 0, which only the second row's particles may take, one in 90 of them."""
+    scm = cg.SCM(
+        nx.DiGraph([("k", "a"), ("a", "b"), ("b", "c")]),
+        {"k": cg.Categorical(2)} | dict.fromkeys("abc", cg.Continuous()),
+        {
+            "k": cg.mechanisms.Equation(value="u", noise={"u": {"bernoulli": [0.5]}}),
+            "a": cg.mechanisms.Equation(value="exp(u) - 0.1 * k", noise={"u": {"normal": [0, 1]}}),
+            "b": cg.mechanisms.Equation(value="sqrt(a) + u", noise={"u": {"normal": [0, 1]}}),
+            "c": cg.mechanisms.Equation(value="b + u", noise={"u": {"normal": [0, 1]}}),
+        },
+    )
+    with pytest.raises(DomainError, match="'b': Row 1: the equation"):
+        scm.counterfactual({"k": [0, 1], "c": 1.0}, {"c": 0.0}, targets=["b"], seed=0)
+
+
+def test_an_error_in_a_natural_value_names_the_node():
+    """Whose value an expression reads, not the half of it that the engine computes."""
+    scm, _ = failing_in_some_draws()
+    log = cg.mechanisms.Equation(value="log(a)")
+    scm = cg.SCM(scm.graph, scm.variables, {**scm.mechanisms, "b": log})
+    with pytest.raises(DomainError, match="^Node 'b': Row 0: the equation"):
+        scm.counterfactual({"a": 2.0, "b": np.log(2)}, {"a": -1.0, "b": "b + 1"}, seed=0)

@@ -232,6 +232,18 @@ def test_a_job_is_resumed_where_it_stopped_and_only_for_its_own_question(
         assert (stopped / path.relative_to(tmp_path / "whole")).read_bytes() == path.read_bytes()
 
 
+def test_a_job_that_is_resumed_without_one_of_its_options_stays_as_it_is(
+    labels, tmp_path, monkeypatch, capsys
+):
+    _, frame, root = labels
+    frame.rename(columns={"c": "measured"}).to_parquet(tmp_path / "table.parquet")
+    ask = [root / "model", "--table", tmp_path / "table.parquet", "--do", "a=low", "--out", tmp_path / "out"]
+    assert run(*ask, "--rename", "measured=c").exit_code == 0
+    said = error_of(monkeypatch, capsys, *ask, "--resume")
+    assert "question.json is of another question: rename was ['measured=c'] and is None" in said
+    assert run(*ask, "--rename", "measured=c", "--resume").exit_code == 0
+
+
 @pytest.mark.parametrize(
     "other",
     [["--seed", 1], ["--samples", 2], ["--set", "c=0.5"], "model", "table"],

@@ -199,6 +199,7 @@ def test_only_text_is_an_expression(text):
     ("text", "message"),
     [
         ("2 * sped", r"column 5: unknown name 'sped'. Did you mean 'speed'\? Known: speed, u\."),
+        ("min(u, 1)", r"column 1: unknown function 'min'. Did you mean 'minimum'\? Known: abs, .*, where\."),
         ("u + exo(u)", r"column 5: unknown function 'exo'. Did you mean 'exp'\? Known: abs, .*, where\."),
         ("  u + u.real", r"column 7: an attribute \(a dot after a name\) is not part of the language\."),
         ("u + [u]", r"column 5: the character '\[' is not part of the language"),

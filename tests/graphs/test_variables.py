@@ -471,6 +471,13 @@ def test_none_stands_for_a_whole_vector_whatever_the_number_of_rows(rows, contai
         assert np.array_equal(values[~gaps], np.reshape(given, (-1, 2)))
 
 
+@pytest.mark.parametrize("nothing", [None, np.nan, pd.NA, np.ma.masked])
+@pytest.mark.parametrize("shape", [(1,), (2,), (2, 3)])
+def test_one_row_may_lack_its_vector(nothing, shape):
+    values, gaps = encode_gaps(Continuous(shape=shape), nothing, where=HERE)
+    assert values.shape == (1, *shape) and gaps is not None and gaps.tolist() == [True]
+
+
 def test_a_vector_with_a_nan_beside_one_that_is_missing():
     values = [None, [1.0, np.nan], [1.0, 2.0]]
     with pytest.raises(DomainError, match="row 1 has 1 of its 2 numbers"):

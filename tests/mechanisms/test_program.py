@@ -1,3 +1,4 @@
+import math
 import sys
 import textwrap
 
@@ -134,6 +135,24 @@ def test_an_image():
     value = generated(mechanism)
     assert value.dtype == torch.float32 and -1 <= value.min() and value.max() <= 0
     assert mechanism.abduction == "none"
+
+
+def test_an_image_that_is_the_last_site_is_solved_for_in_the_pixels_it_is_drawn_in():
+    def shaded(parents):
+        mean = (0.3 + 0.1 * parents["a"].sigmoid()).reshape(-1, 1, 1, 1)
+        return sample("x", dist.Normal(mean.expand(-1, 1, 2, 2), 0.05).to_event(3))
+
+    mechanism, value = bound(shaded, Image(1, 2, 2)), torch.full((N, 1, 2, 2), -0.2)  # 0.4 of [0, 1]
+    check_mechanism(mechanism, value, ROWS)
+    noise = mechanism.abduct(value, ROWS, generator=generator()).noise
+    mean = 0.3 + 0.1 * ROWS["a"].sigmoid()
+    assert_close(noise["x"][:, 0, 0, 0], (0.4 - mean) / 0.05, rtol=1e-4, atol=1e-5)
+    assert_close(
+        mechanism.log_prob(value, ROWS),  # of pixels from -1 to 1, which are twice as wide
+        4 * (torch.distributions.Normal(mean, 0.05).log_prob(torch.tensor(0.4).double()) - math.log(2)),
+        rtol=1e-4,
+        atol=1e-4,
+    )
 
 
 def test_exact_density_and_residual():

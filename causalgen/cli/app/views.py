@@ -18,7 +18,13 @@ from matplotlib.figure import Figure
 from causalgen.cli.app.questions import AskedEffect, Model, Session
 from causalgen.counterfactuals.export import figure_svg, to_png
 from causalgen.counterfactuals.results import Counterfactual
-from causalgen.counterfactuals.summaries import draw_texts, inferred_texts, node_texts, undetermined_nodes
+from causalgen.counterfactuals.summaries import (
+    draw_texts,
+    inferred_texts,
+    node_texts,
+    spread_text,
+    undetermined_nodes,
+)
 from causalgen.data.frames import number_names
 from causalgen.plotting.graph_plots import MOST_NODES, plot_graph
 from causalgen.plotting.plot_style import ACCENT, INFERRED, page_template
@@ -196,7 +202,7 @@ def _svg(figure: Figure) -> str:
 
 
 def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return spread_text(value, 0.0) if isinstance(value, float) else str(value)
 
 
 def _render(part: str, **values: Any) -> str:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from causalgen.counterfactuals.summaries import shares_text, spread_text
+from graphs.errors import DomainError
 from graphs.text import Shown
 from graphs.variables import Categorical, Variable
 
@@ -148,10 +149,29 @@ class CategoryPosterior(NodePosterior):
 
     def shares(self) -> tuple[Sequence[object], Tensor]:
         """The K categories, or whole numbers, with their probabilities, (B, K)."""
-        values: list[Any] = self.values.tolist()
+        values: list[Any] = self.values.long().tolist()
         if isinstance(self.variable, Categorical) and self.variable.labels is not None:
             values = [self.variable.labels[int(code)] for code in values]
         return values, self.probabilities
+
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of whole numbers, (B, 1) each."""
+        numbers = self._numbers()
+        mean = (self.probabilities * numbers).sum(1, keepdim=True)
+        return mean, (self.probabilities * (numbers - mean).square()).sum(1, keepdim=True).sqrt()
+
+    def quantile(self, level: float) -> Tensor:
+        """The least whole number that is reached with this probability, (B, 1)."""
+        below = (self.probabilities.cumsum(1) < level - 1e-12).sum(1, keepdim=True)
+        return self._numbers()[below.clamp(max=len(self.values) - 1)]
+
+    def _numbers(self) -> Tensor:
+        if isinstance(self.variable, Categorical):
+            raise DomainError(
+                f"{self.node!r} has categories, which have no mean and no quantiles: shares() tells their "
+                "probabilities."
+            )
+        return self.values.double()
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -22,7 +22,7 @@ from torch import Tensor
 from causalgen.counterfactuals.missing_evidence.blocks import Problem, draw_places, log_weights
 from causalgen.counterfactuals.mutilated_model import ready
 from causalgen.counterfactuals.rows import broadcast_rows, generate_rows
-from graphs.errors import PartialEvidenceError, warn
+from graphs.errors import PartialEvidenceError, numbered_rows, warn
 from graphs.variables import Image
 from mechanisms.base import Abducted, Noise
 from mechanisms.seeds import keyed_generator
@@ -214,6 +214,7 @@ def _cloud(problem: Problem, particles: int) -> Cloud:
         )
         noises[node] = mechanism.sample_noise(particles * n, generator=generator)
         parents = {name: broadcast_rows(values[name], particles * n, n) for name in world.graph.parents(node)}
-        values[node] = generate_rows(mechanism, node, parents, noises[node])
+        with numbered_rows(problem.rows):
+            values[node] = generate_rows(mechanism, node, parents, noises[node])
     logs = log_weights(problem, problem.block.children, values, particles, estimated=True)
     return Cloud({node: values[node] for node in problem.block.missing}, noises, logs.softmax(0))

@@ -46,6 +46,7 @@ from causalgen.counterfactuals.missing_evidence.mixed import (
 from causalgen.counterfactuals.missing_evidence.particles import clouds, resample
 from causalgen.counterfactuals.mutilated_model import MutilatedModel, ready
 from causalgen.counterfactuals.rows import broadcast_rows, by_sample, generate_rows, prior_noise
+from graphs.errors import numbered_rows
 from graphs.variables import Continuous, Image
 from mechanisms.base import Noise
 from mechanisms.rows import by_row, repeat_rows
@@ -227,7 +228,8 @@ class EvidencePosterior:
             for name in self._world.graph.parents(node)
         }
         noise = prior_noise(mechanism, node, n, self._seed, "missing").rows(index)
-        return _Drawn({node: generate_rows(mechanism, node, parents, noise)}, {node: noise})
+        with numbered_rows(index % self._rows):
+            return _Drawn({node: generate_rows(mechanism, node, parents, noise)}, {node: noise})
 
     def _solve(self, pattern: Pattern, block: Block) -> _Drawn:
         """Joint draws of a block, kept for its other nodes."""
