@@ -190,6 +190,8 @@ class Categorical(VariableBase):
                 fix = " Labels are strings or integers."
             elif isinstance(item, str):
                 fix = did_you_mean(item, self.labels)
+            elif shown in map(str, self.labels):  # such as pandas' intervals, and dates
+                fix = f" It is of type {type(item).__name__}, and only looks so: give texts, as str(value)."
         raise DomainError(
             f"{where}: row {index[0]} is {shown}, expected one of the {self.size} categories {known}.{fix}"
         )
