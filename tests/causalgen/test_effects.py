@@ -186,6 +186,17 @@ def test_bad_questions_are_one_clear_error(uneven, asked, error, words):
         uneven.effect(question.pop("target"), **question)
 
 
+def test_a_statistic_of_few_rows_is_of_each_row_alone_too(uneven):
+    """Of up to eight rows of evidence an effect of one to ten was told as 0."""
+    rows = {"age": [30.0, 40.0, 50.0], "sex": [*"FMF"], "dose": [3.0, 6.0, 4.0], "pain": [15.0, 4.0, 9.0]}
+    question = {"do": {"dose": 2}, "versus": {"dose": 1}, "evidence": rows, "seed": 0}
+    for statistic in (lambda y: y - y.mean(), lambda y: y > y.median()):
+        with pytest.raises(cg.DomainError, match="another number beside other rows"):
+            uneven.effect("pain", **question, statistic=statistic)
+    before = uneven.effect("pain", **question, statistic=lambda y: y - torch.tensor(rows["pain"]))
+    assert before.value == uneven.effect("pain", **question).value > 1
+
+
 def test_images_need_a_statistic(pictures):
     scm, data = pictures
     with pytest.raises(cg.EvidenceError, match="'picture' is an image.*mean"):
