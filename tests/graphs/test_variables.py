@@ -380,7 +380,11 @@ def test_masked_scalars_vectors_and_images_have_no_value():
         (Continuous(), pd.Series(pd.to_timedelta([90], unit="s")), "got durations, .*Divide by a unit"),
         (Continuous(), [pd.Timedelta(90, unit="s")], "Divide by a unit"),
         (Continuous(), [time(8, 30)], "expected a number. Count from midnight"),
-        (Categorical(["(0, 1]", "(1, 2]"]), pd.cut([0.5], [0, 1, 2]), "of type Interval, and only looks so: give texts"),
+        (
+            Categorical(["(0, 1]", "(1, 2]"]),
+            pd.cut([0.5], [0, 1, 2]),
+            "of type Interval, and only looks so: give texts",
+        ),
         (Categorical(["2024-05-31"]), [date(2024, 5, 31)], "of type date, and only looks so"),
         (
             Categorical(["no", "yes"]),
