@@ -493,4 +493,5 @@ def test_a_vector_with_a_nan_beside_one_that_is_missing():
 def test_labels_may_come_from_numpy():
     expected = Categorical([3, 5])
     assert Categorical(np.array([3, 5])) == expected and Categorical([np.int64(3), np.uint8(5)]) == expected
-    assert Categorical(np.array(["a", "b"])) == Categorical(["a", "b"])
+    for labels in (np.array(["a", "b"]), pd.Series(["a", "b"]).unique(), pd.Index(["a", "b"])):
+        assert Categorical(labels) == Categorical(["a", "b"])
