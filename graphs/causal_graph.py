@@ -152,7 +152,7 @@ class CausalGraph(Shown):
         Raises:
             UnknownNameError: no such node.
         """
-        return self._parents[self._known(node)]
+        return self._of(self._parents, node)
 
     def children(self, node: str) -> tuple[str, ...]:
         """Children of ``node`` in topological order.
@@ -160,7 +160,7 @@ class CausalGraph(Shown):
         Raises:
             UnknownNameError: no such node.
         """
-        return self._children[self._known(node)]
+        return self._of(self._children, node)
 
     def ancestors(self, nodes: Names) -> frozenset[str]:
         """The nodes themselves and everything from which a directed path leads to one of them.
@@ -246,6 +246,12 @@ class CausalGraph(Shown):
             return f"<CausalGraph of {len(self)} nodes and {count:,} edge{'s' * (count != 1)}: {first}, ...>"
         parents = {node: list(its_parents) for node, its_parents in self._parents.items()}
         return f"CausalGraph({parents!r})"
+
+    def _of(self, known: Mapping[str, tuple[str, ...]], node: str) -> tuple[str, ...]:
+        try:  # a query asks this several times a node
+            return known[node]
+        except (KeyError, TypeError):
+            raise UnknownNameError.of("node", node, self._parents) from None
 
     def _known(self, node: str) -> str:
         UnknownNameError.check("node", node, self._parents)

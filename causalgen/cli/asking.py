@@ -118,6 +118,10 @@ def effect(
         int, typer.Option(min=0, help="Refits to resampled --data: the interval includes their error.")
     ] = 0,
     data: Annotated[str | None, typer.Option(help="The training rows, for --refits.")] = None,
+    clusters: Annotated[
+        str | None,
+        typer.Option(help="Column of --data by which rows belong together: --refits draw them whole."),
+    ] = None,
     workers: SharedWorkers = None,
     engine: SharedBy = "processes",
     rename: Rename = None,
@@ -136,8 +140,9 @@ def effect(
     from causalgen.data.reading import Renamed
 
     require_ray(engine)
-    if (engine, workers) != ("processes", None) and not refits:
-        raise EvidenceError("--workers and --engine are for --refits. Say how many, or leave them out.")
+    if (engine, workers, clusters) != ("processes", None, None) and not refits:
+        said = "--workers, --engine and --clusters are for --refits. Say how many, or leave them out."
+        raise EvidenceError(said)
     scm = load_model(model, device, threads=threads)
     if not do:
         raise InterventionError("Nothing to ask: give at least one --do node=value.")
@@ -159,6 +164,7 @@ def effect(
             confidence=confidence,
             clip=clip,
             refits=refits,
+            clusters=clusters,
             workers=shared,
             data=Renamed(data, columns) if data is not None else None,
         )

@@ -31,8 +31,8 @@ from causalgen.data.table import Table
 from causalgen.saving.pretrained import model_folder
 from graphs.errors import DataError, DomainError, UnknownNameError, did_you_mean
 from graphs.scm_file import read_spec
-from graphs.variables import Image, Variable
-from graphs.variables.arrays import as_array
+from graphs.variables import Categorical, Image, Variable
+from graphs.variables.arrays import as_array, as_cells
 from graphs.variables.gaps import fill_gaps
 from graphs.variables.picture import is_picture
 
@@ -200,6 +200,28 @@ def read_data(
         {node: _check(tidy[node][0], variable, wheres[node], folder) for node, variable in variables.items()},
         masks,
     )
+
+
+def read_clusters(source: object, clusters: object, rows: int) -> NDArray[np.int64]:
+    """The number of the cluster that each row is in, (N,): by a column of the source, or a label a row."""
+    from pandas import factorize
+
+    source, where = source.source if isinstance(source, Renamed) else source, "Clusters"
+    if isinstance(clusters, str):
+        raw, origin, _ = _open(source, {clusters: Categorical(["0", "1"])}, {clusters: clusters})
+        clusters, where = raw[clusters], f"Column {clusters!r}{origin}"
+    else:
+        refuse_other_index({"clusters": clusters, "data": source}, "Rows of", DataError)
+    labels = as_cells(clusters)
+    if labels.shape != (rows,):
+        raise DataError(f"{where} must be a label for each of the {rows:,} rows, got shape {labels.shape}.")
+    numbers, _ = factorize(labels)
+    if (alone := numbers < 0).any():
+        raise DataError(
+            f"{where}: {int(alone.sum()):,} rows are in no cluster, first row {int(alone.argmax())}. Give "
+            "each of them a label of its own, or leave it out."
+        )
+    return numbers.astype(np.int64)
 
 
 def sample_rows(name: str | Path) -> dict[str, NDArray[Any]]:

@@ -108,6 +108,7 @@ class Effect(Shown, Tabular):
     index: pd.Index | None = None  #: of the evidence, where it was a DataFrame
     #: How many refits the errors and intervals include; 0 where they are of draws and rows alone
     refits: int = 0
+    clusters: int | None = None  #: of training rows, which the refits drew whole; None where they drew rows
     fitted: bool = True  #: whether any mechanism was fitted to data, so that there is an error of the fit
 
     @property
@@ -141,7 +142,8 @@ class Effect(Shown, Tabular):
     def included(self) -> str:
         """What the interval is of, and what it leaves out."""
         if self.refits:
-            of = f"{self.refits} refits and finite draws, given the graph and the forms of the mechanisms"
+            refits = f"{self.refits} refits" + (f" to {self.clusters:,} clusters" if self.clusters else "")
+            of = f"{refits} and finite draws, given the graph and the forms of the mechanisms"
         elif not self.fitted:
             of = "finite draws and rows, given the equations"
         else:

@@ -60,6 +60,7 @@ def effect(
     clip: bool = False,
     refits: int = 0,
     data: Any = None,
+    clusters: Any = None,
     workers: Workers = 1,
     progress: bool = True,
 ) -> Effect:
@@ -90,6 +91,9 @@ def effect(
         refits: how often to fit the model anew, to training rows drawn with replacement, so that errors
             and intervals include the error of the fit; 200 are usual. See ``causalgen.effects.refits``.
         data: the training rows, as for ``fit``; needed for ``refits``.
+        clusters: which training rows belong together, such as those of one clinic, and tell less than as many
+            rows of different ones: the name of a column of ``data``, which need be no node, or a label a row.
+            Refits draw clusters, whole; rows by themselves where None.
         workers: who share the refits: a number of processes, or a pool; see ``causalgen.fitting.parallel``.
         progress: show progress of the refits, and of draws of images.
 
@@ -104,8 +108,8 @@ def effect(
     def find(*asked: Any) -> Sequence[Effect]:
         return (find_effect(*asked),)
 
-    options: Any = {"count": refits, "data": data, "workers": workers, "progress": progress}
-    return _answered(scm, question, find, evidence, n, seed, **options)[0]
+    options: Any = {"count": refits, "data": data, "clusters": clusters, "workers": workers}
+    return _answered(scm, question, find, evidence, n, seed, progress=progress, **options)[0]
 
 
 def _answered(
@@ -115,6 +119,8 @@ def _answered(
     evidence: Evidence | None,
     n: int,
     seed: int | None,
+    *,
+    progress: bool,
     **options: Any,
 ) -> Sequence[Effect]:
     """The effects that ``find`` gives of a question, its worlds, the graph and the variables; with refits."""
@@ -123,11 +129,12 @@ def _answered(
     seed = chosen_seed(seed)
 
     def ask(world: MutilatedModel, intervals: bool) -> Sequence[Effect]:
-        with _shown(options["progress"] and world is scm._world):
+        with _shown(progress and world is scm._world):
             source = source_of_worlds(world, variables, evidence, n, seed)
             return find(replace(question, intervals=intervals), source, graph, variables)
 
-    return effects_with_refits(ask, scm._world, question, evidence, seed=seed, **options)
+    options |= {"seed": seed, "progress": progress}
+    return effects_with_refits(ask, scm._world, question, evidence, **options)
 
 
 @contextmanager
@@ -165,6 +172,7 @@ def natural_effects(
     clip: bool = False,
     refits: int = 0,
     data: Any = None,
+    clusters: Any = None,
     workers: Workers = 1,
     progress: bool = True,
 ) -> NaturalEffects:
@@ -179,8 +187,9 @@ def natural_effects(
     nodes = names_of(through, "through")
     total = Question(target, do, versus, None, None, statistic, confidence, clip)
     find = partial(find_natural_effects, nodes)
-    options: Any = {"count": refits, "data": data, "workers": workers, "progress": progress}
-    return NaturalEffects(nodes, *_answered(scm, total, find, evidence, n, seed, **options))
+    options: Any = {"count": refits, "data": data, "clusters": clusters, "workers": workers}
+    answers = _answered(scm, total, find, evidence, n, seed, progress=progress, **options)
+    return NaturalEffects(nodes, *answers)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -12,6 +12,10 @@ rows alone:
 The least and the greatest of R refits hold the truth in (R - 1) / (R + 1) of the cases, 0.90 of 20: where
 that is too few, Student's law of R - 1 degrees takes the percentiles' place, with the median's own error.
 
+Rows of one cluster (a family, a clinic) tell less than as many rows of different ones. Where ``clusters``
+says which belong together, clusters are drawn with replacement, whole, and N is how many there are (Cameron,
+Gelbach & Miller 2008, pairs bootstrap).
+
 Of a category that few rows have, some resamplings have none: what their fits answer of it follows from the
 other categories, and a warning says so. What no row tells stays outside: a wrong graph, hidden confounding, a
 mechanism of the wrong form. Image nodes keep their weights; where the target depends on one, the question is
@@ -22,11 +26,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import pi
 from statistics import NormalDist
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from causalgen.arguments import whole_number
 from causalgen.counterfactuals.abduction import Abduction
@@ -34,7 +40,7 @@ from causalgen.counterfactuals.evidence import Evidence
 from causalgen.counterfactuals.interventions import WorldValue, interventions
 from causalgen.counterfactuals.mutilated_model import MutilatedModel
 from causalgen.counterfactuals.nested import named_worlds, own_values
-from causalgen.data.reading import read_data
+from causalgen.data.reading import read_clusters, read_data
 from causalgen.data.table import Table
 from causalgen.effects.effect import Effect, Question
 from causalgen.effects.estimates import Estimate, student_ratio
@@ -57,12 +63,16 @@ Ask = Callable[[MutilatedModel, bool], Sequence[Effect]]
 
 @dataclass(frozen=True)
 class Refits:
-    """How often, at least 2, and to what a model is fitted anew: a node to rows with it and its parents."""
+    """How often, at least 2, and to what a model is fitted anew: a node to rows with it and its parents.
+
+    ``clusters`` are the numbers of those that rows are in, (N,); None where each row is drawn by itself.
+    """
 
     count: int
     table: Table
     nodes: Sequence[str]
     seed: int
+    clusters: NDArray[np.int64] | None = None
     workers: Workers = 1
     progress: bool = True
 
@@ -79,6 +89,26 @@ class Refits:
                     f"refits: {target!r} depends on the image {node!r}, whose training takes too long to be "
                     "repeated. Ask without refits."
                 )
+        if self.clusters is not None and (found := len(self._members)) < 2:
+            raise EvidenceError(f"refits: expected at least 2 clusters to draw from, got {found}.")
+
+    def units(self, chosen: NDArray[np.bool_]) -> int:
+        """How many units, which are drawn independently, some rows (N,) are of: rows or clusters."""
+        return int(chosen.sum()) if self.clusters is None else len(np.unique(self.clusters[chosen]))
+
+    def drawn(self, generator: np.random.Generator) -> NDArray[np.int64]:
+        """Numbers of rows, drawn with replacement by themselves or by whole clusters."""
+        if self.clusters is None:
+            return generator.integers(0, self.table.rows, self.table.rows)
+        count = len(self._members)
+        return np.concatenate([self._members[each] for each in generator.integers(0, count, count)])
+
+    @cached_property
+    def _members(self) -> list[NDArray[np.int64]]:
+        """The rows of each cluster."""
+        assert self.clusters is not None
+        order = np.argsort(self.clusters, kind="stable")
+        return np.split(order, np.flatnonzero(np.diff(self.clusters[order])) + 1)
 
 
 def effects_with_refits(
@@ -89,12 +119,15 @@ def effects_with_refits(
     *,
     count: int,
     data: Any,
+    clusters: Any,
     seed: int,
     workers: Workers,
     progress: bool,
 ) -> Sequence[Effect]:
     """The effects that a question gets, with the error of the fit where ``count`` refits are asked for."""
     if not count:
+        if clusters is not None:
+            raise EvidenceError("clusters are what refits draw: say how many, as in refits=200.")
         fitted = any(mechanism.spec.training is not None for mechanism in world.mechanisms.values())
         return [replace(effect, fitted=fitted) for effect in ask(world, True)]
     if data is None:
@@ -114,14 +147,17 @@ def effects_with_refits(
         )
     read = {name for node in nodes for name in (node, *world.graph.parents(node))}
     columns = {node: world.mechanisms[node].variable for node in world.graph.nodes if node in read}
-    refits = Refits(count, read_data(data, columns, gaps=True), nodes, seed, workers, progress)
+    table = read_data(data, columns, gaps=True)
+    members = None if clusters is None else read_clusters(data, clusters, table.rows)
+    refits = Refits(count, table, nodes, seed, members, workers, progress)
     refits.check(world, question.target)
     found = ask(world, True)
     refitted = refit_answers(refits, world, ask)
     families = [(node, *world.graph.parents(node)) for node in nodes]
-    fewest = min(int((~refits.table.incomplete(family)).sum()) for family in families)
+    fewest = min(refits.units(~table.incomplete(family)) for family in families)
+    told = None if members is None else refits.units(np.ones(table.rows, np.bool_))
     return [
-        include_fitting_error(effect, [each[place] for each in refitted], fewest)
+        replace(include_fitting_error(effect, [each[place] for each in refitted], fewest), clusters=told)
         for place, effect in enumerate(found)
     ]
 
@@ -162,7 +198,7 @@ def include_fitting_error(effect: Effect, refitted: Sequence[Effect], rows: int)
 @learning()
 def _refitted(refits: Refits, world: MutilatedModel, number: int) -> MutilatedModel:
     generator = np.random.default_rng(keyed_seed(refits.seed, "refit", number))
-    rows = generator.integers(0, refits.table.rows, refits.table.rows)
+    rows = refits.drawn(generator)
     table = Table(
         {node: column[rows] for node, column in refits.table.items()},
         {node: gaps[rows] for node, gaps in refits.table.gaps.items()},

@@ -164,7 +164,7 @@ def _draw_image(
 def plot_worlds(worlds: Mapping[str, Draws], rows: int = 8) -> Figure:
     """The images of several results about the same rows; of counterfactuals the evidence stands above.
 
-    At most so many rows are shown, as columns.
+    At most so many rows are shown, as columns; a line above says where there are more.
     """
     first = next(iter(worlds.values()))
     shown = min(rows, first.rows)
@@ -189,7 +189,8 @@ def plot_worlds(worlds: Mapping[str, Draws], rows: int = 8) -> Figure:
                 read = _reading_captions(draws, node, shown, sample)
                 captions[label] = ["\n".join(filter(None, each)) for each in zip(said, read, strict=True)]
     absent = dict.fromkeys(list(pictures)[: len(nodes) if observed else 0], "not\nobserved")
-    return plot_image_rows(pictures, captions=captions, observed=observed, absent=absent)
+    title = f"the first {shown} of {first.rows:,} rows" if shown < first.rows else ""
+    return plot_image_rows(pictures, captions=captions, title=title, observed=observed, absent=absent)
 
 
 def _evidence_rows(

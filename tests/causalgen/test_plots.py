@@ -70,7 +70,9 @@ def test_worlds_stand_below_the_evidence(pictures):
     assert [word for word in words if not word.startswith("kind") and word not in read] == [
         "factual",
         *worlds,
+        "the first 3 of 5 rows",
     ]
+    assert not any("rows" in text.get_text() for text in plot_worlds(worlds).axes[0].texts)
     assert words.count("kind 0") + words.count("kind 1") == 3
     assert len(axes.images) == 9
     np.testing.assert_allclose(axes.images[0].get_array(), data["picture"][0, 0] / 255, atol=1e-6)

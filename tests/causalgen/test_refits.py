@@ -6,9 +6,12 @@ from dataclasses import replace
 
 import networkx as nx
 import numpy as np
+import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
 import causalgen as cg
+from causalgen.cli.main import app
 from causalgen.effects.refits import include_fitting_error
 from causalgen.fitting.parallel import in_parallel
 from graphs.errors import warn
@@ -48,6 +51,66 @@ def test_the_error_of_the_fit_is_that_of_least_squares():
     low, high = effect.interval
     assert high - low == pytest.approx(2 * 1.96 * expected, rel=0.3)
     assert "refits" in repr(effect) and "without the error of the fit" not in repr(effect)
+
+
+def families(seed, count, size):
+    """Rows of ``count`` families of ``size``, whose members share x and part of the error of y; by family."""
+    random = np.random.default_rng(seed)
+    family = np.repeat(np.arange(count), size)
+    z, x, shared = random.normal(size=count * size), *random.normal(size=(2, count))[:, family]
+    return {"z": z, "x": x, "y": 2 * x - z + shared + 0.5 * random.normal(size=count * size)}, family
+
+
+def test_clusters_are_drawn_whole():
+    data, family = families(0, 60, 5)
+    design, random = np.stack([data["x"], data["z"], np.ones(300)], 1), np.random.default_rng(1)
+
+    def solved(*, whole):
+        units, size = (60, 5) if whole else (300, 1)
+        drawn = (random.integers(0, units, units)[:, None] * size + np.arange(size)).ravel()
+        return np.linalg.lstsq(design[drawn], data["y"][drawn], rcond=None)[0][0]
+
+    expected, apart = (np.std([solved(whole=whole) for _ in range(500)]) for whole in (True, False))
+    assert expected > 1.8 * apart and expected == pytest.approx(np.sqrt(1.05 / 60), rel=0.2)  # its true error
+    mixed = random.permutation(300)  # the rows of a family need not lie together
+    data = {node: column[mixed] for node, column in data.items()}
+    effect = asked(data, 100, clusters=[f"family {each}" for each in family[mixed]])
+    assert effect.standard_error == pytest.approx(expected, rel=0.25)
+    assert effect.clusters == 60 and "100 refits to 60 clusters" in repr(effect)
+
+
+def test_clusters_are_a_column_or_labels_and_every_row_is_in_one():
+    data, family = families(0, 8, 3)
+    frame = pd.DataFrame(data).assign(home=family)
+    found = [asked(frame, 4, clusters=each).interval for each in ("home", family, frame["home"].astype(str))]
+    assert len(set(found)) == 1 and asked(data, 4, clusters=family).interval == found[0]
+    assert asked(frame, 4, clusters=np.arange(24)).interval == asked(frame, 4).interval
+    gap = frame.assign(home=[None, *family[1:]])
+    for given, clusters, told in [
+        (frame, "hom", "no column 'hom' of the data frame. Did you mean 'home'"),
+        (frame, family[1:], "label for each of the 24 rows"),
+        (gap, "home", "1 rows are in no cluster, first row 0"),
+        (frame, frame["home"].iloc[::-1], "another index"),
+        (frame, np.zeros(24), "at least 2 clusters"),
+    ]:
+        with pytest.raises(cg.CausalgenError, match=told):
+            asked(given, 4, clusters=clusters)
+    with pytest.raises(cg.EvidenceError, match="refits=200"):
+        asked(frame, 0, clusters="home")
+
+
+def test_clusters_are_a_column_of_a_file_too(tmp_path):
+    data, family = families(0, 8, 3)
+    frame = pd.DataFrame(data).assign(home=[f"home {each}" for each in family])
+    frame.to_csv(tmp_path / "rows.csv", index=False)
+    scm = confounded().fit(frame, progress=False)
+    scm.save_pretrained(tmp_path / "model")
+    words = ["effect", tmp_path / "model", "y", "--do", "x=1", "--versus", "x=0", "-n", 10, "--refits", 4]
+    words += ["--data", tmp_path / "rows.csv", "--clusters", "home", "--out", tmp_path / "effect.csv"]
+    done = CliRunner().invoke(app, [str(word) for word in words])
+    assert done.exit_code == 0 and "4 refits to 8 clusters" in done.output, done.output
+    found = pd.read_csv(tmp_path / "effect.csv").loc[0, ["low", "high"]]
+    assert tuple(found) == pytest.approx(asked(frame, 4, clusters="home").interval, rel=1e-12)
 
 
 def test_an_interval_says_that_it_lacks_the_error_of_the_fit():

@@ -297,6 +297,7 @@ def assert_one_choice(shared):
         assert choice["candidates"][label] == pytest.approx(figures, rel=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(fsdp, "fully_shard"), reason="FSDP2 came with torch 2.6")
 def test_weights_split_over_processes_end_in_those_of_one(tmp_path, alone):
     with pytest.raises(Stop):
