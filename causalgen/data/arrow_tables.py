@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from graphs.errors import DataError
 from graphs.variables import Image, Variable
-from graphs.variables.arrays import ADVICE_ON_DATES, ADVICE_ON_DURATIONS
+from graphs.variables.arrays import ADVICE_ON_DATES, ADVICE_ON_DURATIONS, ADVICE_ON_TIMES
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -146,7 +146,8 @@ def _refuse_inexact(column: Any, where: str) -> None:
     if types.is_duration(column.type):
         raise DataError(f"{where}: expected numbers, got durations ({column.type}).{ADVICE_ON_DURATIONS}")
     if types.is_temporal(column.type):
-        raise DataError(f"{where}: expected numbers, got dates or times ({column.type}).{ADVICE_ON_DATES}")
+        advice = ADVICE_ON_TIMES if types.is_time(column.type) else ADVICE_ON_DATES
+        raise DataError(f"{where}: expected numbers, got dates or times ({column.type}).{advice}")
     if types.is_integer(column.type):
         ends = compute.min_max(column).as_py()
         if ends["min"] is None or (-(2**53) <= ends["min"] and ends["max"] <= 2**53):

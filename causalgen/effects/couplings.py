@@ -25,14 +25,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from causalgen.arguments import check_targets, chosen_seed
+from causalgen.arguments import check_targets, chosen_seed, whole_number
 from causalgen.counterfactuals.abduction import Abduction
 from causalgen.counterfactuals.evidence import Evidence
 from causalgen.counterfactuals.mutilated_model import CausalModel
+from causalgen.counterfactuals.nested import named_worlds
 from causalgen.counterfactuals.results import Counterfactual
 from causalgen.data.arrow_tables import Tabular
 from causalgen.data.frames import number_names
-from graphs.errors import EvidenceError, MechanismError
+from graphs.errors import MechanismError, UnknownNameError
 from graphs.text import Shown
 from graphs.variables import Categorical, Image, Variable
 from mechanisms.base import Mechanism
@@ -154,9 +155,9 @@ def coupling_sensitivity(
         UnknownNameError, InterventionError: as for ``counterfactual``.
     """
     world, variables = scm._world, scm._variables
-    if num_samples < 2:
-        raise EvidenceError(f"coupling_sensitivity takes at least 2 draws a row, got {num_samples}.")
-    check_targets(do, variables)
+    num_samples = whole_number(num_samples, "coupling_sensitivity: num_samples, draws a row,", least=2)
+    for node in named_worlds(do, None)["do"]:
+        UnknownNameError.check("node", node, variables, where="do")
     reached = world.graph.descendants(do) - set(do)
     coupled = [
         node

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from causalgen.arguments import check_targets, share
+from causalgen.arguments import share
 from causalgen.counterfactuals.abduction import Abduction
 from causalgen.counterfactuals.assignments import Policy, Replace, Stochastic
 from causalgen.counterfactuals.nested import named_worlds
@@ -77,9 +77,11 @@ class Question:
         check_statistic(self.target, variables[self.target], self.statistic)
         share(self.confidence, "confidence")
         does = named_worlds(self.do, self.versus, self.worlds)
-        touched = {node for do in (does["do"], does["versus"]) for node in do}
-        check_targets(sorted(touched), variables)
+        for world in ("do", "versus"):
+            for node in does[world]:
+                UnknownNameError.check("node", node, variables, where=world)
         if self.given is not None:
+            touched = {*does["do"], *does["versus"]}
             refuse_reached(group_edges(self.given, variables).keys(), touched, graph)
 
 

@@ -99,19 +99,21 @@ def _refuse_mixing(
     target: str, variable: Variable, values: Tensor, statistic: Statistic, array: NDArray[np.float64]
 ) -> None:
     """Refuse a statistic that is not of each row by itself, as with a mean: each world has its own."""
-    size = float(np.median(np.abs(array)))
-    for few in (8, 64):
-        if few >= len(values):
-            return
+    size, few = float(np.median(np.abs(array))), len(values) <= 8
+    parts = [slice(row, row + 1) for row in range(len(values))] if few else [slice(8), slice(64)]
+    for part in parts:
+        beside = array[part]
         try:
-            alone, _ = _numbers(statistic(decoded_rows(variable, values[:few])))
+            alone, _ = _numbers(statistic(decoded_rows(variable, values[part])))
         except Exception:  # it may take as many rows as there are
             return
+        if few and alone.shape != beside.shape:  # likewise: one row goes with many
+            return
         # Networks round in another way beside other rows, and one row may lie that close to a limit.
-        wrong = np.ones(few, np.bool_)
-        if alone.shape == array[:few].shape:
-            wrong = ~np.isclose(alone, array[:few], 0.02, 0.02 * size).reshape(few, -1).all(1)
-        if wrong.sum() > 1:
+        wrong = np.ones(len(beside), np.bool_)
+        if alone.shape == beside.shape:
+            wrong = ~np.isclose(alone, beside, 0.02, 0.02 * size).reshape(len(beside), -1).all(1)
+        if wrong.sum() > (not few):
             raise DomainError(
                 f"statistic of {target!r} gives a row another number beside other rows: it must follow from "
                 "the row alone, without random numbers, and without a mean, median or rank of all, which "

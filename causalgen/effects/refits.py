@@ -9,6 +9,9 @@ rows alone:
                      Student's quantile of N - 1 degrees over the normal one, where N is the number of
                      training rows of the refitted node that has fewest; of probabilities, within -1 and 1
 
+The least and the greatest of R refits hold the truth in (R - 1) / (R + 1) of the cases, 0.90 of 20: where
+that is too few, Student's law of R - 1 degrees takes the percentiles' place, with the median's own error.
+
 Rows of one cluster (a family, a clinic) tell less than as many rows of different ones. Where ``clusters``
 says which belong together, clusters are drawn with replacement, whole, and N is how many there are (Cameron,
 Gelbach & Miller 2008, pairs bootstrap).
@@ -24,6 +27,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import pi
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -243,6 +248,10 @@ def _widened(estimate: Estimate, refitted: Sequence[Estimate], confidence: float
     # Order statistic k of R has the level k / (R + 1): one refit further out than numpy's default.
     low, middle, high = np.quantile(values, [tail, 0.5, 1 - tail], axis=0, method="weibull")
     ratio = np.divide(spread + own, spread, out=np.ones_like(spread), where=spread > 0)
+    if tail * (len(values) + 1) < 1:  # the percentiles lie beyond the least and the greatest
+        quantile = NormalDist().inv_cdf(1 - tail) * student_ratio(len(values) - 1, confidence)
+        half = quantile * np.sqrt(spread * (1 + pi / (2 * len(values))))
+        low, high = middle - half, middle + half
     wider, error = student * np.sqrt(ratio), np.sqrt(spread + own)
     low, high = middle + (low - middle) * wider, middle + (high - middle) * wider
     if estimate.bounded:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from datetime import date, timedelta
+from datetime import date, time, timedelta
 from decimal import Decimal
 from numbers import Integral, Real
 from typing import Any, Protocol, cast, runtime_checkable
@@ -23,6 +23,7 @@ __all__ = [
     "ADVICE_ON_DATES",
     "ADVICE_ON_DURATIONS",
     "ADVICE_ON_TEXTS",
+    "ADVICE_ON_TIMES",
     "Array",
     "as_array",
     "as_cells",
@@ -41,11 +42,16 @@ ADVICE_ON_DATES = " Count from a day of your choice, in pandas (dates - day).dt.
 ADVICE_ON_DURATIONS = " Divide by a unit of your choice, as by numpy.timedelta64(1, 'h')."
 """The same of durations."""
 
+ADVICE_ON_TIMES = " Count from midnight, as by time.hour + time.minute / 60."
+"""The same of times of day."""
+
 ADVICE_ON_TEXTS = (
     " Texts are labels, which a variable declares, as cg.Categorical(['no', 'yes']); a number has a decimal "
     "point and no unit."
 )
 """The same of texts."""
+
+_ADVICE = {date: ADVICE_ON_DATES, timedelta: ADVICE_ON_DURATIONS, time: ADVICE_ON_TIMES}
 
 _DATE = re.compile(r"\d{4}-\d\d?-\d\d?(?!\d)|\d{1,2}[./]\d{1,2}[./]\d{2,4}(?!\d)")
 
@@ -179,8 +185,7 @@ def as_numbers(value: object, *, where: str) -> Array:
         for index, item in np.ndenumerate(array):
             row = index[0] if index else 0
             if not isinstance(item, (Real, Decimal, np.bool_)) and item is not None:
-                advice = ADVICE_ON_DATES if isinstance(item, date) else ""
-                advice = ADVICE_ON_DURATIONS if isinstance(item, timedelta) else advice
+                advice = next((told for kind, told in _ADVICE.items() if isinstance(item, kind)), "")
                 advice = ADVICE_ON_TEXTS if isinstance(item, str) and not _is_number(item) else advice
                 raise DomainError(f"{where}: row {row} is {item!r}, expected a number.{advice}")
             if isinstance(item, (Integral, Decimal)) and not _is_float(item):

@@ -80,8 +80,8 @@ class Categorical(VariableBase):
     @field_validator("categories", mode="before")
     @classmethod
     def _check_categories(cls, value: object) -> object:
-        if isinstance(value, np.ndarray):
-            value = cast(object, value.tolist())
+        if hasattr(value, "tolist"):  # of numpy or pandas
+            value = cast(Any, value).tolist()
         if isinstance(value, (list, tuple)):
             items = cast(Sequence[object], value)
             labels = tuple(item.item() if isinstance(item, np.integer) else item for item in items)
@@ -108,8 +108,6 @@ class Categorical(VariableBase):
                     "tell them apart"
                 )
             return labels
-        if isinstance(value, np.integer):
-            value = int(cast(int, value))
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError(
                 f"expected a number of categories of at least 1, or a list of labels, got {value!r}"
@@ -190,6 +188,8 @@ class Categorical(VariableBase):
                 fix = " Labels are strings or integers."
             elif isinstance(item, str):
                 fix = did_you_mean(item, self.labels)
+            elif shown in map(str, self.labels):  # such as pandas' intervals, and dates
+                fix = f" It is of type {type(item).__name__}, and only looks so: give texts, as str(value)."
         raise DomainError(
             f"{where}: row {index[0]} is {shown}, expected one of the {self.size} categories {known}.{fix}"
         )

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import prod
-from typing import Any, Literal, final
+from typing import Any, ClassVar, Literal, final
 
 import pyro.distributions as dist
 import torch
@@ -60,6 +60,7 @@ class Categorical(EncodingSpec, frozen=True):
         training: of the network; a table is counted.
     """
 
+    learned: ClassVar[tuple[str, ...]] = ("smoothing",)
     kind: Literal["categorical"] = "categorical"
     training: Training | None = Training(epochs=50, batch_size=256, learning_rate=3e-3)
     logits: Literal["auto", "table", "network"] = "auto"

@@ -1,5 +1,6 @@
 """Frames of other libraries in, tables to other libraries out: the same rows and answers as by pandas."""
 
+from datetime import time
 from decimal import Decimal
 
 import networkx as nx
@@ -158,3 +159,5 @@ def test_durations_are_told_what_becomes_of_durations(way):
     frame = way(pd.DataFrame({"x": pd.to_timedelta([1, 2], unit="h")}))
     with pytest.raises(cg.DataError, match=r"got durations \(duration\[.s\]\). Divide by a unit"):
         read_data(frame, {"x": cg.Continuous()})
+    with pytest.raises(cg.DataError, match=r"got dates or times \(time64\[.s\]\). Count from midnight"):
+        read_data(way(pd.DataFrame({"x": [time(8, 30)]})), {"x": cg.Continuous()})

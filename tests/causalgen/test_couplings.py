@@ -109,8 +109,9 @@ def test_numbers_downstream_are_told_and_others_are_not():
     assert z["gumbel"] == pytest.approx(squares @ gumbel_max(law[0], law[1], 1), abs=4 * ERROR)
     assert z["monotone"] == pytest.approx(squares @ inverse_transform(law[0], law[1], 1), abs=4 * ERROR)
     assert np.isnan(z["low"])
-    with pytest.raises(cg.UnknownNameError):
-        scm.coupling_sensitivity({"x": 0, "y": 1}, {"x": 1}, targets=["q"])
+    for asked in ({"do": {"x": 1}, "targets": ["q"]}, {"do": {"q": 1}}):
+        with pytest.raises(cg.UnknownNameError, match=f"'q' in {[*asked][-1]}"):
+            scm.coupling_sensitivity({"x": 0, "y": 1}, **asked)
 
 
 def test_bounds_are_told_only_where_they_are_known():

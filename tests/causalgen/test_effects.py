@@ -157,8 +157,9 @@ def test_bad_groups_are_one_clear_error(uneven, given, error, words):
         ({"target": "pan"}, cg.UnknownNameError, "'pan' in target. Did you mean 'pain'"),
         ({"do": {}}, cg.InterventionError, "do sets nothing"),
         ({"do": None}, cg.InterventionError, "do sets nothing"),
-        ({"do": {"dos": 1}}, cg.UnknownNameError, "Did you mean 'dose'"),
-        ({"versus": {"dos": 1}}, cg.UnknownNameError, "Did you mean 'dose'"),
+        ({"do": {"dos": 1}}, cg.UnknownNameError, "'dos' in do. Did you mean 'dose'"),
+        ({"do": {"dose": 1, 2: 1}}, cg.UnknownNameError, "node 2 in do"),
+        ({"versus": {"dos": 1}}, cg.UnknownNameError, "'dos' in versus. Did you mean 'dose'"),
         ({"do": {"sex": "X"}}, cg.DomainError, "Intervention on 'sex'"),
         ({"do": {"dose": [1, 2, 3]}}, cg.InterventionError, "3 values, but the population 10000"),
         ({"do": {"dose": cg.WorldRef("w")["dose"]}}, cg.UnknownNameError, "Unknown world 'w'"),
@@ -183,6 +184,17 @@ def test_bad_questions_are_one_clear_error(uneven, asked, error, words):
     question = {"target": "pain", "do": {"dose": 2}, "versus": {"dose": 1}, "seed": 0, **asked}
     with pytest.raises(error, match=words):
         uneven.effect(question.pop("target"), **question)
+
+
+def test_a_statistic_of_few_rows_is_of_each_row_alone_too(uneven):
+    """Of up to eight rows of evidence an effect of one to ten was told as 0."""
+    rows = {"age": [30.0, 40.0, 50.0], "sex": [*"FMF"], "dose": [3.0, 6.0, 4.0], "pain": [15.0, 4.0, 9.0]}
+    question = {"do": {"dose": 2}, "versus": {"dose": 1}, "evidence": rows, "seed": 0}
+    for statistic in (lambda y: y - y.mean(), lambda y: y > y.median()):
+        with pytest.raises(cg.DomainError, match="another number beside other rows"):
+            uneven.effect("pain", **question, statistic=statistic)
+    before = uneven.effect("pain", **question, statistic=lambda y: y - torch.tensor(rows["pain"]))
+    assert before.value == pytest.approx(uneven.effect("pain", **question).value) and before.value > 1
 
 
 def test_images_need_a_statistic(pictures):

@@ -123,6 +123,8 @@ WRONG = [
     lambda: KNOWN.natural_effects("b", do={"a": 1.0}, through=3),
     lambda: KNOWN.natural_effects("b", do={"a": 1.0}, through="z"),
     lambda: KNOWN.natural_effects("b", do={"a": 1.0}, through=[]),
+    lambda: KNOWN.coupling_sensitivity(ROW, {"a": 1.0}, num_samples="x"),
+    lambda: KNOWN.coupling_sensitivity(ROW, 3),
     lambda: FREE.fit(3),
     lambda: FREE.fit(None),
     lambda: FREE.fit({"a": [1.0]}),

@@ -1,5 +1,7 @@
 """Encoding and decoding of tables: laws, containers, and every kind of bad value."""
 
+from datetime import date, time
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -377,6 +379,13 @@ def test_masked_scalars_vectors_and_images_have_no_value():
         (Continuous(), pd.Series(pd.date_range("2020", periods=2, tz="UTC")), "a number. Count from a day"),
         (Continuous(), pd.Series(pd.to_timedelta([90], unit="s")), "got durations, .*Divide by a unit"),
         (Continuous(), [pd.Timedelta(90, unit="s")], "Divide by a unit"),
+        (Continuous(), [time(8, 30)], "expected a number. Count from midnight"),
+        (
+            Categorical(["(0, 1]", "(1, 2]"]),
+            pd.cut([0.5], [0, 1, 2]),
+            "of type Interval, and only looks so: give texts",
+        ),
+        (Categorical(["2024-05-31"]), [date(2024, 5, 31)], "of type date, and only looks so"),
         (
             Categorical(["no", "yes"]),
             [True],
@@ -491,4 +500,5 @@ def test_a_vector_with_a_nan_beside_one_that_is_missing():
 def test_labels_may_come_from_numpy():
     expected = Categorical([3, 5])
     assert Categorical(np.array([3, 5])) == expected and Categorical([np.int64(3), np.uint8(5)]) == expected
-    assert Categorical(np.array(["a", "b"])) == Categorical(["a", "b"])
+    for labels in (np.array(["a", "b"]), pd.Series(["a", "b"]).unique(), pd.Index(["a", "b"])):
+        assert Categorical(labels) == Categorical(["a", "b"])

@@ -9,6 +9,7 @@ from graphs import variables
 from graphs.errors import EvidenceError, MechanismError
 from graphs.variables import Continuous
 from mechanisms.base import Noise
+from mechanisms.options import with_options
 from mechanisms.tables.categorical import Categorical
 from tests.mechanisms.fit import codes, fit, generator, normal
 
@@ -195,3 +196,11 @@ def test_smoothing_adds_one_row_to_a_combination_however_many_categories_there_a
     mechanism = fit(Categorical().bind(variables.Categorical(5), parents), value, rows)
     recovered = mechanism.logits({"ward": torch.tensor([3, 3]), "drug": torch.tensor([0, 1])}, 2).exp()[:, 0]
     assert_close(recovered.diff().item(), 0.4 * 25 / 26)
+
+
+def test_smoothing_is_no_option_of_a_table_that_was_counted():
+    """It changed nothing but what refits, and the file of the model, took it for."""
+    mechanism = fit(Categorical().bind(variables.Categorical(4), PARENTS), X, ROWS)
+    assert with_options("x", mechanism, {"coupling": "monotone", "smoothing": 1.0}).fitted
+    with pytest.raises(MechanismError, match=r"fitted with smoothing 1.0, .* 0.0. Fit a new model"):
+        with_options("x", mechanism, {"smoothing": 0.0})
