@@ -307,7 +307,7 @@ def test_intervals_of_clusters_cover_where_those_of_rows_do_not():
         for place, clusters in enumerate((family, None)):
             low, high = asked(data, 60, seed, clusters=clusters).interval
             covered[place] += low <= 2 <= high
-    assert 90 <= covered[0] <= 99 and covered[1] < 85, covered
+    assert 88 <= covered[0] and covered[1] < 85, covered  # 95, and three standard errors of 100 trials
 
 
 def test_few_training_rows_widen_the_interval_by_students_quantile():
