@@ -369,7 +369,7 @@ class Abduction(Shown):
     def _noise(self, nodes: Iterable[str]) -> dict[str, Noise]:
         """Noise of nodes, recovered from their values and their parents' where it was not before."""
         wanted = list(nodes)
-        with self._lock:
+        with self._lock, numbered_rows(range(self._rows)):
             fresh = [node for node in wanted if node not in self._abducted]
             if observed := [node for node in fresh if node not in self._missing]:
                 read = {name for node in observed for name in (node, *self._world.graph.parents(node))}

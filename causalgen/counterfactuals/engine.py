@@ -74,8 +74,7 @@ def abduct(
         ):
             value = broadcast_rows(value, samples * count, count)
             parents = {name: broadcast_rows(each, samples * count, count) for name, each in parents.items()}
-        with numbered_rows(range(count)):
-            found[node] = abduct_rows(mechanism, node, value, parents, seed)
+        found[node] = abduct_rows(mechanism, node, value, parents, seed)
     return found
 
 
