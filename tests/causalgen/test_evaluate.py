@@ -150,6 +150,37 @@ def test_controls_are_real_images_of_the_class(exact):
         assert score(exact, "effectiveness", subject=subject, do="shade", of="shade").value < 0.05
 
 
+def test_whoever_reads_gets_tensors_for_every_metric(data):
+    """Networks got arrays of numpy for consistency and likeness, and failed."""
+    scm = shades.shades().fit(data, progress=False)
+
+    def network(images):
+        return 4 * (images.flatten(1).mean(1, keepdim=True) - 0.5)
+
+    by_network, by_hand = (
+        cg.evaluate(scm, data, evaluators={"shade": each}, measures={"tint": each}, progress=False)
+        for each in (network, shades.shade_of)
+    )
+    for metric, do in (("consistency", "shade"), ("likeness", "kind")):
+        for of in ("shade", "tint"):
+            found = score(by_network, metric, subject=MECHANISM, do=do, of=of)
+            assert found.value == pytest.approx(score(by_hand, metric, subject=MECHANISM, do=do, of=of).value)
+
+
+def test_labels_may_be_texts_and_numbers(data):
+    """They do not sort, and need not."""
+    plain = shades.shades()
+    reports = []
+    for labels in (["dark", "1"], ["dark", 1]):
+        variables = {**plain.variables, "kind": cg.Categorical(labels)}
+        mechanisms = {"shade": cg.mechanisms.Additive(), "image": shades.Tinted()}
+        rows = data | {"kind": np.array(labels, dtype=object)[data["kind"]]}
+        scm = cg.SCM(plain.graph, variables, mechanisms).fit(rows, progress=False)
+        reports.append(cg.evaluate(scm, rows, metrics=["likeness", "consistency"], progress=False))
+    one, other = ([entry.to_dict() for entry in each.entries] for each in reports)
+    assert one == other and reports[1].find("likeness", do="kind", of="pixels")
+
+
 def test_a_mechanism_that_does_nothing_scores_as_doing_nothing(data):
     scm = shades.shades(moves=False).fit(data, progress=False)
     report = cg.evaluate(scm, data, evaluators=EVALUATORS, truth=truth_of(data), progress=False)
