@@ -28,6 +28,7 @@ from graphs.errors import (
     DomainError,
     EvidenceError,
     NotFittedError,
+    ShapeError,
     UnknownNameError,
 )
 from tests.causalgen.metrics import shades
@@ -165,6 +166,34 @@ def test_whoever_reads_gets_tensors_for_every_metric(data):
         for of in ("shade", "tint"):
             found = score(by_network, metric, subject=MECHANISM, do=do, of=of)
             assert found.value == pytest.approx(score(by_hand, metric, subject=MECHANISM, do=do, of=of).value)
+
+
+def test_readers_are_of_the_image_nodes_that_they_fit(data):
+    """With a second image node whoever read the first one was refused, as no cause of the other's."""
+
+    def narrow(images):
+        if images.shape[-1] != shades.SIDE:
+            raise ShapeError("not narrow")
+        return images.amax((1, 2, 3))
+
+    plain = shades.shades()
+    graph = nx.DiGraph([*plain.graph.edges, ("shade", "wide")])
+    variables = {**plain.variables, "wide": cg.Image(1, shades.SIDE, 9)}
+    mechanisms = {name: shades.Tinted() for name in ("image", "wide")}
+    rows = data | {"wide": data["image"].repeat(2, -1)[..., :9]}
+    scm = cg.SCM(graph, variables, mechanisms | {"shade": cg.mechanisms.Additive()}).fit(rows, progress=False)
+    options = {"evaluators": EVALUATORS, "measures": {"narrow": narrow}, "progress": False}
+    report = cg.evaluate(scm, rows, **options)
+    for node in ("image", "wide"):
+        found = score(report, "effectiveness", subject=MECHANISM, node=node, do="shade", of="shade")
+        assert found.value == pytest.approx(score(report, "effectiveness", subject=FLOOR, node=node, of="shade").value, abs=1e-5)
+    assert not report.find("effectiveness", node="wide", of="kind")
+    assert report.find("likeness", node="image", of="narrow") and not report.find("likeness", node="wide", of="narrow")
+    assert any("no likeness of narrow. not narrow" in note for note in report.notes)
+    with pytest.raises(DataError, match="predictor of 'age'"):
+        cg.evaluate(scm, rows, evaluators={"age": logits}, progress=False)
+    with pytest.raises(DomainError, match="'pendulum' is for colour images"):
+        cg.evaluate(scm, rows, measures="pendulum", progress=False)
 
 
 def test_labels_may_be_texts_and_numbers(data):
