@@ -116,12 +116,13 @@ def evaluate(
         if not isinstance(variable, Image):
             cases[node] = NodeEvaluation(scm, node, columns, table, numbers, seed, few, notes=notes)
             continue
-        what, readers = (scm, node, table, chosen, columns), _readers_of(scm, node, evaluators)
-        try:
-            cases[node] = image_evaluation(*what, readers, measures, seed, few, notes)
-        except (DataError, DomainError) as error:  # readers of another image node
-            refused[node] = error
-            cases[node] = image_evaluation(*what, None, None, seed, few, notes)
+        own = _readers_of(scm, node, evaluators)
+        for by in ((own, measures), (own, None), (None, measures), (None, None)):  # others may be for another
+            try:
+                cases[node] = image_evaluation(scm, node, table, chosen, columns, *by, seed, few, notes)
+                break
+            except (DataError, DomainError) as error:
+                refused.setdefault(node, error)
     images = {node: case for node, case in cases.items() if case.pool is not None}
     if refused and len(refused) == len(images):
         raise next(iter(refused.values()))

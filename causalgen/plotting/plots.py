@@ -259,7 +259,9 @@ def _varied(draws: Draws, shown: int) -> list[str]:
 
 def _captions(values: Mapping[str, Any], nodes: Sequence[str], shown: int, sample: int | None) -> list[str]:
     columns = {node: _column(values[node], shown, sample) for node in nodes}
-    return ["\n".join(caption(node, value_text(columns[node][row])) for node in nodes) for row in range(shown)]
+    return [
+        "\n".join(caption(node, value_text(columns[node][row])) for node in nodes) for row in range(shown)
+    ]
 
 
 def _reading_captions(draws: Draws, node: str, shown: int, sample: int) -> list[str]:

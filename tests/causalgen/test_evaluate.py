@@ -186,9 +186,13 @@ def test_readers_are_of_the_image_nodes_that_they_fit(data):
     report = cg.evaluate(scm, rows, **options)
     for node in ("image", "wide"):
         found = score(report, "effectiveness", subject=MECHANISM, node=node, do="shade", of="shade")
-        assert found.value == pytest.approx(score(report, "effectiveness", subject=FLOOR, node=node, of="shade").value, abs=1e-5)
+        assert found.value == pytest.approx(
+            score(report, "effectiveness", subject=FLOOR, node=node, of="shade").value, abs=1e-5
+        )
     assert not report.find("effectiveness", node="wide", of="kind")
-    assert report.find("likeness", node="image", of="narrow") and not report.find("likeness", node="wide", of="narrow")
+    assert report.find("likeness", node="image", of="narrow") and not report.find(
+        "likeness", node="wide", of="narrow"
+    )
     assert any("no likeness of narrow. not narrow" in note for note in report.notes)
     with pytest.raises(DataError, match="predictor of 'age'"):
         cg.evaluate(scm, rows, evaluators={"age": logits}, progress=False)
