@@ -64,7 +64,7 @@ def _different(numbers: NDArray[Any]) -> int:
 
 
 def _digests(images: NDArray[np.generic]) -> NDArray[np.float64]:
-    """A number below 1 of each image (N, C, H, W), equal where all pixels are, and by all odds there alone."""
+    """A number below 1 of each image (N, C, H, W), equal where its pixels are, by all odds there alone."""
     digests = (blake2b(image, digest_size=6).digest() for image in images)
     return np.array([int.from_bytes(each) for each in digests], np.float64) / 2**48
 
