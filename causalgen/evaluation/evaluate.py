@@ -117,9 +117,13 @@ def evaluate(
             cases[node] = NodeEvaluation(scm, node, columns, table, numbers, seed, few, notes=notes)
             continue
         own = _readers_of(scm, node, evaluators)
-        for by in ((own, measures), (own, None), (None, measures), (None, None)):  # others may be for another
+        # What does not fit may be for another image node.
+        for readers, measured in ((own, True), (own, False), (None, True), (None, False)):
+            chosen_measures = measures if measured else None
             try:
-                cases[node] = image_evaluation(scm, node, table, chosen, columns, *by, seed, few, notes)
+                cases[node] = image_evaluation(
+                    scm, node, table, chosen, columns, readers, chosen_measures, seed, few, notes
+                )
                 break
             except (DataError, DomainError) as error:
                 refused.setdefault(node, error)
