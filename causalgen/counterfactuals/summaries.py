@@ -39,6 +39,7 @@ __all__ = [
     "summarise_inferred",
     "summary_text",
     "undetermined_nodes",
+    "value_text",
 ]
 
 _QUANTILES = {"5%": 0.05, "50%": 0.5, "95%": 0.95}
@@ -353,6 +354,11 @@ def spread_text(mean: float, spread: float) -> str:
         return f"{mean:.4g} +- {spread:.2g}"
     spoken_of = math.floor(math.log10(abs(mean))) - math.floor(math.log10(spread)) + 2
     return f"{mean:.{min(max(spoken_of, 4), 10)}g} +- {spread:.2g}"
+
+
+def value_text(value: object) -> str:
+    """A number without a spread as ``spread_text`` tells it; anything else as it is."""
+    return spread_text(float(value), 0.0) if isinstance(value, float | np.floating) else str(value)
 
 
 def shares_text(shares: NDArray[np.floating[Any]], labels: Sequence[object]) -> str:

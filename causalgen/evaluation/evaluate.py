@@ -31,8 +31,8 @@ from causalgen.metrics.axioms import Reader
 from causalgen.metrics.evaluators.evaluators import Evaluators
 from causalgen.metrics.evaluators.storage import load_evaluators
 from causalgen.scm import SCM
-from graphs.errors import DataError
-from graphs.variables import Image, Variable
+from graphs.errors import DataError, DomainError
+from graphs.variables import Image, Variable, image_variables
 from mechanisms.seeds import keyed_generator
 
 __all__ = ["chosen_rows", "evaluate", "held_rows", "image_evaluation"]
@@ -68,7 +68,8 @@ def evaluate(
         rows: how many to evaluate; 200 where None, or all of them with ``full``.
         full: all rows, and composition of images on 1,000 of them: hours on a CPU, not minutes.
         evaluators: what reads causes from images: trained networks or their name or folder, or cause ->
-            predictor (``metrics.effectiveness``) that guidance never saw.
+            predictor (``metrics.effectiveness``) that guidance never saw. Of several image nodes those that
+            they fit are read, and a note names the others.
         measures: what is measured on images without a network: attribute -> function such as
             ``metrics.thickness``, "strokes" for Morpho-MNIST's thickness, slant, size and intensity, or
             "pendulum" for the causes of ``datasets.pendulum``.
@@ -109,13 +110,27 @@ def evaluate(
     numbers, notes = table.numbers[chosen], list[str]()
     if dropped := given.rows - table.rows:
         notes.append(f"{dropped:,} of the {given.rows:,} rows of the data lack a value and were left out.")
-    cases = {
-        node: NodeEvaluation(scm, node, columns, table, numbers, seed, few, notes=notes)
-        if not isinstance(variable, Image)
-        else image_evaluation(scm, node, table, chosen, columns, evaluators, measures, seed, few, notes)
-        for node, variable in scm.variables.items()
-    }
+    cases = dict[str, NodeEvaluation]()
+    refused = dict[str, DataError | DomainError]()
+    for node, variable in scm.variables.items():
+        if not isinstance(variable, Image):
+            cases[node] = NodeEvaluation(scm, node, columns, table, numbers, seed, few, notes=notes)
+            continue
+        own = _readers_of(scm, node, evaluators)
+        # What does not fit may be for another image node.
+        for readers, measured in ((own, True), (own, False), (None, True), (None, False)):
+            chosen_measures = measures if measured else None
+            try:
+                cases[node] = image_evaluation(
+                    scm, node, table, chosen, columns, readers, chosen_measures, seed, few, notes
+                )
+                break
+            except (DataError, DomainError) as error:
+                refused.setdefault(node, error)
     images = {node: case for node, case in cases.items() if case.pool is not None}
+    if refused and len(refused) == len(images):
+        raise next(iter(refused.values()))
+    notes += [f"{node}: {error}" for node, error in refused.items()]
     asked = {
         node: questions(node, case.causes, columns, numbers, truth, seed) for node, case in images.items()
     }
@@ -166,6 +181,17 @@ def evaluate(
         seconds=time.perf_counter() - began,
         pictures=pictures,
     )
+
+
+def _readers_of(
+    scm: SCM, node: str, given: Evaluators | Mapping[str, Reader] | None
+) -> Evaluators | Mapping[str, Reader] | None:
+    """What is to read an image node: of predictors by cause, not those of other image nodes' causes alone."""
+    if not isinstance(given, Mapping):
+        return given
+    parents, images = scm.graph.parents, image_variables(scm.variables)
+    others = {name for image in images for name in parents(image)} - {*parents(node)}
+    return {name: reader for name, reader in given.items() if name not in others}
 
 
 def image_evaluation(

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any, ClassVar, final
 
 import numpy as np
@@ -287,7 +288,7 @@ class Likeness(Metric):
             embeds["latent"] = lambda images: networks.latents(images)[0].numpy()
         codes = {of: (embed(case.factual), embed(case.real[case.node])) for of, embed in embeds.items()}
         readers = case.readings.numbers(case.causes)
-        factual = {name: read(case.factual) for name, read in readers.items()}
+        factual = cache(lambda name: readers[name](case.factual))
         for answer in case.answers:
             node, subjects = answer.question.node, case.subjects(answer)
             for of, embed in embeds.items():
@@ -301,7 +302,7 @@ class Likeness(Metric):
                     # What is no cause that the question changes.
                     if name not in shown or np.array_equal(shown[name], case.columns[name]):
                         with case.noting(answer.question, f"likeness of {name}"):
-                            score = attribute_correlation(read(images), factual[name])
+                            score = attribute_correlation(read(images), factual(name))
                             yield Entry("likeness", case.node, subject, score, node, name)
 
     def _nearness(

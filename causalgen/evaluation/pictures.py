@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from causalgen.counterfactuals.export import figure_png
-from causalgen.counterfactuals.summaries import spread_text
+from causalgen.counterfactuals.summaries import value_text
 from causalgen.evaluation.metric import Entry, NodeEvaluation
 from causalgen.evaluation.questions import Answer, RowDraws
 from causalgen.metrics.axioms import read_attribute
@@ -84,7 +84,7 @@ def _draws(case: NodeEvaluation, answer: Answer, draws: RowDraws) -> Figure:
     name = answer.question.node
     rows: dict[str, NDArray[Any]] = {}
     for place, row in enumerate(case.few[:_DRAWN]):
-        before, after = (_told(values[row]) for values in (case.columns[name], answer.question.values))
+        before, after = (value_text(values[row]) for values in (case.columns[name], answer.question.values))
         label = f"row {case.numbers[row]}: {name} {before} \u2192 {after}"
         rows[label] = np.concatenate([case.factual[row][None], draws.own[:, place]])
     last = ["factual", *(f"draw {number + 1}" for number in range(len(draws.own)))]
@@ -194,8 +194,4 @@ def _scatter(axes: Axes, seen: Mapping[str, NDArray[Any]], goals: Mapping[str, N
 
 
 def _values(columns: Mapping[str, Any], names: Sequence[str], row: int) -> str:
-    return "\n".join(caption(name, _told(columns[name][row])) for name in names)
-
-
-def _told(value: Any) -> str:
-    return spread_text(float(value), 0.0) if isinstance(value, np.floating | float) else str(value)
+    return "\n".join(caption(name, value_text(columns[name][row])) for name in names)

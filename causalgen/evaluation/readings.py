@@ -7,14 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
+
+from numpy.typing import NDArray
 
 from causalgen.datasets.pendulum import MEASURES
-from causalgen.metrics.axioms import Reader
+from causalgen.metrics.axioms import Reader, read_attribute
 from causalgen.metrics.evaluators.evaluators import Evaluators
+from causalgen.metrics.image_rows import image_rows
 from causalgen.metrics.measurement import intensity, size, slant, thickness
 from graphs.errors import DataError, DomainError
-from graphs.variables import Categorical, Image, Variable
+from graphs.variables import Categorical, Continuous, Image, Variable
 
 __all__ = ["Measures", "Readings", "find_readings"]
 
@@ -47,13 +51,21 @@ class Readings:
         return [name for name in causes if not any(name in readers for readers in self.by.values())]
 
     def numbers(self, causes: Mapping[str, Variable]) -> dict[str, Reader]:
-        """What reads a number from images; measured rather than predicted, where both are there."""
+        """What reads a number from images, (N,); measured rather than predicted, where both are there."""
         predicted = {
             name: reader
             for name, reader in self.by.get("predictor", {}).items()
             if not isinstance(causes[name], Categorical)
         }
-        return predicted | dict(self.attributes)
+        return {
+            name: partial(_number, name=name, reader=reader)
+            for name, reader in {**predicted, **self.attributes}.items()
+        }
+
+
+def _number(images: object, *, name: str, reader: Reader) -> NDArray[Any]:
+    """What is read of an attribute, cause or not, by what is given images as ``Reader`` says."""
+    return read_attribute(image_rows(images), name, getattr(reader, "variable", Continuous()), reader)
 
 
 def find_readings(

@@ -175,9 +175,10 @@ def variance_within(images: object, groups: ArrayLike) -> Floats:
     labels = np.asarray(groups)
     if pd.isna(labels).any():
         raise DataError("Some images have no group (None, or nan). Leave them out.")
-    _, index, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    if index.shape != (len(pixels),):
-        raise ShapeError(f"Expected a group for each of {len(pixels)} images, got shape {index.shape}.")
+    if labels.shape != (len(pixels),):
+        raise ShapeError(f"Expected a group for each of {len(pixels)} images, got shape {labels.shape}.")
+    index, _ = pd.factorize(labels)  # texts and numbers alike, which do not sort
+    counts = np.bincount(index)
     sums = np.zeros((len(counts), pixels.shape[1]))
     np.add.at(sums, index, pixels)
     squares = ((pixels - (sums / counts[:, None])[index]) ** 2).sum(1)

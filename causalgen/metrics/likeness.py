@@ -160,7 +160,7 @@ def likeness(
     along = _directions(moves, made)
     itself = ((made - before) ** 2).sum(1) - ((along * made).sum(1) - (along * before).sum(1)) ** 2
     shares = np.full(len(made), np.nan)
-    for label in np.unique(labels):
+    for label in dict.fromkeys(labels.tolist()):  # texts and numbers alike, which do not sort
         members, asked = np.flatnonzero(pool == label), np.flatnonzero(labels == label)
         for rows in np.array_split(asked, 1 + len(asked) // _AT_ONCE):
             apart = _squares(made[rows], others[members])

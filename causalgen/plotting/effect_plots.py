@@ -82,12 +82,12 @@ def plot_posterior(posterior: NodePosterior, rows: int = 8) -> Figure:
     sources = [""] * posterior.rows if posterior.sources is None else posterior.sources
     said = [str(each) for each in sources[:shown]]
     if isinstance(posterior.variable, Image):
-        mean, spread = (
-            each[:shown].reshape(shown, *posterior.variable.shape) for each in posterior.moments()
-        )
-        pictures = {"mean": posterior.variable.decode(mean), "sd": spread / 2}  # of the range [0, 1]
-        arrays = {name: np.clip(np.asarray(each.cpu()), 0, 1) for name, each in pictures.items()}
-        return plot_image_rows(arrays, captions={"mean": said}, observed=0, title=f"{posterior.node}")
+        arrays = {
+            name: np.clip(each[:shown].cpu().numpy(), 0, 1).reshape(shown, *posterior.variable.shape)
+            for name, each in zip(("mean", "sd"), posterior.moments(), strict=True)
+        }
+        absent, title = {"sd": "one draw"}, f"{posterior.node}"
+        return plot_image_rows(arrays, captions={"mean": said}, observed=0, title=title, absent=absent)
     if (found := posterior.shares()) is not None:
         labels, shares = [str(each) for each in found[0]], found[1][:shown].cpu().numpy()
         return _probabilities(posterior, labels, shares, said)

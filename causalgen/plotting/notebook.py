@@ -22,7 +22,7 @@ from causalgen.counterfactuals.abduction import Abduction
 from causalgen.counterfactuals.export import figure_png, figure_svg
 from causalgen.counterfactuals.missing_evidence.distributions import NodePosterior
 from causalgen.counterfactuals.results import Contrast, Counterfactual, Draws
-from causalgen.counterfactuals.summaries import inferred_texts, node_texts, undetermined_nodes
+from causalgen.counterfactuals.summaries import inferred_texts, node_texts, undetermined_nodes, value_text
 from causalgen.data.frames import number_names
 from causalgen.effects.couplings import CouplingSensitivity
 from causalgen.effects.effect import Effect
@@ -244,8 +244,7 @@ def _verdict(holds: bool) -> str:
 def _cell(value: Any) -> str:
     if value is None or value is pd.NA or (isinstance(value, float | np.floating) and np.isnan(value)):
         return ""
-    text = f"{value:.4g}" if isinstance(value, float | np.floating) else str(value)
-    return shortened(text, _MOST_LETTERS, "…")
+    return shortened(value_text(value), _MOST_LETTERS, "…")
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[Any]], caption: str = "") -> _Table:

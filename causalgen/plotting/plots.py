@@ -17,7 +17,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from causalgen.counterfactuals.results import Counterfactual, Draws
-from causalgen.counterfactuals.summaries import inferred_texts
+from causalgen.counterfactuals.summaries import inferred_texts, value_text
 from causalgen.plotting.graph_plots import plot_graph
 from causalgen.plotting.plot_style import ACCENT, FAINT, INK, SOFT, fitted, literal, text_width
 from causalgen.plotting.value_plots import plot_values
@@ -223,7 +223,7 @@ def _evidence_captions(cf: Counterfactual, scalars: Sequence[str], shown: int) -
     drawn, sources = inferred_texts(cf, shown), cf.sources
     return [
         "\n".join(
-            caption(node, _short(columns[node][row]))
+            caption(node, value_text(columns[node][row]))
             if sources[node][row] == "observed"
             else _inferred_caption(node, drawn[node][node][row], sources[node][row])
             for node in scalars
@@ -260,7 +260,9 @@ def _varied(draws: Draws, shown: int) -> list[str]:
 
 def _captions(values: Mapping[str, Any], nodes: Sequence[str], shown: int, sample: int | None) -> list[str]:
     columns = {node: _column(values[node], shown, sample) for node in nodes}
-    return ["\n".join(caption(node, _short(columns[node][row])) for node in nodes) for row in range(shown)]
+    return [
+        "\n".join(caption(node, value_text(columns[node][row])) for node in nodes) for row in range(shown)
+    ]
 
 
 def _reading_captions(draws: Draws, node: str, shown: int, sample: int) -> list[str]:
@@ -275,7 +277,7 @@ def _reading_captions(draws: Draws, node: str, shown: int, sample: int) -> list[
     told = [cause for cause in readings if cause in draws.do] or list(readings)
     columns = {cause: _column(readings[cause].read, shown, sample) for cause in told}
     return [
-        "\n".join(["model reads", *(caption(cause, _short(columns[cause][row])) for cause in told)])
+        "\n".join(["model reads", *(caption(cause, value_text(columns[cause][row])) for cause in told)])
         if told and readings[told[0]].made[sample, row]
         else ""
         for row in range(shown)
@@ -296,7 +298,3 @@ def caption(node: str, value: str) -> str:
 def _column(values: Any, shown: int, sample: int | None) -> list[Any]:
     array = as_array(values, where="Values")
     return (array[sample] if sample is not None and array.ndim > 1 else array)[:shown].tolist()
-
-
-def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)

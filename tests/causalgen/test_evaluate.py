@@ -28,6 +28,7 @@ from graphs.errors import (
     DomainError,
     EvidenceError,
     NotFittedError,
+    ShapeError,
     UnknownNameError,
 )
 from tests.causalgen.metrics import shades
@@ -148,6 +149,69 @@ def test_no_variable_is_measured_for_its_name(name, data):
 def test_controls_are_real_images_of_the_class(exact):
     for subject in ("random real", "nearest real"):
         assert score(exact, "effectiveness", subject=subject, do="shade", of="shade").value < 0.05
+
+
+def test_whoever_reads_gets_tensors_for_every_metric(data):
+    """Networks got arrays of numpy for consistency and likeness, and failed."""
+    scm = shades.shades().fit(data, progress=False)
+
+    def network(images):
+        return 4 * (images.flatten(1).mean(1, keepdim=True) - 0.5)
+
+    by_network, by_hand = (
+        cg.evaluate(scm, data, evaluators={"shade": each}, measures={"tint": each}, progress=False)
+        for each in (network, shades.shade_of)
+    )
+    for metric, do in (("consistency", "shade"), ("likeness", "kind")):
+        for of in ("shade", "tint"):
+            found = score(by_network, metric, subject=MECHANISM, do=do, of=of)
+            assert found.value == pytest.approx(score(by_hand, metric, subject=MECHANISM, do=do, of=of).value)
+
+
+def test_readers_are_of_the_image_nodes_that_they_fit(data):
+    """With a second image node whoever read the first one was refused, as no cause of the other's."""
+
+    def narrow(images):
+        if images.shape[-1] != shades.SIDE:
+            raise ShapeError("not narrow")
+        return images.amax((1, 2, 3))
+
+    plain = shades.shades()
+    graph = nx.DiGraph([*plain.graph.edges, ("shade", "wide")])
+    variables = {**plain.variables, "wide": cg.Image(1, shades.SIDE, 9)}
+    mechanisms = {name: shades.Tinted() for name in ("image", "wide")}
+    rows = data | {"wide": data["image"].repeat(2, -1)[..., :9]}
+    scm = cg.SCM(graph, variables, mechanisms | {"shade": cg.mechanisms.Additive()}).fit(rows, progress=False)
+    options = {"evaluators": EVALUATORS, "measures": {"narrow": narrow}, "progress": False}
+    report = cg.evaluate(scm, rows, **options)
+    for node in ("image", "wide"):
+        found = score(report, "effectiveness", subject=MECHANISM, node=node, do="shade", of="shade")
+        assert found.value == pytest.approx(
+            score(report, "effectiveness", subject=FLOOR, node=node, of="shade").value, abs=1e-5
+        )
+    assert not report.find("effectiveness", node="wide", of="kind")
+    assert report.find("likeness", node="image", of="narrow") and not report.find(
+        "likeness", node="wide", of="narrow"
+    )
+    assert any("no likeness of narrow. not narrow" in note for note in report.notes)
+    with pytest.raises(DataError, match="predictor of 'age'"):
+        cg.evaluate(scm, rows, evaluators={"age": logits}, progress=False)
+    with pytest.raises(DomainError, match="'pendulum' is for colour images"):
+        cg.evaluate(scm, rows, measures="pendulum", progress=False)
+
+
+def test_labels_may_be_texts_and_numbers(data):
+    """They do not sort, and need not."""
+    plain = shades.shades()
+    reports = []
+    for labels in (["dark", "1"], ["dark", 1]):
+        variables = {**plain.variables, "kind": cg.Categorical(labels)}
+        mechanisms = {"shade": cg.mechanisms.Additive(), "image": shades.Tinted()}
+        rows = data | {"kind": np.array(labels, dtype=object)[data["kind"]]}
+        scm = cg.SCM(plain.graph, variables, mechanisms).fit(rows, progress=False)
+        reports.append(cg.evaluate(scm, rows, metrics=["likeness", "consistency"], progress=False))
+    one, other = ([entry.to_dict() for entry in each.entries] for each in reports)
+    assert one == other and reports[1].find("likeness", do="kind", of="pixels")
 
 
 def test_a_mechanism_that_does_nothing_scores_as_doing_nothing(data):

@@ -26,6 +26,17 @@ def test_copies_are_told():
     assert distinct_rows(with_copies(Table({node: each[some] for node, each in ROWS.items()}))) == 60
 
 
+def test_copies_of_rows_with_images_are_told():
+    """A category that is balanced by repeating its pictures: nothing but these tells its rows apart."""
+    pictures = (255 * RANDOM.random((60, 3, 4, 5))).astype(np.uint8)
+    for columns in (pictures, pictures.astype(np.float32) / 255):
+        table = with_copies(Table(copied(10, {"kind": ROWS["kind"], "scan": columns})))
+        assert (table.copies == table.copies.reshape(60, 10)[:, :1].repeat(10)).all()
+        assert distinct_rows(table) == 60 and with_copies(Table({"scan": columns} | ROWS)).copies is None
+    # One picture may belong to several rows.
+    assert with_copies(Table(ROWS | {"scan": pictures[:1].repeat(60, 0)})).copies is None
+
+
 @pytest.mark.parametrize(
     "rows",
     [

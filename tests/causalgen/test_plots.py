@@ -5,6 +5,7 @@ import sys
 import warnings
 from itertools import combinations
 
+import networkx as nx
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,8 +13,10 @@ from hypothesis import strategies as st
 
 import causalgen as cg
 from causalgen.plotting.graph_plots import lay_out
+from causalgen.plotting.notebook import html
 from causalgen.plotting.plots import plot_graph, plot_image_rows, plot_worlds
 from graphs.causal_graph import CausalGraph
+from tests.causalgen.metrics import shades
 
 GAP, PASSAGE = 0.3, 0.05
 
@@ -88,6 +91,21 @@ def test_values_that_were_set_row_by_row_are_told_below_the_images(pictures):
     # The second was set to what it was, so that nothing is read; what a small model reads is not the point.
     assert words[-2].startswith("kind 0\nmodel reads\nkind ")
     assert words[-1] == "kind 1"
+
+
+def test_whole_numbers_are_told_whole():
+    """The year 1987 stood as 1.99e+03 below its image, and 20231 as 2.023e+04 in notebooks."""
+    scm = cg.SCM(
+        nx.DiGraph([("year", "image")]),
+        variables={"year": cg.Continuous(), "image": cg.Image(1, shades.SIDE, shades.SIDE)},
+        mechanisms={"year": cg.mechanisms.Empirical(), "image": shades.Tinted(cause="year")},
+    )
+    rows = {"year": np.array([1987.0, 20231.0, 3e4]), "image": np.zeros((3, 1, shades.SIDE, shades.SIDE))}
+    two = {node: column[:2] for node, column in rows.items()}
+    cf = scm.fit(rows, progress=False).counterfactual(two, do={"year": cg.Shift(1)}, seed=0)
+    words = [text.get_text() for text in cf.plot().axes[0].texts]
+    assert {"year 1987", "year 1988", "year 20231", "year 20232"} <= set(words)
+    assert "<td>1987, 20231</td>" in html(cf)
 
 
 def test_images_of_several_sizes_and_channels_share_a_picture():

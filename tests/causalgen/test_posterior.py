@@ -319,6 +319,21 @@ def test_an_unseen_image_is_drawn_with_its_noise(pictures):
     assert not torch.equal(same["picture"], scm.sample(1, do={"kind": 1}, seed=0)["picture"])
 
 
+def test_the_posterior_of_an_image_is_that_of_its_pixels(pictures):
+    """It was told in [-1, 1], with a spread of 0 where it is of one draw."""
+    scm, _ = pictures
+    drawn = scm.abduct({"kind": [0, 1]}, num_samples=3, seed=0)
+    images = drawn.counterfactual({})["picture"].double().reshape(3, 2, -1)
+    mean, spread = drawn.posterior("picture").moments()
+    assert torch.allclose(mean, images.mean(0)) and torch.allclose(spread, images.std(0, correction=0))
+    assert torch.allclose(drawn.posterior("picture").quantile(0.5), images.median(0).values)
+    alone = scm.abduct({"kind": [0, 1]}, seed=0).posterior("picture")
+    mean, spread = alone.moments()
+    assert bool(spread.isnan().all() and alone.quantile(0.5).isnan().all()) and not bool(mean.isnan().any())
+    texts = [text.get_text() for text in alone.plot().axes[0].texts]
+    assert texts.count("one draw") == 2
+
+
 def test_a_list_may_lack_an_image(pictures):
     scm, data = pictures
     pair = [data["picture"][0], None]

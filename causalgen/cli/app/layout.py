@@ -23,7 +23,7 @@ from causalgen.cli.app.inputs import QUIET, as_picture, node_inputs, told
 from causalgen.cli.app.questions import AskedEffect, Model, Session, ask, ask_effect, effect_targets
 from causalgen.cli.app.views import answer_html, effect_html, graph_html
 from causalgen.cli.common import write_file
-from causalgen.counterfactuals.summaries import spread_text
+from causalgen.counterfactuals.summaries import value_text
 from graphs.text import printable, shortened
 from graphs.variables import Categorical, Variable, image_variables, table_variables
 
@@ -300,7 +300,7 @@ def _line(model: Model, row: int) -> str:
 def _short(value: Any) -> str:
     if np.ndim(value):
         return f"[{', '.join(map(_short, value))}]"
-    return spread_text(float(value), 0.0) if isinstance(value, float | np.floating) else str(value)
+    return value_text(value)
 
 
 def _categories(model: Model, node: str) -> list[tuple[str, str]]:

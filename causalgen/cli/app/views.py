@@ -22,8 +22,8 @@ from causalgen.counterfactuals.summaries import (
     draw_texts,
     inferred_texts,
     node_texts,
-    spread_text,
     undetermined_nodes,
+    value_text,
 )
 from causalgen.data.frames import number_names
 from causalgen.plotting.graph_plots import MOST_NODES, plot_graph
@@ -133,7 +133,7 @@ def _evidence_card(cf: Counterfactual) -> _Card:
         if how == "observed":
             numbers = np.ravel(as_array(cf.factual[node], where=node)).tolist()
             names = number_names(node, variable, cf.variables)
-            lines += [(name, _short(value), how) for name, value in zip(names, numbers, strict=True)]
+            lines += [(name, value_text(value), how) for name, value in zip(names, numbers, strict=True)]
         else:
             lines += [(name, cells[0], how) for name, cells in drawn[node].items()]
     pictures = [
@@ -199,10 +199,6 @@ def _png(image: np.ndarray) -> str:
 
 def _svg(figure: Figure) -> str:
     return f"data:image/svg+xml;base64,{b64encode(figure_svg(figure)).decode()}"
-
-
-def _short(value: Any) -> str:
-    return spread_text(value, 0.0) if isinstance(value, float) else str(value)
 
 
 def _render(part: str, **values: Any) -> str:

@@ -17,7 +17,7 @@ from torch import Tensor
 from causalgen.counterfactuals.summaries import shares_text, spread_text
 from graphs.errors import DomainError
 from graphs.text import Shown
-from graphs.variables import Categorical, Variable
+from graphs.variables import Categorical, Image, Variable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -230,7 +230,7 @@ class MixturePosterior(NodePosterior):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class SamplePosterior(NodePosterior):
-    """Weighted draws."""
+    """Weighted draws; one alone of what is not determined has an unknown spread, NaN."""
 
     values: Tensor  #: (P, B, *event) in canonical encoding; an observed row has its value P times
     weights: Tensor  #: (P, B), summing to 1 over P
@@ -255,18 +255,30 @@ class SamplePosterior(NodePosterior):
 
     def moments(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of each number of a row, (B, D) each."""
-        values = self.values.reshape(*self.weights.shape, -1).double()
+        values = self._numbers()
         mean = torch.einsum("pb,pbd->bd", self.weights.double(), values)
         square = torch.einsum("pb,pbd->bd", self.weights.double(), (values - mean).square())
-        return mean, torch.where((values == values[0]).all(0), 0, square.sqrt())
+        spread = torch.where((values == values[0]).all(0), 0, square.sqrt())
+        return mean, spread.masked_fill(self._untold, torch.nan)
 
     def quantile(self, level: float) -> Tensor:
         """The value below which each number of a row lies with this probability, (B, D)."""
-        values = self.values.reshape(*self.weights.shape, -1).double()
-        values, order = values.sort(0)
+        values, order = self._numbers().sort(0)
         reached = self.weights.double()[..., None].expand_as(values).gather(0, order).cumsum(0)
         place = (reached < level - 1e-12).sum(0, keepdim=True).clamp(max=len(values) - 1)
-        return values.gather(0, place)[0]
+        return values.gather(0, place)[0].masked_fill(self._untold, torch.nan)
+
+    @property
+    def _untold(self) -> Tensor:
+        """(B, 1) bool, in which rows there is one draw, and more of them may differ."""
+        sure = np.isin(self.sources, ["observed", "exact"]) if self.sources is not None else False
+        alone = torch.full((self.rows, 1), len(self.values) == 1)
+        return (alone & ~torch.as_tensor(sure).reshape(-1, 1)).to(self.weights.device)
+
+    def _numbers(self) -> Tensor:
+        """The numbers of the draws, (P, B, D) float64, as the user has them: pixels in [0, 1]."""
+        shown = self.variable.decode(self.values) if isinstance(self.variable, Image) else self.values
+        return shown.reshape(*self.weights.shape, -1).double()
 
 
 def _spread(covariance: Tensor) -> Tensor:
