@@ -6,7 +6,8 @@ categories, or were drawn with replacement (``effects.refits``), training would 
 
 Rows that are equal in every column are copies where some column can be left out, and the others tell nearly
 all different rows apart still. Of categories and rounded numbers, where rows are equal by chance, there are
-rows that differ in any one column alone. Not all numbers may be whole.
+rows that differ in any one column alone. Not all numbers may be whole. Images that follow from the other
+columns, as drawn without noise, tell nothing of it: what these say counts.
 """
 
 from __future__ import annotations
@@ -39,19 +40,28 @@ def with_copies(table: Table) -> Table:
     images = [column for column in table.values() if column.ndim == 4]
     columns = {node: each.reshape(table.rows, -1).T for node, each in table.items() if each.ndim < 4}
     flat = [each for parts in columns.values() for each in parts]
-    whole = not images and all(bool((each == np.floor(each)).all()) for each in flat)
-    if whole or len(flat) + len(images) < 2:
+    whole = all(bool((each == np.floor(each)).all()) for each in flat)
+    if (whole and not images) or len(flat) + len(images) < 2:
         return table
     # The usual table, at the price of a sort: a column in which no two rows are equal.
     complete = (each for node, parts in columns.items() if node not in table.gaps for each in parts)
     if any(_different(each) == table.rows for each in complete):
         return table
-    flat += map(_digests, images)
-    terms = [_hashed(column, place) for place, column in enumerate([*flat, *table.gaps.values()])]
-    total = np.add.reduce(terms)
+    hashed = [*flat, *table.gaps.values(), *map(_digests, images)]
+    terms = [_hashed(column, place) for place, column in enumerate(hashed)]
+    total, candidates = np.add.reduce(terms), terms[: len(flat)]
     different = _different(total)
+    if images:
+        drawn = terms[-len(images) :]
+        rest = total - np.add.reduce(drawn)
+        if _different(rest) < different:
+            candidates = candidates + drawn
+        elif whole:
+            return table
+        else:
+            total = rest
     if different == table.rows or all(
-        _different(total - term) < _TOLD_APART * different for term in terms[: len(flat)]
+        _different(total - term) < _TOLD_APART * different for term in candidates
     ):
         return table
     return Table(table, table.gaps, table.numbers, np.unique(total, return_inverse=True)[1])

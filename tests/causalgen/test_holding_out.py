@@ -37,6 +37,17 @@ def test_copies_of_rows_with_images_are_told():
     assert with_copies(Table(ROWS | {"scan": pictures[:1].repeat(60, 0)})).copies is None
 
 
+def test_pictures_that_follow_from_their_causes_are_no_copies():
+    """Whole combinations of the causes would be held out, and never be learned."""
+    shape, level = (each.ravel().repeat(20) for each in np.mgrid[:10, :10])
+    drawn = (20 * shape + level).astype(np.uint8)[:, None, None, None].repeat(4, 2)
+    for unit in (1, 0.25):
+        assert with_copies(Table({"shape": shape, "level": unit * level, "scan": drawn})).copies is None
+    noisy = drawn + np.random.default_rng(0).integers(0, 50, drawn.shape).astype(np.uint8)
+    table = with_copies(Table(copied(10, {"shape": shape[::20], "scan": noisy[::20]})))
+    assert distinct_rows(table) == 100
+
+
 @pytest.mark.parametrize(
     "rows",
     [
