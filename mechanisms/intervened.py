@@ -49,7 +49,7 @@ __all__ = [
 ]
 
 _TOLERANCE = 1e-6
-"""How far evidence may be from the function's value, in parts of the largest number that enters it."""
+"""How far evidence may be from what an earlier ``do`` gave, in parts of the largest number that enters it."""
 
 
 class Constant(MechanismSpec, frozen=True):
@@ -105,8 +105,17 @@ class Noiseless(Mechanism):
         """No noise. The value is not compared: an intervened node may have had any. See ``check``."""
         return Abducted(Noise(len(value)))
 
-    def _refuse_others(self, value: Tensor, expected: Tensor, same: Tensor, what: str) -> None:
-        """Refuse evidence, (N, *event), in whose rows an earlier ``do`` gave another value."""
+    def _refuse_others(self, value: Tensor, parents: Parents, what: str) -> None:
+        """Refuse evidence, (N, *event), in whose rows an earlier ``do`` gave another value, beyond rounding."""
+        expected = self.generate(parents, Noise(len(value))).to(value.device)
+        apart = (value.double() - expected.double()).abs().reshape(len(value), -1).amax(1)
+        read = [each.abs().double() for each in (expected, *parents.values()) if each.is_floating_point()]
+        size = torch.stack([each.reshape(len(value), -1).amax(1) for each in read]).amax(0) if read else 0.0
+        # Half a grey level, for pictures that a file rounded.
+        slack = 1.01 / 255 if isinstance(self.variable, Image) else _TOLERANCE * size
+        if isinstance(self.variable, Categorical | Integer):
+            slack = 0.0  # whole numbers are not rounded
+        same = apart <= slack
         if bool(same.all()):
             return
         row = int((~same).nonzero()[0])
@@ -151,10 +160,8 @@ class ConstantMechanism(Noiseless):
         return rows
 
     def check(self, value: Tensor, parents: Parents) -> None:
-        """Compare the value with what the node was set to."""
-        expected = self.generate(parents, Noise(len(value))).to(value.device)
-        same = (value == expected).reshape(len(value), -1).all(1)
-        self._refuse_others(value, expected, same, "set")
+        """Compare the value with what the node was set to, within rounding."""
+        self._refuse_others(value, {}, "set")
 
 
 class Function(InterventionSpec, frozen=True):
@@ -214,15 +221,7 @@ class FunctionMechanism(Noiseless):
 
     def check(self, value: Tensor, parents: Parents) -> None:
         """Compare the value with the function's, within rounding."""
-        expected = self.generate(parents, Noise(len(value))).to(value.device)
-        apart = (value.double() - expected.double()).abs().reshape(len(value), -1).amax(1)
-        read = [each.abs().double() for each in (expected, *parents.values()) if each.is_floating_point()]
-        size = torch.stack([each.reshape(len(value), -1).amax(1) for each in read]).amax(0) if read else 0.0
-        # Half a grey level, for pictures that a file rounded.
-        slack = 1.01 / 255 if isinstance(self.variable, Image) else _TOLERANCE * size
-        if isinstance(self.variable, Categorical | Integer):
-            slack = 0.0  # whole numbers are not rounded
-        self._refuse_others(value, expected, apart <= slack, "a function set")
+        self._refuse_others(value, parents, "a function set")
 
     def _encode(self, returned: Any, where: str) -> Any:
         form = self._form(self.variable)

@@ -148,14 +148,14 @@ def effects_with_refits(
     read = {name for node in nodes for name in (node, *world.graph.parents(node))}
     columns = {node: world.mechanisms[node].variable for node in world.graph.nodes if node in read}
     table = read_data(data, columns, gaps=True)
-    members = None if clusters is None else read_clusters(data, clusters, table.rows)
-    refits = Refits(count, table, nodes, seed, members, workers, progress)
+    numbers = None if clusters is None else read_clusters(data, clusters, table.rows)
+    refits = Refits(count, table, nodes, seed, numbers, workers, progress)
     refits.check(world, question.target)
     found = ask(world, True)
     refitted = refit_answers(refits, world, ask)
     families = [(node, *world.graph.parents(node)) for node in nodes]
     fewest = min(refits.units(~table.incomplete(family)) for family in families)
-    told = None if members is None else refits.units(np.ones(table.rows, np.bool_))
+    told = None if numbers is None else refits.units(np.ones(table.rows, np.bool_))
     return [
         replace(include_fitting_error(effect, [each[place] for each in refitted], fewest), clusters=told)
         for place, effect in enumerate(found)

@@ -75,3 +75,16 @@ def test_evidence_against_what_the_node_was_set_to():
     rows = ConstantMechanism.of(Continuous(shape=(2,)), torch.tensor([[1.0, 2.0], [3.0, 4.0]]).double())
     with pytest.raises(EvidenceError, match=r"Row 0: the model says \[1.0, 2.0\].*got \[1.0, 3.0\]"):
         rows.check(torch.tensor([[1.0, 3.0], [3.0, 4.0]]).double(), {})
+
+
+def test_evidence_may_be_rounded_as_files_and_float32_round():
+    tenth = Constant(value=0.1).bind(Continuous(), {})
+    tenth.check(torch.tensor([0.1]).double(), {})  # 0.1 in float32
+    with pytest.raises(EvidenceError, match="the model says 0.1 .*got 0.10001"):
+        tenth.check(torch.tensor([0.10001]).double(), {})
+    grey = Constant(value=np.full((1, 1, 2, 2), 0.3)).bind(Image(1, 2, 2), {})
+    grey.check(torch.full((1, 1, 2, 2), 2 * round(0.3 * 255) / 255 - 1), {})
+    with pytest.raises(EvidenceError, match="Row 0: the model says"):
+        grey.check(torch.full((1, 1, 2, 2), 2 * 78 / 255 - 1), {})
+    with pytest.raises(EvidenceError, match="the model says 3"):
+        Constant(value=3).bind(Categorical(10), {}).check(torch.tensor([2]), {})
