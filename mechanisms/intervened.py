@@ -106,7 +106,7 @@ class Noiseless(Mechanism):
         return Abducted(Noise(len(value)))
 
     def _refuse_others(self, value: Tensor, parents: Parents, what: str) -> None:
-        """Refuse evidence, (N, *event), in whose rows an earlier ``do`` gave a value that is no rounding of it."""
+        """Refuse evidence, (N, *event), where an earlier ``do`` gave another value, rounding left aside."""
         expected = self.generate(parents, Noise(len(value))).to(value.device)
         apart = (value.double() - expected.double()).abs().reshape(len(value), -1).amax(1)
         read = [each.abs().double() for each in (expected, *parents.values()) if each.is_floating_point()]
