@@ -165,12 +165,11 @@ def test_an_image_with_a_density_is_a_site_in_the_pixels_that_are_seen():
             "image": cg.mechanisms.Program(program=shaded),
         },
     )
-    trace = poutine.trace(scm.to_pyro()).get_trace(50)
-    values = {node: trace.nodes[node]["value"] for node in ("x", "image")}
+    found = trace(scm.to_pyro(), 50)
+    values = site_values(found, scm)
     expected = (0.3 + 0.05 * values["x"]).reshape(-1, 1, 1, 1).expand(-1, 1, 2, 2)
     assert_close(values["image"], expected.float(), rtol=0, atol=0.05)
-    trace.compute_log_prob()
-    assert_close(sum(trace.nodes[node]["log_prob"] for node in values), scm.log_prob(values))
+    assert_close(sum(found.nodes[node]["log_prob"] for node in values), scm.log_prob(values))
 
 
 def test_images_are_noise_sites_and_a_deterministic_site(pictures):
