@@ -23,7 +23,7 @@ SMALL = {
 
 
 def rows(n, side=8):
-    """Bars, one at a random place, whose colour is the kind, on grounds that differ a little: no two alike."""
+    """Bars, one at a random place, whose colour is the kind, on grounds that differ: no two alike."""
     draw = np.random.default_rng(0)
     kinds = np.arange(n) % 3
     images = draw.integers(36, 45, (n, 3, 1, 1), dtype=np.uint8).repeat(side, 2).repeat(side, 3)
