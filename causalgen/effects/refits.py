@@ -89,7 +89,7 @@ class Refits:
                     f"refits: {target!r} depends on the image {node!r}, whose training takes too long to be "
                     "repeated. Ask without refits."
                 )
-        if self.clusters is not None and (found := len(self._members)) < 2:
+        if self.clusters is not None and (found := len(self.members)) < 2:
             raise EvidenceError(f"refits: expected at least 2 clusters to draw from, got {found}.")
 
     def units(self, chosen: NDArray[np.bool_]) -> int:
@@ -100,11 +100,11 @@ class Refits:
         """Numbers of rows, drawn with replacement by themselves or by whole clusters."""
         if self.clusters is None:
             return generator.integers(0, self.table.rows, self.table.rows)
-        count = len(self._members)
-        return np.concatenate([self._members[each] for each in generator.integers(0, count, count)])
+        count = len(self.members)
+        return np.concatenate([self.members[each] for each in generator.integers(0, count, count)])
 
     @cached_property
-    def _members(self) -> list[NDArray[np.int64]]:
+    def members(self) -> list[NDArray[np.int64]]:
         """The rows of each cluster."""
         assert self.clusters is not None
         order = np.argsort(self.clusters, kind="stable")
@@ -155,7 +155,7 @@ def effects_with_refits(
     refitted = refit_answers(refits, world, ask)
     families = [(node, *world.graph.parents(node)) for node in nodes]
     fewest = min(refits.units(~table.incomplete(family)) for family in families)
-    told = None if numbers is None else refits.units(np.ones(table.rows, np.bool_))
+    told = None if numbers is None else len(refits.members)
     return [
         replace(include_fitting_error(effect, [each[place] for each in refitted], fewest), clusters=told)
         for place, effect in enumerate(found)

@@ -118,12 +118,11 @@ def evaluate(
             continue
         own = _readers_of(scm, node, evaluators)
         # What does not fit may be for another image node.
-        for readers, measured in ((own, True), (own, False), (None, True), (None, False)):
-            chosen_measures = measures if measured else None
+        tries: list[tuple[Any, Measures | None]]
+        tries = [(own, measures), (own, None), (None, measures), (None, None)]
+        for each in tries:
             try:
-                cases[node] = image_evaluation(
-                    scm, node, table, chosen, columns, readers, chosen_measures, seed, few, notes
-                )
+                cases[node] = image_evaluation(scm, node, table, chosen, columns, *each, seed, few, notes)
                 break
             except (DataError, DomainError) as error:
                 refused.setdefault(node, error)

@@ -54,12 +54,10 @@ def with_copies(table: Table) -> Table:
     if images:
         drawn = terms[-len(images) :]
         rest = total - np.add.reduce(drawn)
-        if _different(rest) < different:
-            candidates = candidates + drawn
-        elif whole:
+        follow = _different(rest) == different
+        if follow and whole:
             return table
-        else:
-            total = rest
+        total, candidates = (rest, candidates) if follow else (total, candidates + drawn)
     if different == table.rows or all(
         _different(total - term) < _TOLD_APART * different for term in candidates
     ):
