@@ -28,15 +28,17 @@ from torch import Tensor
 from causalgen.arguments import check_targets, chosen_seed, whole_number
 from causalgen.counterfactuals.abduction import Abduction
 from causalgen.counterfactuals.evidence import Evidence
-from causalgen.counterfactuals.mutilated_model import CausalModel
+from causalgen.counterfactuals.interventions import interventions
+from causalgen.counterfactuals.mutilated_model import CausalModel, act
 from causalgen.counterfactuals.nested import named_worlds
 from causalgen.counterfactuals.results import Counterfactual
 from causalgen.data.arrow_tables import Tabular
 from causalgen.data.frames import number_names
-from graphs.errors import MechanismError, UnknownNameError
+from graphs.errors import MechanismError
 from graphs.text import Shown
 from graphs.variables import Categorical, Image, Variable
 from mechanisms.base import Mechanism
+from mechanisms.extrapolation import extrapolation_expected
 from mechanisms.options import with_options
 
 if TYPE_CHECKING:
@@ -76,10 +78,12 @@ class CouplingSensitivity(Shown, Tabular):
     @property
     def largest_difference(self) -> float:
         """Of a probability between the couplings, over all rows and categories of all categorical nodes."""
+        variables = self.gumbel.variables
         gaps = [
             np.abs(one - other).max()
-            for node in self.nodes
-            for one, other in [[_shares(each, self.gumbel.variables[node]) for each in self._draws(node)]]
+            for node in {*self.nodes, *self.targets}
+            if isinstance(variables[node], Categorical)
+            for one, other in [[_shares(each, variables[node]) for each in self._draws(node)]]
         ]
         return float(max(gaps))
 
@@ -156,25 +160,29 @@ def coupling_sensitivity(
     """
     world, variables = scm._world, scm._variables
     num_samples = whole_number(num_samples, "coupling_sensitivity: num_samples, draws a row,", least=2)
-    for node in named_worlds(do, None)["do"]:
-        UnknownNameError.check("node", node, variables, where="do")
-    reached = world.graph.descendants(do) - set(do)
-    coupled = [
+    world.refuse_natural("evidence does", "Ask")
+    with extrapolation_expected():  # the answers warn of it
+        read = named_worlds(do, None)["do"]
+        read = interventions(read, world.graph, variables, world.mechanisms, clip=clip)
+    after = act(replace(world, touched=frozenset()), read)
+    # Among them is the natural half of a node that a function of it sets.
+    recomputed = [
         node
-        for node in variables
-        if node in reached and "coupling" in type(world.mechanisms[node].spec).model_fields
+        for node in after.graph.descendants(do) - after.touched
+        if "coupling" in type(after.mechanisms[node].spec).model_fields
     ]
     wanted = check_targets(targets, variables)
     tables = [node for node in wanted if not isinstance(variables[node], Image)]
-    affected = world.graph.descendants(coupled) if coupled else frozenset()
-    shown = tuple(node for node in tables if node in affected - set(do))
+    affected = after.graph.descendants(recomputed) if recomputed else frozenset()
+    shown = tuple(node for node in tables if node in affected)
     if not shown:
         among = "" if targets is None else f" at or above {', '.join(map(repr, wanted))}"
         raise MechanismError(
             f"do({', '.join(do)}) recomputes no node of mechanism 'categorical'{among}, so no coupling of "
             "categories bears on the answer: ask counterfactual."
         )
-    coupled = [node for node in coupled if node in world.graph.ancestors(shown)]
+    bearing = {after.origin(node) for node in after.graph.ancestors(shown).intersection(recomputed)}
+    coupled = [node for node in variables if node in bearing]
     asked = {*shown, *coupled, *(name for node in coupled for name in world.graph.parents(node))}
     seed = chosen_seed(seed)
 
@@ -187,7 +195,8 @@ def coupling_sensitivity(
         return abduction.counterfactual(do, targets=asked, clip=clip)
 
     gumbel, monotone = map(answer, _COUPLINGS)
-    bounds = {node: frechet_bounds(world.mechanisms[node], node, gumbel) for node in coupled}
+    free = [node for node in coupled if node not in do]  # of the others a function has the last word
+    bounds = {node: frechet_bounds(world.mechanisms[node], node, gumbel) for node in free}
     said = ", ".join(f"{node} = {text}" for node, text in gumbel.do.items())
     return CouplingSensitivity(f"do({said})", tuple(coupled), gumbel, monotone, bounds, shown)
 

@@ -128,3 +128,25 @@ def test_where_no_category_is_recomputed_there_is_nothing_to_compare():
         scm.coupling_sensitivity({"x": 0, "y": 1}, {"y": 2})
     with pytest.raises(cg.MechanismError, match="'w'"):
         scm.coupling_sensitivity({"x": 0, "y": 1}, {"x": 1}, targets=["w"])
+
+
+def test_what_a_function_sets_or_reads_is_recomputed_too():
+    scm, _ = model((2, 3))
+    evidence = {"x": [0, 1], "y": [1, 2], "z": [1.0, 4.0], "w": [0.3, 1.2]}
+
+    def ask(**do):
+        return scm.coupling_sensitivity(evidence, {"x": [1, 0], **do}, num_samples=500, seed=0)
+
+    plain, same = ask(), ask(y=lambda y: y)
+    columns = ["gumbel", "monotone", "gumbel_sd", "monotone_sd"]
+    frame = same.to_frame()
+    np.testing.assert_array_equal(plain.to_frame().loc[frame.index, columns], frame[columns])
+    assert same.nodes == ("y",) and same.largest_difference == plain.largest_difference > 0.05
+    assert frame["low"].isna().all()  # bounds are of what y naturally is
+    turned = ask(y=cg.Policy(lambda y: (y + 1) % 3, reads=["y"])).to_frame()
+    assert turned.loc[("y", 0, "2"), "gumbel"] == frame.loc[("y", 0, "1"), "gumbel"] > 0.1
+    read = ask(w="y").to_frame()  # an edge that the model lacks
+    mean = np.arange(3) @ plain.to_frame().loc["y"].loc[0]["gumbel"]
+    assert read.loc[("w", 0, ""), "gumbel"] == pytest.approx(mean)
+    with pytest.raises(cg.MechanismError, match="recomputes no node"):
+        scm.coupling_sensitivity(evidence, {"y": lambda y: 2 - y})
