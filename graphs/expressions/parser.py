@@ -36,7 +36,7 @@ _NUMBER = re.compile(
     r"(?<![\w.])(?:0[xX][\da-fA-F_]+|0[oO][0-7_]+|0[bB][01_]+|(?:\d[\d_]*\.?[\d_]*|\.\d[\d_]*)(?:[eE][+-]?\d[\d_]*)?[jJ]?)"
 )
 _GLUED = re.compile(r"(?:and|else|for|if|in|is|not|or)(?!\w)")
-_DATE = re.compile(r"\s*(?:\d{4}([-/])\d\d?\1\d\d?|\d\d?([-/])\d\d?\2\d{4})\s*")
+_DATE = re.compile(r"\s*(?:\d{4}([-/])\d\d?\1\d\d?|\d\d?([-/])\d\d?\2(?:\d\d){1,2})\s*")
 _WORDS = ("and", "else", "if", "not", "or")
 _OPERATORS: dict[type[ast.AST], str] = {
     ast.Add: "+",

@@ -216,6 +216,8 @@ def test_only_text_is_an_expression(text):
         (" 3/10/2023", r"column 2: a date is no number\."),
         ("31-12-2023", r"column 1: a date is no number\."),
         ("2023/10/11", r"column 1: a date is no number\."),
+        ("5/31/24", r"column 1: a date is no number\."),
+        ("31-12-23", r"column 1: a date is no number\."),
         ("20 kg", r"column 4: not an expression: invalid syntax; a number is written without its unit\."),
         ("yield + 1", r"column 1: not an expression: invalid syntax; 'yield' is a word of Python's"),
         ("20 °", r"column 4: the character '\\xb0' is not part of the language"),
