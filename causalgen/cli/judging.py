@@ -32,7 +32,7 @@ from causalgen.cli.options import (
     Threads,
 )
 from causalgen.evaluation import STRENGTHS
-from graphs.errors import CheckpointError, DataError
+from graphs.errors import CheckpointError, DataError, SpecError
 
 if TYPE_CHECKING:
     from causalgen.evaluation.questions import Truth
@@ -188,6 +188,11 @@ def tune(
         raise CheckpointError(
             f"--save writes the choice into the model's folder, and {model!r} is none. Leave --save out and "
             f"take the SCM file from {out}."
+        )
+    if save and preset is not None:
+        raise SpecError(
+            f"--save would write all of --preset {preset} into the model's folder, not the strength alone, "
+            f"which is chosen for that preset. Leave one of them out; the SCM file in {out} has both."
         )
     scm = load_model(model, device, preset, threads=threads)
     source = rows_of(model, scm, data, rename)

@@ -17,7 +17,7 @@ from causalgen.evaluation.tuning import Tuned, choose, strength_options
 from causalgen.metrics.evaluators import Evaluators, Recipe, save_evaluators
 from causalgen.metrics.evaluators.evaluators import CodedRecipe, NetworkRecipe, find_roles
 from causalgen.metrics.scores import Score
-from graphs.errors import CheckpointError, DataError, DomainError, MechanismError, UnknownNameError
+from graphs.errors import CheckpointError, DataError, DomainError, MechanismError, SpecError, UnknownNameError
 from mechanisms.networks import reproducible_initialisation
 
 STRENGTHS = (0, 1, 3)
@@ -271,6 +271,8 @@ def test_the_command_writes_the_curve_and_the_choice(pictures, tmp_path):
     assert "they lack a value: 1." in result.output
     with pytest.raises(CheckpointError, match="--save writes the choice into the model's folder"):
         CliRunner().invoke(cli.app, [*arguments[:1], "mnist", *arguments[2:]], catch_exceptions=False)
+    with pytest.raises(SpecError, match="--save would write all of --preset edit into the model's folder"):
+        CliRunner().invoke(cli.app, [*arguments, "--preset", "edit"], catch_exceptions=False)
 
 
 def test_one_constant_says_which_strengths_are_tried():
