@@ -376,6 +376,22 @@ def test_a_function_whose_decorator_gives_further_arguments_is_taken(linear):
     torch.testing.assert_close(answer["x"], 0.5 * evidence["x"])
 
 
+@pytest.mark.parametrize("n", [2, 30, 100])
+def test_a_function_that_mixes_rows_is_refused(linear, n):
+    scm, data = linear
+    evidence = rows(data, n)
+    for mixing in (lambda x: x - x.mean(), lambda x: x.mean(), lambda x: (x > x.median()).double()):
+        with pytest.raises(cg.InterventionError, match="'x': the function's value of a row is another"):
+            scm.counterfactual(evidence, do={"x": mixing})
+    amounts = torch.arange(n) / n
+
+    def in_place(x):
+        return x.add_(1)
+
+    for each, expected in ((in_place, evidence["x"] + 1), (lambda x: x + amounts, evidence["x"] + amounts)):
+        torch.testing.assert_close(scm.counterfactual(evidence, do={"x": each})["x"], expected)
+
+
 def test_a_number_and_the_range_that_it_lies_outside_of_are_told_apart():
     """It was 1e+09, outside [1e+09, 1e+09]."""
     x = 1e9 + np.arange(10.0)
