@@ -28,13 +28,15 @@ from graphs.errors import DataError
 from graphs.variables import Categorical, Image, Variable
 from graphs.variables.arrays import ADVICE_ON_DATES, ADVICE_ON_TEXTS, is_date
 
-__all__ = ["csv_header", "read_csv"]
+__all__ = ["SEPARATORS", "csv_header", "read_csv"]
 
 GAPS = frozenset(["", "NA", "NaN", "nan", "N/A", "n/a", "NULL", "null", "None", "<NA>", "#N/A"])
 """Cells of a column of numbers that say that there is none."""
 
 TRUTH = {"True": 1, "true": 1, "TRUE": 1, "False": 0, "false": 0, "FALSE": 0}
 """Codes of two numbered categories, as a table of booleans is written."""
+
+SEPARATORS = "Columns of a .csv file are separated by commas, of a .tsv file by tabs."
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _NO_NUMBER = "expected a number"
@@ -87,7 +89,8 @@ def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
                 yield line, record
                 line = reader.line_num + 1
         except csv.Error as error:
-            raise DataError(f"Cannot read the table {path}, line {line}: {error}.") from error
+            hint = f" {SEPARATORS}" if line == 1 else ""  # of a header in quotes
+            raise DataError(f"Cannot read the table {path}, line {line}: {error}.{hint}") from error
         except UnicodeDecodeError as error:
             raise DataError(
                 f"{path.name}, line {line} or after it, is not UTF-8: {error}. Save it as UTF-8."

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalgen.data.arrow_tables import arrow_frame, arrow_table, parquet_header, read_parquet
-from causalgen.data.csv_table import csv_header, read_csv
+from causalgen.data.csv_table import SEPARATORS, csv_header, read_csv
 from causalgen.data.pictures import picture_cell
 from graphs.errors import CausalgenError, DataError, did_you_mean, near_misses
 from graphs.variables import Image, Variable
@@ -267,7 +267,7 @@ def _needed(
             near = [given for given, _ in near_misses(texts, [name])]
             hint = did_you_mean(name, texts) or "".join(did_you_mean(each, [each]) for each in near[:1])
             if len(texts) == 1 and any(name in map(str.strip, texts[0].split(mark)) for mark in _SEPARATORS):
-                hint = " Columns of a .csv file are separated by commas, of a .tsv file by tabs."
+                hint = f" {SEPARATORS}"
             others = f", nor {parts[0]} .. {parts[-1]}" if parts else ""
             raise DataError(
                 f"There is no column {name!r}{origin}{others}.{hint} Columns: {', '.join(texts)}."

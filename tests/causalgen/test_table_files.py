@@ -191,6 +191,7 @@ def test_ends_of_lines_and_byte_order_marks(tmp_path, ending, mark):
         (b"x;y\n1,5;2,5\n", "separated by commas"),
         (b"x\ty\n1\t2\n", "separated by commas"),
         (b"x ;y\n1,5;2,5\n", "separated by commas"),
+        (b'"x";"y"\n1;2\n', "separated by commas"),
     ],
 )
 def test_files_that_are_no_tables_of_these_columns(tmp_path, text, told):
