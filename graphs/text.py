@@ -20,7 +20,7 @@ from importlib import import_module
 
 from graphs.limits import TEXT
 
-__all__ = ["Shown", "aligned", "check_text", "markdown", "printable", "shortened"]
+__all__ = ["Shown", "aligned", "check_text", "counted", "markdown", "printable", "shortened"]
 
 _ACTING = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 _MARKDOWN = re.compile(r"([\\`*_\[\]<>&|~$])")
@@ -65,6 +65,15 @@ def markdown(text: str) -> str:
     '\\[x\\](y)'
     """
     return _MARKDOWN.sub(r"\\\1", printable(text).replace("\n", " "))
+
+
+def counted(number: int, what: str) -> str:
+    """A number of things.
+
+    >>> counted(1, "row"), counted(1200, "row")
+    ('1 row', '1,200 rows')
+    """
+    return f"{number:,} {what}{'s' * (number != 1)}"
 
 
 def shortened(text: str, most: int, dots: str = "...") -> str:

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from graphs.declared import Declared
 from graphs.errors import MechanismError
+from graphs.text import counted
 from graphs.variables import Categorical, Integer, Variable
 from mechanisms.extrapolation import common_range
 from mechanisms.networks import first_non_finite, reproducible_initialisation
@@ -84,7 +85,7 @@ class Noise(Mapping[str, Tensor]):
 
     def __repr__(self) -> str:
         leaves = ", ".join(f"{name} {tuple(leaf.shape)}" for name, leaf in self.leaves.items())
-        return f"Noise({self.n} rows: {leaves or 'no leaves'})"
+        return f"Noise({counted(self.n, 'row')}: {leaves or 'no leaves'})"
 
     def rows(self, index: slice | Tensor) -> Noise:
         """The noise of some rows: a slice, or a tensor of row numbers (rows may repeat)."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from graphs.errors import ExtrapolationWarning, warn
+from graphs.text import counted
 from graphs.variables import Categorical, Continuous, Integer, Variable
 from graphs.variables.numeric import limits
 from mechanisms.rows import by_row
@@ -96,9 +97,13 @@ def warn_unseen(
     at = f" at {event}" if event else ""
     warn(
         f"{where}: row {row} is {_told(value[(row, *event)], seen, event, variable, at)} "
-        f"({count} of {len(value)} rows are). What follows from it is extrapolation.",
+        f"({_are(count, len(value))}). What follows from it is extrapolation.",
         ExtrapolationWarning,
     )
+
+
+def _are(count: int, rows: int) -> str:
+    return f"{count} of {counted(rows, 'row')} {'is' if count == 1 else 'are'}"
 
 
 def has_bounds(variable: Variable) -> bool:
@@ -121,7 +126,7 @@ def warn_out_of_bounds(node: str, variable: Variable, value: Tensor) -> None:
     worst, *_ = told_apart(value[row].reshape(-1)[outside[row]][0].item(), low, high)
     warn(
         f"Node {node!r}: its value in row {row} comes out as {worst}, outside its bounds "
-        f"({variable.describe()}; {int(outside.any(1).sum())} of {len(value)} rows are), and would be "
+        f"({variable.describe()}; {_are(int(outside.any(1).sum()), len(value))}), and would be "
         "refused as evidence. Keep it inside, as by clip(...) in an equation or by mechanism 'flow', or "
         "widen the bounds."
     )

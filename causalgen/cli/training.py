@@ -23,6 +23,7 @@ from causalgen.cli.options import (
     TrainingRows,
 )
 from graphs.errors import CheckpointError, SpecError, UnknownNameError
+from graphs.text import counted
 
 if TYPE_CHECKING:
     from causalgen.fitting.fit_report import FitReport, NodeReport
@@ -140,7 +141,7 @@ def _recovery(report: FitReport) -> Iterator[str]:
             told = f"{cause} recovered from {node}"
             if cause.startswith(_CODE):
                 told = f"{cause.removeprefix(_CODE)} told by the code of {node}"
-            rows = f"{each.held_out:,} held-out row" + "s" * (each.held_out != 1)
+            rows = counted(each.held_out, "held-out row")
             yield f"{told}: {measure} {value:.4g}, by chance {chance:.4g} ({rows})"
 
 

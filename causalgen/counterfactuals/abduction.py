@@ -40,7 +40,7 @@ from causalgen.counterfactuals.provenance import trace_provenance
 from causalgen.counterfactuals.results import Contrast, Counterfactual
 from causalgen.counterfactuals.rows import common_rows, expand_value
 from graphs.errors import numbered_rows
-from graphs.text import Shown
+from graphs.text import Shown, counted
 from graphs.variables import Variable
 from mechanisms.base import Abducted, Noise
 from mechanisms.seeds import OwnLock, keyed_seed
@@ -169,12 +169,12 @@ class Abduction(Shown):
 
     def __repr__(self) -> str:
         """Counts, and what the evidence lacks; nothing is computed."""
-        draws = "" if self._samples is None else f"{self._samples} samples x "
+        draws = "" if self._samples is None else f"{counted(self._samples, 'sample')} x "
         counts = {node: int(self.gaps(node).sum()) for node in self._variables}
         seen = ", ".join(node for node, count in counts.items() if count < self._rows)
         lack = ", ".join(f"{node} ({count} of {self._rows})" for node, count in counts.items() if count)
         missing = f"; not observed: {lack}" if lack else ""
-        return f"Abduction({draws}{self._rows} rows, seed {self.seed}: {seen}{missing})"
+        return f"Abduction({draws}{counted(self._rows, 'row')}, seed {self.seed}: {seen}{missing})"
 
     @property
     def noise(self) -> Mapping[str, Noise]:

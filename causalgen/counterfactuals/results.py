@@ -26,7 +26,7 @@ from causalgen.counterfactuals.rows import by_sample
 from causalgen.counterfactuals.summaries import contrast_text, summarise, summarise_contrast, summary_text
 from causalgen.data.arrow_tables import Tabular
 from graphs.errors import EvidenceError, UnknownNameError
-from graphs.text import Shown
+from graphs.text import Shown, counted
 from graphs.variables import Categorical, Image, Variable
 from mechanisms.base import Noise
 from mechanisms.rows import decoded_rows
@@ -102,8 +102,8 @@ class Draws(Mapping[str, Any], Shown, Tabular):
         return save_draws(self, folder)
 
     def __repr__(self) -> str:
-        draws = "" if self.samples is None else f"{self.samples} samples x "
-        return f"{type(self).__name__}({draws}{self.rows} rows: {', '.join(self.variables)})"
+        draws = "" if self.samples is None else f"{counted(self.samples, 'sample')} x "
+        return f"{type(self).__name__}({draws}{counted(self.rows, 'row')}: {', '.join(self.variables)})"
 
     def _decode(self, node: str, values: Tensor) -> Any:
         if self.samples is not None:
@@ -328,9 +328,9 @@ class Contrast(Mapping[str, Any], Shown, Tabular):
 
     def __repr__(self) -> str:
         """Both interventions, counts and nodes; then mean and spread of each node's first rows."""
-        draws = "" if self.one.samples is None else f"{self.one.samples} samples x "
+        draws = "" if self.one.samples is None else f"{counted(self.one.samples, 'sample')} x "
         return (
-            f"Contrast({_say(self.one)} against {_say(self.other)}, {draws}{self.one.rows} rows: "
+            f"Contrast({_say(self.one)} against {_say(self.other)}, {draws}{counted(self.one.rows, 'row')}: "
             f"{', '.join(self._nodes)})\n{contrast_text(self.one, self.other, self._nodes)}"
         )
 

@@ -31,6 +31,7 @@ from causalgen.data.table import Table
 from causalgen.saving.pretrained import model_folder
 from graphs.errors import DataError, DomainError, UnknownNameError, did_you_mean
 from graphs.scm_file import read_spec
+from graphs.text import counted
 from graphs.variables import Categorical, Image, Variable
 from graphs.variables.arrays import as_array, as_cells
 from graphs.variables.gaps import fill_gaps
@@ -218,8 +219,8 @@ def read_clusters(source: object, clusters: object, rows: int) -> NDArray[np.int
     numbers, _ = factorize(labels)
     if (alone := numbers < 0).any():
         raise DataError(
-            f"{where}: {int(alone.sum()):,} rows are in no cluster, first row {int(alone.argmax())}. Give "
-            "each of them a label of its own, or leave it out."
+            f"{where}: {counted(int(alone.sum()), 'row')} in no cluster, first row {int(alone.argmax())}. "
+            "Give each of them a label of its own, or leave it out."
         )
     return numbers.astype(np.int64)
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from graphs.errors import DataError, UnknownNameError
+from graphs.text import counted
 
 __all__ = ["Table"]
 
@@ -92,7 +93,7 @@ class Table(Mapping[str, NDArray[Any]]):
 
     def __repr__(self) -> str:
         columns = ", ".join(f"{name} {column.dtype}{list(column.shape[1:])}" for name, column in self.items())
-        return f"Table({self.rows:,} rows: {columns})"
+        return f"Table({counted(self.rows, 'row')}: {columns})"
 
     def tensor(self, node: str, index: Tensor | None = None, *, device: torch.device | str = "cpu") -> Tensor:
         """Canonical values of one node: (N, *event), for the rows asked, (N,) int64 on the CPU, in order.

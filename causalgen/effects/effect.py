@@ -42,7 +42,7 @@ from causalgen.effects.groups import (
 from causalgen.effects.population import Population
 from graphs.causal_graph import CausalGraph
 from graphs.errors import EvidenceError, UnknownNameError
-from graphs.text import Shown
+from graphs.text import Shown, counted
 from graphs.variables import Variable
 from mechanisms.seeds import keyed_seed
 
@@ -354,7 +354,7 @@ def _text(effect: Effect) -> str:
         lines.append(f"by {', '.join(effect.given)}:")
         width = max(len(name) for name, _ in effect.named)
         for name, each in effect.named:
-            lines.append(f"  {name:<{width}}  {_estimate_line(each)}, {each.rows:,} rows")
+            lines.append(f"  {name:<{width}}  {_estimate_line(each)}, {counted(each.rows, 'row')}")
     return "\n".join(lines)
 
 

@@ -33,7 +33,7 @@ from causalgen.plotting.graph_plots import plot_graph
 from causalgen.plotting.plot_style import page_template
 from causalgen.scm import SCM
 from graphs.causal_graph import CausalGraph
-from graphs.text import shortened
+from graphs.text import counted, shortened
 from graphs.variables import Image, Variable
 from graphs.variables.arrays import as_array
 
@@ -84,7 +84,7 @@ def _piece(shown: object) -> _Piece:
 @_piece.register
 def _(shown: CausalGraph) -> _Piece:
     lines = [(node, ", ".join(shown.parents(node)), ", ".join(shown.children(node))) for node in shown.nodes]
-    title = f"Causal graph of {_count(len(shown), 'node')} and {_count(len(shown.edges), 'edge')}"
+    title = f"Causal graph of {counted(len(shown), 'node')} and {counted(len(shown.edges), 'edge')}"
     return _Piece(title, picture=_graph(shown, {}), tables=[_table(("node", "parents", "children"), lines)])
 
 
@@ -92,7 +92,7 @@ def _(shown: CausalGraph) -> _Piece:
 def _(shown: SCM) -> _Piece:
     lacking = [node for node, mechanism in shown.mechanisms.items() if not mechanism.fitted]
     state = (
-        "fitted" if not lacking else f"{len(lacking)} of {_count(len(shown.variables), 'node')} not fitted"
+        "fitted" if not lacking else f"{len(lacking)} of {counted(len(shown.variables), 'node')} not fitted"
     )
     lines = [
         (
@@ -106,7 +106,7 @@ def _(shown: SCM) -> _Piece:
     ]
     return _Piece(
         f"SCM {shown.name or ''}".strip(),
-        [f"{_count(len(shown.variables), 'node')}, {_count(len(shown.graph.edges), 'edge')}; {state}"],
+        [f"{counted(len(shown.variables), 'node')}, {counted(len(shown.graph.edges), 'edge')}; {state}"],
         _graph(shown.graph, shown.variables),
         [_table(("node", "variable", "parents", "mechanism", "state"), lines)],
         [] if shown.fit_report is None else shown.fit_report.advice,
@@ -231,10 +231,6 @@ def _(shown: FitReport) -> _Piece:
     ]
     head = ("node", "rows", "held out", "steps", "loss", "held-out loss", "chosen")
     return _Piece("Fit report", tables=[_table(head, lines)], problems=shown.advice)
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'s' * (number != 1)}"
 
 
 def _verdict(holds: bool) -> str:

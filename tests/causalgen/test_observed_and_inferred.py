@@ -261,7 +261,7 @@ def test_provenance_prints_as_a_mapping(chain):
 
 def test_printing_shows_mean_and_spread_or_says_that_it_is_one_draw(chain, clinic):
     many = repr(chain.counterfactual(GAPS, do={"x": 3.0}, num_samples=4000, seed=0))
-    assert many.startswith("Counterfactual(4000 samples x 3 rows: x, m, y)")
+    assert many.startswith("Counterfactual(4,000 samples x 3 rows: x, m, y)")
     assert re.search(r"m +7\.[45]\d* \+- 0\.(69|7|71), 7, 6 +inferred, exact", many) and "draw of" not in many
     one = repr(chain.counterfactual(GAPS, do={"x": 3.0}, seed=0))
     assert "one draw" in one and "num_samples" in one and "m, y" in one

@@ -89,7 +89,7 @@ def test_clusters_are_a_column_or_labels_and_every_row_is_in_one():
     for given, clusters, told in [
         (frame, "hom", "no column 'hom' of the data frame. Did you mean 'home'"),
         (frame, family[1:], "label for each of the 24 rows"),
-        (gap, "home", "1 rows are in no cluster, first row 0"),
+        (gap, "home", "1 row in no cluster, first row 0"),
         (frame, frame["home"].iloc[::-1], "another index"),
         (frame, np.zeros(24), "at least 2 clusters"),
     ]:

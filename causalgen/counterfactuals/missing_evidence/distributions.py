@@ -16,7 +16,7 @@ from torch import Tensor
 
 from causalgen.counterfactuals.summaries import shares_text, spread_text
 from graphs.errors import DomainError
-from graphs.text import Shown
+from graphs.text import Shown, counted
 from graphs.variables import Categorical, Image, Variable
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class NodePosterior(Shown, ABC):
 
     def __repr__(self) -> str:
         """Kind and node; then mean and spread, or the likeliest categories, of the first rows."""
-        head = f"{type(self).__name__} of {self.node}, {self.rows:,} row{'s' * (self.rows != 1)}"
+        head = f"{type(self).__name__} of {self.node}, {counted(self.rows, 'row')}"
         shown = min(_SHOWN_ROWS, self.rows)
         if (found := self.shares()) is not None:
             texts = [shares_text(share, found[0]) for share in found[1][:shown].cpu().numpy()]
