@@ -227,7 +227,7 @@ def parse_assignment(node: str, text: str, variables: Mapping[str, Variable]) ->
     if labelled and _is_label(text, variable):
         return text
     try:
-        expression = parse_expression(text)
+        expression = parse_expression(text, nodes=variables)
     except SpecError as error:
         if labelled:
             variable.encode(text, where=where)

@@ -127,17 +127,20 @@ class Expression:
         return f"Expression({str(self)!r})"
 
 
-def parse_expression(written: str, names: Collection[str] | None = None) -> Expression:
+def parse_expression(
+    written: str, names: Collection[str] | None = None, *, nodes: Collection[str] = ()
+) -> Expression:
     """The expression that a text writes. Nothing of the text is run.
 
     Args:
         written: as in "2*a - 0.5*b + exp(u)"; see ``graphs.expressions.parser`` for the language.
         names: the names it may read; None allows any.
+        nodes: where any, those that may be meant: one called "not" is refused, not taken for the word.
 
     Raises:
         SpecError: the text is not in the language, or reads another name; the message says where.
     """
-    return Expression(parse_tree(written, names))
+    return Expression(parse_tree(written, names, nodes))
 
 
 def _compiled(tree: Tree, functions: Functions) -> Compiled:

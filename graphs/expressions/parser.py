@@ -58,18 +58,21 @@ _OPERATORS: dict[type[ast.AST], str] = {
 }
 
 
-def parse_tree(written: object, known: Collection[str] | None) -> Tree:
-    """The tree of an expression's text, which reads the ``known`` names alone, or any where it is None."""
+def parse_tree(written: object, known: Collection[str] | None, nodes: Collection[str] = ()) -> Tree:
+    """The tree of an expression's text, which reads the ``known`` names alone, or any where it is None.
+
+    ``nodes`` are names that somebody may mean by it, beside these.
+    """
     if not isinstance(written, str):
         raise SpecError(f"An expression is text, such as '2*a + u'; got a {type(written).__name__}.")
-    return _Parser(written, known).parse()
+    return _Parser(written, known, {*nodes, *(known or ())}.intersection(_WORDS)).parse()
 
 
 class _Parser:
     """One text on its way to a tree."""
 
-    def __init__(self, written: str, known: Collection[str] | None) -> None:
-        self.written, self.known = written, known
+    def __init__(self, written: str, known: Collection[str] | None, words: Collection[str]) -> None:
+        self.written, self.known, self.words = written, known, words
         self.left = _MOST_NODES
         self.indent = 0
 
@@ -79,6 +82,13 @@ class _Parser:
         flat = self.written.replace("\t", " ").replace("\n", " ")
         self.indent = len(flat) - len(flat.lstrip())
         self._check_numbers(flat)
+        for name in re.finditer(r"\w+", flat):
+            if name[0] in self.words:  # "not + 1" would be "not (+1)"
+                raise self._error(
+                    f"{name[0]!r} is a word of the language, which can read no node of that name. Call the "
+                    "node otherwise, or give a function in Python",
+                    name.start() + 1,
+                )
         if _DATE.fullmatch(flat):  # which is arithmetic too: 2023-10-11 would be 2002
             raise self._error("a date is no number. Count days from one of your choice", self.indent + 1)
         try:

@@ -229,6 +229,14 @@ def test_message_says_where_and_why(text, message):
         parse_expression(text, ["speed", "u"])
 
 
+@pytest.mark.parametrize("text", ["not + 1", "u if not u else 1"])
+def test_a_word_is_not_taken_for_a_node_of_that_name(text):
+    parse_expression(text, ["u"])
+    for given in ({"names": ["u", "not"]}, {"nodes": ["u", "not"]}):
+        with pytest.raises(SpecError, match="'not' is a word of the language, which can read no node"):
+            parse_expression(text, **given)
+
+
 def test_at_most_so_large():
     parse_expression("+".join(["a"] * 100))
     with pytest.raises(SpecError, match="too large, at most 200 names"):
