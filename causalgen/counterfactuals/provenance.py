@@ -1,6 +1,6 @@
 """How each value of a result was obtained, by node and row; of all that went into it, the weakest wins.
 
-copied          the factual value itself: nothing upstream changed
+copied          the factual value itself: nothing upstream changed, whatever is drawn
 exact           recomputed from noise recovered exactly, or without noise from what is observed
 posterior       recomputed from a draw of the noise's posterior under the model
 approximate     recomputed from noise recovered approximately, as by inverting a diffusion model
@@ -103,13 +103,17 @@ def trace_provenance(
         found: dict[str, Origin] = {}
         given = {node: _code_of(sources) for node, sources in (drawn or {}).items()}
         missing = {node: (code > _ORDER.index("exact")).astype(int) for node, code in given.items()}
+        # Where draws decide whether a value is the factual one: with another seed its children may change.
+        unsettled: dict[str, Any] = {}
         for node in prediction.values:
             if fed and node in fed:
                 found[node] = fed[node]
+                unsettled[node] = found[node].drawn | missing.get(world.origin(node), 0)
                 continue
             parents, origin, kept = world.graph.parents(node), world.origin(node), world.keeps_noise(node)
             by = abducted.get(origin) if kept else None
             again = _any_sample(prediction.recomputed[node], rows, samples)
+            again = reduce(np.logical_or, (unsettled[name] for name in parents), again)
             # Noise recovered from an inferred value, or given an inferred parent, is no better than these.
             inferred = {origin, *map(world.origin, parents)} & given.keys() if kept else ()
             own = 0 if not kept else _ORDER.index("prior" if by is None else by.abduction)
@@ -121,6 +125,7 @@ def trace_provenance(
             told = np.array(_SET) if node in world.touched else inherited
             unsure = np.where(again, reduce(np.maximum, draws), missing.get(origin, 0))
             found[node] = Origin(told, inherited, unsure)
+            unsettled[node] = again & (unsure | missing.get(origin, 0)).astype(bool)
         return found
 
     return ProvenanceTable(trace, prediction.values, rows)

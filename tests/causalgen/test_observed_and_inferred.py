@@ -215,6 +215,33 @@ def test_determined_agrees_with_other_seeds(categories, linear):
         assert any(each.any() for each in moved.values())
 
 
+def test_what_one_draw_leaves_as_it_was_is_not_determined():
+    """A category that is drawn again as observed, or as it is set, left its children "copied" for certain."""
+    random = np.random.default_rng(0)
+    x = random.integers(0, 2, 400)
+    y = (random.random(400) < 0.3 + 0.3 * x).astype(int)
+    rows = {"x": x, "y": y, "z": 2 * y + random.normal(size=400)}
+    scm = cg.SCM(
+        nx.DiGraph([("x", "y"), ("y", "z")]),
+        {"x": cg.Categorical(2), "y": cg.Categorical(2), "z": cg.Continuous()},
+        {"z": cg.mechanisms.Additive()},
+    ).fit(rows, progress=False)
+    evidence = {"x": [0] * 9, "y": [0] * 9, "z": [0.0] * 9}
+    drawn = {"y": cg.Stochastic({"bernoulli": 0.5})}
+    for given, do in ((evidence, {"x": 1}), (evidence, drawn), ({**evidence, "x": [None] * 9}, {"x": 1})):
+        one = scm.counterfactual(given, do, seed=0)
+        many = scm.counterfactual(given, do, seed=0, num_samples=200)
+        same = one["z"] == 0.0
+        assert bool(same.any()) and not bool(same.all())
+        assert not one.determined["z"].any() and one.summary().loc["z"]["sd"].isna().all()
+        assert (
+            one.provenance["z"].tolist() == many.provenance["z"].tolist()
+            and "copied" not in one.provenance["z"]
+        )
+    null = scm.counterfactual(evidence, {"x": 0}, seed=0)
+    assert null.determined["z"].all() and set(null.provenance["z"]) == {"copied"}
+
+
 def test_what_follows_without_noise_from_what_was_observed_is_determined(tmp_path):
     """A body mass index that evidence lacked was called one draw of a distribution."""
     made, names = cg.mechanisms.Equation, ("height", "weight", "bmi", "obese", "risk")
