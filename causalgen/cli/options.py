@@ -17,6 +17,7 @@ __all__ = [
     "Engine",
     "Evidence",
     "GivenRows",
+    "Intervened",
     "LongTable",
     "Missing",
     "ModelName",
@@ -86,6 +87,13 @@ Missing = Annotated[Literal["refuse", "drop"], typer.Option(help="Rows that lack
 Rename = Annotated[
     list[str] | None,
     typer.Option(help="A column that is not named like its node: COLUMN=node; may be repeated."),
+]
+Intervened = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="A column of --data (0 or 1) that says in which rows an experiment set a node: COLUMN=node; may "
+        "be repeated."
+    ),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in the run folder.")]
 LongTable = Annotated[
