@@ -271,8 +271,8 @@ def _describe(table: Table, said: Rows, nodes: Collection[str] | None) -> None:
         if None in told:
             row = told.index(None)
             raise DataError(
-                f"{what}, row {row} is {labels.tolist()[row]!r}: expected whether {node!r} was set in it, True or "
-                "False, or 1 or 0."
+                f"{what}, row {row} is {labels.tolist()[row]!r}: expected whether {node!r} was set in it, "
+                "True or False, or 1 or 0."
             )
         if node in table:
             table.intervened[node] = np.array(told, np.bool_)
