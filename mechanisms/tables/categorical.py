@@ -14,11 +14,13 @@ network of them, images too, beside a line in their numbers and categories, at w
     table     P(k | pa) = (n_k,pa + s P(k)) / (n_pa + s)   P(k) as of a root: the overall frequencies
     linear    log P(k | pa) = b_k + c(pa) w_k + const      c one-hot categories and standardised numbers;
                                                            - s (|w|^2 + |b - log frequencies|^2) / 2
+    ordinal   P(x <= k | pa) = logistic(b_k - c(pa) w)     b rising; with the same penalty, of b's first
+                                                           value and of the logarithms of its rises
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any, ClassVar, Literal, final
 
@@ -50,24 +52,25 @@ class Categorical(EncodingSpec, frozen=True):
 
     Attributes:
         logits: "table" of smoothed frequencies, one row for each combination of the parents' categories;
-            "linear" in the parents, which is logistic regression; "network" of them; "auto" is a table where
-            all parents are categorical and it has at most 100,000 entries, and else linear or a network, as
-            rows held out favour (``causalgen.fitting.choosing``). A root is a table.
+            "linear" in the parents, which is logistic regression; "ordinal", of categories with an order,
+            proportional odds (McCullagh 1980); "network" of the parents; "auto" is a table where all parents
+            are categorical and it has at most 100,000 entries, and else what rows held out favour of these
+            (``causalgen.fitting.choosing``). A root is a table.
         smoothing: rows added: to a root so many for each category (Laplace), to each combination of parents
             so many in all, by the overall frequencies, which a combination never seen follows. Where n rows
             have a combination they draw effects towards none, by smoothing / (n + smoothing). At 0, what was
-            never seen has probability zero. Of linear logits, the weight of their penalty: at 0, rows whose
+            never seen has probability zero. Of linear and ordinal logits, the weight of their penalty: at 0, rows whose
             categories a line separates have no likeliest one, and a very steep one is taken.
         coupling: how noise makes the category: "gumbel", or "monotone" for categories with an order.
         hidden: widths of the network's hidden layers.
         encoder: of image parents, trained with the network; None for a small one by their size.
-        training: of the network; a table is counted, and linear logits are maximised.
+        training: of the network; a table is counted, and regressions are solved.
     """
 
     learned: ClassVar[tuple[str, ...]] = ("smoothing",)
     kind: Literal["categorical"] = "categorical"
     training: Training | None = Training(epochs=50, batch_size=256, learning_rate=3e-3)
-    logits: Literal["auto", "table", "linear", "network"] = "auto"
+    logits: Literal["auto", "table", "linear", "ordinal", "network"] = "auto"
     smoothing: float = Field(default=1.0, ge=0)
     coupling: Literal["gumbel", "monotone"] = "gumbel"
     hidden: Hidden = (64, 64)
@@ -75,7 +78,7 @@ class Categorical(EncodingSpec, frozen=True):
     def candidates(
         self, variable: variables.Variable, parents: Mapping[str, variables.Variable]
     ) -> tuple[Categorical, ...]:
-        """Linear logits and a network where some parents are numbers and none an image."""
+        """Regressions and a network where some parents are numbers and none an image."""
         kinds = [parent.type for parent in parents.values()]
         if (
             self.logits != "auto"
@@ -84,7 +87,9 @@ class Categorical(EncodingSpec, frozen=True):
             or set(kinds) <= {"categorical"}
         ):
             return ()
-        return tuple(self.model_copy(update={"logits": each}) for each in ("linear", "network"))
+        ordered = isinstance(variable, variables.Categorical) and variable.ordered and variable.size > 2
+        forms = ("ordinal", "linear", "network") if ordered else ("linear", "network")
+        return tuple(self.model_copy(update={"logits": each}) for each in forms)
 
     def make(
         self, variable: variables.Variable, parents: Mapping[str, variables.Variable]
@@ -93,8 +98,8 @@ class Categorical(EncodingSpec, frozen=True):
 
         Raises:
             MechanismError: the variable is not categorical, a table was asked for with a parent that is not
-                categorical, or linear logits with an image, or the encoder has no image to read, or one that
-                it cannot.
+                categorical, linear or ordinal logits with an image, ordinal ones of categories without an
+                order, or the encoder has no image to read, or one that it cannot.
         """
         if not isinstance(variable, variables.Categorical):
             raise MechanismError(
@@ -125,9 +130,15 @@ class CategoricalMechanism(Mechanism):
         self.categories = variable.size
         self.tabular = _is_table(spec, variable, parents)
         encoders = spec.encoders(parents)
-        if encoders and spec.logits == "linear":
+        if encoders and spec.logits in ("linear", "ordinal"):
             raise MechanismError(
-                f"Linear logits read no images, as {', '.join(map(repr, encoders))}. Use logits: network."
+                f"Logits that are {spec.logits} read no images, as {', '.join(map(repr, encoders))}. Use "
+                "logits: network."
+            )
+        if spec.logits == "ordinal" and not variable.ordered:
+            raise MechanismError(
+                "Ordinal logits are of categories with an order. Declare them with ordered: true, or use "
+                "logits: linear."
             )
         start = torch.zeros(self.categories, dtype=torch.float64)
         if self.tabular:
@@ -136,6 +147,11 @@ class CategoricalMechanism(Mechanism):
         else:
             self.conditioning = Conditioning(parents, encoders=encoders)
             self.network: DenseNetwork | None = None
+            self.steps = (
+                _Steps(self.conditioning.width, self.categories) if spec.logits == "ordinal" else None
+            )
+            if spec.logits == "ordinal":
+                return
             if spec.logits == "linear":
                 self.register_buffer("intercept", start)
             else:
@@ -154,6 +170,8 @@ class CategoricalMechanism(Mechanism):
         """(N, K) normalised log probabilities; -inf for what cannot happen. ``rows`` is N."""
         if not self.tabular:
             context = self.conditioning(parents)
+            if self.steps is not None:
+                return self.steps(context)
             logits = self.intercept if self.network is None else self.network(context)
             if self.line is not None:
                 logits = logits + self.line(self._without_images(context))
@@ -203,6 +221,10 @@ class CategoricalMechanism(Mechanism):
         counts = torch.bincount(value, minlength=self.categories).double()
         # A finite start, whatever the smoothing: neither line nor network can move away from -inf.
         frequencies = (counts + max(self.spec.smoothing, 0.5)).log().log_softmax(-1)
+        if self.steps is not None:
+            context = self.conditioning(parents, len(value))
+            self.steps.prepare(context, value, frequencies.exp(), self.spec.smoothing)
+            return
         if self.line is not None:
             context = self._without_images(self.conditioning(parents, len(value), images=False))
             if self.network is None:
@@ -214,7 +236,7 @@ class CategoricalMechanism(Mechanism):
         (self.intercept if self.network is None else self.network.bias.data).copy_(frequencies)
 
     def solve(self, value: Tensor, parents: Parents) -> bool:
-        """Count the table; of linear logits ``prepare`` has done all; False for a network."""
+        """Count the table; of a regression ``prepare`` has done all; False for a network."""
         if not self.tabular:
             return self.network is None
         rows = self._combination(parents) if self.parents else torch.zeros_like(value)
@@ -277,8 +299,7 @@ class _Line(nn.Module):
         """
         columns = context.detach().to(self.slope.dtype)
         slope, bias = torch.zeros_like(self.slope), start.clone()
-        free = [each.requires_grad_() for each in (slope, bias)]
-        optimiser = torch.optim.LBFGS(free, max_iter=100, line_search_fn="strong_wolfe")
+        optimiser = _lbfgs([slope, bias])
 
         def loss() -> Tensor:
             optimiser.zero_grad()
@@ -298,6 +319,53 @@ class _Line(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
+class _Steps(nn.Module):
+    """(N, inputs) -> log probabilities (N, K) of proportional odds."""
+
+    def __init__(self, inputs: int, categories: int) -> None:
+        super().__init__()
+        self.slope = nn.Parameter(torch.zeros(inputs, dtype=torch.float64))
+        #: b's first value and the logarithms of its rises, (K - 1,)
+        self.rises = nn.Parameter(torch.zeros(categories - 1, dtype=torch.float64))
+
+    def forward(self, context: Tensor) -> Tensor:
+        return self._log_p(context.to(self.slope.dtype) @ self.slope, self.rises)
+
+    @torch.enable_grad()
+    def prepare(self, context: Tensor, value: Tensor, frequencies: Tensor, penalty: float) -> None:
+        """Fit the regression, from where it has these frequencies (K,), whatever the parents."""
+        columns = context.detach().to(self.slope.dtype)
+        edges = frequencies.cumsum(0)[:-1].logit()
+        start = torch.cat([edges[:1], edges.diff().log()])
+        slope, rises = torch.zeros_like(self.slope), start.clone()
+        optimiser, value = _lbfgs([slope, rises]), value[:, None]
+
+        def loss() -> Tensor:
+            optimiser.zero_grad()
+            size = 0.5 * penalty * (slope.square().sum() + (rises - start).square().sum())
+            found = size / len(value) - self._log_p(columns @ slope, rises).gather(1, value).mean()
+            found.backward()
+            return found
+
+        optimiser.step(loss)
+        self.slope.data.copy_(slope.detach())
+        self.rises.data.copy_(rises.detach())
+
+    @staticmethod
+    def _log_p(score: Tensor, rises: Tensor) -> Tensor:
+        edges = torch.cat([rises[:1], rises[1:].exp()]).cumsum(0) - score[:, None]
+        below, above = nn.functional.logsigmoid(edges), nn.functional.logsigmoid(-edges)
+        # logistic(b) - logistic(a) = logistic(b) logistic(-a) (1 - exp(a - b)), without cancellation
+        between = below[:, 1:] + above[:, :-1] + (-torch.expm1(-rises[1:].exp())).log()
+        return torch.cat([below[:, :1], between, above[:, -1:]], 1)
+
+
+def _lbfgs(free: Sequence[Tensor]) -> torch.optim.LBFGS:
+    return torch.optim.LBFGS(
+        [each.requires_grad_() for each in free], max_iter=100, line_search_fn="strong_wolfe"
+    )
+
+
 def _size(variable: variables.Variable) -> int:
     """The number of categories of a variable that is known to be categorical."""
     assert isinstance(variable, variables.Categorical), "only categorical parents index a table"
@@ -313,7 +381,7 @@ def _is_table(
         raise MechanismError(
             f"A table of logits needs categorical parents; {others} are not. Use logits: linear, or network."
         )
-    if others or (spec.logits in ("linear", "network") and parents):
+    if others or (spec.logits in ("linear", "ordinal", "network") and parents):
         return False
     entries = variable.size * prod(_size(parent) for parent in parents.values())
     return spec.logits == "table" or not parents or entries <= _LARGEST_TABLE

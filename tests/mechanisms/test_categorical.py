@@ -31,11 +31,11 @@ def with_logits(rows, **options):
 
 
 @pytest.mark.parametrize("coupling", ["gumbel", "monotone"])
-@pytest.mark.parametrize("logits", ["auto", "linear"])
+@pytest.mark.parametrize("logits", ["auto", "linear", "ordinal"])
 @pytest.mark.parametrize(("parents", "rows"), [({}, {}), (PARENTS, ROWS), (AGE, AGE_ROWS)])
 def test_laws(coupling, logits, parents, rows):
     spec = Categorical(coupling=coupling, logits=logits)
-    mechanism = fit(spec.bind(variables.Categorical(4), parents), X, rows, steps=30)
+    mechanism = fit(spec.bind(variables.Categorical(4, ordered=True), parents), X, rows, steps=30)
     check_mechanism(mechanism, X[:60], {name: value[:60] for name, value in rows.items()})
 
 
@@ -174,6 +174,50 @@ def test_linear_logits_are_logistic_regression(smoothing):
     assert_close(logits[:, 1].exp(), expected, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 1.0, 20.0])
+def test_ordinal_logits_are_proportional_odds(smoothing):
+    """Data of known odds; and numpy's own likelihood has no slope where the fit ended."""
+    age = AGE_ROWS["age"].numpy()
+    z = (age - age.mean()) / age.std()
+    cuts = np.array([-1.5, 0.0, 0.4])
+    logistic = np.random.default_rng(0).logistic(size=N)
+    x = ((1.2 * z + logistic)[:, None] > cuts).sum(1)
+    spec = Categorical(logits="ordinal", smoothing=smoothing)
+    bound = spec.bind(variables.Categorical(4, ordered=True), {"age": Continuous()})
+    mechanism = fit(bound, torch.from_numpy(x), {"age": AGE_ROWS["age"]})
+    assert mechanism.steps is not None
+    slope, rises = mechanism.steps.slope.detach().numpy(), mechanism.steps.rises.detach().numpy()
+    if smoothing < 20:
+        assert_close(slope, np.array([1.2]), atol=0.12, rtol=0)
+        assert_close(np.cumsum([rises[0], *np.exp(rises[1:])]), cuts, atol=0.15, rtol=0)
+    counts = np.bincount(x, minlength=4) + max(smoothing, 0.5)
+    share = np.cumsum(counts / counts.sum())[:-1]
+    edges = np.log(share / (1 - share))
+    start = np.array([edges[0], *np.log(np.diff(edges))])
+
+    def loss(found):
+        ends = np.cumsum([found[1], *np.exp(found[2:])]) - found[0] * z[:, None]
+        below = np.concatenate([np.zeros((N, 1)), 1 / (1 + np.exp(-ends)), np.ones((N, 1))], 1)
+        size = found[0] ** 2 + np.sum((found[1:] - start) ** 2)
+        return smoothing * size / 2 - np.log(np.diff(below, axis=1)[np.arange(N), x]).sum()
+
+    found = np.concatenate([slope, rises])
+    for step in 1e-4 * np.eye(4):
+        assert abs(loss(found + step) - loss(found - step)) / 2e-4 < 0.1  # of thousands away from there
+
+
+def test_ordinal_logits_of_a_category_that_no_row_has_stay_finite():
+    x = torch.where(X == 2, 3, X)
+    for smoothing in (0.0, 1.0):
+        spec = Categorical(logits="ordinal", smoothing=smoothing)
+        mechanism = fit(spec.bind(variables.Categorical(5, ordered=True), AGE), x, AGE_ROWS)
+        with torch.no_grad():
+            log_p = mechanism.logits(AGE_ROWS, N)
+        assert bool(log_p.isfinite().all())
+        assert_close(log_p.exp().sum(1), torch.ones(N, dtype=torch.float64))
+        assert float(log_p[:, [2, 4]].exp().mean()) < 0.01
+
+
 def test_linear_logits_stay_finite_where_a_line_separates_categories():
     x = (AGE_ROWS["age"] > 40).long()
     mechanism = fit(Categorical(logits="linear").bind(variables.Categorical(3), AGE), x, AGE_ROWS)
@@ -186,6 +230,9 @@ def test_linear_logits_stay_finite_where_a_line_separates_categories():
 def test_candidates_are_where_the_form_is_open():
     kinds = [each.logits for each in Categorical(smoothing=2).candidates(variables.Categorical(2), AGE)]
     assert kinds == ["linear", "network"]
+    ordered = variables.Categorical(3, ordered=True)
+    kinds = [each.logits for each in Categorical().candidates(ordered, AGE)]
+    assert kinds == ["ordinal", "linear", "network"]
     picture = {"scan": variables.Image(1, 8, 8), "age": Continuous()}
     for spec, parents in [
         (Categorical(), PARENTS),
@@ -214,8 +261,12 @@ def test_a_table_where_it_is_small():
 def test_refusals():
     with pytest.raises(MechanismError, match=r"table of logits needs categorical parents; \['age'\]"):
         Categorical(logits="table").bind(variables.Categorical(4), AGE)
-    with pytest.raises(MechanismError, match="Linear logits read no images, as 'scan'. Use logits: network"):
+    with pytest.raises(
+        MechanismError, match="Logits that are linear read no images, as 'scan'. Use logits: network"
+    ):
         Categorical(logits="linear").bind(variables.Categorical(4), {"scan": variables.Image(1, 8, 8)})
+    with pytest.raises(MechanismError, match="of categories with an order. Declare them with ordered: true"):
+        Categorical(logits="ordinal").bind(variables.Categorical(4), AGE)
     with pytest.raises(MechanismError, match="needs a categorical variable, got continuous"):
         Categorical().bind(Continuous(), {})
 

@@ -194,6 +194,9 @@ KINDS: dict[str, Kind] = {
     "categorical, linear": Kind(
         cg.Categorical(3), _given(cg.mechanisms.Categorical(logits="linear")), _anything
     ),
+    "categorical, ordinal": Kind(
+        cg.Categorical(3, ordered=True), _given(cg.mechanisms.Categorical(logits="ordinal")), _anything
+    ),
     "categorical, monotone": Kind(
         cg.Categorical(4, ordered=True),
         _given(cg.mechanisms.Categorical(coupling="monotone", **_SMALL)),
