@@ -94,8 +94,10 @@ class Reference:
             case _ if self.is_part(schema):
                 title = self.title(schema)
                 return f"[{title[0].lower()}{title[1:]}](#{title.lower().replace(' ', '-')})"
-            case {"anyOf": several}:
-                return " or ".join(map(self.values, several))
+            case {"anyOf": several}:  # what has items comes last, or another "or" would be one of theirs
+                return " or ".join(
+                    sorted(map(self.values, several), key=lambda text: "each " in text or "mapping" in text)
+                )
             case {"enum": words}:
                 return ", ".join(map(code, words))
             case {"const": word}:
@@ -116,7 +118,7 @@ class Reference:
             case {"type": "array", "items": each}:
                 return f"list{lengths(schema)}, each {self.values(each)}"
             case {"additionalProperties": dict() as each}:
-                return f"a mapping, to each name {self.values(each)}"
+                return f"a mapping from names to {self.values(each)}"
         return "anything"
 
 
