@@ -16,6 +16,7 @@ from causalgen.cli.options import (
     Dtype,
     Engine,
     Evidence,
+    Intervened,
     LongTable,
     ModelName,
     Out,
@@ -135,6 +136,7 @@ def effect(
     workers: SharedWorkers = None,
     engine: SharedBy = "processes",
     rename: Rename = None,
+    intervened: Intervened = None,
     out: Annotated[Path | None, typer.Option(help="Write the effect to this CSV too.")] = None,
     seed: Seed = 0,
     clip: Clip = False,
@@ -142,16 +144,18 @@ def effect(
     threads: Threads = None,
 ) -> None:
     """Say how much an intervention changes a node on average, with an interval."""
-    from causalgen.cli.assignments import parse_assignments
+    from causalgen.cli.assignments import parse_assignments, parse_intervened
     from causalgen.cli.common import column_names, load_model, say, write_file
     from causalgen.cli.given import named_evidence, named_rows, read_evidence, with_own_rows
     from causalgen.cli.ray_engine import require_ray, shared_workers
     from causalgen.cli.wording import in_command_words
-    from causalgen.data.reading import Renamed
+    from causalgen.data.reading import Rows
 
     require_ray(engine)
-    if (engine, workers, clusters) != ("processes", None, None) and not refits:
-        said = "--workers, --engine and --clusters are for --refits. Say how many, or leave them out."
+    if (engine, workers, clusters, intervened) != ("processes", None, None, None) and not refits:
+        said = (
+            "--workers, --engine, --clusters, --intervened are for --refits. Say how many, or leave them out."
+        )
         raise EvidenceError(said)
     scm = load_model(model, device, threads=threads)
     if not do:
@@ -160,6 +164,7 @@ def effect(
     known = parse_assignments(typed or [], scm.variables, "--set")
     source = with_own_rows(evidence, model)
     columns = column_names(rename, scm, data, named_evidence(source))
+    marks = parse_intervened(intervened, scm.variables)
     known = read_evidence(source, scm, known, columns) | known
     with shared_workers(engine, workers, threads=threads) as shared, numbered_rows(named_rows(source)):
         found = scm.effect(
@@ -176,7 +181,7 @@ def effect(
             refits=refits,
             clusters=clusters,
             workers=shared,
-            data=Renamed(data, columns) if data is not None else None,
+            data=Rows(data, columns, marks) if data is not None else None,
         )
     if category is not None:
         found = replace(found, target=f"{target} = {category}")  # whose probability it is

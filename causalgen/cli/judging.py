@@ -20,6 +20,7 @@ from causalgen.cli.options import (
     Device,
     Dtype,
     GivenRows,
+    Intervened,
     Missing,
     ModelName,
     Out,
@@ -54,6 +55,7 @@ def check(
     ] = 0.01,
     missing: Missing = "refuse",
     rename: Rename = None,
+    intervened: Intervened = None,
     seed: Seed = 0,
     device: Device = None,
     threads: Threads = None,
@@ -62,7 +64,7 @@ def check(
     from causalgen.cli.common import load_model, rows_of, say, write_file
 
     scm = load_model(model, device, threads=threads)
-    rows = rows_of(model, scm, data, rename)
+    rows = rows_of(model, scm, data, rename, intervened)
     report = scm.check(rows, seed=seed, level=level, missing=missing)
     say(report)
     if out is not None:

@@ -17,6 +17,7 @@ __all__ = [
     "Engine",
     "Evidence",
     "GivenRows",
+    "Intervened",
     "LongTable",
     "Missing",
     "ModelName",
@@ -92,6 +93,13 @@ Missing = Annotated[
 Rename = Annotated[
     list[str] | None,
     typer.Option(help="COLUMN=node, for a column that is not named like its node; may be repeated."),
+]
+Intervened = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="COLUMN=node, for a column of --data (0 or 1) that says in which rows an experiment set the node; "
+        "may be repeated."
+    ),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run, from its run folder.")]
 LongTable = Annotated[
