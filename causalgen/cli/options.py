@@ -97,7 +97,7 @@ Rename = Annotated[
 Intervened = Annotated[
     list[str] | None,
     typer.Option(
-        help="COLUMN=node, for a column of --data (0 or 1) that says in which rows an experiment set the node; "
+        help="COLUMN=node, for a column of --data (0 or 1) that says in which rows an experiment set it; "
         "may be repeated."
     ),
 ]
