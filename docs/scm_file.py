@@ -43,11 +43,12 @@ class Reference:
             members = {kind: self.models[reference] for kind, reference in kinds.items()}
             tag = part["discriminator"]["propertyName"]
             usual = [
-                f"; `{kind}` where there is none"
+                f"; `{kind}` where it is left out"
                 for kind, each in members.items()
                 if tag not in each["required"]
             ]
-            yield f"## {title}\n\nTold by its `{tag}`{''.join(usual)}. {part.get('$comment', '')}".rstrip()
+            which = f"Its `{tag}` says which{''.join(usual)}."
+            yield f"## {title}\n\n{which} {part.get('$comment', '')}".rstrip()
             for kind, model in members.items():
                 yield self.section(f"### {title} `{kind}`", model)
                 waiting += self.parts(model)
