@@ -349,6 +349,7 @@ MECHANISMS: Registry[type[MechanismSpec]] = Registry(
         "auto": "mechanisms.tables.auto:Auto",
         "categorical": "mechanisms.tables.categorical:Categorical",
         "constant": "mechanisms.intervened:Constant",
+        "counts": "mechanisms.tables.counts:Counts",
         "diffusion": "mechanisms.diffusion.mechanism:Diffusion",
         "empirical": "mechanisms.tables.empirical:Empirical",
         "equation": "mechanisms.equation.mechanism:Equation",

@@ -170,6 +170,23 @@ def test_settings_are_those_of_every_candidate():
     assert Auto().candidates({}) == (Additive(), Flow()) and Auto().candidates(parents)[-1] == Flow()
 
 
+@pytest.mark.parametrize(("slope", "form"), [(1.5, "linear"), (0.0, "network")])
+def test_the_logits_of_a_category_are_chosen_too(tmp_path, slope, form):
+    """Logistic regression where it is the truth, even where a network would do; not of |x| > 1."""
+    random = np.random.default_rng(0)
+    x = random.normal(size=1500)
+    y = random.random(1500) < 1 / (1 + np.exp(-(slope * x if slope else 4 * (np.abs(x) - 0.7))))
+    scm = cg.SCM(nx.DiGraph([("x", "y")]), {"x": cg.Continuous(), "y": cg.Categorical(2)})
+    scm.fit({"x": x, "y": y.astype(int)}, progress=False)
+    assert scm.mechanisms["y"].spec.logits == form
+    assert f"chosen: categorical(logits: {form})" in str(scm.fit_report["y"])
+    scm.save_pretrained(tmp_path / "model")
+    again = cg.SCM.from_pretrained(tmp_path / "model")
+    drawn = [each.sample(20, seed=0)["y"].tolist() for each in (scm, again)]
+    assert drawn[0] == drawn[1]
+    assert again.mechanisms["y"].spec.logits == form
+
+
 def test_hardly_any_rows_are_not_compared():
     scm = model({"x": X[:12], "y": X[:12] ** 2})
     assert scm.mechanisms["y"].spec == Additive()
