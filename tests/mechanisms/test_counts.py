@@ -137,6 +137,11 @@ def test_the_most_unlikely_counts_are_kept_or_refused():
     prone = with_law("negative_binomial", 2.0, 3.0)
     noise = prone.abduct(torch.tensor([300.0]).double(), {}, generator=generator()).noise
     assert prone.generate({}, noise).item() == 300
+    told = r"a count of 100,000 where 0\.5 is expected is too .* Check this row\.$"
+    with pytest.raises(EvidenceError, match=told):
+        with_law("negative_binomial", 0.5, 3.0).abduct(
+            torch.tensor([1e5]).double(), {}, generator=generator()
+        )
 
 
 @pytest.mark.parametrize("law", LAWS)
