@@ -75,18 +75,18 @@ def choose_mechanism(
 
     The report's ``choice`` says what was chosen and why.
     """
+    specs = mechanism.spec.candidates(mechanism.variable, mechanism.parents)
     folder = run_folder(name, mechanism, table, seed, run_dir, resume, writes=is_first())
     state = None if folder is None else folder.load()
     if state is not None and "report" in state.values:
         report = NodeReport(**state.values["report"])
         assert report.choice is not None
-        label, known = report.choice["label"], mechanism.spec.candidates(mechanism.parents)
+        label = report.choice["label"]
         # By its label: no file may be able to say it.
-        spec = next((each for each in known if _Candidate(each).label == label), None)
+        spec = next((each for each in specs if _Candidate(each).label == label), None)
         chosen = _bind(spec or parse_mechanism(report.choice["chosen"]), mechanism)
         chosen.load_state_dict(state.tensors)
         return report, chosen
-    specs = mechanism.spec.candidates(mechanism.parents)
     compared = _Comparison(name, mechanism, table, seed)
     spec, choice = compared.choose(specs)
     chosen = _bind(spec, mechanism)
@@ -133,6 +133,8 @@ class _Comparison:
     def choose(self, specs: Sequence[MechanismSpec]) -> tuple[MechanismSpec, dict[str, Any]]:
         """The spec chosen, and the report's account of it."""
         candidates = [_Candidate(spec) for spec in specs]
+        if len(specs) == 1:
+            return specs[0], _account(candidates[0], candidates, "the only one that can read its parents")
         parts = folds(self.table, self.rows, _FOLDS)
         if len(parts) < 2 or distinct_rows(self.table) < _LEAST_ROWS:
             reason = f"fewer than {_LEAST_ROWS} rows: nothing could be compared"

@@ -201,7 +201,7 @@ def fit_table(
         rows = table if kept[node].all() else table.part(families[node], kept[node])
         left_out = {"dropped": dropped[node], "intervened": table.rows - dropped[node] - rows.rows}
         options: Any = {"seed": seed, "run_dir": run_dir, "resume": resume, "progress": progress}
-        if mechanism.spec.candidates(mechanism.parents):
+        if mechanism.spec.candidates(mechanism.variable, mechanism.parents):
             report, chosen[node] = choose_mechanism(node, mechanism, rows, **options)
         else:
             report = fit_mechanism(node, mechanism, rows, start=(start or {}).get(node), **options)

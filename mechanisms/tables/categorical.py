@@ -72,7 +72,9 @@ class Categorical(EncodingSpec, frozen=True):
     coupling: Literal["gumbel", "monotone"] = "gumbel"
     hidden: Hidden = (64, 64)
 
-    def candidates(self, parents: Mapping[str, variables.Variable]) -> tuple[Categorical, ...]:
+    def candidates(
+        self, variable: variables.Variable, parents: Mapping[str, variables.Variable]
+    ) -> tuple[Categorical, ...]:
         """Linear logits and a network where some parents are numbers and none an image."""
         kinds = [parent.type for parent in parents.values()]
         if (

@@ -66,7 +66,7 @@ class Counts(TrainedSpec, frozen=True):
         Raises:
             MechanismError: the variable is not ``Integer(lower=0)``, or a parent is an image.
         """
-        if not isinstance(variable, Integer) or variable.lower != 0 or variable.upper is not None:
+        if not (isinstance(variable, Integer) and variable.counts):
             raise MechanismError(
                 "Mechanism 'counts' needs an integer variable with lower 0 and no upper, got "
                 f"{variable.describe()}. Use 'flow'."

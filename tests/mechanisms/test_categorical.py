@@ -184,7 +184,7 @@ def test_linear_logits_stay_finite_where_a_line_separates_categories():
 
 
 def test_candidates_are_where_the_form_is_open():
-    kinds = [each.logits for each in Categorical(smoothing=2).candidates(AGE)]
+    kinds = [each.logits for each in Categorical(smoothing=2).candidates(variables.Categorical(2), AGE)]
     assert kinds == ["linear", "network"]
     picture = {"scan": variables.Image(1, 8, 8), "age": Continuous()}
     for spec, parents in [
@@ -194,7 +194,7 @@ def test_candidates_are_where_the_form_is_open():
         (Categorical(logits="network"), AGE),
         (Categorical(training=None), AGE),
     ]:
-        assert spec.candidates(parents) == ()
+        assert spec.candidates(variables.Categorical(2), parents) == ()
 
 
 def test_pyro_distribution_is_the_mechanism():

@@ -21,7 +21,7 @@ N = 3000
 PARENTS = {"age": Continuous(unit="years"), "ward": variables.Categorical(3)}
 ROWS = {"age": 40 + 10 * normal(N, seed=4), "ward": codes(3, N, 2)}
 LOG_MEAN = 0.4 + 0.05 * (ROWS["age"] - 40) - 0.5 * (ROWS["ward"] == 2)
-RATE = torch._standard_gamma(torch.full_like(LOG_MEAN, 2.0), generator=generator(1)) / 2
+RATE = torch._standard_gamma(torch.full_like(LOG_MEAN, 2.0), generator=generator(1)) / 2  # pyright: ignore[reportPrivateImportUsage]
 X = {
     "poisson": torch.poisson(LOG_MEAN.exp(), generator=generator()),
     "negative_binomial": torch.poisson(RATE * LOG_MEAN.exp(), generator=generator()),
