@@ -83,7 +83,7 @@ class SCM(Shown):
             graph: the causal graph; parents are in the order their edges were added.
             variables: what each node's values are.
             mechanisms: how nodes behave, as specs or as bound mechanisms; other nodes get ``categorical``,
-                ``auto`` (continuous), ``flow`` (integer) or ``diffusion`` by their variable.
+                ``auto`` (continuous, counts), ``flow`` (other integers) or ``diffusion`` by their variable.
             name: of the model.
 
         Raises:
