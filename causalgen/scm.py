@@ -83,7 +83,7 @@ class SCM(Shown):
             graph: the causal graph; parents are in the order their edges were added.
             variables: what each node's values are.
             mechanisms: how nodes behave, as specs or as bound mechanisms; other nodes get ``categorical``,
-                ``auto`` (continuous), ``flow`` (integer) or ``diffusion`` by their variable.
+                ``auto`` (continuous, counts), ``flow`` (other integers) or ``diffusion`` by their variable.
             name: of the model.
 
         Raises:
@@ -232,7 +232,8 @@ class SCM(Shown):
                 unless it changes ``kind``.
 
         Raises:
-            SpecError: an option is unknown or out of range.
+            UnknownNameError: no such node or option.
+            SpecError: an option is out of range.
             MechanismError: the options would need other weights.
         """
         new = with_options(node, self._mechanism(node), options)
@@ -369,6 +370,7 @@ class SCM(Shown):
 
         Raises:
             PartialEvidenceError: a node has no value.
+            NotFittedError: a mechanism has not been fitted.
             MechanismError: a mechanism has no tractable density; the message names it.
             InterventionError: the model was intervened on by a function.
         """

@@ -42,23 +42,23 @@ def fit(
     out: Out,
     node: Annotated[
         list[str] | None,
-        typer.Option(help="Fit only this node now; may be repeated. --resume does the rest."),
+        typer.Option(help="Fit only this node now; may be repeated. A later --resume fits the rest."),
     ] = None,
     seed: Seed = 0,
     run_dir: RunDir = None,
     resume: Resume = False,
     missing: Annotated[
         Literal["refuse", "drop"],
-        typer.Option(help="Rows that lack a value: refuse, or drop for the nodes that need it."),
+        typer.Option(help="Refuse rows that lack a value, or drop them for the nodes that need it."),
     ] = "refuse",
     start: Annotated[
-        str | None, typer.Option(help="A model whose weights trained nodes start from: a name or a folder.")
+        str | None, typer.Option(help="A model, by its name or folder, from whose weights training starts.")
     ] = None,
     rename: Rename = None,
     intervened: Intervened = None,
     dtype: Annotated[
         Literal["float16", "bfloat16"] | None,
-        typer.Option(help="Type of the saved weights that denoise images; 16 bits take half the space."),
+        typer.Option(help="Save the weights that denoise images in 16 bits, which take half the space."),
     ] = None,
     threads: Threads = None,
 ) -> None:
@@ -196,7 +196,7 @@ def distil(
     rename: Rename = None,
     threads: Threads = None,
 ) -> None:
-    """Distil the flow of an image node to a few jumps up and down: the solver jumps of a new model."""
+    """Teach the denoiser of an image node to answer in a few evaluations: a new model, of solver jumps."""
     from causalgen.cli.common import card_source, column_names, load_model, recipe, say
     from causalgen.data.reading import Rows
     from causalgen.fitting.distilling import distil as distilled

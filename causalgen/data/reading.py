@@ -289,6 +289,8 @@ def sample_rows(name: str | Path) -> dict[str, NDArray[Any]]:
         DataError: the model has no sample rows.
     """
     folder = model_folder(name)
+    if not (folder / SAMPLES).is_file():
+        raise DataError(f"The model {name} has no rows of its own. Give rows of yours.")
     spec, _ = read_spec(folder / "scm.yaml")
     variables = {node: each.variable for node, each in spec.nodes.items()}
     return {

@@ -139,16 +139,17 @@ class CountsMechanism(Mechanism):
             EvidenceError: a count so far from its mean that no float64 tells how improbable it is.
         """
         noise: dict[str, Tensor] = {}
-        mean = self.log_mean(parents, len(value)).exp()
+        mean = rate = self.log_mean(parents, len(value)).exp()
         if self.dispersed:
             noise["rate"] = _gamma(self.shape + value, generator) / (self.shape + mean)
-            mean = mean * noise["rate"]
-        noise["uniform"], possible = _within_step(value, mean, uniforms((len(value),), generator))
+            rate = mean * noise["rate"]
+        noise["uniform"], possible = _within_step(value, rate, uniforms((len(value),), generator))
         if not bool(possible.all()):
             row = int((~possible).nonzero()[0])
+            remedy = "" if self.dispersed else ", or fit with law: negative_binomial"
             raise EvidenceError(
                 f"Row {row}: a count of {int(value[row]):,} where {float(mean[row]):.3g} is expected is too "
-                "improbable for any noise to explain it. Check this row, or fit with law: negative_binomial."
+                f"improbable for any noise to explain it. Check this row{remedy}."
             )
         return Abducted(Noise(len(value), noise))
 

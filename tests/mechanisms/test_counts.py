@@ -21,7 +21,7 @@ N = 3000
 PARENTS = {"age": Continuous(unit="years"), "ward": variables.Categorical(3)}
 ROWS = {"age": 40 + 10 * normal(N, seed=4), "ward": codes(3, N, 2)}
 LOG_MEAN = 0.4 + 0.05 * (ROWS["age"] - 40) - 0.5 * (ROWS["ward"] == 2)
-RATE = torch._standard_gamma(torch.full_like(LOG_MEAN, 2.0), generator=generator(1)) / 2
+RATE = torch._standard_gamma(torch.full_like(LOG_MEAN, 2.0), generator=generator(1)) / 2  # pyright: ignore[reportPrivateImportUsage]
 X = {
     "poisson": torch.poisson(LOG_MEAN.exp(), generator=generator()),
     "negative_binomial": torch.poisson(RATE * LOG_MEAN.exp(), generator=generator()),
@@ -137,6 +137,11 @@ def test_the_most_unlikely_counts_are_kept_or_refused():
     prone = with_law("negative_binomial", 2.0, 3.0)
     noise = prone.abduct(torch.tensor([300.0]).double(), {}, generator=generator()).noise
     assert prone.generate({}, noise).item() == 300
+    told = r"a count of 100,000 where 0\.5 is expected is too .* Check this row\.$"
+    with pytest.raises(EvidenceError, match=told):
+        with_law("negative_binomial", 0.5, 3.0).abduct(
+            torch.tensor([1e5]).double(), {}, generator=generator()
+        )
 
 
 @pytest.mark.parametrize("law", LAWS)
