@@ -8,8 +8,8 @@ row's parents, over all seeds. ``auto`` is held to the better of ``additive`` (l
 
 Of categories and counts, whose counterfactuals depend on a coupling that no data show, the law is held to the
 true one: the error is the mean of log p(y | pa) - log q(y | pa) over 10,000 new rows (the Kullback-Leibler
-divergence), in nats. ``auto`` logits are held to the better of ``linear`` and ``network``; a count by
-``counts`` stands beside a ``flow``.
+divergence), in nats. ``auto`` logits stand beside those it chooses from, a count by ``counts`` beside a
+``flow``.
 """
 
 from __future__ import annotations
@@ -153,9 +153,17 @@ def _multiplied(x: Array) -> Array:
     return np.exp(0.5 + x @ np.array([0.6, -0.3, 0.0]))
 
 
+def _steps(x: Array) -> Array:
+    """A law of six categories with an order: proportional odds."""
+    edges = np.linspace(-2, 2, 5) - (x @ np.array([1.0, -0.5, 0.3]))[:, None]
+    below = 1 / (1 + np.exp(-np.pad(edges, ((0, 0), (1, 1)), constant_values=((0, 0), (-np.inf, np.inf)))))
+    return np.log(np.diff(below, axis=1))
+
+
 _CATEGORY = cg.Categorical(2)
 _COUNT = cg.Integer(lower=0)
 _FORMS = {each: cg.mechanisms.Categorical(logits=each) for each in ("linear", "network", "auto")}
+_ORDERED = {each: cg.mechanisms.Categorical(logits=each) for each in ("ordinal", *_FORMS)}
 _COUNTS = {"counts": cg.mechanisms.Counts(), "flow": cg.mechanisms.Flow()}
 
 LAWS: Mapping[str, Law] = {
@@ -163,6 +171,8 @@ LAWS: Mapping[str, Law] = {
     "category": Law(3000, _logits(_straight), _FORMS, _CATEGORY),
     "bent category on few rows": Law(300, _logits(_bent), _FORMS, _CATEGORY),
     "bent category": Law(3000, _logits(_bent), _FORMS, _CATEGORY),
+    "ordered category on few rows": Law(300, _steps, _ORDERED, cg.Categorical(6, ordered=True)),
+    "ordered category": Law(3000, _steps, _ORDERED, cg.Categorical(6, ordered=True)),
     "Poisson count on few rows": Law(300, _counts(_multiplied, 1e6), _COUNTS, _COUNT),
     "count on few rows": Law(300, _counts(_multiplied, 2.0), _COUNTS, _COUNT),
     "count": Law(3000, _counts(_multiplied, 2.0), _COUNTS, _COUNT),
@@ -260,10 +270,8 @@ def main(arguments: list[str]) -> None:
     section.finish()
     if chosen := results["tables"]:
         show(console, "auto beside its candidates", [_row(name, each) for name, each in chosen.items()])
-    for specs, title in (
-        (_FORMS, "logits of a category, nats from the truth"),
-        (_COUNTS, "counts, likewise"),
-    ):
+    titles = ("logits of a category, nats from the truth", "of one with an order", "counts")
+    for specs, title in zip((_FORMS, _ORDERED, _COUNTS), titles, strict=True):
         rows = [
             {"table": name, "rows": each["rows"], **each["divergence"]}
             for name, each in results["laws"].items()

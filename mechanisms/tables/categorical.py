@@ -59,8 +59,8 @@ class Categorical(EncodingSpec, frozen=True):
         smoothing: rows added: to a root so many for each category (Laplace), to each combination of parents
             so many in all, by the overall frequencies, which a combination never seen follows. Where n rows
             have a combination they draw effects towards none, by smoothing / (n + smoothing). At 0, what was
-            never seen has probability zero. Of linear and ordinal logits, the weight of their penalty: at 0, rows whose
-            categories a line separates have no likeliest one, and a very steep one is taken.
+            never seen has probability zero. Of linear and ordinal logits, the weight of their penalty: at 0,
+            rows whose categories a line separates have no likeliest one, and a very steep one is taken.
         coupling: how noise makes the category: "gumbel", or "monotone" for categories with an order.
         hidden: widths of the network's hidden layers.
         encoder: of image parents, trained with the network; None for a small one by their size.
