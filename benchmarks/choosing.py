@@ -163,7 +163,7 @@ def _steps(x: Array) -> Array:
 _CATEGORY = cg.Categorical(2)
 _COUNT = cg.Integer(lower=0)
 _FORMS = {each: cg.mechanisms.Categorical(logits=each) for each in ("linear", "network", "auto")}
-_ORDERED = {each: cg.mechanisms.Categorical(logits=each) for each in ("ordinal", *_FORMS)}
+_ORDERED = {"ordinal": cg.mechanisms.Categorical(logits="ordinal"), **_FORMS}
 _COUNTS = {"counts": cg.mechanisms.Counts(), "flow": cg.mechanisms.Flow()}
 
 LAWS: Mapping[str, Law] = {
