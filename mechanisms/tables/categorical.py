@@ -7,27 +7,23 @@ Gumbel(logits_k) truncated at t: -log(exp(-t) + exp(-(logits_k + g))), g a fresh
 ``coupling: monotone`` takes the inverse distribution function of one uniform u instead, for categories
 with an order: x = #{k < K - 1: u >= P(x <= k)}; given x, u is uniform on x's step.
 
-Logits are log frequencies looked up by the parents' categories, or logistic regression on the parents, or a
-network of them, images too, beside a line in their numbers and categories, at which its training starts:
+Logits are log frequencies looked up by the parents' categories, a regression on the parents (``logits.py``),
+or a network of them, images too, beside a line in their numbers and categories, at which its training starts:
 
-    root      P(k) = (n_k + s) / (n + s K)                 Laplace, s the smoothing
-    table     P(k | pa) = (n_k,pa + s P(k)) / (n_pa + s)   P(k) as of a root: the overall frequencies
-    linear    log P(k | pa) = b_k + c(pa) w_k + const      c one-hot categories and standardised numbers;
-                                                           - s (|w|^2 + |b - log frequencies|^2) / 2
-    ordinal   P(x <= k | pa) = logistic(b_k - c(pa) w)     b rising; with the same penalty, of b's first
-                                                           value and of the logarithms of its rises
+    root     P(k) = (n_k + s) / (n + s K)                 Laplace, s the smoothing
+    table    P(k | pa) = (n_k,pa + s P(k)) / (n_pa + s)   P(k) as of a root: the overall frequencies
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from math import prod
-from typing import Any, ClassVar, Literal, final
+from typing import ClassVar, Literal, final
 
 import pyro.distributions as dist
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from graphs import variables
 from graphs.errors import EvidenceError, MechanismError
@@ -37,6 +33,7 @@ from mechanisms.encoders import EncodingSpec
 from mechanisms.networks import DenseNetwork
 from mechanisms.options import Hidden
 from mechanisms.seeds import gumbels, uniforms
+from mechanisms.tables.logits import REGRESSIONS, Line
 from mechanisms.training import LEAST_TRAINED_ROWS, Training
 
 __all__ = ["Categorical", "CategoricalMechanism"]
@@ -119,7 +116,6 @@ class CategoricalMechanism(Mechanism):
     deterministic = False
     log_probabilities = ("table",)
     table: Tensor
-    intercept: Tensor
     spec: Categorical
     variable: variables.Categorical
 
@@ -130,7 +126,7 @@ class CategoricalMechanism(Mechanism):
         self.categories = variable.size
         self.tabular = _is_table(spec, variable, parents)
         encoders = spec.encoders(parents)
-        if encoders and spec.logits in ("linear", "ordinal"):
+        if encoders and spec.logits in REGRESSIONS:
             raise MechanismError(
                 f"Logits that are {spec.logits} read no images, as {', '.join(map(repr, encoders))}. Use "
                 "logits: network."
@@ -146,33 +142,23 @@ class CategoricalMechanism(Mechanism):
             self.register_buffer("table", start.repeat(combinations, 1))
         else:
             self.conditioning = Conditioning(parents, encoders=encoders)
-            self.network: DenseNetwork | None = None
-            self.steps = (
-                _Steps(self.conditioning.width, self.categories) if spec.logits == "ordinal" else None
-            )
-            if spec.logits == "ordinal":
-                return
-            if spec.logits == "linear":
-                self.register_buffer("intercept", start)
-            else:
+            width, slices = self.conditioning.width, self.conditioning.slices
+            form = REGRESSIONS.get(spec.logits)
+            self.regression = None if form is None else form(width, self.categories)
+            if self.regression is None:
                 self.least_rows = LEAST_TRAINED_ROWS
-                self.network = DenseNetwork(self.conditioning.width, spec.hidden, start)
-            slices = self.conditioning.slices
-            self.numbers = [
-                each
-                for name in slices
-                if name not in encoders
-                for each in range(self.conditioning.width)[slices[name]]
-            ]
-            self.line = _Line(len(self.numbers), self.categories) if self.numbers else None
+                self.network = DenseNetwork(width, spec.hidden, start)
+                numbers = (range(width)[slices[name]] for name in slices if name not in encoders)
+                self.numbers = [each for columns in numbers for each in columns]
+                self.line = Line(len(self.numbers), self.categories) if self.numbers else None
 
     def logits(self, parents: Parents, rows: int) -> Tensor:
         """(N, K) normalised log probabilities; -inf for what cannot happen. ``rows`` is N."""
         if not self.tabular:
             context = self.conditioning(parents)
-            if self.steps is not None:
-                return self.steps(context)
-            logits = self.intercept if self.network is None else self.network(context)
+            if self.regression is not None:
+                return self.regression(context)
+            logits = self.network(context)
             if self.line is not None:
                 logits = logits + self.line(self._without_images(context))
             return logits.log_softmax(-1)
@@ -219,26 +205,22 @@ class CategoricalMechanism(Mechanism):
             return
         self.conditioning.prepare(parents)
         counts = torch.bincount(value, minlength=self.categories).double()
-        # A finite start, whatever the smoothing: neither line nor network can move away from -inf.
+        # A finite start, whatever the smoothing: no gradient leads away from -inf.
         frequencies = (counts + max(self.spec.smoothing, 0.5)).log().log_softmax(-1)
-        if self.steps is not None:
-            context = self.conditioning(parents, len(value))
-            self.steps.prepare(context, value, frequencies.exp(), self.spec.smoothing)
+        context = self.conditioning(parents, len(value), images=False)
+        if self.regression is not None:
+            self.regression.prepare(context, value, frequencies, self.spec.smoothing)
             return
         if self.line is not None:
-            context = self._without_images(self.conditioning(parents, len(value), images=False))
-            if self.network is None:
-                frequencies = self.line.prepare(context, value, frequencies, penalty=self.spec.smoothing)
-            else:
-                some = torch.arange(min(len(value), _REGRESSED), device=value.device)
-                some = some * len(value) // len(some)
-                frequencies = self.line.prepare(context[some], value[some], frequencies)
-        (self.intercept if self.network is None else self.network.bias.data).copy_(frequencies)
+            some = torch.arange(min(len(value), _REGRESSED), device=value.device)
+            some = some * len(value) // len(some)
+            frequencies = self.line.prepare(self._without_images(context)[some], value[some], frequencies)
+        self.network.bias.data.copy_(frequencies)
 
     def solve(self, value: Tensor, parents: Parents) -> bool:
         """Count the table; of a regression ``prepare`` has done all; False for a network."""
         if not self.tabular:
-            return self.network is None
+            return self.regression is not None
         rows = self._combination(parents) if self.parents else torch.zeros_like(value)
         cells = torch.bincount(rows * self.categories + value, minlength=self.table.numel())
         counts = cells.reshape(self.table.shape).to(self.table)
@@ -279,93 +261,6 @@ class CategoricalMechanism(Mechanism):
             )
 
 
-class _Line(nn.Module):
-    """(N, inputs) -> logits (N, K), linear; what a network of few rows would learn late, and stop before."""
-
-    filled_in = ("slope",)  #: of its state, what weights from before there was a line lack
-
-    def __init__(self, inputs: int, categories: int) -> None:
-        super().__init__()
-        self.slope = nn.Parameter(torch.zeros(inputs, categories, dtype=torch.float64))
-
-    def forward(self, context: Tensor) -> Tensor:
-        return context.to(self.slope.dtype) @ self.slope
-
-    @torch.enable_grad()
-    def prepare(self, context: Tensor, value: Tensor, start: Tensor, penalty: float = 1.0) -> Tensor:
-        """Fit logistic regression; the intercepts, (K,), which start at ``start``.
-
-        The penalty keeps what rows leave open, as where they separate categories, finite.
-        """
-        columns = context.detach().to(self.slope.dtype)
-        slope, bias = torch.zeros_like(self.slope), start.clone()
-        optimiser = _lbfgs([slope, bias])
-
-        def loss() -> Tensor:
-            optimiser.zero_grad()
-            size = 0.5 * penalty * (slope.square().sum() + (bias - start).square().sum())
-            found = nn.functional.cross_entropy(columns @ slope + bias, value) + size / len(value)
-            found.backward()
-            return found
-
-        optimiser.step(loss)
-        self.slope.data.copy_(slope.detach())
-        return bias.detach()
-
-    def _load_from_state_dict(
-        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
-    ) -> None:
-        state_dict.setdefault(f"{prefix}slope", torch.zeros_like(self.slope))
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-
-
-class _Steps(nn.Module):
-    """(N, inputs) -> log probabilities (N, K) of proportional odds."""
-
-    def __init__(self, inputs: int, categories: int) -> None:
-        super().__init__()
-        self.slope = nn.Parameter(torch.zeros(inputs, dtype=torch.float64))
-        #: b's first value and the logarithms of its rises, (K - 1,)
-        self.rises = nn.Parameter(torch.zeros(categories - 1, dtype=torch.float64))
-
-    def forward(self, context: Tensor) -> Tensor:
-        return self._log_p(context.to(self.slope.dtype) @ self.slope, self.rises)
-
-    @torch.enable_grad()
-    def prepare(self, context: Tensor, value: Tensor, frequencies: Tensor, penalty: float) -> None:
-        """Fit the regression, from where it has these frequencies (K,), whatever the parents."""
-        columns = context.detach().to(self.slope.dtype)
-        edges = frequencies.cumsum(0)[:-1].logit()
-        start = torch.cat([edges[:1], edges.diff().log()])
-        slope, rises = torch.zeros_like(self.slope), start.clone()
-        optimiser, value = _lbfgs([slope, rises]), value[:, None]
-
-        def loss() -> Tensor:
-            optimiser.zero_grad()
-            size = 0.5 * penalty * (slope.square().sum() + (rises - start).square().sum())
-            found = size / len(value) - self._log_p(columns @ slope, rises).gather(1, value).mean()
-            found.backward()
-            return found
-
-        optimiser.step(loss)
-        self.slope.data.copy_(slope.detach())
-        self.rises.data.copy_(rises.detach())
-
-    @staticmethod
-    def _log_p(score: Tensor, rises: Tensor) -> Tensor:
-        edges = torch.cat([rises[:1], rises[1:].exp()]).cumsum(0) - score[:, None]
-        below, above = nn.functional.logsigmoid(edges), nn.functional.logsigmoid(-edges)
-        # logistic(b) - logistic(a) = logistic(b) logistic(-a) (1 - exp(a - b)), without cancellation
-        between = below[:, 1:] + above[:, :-1] + (-torch.expm1(-rises[1:].exp())).log()
-        return torch.cat([below[:, :1], between, above[:, -1:]], 1)
-
-
-def _lbfgs(free: Sequence[Tensor]) -> torch.optim.LBFGS:
-    return torch.optim.LBFGS(
-        [each.requires_grad_() for each in free], max_iter=100, line_search_fn="strong_wolfe"
-    )
-
-
 def _size(variable: variables.Variable) -> int:
     """The number of categories of a variable that is known to be categorical."""
     assert isinstance(variable, variables.Categorical), "only categorical parents index a table"
@@ -381,7 +276,7 @@ def _is_table(
         raise MechanismError(
             f"A table of logits needs categorical parents; {others} are not. Use logits: linear, or network."
         )
-    if others or (spec.logits in ("linear", "ordinal", "network") and parents):
+    if others or (spec.logits in (*REGRESSIONS, "network") and parents):
         return False
     entries = variable.size * prod(_size(parent) for parent in parents.values())
     return spec.logits == "table" or not parents or entries <= _LARGEST_TABLE
