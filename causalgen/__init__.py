@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from causalgen.counterfactuals.interventions import WorldRef
     from causalgen.counterfactuals.results import Contrast, Counterfactual, Draws
     from causalgen.counterfactuals.table_parts import counterfactual_parts
-    from causalgen.data.reading import sample_rows
+    from causalgen.data.reading import Rows, sample_rows
     from causalgen.effects.couplings import CouplingSensitivity
     from causalgen.effects.effect import Effect
     from causalgen.effects.queries import NaturalEffects
@@ -85,6 +85,7 @@ __all__ = [
     "Policy",
     "PyroModel",
     "Replace",
+    "Rows",
     "SCM",
     "Scale",
     "ShapeError",
@@ -110,7 +111,7 @@ _HOMES = {
     "causalgen.counterfactuals.interventions": ("WorldRef",),
     "causalgen.counterfactuals.results": ("Contrast", "Counterfactual", "Draws"),
     "causalgen.counterfactuals.table_parts": ("counterfactual_parts",),
-    "causalgen.data.reading": ("sample_rows",),
+    "causalgen.data.reading": ("Rows", "sample_rows"),
     "causalgen.effects.couplings": ("CouplingSensitivity",),
     "causalgen.effects.effect": ("Effect",),
     "causalgen.effects.queries": ("NaturalEffects",),

@@ -83,7 +83,7 @@ class SCM(Shown):
             graph: the causal graph; parents are in the order their edges were added.
             variables: what each node's values are.
             mechanisms: how nodes behave, as specs or as bound mechanisms; other nodes get ``categorical``,
-                ``auto`` (continuous), ``flow`` (integer) or ``diffusion`` by their variable.
+                ``auto`` (continuous, counts), ``flow`` (other integers) or ``diffusion`` by their variable.
             name: of the model.
 
         Raises:
@@ -147,7 +147,7 @@ class SCM(Shown):
 
         Args:
             data: DataFrame, dict of arrays, path of a CSV or Parquet table whose image columns hold file
-                paths, a torchvision data set, or "mnist:DIR".
+                paths, a torchvision data set, or "mnist:DIR"; ``cg.Rows`` says more of them.
             nodes: which to fit; all where None.
             seed: decides the result, with the data and the settings.
             run_dir: where to log and keep states, for ``resume``.
@@ -169,7 +169,7 @@ class SCM(Shown):
         run_dir = None if run_dir is None else as_path(run_dir, "fit: run_dir", DataError)
         read = {name for node in asked for name in (node, *self.graph.parents(node))}
         columns = {node: variable for node, variable in self._variables.items() if node in read}
-        table = read_data(data, columns, missing=missing)
+        table = read_data(data, columns, missing=missing, nodes=self._variables)
         # Copies: whoever has the mechanisms of this model keeps them as they are.
         mechanisms = {node: fit_afresh(self._mechanism(node), choose=start is None) for node in asked}
         earlier = type(self).from_pretrained(start) if isinstance(start, str | Path) else start
@@ -232,7 +232,8 @@ class SCM(Shown):
                 unless it changes ``kind``.
 
         Raises:
-            SpecError: an option is unknown or out of range.
+            UnknownNameError: no such node or option.
+            SpecError: an option is out of range.
             MechanismError: the options would need other weights.
         """
         new = with_options(node, self._mechanism(node), options)
@@ -369,6 +370,7 @@ class SCM(Shown):
 
         Raises:
             PartialEvidenceError: a node has no value.
+            NotFittedError: a mechanism has not been fitted.
             MechanismError: a mechanism has no tractable density; the message names it.
             InterventionError: the model was intervened on by a function.
         """
@@ -409,7 +411,7 @@ class SCM(Shown):
 
         self._world.refuse_natural("data do", "Check")
         seed, level = whole_number(seed, "check: seed"), share(level, "check: level")
-        table = read_data(data, self._variables, missing=missing)
+        table = read_data(data, self._variables, missing=missing, nodes=self._variables)
         report = check_model(self._world, self._variables, table, seed=seed, level=level)
         return report if self.fit_report is None else replace(report, advice=tuple(self.fit_report.advice))
 

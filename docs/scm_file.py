@@ -43,11 +43,12 @@ class Reference:
             members = {kind: self.models[reference] for kind, reference in kinds.items()}
             tag = part["discriminator"]["propertyName"]
             usual = [
-                f"; `{kind}` where there is none"
+                f"; `{kind}` where it is left out"
                 for kind, each in members.items()
                 if tag not in each["required"]
             ]
-            yield f"## {title}\n\nTold by its `{tag}`{''.join(usual)}. {part.get('$comment', '')}".rstrip()
+            which = f"Its `{tag}` says which{''.join(usual)}."
+            yield f"## {title}\n\n{which} {part.get('$comment', '')}".rstrip()
             for kind, model in members.items():
                 yield self.section(f"### {title} `{kind}`", model)
                 waiting += self.parts(model)
@@ -94,8 +95,10 @@ class Reference:
             case _ if self.is_part(schema):
                 title = self.title(schema)
                 return f"[{title[0].lower()}{title[1:]}](#{title.lower().replace(' ', '-')})"
-            case {"anyOf": several}:
-                return " or ".join(map(self.values, several))
+            case {"anyOf": several}:  # what has items comes last, or another "or" would be one of theirs
+                return " or ".join(
+                    sorted(map(self.values, several), key=lambda text: "each " in text or "mapping" in text)
+                )
             case {"enum": words}:
                 return ", ".join(map(code, words))
             case {"const": word}:
@@ -116,7 +119,7 @@ class Reference:
             case {"type": "array", "items": each}:
                 return f"list{lengths(schema)}, each {self.values(each)}"
             case {"additionalProperties": dict() as each}:
-                return f"a mapping, to each name {self.values(each)}"
+                return f"a mapping from names to {self.values(each)}"
         return "anything"
 
 

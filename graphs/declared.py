@@ -7,6 +7,7 @@ scm.yaml:9:30: nodes.x.mechanism.stpes: unknown key. Did you mean 'steps'? Known
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from inspect import isabstract
 from typing import Any, Literal, TypeVar, cast, get_args, get_origin
@@ -131,7 +132,8 @@ def _message(detail: ErrorDetails) -> str:
         return detail["msg"].removeprefix("Value error, ") + "."
     if detail["type"] in ("union_tag_invalid", "union_tag_not_found"):
         return _tag_message(cast(Mapping[str, str], detail.get("ctx", {})))
-    text = detail["msg"].replace("Input should be ", "must be ").partition(" or instance of ")[0]
+    text = re.sub(r"^\w+ should ", "must ", detail["msg"]).partition(" or instance of ")[0]
+    text = text.partition(" after validation, not ")[0]
     for pythonic, plain in (("tuple", "list"), ("dictionary", "mapping")):
         text = text.replace(pythonic, plain)
     given = shortened(repr(detail["input"]), 60)

@@ -1,7 +1,7 @@
 """How one node behaves: ``x := f(pa, u)``. Names load on first use, and torch, Pyro and diffusers with them.
 
-Specs, as an SCM file's ``mechanism:`` blocks: Additive, Auto, Categorical, Constant, Diffusion, Empirical,
-Equation, Flow, Program.
+Specs, as an SCM file's ``mechanism:`` blocks: Additive, Auto, Categorical, Constant, Counts, Diffusion,
+Empirical, Equation, Flow, Program.
 The protocol that further mechanisms implement: Mechanism, MechanismSpec, Noise, Abducted, Parents, Training.
 """
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mechanisms.tables.additive import Additive
     from mechanisms.tables.auto import Auto
     from mechanisms.tables.categorical import Categorical
+    from mechanisms.tables.counts import Counts
     from mechanisms.tables.empirical import Empirical
     from mechanisms.tables.flow import Flow
     from mechanisms.training import Training
@@ -36,6 +37,7 @@ _HOMES = {
     "tables.additive": ("Additive",),
     "tables.auto": ("Auto",),
     "tables.categorical": ("Categorical",),
+    "tables.counts": ("Counts",),
     "tables.empirical": ("Empirical",),
     "tables.flow": ("Flow",),
     "training": ("Training",),
@@ -49,6 +51,7 @@ __all__ = [
     "Categorical",
     "Conditioning",
     "Constant",
+    "Counts",
     "Diffusion",
     "Empirical",
     "Equation",

@@ -170,7 +170,7 @@ class MechanismSpec(Declared, frozen=True):  # pyright: ignore[reportGeneralType
                 )
         return made
 
-    def candidates(self, parents: Mapping[str, Variable]) -> tuple[MechanismSpec, ...]:
+    def candidates(self, variable: Variable, parents: Mapping[str, Variable]) -> tuple[MechanismSpec, ...]:
         """Specs of which fitting chooses one by held-out log-likelihood, the least flexible first.
 
         Where there are some, the fitted node is of the chosen spec. Most specs stand for themselves: none.

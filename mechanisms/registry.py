@@ -349,6 +349,7 @@ MECHANISMS: Registry[type[MechanismSpec]] = Registry(
         "auto": "mechanisms.tables.auto:Auto",
         "categorical": "mechanisms.tables.categorical:Categorical",
         "constant": "mechanisms.intervened:Constant",
+        "counts": "mechanisms.tables.counts:Counts",
         "diffusion": "mechanisms.diffusion.mechanism:Diffusion",
         "empirical": "mechanisms.tables.empirical:Empirical",
         "equation": "mechanisms.equation.mechanism:Equation",
@@ -390,12 +391,15 @@ def parse_mechanism(options: Mapping[str, Any]) -> MechanismSpec:
 def default_mechanism(variable: Variable) -> MechanismSpec:
     """The mechanism of a node that names none, by its variable.
 
-    "categorical", "auto" (continuous), "flow" (integer) or "diffusion" (image).
+    "categorical", "auto" (continuous, and integer with lower 0 and no upper), "flow" (other integers) or
+    "diffusion" (image).
 
     Raises:
         MechanismError: not a variable.
     """
     defaults = {Categorical: "categorical", Continuous: "auto", Integer: "flow", Image: "diffusion"}
+    if isinstance(variable, Integer) and variable.counts:
+        defaults[Integer] = "auto"
     kind = next((kind for kind_of, kind in defaults.items() if isinstance(variable, kind_of)), None)
     if kind is None:
         raise MechanismError(f"A mechanism is of a variable, such as cg.Continuous(); got {variable!r}.")

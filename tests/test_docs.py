@@ -4,11 +4,13 @@ import doctest
 import json
 import re
 import shutil
+from operator import attrgetter
 from pathlib import Path
 from typing import get_args
 
 import pytest
 
+from graphs import limits
 from tests.causalgen.attacks import with_table
 
 CHECKOUT = Path(__file__).parents[1]
@@ -74,6 +76,33 @@ def test_links_within_the_checkout_lead_somewhere(page):
         assert target.exists(), f"{page.name} links to {link}: no such file"
         if anchor:
             assert anchor in anchors(target), f"{page.name} links to {link}: {sorted(anchors(target))}"
+
+
+@pytest.mark.filterwarnings("ignore:cg.World is now:DeprecationWarning")  # as the changelog says
+@pytest.mark.parametrize("page", LINKING, ids=lambda page: f"{page.parent.name}/{page.name}")
+def test_names_of_the_package_in_a_page_exist(page):
+    import causalgen as cg
+
+    for name in re.findall(r"\bcg\.([a-zA-Z_][\w.]*\w)", page.read_text(encoding="utf-8")):
+        attrgetter(name)(cg)
+
+
+def test_limits_are_told_as_they_are():
+    told = re.search(
+        r"^\| +\| at most \|\n.*\n((?:\|.*\n)+)", (CHECKOUT / "docs/fitting.md").read_text(), re.MULTILINE
+    )
+    assert told
+    figures = [re.findall(r"\d[\d,]*", row.split("|")[2]) for row in told[1].splitlines()]
+    expected = [
+        [limits.FILE_BYTES // 10**6, limits.VALUES],
+        [limits.NODES, limits.PARENTS],
+        [limits.LABELS, limits.CATEGORIES],
+        [2, limits.NUMBERS.bit_length() - 1, limits.DIMENSIONS],
+        [limits.NODE_NAME],
+        [limits.TEXT],
+        [128],
+    ]
+    assert figures == [[f"{each:,}" for each in row] for row in expected]
 
 
 def test_every_page_is_in_a_table_of_contents():

@@ -19,7 +19,7 @@ did in trials.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
@@ -40,7 +40,6 @@ from causalgen.data.table import Table
 from graphs.errors import CausalgenError, DataError, numbered_rows
 from graphs.text import Shown, aligned
 from graphs.variables import Continuous, Image, Variable
-from mechanisms.base import Mechanism
 from mechanisms.seeds import keyed_generator
 
 __all__ = ["CheckReport", "Independence", "check_model"]
@@ -113,6 +112,8 @@ class CheckReport(Shown):
     untested: int = 0  #: pairs of a large graph that were left out, at random
     dropped: int = 0  #: rows that were left out, for a value was missing in them
     repeated: int = 0  #: rows that equal an earlier one in every value
+    #: By node, rows in which an experiment set it, which tell nothing of its mechanism; in its tests left out
+    intervened: Mapping[str, int] = field(default_factory=dict)
     #: Of the fit, where the model was fitted in this session: what overfits; not tested here
     advice: Sequence[str] = ()
 
@@ -144,6 +145,7 @@ class CheckReport(Shown):
             "fits": {node: fit.to_dict() for node, fit in self.fits.items()},
             "independences": [test.to_dict() for test in self.independences],
             "skipped": dict(self.skipped),
+            "intervened": dict(self.intervened),
             "advice": list(self.advice),
             "problems": self.problems,
         }  # fmt: skip
@@ -154,6 +156,8 @@ class CheckReport(Shown):
         count = len(self.problems)
         found = "no problem" if not count else f"{count} problem{'s' * (count > 1)}"
         left = f" ({self.dropped:,} left out: values missing)" if self.dropped else ""
+        told = [f"{node!r} in {count:,}" for node, count in self.intervened.items()]
+        left += f" (an experiment set {', '.join(told)}: no test of its mechanism has these)" if told else ""
         said = f"Checked {len(self.fits)} nodes on {self.rows:,} rows{left}: {found} found."
         if not (count and self.repeated):
             return said
@@ -246,8 +250,9 @@ def check_model(
         for test, q in zip(found, adjusted[len(measured) :], strict=True)
     ]
     dropped, untested, repeated = given - table.rows, check.untested, check.repeated()
+    left_out = {node: left for node, drawn in check.drawn.items() if (left := check.rows - len(drawn))}
     return CheckReport(
-        check.rows, seed, level, fits, tuple(tests), check.skipped, untested, dropped, repeated
+        check.rows, seed, level, fits, tuple(tests), check.skipped, untested, dropped, repeated, left_out
     )
 
 
@@ -262,10 +267,10 @@ def _judged(fit: Goodness, adjusted: float, level: float) -> Goodness:
 
 @dataclass(frozen=True)
 class _Noise:
-    """Kernel features of a node's noise, for the first so many rows."""
+    """Kernel features of a node's noise, in some rows."""
 
     features: Tensor
-    rows: int
+    rows: Tensor
 
 
 class _Check:
@@ -279,9 +284,11 @@ class _Check:
         self.rows, self._numbers = len(order), table.numbers[order.numpy()]
         device = next(iter(world.mechanisms.values())).device
         self.values = {node: table.tensor(node, order, device=device) for node in variables}
+        drawn = {node: torch.from_numpy(table.drawn(node)[order.numpy()]) for node in variables}
+        self.drawn = {node: each.nonzero().squeeze(1) for node, each in drawn.items()}
         self.skipped: dict[str, str] = {}
         self.untested = 0
-        self._ranked: dict[tuple[tuple[str, ...], int], Ranked] = {}
+        self._ranked: dict[tuple[tuple[str, ...], bytes], Ranked] = {}
         self.fits = {node: self._fit(node) for node in variables}
 
     def repeated(self) -> int:
@@ -327,9 +334,11 @@ class _Check:
             return Goodness("none", note="it was intervened on")
         if not mechanism.sample_noise(1, generator=self._generator("leaves", node)).leaves:
             return Goodness("none", note="it has no noise: its parents determine it")
-        rows = _limit(mechanism, self.rows)
-        value = self.values[node][:rows]
-        parents = {name: self.values[name][:rows] for name in self.world.graph.parents(node)}
+        rows = self._rows(node)
+        if len(rows) < _LEAST:
+            return Goodness("none", note=f"an experiment set it in all but {len(rows)} rows")
+        value = self.values[node][rows]
+        parents = {name: self.values[name][rows] for name in self.world.graph.parents(node)}
         with torch.no_grad():
             log_prob = None if mechanism.resamples else mechanism.log_prob(value, parents)
             if log_prob is not None and (
@@ -345,14 +354,16 @@ class _Check:
 
     def _noise(self, node: str) -> _Noise | None:
         """The noise of a node, or None, having said why."""
-        mechanism, rows = self.world.mechanisms[node], _limit(self.world.mechanisms[node], self.rows)
+        mechanism, rows = self.world.mechanisms[node], self._rows(node)
         reason = _UNTESTED.get(mechanism.abduction)
+        if len(rows) < _LEAST:
+            reason = self.fits[node].note
         if reason or node in self.world.touched:
             self.skipped[node] = "it was intervened on" if node in self.world.touched else str(reason)
             return None
-        values = {name: value[:rows] for name, value in self.values.items()}
+        values = {name: value[rows] for name, value in self.values.items()}
         try:
-            with numbered_rows(self._numbers):
+            with numbered_rows(self._numbers[rows.numpy()]):
                 found = abduct(self.world, values, (node,), samples=1, seed=self.seed)[node]
         except CausalgenError as error:
             self.skipped[node] = "no noise explains the rows"
@@ -371,12 +382,18 @@ class _Check:
             return None
         return _Noise(kernel_features(ranked_columns(columns)), rows)
 
-    def _value(self, nodes: tuple[str, ...], rows: int) -> Ranked:
-        """The first rows of some nodes' values, taken together."""
-        key = nodes, rows
+    def _rows(self, node: str) -> Tensor:
+        """Numbers of the rows that a mechanism is checked on."""
+        mechanism, rows = self.world.mechanisms[node], self.drawn[node]
+        pictures = any(isinstance(each, Image) for each in (mechanism.variable, *mechanism.parents.values()))
+        return rows[:_PICTURES] if pictures else rows
+
+    def _value(self, nodes: tuple[str, ...], rows: Tensor) -> Ranked:
+        """Some nodes' values in some rows, taken together."""
+        key = nodes, rows.numpy().tobytes()
         if key not in self._ranked:
-            columns = [value_columns(self.values[node][:rows], self.variables[node]) for node in nodes]
-            together = torch.cat(columns, 1) if columns else torch.zeros(rows, 0)
+            columns = [value_columns(self.values[node][rows], self.variables[node]) for node in nodes]
+            together = torch.cat(columns, 1) if columns else torch.zeros(len(rows), 0)
             ranked = ranked_columns(together)
             self._ranked[key] = Ranked(ranked, kernel_features(ranked))
         return self._ranked[key]
@@ -384,9 +401,3 @@ class _Check:
     def _generator(self, purpose: str, node: str) -> torch.Generator:
         device = self.values[node].device
         return keyed_generator(self.seed, "check", purpose, node, device=device)
-
-
-def _limit(mechanism: Mechanism, rows: int) -> int:
-    """How many rows a mechanism is checked on."""
-    pictures = any(isinstance(each, Image) for each in (mechanism.variable, *mechanism.parents.values()))
-    return min(rows, _PICTURES) if pictures else rows

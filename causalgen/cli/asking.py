@@ -16,6 +16,7 @@ from causalgen.cli.options import (
     Dtype,
     Engine,
     Evidence,
+    Intervened,
     LongTable,
     ModelName,
     Out,
@@ -67,7 +68,9 @@ def counterfactual(
     given: Set = None,
     do: Annotated[list[str] | None, typer.Option(help=f"{ASSIGNED}; each one is a world.")] = None,
     out: Out = Path("counterfactual"),
-    samples: Annotated[int | None, typer.Option(min=1, help="Draws for each row.")] = None,
+    samples: Annotated[
+        int | None, typer.Option(min=1, help="How many draws for each row; one by default.")
+    ] = None,
     table: LongTable = None,
     rename: Rename = None,
     engine: Engine = "serial",
@@ -80,10 +83,10 @@ def counterfactual(
     device: Device = None,
     dtype: Dtype = None,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads; all cores by default, with --table one.")
+        int | None, typer.Option(min=1, help="How many CPU threads; all cores by default, one with --table.")
     ] = None,
 ) -> None:
-    """What would have been, had things been otherwise: a picture and a JSON; of a --table, Parquet."""
+    """Say what would have been, had things been otherwise: a picture and JSON, or Parquet for a --table."""
     from causalgen.cli.batch import Job, check_engine, run_table
     from causalgen.cli.counterfactual import Typed, run_counterfactual
 
@@ -103,45 +106,56 @@ def effect(
         list[str] | None, typer.Option(help="What to compare with, as --do; no intervention by default.")
     ] = None,
     given: Annotated[
-        list[str] | None, typer.Option(help="Group by a node, or by the intervals of one, as in age=18,65.")
+        list[str] | None,
+        typer.Option(
+            help="Also by group: of a node's values, or of intervals, as in age=18,65; may be repeated."
+        ),
     ] = None,
     category: Annotated[
-        str | None, typer.Option(help="Of a target with categories: the one whose probability is compared.")
+        str | None,
+        typer.Option(help="The category whose probability is compared, where the target has categories."),
     ] = None,
     evidence: Evidence = None,
     typed: Set = None,
-    n: Annotated[int, typer.Option("-n", min=2, help="How many rows to draw.")] = 10_000,
+    n: Annotated[int, typer.Option("-n", min=2, help="How many draws, in all.")] = 10_000,
     confidence: Annotated[
         float, typer.Option(help="Confidence level of the interval, between 0 and 1.")
     ] = 0.95,
     refits: Annotated[
-        int, typer.Option(min=0, help="Refits to resampled --data: the interval includes their error.")
+        int,
+        typer.Option(
+            min=0,
+            help="How many refits to resampled --data: the interval then includes the error of the fit.",
+        ),
     ] = 0,
     data: Annotated[str | None, typer.Option(help="The training rows, for --refits.")] = None,
     clusters: Annotated[
         str | None,
-        typer.Option(help="Column of --data by which rows belong together: --refits draw them whole."),
+        typer.Option(help="A column of --data: --refits draw all rows that share its value together."),
     ] = None,
     workers: SharedWorkers = None,
     engine: SharedBy = "processes",
     rename: Rename = None,
+    intervened: Intervened = None,
     out: Annotated[Path | None, typer.Option(help="Write the effect to this CSV too.")] = None,
     seed: Seed = 0,
     clip: Clip = False,
     device: Device = None,
     threads: Threads = None,
 ) -> None:
-    """How much an intervention changes a node on average, with its interval."""
-    from causalgen.cli.assignments import parse_assignments
+    """Say how much an intervention changes a node on average, with an interval."""
+    from causalgen.cli.assignments import parse_assignments, parse_intervened
     from causalgen.cli.common import column_names, load_model, say, write_file
     from causalgen.cli.given import named_evidence, named_rows, read_evidence, with_own_rows
     from causalgen.cli.ray_engine import require_ray, shared_workers
     from causalgen.cli.wording import in_command_words
-    from causalgen.data.reading import Renamed
+    from causalgen.data.reading import Rows
 
     require_ray(engine)
-    if (engine, workers, clusters) != ("processes", None, None) and not refits:
-        said = "--workers, --engine and --clusters are for --refits. Say how many, or leave them out."
+    if (engine, workers, clusters, intervened) != ("processes", None, None, None) and not refits:
+        said = (
+            "--workers, --engine, --clusters, --intervened are for --refits. Say how many, or leave them out."
+        )
         raise EvidenceError(said)
     scm = load_model(model, device, threads=threads)
     if not do:
@@ -150,6 +164,7 @@ def effect(
     known = parse_assignments(typed or [], scm.variables, "--set")
     source = with_own_rows(evidence, model)
     columns = column_names(rename, scm, data, named_evidence(source))
+    marks = parse_intervened(intervened, scm.variables)
     known = read_evidence(source, scm, known, columns) | known
     with shared_workers(engine, workers, threads=threads) as shared, numbered_rows(named_rows(source)):
         found = scm.effect(
@@ -166,7 +181,7 @@ def effect(
             refits=refits,
             clusters=clusters,
             workers=shared,
-            data=Renamed(data, columns) if data is not None else None,
+            data=Rows(data, columns, marks) if data is not None else None,
         )
     if category is not None:
         found = replace(found, target=f"{target} = {category}")  # whose probability it is

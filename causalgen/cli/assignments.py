@@ -5,7 +5,8 @@ mask=masks/1.png           images, by their files
 breed=pug                  labels, as they stand: they may hold commas and equals signs
 thickness=thickness + 1    with --do, expressions of other nodes, and of the node's own natural value
 
-``--rename`` says ``COLUMN=node``, the other way round: after the last equals sign stands what is known.
+``--rename`` and ``--intervened`` say ``COLUMN=node``, the other way round: after the last equals sign stands
+what is known.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from causalgen.data.pictures import ENDINGS
 from graphs.errors import DataError, DomainError, InterventionError, UnknownNameError, did_you_mean
 from graphs.variables import Categorical, Image, Variable
 
-__all__ = ["parse_assignments", "parse_renames", "read_number"]
+__all__ = ["parse_assignments", "parse_intervened", "parse_renames", "read_number"]
 
 
 def parse_assignments(
@@ -46,16 +47,9 @@ def parse_renames(
     A column must be in one of the ``headers`` of the tables that are read; none are known of data that are no
     tables.
     """
-    found: dict[str, str] = {}
     known = list(dict.fromkeys(name for header in headers for name in header))
-    for text in texts:
-        column, equals, node = text.rpartition("=")
-        node = node.strip()
-        column = column if column in known else column.strip()  # a name may end in a space
-        where = f"--rename {text!r}"
-        if not equals or not node or not column:
-            raise DataError(f"{where}: expected COLUMN=node, as in 'Body height=height'.")
-        UnknownNameError.check("node", node, variables, where=where)
+    found: dict[str, str] = {}
+    for node, column, where in _columns(texts, variables, "--rename", "Body height=height", known):
         if node in found:
             raise DataError(f"{where}: node {node!r} has the column {found[node]!r} already.")
         if column in found.values():
@@ -75,6 +69,35 @@ def parse_renames(
         if node not in found.values() and any(node in each and column in each for each in headers):
             raise DataError(f"{where}: there is a column {node!r} too. Take it out of the table.")
     return found
+
+
+def parse_intervened(texts: Iterable[str] | None, variables: Mapping[str, Variable]) -> dict[str, str]:
+    """Columns that say in which rows an experiment set a node, by node, from texts ``COLUMN=node``."""
+    found: dict[str, str] = {}
+    for node, column, where in _columns(texts or (), variables, "--intervened", "randomised=dose"):
+        if node in found:
+            raise DataError(f"{where}: node {node!r} has the column {found[node]!r} already.")
+        found[node] = column
+    return found
+
+
+def _columns(
+    texts: Iterable[str],
+    variables: Mapping[str, Variable],
+    option: str,
+    example: str,
+    known: Sequence[str] = (),
+) -> Iterator[tuple[str, str, str]]:
+    """Node, column and place of each text."""
+    for text in texts:
+        column, equals, node = text.rpartition("=")
+        node = node.strip()
+        column = column if column in known else column.strip()  # a name may end in a space
+        where = f"{option} {text!r}"
+        if not equals or not node or not column:
+            raise DataError(f"{where}: expected COLUMN=node, as in {example!r}.")
+        UnknownNameError.check("node", node, variables, where=where)
+        yield node, column, where
 
 
 def _pieces(text: str, variables: Mapping[str, Variable], what: str) -> Iterator[tuple[str, str, str]]:

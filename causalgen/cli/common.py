@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from causalgen.cli.assignments import parse_renames
+from causalgen.cli.assignments import parse_intervened, parse_renames
 from causalgen.data.frames import table_header
-from causalgen.data.reading import SAMPLES, Renamed, sample_rows
+from causalgen.data.reading import SAMPLES, Rows, sample_rows
 from causalgen.data.sources import is_named
 from causalgen.saving.atomic import write_atomic
 from causalgen.saving.pretrained import model_folder
@@ -156,11 +156,19 @@ def column_names(renames: Sequence[str] | None, scm: SCM, *sources: str | Path |
     return parse_renames(renames or (), scm.variables, headers)
 
 
-def rows_of(model: str, scm: SCM, data: str | None, renames: Sequence[str] | None = None) -> object:
-    """The rows that ``--data`` names, with columns as ``--rename`` says, or the model's own sample rows."""
-    columns = column_names(renames, scm, data)
+def rows_of(
+    model: str,
+    scm: SCM,
+    data: str | None,
+    renames: Sequence[str] | None = None,
+    intervened: Sequence[str] | None = None,
+) -> object:
+    """The rows that ``--data`` names, as ``--rename`` and ``--intervened`` say, or the model's own."""
+    columns, marks = column_names(renames, scm, data), parse_intervened(intervened, scm.variables)
     if data is not None:
-        return Renamed(data, columns) if columns else data
+        return Rows(data, columns, marks) if columns or marks else data
+    if marks:
+        raise DataError("--intervened names a column of --data: give it, or leave it out.")
     if own_table(model) is None:
         raise DataError(
             f"The model {model} has no rows of its own: give --data, a CSV or Parquet table, or a data set "
@@ -202,8 +210,13 @@ def card_source(source: str) -> str:
 
 def recipe(command: str, of: str, options: Mapping[str, object], renames: Sequence[str] | None) -> str:
     """A command as a card tells it, to be typed again; options that are None are left out."""
-    given = [(f"--{name}", str(value)) for name, value in options.items() if value is not None]
-    given += [("--rename", text) for text in renames or ()]
+    repeated = {**options, "rename": renames}
+    given = [
+        (f"--{name}", str(value))
+        for name, values in repeated.items()
+        for value in (values if isinstance(values, list | tuple) else [values])
+        if value is not None
+    ]
     return shlex.join(["causalgen", command, of, *(part for pair in given for part in pair)])
 
 

@@ -20,6 +20,7 @@ from causalgen.cli.options import (
     Device,
     Dtype,
     GivenRows,
+    Intervened,
     Missing,
     ModelName,
     Out,
@@ -49,18 +50,21 @@ def check(
     model: ModelName,
     data: GivenRows = None,
     out: Annotated[Path | None, typer.Option(help="Write the report to this JSON too.")] = None,
-    level: Annotated[float, typer.Option(help="False discovery rate of all tests together.")] = 0.01,
+    level: Annotated[
+        float, typer.Option(help="Of checks of a true model, at most this share reports a problem.")
+    ] = 0.01,
     missing: Missing = "refuse",
     rename: Rename = None,
+    intervened: Intervened = None,
     seed: Seed = 0,
     device: Device = None,
     threads: Threads = None,
 ) -> None:
-    """Whether a model agrees with rows: fit and independences; exit code 3 where it does not."""
+    """Test whether a model agrees with rows: its fit and its independences. Exit code 3 where it does not."""
     from causalgen.cli.common import load_model, rows_of, say, write_file
 
     scm = load_model(model, device, threads=threads)
-    rows = rows_of(model, scm, data, rename)
+    rows = rows_of(model, scm, data, rename, intervened)
     report = scm.check(rows, seed=seed, level=level, missing=missing)
     say(report)
     if out is not None:
@@ -74,8 +78,10 @@ def evaluate(
     model: ModelName,
     data: GivenRows = None,
     out: Out = Path("evaluation"),
-    rows: Annotated[int | None, typer.Option(min=2, help="How many rows; 200 by default.")] = None,
-    full: Annotated[bool, typer.Option("--full", help="All rows: hours, not minutes.")] = False,
+    rows: Annotated[
+        int | None, typer.Option(min=2, help="How many rows to evaluate; 200 by default.")
+    ] = None,
+    full: Annotated[bool, typer.Option("--full", help="Evaluate all rows: hours, not minutes.")] = False,
     evaluators: Annotated[
         str | None,
         typer.Option(
@@ -84,10 +90,13 @@ def evaluate(
     ] = None,
     measures: Annotated[
         Literal["strokes", "pendulum"] | None,
-        typer.Option(help="What to measure on images; strokes are those of drawn characters."),
+        typer.Option(
+            help="What to measure on images without a network: strokes of characters, or the pendulum."
+        ),
     ] = None,
     truth: Annotated[
-        Path | None, typer.Option(help="MNIST's folder: true counterfactuals of --data morphomnist:DIR.")
+        Path | None,
+        typer.Option(help="MNIST's folder, for the true counterfactuals of --data morphomnist:DIR."),
     ] = None,
     missing: Missing = "refuse",
     workers: SharedWorkers = None,
@@ -99,7 +108,7 @@ def evaluate(
     dtype: Dtype = None,
     threads: Threads = None,
 ) -> None:
-    """Hold a model to held-out rows: every metric with its controls, as a page."""
+    """Evaluate a model on held-out rows: every metric beside its controls, as a page."""
     from causalgen.cli.common import load_model, rows_of, say
     from causalgen.cli.ray_engine import require_ray, shared_workers
     from causalgen.evaluation.evaluate import evaluate as evaluate_model
@@ -176,7 +185,7 @@ def tune(
     device: Device = None,
     threads: Threads = None,
 ) -> None:
-    """Choose the strength of guidance on validation rows: effective first, then of least divergence (CLD)."""
+    """Choose the strength of guidance on validation rows: of those that are effective, that of least CLD."""
     from causalgen.cli.common import load_model, rows_of, say
     from causalgen.evaluation.tune import tune as tune_model
     from causalgen.evaluation.tuning import RESULT

@@ -105,10 +105,10 @@ def _tell_version(asked: bool) -> None:
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Say the version.")
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Print the version.")
     ] = False,
     debug: Annotated[
-        bool, typer.Option("--debug", help="Show where an error comes from; goes anywhere.")
+        bool, typer.Option("--debug", help="Show where in the code an error comes from; may stand anywhere.")
     ] = False,
 ) -> None:
     """Structural causal models whose nodes may be images."""

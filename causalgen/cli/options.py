@@ -17,6 +17,7 @@ __all__ = [
     "Engine",
     "Evidence",
     "GivenRows",
+    "Intervened",
     "LongTable",
     "Missing",
     "ModelName",
@@ -43,7 +44,7 @@ SavedModel = Annotated[str, typer.Argument(help="A gallery name or a saved model
 Seed = Annotated[int, typer.Option(help="The same seed gives the same answer.")]
 ASSIGNED = "node=value[,node=value]: a number, a label, an image's file, or an expression such as 'x + 1'"
 Clip = Annotated[bool, typer.Option("--clip", help="Move what --do sets out of bounds onto the bound.")]
-Out = Annotated[Path, typer.Option(help="Where to write.")]
+Out = Annotated[Path, typer.Option(help="The folder to write.")]
 
 
 def _of_a_png(name: str) -> Path:
@@ -53,11 +54,13 @@ def _of_a_png(name: str) -> Path:
 
 
 Png = typer.Option(parser=_of_a_png, metavar="FILE", help="The PNG to draw the picture to.")
-Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores by default.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="How many CPU threads; all cores by default.")]
 Device = Annotated[str | None, typer.Option(help="Where to compute: cpu, cuda, cuda:1; cpu by default.")]
 Dtype = Annotated[
     Literal["float32", "bfloat16", "float16"] | None,
-    typer.Option(help="What images are denoised in: float32 by default; 16 bits round, and may be faster."),
+    typer.Option(
+        help="Precision to denoise images in: float32 by default; 16 bits round, and may be faster."
+    ),
 ]
 Preset = Annotated[
     str | None, typer.Option(help="Named settings of the diffusion nodes: posterior, edit or diff-scm.")
@@ -81,41 +84,56 @@ Set = Annotated[
     typer.Option("--set", help="More evidence: node=value, or node=FILE of an image; may be repeated."),
 ]
 TrainingRows = Annotated[str, typer.Option(help="A CSV or Parquet table, or a data set such as mnist:DIR.")]
-RunDir = Annotated[Path | None, typer.Option(help="Log and states; OUT.run by default.")]
-Missing = Annotated[Literal["refuse", "drop"], typer.Option(help="Rows that lack a value: refuse, or drop.")]
+RunDir = Annotated[
+    Path | None, typer.Option(help="The run folder, for the log and for --resume; OUT.run by default.")
+]
+Missing = Annotated[
+    Literal["refuse", "drop"], typer.Option(help="Refuse rows that lack a value, or drop them.")
+]
 Rename = Annotated[
     list[str] | None,
-    typer.Option(help="A column that is not named like its node: COLUMN=node; may be repeated."),
+    typer.Option(help="COLUMN=node, for a column that is not named like its node; may be repeated."),
 ]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in the run folder.")]
+Intervened = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="COLUMN=node, for a column of --data (0 or 1) that says in which rows an experiment set it; "
+        "may be repeated."
+    ),
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run, from its run folder.")]
 LongTable = Annotated[
     Path | None,
-    typer.Option(help="A Parquet file, or a folder of them, of any length: evidence, answered in parts."),
+    typer.Option(help="Evidence of any length, answered in parts: a Parquet file, or a folder of them."),
 ]
 Engine = Annotated[
     Literal["serial", "ray"],
-    typer.Option(help="With --table: one process, or Ray's (extra ray). Both give the same bits."),
+    typer.Option(help="With --table: answer in one process, or on Ray (extra ray). Both give the same bits."),
 ]
 Workers = Annotated[
     int | None,
-    typer.Option(min=1, help="With --engine ray: how many models at work; one for each CPU by default."),
+    typer.Option(min=1, help="With --engine ray: how many workers; one for each CPU by default."),
 ]
 SharedBy = Annotated[
     Literal["processes", "ray"],
-    typer.Option("--engine", help="Who the workers are: processes of this machine, or Ray's (extra ray)."),
+    typer.Option(
+        "--engine", help="What the workers are: processes of this machine, or actors of Ray (extra ray)."
+    ),
 ]
 SharedWorkers = Annotated[
     int | None,
     typer.Option(
         "--workers",
         min=1,
-        help="How many workers share the work; 1 by default, with --engine ray one for each CPU.",
+        help="How many workers share the work; 1 by default, or one for each CPU with --engine ray.",
     ),
 ]
 PartRows = Annotated[
     int | None,
-    typer.Option(min=1, help="With --table: rows answered together; the model chooses by default."),
+    typer.Option(
+        min=1, help="With --table: how many rows are answered together; the model chooses by default."
+    ),
 ]
 ResumeJob = Annotated[
-    bool, typer.Option("--resume", help="With --table: go on in --out where a job stopped.")
+    bool, typer.Option("--resume", help="With --table: go on with an interrupted job in --out.")
 ]

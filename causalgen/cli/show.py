@@ -21,7 +21,7 @@ def show(
     model: ModelName,
     picture: Annotated[Path | None, Png] = None,
 ) -> None:
-    """The graph of a model, its variables and its mechanisms."""
+    """Show a model: its graph, its variables and its mechanisms."""
     from rich.table import Table
 
     from causalgen.cli.common import console, load_model, write_file
@@ -59,7 +59,7 @@ def show(
 
 
 def gallery() -> None:
-    """The models that ship with the package."""
+    """List the models that ship with the package."""
     from causalgen.cli.common import say
     from causalgen.saving.pretrained import gallery_folder, gallery_names
     from graphs.scm_file import read_spec
@@ -73,7 +73,7 @@ def gallery() -> None:
 
 
 def schema() -> None:
-    """The JSON Schema of SCM files, by which editors complete and check them."""
+    """Print the JSON Schema of SCM files, with which editors complete and check them."""
     from mechanisms.schema import scm_schema
 
     typer.echo(json.dumps(scm_schema(), indent=2, ensure_ascii=False))
@@ -90,7 +90,7 @@ def page(
     device: Device = None,
     threads: Threads = None,
 ) -> None:
-    """Ask a model on a page in the browser, served to this machine alone."""
+    """Ask a model on a page in the browser, which only this machine can open."""
     from causalgen.cli.app.server import run_app
 
     run_app(model, data, port, browse=browse, rename=rename or [], device=device, threads=threads)
@@ -103,7 +103,7 @@ def demo(
     device: Device = None,
     threads: Threads = None,
 ) -> None:
-    """Real handwritten digits, and what each would have been as any other digit."""
+    """Draw real handwritten digits, and what each would have been as any other digit."""
     import numpy as np
 
     from causalgen.cli.common import load_model, say, write_file

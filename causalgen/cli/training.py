@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from causalgen.cli.options import (
+    Intervened,
     ModelName,
     Out,
     Rename,
@@ -42,29 +43,31 @@ def fit(
     out: Out,
     node: Annotated[
         list[str] | None,
-        typer.Option(help="Fit only this node now; may be repeated. --resume does the rest."),
+        typer.Option(help="Fit only this node now; may be repeated. A later --resume fits the rest."),
     ] = None,
     seed: Seed = 0,
     run_dir: RunDir = None,
     resume: Resume = False,
     missing: Annotated[
         Literal["refuse", "drop"],
-        typer.Option(help="Rows that lack a value: refuse, or drop for the nodes that need it."),
+        typer.Option(help="Refuse rows that lack a value, or drop them for the nodes that need it."),
     ] = "refuse",
     start: Annotated[
-        str | None, typer.Option(help="A model whose weights trained nodes start from: a name or a folder.")
+        str | None, typer.Option(help="A model, by its name or folder, from whose weights training starts.")
     ] = None,
     rename: Rename = None,
+    intervened: Intervened = None,
     dtype: Annotated[
         Literal["float16", "bfloat16"] | None,
-        typer.Option(help="Type of the saved weights that denoise images; 16 bits take half the space."),
+        typer.Option(help="Save the weights that denoise images in 16 bits, which take half the space."),
     ] = None,
     threads: Threads = None,
 ) -> None:
     """Fit a model to data and save it."""
+    from causalgen.cli.assignments import parse_intervened
     from causalgen.cli.common import card_source, column_names, recipe, say, tell_unused, use_threads
     from causalgen.data.frames import present_columns
-    from causalgen.data.reading import Renamed
+    from causalgen.data.reading import Rows
     from causalgen.fitting.runtime import is_first
     from causalgen.scm import SCM
     from mechanisms.networks import chosen_dtype
@@ -75,13 +78,14 @@ def fit(
         # Refused now, not after the training.
         chosen_dtype([each for node in scm.mechanisms.values() for each in node.large_networks], dtype)
     check_place(out)
-    columns = column_names(rename, scm, data)
+    columns, marks = column_names(rename, scm, data), parse_intervened(intervened, scm.variables)
     if Path(data).is_file():
         named = {columns.get(name, name): variable for name, variable in scm.variables.items()}
-        tell_unused(Path(data), present_columns(Path(data), named, named)[1])
+        unused = present_columns(Path(data), named, named)[1]
+        tell_unused(Path(data), [column for column in unused if column not in marks.values()])
     with kept_run(run_dir, out) as run:
         scm.fit(
-            Renamed(data, columns),
+            Rows(data, columns, marks),
             nodes=node or None,
             seed=seed,
             run_dir=run,
@@ -100,7 +104,7 @@ def fit(
     source, dropped = card_source(data), missing if missing != "refuse" else None
     begun = card_source(start) if start else None
     options = {"data": source, "out": out.name, "seed": seed, "missing": dropped, "start": begun}
-    command = recipe("fit", file.name, options | {"dtype": dtype}, rename)
+    command = recipe("fit", file.name, options | {"dtype": dtype, "intervened": intervened}, rename)
     if dtype is not None:
         scm.to(dtype=dtype)
     scm.save_pretrained(out, card=_fit_card(scm, scm.fit_report, source, command))
@@ -193,9 +197,9 @@ def distil(
     rename: Rename = None,
     threads: Threads = None,
 ) -> None:
-    """Distil the flow of an image node to a few jumps up and down: the solver jumps of a new model."""
+    """Teach the denoiser of an image node to answer in a few evaluations: a new model, of solver jumps."""
     from causalgen.cli.common import card_source, column_names, load_model, recipe, say
-    from causalgen.data.reading import Renamed
+    from causalgen.data.reading import Rows
     from causalgen.fitting.distilling import distil as distilled
     from causalgen.fitting.runtime import is_first
     from causalgen.saving.pretrained import model_folder
@@ -204,7 +208,7 @@ def distil(
     scm = load_model(model, threads=threads)
     check_place(out)
     given = {"steps": steps, "rows": rows}
-    source = Renamed(data, column_names(rename, scm, data))
+    source = Rows(data, column_names(rename, scm, data))
     options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if epochs is not None:
         options["training"] = {"epochs": epochs}
@@ -256,7 +260,7 @@ def evaluators(
 ) -> None:
     """Train the networks that score counterfactual images of a data set."""
     from causalgen.cli.common import card_source, column_names, load_model, recipe, say
-    from causalgen.data.reading import Renamed
+    from causalgen.data.reading import Rows
     from causalgen.metrics.evaluators.storage import EVALUATORS, card_text, save_evaluators
     from causalgen.metrics.evaluators.training import train_evaluators
 
@@ -264,7 +268,7 @@ def evaluators(
     variables = _image_and_causes(scm, image)
     EVALUATORS.check_place(out)
     columns = column_names(rename, scm, data, test)
-    rows, unseen = (None if source is None else Renamed(source, columns) for source in (data, test))
+    rows, unseen = (None if source is None else Rows(source, columns) for source in (data, test))
     trained = train_evaluators(rows, variables, test=unseen, name=out.name, label=label, seed=seed)
     options = {"data": card_source(data), "out": out.name, "image": image, "label": label, "seed": seed}
     options["test"] = None if test is None else card_source(test)

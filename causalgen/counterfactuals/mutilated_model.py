@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -81,6 +81,8 @@ class CausalModel(Protocol):
     def _world(self) -> MutilatedModel: ...
     @property
     def _variables(self) -> Mapping[str, Variable]: ...
+
+    fit_report: Any
 
 
 def act(world: MutilatedModel, do: Mapping[str, Intervention]) -> MutilatedModel:

@@ -15,8 +15,8 @@ Row numbers in messages count data rows from 0.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeGuard, cast
 
@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalgen.data.arrow_tables import is_arrow
+from causalgen.data.csv_table import TRUTH
 from causalgen.data.frames import arrow_columns, file_columns, frame_columns, refuse_other_index
 from causalgen.data.pictures import picture_column
 from causalgen.data.sources import SOURCES, is_named, named_columns
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Dataset",
-    "Renamed",
+    "Rows",
     "SAMPLES",
     "Table",
     "dataset_columns",
@@ -148,11 +149,30 @@ def _items(source: Dataset, image: str, variable: Image) -> tuple[NDArray[Any], 
 
 
 @dataclass(frozen=True)
-class Renamed:
-    """Data some of whose columns are not named like their nodes."""
+class Rows:
+    """Data and what they do not say by themselves; given where data are.
+
+    A value that an experiment set, as in a trial of assigned doses, tells nothing of how it comes about by
+    itself: its node's mechanism is fitted to the other rows, those of its children to all (Cooper and Yoo
+    1999). Whether it was set may depend on the node's parents, and on nothing else that bears on the node.
+
+    Attributes:
+        source: the data, as ``scm.fit`` takes them.
+        columns: the column of each node that is not named like it.
+        intervened: by node, the rows in which an experiment set it: (N,) truth values or 0 and 1, or the name
+            of a column of them. ``fit``, ``check`` and the ``refits`` of an effect take such rows.
+    """
 
     source: object
-    columns: Mapping[str, str]
+    columns: Mapping[str, str] = field(default_factory=dict)
+    intervened: Mapping[str, object] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, given in (("columns", self.columns), ("intervened", self.intervened)):
+            if not isinstance(given, Mapping):
+                raise DataError(
+                    f"Rows: {name} is a mapping of nodes, as in {{'dose': 'a column'}}, got {given!r}."
+                )
 
 
 def read_data(
@@ -163,24 +183,28 @@ def read_data(
     gaps: bool = False,
     missing: str | None = None,
     partial: bool = True,
+    nodes: Collection[str] | None = None,
 ) -> Table:
     """Read and check the data of some variables into a table with a column for each, in their order.
 
     For the source see the head of this module; a ``Table`` is only checked to have the columns, and of
-    ``Renamed`` columns of other nodes are passed over. ``columns`` names those by node that differ from the
+    ``Rows`` what is said of other nodes is passed over. ``columns`` names those by node that differ from the
     node's. With ``gaps`` rows may lack a value (None, NaN, an empty cell); ``table.gaps`` says which do.
     ``missing`` is the argument of that name of whoever asks: "drop" lets rows lack a value, "refuse" does
     not, and advises "drop"; None where there is none. ``partial`` says whether a vector with some numbers
-    missing counts as lacking a value, or is refused.
+    missing counts as lacking a value, or is refused. ``nodes`` are all nodes of the model, where rows will do
+    in which an experiment set some; None refuses such rows.
     """
     if missing not in ("refuse", "drop", None):
         raise DataError(f"missing is 'refuse' or 'drop', got {missing!r}.")
     allowed = gaps or missing == "drop"
-    if isinstance(source, Renamed):
-        columns = {node: name for node, name in source.columns.items() if node in variables} | {
-            **(columns or {})
-        }
-        source = source.source
+    if isinstance(source, Rows):
+        said = {node: name for node, name in source.columns.items() if node in variables}
+        table = read_data(
+            source.source, variables, said | {**(columns or {})}, gaps=gaps, missing=missing, partial=partial
+        )
+        _describe(table, source, nodes)
+        return table
     for node in columns or {}:
         UnknownNameError.check("node", node, variables, where="columns")
     names = {node: (columns or {}).get(node, node) for node in variables}
@@ -188,7 +212,9 @@ def read_data(
         _need(names.values(), source, "The rows of the table")
         masks = {node: source.gaps[name] for node, name in names.items() if name in source.gaps}
         _refuse_gaps(masks, names, " of the table", allowed=allowed, droppable=missing is not None)
-        return Table({node: source[name] for node, name in names.items()}, masks, source.numbers)
+        marked = {node: source.intervened[name] for node, name in names.items() if name in source.intervened}
+        columns_of = {node: source[name] for node, name in names.items()}
+        return Table(columns_of, masks, source.numbers, intervened=marked)
     raw, origin, folder = _open(source, variables, names)
     if any(map(_is_empty, raw.values())):
         raise DataError(f"There are no rows{origin or ' in the data'}: expected at least one.")
@@ -207,15 +233,7 @@ def read_clusters(source: object, clusters: object, rows: int) -> NDArray[np.int
     """The number of the cluster that each row is in, (N,): by a column of the source, or a label a row."""
     from pandas import factorize
 
-    source, where = source.source if isinstance(source, Renamed) else source, "Clusters"
-    if isinstance(clusters, str):
-        raw, origin, _ = _open(source, {clusters: Categorical(["0", "1"])}, {clusters: clusters})
-        clusters, where = raw[clusters], f"Column {clusters!r}{origin}"
-    else:
-        refuse_other_index({"clusters": clusters, "data": source}, "Rows of", DataError)
-    labels = as_cells(clusters)
-    if labels.shape != (rows,):
-        raise DataError(f"{where} must be a label for each of the {rows:,} rows, got shape {labels.shape}.")
+    labels, where = _labels(source.source if isinstance(source, Rows) else source, clusters, rows, "Clusters")
     numbers, _ = factorize(labels)
     if (alone := numbers < 0).any():
         raise DataError(
@@ -223,6 +241,42 @@ def read_clusters(source: object, clusters: object, rows: int) -> NDArray[np.int
             "Give each of them a label of its own, or leave it out."
         )
     return numbers.astype(np.int64)
+
+
+def _labels(source: object, given: object, rows: int, what: str) -> tuple[NDArray[Any], str]:
+    """A label of each row, (N,), by a column of the source or one for each; and what they are, in words."""
+    if isinstance(given, str):
+        raw, origin, _ = _open(source, {given: Categorical(["0", "1"])}, {given: given})
+        given, what = raw[given], f"Column {given!r}{origin}"
+    else:
+        refuse_other_index({what: given, "data": source}, "Rows of", DataError)
+    labels = as_cells(given)
+    if labels.shape != (rows,):
+        raise DataError(f"{what} must be a label for each of the {rows:,} rows, got shape {labels.shape}.")
+    return labels, what
+
+
+def _describe(table: Table, said: Rows, nodes: Collection[str] | None) -> None:
+    """Mark in a table in which rows an experiment set a node."""
+    if nodes is None and said.intervened:
+        raise DataError(
+            f"Rows in which an experiment set {', '.join(map(repr, said.intervened))} will not do here: "
+            "every value is taken for one that came about by itself. Give other rows."
+        )
+    for node in [*said.columns, *said.intervened] if nodes is not None else []:
+        UnknownNameError.check("node", node, nodes or (), where="Rows")
+    for node, given in said.intervened.items():
+        labels, what = _labels(said.source, given, table.rows, f"intervened[{node!r}]")
+        codes = {**TRUTH, "1": 1, "1.0": 1, "0": 0, "0.0": 0}
+        told = [codes.get(str(label)) for label in labels.tolist()]
+        if None in told:
+            row = told.index(None)
+            raise DataError(
+                f"{what}, row {row} is {labels.tolist()[row]!r}: expected whether {node!r} was set in it, "
+                "True or False, or 1 or 0."
+            )
+        if node in table:
+            table.intervened[node] = np.array(told, np.bool_)
 
 
 def sample_rows(name: str | Path) -> dict[str, NDArray[Any]]:
@@ -236,6 +290,8 @@ def sample_rows(name: str | Path) -> dict[str, NDArray[Any]]:
         DataError: the model has no sample rows.
     """
     folder = model_folder(name)
+    if not (folder / SAMPLES).is_file():
+        raise DataError(f"The model {name} has no rows of its own. Give rows of yours.")
     spec, _ = read_spec(folder / "scm.yaml")
     variables = {node: each.variable for node, each in spec.nodes.items()}
     return {

@@ -29,6 +29,7 @@ class Table(Mapping[str, NDArray[Any]]):
             there, not to be read.
         numbers: of the rows in the data that they were taken from, (N,); 0 to N - 1 where None.
         copies: numbers, (N,), equal for rows that are copies of one another; None where none are known to be.
+        intervened: rows in which an experiment set the value, (N,) bool, of the nodes where there are some.
 
     Raises:
         DataError: no columns, or columns of different length.
@@ -40,6 +41,7 @@ class Table(Mapping[str, NDArray[Any]]):
         gaps: Mapping[str, NDArray[np.bool_]] | None = None,
         numbers: NDArray[np.int64] | None = None,
         copies: NDArray[np.int64] | None = None,
+        intervened: Mapping[str, NDArray[np.bool_]] | None = None,
     ) -> None:
         if not columns:
             raise DataError("The data have no columns.")
@@ -57,6 +59,7 @@ class Table(Mapping[str, NDArray[Any]]):
         self.gaps: dict[str, NDArray[np.bool_]] = dict(gaps or {})
         self.numbers = np.arange(self.rows) if numbers is None else numbers
         self.copies = copies
+        self.intervened: dict[str, NDArray[np.bool_]] = dict(intervened or {})
 
     def incomplete(self, nodes: Iterable[str]) -> NDArray[np.bool_]:
         """Rows in which one of these nodes has no value, (N,)."""
@@ -68,10 +71,20 @@ class Table(Mapping[str, NDArray[Any]]):
         kept = ~self.incomplete(nodes)
         return self if kept.all() else self.part(nodes, kept)
 
+    def drawn(self, node: str) -> NDArray[np.bool_]:
+        """Rows in which no experiment set the node, so that its own mechanism drew its value, (N,)."""
+        return ~self.intervened[node] if node in self.intervened else np.ones(self.rows, np.bool_)
+
+    def rows_to_fit(self, node: str, parents: Iterable[str]) -> NDArray[np.bool_]:
+        """Rows that tell of a node's mechanism, (N,): drawn by it, and the parents' values are known too."""
+        return self.drawn(node) & ~self.incomplete([node, *parents])
+
     def part(self, nodes: Sequence[str], rows: NDArray[Any]) -> Table:
         """Some columns, in some rows that have a value in them all: a mask (N,), or row numbers."""
         copies = None if self.copies is None else self.copies[rows]
-        return Table({node: self[node][rows] for node in nodes}, None, self.numbers[rows], copies)
+        intervened = {node: self.intervened[node][rows] for node in nodes if node in self.intervened}
+        columns = {node: self[node][rows] for node in nodes}
+        return Table(columns, None, self.numbers[rows], copies, intervened)
 
     def __getitem__(self, node: str) -> NDArray[Any]:
         try:

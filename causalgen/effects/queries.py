@@ -27,6 +27,7 @@ from causalgen.counterfactuals.evidence import Evidence
 from causalgen.counterfactuals.interventions import WorldRef
 from causalgen.counterfactuals.mutilated_model import CausalModel, MutilatedModel
 from causalgen.counterfactuals.rows import watching
+from causalgen.data.reading import Rows
 from causalgen.effects.effect import Effect, Question, find_effect
 from causalgen.effects.groups import Given, Statistic
 from causalgen.effects.population import Population, source_of_worlds
@@ -34,7 +35,7 @@ from causalgen.effects.refits import effects_with_refits
 from causalgen.fitting.parallel import Workers
 from causalgen.fitting.progress import Progress
 from graphs.causal_graph import CausalGraph
-from graphs.errors import InterventionError, UnknownNameError
+from graphs.errors import EvidenceError, InterventionError, UnknownNameError
 from graphs.text import Shown
 from graphs.variables import Variable
 
@@ -133,6 +134,14 @@ def _answered(
             source = source_of_worlds(world, variables, evidence, n, seed)
             return find(replace(question, intervals=intervals), source, graph, variables)
 
+    data = options["data"]
+    marked = data.intervened if isinstance(data, Rows) else {}
+    for node, report in (scm.fit_report or {}).items():
+        if options["count"] and report.intervened and node not in marked:
+            raise EvidenceError(
+                f"refits: the fit left out {report.intervened:,} rows in which an experiment set {node!r}, "
+                "and these data do not say which. Give what it was fitted to, cg.Rows(..., intervened=...)."
+            )
     options |= {"seed": seed, "progress": progress}
     return effects_with_refits(ask, scm._world, question, evidence, **options)
 

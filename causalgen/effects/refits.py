@@ -147,14 +147,13 @@ def effects_with_refits(
         )
     read = {name for node in nodes for name in (node, *world.graph.parents(node))}
     columns = {node: world.mechanisms[node].variable for node in world.graph.nodes if node in read}
-    table = read_data(data, columns, gaps=True)
+    table = read_data(data, columns, gaps=True, nodes=world.graph.nodes)
     numbers = None if clusters is None else read_clusters(data, clusters, table.rows)
     refits = Refits(count, table, nodes, seed, numbers, workers, progress)
     refits.check(world, question.target)
     found = ask(world, True)
     refitted = refit_answers(refits, world, ask)
-    families = [(node, *world.graph.parents(node)) for node in nodes]
-    fewest = min(refits.units(~table.incomplete(family)) for family in families)
+    fewest = min(refits.units(table.rows_to_fit(node, world.graph.parents(node))) for node in nodes)
     told = None if numbers is None else len(refits.members)
     return [
         replace(include_fitting_error(effect, [each[place] for each in refitted], fewest), clusters=told)
@@ -203,6 +202,7 @@ def _refitted(refits: Refits, world: MutilatedModel, number: int) -> MutilatedMo
         {node: column[rows] for node, column in refits.table.items()},
         {node: gaps[rows] for node, gaps in refits.table.gaps.items()},
         copies=rows,  # or a row that is held out might be trained on too
+        intervened={node: each[rows] for node, each in refits.table.intervened.items()},
     )
     fresh: dict[str, Mechanism] = {}
     for node in refits.nodes:

@@ -3,12 +3,12 @@
     gain_n = log p_best(x_n | pa_n) - log p_candidate(x_n | pa_n),   row n held out from both fits
     chosen: the first candidate, the least flexible one, of mean gain <= twice its standard error
 
-(after the one-standard-error rule of Breiman et al. 1984; twice, since a needless form costs accuracy), where
-no log p of a row counts as more than 10 below the highest of all candidates: else one outlier, which decides
-the mean, decides the standard error too, and nothing is twice its own error, however well the others tell. Up
-to 500 rows are held out in turn, in 4 folds; of more, a quarter once, and another quarter as long as the
-chosen one falls short by more than one standard error. 4,000 rows are enough to choose by. The chosen one is
-then fitted to all rows.
+(after the one-standard-error rule of Breiman et al. 1984: once for categories, twice for numbers, of which a
+needless form costs accuracy), where no log p of a row counts as more than 10 below the highest of all
+candidates: else one outlier, which decides the mean, decides the standard error too, and nothing is twice its
+own error, however well the others tell. Up to 500 rows are held out in turn, in 4 folds; of more, a quarter
+once, and another quarter while the shortfall is within one standard error of what is allowed. 4,000 rows are
+enough to choose by. The chosen one is then fitted to all rows.
 
 Counterfactuals need more than likelihood: the law of u may be fitted badly and still be kept, f may not. The
 candidates therefore differ in f while each can have noise of any law; and where additive noise is as likely
@@ -31,7 +31,7 @@ from causalgen.fitting.fit import fit_mechanism, run_folder
 from causalgen.fitting.fit_report import NodeReport
 from causalgen.fitting.holding_out import distinct_rows, folds
 from causalgen.fitting.runtime import is_first, runtime_of
-from graphs.variables import Continuous
+from graphs.variables import Categorical, Continuous
 from graphs.variables.numeric import limits
 from mechanisms.base import Mechanism, MechanismSpec
 from mechanisms.extrapolation import has_bounds
@@ -49,8 +49,8 @@ _FOLDED_ROWS = 500
 _FOLDS = 4
 
 _ERRORS, _DOUBTFUL = 2.0, 1.0
-"""Standard errors by which the best may be better than the chosen one, and beyond which it is in doubt."""
-
+"""Standard errors by which the best may be better than the chosen one, and beyond which it is in doubt; of
+categories one less."""
 _MOST_TOLD = 10.0
 """Log-likelihood that one row can take from a candidate: a factor of 22,000 in its density."""
 
@@ -75,18 +75,18 @@ def choose_mechanism(
 
     The report's ``choice`` says what was chosen and why.
     """
+    specs = mechanism.spec.candidates(mechanism.variable, mechanism.parents)
     folder = run_folder(name, mechanism, table, seed, run_dir, resume, writes=is_first())
     state = None if folder is None else folder.load()
     if state is not None and "report" in state.values:
         report = NodeReport(**state.values["report"])
         assert report.choice is not None
-        label, known = report.choice["label"], mechanism.spec.candidates(mechanism.parents)
+        label = report.choice["label"]
         # By its label: no file may be able to say it.
-        spec = next((each for each in known if _Candidate(each).label == label), None)
+        spec = next((each for each in specs if _Candidate(each).label == label), None)
         chosen = _bind(spec or parse_mechanism(report.choice["chosen"]), mechanism)
         chosen.load_state_dict(state.tensors)
         return report, chosen
-    specs = mechanism.spec.candidates(mechanism.parents)
     compared = _Comparison(name, mechanism, table, seed)
     spec, choice = compared.choose(specs)
     chosen = _bind(spec, mechanism)
@@ -122,6 +122,8 @@ class _Comparison:
 
     def __init__(self, name: str, mechanism: Mechanism, table: Table, seed: int) -> None:
         self.name, self.mechanism, self.table, self.seed = name, mechanism, table, seed
+        fewer = isinstance(mechanism.variable, Categorical)
+        self.errors, self.doubtful = _ERRORS - fewer, _DOUBTFUL - fewer
         order = torch.randperm(table.rows, generator=keyed_generator(seed, "fit", "choose", name))
         self.rows = order[:_MOST_ROWS]
         # Fits that see images are shared by all processes. Last bits of what each computes may differ, and if
@@ -131,6 +133,8 @@ class _Comparison:
     def choose(self, specs: Sequence[MechanismSpec]) -> tuple[MechanismSpec, dict[str, Any]]:
         """The spec chosen, and the report's account of it."""
         candidates = [_Candidate(spec) for spec in specs]
+        if len(specs) == 1:
+            return specs[0], _account(candidates[0], candidates, "the only one that can read its parents")
         parts = folds(self.table, self.rows, _FOLDS)
         if len(parts) < 2 or distinct_rows(self.table) < _LEAST_ROWS:
             reason = f"fewer than {_LEAST_ROWS} rows: nothing could be compared"
@@ -146,12 +150,13 @@ class _Comparison:
             if not left:
                 reason = "no candidate could be compared: the most flexible one is taken"
                 return specs[-1], _account(candidates[-1], candidates, reason)
-            chosen, best, shortfall = _chosen_and_best(left)
-            if len(self.rows) > _FOLDED_ROWS and shortfall <= _DOUBTFUL:
+            chosen, best, shortfall = _chosen_and_best(left, self.errors)
+            if len(self.rows) > _FOLDED_ROWS and shortfall <= self.doubtful:
                 break
-        chosen, best, _ = _chosen_and_best(left)
+        chosen, best, _ = _chosen_and_best(left, self.errors)
+        told = "two standard errors" if self.errors == _ERRORS else "one standard error"
         reason = "the highest held-out log-likelihood" if chosen is best else (
-            f"the least flexible that is within two standard errors of the best, {best.label}"
+            f"the least flexible that is within {told} of the best, {best.label}"
         )  # fmt: skip
         if any(float(each.rows().mean()) > float(best.rows().mean()) for each in left):
             reason += f", where a row counts for at most {_MOST_TOLD:g}"
@@ -188,13 +193,13 @@ def _bind(spec: MechanismSpec, like: Mechanism) -> Mechanism:
     return chosen
 
 
-def _chosen_and_best(candidates: Sequence[_Candidate]) -> tuple[_Candidate, _Candidate, float]:
+def _chosen_and_best(candidates: Sequence[_Candidate], errors: float) -> tuple[_Candidate, _Candidate, float]:
     """The first candidate that is as good as the best one, the best one, and the first one's shortfall."""
     rows = torch.stack([each.rows() for each in candidates])
     counted = torch.maximum(rows, rows.amax(0) - _MOST_TOLD)
     best = int(counted.mean(1).argmax())
     shortfalls = [_shortfall(counted[best] - each) for each in counted]
-    chosen = next(number for number, each in enumerate(shortfalls) if each <= _ERRORS)
+    chosen = next(number for number, each in enumerate(shortfalls) if each <= errors)
     return candidates[chosen], candidates[best], shortfalls[chosen]
 
 

@@ -45,6 +45,7 @@ class NodeReport:
     figures: Mapping[str, float] = field(default_factory=dict)
     parameters: int = 0  # trainable numbers
     dropped: int = 0  # rows left out, which lack a value of the node or of one of its parents
+    intervened: int = 0  # rows left out, in which an experiment set the node
     # Step after which the held-out loss was least, whose weights were kept; None for the last
     kept_step: int | None = None
     # Of a mechanism chosen among candidates: "chosen", its options; "label"; "reason"; and "candidates", the
@@ -96,6 +97,8 @@ class NodeReport:
             parts = [f"all {self.rows:,} rows"]
         if self.dropped:
             parts.append(f"{self.dropped:,} left out (values missing)")
+        if self.intervened:
+            parts.append(f"{self.intervened:,} left out (set by an experiment)")
         if self.steps:
             kept = "" if self.kept_step is None else f" (the best after {self.kept_step:,})"
             lower = " (bfloat16)" if self.precision == "bfloat16" else ""

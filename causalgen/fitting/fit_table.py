@@ -1,5 +1,7 @@
 """Fit several mechanisms to one table, each on the rows that have its node and its parents.
 
+Rows in which an experiment set a node tell nothing of its mechanism, and as much as others of its children's.
+
 Parents that a linear equation ties in all rows are doubted, as no data tell their effects apart: a weight in
 kilograms and in pounds, parts beside their sum, a country beside its regions, or more parents than rows: any
 multiple of the equation may be added to a fitted function, and the rows are explained as well. What the model
@@ -21,7 +23,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from causalgen.data.table import Table
@@ -183,6 +187,7 @@ def fit_table(
     table = with_copies(table)
     families = {node: (node, *mechanism.parents) for node, mechanism in mechanisms.items()}
     dropped = {node: int(table.incomplete(family).sum()) for node, family in families.items()}
+    kept = {node: table.rows_to_fit(node, mechanism.parents) for node, mechanism in mechanisms.items()}
     for node, mechanism in mechanisms.items():
         _refuse_unfittable(node, mechanism, table)
         if start is not None and not (node in start and start[node].fitted):
@@ -193,9 +198,10 @@ def fit_table(
     reports: dict[str, NodeReport] = {}
     chosen: dict[str, Mechanism] = {}
     for node, mechanism in mechanisms.items():
-        rows = table.complete(families[node])
+        rows = table if kept[node].all() else table.part(families[node], kept[node])
+        left_out = {"dropped": dropped[node], "intervened": table.rows - dropped[node] - rows.rows}
         options: Any = {"seed": seed, "run_dir": run_dir, "resume": resume, "progress": progress}
-        if mechanism.spec.candidates(mechanism.parents):
+        if mechanism.spec.candidates(mechanism.variable, mechanism.parents):
             report, chosen[node] = choose_mechanism(node, mechanism, rows, **options)
         else:
             report = fit_mechanism(node, mechanism, rows, start=(start or {}).get(node), **options)
@@ -203,14 +209,29 @@ def fit_table(
         if doubted and mechanism.spec.training is not None:
             few = _doubt_of_rows(mechanism, rows, trained=report.steps > 0)
             doubts = [_doubt_of_parents(mechanism.parents, rows), few, *doubts]
-        reports[node] = replace(report, dropped=dropped[node], doubt=" Also, ".join(filter(None, doubts)))
-    fitted = {**mechanisms, **chosen}
-    for node in (node for node in fitted if dropped[node] and fitted[node].spec.training is not None):
-        rows = table.complete(families[node])
-        for name in fitted.keys() & fitted[node].parents.keys():
-            if not isinstance(fitted[name].variable, Image):
-                fitted[name].narrow_range(rows.tensor(name, device=fitted[name].device))
+        reports[node] = replace(report, **left_out, doubt=" Also, ".join(filter(None, doubts)))
+    _record_ranges({**mechanisms, **chosen}, table, kept)
     return FitReport(reports), chosen
+
+
+def _record_ranges(
+    fitted: Mapping[str, Mechanism], table: Table, kept: Mapping[str, NDArray[np.bool_]]
+) -> None:
+    """Remember where the values lie that children were fitted to: beyond them an answer extrapolates.
+
+    Those that an experiment set are among them, and those of rows that a child's fit left out are not.
+    """
+
+    def values(name: str, rows: NDArray[np.bool_]) -> Tensor:
+        return table.tensor(name, torch.from_numpy(rows.nonzero()[0]), device=fitted[name].device)
+
+    recorded = [name for name, each in fitted.items() if not isinstance(each.variable, Image)]
+    for name in (name for name in recorded if name in table.intervened):
+        fitted[name].record_range(values(name, ~table.incomplete([name])))
+    for node, mechanism in fitted.items():
+        if mechanism.spec.training is not None and not kept[node].all():
+            for name in (name for name in recorded if name in mechanism.parents):
+                fitted[name].narrow_range(values(name, kept[node]))
 
 
 def _refuse_unfittable(node: str, mechanism: Mechanism, table: Table) -> None:
@@ -222,8 +243,14 @@ def _refuse_unfittable(node: str, mechanism: Mechanism, table: Table) -> None:
             f"Cannot fit node {node!r}: its `training` is null, which keeps the weights that a mechanism "
             "has, and it has none but random ones. Leave `training` out."
         )
-    incomplete = table.incomplete(family)
-    rows = table.rows - int(incomplete.sum())
+    kept = table.rows_to_fit(node, mechanism.parents)
+    rows = int(kept.sum())
+    if not rows and not table.incomplete(family).all():
+        raise DataError(
+            f"Cannot fit node {node!r}: in all of the {table.rows:,} rows that have its values an experiment "
+            "set it, so that none tells of its mechanism. Give rows in which it came about by itself, or fit "
+            "the others by nodes=[...]."
+        )
     if not rows:
         empty = [name for name in family if table.incomplete([name]).all()]
         lacking = repr(empty[0]) if empty else f"all of {', '.join(family)}"
@@ -240,11 +267,11 @@ def _refuse_unfittable(node: str, mechanism: Mechanism, table: Table) -> None:
         )
     if any(isinstance(each, Image) for each in (mechanism.variable, *mechanism.parents.values())):
         return  # floats of all pictures take much memory, and no bounds can be left
-    complete = table.complete(family)
+    complete = table if kept.all() else table.part(family, kept)
     found = mechanism.unfittable(complete.tensor(node), {name: complete.tensor(name) for name in family[1:]})
     if found is not None:
         wrong, reason = found
         first = int(wrong.nonzero()[0])
-        row = int((~incomplete).nonzero()[0][first])
+        row = int(kept.nonzero()[0][first])
         value = complete.tensor(node)[first].tolist()
         raise DataError(f"Cannot fit node {node!r}, row {row} of which is {value}: {reason}")

@@ -62,7 +62,8 @@ def with_copies(table: Table) -> Table:
         _different(total - term) < _TOLD_APART * different for term in candidates
     ):
         return table
-    return Table(table, table.gaps, table.numbers, np.unique(total, return_inverse=True)[1])
+    copies = np.unique(total, return_inverse=True)[1]
+    return Table(table, table.gaps, table.numbers, copies, table.intervened)
 
 
 def _different(numbers: NDArray[Any]) -> int:

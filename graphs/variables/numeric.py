@@ -182,6 +182,11 @@ class Integer(VariableBase):
         return self
 
     @property
+    def counts(self) -> bool:
+        """Whether it is a whole number from 0 on, without an upper bound."""
+        return self.lower == 0 and self.upper is None
+
+    @property
     def values(self) -> range | None:
         """Every value, where both bounds are given and there are at most 1,024; else None."""
         if self.lower is None or self.upper is None or self.upper - self.lower >= _MOST_VALUES:

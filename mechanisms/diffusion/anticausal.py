@@ -28,11 +28,11 @@ class Anticausal(Guidance, frozen=True):
 
     Attributes:
         form: ``delta`` vanishes at the factual; ``raw`` is the paper's.
-        scale: s of categorical parents, or of each parent by name; "auto" is the smallest for each row that
-            the predictor accepts.
+        scale: s of categorical parents, or of each parent by name, where other categories keep 2 and numbers
+            1; "auto" is the smallest for each row that the predictor accepts.
         denoiser: the base that is guided: under the factual parents (``conditional``), under none
-            (``unconditional``), or under the counterfactual ones, whose effect scales then add to (a number
-            for categorical parents alone, 0 for others). Abduction is under the factual parents or none.
+            (``unconditional``), or under the counterfactual ones, to whose effect scales then add (0 of
+            numbers, and of what is left out beside names). Abduction is under the factual parents or none.
         terms: whose terms log q(pa_k | x_bar, pa_<k) ``delta`` follows: of ``all`` parents, which is Bayes'
             rule, or in each row of those that are ``changed``. A trained predictor never saw later parents
             beside a change that is not in the image yet, and may pull hard there.

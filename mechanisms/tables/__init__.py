@@ -1,3 +1,3 @@
-"""Tables: additive noise models, normalizing flows, categorical and empirical mechanisms."""
+"""Tables: additive noise models, normalizing flows, and regressions of categories and counts."""
 
 __all__: list[str] = []

@@ -1,4 +1,4 @@
-"""``auto``: a continuous node whose mechanism is chosen when it is fitted, by held-out log-likelihood.
+"""``auto``: a node of numbers whose mechanism is chosen when it is fitted, by held-out log-likelihood.
 
     additive                                     x = a + B pa + u, u normal (additive noise model)
     additive(noise: spline)                      the same, u of any law
@@ -6,7 +6,11 @@
     additive(function: network, noise: spline)   the same, u of any law
     flow                                         x = T_pa(u): how u acts may depend on pa
 
-Where a parent is an image, which no linear function reads, the last two are compared.
+Where a parent is an image, which no linear function reads, the last two are compared. Of a count, a whole
+number from 0 on:
+
+    counts                                       negative binomial regression
+    flow                                         x = round(T_pa(u))
 
 From the least to the most flexible; of those that are as good as the best within two standard errors, the
 first is taken (``causalgen.fitting.choosing``). The fitted node *is* the chosen mechanism, also where it is
@@ -23,10 +27,11 @@ import torch
 from torch import Tensor
 
 from graphs.errors import MechanismError, NotFittedError
-from graphs.variables import Continuous, Image, Variable
+from graphs.variables import Continuous, Image, Integer, Variable
 from mechanisms.base import Abducted, Mechanism, MechanismSpec, Noise, Parents
 from mechanisms.encoders import EncodingSpec
 from mechanisms.tables.additive import Additive
+from mechanisms.tables.counts import Counts
 from mechanisms.tables.flow import Flow
 from mechanisms.tables.support import Support
 from mechanisms.training import LEAST_TRAINED_ROWS, Training
@@ -37,7 +42,7 @@ _TRAINING = Training()
 
 
 class Auto(EncodingSpec, frozen=True):
-    """A continuous node by whichever mechanism the data favour: additive noise, or a flow.
+    """A node of numbers by whichever mechanism the data favour: additive, a regression of counts, or a flow.
 
     Attributes:
         encoder: of image parents, of each candidate its own; None for a small one by their size.
@@ -47,13 +52,17 @@ class Auto(EncodingSpec, frozen=True):
     kind: Literal["auto"] = "auto"
     training: Training | None = _TRAINING
 
-    def candidates(self, parents: Mapping[str, Variable]) -> tuple[MechanismSpec, ...]:
+    def candidates(self, variable: Variable, parents: Mapping[str, Variable]) -> tuple[MechanismSpec, ...]:
         """The specs to choose among, the least flexible first."""
         said = {} if self.training is None else self.training.model_dump()
         said = {name: value for name, value in said.items() if value != getattr(_TRAINING, name)}
+        images = any(isinstance(parent, Image) for parent in parents.values())
+        if isinstance(variable, Integer):
+            flow = Flow.model_validate({"encoder": self.encoder, "training": said})
+            return (flow,) if images else (Counts.model_validate({"training": said}), flow)
         if not parents:
             return Additive(training=said), Flow(training=said)  # pyright: ignore[reportArgumentType]
-        if any(isinstance(parent, Image) for parent in parents.values()):
+        if images:
             slower = {"encoder": self.encoder, "training": {"learning_rate": 3e-3} | said}
             network = Additive.model_validate({"function": "network", "noise": "spline"} | slower)
             return network, Flow.model_validate(slower)
@@ -71,11 +80,14 @@ class Auto(EncodingSpec, frozen=True):
         """What stands for the mechanism until it is fitted.
 
         Raises:
-            MechanismError: the variable is not continuous, or the encoder has no image to read, or one that
-                it cannot.
+            MechanismError: the variable is neither continuous nor ``Integer(lower=0)``, or the encoder has no
+                image to read, or one that it cannot.
         """
-        if not isinstance(variable, Continuous):
-            raise MechanismError(f"Mechanism 'auto' needs a continuous variable, got {variable.describe()}.")
+        if not (isinstance(variable, Continuous) or (isinstance(variable, Integer) and variable.counts)):
+            raise MechanismError(
+                "Mechanism 'auto' needs a continuous variable, or an integer one with lower 0 and no upper, "
+                f"got {variable.describe()}."
+            )
         return AutoMechanism(self, variable, parents)
 
 
@@ -87,16 +99,19 @@ class AutoMechanism(Mechanism):
     deterministic = True
     least_rows = 2
     spec: Auto
-    variable: Continuous
+    variable: Continuous | Integer
 
-    def __init__(self, spec: Auto, variable: Continuous, parents: Mapping[str, Variable]) -> None:
+    def __init__(self, spec: Auto, variable: Continuous | Integer, parents: Mapping[str, Variable]) -> None:
         super().__init__(spec, variable, parents)
         if spec.encoders(parents):  # refuses, where the model is declared, what no candidate could take
             self.least_rows = LEAST_TRAINED_ROWS
-        self.bounds = Support(variable.lower, variable.upper, prod(variable.event_shape))
+        if isinstance(variable, Continuous):
+            self.bounds = Support(variable.lower, variable.upper, prod(variable.event_shape))
 
     def unfittable(self, value: Tensor, parents: Parents) -> tuple[Tensor, str] | None:
         """Rows on a bound: a flow gives none, and additive noise would give values beyond it too."""
+        if isinstance(self.variable, Integer):
+            return None
         return self.bounds.unfittable(value.reshape(len(value), -1))
 
     def sample_noise(self, n: int, *, generator: torch.Generator) -> Noise:

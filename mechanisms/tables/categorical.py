@@ -7,8 +7,8 @@ Gumbel(logits_k) truncated at t: -log(exp(-t) + exp(-(logits_k + g))), g a fresh
 ``coupling: monotone`` takes the inverse distribution function of one uniform u instead, for categories
 with an order: x = #{k < K - 1: u >= P(x <= k)}; given x, u is uniform on x's step.
 
-Logits are log frequencies looked up by the parents' categories, or a network of the parents, images too,
-beside a line in their numbers and categories, which training starts from at maximum likelihood:
+Logits are log frequencies looked up by the parents' categories, a regression on the parents (``logits.py``),
+or a network of them, images too, beside a line in their numbers and categories, at which its training starts:
 
     root     P(k) = (n_k + s) / (n + s K)                 Laplace, s the smoothing
     table    P(k | pa) = (n_k,pa + s P(k)) / (n_pa + s)   P(k) as of a root: the overall frequencies
@@ -18,12 +18,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import prod
-from typing import Any, ClassVar, Literal, final
+from typing import ClassVar, Literal, final
 
 import pyro.distributions as dist
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from graphs import variables
 from graphs.errors import EvidenceError, MechanismError
@@ -33,6 +33,7 @@ from mechanisms.encoders import EncodingSpec
 from mechanisms.networks import DenseNetwork
 from mechanisms.options import Hidden
 from mechanisms.seeds import gumbels, uniforms
+from mechanisms.tables.logits import REGRESSIONS, Line
 from mechanisms.training import LEAST_TRAINED_ROWS, Training
 
 __all__ = ["Categorical", "CategoricalMechanism"]
@@ -40,7 +41,7 @@ __all__ = ["Categorical", "CategoricalMechanism"]
 _LARGEST_TABLE = 100_000
 
 _REGRESSED = 20_000
-"""Most rows that logistic regression looks at."""
+"""Most rows that the start of a network looks at."""
 
 
 class Categorical(EncodingSpec, frozen=True):
@@ -48,25 +49,44 @@ class Categorical(EncodingSpec, frozen=True):
 
     Attributes:
         logits: "table" of smoothed frequencies, one row for each combination of the parents' categories;
-            "network" of the parents; "auto" is a table where all parents are categorical and it has at
-            most 100,000 entries. A root is a table.
+            "linear" in the parents, which is logistic regression; "ordinal", of categories with an order,
+            proportional odds (McCullagh 1980); "network" of the parents; "auto" is a table where all parents
+            are categorical and it has at most 100,000 entries, and else what rows held out favour of these
+            (``causalgen.fitting.choosing``). A root is a table.
         smoothing: rows added: to a root so many for each category (Laplace), to each combination of parents
             so many in all, by the overall frequencies, which a combination never seen follows. Where n rows
             have a combination they draw effects towards none, by smoothing / (n + smoothing). At 0, what was
-            never seen has probability zero.
+            never seen has probability zero. Of linear and ordinal logits, the weight of their penalty: at 0,
+            rows whose categories a line separates have no likeliest one, and a very steep one is taken.
         coupling: how noise makes the category: "gumbel", or "monotone" for categories with an order.
         hidden: widths of the network's hidden layers.
         encoder: of image parents, trained with the network; None for a small one by their size.
-        training: of the network; a table is counted.
+        training: of the network; a table is counted, and regressions are solved.
     """
 
     learned: ClassVar[tuple[str, ...]] = ("smoothing",)
     kind: Literal["categorical"] = "categorical"
     training: Training | None = Training(epochs=50, batch_size=256, learning_rate=3e-3)
-    logits: Literal["auto", "table", "network"] = "auto"
+    logits: Literal["auto", "table", "linear", "ordinal", "network"] = "auto"
     smoothing: float = Field(default=1.0, ge=0)
     coupling: Literal["gumbel", "monotone"] = "gumbel"
     hidden: Hidden = (64, 64)
+
+    def candidates(
+        self, variable: variables.Variable, parents: Mapping[str, variables.Variable]
+    ) -> tuple[Categorical, ...]:
+        """Regressions and a network where some parents are numbers and none an image."""
+        kinds = [parent.type for parent in parents.values()]
+        if (
+            self.logits != "auto"
+            or self.training is None
+            or "image" in kinds
+            or set(kinds) <= {"categorical"}
+        ):
+            return ()
+        ordered = isinstance(variable, variables.Categorical) and variable.ordered and variable.size > 2
+        forms = ("ordinal", "linear", "network") if ordered else ("linear", "network")
+        return tuple(self.model_copy(update={"logits": each}) for each in forms)
 
     def make(
         self, variable: variables.Variable, parents: Mapping[str, variables.Variable]
@@ -75,7 +95,8 @@ class Categorical(EncodingSpec, frozen=True):
 
         Raises:
             MechanismError: the variable is not categorical, a table was asked for with a parent that is not
-                categorical, or the encoder has no image to read, or one that it cannot.
+                categorical, linear or ordinal logits with an image, ordinal ones of categories without an
+                order, or the encoder has no image to read, or one that it cannot.
         """
         if not isinstance(variable, variables.Categorical):
             raise MechanismError(
@@ -105,27 +126,38 @@ class CategoricalMechanism(Mechanism):
         self.categories = variable.size
         self.tabular = _is_table(spec, variable, parents)
         encoders = spec.encoders(parents)
+        if encoders and spec.logits in REGRESSIONS:
+            raise MechanismError(
+                f"Logits that are {spec.logits} read no images, as {', '.join(map(repr, encoders))}. Use "
+                "logits: network."
+            )
+        if spec.logits == "ordinal" and not variable.ordered:
+            raise MechanismError(
+                "Ordinal logits are of categories with an order. Declare them with ordered: true, or use "
+                "logits: linear."
+            )
         start = torch.zeros(self.categories, dtype=torch.float64)
         if self.tabular:
             combinations = prod(_size(parent) for parent in parents.values())
             self.register_buffer("table", start.repeat(combinations, 1))
         else:
-            self.least_rows = LEAST_TRAINED_ROWS
             self.conditioning = Conditioning(parents, encoders=encoders)
-            self.network = DenseNetwork(self.conditioning.width, spec.hidden, start)
-            slices = self.conditioning.slices
-            self.numbers = [
-                each
-                for name in slices
-                if name not in encoders
-                for each in range(self.conditioning.width)[slices[name]]
-            ]
-            self.line = _Line(len(self.numbers), self.categories) if self.numbers else None
+            width, slices = self.conditioning.width, self.conditioning.slices
+            form = REGRESSIONS.get(spec.logits)
+            self.regression = None if form is None else form(width, self.categories)
+            if self.regression is None:
+                self.least_rows = LEAST_TRAINED_ROWS
+                self.network = DenseNetwork(width, spec.hidden, start)
+                numbers = (range(width)[slices[name]] for name in slices if name not in encoders)
+                self.numbers = [each for columns in numbers for each in columns]
+                self.line = Line(len(self.numbers), self.categories) if self.numbers else None
 
     def logits(self, parents: Parents, rows: int) -> Tensor:
         """(N, K) normalised log probabilities; -inf for what cannot happen. ``rows`` is N."""
         if not self.tabular:
             context = self.conditioning(parents)
+            if self.regression is not None:
+                return self.regression(context)
             logits = self.network(context)
             if self.line is not None:
                 logits = logits + self.line(self._without_images(context))
@@ -168,21 +200,27 @@ class CategoricalMechanism(Mechanism):
         return Abducted(Noise(len(value), {"uniform": torch.minimum(uniform, below)}))
 
     def prepare(self, value: Tensor, parents: Parents) -> None:
-        """Standardise the network's inputs, and start it at logistic regression; of images at frequencies."""
-        if not self.tabular:
-            self.conditioning.prepare(parents)
-            counts = torch.bincount(value, minlength=self.categories).double()
-            # A finite start, whatever the smoothing: a network cannot move away from -inf.
-            frequencies = (counts + max(self.spec.smoothing, 0.5)).log().log_softmax(-1)
-            if self.line is not None:
-                context = self.conditioning(parents, len(value), images=False)
-                frequencies = self.line.prepare(self._without_images(context), value, frequencies)
-            self.network.bias.data.copy_(frequencies)
+        """Standardise the inputs, and fit or start at logistic regression; of images at frequencies."""
+        if self.tabular:
+            return
+        self.conditioning.prepare(parents)
+        counts = torch.bincount(value, minlength=self.categories).double()
+        # A finite start, whatever the smoothing: no gradient leads away from -inf.
+        frequencies = (counts + max(self.spec.smoothing, 0.5)).log().log_softmax(-1)
+        context = self.conditioning(parents, len(value), images=False)
+        if self.regression is not None:
+            self.regression.prepare(context, value, frequencies, self.spec.smoothing)
+            return
+        if self.line is not None:
+            some = torch.arange(min(len(value), _REGRESSED), device=value.device)
+            some = some * len(value) // len(some)
+            frequencies = self.line.prepare(self._without_images(context)[some], value[some], frequencies)
+        self.network.bias.data.copy_(frequencies)
 
     def solve(self, value: Tensor, parents: Parents) -> bool:
-        """Count the table; False for a network."""
+        """Count the table; of a regression ``prepare`` has done all; False for a network."""
         if not self.tabular:
-            return False
+            return self.regression is not None
         rows = self._combination(parents) if self.parents else torch.zeros_like(value)
         cells = torch.bincount(rows * self.categories + value, minlength=self.table.numel())
         counts = cells.reshape(self.table.shape).to(self.table)
@@ -223,49 +261,6 @@ class CategoricalMechanism(Mechanism):
             )
 
 
-class _Line(nn.Module):
-    """(N, inputs) -> logits (N, K), linear: what a network of few rows would learn late, and stop before."""
-
-    filled_in = ("slope",)  #: of its state, what weights from before there was a line lack
-
-    def __init__(self, inputs: int, categories: int) -> None:
-        super().__init__()
-        self.slope = nn.Parameter(torch.zeros(inputs, categories, dtype=torch.float64))
-
-    def forward(self, context: Tensor) -> Tensor:
-        return context.to(self.slope.dtype) @ self.slope
-
-    @torch.enable_grad()
-    def prepare(self, context: Tensor, value: Tensor, start: Tensor) -> Tensor:
-        """Start at logistic regression on some rows; the intercepts, (K,), which start at ``start``.
-
-        A penalty of one row's size keeps what rows leave open, as where they separate categories, finite.
-        """
-        rows = torch.arange(min(len(value), _REGRESSED), device=value.device) * len(value)
-        rows = rows // min(len(value), _REGRESSED)
-        columns, wanted = context[rows].detach().to(self.slope.dtype), value[rows]
-        slope, bias = torch.zeros_like(self.slope), start.clone()
-        free = [each.requires_grad_() for each in (slope, bias)]
-        optimiser = torch.optim.LBFGS(free, max_iter=100, line_search_fn="strong_wolfe")
-
-        def loss() -> Tensor:
-            optimiser.zero_grad()
-            penalty = slope.square().sum() + (bias - start).square().sum()
-            found = nn.functional.cross_entropy(columns @ slope + bias, wanted) + 0.5 * penalty / len(wanted)
-            found.backward()
-            return found
-
-        optimiser.step(loss)
-        self.slope.data.copy_(slope.detach())
-        return bias.detach()
-
-    def _load_from_state_dict(
-        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
-    ) -> None:
-        state_dict.setdefault(f"{prefix}slope", torch.zeros_like(self.slope))
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-
-
 def _size(variable: variables.Variable) -> int:
     """The number of categories of a variable that is known to be categorical."""
     assert isinstance(variable, variables.Categorical), "only categorical parents index a table"
@@ -279,9 +274,9 @@ def _is_table(
     others = [name for name, parent in parents.items() if not isinstance(parent, variables.Categorical)]
     if spec.logits == "table" and others:
         raise MechanismError(
-            f"A table of logits needs categorical parents; {others} are not. Use logits: network."
+            f"A table of logits needs categorical parents; {others} are not. Use logits: linear, or network."
         )
-    if others or (spec.logits == "network" and parents):
+    if others or (spec.logits in (*REGRESSIONS, "network") and parents):
         return False
     entries = variable.size * prod(_size(parent) for parent in parents.values())
     return spec.logits == "table" or not parents or entries <= _LARGEST_TABLE

@@ -146,7 +146,7 @@ def test_of_many_rows_a_quarter_is_held_out_and_all_in_doubt(monkeypatch, doubtf
 def test_an_outlier_does_not_hide_what_all_other_rows_tell(monkeypatch):
     """Normal noise makes Cauchy rows 12 less likely each, which one row alone had made uncertain."""
     cauchy = Equation(value="u", noise={"u": {"cauchy": [0, 1]}})
-    monkeypatch.setattr(Auto, "candidates", lambda self, parents: (Additive(), cauchy))
+    monkeypatch.setattr(Auto, "candidates", lambda self, variable, parents: (Additive(), cauchy))
     y = np.random.default_rng(1).standard_cauchy(300)
     report, chosen = choose_mechanism("y", Auto().bind(cg.Continuous(), {}), Table({"y": y}), seed=0)
     normal, true = (each["log_likelihood"] for each in report.choice["candidates"].values())
@@ -156,18 +156,64 @@ def test_an_outlier_does_not_hide_what_all_other_rows_tell(monkeypatch):
 def test_an_outlier_alone_decides_nothing(monkeypatch):
     """One row far off makes the wider noise likelier on average, and in no other row."""
     wide, narrow = (Equation(value="u", noise={"u": {"normal": [0, scale]}}) for scale in (100, 1))
-    monkeypatch.setattr(Auto, "candidates", lambda self, parents: (wide, narrow))
+    monkeypatch.setattr(Auto, "candidates", lambda self, variable, parents: (wide, narrow))
     y = np.append(np.random.default_rng(1).uniform(-1, 1, 99), 60.0)
     report, chosen = choose_mechanism("y", Auto().bind(cg.Continuous(), {}), Table({"y": y}), seed=0)
     assert chosen.spec == narrow and report.choice["reason"].endswith("where a row counts for at most 10")
 
 
 def test_settings_are_those_of_every_candidate():
-    parents = {"x": cg.Continuous()}
-    specs = Auto(training={"epochs": 3}).candidates(parents)
+    number, parents = cg.Continuous(), {"x": cg.Continuous()}
+    specs = Auto(training={"epochs": 3}).candidates(number, parents)
     assert {spec.training.epochs for spec in specs} == {3}
     assert specs[0].training.learning_rate == Additive().training.learning_rate
-    assert Auto().candidates({}) == (Additive(), Flow()) and Auto().candidates(parents)[-1] == Flow()
+    assert Auto().candidates(number, {}) == (Additive(), Flow())
+    assert Auto().candidates(number, parents)[-1] == Flow()
+    assert Auto().candidates(cg.Integer(lower=0), parents) == (cg.mechanisms.Counts(), Flow())
+
+
+@pytest.mark.parametrize(("law", "kind"), [("negative binomial", "counts"), ("two kinds", "flow")])
+def test_a_count_is_chosen_a_mechanism_too(law, kind):
+    random = np.random.default_rng(0)
+    x, prone = random.normal(size=1500), random.gamma(2, 0.5, 1500)
+    mean = np.exp(0.5 + 0.6 * x) * prone if law == "negative binomial" else random.choice([1.0, 15.0], 1500)
+    scm = cg.SCM(nx.DiGraph([("x", "y")]), {"x": cg.Continuous(), "y": cg.Integer(lower=0)})
+    assert scm.mechanisms["y"].spec.kind == "auto"
+    scm.fit({"x": x, "y": random.poisson(mean)}, progress=False)
+    assert scm.mechanisms["y"].spec.kind == kind
+    assert f"chosen: {kind}" in str(scm.fit_report["y"])
+    assert scm.fit({"x": x, "y": random.poisson(mean)}, progress=False).fit_report["y"].choice is not None
+
+
+def test_a_count_that_an_image_causes_has_nothing_to_choose_from():
+    spec, scan = Auto(training={"epochs": 1}), {"scan": cg.Image(1, 4, 4)}
+    assert [each.kind for each in spec.candidates(cg.Integer(lower=0), scan)] == ["flow"]
+    table = Table(
+        {"scan": np.random.default_rng(0).random((40, 1, 4, 4), np.float32), "y": np.arange(40.0) // 4}
+    )
+    report, chosen = choose_mechanism(
+        "y", spec.bind(cg.Integer(lower=0), scan), table, seed=0, progress=False
+    )
+    assert chosen.spec.kind == "flow" and report.choice["reason"] == "the only one that can read its parents"
+    with pytest.raises(cg.MechanismError, match="or an integer one with lower 0 and no upper, got integer"):
+        spec.bind(cg.Integer(lower=1), {})
+
+
+@pytest.mark.parametrize(("slope", "form"), [(1.5, "linear"), (0.0, "network")])
+def test_the_logits_of_a_category_are_chosen_too(tmp_path, slope, form):
+    """Logistic regression where it is the truth, even where a network would do; not of |x| > 1."""
+    random = np.random.default_rng(0)
+    x = random.normal(size=1500)
+    y = random.random(1500) < 1 / (1 + np.exp(-(slope * x if slope else 4 * (np.abs(x) - 0.7))))
+    scm = cg.SCM(nx.DiGraph([("x", "y")]), {"x": cg.Continuous(), "y": cg.Categorical(2)})
+    scm.fit({"x": x, "y": y.astype(int)}, progress=False)
+    assert scm.mechanisms["y"].spec.logits == form
+    assert f"chosen: categorical(logits: {form})" in str(scm.fit_report["y"])
+    scm.save_pretrained(tmp_path / "model")
+    again = cg.SCM.from_pretrained(tmp_path / "model")
+    drawn = [each.sample(20, seed=0)["y"].tolist() for each in (scm, again)]
+    assert drawn[0] == drawn[1]
+    assert again.mechanisms["y"].spec.logits == form
 
 
 def test_hardly_any_rows_are_not_compared():

@@ -38,7 +38,7 @@ def test_the_choice_is_as_good_as_the_better_one(choosing):
         "linear",
         "no effect",
         "skewed noise",
-        "nonlinear, few rows",
+        "nonlinear on few rows",
         "nonlinear",
         "heteroscedastic",
         "multiplicative",

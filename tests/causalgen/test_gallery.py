@@ -41,6 +41,11 @@ def test_a_model_is_small_and_says_what_it_is(name):
     assert cg.SCM.from_pretrained(name).to_yaml() == (folder / "scm.yaml").read_text()
 
 
+def test_a_model_without_rows_of_its_own_says_so():
+    with pytest.raises(cg.DataError, match="The model imagenet has no rows of its own"):
+        cg.sample_rows("imagenet")
+
+
 def test_samples_are_real_rows_of_every_digit():
     table = cg.sample_rows("mnist")
     assert len(table["digit"]) == 200

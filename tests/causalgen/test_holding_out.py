@@ -95,7 +95,7 @@ def test_copies_do_not_make_a_flexible_mechanism_look_good(monkeypatch):
     """Of 60 rows that are there ten times `auto` took a flow, which had learned them by heart."""
     flow = cg.mechanisms.Flow(training={"epochs": 40})
     monkeypatch.setattr(
-        cg.mechanisms.Auto, "candidates", lambda self, parents: (cg.mechanisms.Additive(), flow)
+        cg.mechanisms.Auto, "candidates", lambda self, variable, parents: (cg.mechanisms.Additive(), flow)
     )
     graph = nx.DiGraph([("x", "y")])
     scm = cg.SCM(graph, dict.fromkeys("xy", cg.Continuous()), {"x": cg.mechanisms.Empirical()})

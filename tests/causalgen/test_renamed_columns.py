@@ -12,7 +12,7 @@ import causalgen as cg
 from causalgen.cli import main as cli
 from causalgen.cli.assignments import parse_renames
 from causalgen.data.parquet_rows import ParquetRows
-from causalgen.data.reading import Renamed, read_data
+from causalgen.data.reading import Rows, read_data
 from graphs.errors import DataError, UnknownNameError
 
 ODD = {"dose": "Dose (mg=day)", "place": "pos", "kind": "Kind of dog", "weight": "dose"}
@@ -146,7 +146,7 @@ def test_columns_may_change_places():
     swapped = parse_renames(["weight=dose", "dose=weight"], VARIABLES, [["dose", "weight"]])
     assert swapped == {"dose": "weight", "weight": "dose"}
     rows = {"dose": [1.0], "weight": [2.0]}
-    table = read_data(Renamed(rows, swapped), {name: VARIABLES[name] for name in rows})
+    table = read_data(Rows(rows, swapped), {name: VARIABLES[name] for name in rows})
     assert (table["dose"].item(), table["weight"].item()) == (2, 1)
 
 
@@ -190,7 +190,7 @@ def test_a_named_data_set_has_the_column_or_is_refused(tmp_path):
     variables = {"digit": cg.Categorical(10)}
     assert read_data(f"mnist:{tmp_path}", variables)["digit"].tolist() == [7]
     with pytest.raises(DataError, match="means no column"):
-        read_data(Renamed(f"mnist:{tmp_path}", {"digit": "lable"}), variables)
+        read_data(Rows(f"mnist:{tmp_path}", {"digit": "lable"}), variables)
 
 
 def test_refused_pictures_are_told_by_their_column(tmp_path):

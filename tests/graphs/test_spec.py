@@ -96,6 +96,11 @@ def test_comments_quotes_and_a_byte_order_mark_are_fine(tmp_path: Path) -> None:
         ("type: image, ", "", "15:15: nodes.image.variable: missing the key 'type'"),
         ("[1, 28, 28]", "[1, 0, 28]", "15:40: nodes.image.variable.shape.1: must be greater.* 1, got 0"),
         ("[1, 28, 28]", "[1, 28]", "15:36: nodes.image.variable.shape.2: missing; this item"),
+        (
+            "[1, 28, 28]",
+            "[1, 28, 28, 3]",
+            "15:36: nodes.image.variable.shape: must have at most 3 items, got",
+        ),
         ("[1, 28, 28]", "[1, 28, 28.5]", "15:44: nodes.image.variable.shape.2: .*got 28.5"),
         ("categories: 10", "categories: 0", "5:47: nodes.digit.variable.categories: expected .*got 0"),
         ("categories: 10", "categories: [a, b, a]", "5:47: .*'a' appears twice"),

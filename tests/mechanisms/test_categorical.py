@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
@@ -30,9 +31,11 @@ def with_logits(rows, **options):
 
 
 @pytest.mark.parametrize("coupling", ["gumbel", "monotone"])
+@pytest.mark.parametrize("logits", ["auto", "linear", "ordinal"])
 @pytest.mark.parametrize(("parents", "rows"), [({}, {}), (PARENTS, ROWS), (AGE, AGE_ROWS)])
-def test_laws(coupling, parents, rows):
-    mechanism = fit(Categorical(coupling=coupling).bind(variables.Categorical(4), parents), X, rows, steps=30)
+def test_laws(coupling, logits, parents, rows):
+    spec = Categorical(coupling=coupling, logits=logits)
+    mechanism = fit(spec.bind(variables.Categorical(4, ordered=True), parents), X, rows, steps=30)
     check_mechanism(mechanism, X[:60], {name: value[:60] for name, value in rows.items()})
 
 
@@ -146,6 +149,100 @@ def test_weights_from_before_there_was_a_line_are_loaded():
     assert_close(bound.network(torch.ones(1, 6)), fitted.network(torch.ones(1, 6)))
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 1.0, 5.0])
+def test_linear_logits_are_logistic_regression(smoothing):
+    """The optimum of numpy's Newton steps, of the difference of two logits."""
+    age = AGE_ROWS["age"]
+    x = (torch.rand(N, generator=generator(), dtype=torch.float64) < ((age - 45) / 8).sigmoid()).long()
+    spec = Categorical(logits="linear", smoothing=smoothing)
+    mechanism = fit(spec.bind(variables.Categorical(2), {"age": Continuous()}), x, {"age": age})
+    columns = np.column_stack([np.ones(N), (age - age.mean()) / age.std(correction=0)])
+    ones = int(x.sum())
+    start = np.array([np.log(ones + max(smoothing, 0.5)) - np.log(N - ones + max(smoothing, 0.5)), 0])
+    found = start.copy()
+    for _ in range(
+        30
+    ):  # of the two halves of each difference, s / 2 a half and two of them: s / 4 (d - start)^2
+        p = 1 / (1 + np.exp(-columns @ found))
+        slope = columns.T @ (x.numpy() - p) - smoothing / 2 * (found - start)
+        found = found + np.linalg.solve(
+            columns.T * (p * (1 - p)) @ columns + smoothing / 2 * np.eye(2), slope
+        )
+    expected = torch.from_numpy(columns @ found).sigmoid()
+    with torch.no_grad():
+        logits = mechanism.logits({"age": age}, N)
+    assert_close(logits[:, 1].exp(), expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 1.0, 20.0])
+def test_ordinal_logits_are_proportional_odds(smoothing):
+    """Data of known odds; and numpy's own likelihood has no slope where the fit ended."""
+    age = AGE_ROWS["age"].numpy()
+    z = (age - age.mean()) / age.std()
+    cuts = np.array([-1.5, 0.0, 0.4])
+    logistic = np.random.default_rng(0).logistic(size=N)
+    x = ((1.2 * z + logistic)[:, None] > cuts).sum(1)
+    spec = Categorical(logits="ordinal", smoothing=smoothing)
+    bound = spec.bind(variables.Categorical(4, ordered=True), {"age": Continuous()})
+    mechanism = fit(bound, torch.from_numpy(x), {"age": AGE_ROWS["age"]})
+    slope, rises = (each.detach().numpy() for each in mechanism.regression.parameters())
+    if smoothing < 20:
+        assert_close(slope, np.array([1.2]), atol=0.12, rtol=0)
+        assert_close(np.cumsum([rises[0], *np.exp(rises[1:])]), cuts, atol=0.15, rtol=0)
+    counts = np.bincount(x, minlength=4) + max(smoothing, 0.5)
+    share = np.cumsum(counts / counts.sum())[:-1]
+    edges = np.log(share / (1 - share))
+    start = np.array([edges[0], *np.log(np.diff(edges))])
+
+    def loss(found):
+        ends = np.cumsum([found[1], *np.exp(found[2:])]) - found[0] * z[:, None]
+        below = np.concatenate([np.zeros((N, 1)), 1 / (1 + np.exp(-ends)), np.ones((N, 1))], 1)
+        size = found[0] ** 2 + np.sum((found[1:] - start) ** 2)
+        return smoothing * size / 2 - np.log(np.diff(below, axis=1)[np.arange(N), x]).sum()
+
+    found = np.concatenate([slope, rises])
+    for step in 1e-4 * np.eye(4):
+        assert abs(loss(found + step) - loss(found - step)) / 2e-4 < 0.1  # of thousands away from there
+
+
+def test_ordinal_logits_of_a_category_that_no_row_has_stay_finite():
+    x = torch.where(X == 2, 3, X)
+    for smoothing in (0.0, 1.0):
+        spec = Categorical(logits="ordinal", smoothing=smoothing)
+        mechanism = fit(spec.bind(variables.Categorical(5, ordered=True), AGE), x, AGE_ROWS)
+        with torch.no_grad():
+            log_p = mechanism.logits(AGE_ROWS, N)
+        assert bool(log_p.isfinite().all())
+        assert_close(log_p.exp().sum(1), torch.ones(N, dtype=torch.float64))
+        assert float(log_p[:, [2, 4]].exp().mean()) < 0.01
+
+
+def test_linear_logits_stay_finite_where_a_line_separates_categories():
+    x = (AGE_ROWS["age"] > 40).long()
+    mechanism = fit(Categorical(logits="linear").bind(variables.Categorical(3), AGE), x, AGE_ROWS)
+    with torch.no_grad():
+        log_prob, never = mechanism.log_prob(x, AGE_ROWS), mechanism.logits(AGE_ROWS, N)[:, 2]
+    assert bool(log_prob.isfinite().all()) and float(log_prob.mean()) > -0.1
+    assert bool((never < -5).all()) and bool(never.isfinite().all())
+
+
+def test_candidates_are_where_the_form_is_open():
+    kinds = [each.logits for each in Categorical(smoothing=2).candidates(variables.Categorical(2), AGE)]
+    assert kinds == ["linear", "network"]
+    ordered = variables.Categorical(3, ordered=True)
+    kinds = [each.logits for each in Categorical().candidates(ordered, AGE)]
+    assert kinds == ["ordinal", "linear", "network"]
+    picture = {"scan": variables.Image(1, 8, 8), "age": Continuous()}
+    for spec, parents in [
+        (Categorical(), PARENTS),
+        (Categorical(), {}),
+        (Categorical(), picture),
+        (Categorical(logits="network"), AGE),
+        (Categorical(training=None), AGE),
+    ]:
+        assert spec.candidates(variables.Categorical(2), parents) == ()
+
+
 def test_pyro_distribution_is_the_mechanism():
     mechanism = fit(Categorical().bind(variables.Categorical(4), PARENTS), X, ROWS)
     assert_close(mechanism.distribution(ROWS, N).log_prob(X), mechanism.log_prob(X, ROWS))
@@ -155,13 +252,20 @@ def test_a_table_where_it_is_small():
     many = {f"p{number}": variables.Categorical(10) for number in range(5)}
     assert Categorical().bind(variables.Categorical(4), PARENTS).tabular
     assert not Categorical().bind(variables.Categorical(4), many).tabular
-    assert not Categorical(logits="network").bind(variables.Categorical(4), PARENTS).tabular
+    for logits in ("linear", "network"):
+        assert not Categorical(logits=logits).bind(variables.Categorical(4), PARENTS).tabular
     assert Categorical(logits="network").bind(variables.Categorical(4), {}).tabular
 
 
 def test_refusals():
     with pytest.raises(MechanismError, match=r"table of logits needs categorical parents; \['age'\]"):
         Categorical(logits="table").bind(variables.Categorical(4), AGE)
+    with pytest.raises(
+        MechanismError, match="Logits that are linear read no images, as 'scan'. Use logits: network"
+    ):
+        Categorical(logits="linear").bind(variables.Categorical(4), {"scan": variables.Image(1, 8, 8)})
+    with pytest.raises(MechanismError, match="of categories with an order. Declare them with ordered: true"):
+        Categorical(logits="ordinal").bind(variables.Categorical(4), AGE)
     with pytest.raises(MechanismError, match="needs a categorical variable, got continuous"):
         Categorical().bind(Continuous(), {})
 

@@ -131,11 +131,13 @@ def test_the_start_is_that_without_images():
 
 def test_auto_leaves_linear_candidates_out():
     spec = Auto(encoder=SMALL, training={"epochs": 3})
-    labels = [(each.kind, getattr(each, "function", None)) for each in spec.candidates(PARENTS)]
+    labels = [(each.kind, getattr(each, "function", None)) for each in spec.candidates(Continuous(), PARENTS)]
     assert labels == [("additive", "network"), ("flow", None)]
-    assert all(each.encoder == SMALL and each.training.epochs == 3 for each in spec.candidates(PARENTS))
+    assert all(
+        each.encoder == SMALL and each.training.epochs == 3 for each in spec.candidates(Continuous(), PARENTS)
+    )
     assert spec.bind(Continuous(), PARENTS).least_rows == 10
-    assert len(Auto().candidates({"age": Continuous()})) == 5
+    assert len(Auto().candidates(Continuous(), {"age": Continuous()})) == 5
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 import causalgen as cg
 from graphs.errors import MechanismError, SpecError, UnknownNameError
-from graphs.variables import Categorical, Continuous, Image
+from graphs.variables import Categorical, Continuous, Image, Integer
 from mechanisms import registry
 from mechanisms.diffusion.backbones import BACKBONES, Backbone
 from mechanisms.diffusion.guidance import GUIDANCE, Guidance
@@ -88,7 +88,14 @@ def test_bad_options_reach_the_caller_with_their_place(options):
 
 @pytest.mark.parametrize(
     ("variable", "kind"),
-    [(Categorical(3), "categorical"), (Continuous(), "auto"), (Image(1, 28, 28), "diffusion")],
+    [
+        (Categorical(3), "categorical"),
+        (Continuous(), "auto"),
+        (Integer(lower=0), "auto"),
+        (Integer(), "flow"),
+        (Integer(lower=0, upper=5), "flow"),
+        (Image(1, 28, 28), "diffusion"),
+    ],
 )
 def test_default_by_variable(variable, kind):
     assert registry.default_mechanism(variable).kind == kind

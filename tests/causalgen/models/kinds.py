@@ -184,11 +184,18 @@ KINDS: dict[str, Kind] = {
     ),
     "flow, integer": Kind(cg.Integer(0, 9), _given(cg.mechanisms.Flow(**_SMALL)), _anything, step=1),
     "equation, integer": Kind(cg.Integer(), _equation("2 * round(PA) - u", u={"poisson": [2]}), _plain),
+    "counts": Kind(cg.Integer(0), _given(cg.mechanisms.Counts()), _anything, step=1),
     "categorical, table": Kind(cg.Categorical(3), _given(cg.mechanisms.Categorical()), _codes),
     "categorical, network": Kind(
         cg.Categorical(["red", "green", "blue"]),
         _given(cg.mechanisms.Categorical(logits="network", **_SMALL)),
         _anything,
+    ),
+    "categorical, linear": Kind(
+        cg.Categorical(3), _given(cg.mechanisms.Categorical(logits="linear")), _anything
+    ),
+    "categorical, ordinal": Kind(
+        cg.Categorical(3, ordered=True), _given(cg.mechanisms.Categorical(logits="ordinal")), _anything
     ),
     "categorical, monotone": Kind(
         cg.Categorical(4, ordered=True),
