@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["REGRESSIONS", "Line", "LinearLogits", "OrdinalLogits"]
+__all__ = ["Line", "LinearLogits", "OrdinalLogits", "REGRESSIONS"]
 
 _STEPS = 100
 
