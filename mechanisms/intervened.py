@@ -252,9 +252,8 @@ class FunctionMechanism(Noiseless):
         except Exception:
             return
         raise InterventionError(
-            f"{where} of a row is another beside other rows: it must follow from the row alone, without a "
-            # Beside other rows a network rounds in another way, and one row may lie so close to a limit.
-            "these before, as in lambda x: x - 3.2."
+            f"{where} of a row is another beside other rows: it must follow from the row alone. A mean or a "
+            "rank of all rows is found before, as in lambda x: x - 3.2."
         )
 
     def _encode(self, returned: Any, where: str) -> Any:
