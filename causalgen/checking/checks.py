@@ -18,7 +18,7 @@ did in trials.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -40,7 +40,6 @@ from causalgen.data.table import Table
 from graphs.errors import CausalgenError, DataError, numbered_rows
 from graphs.text import Shown, aligned
 from graphs.variables import Continuous, Image, Variable
-from mechanisms.base import Mechanism
 from mechanisms.seeds import keyed_generator
 
 __all__ = ["CheckReport", "Independence", "check_model"]
@@ -55,6 +54,7 @@ _PICTURES = 256
 """Most rows of nodes whose mechanism generates or reads pictures."""
 
 _LEAST = 20
+_FEW = f"fewer than {_LEAST} rows have its value and those of its parents"
 
 _TESTS = 1000
 """Most pairs tested of those that the graph says are independent."""
@@ -103,7 +103,7 @@ class Independence:
 class CheckReport(Shown):
     """What a check found; ``print`` it."""
 
-    rows: int  #: rows looked at
+    rows: int  #: rows looked at, by the test that has most
     seed: int  #: gives the same report again
     #: False discovery rate of all tests: how often, at most, a true model has a problem reported
     level: float
@@ -111,7 +111,7 @@ class CheckReport(Shown):
     independences: Sequence[Independence]  #: every test made
     skipped: Mapping[str, str]  #: nodes whose noise was not tested, and why
     untested: int = 0  #: pairs of a large graph that were left out, at random
-    dropped: int = 0  #: rows that were left out, for a value was missing in them
+    dropped: int = 0  #: rows of the data that lack a value, which tests that read it leave out
     repeated: int = 0  #: rows that equal an earlier one in every value
     #: Of the fit, where the model was fitted in this session: what overfits; not tested here
     advice: Sequence[str] = ()
@@ -153,7 +153,7 @@ class CheckReport(Shown):
         """What was looked at and how many problems were found; and rows that repeat, where there are some."""
         count = len(self.problems)
         found = "no problem" if not count else f"{count} problem{'s' * (count > 1)}"
-        left = f" ({self.dropped:,} left out: values missing)" if self.dropped else ""
+        left = f" ({self.dropped:,} lack values, left out where read)" if self.dropped else ""
         said = f"Checked {len(self.fits)} nodes on {self.rows:,} rows{left}: {found} found."
         if not (count and self.repeated):
             return said
@@ -222,15 +222,12 @@ def _figure(value: float | None) -> str:
 def check_model(
     world: MutilatedModel, variables: Mapping[str, Variable], table: Table, *, seed: int, level: float
 ) -> CheckReport:
-    """Hold a fitted model to rows of every node.
+    """Hold a fitted model to rows: at most 1,000, at least 20, that have what a test reads.
 
-    Those without gaps, at least 20, are used, at most 1,000 of them. The seed is of that draw, of noise and
-    of permutations; ``level`` is the false discovery rate of all tests together.
+    Others may lack it. Rows that have everything would not do: where a test is only made of who fell ill,
+    they are the ill, among whom the causes of illness depend on each other in a true model. The seed is of
+    the draw of rows, of noise and of permutations; ``level`` is the false discovery rate of all tests.
     """
-    given, table = table.rows, table.complete(list(variables))
-    if table.rows < _LEAST:
-        complete = f" without missing values, got {table.rows} of {given}" if table.rows < given else ""
-        raise DataError(f"A check needs at least {_LEAST} rows{complete or f', got {table.rows}'}.")
     refuse_unfitted(world.mechanisms, "check")
     check = _Check(world, variables, table, seed)
     found = list(check.independences(level))
@@ -245,9 +242,9 @@ def check_model(
         replace(test, adjusted=q, holds=q > level)
         for test, q in zip(found, adjusted[len(measured) :], strict=True)
     ]
-    dropped, untested, repeated = given - table.rows, check.untested, check.repeated()
+    dropped = int(table.incomplete(list(variables)).sum())
     return CheckReport(
-        check.rows, seed, level, fits, tuple(tests), check.skipped, untested, dropped, repeated
+        check.rows, seed, level, fits, tuple(tests), check.skipped, check.untested, dropped, check.repeated()
     )
 
 
@@ -261,11 +258,11 @@ def _judged(fit: Goodness, adjusted: float, level: float) -> Goodness:
 
 
 @dataclass(frozen=True)
-class _Noise:
-    """Kernel features of a node's noise, for the first so many rows."""
+class _Rows:
+    """The rows of a test."""
 
-    features: Tensor
-    rows: int
+    gaps: frozenset[str]  # nodes of its with gaps in other rows: what tells these rows from those of a test
+    index: Tensor  # their places in the table, in the order drawn
 
 
 class _Check:
@@ -274,41 +271,48 @@ class _Check:
     def __init__(
         self, world: MutilatedModel, variables: Mapping[str, Variable], table: Table, seed: int
     ) -> None:
-        self.world, self.variables, self.seed = world, variables, seed
-        order = torch.randperm(table.rows, generator=keyed_generator(seed, "check", "rows"))[:_ROWS]
-        self.rows, self._numbers = len(order), table.numbers[order.numpy()]
-        device = next(iter(world.mechanisms.values())).device
-        self.values = {node: table.tensor(node, order, device=device) for node in variables}
+        self.world, self.variables, self.table, self.seed = world, variables, table, seed
+        self._order = torch.randperm(table.rows, generator=keyed_generator(seed, "check", "rows"))
+        self._device = next(iter(world.mechanisms.values())).device
+        families = {node: self._complete((node, *world.graph.parents(node))) for node in variables}
+        self.rows = max(len(each.index) for each in families.values())
+        if self.rows < _LEAST:
+            lacking = " that have a node's value and those of its parents" if table.gaps else ""
+            raise DataError(f"A check needs at least {_LEAST} rows{lacking}, got {self.rows}.")
         self.skipped: dict[str, str] = {}
         self.untested = 0
-        self._ranked: dict[tuple[tuple[str, ...], int], Ranked] = {}
+        self._ranked: dict[tuple[tuple[str, ...], frozenset[str], int], Ranked] = {}
+        self._noises: dict[tuple[str, frozenset[str]], Tensor | None] = {}
         self.fits = {node: self._fit(node) for node in variables}
 
     def repeated(self) -> int:
         """Rows that equal an earlier one, where not all values are categories and whole numbers."""
         if not any(isinstance(variable, Continuous | Image) for variable in self.variables.values()):
             return 0
-        columns = [value.cpu().reshape(self.rows, -1).numpy() for value in self.values.values()]
-        rows = {tuple(column[row].tobytes() for column in columns) for row in range(self.rows)}
-        return self.rows - len(rows)
+        rows = self._complete(tuple(self.variables))
+        count = len(rows.index)
+        columns = [self._values(node, rows).cpu().reshape(count, -1).numpy() for node in self.variables]
+        return count - len({tuple(column[row].tobytes() for column in columns) for row in range(count)})
 
     def independences(self, level: float) -> Iterator[Independence]:
         """Every test, with p-values not adjusted yet."""
-        noise = {node: found for node in self.variables if (found := self._noise(node)) is not None}
-        pairs = list(self._pairs(noise))
+        pairs = list(self._pairs({node for node in self.variables if self._noise(node) is not None}))
         permutations = min(max(1000, round(2 * len(pairs) / level)), _PERMUTATIONS)
         for node, other in pairs:
+            rows, parents = self._rows(node, other), self.world.graph.parents(node)
+            if len(rows.index) < _LEAST or (noise := self._noise(node, other)) is None:
+                self.untested += 1
+                continue
             generator = keyed_generator(self.seed, "check", "permutations", node, other)
-            parents, rows = self.world.graph.parents(node), noise[node].rows
             # Beside the others: an interaction of two parents may show with neither alone.
             given = tuple(parent for parent in parents if parent != other)
             other_values = beside(self._value((other,), rows), self._value(given, rows))
             strength, p_value = independence_test(
-                noise[node].features, other_values, permutations=permutations, generator=generator
+                noise, other_values, permutations=permutations, generator=generator
             )
             yield Independence(node, other, parents, strength, p_value)
 
-    def _pairs(self, noise: Mapping[str, _Noise]) -> Iterator[tuple[str, str]]:
+    def _pairs(self, noise: Collection[str]) -> Iterator[tuple[str, str]]:
         """Each node with noise and each earlier node: all parents, and of the others at most so many."""
         graph = self.world.graph
         others: list[tuple[str, str]] = []
@@ -327,9 +331,11 @@ class _Check:
             return Goodness("none", note="it was intervened on")
         if not mechanism.sample_noise(1, generator=self._generator("leaves", node)).leaves:
             return Goodness("none", note="it has no noise: its parents determine it")
-        rows = _limit(mechanism, self.rows)
-        value = self.values[node][:rows]
-        parents = {name: self.values[name][:rows] for name in self.world.graph.parents(node)}
+        rows = self._rows(node)
+        if len(rows.index) < _LEAST:
+            return Goodness("none", note=_FEW)
+        value = self._values(node, rows)
+        parents = {name: self._values(name, rows) for name in self.world.graph.parents(node)}
         with torch.no_grad():
             log_prob = None if mechanism.resamples else mechanism.log_prob(value, parents)
             if log_prob is not None and (
@@ -343,16 +349,22 @@ class _Check:
         atoms = self.world.mechanisms[node].atomic(value, parents)
         return isinstance(self.variables[node], Continuous) and atoms is not None and bool(atoms.any())
 
-    def _noise(self, node: str) -> _Noise | None:
-        """The noise of a node, or None, having said why."""
-        mechanism, rows = self.world.mechanisms[node], _limit(self.world.mechanisms[node], self.rows)
-        reason = _UNTESTED.get(mechanism.abduction)
+    def _noise(self, node: str, other: str | None = None) -> Tensor | None:
+        """Features of a node's noise in the rows of a test, or None, having said why."""
+        rows = self._rows(node, other)
+        if (key := (node, rows.gaps)) not in self._noises:
+            self._noises[key] = self._find_noise(node, rows)
+        return self._noises[key]
+
+    def _find_noise(self, node: str, rows: _Rows) -> Tensor | None:
+        mechanism = self.world.mechanisms[node]
+        reason = _UNTESTED.get(mechanism.abduction) or (_FEW if len(rows.index) < _LEAST else None)
         if reason or node in self.world.touched:
             self.skipped[node] = "it was intervened on" if node in self.world.touched else str(reason)
             return None
-        values = {name: value[:rows] for name, value in self.values.items()}
+        values = {name: self._values(name, rows) for name in (node, *self.world.graph.parents(node))}
         try:
-            with numbered_rows(self._numbers):
+            with numbered_rows(self.table.numbers[rows.index.numpy()]):
                 found = abduct(self.world, values, (node,), samples=1, seed=self.seed)[node]
         except CausalgenError as error:
             self.skipped[node] = "no noise explains the rows"
@@ -369,24 +381,32 @@ class _Check:
         if not columns.shape[1]:
             self.skipped[node] = "it has no noise: its parents determine it"
             return None
-        return _Noise(kernel_features(ranked_columns(columns)), rows)
+        return kernel_features(ranked_columns(columns))
 
-    def _value(self, nodes: tuple[str, ...], rows: int) -> Ranked:
-        """The first rows of some nodes' values, taken together."""
-        key = nodes, rows
+    def _rows(self, node: str, other: str | None = None) -> _Rows:
+        """Those of a test of a node, of its noise against another one: with their values and the parents'."""
+        mechanism = self.world.mechanisms[node]
+        family = (node, *self.world.graph.parents(node), *(() if other is None else (other,)))
+        pictures = any(isinstance(each, Image) for each in (mechanism.variable, *mechanism.parents.values()))
+        return self._complete(family, _PICTURES if pictures else _ROWS)
+
+    def _complete(self, nodes: tuple[str, ...], most: int = _ROWS) -> _Rows:
+        """The first rows, in the order drawn, in which all these nodes have a value."""
+        kept = torch.from_numpy(~self.table.incomplete(nodes))
+        return _Rows(frozenset(nodes).intersection(self.table.gaps), self._order[kept[self._order]][:most])
+
+    def _values(self, node: str, rows: _Rows) -> Tensor:
+        return self.table.tensor(node, rows.index, device=self._device)
+
+    def _value(self, nodes: tuple[str, ...], rows: _Rows) -> Ranked:
+        """Some nodes' values, taken together."""
+        key = nodes, rows.gaps, len(rows.index)
         if key not in self._ranked:
-            columns = [value_columns(self.values[node][:rows], self.variables[node]) for node in nodes]
-            together = torch.cat(columns, 1) if columns else torch.zeros(rows, 0)
+            columns = [value_columns(self._values(node, rows), self.variables[node]) for node in nodes]
+            together = torch.cat(columns, 1) if columns else torch.zeros(len(rows.index), 0)
             ranked = ranked_columns(together)
             self._ranked[key] = Ranked(ranked, kernel_features(ranked))
         return self._ranked[key]
 
     def _generator(self, purpose: str, node: str) -> torch.Generator:
-        device = self.values[node].device
-        return keyed_generator(self.seed, "check", purpose, node, device=device)
-
-
-def _limit(mechanism: Mechanism, rows: int) -> int:
-    """How many rows a mechanism is checked on."""
-    pictures = any(isinstance(each, Image) for each in (mechanism.variable, *mechanism.parents.values()))
-    return min(rows, _PICTURES) if pictures else rows
+        return keyed_generator(self.seed, "check", purpose, node, device=self._device)

@@ -163,7 +163,7 @@ def evaluate(
         bar.begin("fit")
         check = None
         if table.rows >= _CHECKED:
-            check = scm.check(table, seed=seed).to_dict()
+            check = scm.check(given, seed=seed, missing=missing).to_dict()
         else:
             notes.append(f"scm.check needs {_CHECKED} rows, the data have {table.rows}.")
     return EvaluationReport(
