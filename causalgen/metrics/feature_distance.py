@@ -37,7 +37,7 @@ from torch import Tensor
 
 from causalgen.checking.statistics import sample_distance
 from causalgen.metrics.image_rows import image_rows
-from causalgen.metrics.scores import Score, mean_score
+from causalgen.metrics.scores import POSITIVE, Score, mean_score
 from graphs.errors import DataError, DomainError, ShapeError
 
 __all__ = [
@@ -205,7 +205,8 @@ def variance_ratio(images: object, groups: ArrayLike, samples: object, sample_gr
     own, reference = variance_within(images, groups), variance_within(samples, sample_groups)
     if not np.isfinite(reference).any() or not np.nanmean(reference) > 0:
         raise DataError("The samples do not vary within their groups: no variance to compare with.")
-    return mean_score(own / np.nanmean(reference), "share of samples' variance", better="neither")
+    shares = own / np.nanmean(reference)
+    return mean_score(shares, "share of samples' variance", better="neither", limits=POSITIVE)
 
 
 def attribute_distance(values: ArrayLike, samples: ArrayLike) -> Score:
