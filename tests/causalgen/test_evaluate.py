@@ -466,7 +466,8 @@ def test_rows_with_gaps_are_left_out_where_told(data):
     rest = {node: values[~lacking] for node, values in data.items()}
     by_hand = cg.evaluate(scm, rest, truth=truth_of(rest), **options)
     assert [each.to_dict() for each in found.entries] == [each.to_dict() for each in by_hand.entries]
-    assert found.available == 115 and found.check == by_hand.check
+    assert found.available == 115 and by_hand.check == scm.check(rest, seed=2).to_dict()
+    assert found.check == scm.check(gaps, missing="drop", seed=2).to_dict() != by_hand.check
     assert "5 of the 120 rows of the data lack a value and were left out." in str(found)
     with pytest.raises(DataError, match="have 115 rows without missing values, of 120: .*got 116"):
         cg.evaluate(scm, gaps, missing="drop", rows=116, progress=False)
