@@ -334,7 +334,7 @@ def test_few_refits_widen_the_interval(count):
 
 
 def test_intervals_of_few_rows_are_no_narrower_with_refits():
-    """The rows' error was taken for that of many: of three rows it was told too narrow, and 88 % held the truth."""
+    """Three rows were taken for many: the interval was too narrow, and 88 % held the truth."""
     effect, random, covered = asked(rows(0, 30), 0), np.random.default_rng(0), 0
     for _ in range(200):
         fit, of_rows = 0.3 * random.normal(), random.normal(size=(1, 3))
