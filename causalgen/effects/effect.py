@@ -99,7 +99,7 @@ class Effect(Shown, Tabular):
     #: Effect of each row of evidence, averaged over its draws; of each draw of a population, (B, *shape)
     individual: Floats
     #: Monte Carlo standard error of each row of evidence, (B, *shape); 0 where the evidence leaves nothing
-    #: open. None for a population.
+    #: open, and where the row's draws all agree, which few draws may by chance. None for a population.
     individual_error: Floats | None
     #: How the target's values were obtained, in both worlds; see ``causalgen.counterfactuals.provenance``
     provenance: tuple[str, ...]
