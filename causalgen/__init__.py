@@ -100,6 +100,7 @@ __all__ = [
     "mechanisms",
     "metrics",
     "sample_rows",
+    "testing",
     "tune",
 ]
 
@@ -139,7 +140,7 @@ def __getattr__(name: str) -> object:
         return globals().get(new) or __getattr__(new)
     if name == "mechanisms":
         return import_module("mechanisms")
-    if name in ("datasets", "metrics"):
+    if name in ("datasets", "metrics", "testing"):
         return import_module(f"causalgen.{name}")
     if name not in __all__:
         raise AttributeError(f"module 'causalgen' has no attribute {name!r}")
