@@ -144,6 +144,8 @@ class Effect(Shown, Tabular):
         if self.refits:
             refits = f"{self.refits} refits" + (f" to {self.clusters:,} clusters" if self.clusters else "")
             of = f"{refits} and finite draws, given the graph and the forms of the mechanisms"
+            if self.clusters and self.individual_error is not None and self.overall.rows > 1:
+                of += "; rows of evidence count as independent, whatever their clusters"
         elif not self.fitted:
             of = "finite draws and rows, given the equations"
         else:

@@ -100,6 +100,14 @@ def test_clusters_are_a_column_or_labels_and_every_row_is_in_one():
         asked(frame, 0, clusters="home")
 
 
+def test_rows_of_evidence_are_said_to_be_independent_where_clusters_are_given():
+    """With evidence, of 20 families whose effects differ, 70 % of the intervals held the truth."""
+    data, family = families(0, 6, 5)
+    for evidence, told in ((None, False), (data, True)):
+        found = asked(data, 3, clusters=family, evidence=evidence)
+        assert ("rows of evidence count as independent" in str(found)) == told
+
+
 def test_clusters_are_a_column_of_a_file_too(tmp_path):
     data, family = families(0, 8, 3)
     frame = pd.DataFrame(data).assign(home=[f"home {each}" for each in family])
