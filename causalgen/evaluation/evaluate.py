@@ -163,7 +163,11 @@ def evaluate(
         bar.begin("fit")
         check = None
         if table.rows >= _CHECKED:
-            check = scm.check(given, seed=seed, missing=missing).to_dict()
+            checked = scm.check(given, seed=seed, missing=missing)
+            check = checked.to_dict()
+            # Those of fit come first, and stand in the table of fits.
+            misfits = sum(not fit.holds for fit in checked.fits.values())
+            notes += [f"scm.check: {problem}" for problem in checked.problems[misfits:]]
         else:
             notes.append(f"scm.check needs {_CHECKED} rows, the data have {table.rows}.")
     return EvaluationReport(
