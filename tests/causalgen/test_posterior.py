@@ -324,8 +324,12 @@ def test_one_particle_that_has_all_the_weight_tells_no_spread():
     """h = 2.002 was told with a deviation of 0, and its quantiles alike, without a warning."""
     noise = {"u": {"normal": [0, 1]}}
     scm = equations(nx.DiGraph([("h", "s")]), {"h": "u", "s": "h**3 + 1e-4*u"}, {"h": noise, "s": noise})
-    with pytest.warns(UserWarning, match="effective sample size is small, down to 1"):
+    few = pytest.warns(UserWarning, match="effective sample size is small, down to 1")
+    with few:
         found = scm.abduct({"s": 8.0}, seed=0).posterior("h")
+    with few:
+        draws = scm.counterfactual({"s": 8.0}, {}, num_samples=4, seed=0).summary()["sd"].to_list()
+    assert np.isnan(draws[0]) and draws[1] == 0  # of h, and of s, which was observed
     assert bool(found.moments()[1].isnan()) and bool(found.quantile(0.05).isnan()) and "unknown" in str(found)
 
 
