@@ -63,6 +63,9 @@ _TESTS = 1000
 
 _PERMUTATIONS = 10_000
 
+_KEPT = 500
+"""So many features are kept, a fifth of a megabyte each: where rows have gaps, tests share few."""
+
 _UNTESTED = {
     "none": "its noise cannot be recovered",
     "approximate": "its noise is recovered only approximately, and keeps a trace of the value",
@@ -355,6 +358,8 @@ class _Check:
         """Features of a node's noise in the rows of a test, or None, having said why."""
         rows = self._rows(node, other)
         if (key := (node, rows.gaps)) not in self._noises:
+            if len(self._noises) >= _KEPT:
+                self._noises.clear()
             self._noises[key] = self._find_noise(node, rows)
         return self._noises[key]
 
@@ -404,6 +409,8 @@ class _Check:
         """Some nodes' values, taken together."""
         key = nodes, rows.gaps, len(rows.index)
         if key not in self._ranked:
+            if len(self._ranked) >= _KEPT:
+                self._ranked.clear()
             columns = [value_columns(self._values(node, rows), self.variables[node]) for node in nodes]
             together = torch.cat(columns, 1) if columns else torch.zeros(len(rows.index), 0)
             ranked = ranked_columns(together)
