@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import mechanisms
-    from causalgen import datasets, metrics
+    from causalgen import datasets, metrics, testing
     from causalgen.checking.checks import CheckReport
     from causalgen.counterfactuals.abduction import Abduction
     from causalgen.counterfactuals.assignments import Policy, Replace, Scale, Shift, Stochastic
