@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import mechanisms
-    from causalgen import datasets, metrics
+    from causalgen import datasets, metrics, testing
     from causalgen.checking.checks import CheckReport
     from causalgen.counterfactuals.abduction import Abduction
     from causalgen.counterfactuals.assignments import Policy, Replace, Scale, Shift, Stochastic
@@ -101,6 +101,7 @@ __all__ = [
     "mechanisms",
     "metrics",
     "sample_rows",
+    "testing",
     "tune",
 ]
 
@@ -140,7 +141,7 @@ def __getattr__(name: str) -> object:
         return globals().get(new) or __getattr__(new)
     if name == "mechanisms":
         return import_module("mechanisms")
-    if name in ("datasets", "metrics"):
+    if name in ("datasets", "metrics", "testing"):
         return import_module(f"causalgen.{name}")
     if name not in __all__:
         raise AttributeError(f"module 'causalgen' has no attribute {name!r}")

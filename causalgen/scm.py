@@ -396,8 +396,9 @@ class SCM(Shown):
                 if it was fitted on several times as many: tests take the error of a fit for dependence.
             seed: of the rows, draws and permutations; the same one gives the same report.
             level: false discovery rate of all tests together, between 0 and 1: the share of checks, at most,
-                that report a problem with a true model.
-            missing: "refuse" rows that lack a value, or "drop" them, all: ``report.dropped`` counts.
+                that report a problem with a true model, of rows that are independent of each other.
+            missing: "refuse" rows that lack a value, or "drop" them from the tests that read it, as ``fit``
+                does: ``report.dropped`` counts.
 
         Returns:
             The report: print it, or ask ``report.ok``.

@@ -43,6 +43,13 @@ def test_import_is_cheap(package):
     assert modules_after(f"import {package}").isdisjoint(HEAVY)
 
 
+def test_packages_are_loaded_on_first_use():
+    """As the pages write them, ``cg.testing.check_calibration`` among them."""
+    assert "causalgen" in modules_after(
+        "import causalgen as cg; cg.testing.check_calibration, cg.metrics, cg.datasets, cg.mechanisms"
+    )
+
+
 def test_help_is_cheap():
     loaded = modules_after("import causalgen.cli.main")
     assert loaded.isdisjoint(HEAVY)

@@ -233,7 +233,8 @@ class OwnReadings(Mapping[str, ImageReadings], Shown):
 
         Columns ``made``, how many images are not the factual one; ``not_taken``, in how many of them a
         category is read otherwise than asked, or a number further off than twice the reader's held-out error,
-        where that is known; ``error``, the mean distance of numbers, in data units.
+        where that is known, as one in nine images of data is if errors are normal; ``error``, the mean
+        distance of numbers, in data units.
 
         Args:
             report: of the fit, ``scm.fit_report``, which has held-out errors; None where it is not at hand.

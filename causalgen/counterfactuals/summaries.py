@@ -1,7 +1,8 @@
 """Summary statistics of draws: mean, spread and quantiles of numbers, probabilities of categories.
 
 Over S draws of a row; standard deviations divide by S - 1. Where evidence determines a value its spread is 0.
-One draw of a value that is not determined has an unknown spread, NaN, and tells no probability.
+One draw of a value that is not determined has an unknown spread, NaN, and tells no probability; nor do
+several that are copies of one particle, the only one that the evidence left.
 """
 
 from __future__ import annotations
@@ -96,6 +97,7 @@ class CounterfactualLike(DrawsLike, Protocol):
     """What is shown and saved of ``results.Counterfactual``."""
 
     do: Mapping[str, str]
+    lineages: tuple[Tensor, ...]
 
     @property
     def factual(self) -> Mapping[str, Any]:
@@ -136,11 +138,15 @@ class _Column:
     draws: NDArray[Any]
     determined: NDArray[np.bool_]
     labels: Sequence[object] | None
+    alone: NDArray[np.bool_] | None = None  # (B,) in which rows all draws come from one particle
 
     @property
     def known(self) -> NDArray[np.bool_]:
         """(B,) whether the draws tell their spread."""
-        return self.determined | (len(self.draws) > 1)
+        if self.alone is None or not self.alone.any():
+            return self.determined | (len(self.draws) > 1)
+        differ = (self.draws != self.draws[0]).any(0)
+        return self.determined | ((len(self.draws) > 1) & (differ | ~self.alone))
 
     def statistics(self) -> dict[str, NDArray[np.floating[Any]]]:
         """Mean, standard deviation and quantiles of a number, (B,) each."""
@@ -175,11 +181,11 @@ def summarise(cf: CounterfactualLike) -> pd.DataFrame:
 
 def summarise_inferred(cf: CounterfactualLike) -> pd.DataFrame:
     """The same of the values in the place of missing evidence, "inferred", of the "prior" or "exact"."""
-    sources = cf.sources
+    sources, alone = cf.sources, _alone(cf)
     columns = [
         column
         for node in cf.inferred
-        for column in _parts(node, cf.variables, cf.inferred_draws(node), sources[node] == "exact")
+        for column in _parts(node, cf.variables, cf.inferred_draws(node), sources[node] == "exact", alone)
     ]
     table = _table(columns, cf, sources)
     return table.loc[table["provenance"] != "observed"]
@@ -247,27 +253,40 @@ _FIRST = slice(_SHOWN_ROWS)
 
 
 def _columns(cf: CounterfactualLike, rows: slice) -> Iterator[_Column]:
-    known = cf.determined
+    known, alone = cf.determined, _alone(cf)[rows]
     for node in cf.variables:
-        yield from _parts(node, cf.variables, cf.draws(node)[:, rows], known[node][rows])
+        yield from _parts(node, cf.variables, cf.draws(node)[:, rows], known[node][rows], alone)
 
 
 def _differences(
     one: CounterfactualLike, other: CounterfactualLike, nodes: Iterable[str], rows: slice
 ) -> Iterator[_Column]:
-    known, also = one.determined, other.determined
+    known, also, alone = one.determined, other.determined, (_alone(one) | _alone(other))[rows]
     for node in nodes:
         variable = one.variables[node]
         pair = one.draws(node)[:, rows], other.draws(node)[:, rows]
         if isinstance(variable, Categorical):
             differ = (pair[0] != pair[1]).cpu().numpy()
-            yield _Column(node, node, differ, (known[node] & also[node])[rows], ("same", "differs"))
+            yield _Column(node, node, differ, (known[node] & also[node])[rows], ("same", "differs"), alone)
         else:
-            yield from _parts(node, one.variables, pair[0] - pair[1], (known[node] & also[node])[rows])
+            sure = (known[node] & also[node])[rows]
+            yield from _parts(node, one.variables, pair[0] - pair[1], sure, alone)
+
+
+def _alone(cf: CounterfactualLike) -> NDArray[np.bool_]:
+    """(B,) in which rows all draws are copies of one particle."""
+    found = np.zeros(cf.rows, dtype=np.bool_)
+    for lineage in cf.lineages:
+        found |= (lineage == lineage[0]).all(0).cpu().numpy()
+    return found
 
 
 def _parts(
-    node: str, variables: Mapping[str, Variable], draws: Tensor, determined: NDArray[np.bool_]
+    node: str,
+    variables: Mapping[str, Variable],
+    draws: Tensor,
+    determined: NDArray[np.bool_],
+    alone: NDArray[np.bool_] | None = None,
 ) -> Iterator[_Column]:
     """The numbers of a node's rows, from draws (S, B, *event) in canonical encoding; none of an image."""
     variable = variables[node]
@@ -278,7 +297,7 @@ def _parts(
     if isinstance(variable, Categorical):
         labels = variable.labels or range(variable.size)
     for part, name in enumerate(number_names(node, variable, variables)):
-        yield _Column(node, name, values[..., part], determined, labels)
+        yield _Column(node, name, values[..., part], determined, labels, alone)
 
 
 def _table(

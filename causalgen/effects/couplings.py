@@ -34,6 +34,7 @@ from causalgen.counterfactuals.nested import named_worlds
 from causalgen.counterfactuals.results import Counterfactual
 from causalgen.data.arrow_tables import Tabular
 from causalgen.data.frames import number_names
+from causalgen.effects.estimates import individual_means
 from graphs.errors import MechanismError
 from graphs.text import Shown
 from graphs.variables import Categorical, Image, Variable
@@ -90,11 +91,14 @@ class CouplingSensitivity(Shown, Tabular):
     def __repr__(self) -> str:
         """The first lines of the table, and the largest difference."""
         frame, samples = self.to_frame(), self.gumbel.samples or 1
+        error = max(
+            0.5 / samples**0.5, *(self._clustered_error(each) for each in (self.gumbel, self.monotone))
+        )
         shown = frame.head(_SHOWN).dropna(axis=1, how="all")
         more = f"\n... and {len(frame) - _SHOWN} more lines: to_frame()" if len(frame) > _SHOWN else ""
         return (
             f"{self.do} under two couplings of {', '.join(self.nodes)}, {samples:,} draws a row "
-            f"(standard error of a probability up to {0.5 / samples**0.5:.2g})\n"
+            f"(standard error of a probability up to {error:.2g})\n"
             f"{shown.to_string(float_format='{:.3g}'.format, na_rep='')}{more}\n"
             f"largest difference of a probability: {self.largest_difference:.2g}"
         )
@@ -102,6 +106,17 @@ class CouplingSensitivity(Shown, Tabular):
     def _draws(self, node: str) -> list[Tensor]:
         """(S, B, parts) under each coupling, in canonical encoding."""
         return [each.draws(node).cpu()[..., None].flatten(2) for each in (self.gumbel, self.monotone)]
+
+    def _clustered_error(self, cf: Counterfactual) -> float:
+        """Largest standard error of a probability where draws are copies of fewer particles; 0 where not."""
+        lineages = [each.cpu().numpy() for each in cf.lineages]
+        errors = [0.0]
+        for node in self.nodes if lineages else ():
+            variable = cf.variables[node]
+            assert isinstance(variable, Categorical)
+            taken = np.eye(variable.size)[cf.draws(node).cpu().numpy()]
+            errors.append(np.nanmax(individual_means(taken, False, lineages)[1], initial=0.0))
+        return max(errors)
 
     def _lines(self, node: str) -> Iterator[tuple[Any, ...]]:
         variable, cf = self.gumbel.variables[node], self.gumbel

@@ -99,7 +99,7 @@ class Effect(Shown, Tabular):
     #: Effect of each row of evidence, averaged over its draws; of each draw of a population, (B, *shape)
     individual: Floats
     #: Monte Carlo standard error of each row of evidence, (B, *shape); 0 where the evidence leaves nothing
-    #: open. None for a population.
+    #: open, and where the row's draws all agree, which few draws may by chance. None for a population.
     individual_error: Floats | None
     #: How the target's values were obtained, in both worlds; see ``causalgen.counterfactuals.provenance``
     provenance: tuple[str, ...]
@@ -144,6 +144,8 @@ class Effect(Shown, Tabular):
         if self.refits:
             refits = f"{self.refits} refits" + (f" to {self.clusters:,} clusters" if self.clusters else "")
             of = f"{refits} and finite draws, given the graph and the forms of the mechanisms"
+            if self.clusters and self.individual_error is not None and self.overall.rows > 1:
+                of += "; rows of evidence count as independent, whatever their clusters"
         elif not self.fitted:
             of = "finite draws and rows, given the equations"
         else:

@@ -94,7 +94,8 @@ def effect(
         data: the training rows, as for ``fit``; needed for ``refits``.
         clusters: which training rows belong together, such as those of one clinic, and tell less than as many
             rows of different ones: the name of a column of ``data``, which need be no node, or a label a row.
-            Refits draw clusters, whole; rows by themselves where None.
+            Refits draw clusters, whole; rows by themselves where None. Rows of ``evidence`` count as
+            independent all the same: of rows in clusters ask without it, of the population.
         workers: who share the refits: a number of processes, or a pool; see ``causalgen.fitting.parallel``.
         progress: show progress of the refits, and of draws of images.
 

@@ -5,9 +5,10 @@ on is fitted to them anew, and the same question is asked with the same seed, so
 rows alone:
 
     standard error   sqrt(var_r m_r + s^2),   s the Monte Carlo error of the answer itself
-    interval         percentiles of m_r, widened about their median by sqrt(1 + s^2 / var_r m_r), and by
-                     Student's quantile of N - 1 degrees over the normal one, where N is the number of
-                     training rows of the refitted node that has fewest; of probabilities, within -1 and 1
+    interval         percentiles of m_r, widened about their median by Student's quantile of N - 1 degrees
+                     over the normal one, where N is the number of training rows of the refitted node that
+                     has fewest; either half is the root of its square and that of the answer's own interval
+                     (Zou & Donner 2008), which may be of few rows; of probabilities, within -1 and 1
 
 The least and the greatest of R refits hold the truth in (R - 1) / (R + 1) of the cases, 0.90 of 20: where
 that is too few, Student's law of R - 1 degrees takes the percentiles' place, with the median's own error.
@@ -247,13 +248,14 @@ def _widened(estimate: Estimate, refitted: Sequence[Estimate], confidence: float
     tail = (1 - confidence) / 2
     # Order statistic k of R has the level k / (R + 1): one refit further out than numpy's default.
     low, middle, high = np.quantile(values, [tail, 0.5, 1 - tail], axis=0, method="weibull")
-    ratio = np.divide(spread + own, spread, out=np.ones_like(spread), where=spread > 0)
     if tail * (len(values) + 1) < 1:  # the percentiles lie beyond the least and the greatest
         quantile = NormalDist().inv_cdf(1 - tail) * student_ratio(len(values) - 1, confidence)
         half = quantile * np.sqrt(spread * (1 + pi / (2 * len(values))))
         low, high = middle - half, middle + half
-    wider, error = student * np.sqrt(ratio), np.sqrt(spread + own)
-    low, high = middle + (low - middle) * wider, middle + (high - middle) * wider
+    error = np.sqrt(spread + own)
+    below, above = (np.nan_to_num(abs(estimate.value - each)) for each in (estimate.low, estimate.high))
+    low = middle - np.hypot((middle - low) * student, below)
+    high = middle + np.hypot((high - middle) * student, above)
     if estimate.bounded:
         low, high = np.clip(low, -1, 1), np.clip(high, -1, 1)
     # Where no refit differs there is the error of the draws alone.

@@ -77,7 +77,8 @@ def evaluate(
             where the data generator is known.
         metrics: kinds of registered metrics, or ``Metric`` objects; all that are registered where None.
         seed: of rows, new values and draws; the same one gives the same report.
-        missing: "refuse" rows that lack a value, or "drop" them, all; a note of the report counts them.
+        missing: "refuse" rows that lack a value, or "drop" them, all, but in the check, whose tests leave out
+            those that lack what they read; a note of the report counts them.
         workers: who share the counterfactuals of images, which take longest: a number of processes, or a
             pool; see ``causalgen.fitting.parallel``. The speed that the report tells is that of one worker.
         progress: show progress.
@@ -163,7 +164,11 @@ def evaluate(
         bar.begin("fit")
         check = None
         if table.rows >= _CHECKED:
-            check = scm.check(table, seed=seed).to_dict()
+            checked = scm.check(given, seed=seed, missing=missing)
+            check = checked.to_dict()
+            # Those of fit come first, and stand in the table of fits.
+            misfits = sum(not fit.holds for fit in checked.fits.values())
+            notes += [f"scm.check: {problem}" for problem in checked.problems[misfits:]]
         else:
             notes.append(f"scm.check needs {_CHECKED} rows, the data have {table.rows}.")
     return EvaluationReport(

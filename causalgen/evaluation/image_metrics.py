@@ -28,7 +28,7 @@ from causalgen.metrics.fidelity import minimality, true_counterfactual_error
 from causalgen.metrics.image_rows import distance
 from causalgen.metrics.latent_divergence import class_distances, cld, cld_floor, im1, im2
 from causalgen.metrics.likeness import as_vectors, attribute_correlation, diversity, likeness, moves_of
-from causalgen.metrics.scores import Score, mean_score
+from causalgen.metrics.scores import POSITIVE, Score, mean_score
 
 __all__ = [
     "Consistency",
@@ -89,7 +89,8 @@ class Distance(Metric):
         """Of every subject, L1 on 0..255."""
         for answer in case.answers:
             for subject, images in case.subjects(answer).items():
-                score = mean_score(distance(case.variable, images, case.factual), _L1, better="neither")
+                apart = distance(case.variable, images, case.factual)
+                score = mean_score(apart, _L1, better="neither", limits=POSITIVE)
                 yield Entry("distance", case.node, subject, score, answer.question.node)
 
 
@@ -102,7 +103,7 @@ class Reversibility(Metric):
     def measure(self, case: NodeEvaluation) -> Iterator[Entry]:
         """Of the mechanism."""
         for answer in case.answers:
-            score = mean_score(answer.back, _L1)
+            score = mean_score(answer.back, _L1, limits=POSITIVE)
             yield Entry("reversibility", case.node, MECHANISM, score, answer.question.node)
 
 

@@ -37,7 +37,7 @@ from causalgen.metrics.evaluators.storage import load_evaluators
 from causalgen.metrics.image_rows import distance
 from causalgen.metrics.latent_divergence import ClassDistances, class_distances, cld, cld_floor, im1, im2
 from causalgen.metrics.node_passes import batches
-from causalgen.metrics.scores import Score, mean_score, share_score
+from causalgen.metrics.scores import POSITIVE, Score, mean_score, share_score
 from causalgen.scm import SCM
 from graphs.errors import DataError, DomainError, MechanismError, UnknownNameError, numbered_rows, warn
 from graphs.variables import Image
@@ -191,7 +191,7 @@ class _Scoring:
             "effectiveness": share_score(networks.classes(images) == self.new),
             "IM1": im1(images, before, after),
             "IM2": im2(images, after, networks.autoencoder),
-            "distance": mean_score(apart, "L1 on 0..255", better="neither"),
+            "distance": mean_score(apart, "L1 on 0..255", better="neither", limits=POSITIVE),
         }
 
     def controls(self, seed: int) -> dict[str, dict[str, Score]]:

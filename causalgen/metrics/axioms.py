@@ -25,7 +25,7 @@ from torch import Tensor
 from causalgen.arguments import renamed
 from causalgen.metrics.image_rows import distance, distance_unit, image_rows
 from causalgen.metrics.node_passes import NodePasses, batches
-from causalgen.metrics.scores import Score, mean_score, share_score
+from causalgen.metrics.scores import POSITIVE, Better, Score, mean_score, share_score
 from graphs.errors import DataError, DomainError, ShapeError, UnknownNameError, numbered_rows
 from graphs.variables import Categorical, Variable
 from graphs.variables.arrays import as_array
@@ -91,8 +91,7 @@ def composition(
                 found[cycle].append(distance(passes.variable, passes.held(current), factual))
             if advance:
                 advance(len(current))
-    unit = distance_unit(passes.variable)
-    return {cycle: mean_score(np.concatenate(parts), unit) for cycle, parts in found.items()}
+    return {cycle: _distance_score(passes.variable, parts) for cycle, parts in found.items()}
 
 
 def reversibility(
@@ -134,11 +133,18 @@ def reversibility(
         back.append(distance(passes.variable, passes.held(home), start))
         if advance:
             advance(2 * len(moved))
-    unit = distance_unit(passes.variable)
     return {
-        "back": mean_score(np.concatenate(back), unit),
-        "there": mean_score(np.concatenate(there), unit, better="neither"),
+        "back": _distance_score(passes.variable, back),
+        "there": _distance_score(passes.variable, there, better="neither"),
     }
+
+
+def _distance_score(
+    variable: Variable, parts: Sequence[NDArray[np.float64]], better: Better = "lower"
+) -> Score:
+    """The mean of distances, which are 0 or 1 of categories."""
+    limits = (0.0, 1.0) if isinstance(variable, Categorical) else POSITIVE
+    return mean_score(np.concatenate(parts), distance_unit(variable), better=better, limits=limits)
 
 
 @renamed(judges="readers")
@@ -191,7 +197,7 @@ def _score(
     if isinstance(variable, Categorical):
         return share_score(found == truth, "accuracy")
     unit = f"MAE, {told}" if (told := getattr(variable, "unit", "")) else "MAE"
-    return mean_score(np.abs(found - truth), unit)
+    return mean_score(np.abs(found - truth), unit, limits=POSITIVE)
 
 
 def read_attribute(images: Tensor, name: str, variable: Variable, reader: Reader) -> NDArray[Any]:

@@ -27,7 +27,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -37,7 +37,7 @@ from torch import Tensor
 
 from causalgen.checking.statistics import sample_distance
 from causalgen.metrics.image_rows import image_rows
-from causalgen.metrics.scores import Score, mean_score
+from causalgen.metrics.scores import POSITIVE, Score, mean_score
 from graphs.errors import DataError, DomainError, ShapeError
 
 __all__ = [
@@ -205,7 +205,13 @@ def variance_ratio(images: object, groups: ArrayLike, samples: object, sample_gr
     own, reference = variance_within(images, groups), variance_within(samples, sample_groups)
     if not np.isfinite(reference).any() or not np.nanmean(reference) > 0:
         raise DataError("The samples do not vary within their groups: no variance to compare with.")
-    return mean_score(own / np.nanmean(reference), "share of samples' variance", better="neither")
+    shares = own / np.nanmean(reference)
+    score = mean_score(shares, "share of samples' variance", better="neither", limits=POSITIVE)
+    # Rows of a group share its mean: n of them in G groups are n - G, and the bootstrap took them for n - 1.
+    count = len(pd.unique(np.asarray(groups)[np.isfinite(own)]))
+    wider = math.sqrt((score.rows - 1) / (score.rows - count)) if score.rows else math.nan
+    low, high = (score.value + (each - score.value) * wider for each in (score.low, score.high))
+    return replace(score, low=max(low, 0.0), high=high)
 
 
 def attribute_distance(values: ArrayLike, samples: ArrayLike) -> Score:

@@ -28,7 +28,7 @@ from causalgen.metrics.axioms import Reader
 from causalgen.metrics.controls import class_rows
 from causalgen.metrics.image_rows import image_rows
 from causalgen.metrics.node_passes import batches
-from causalgen.metrics.scores import Score, mean_score
+from causalgen.metrics.scores import POSITIVE, Score, mean_score
 from graphs.errors import DomainError, ShapeError
 from graphs.variables import Categorical, Variable
 from graphs.variables.arrays import as_array
@@ -134,14 +134,16 @@ def true_counterfactual_error(
     subjects = {"counterfactual": made, "do nothing": before}
     found = {
         "pixels": {
-            name: mean_score(255 * (each - true).abs().flatten(1).mean(1).double(), "L1 on 0..255")
+            name: mean_score(
+                255 * (each - true).abs().flatten(1).mean(1).double(), "L1 on 0..255", limits=POSITIVE
+            )
             for name, each in subjects.items()
         }
     }
     for attribute, measure in (measures or {}).items():
         goal = _measured(true, measure)
         found[attribute] = {
-            name: mean_score(np.abs(_measured(each, measure) - goal), "MAE")
+            name: mean_score(np.abs(_measured(each, measure) - goal), "MAE", limits=POSITIVE)
             for name, each in subjects.items()
         }
     return found

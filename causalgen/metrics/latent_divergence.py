@@ -40,7 +40,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from causalgen.metrics.image_rows import check_same_rows, class_codes, image_rows, rows_of_class
-from causalgen.metrics.scores import Score, mean_score
+from causalgen.metrics.scores import POSITIVE, Score, mean_score
 from graphs.errors import DomainError, ShapeError
 
 __all__ = [
@@ -260,7 +260,7 @@ def im1(
     images = image_rows(counterfactual, where="The counterfactual images")
     own = _squared(images, _made(counterfactual_autoencoder, images))
     other = _squared(images, _made(factual_autoencoder, images))
-    return mean_score(own / (other + _EPSILON), "ratio")
+    return mean_score(own / (other + _EPSILON), "ratio", limits=POSITIVE)
 
 
 def im2(
@@ -287,7 +287,7 @@ def im2(
         row = int(np.flatnonzero(size == 0)[0])
         raise DomainError(f"IM2 divides by the sum of the pixels, and image {row} is black. Leave it out.")
     apart = _squared(_made(counterfactual_autoencoder, images), _made(autoencoder, images))
-    return mean_score(apart / (size + _EPSILON), "per unit of ink")
+    return mean_score(apart / (size + _EPSILON), "per unit of ink", limits=POSITIVE)
 
 
 def _made(autoencoder: Reconstruction, images: Tensor) -> Tensor:

@@ -20,6 +20,9 @@ It is 0 for an abduction that gives a point, and 1 for draws that do not depend 
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -28,7 +31,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from causalgen.metrics.controls import Rows
 from causalgen.metrics.image_rows import check_same_rows, class_codes, image_rows
-from causalgen.metrics.scores import Score, mean_score, statistic_score
+from causalgen.metrics.scores import POSITIVE, Score, mean_score, statistic_score
 from graphs.errors import DataError, ShapeError
 from graphs.variables import Categorical, Variable
 from graphs.variables.arrays import as_array, as_numbers
@@ -53,8 +56,8 @@ def attribute_correlation(values: ArrayLike, factual: ArrayLike) -> Score:
         factual: read from the factuals, (N,).
 
     Returns:
-        r with its bootstrap interval over rows; nan where fewer than three rows are known, or one of them
-        does not vary.
+        r with its bootstrap interval over rows, or Fisher's (1921) where that is wider; nan where fewer than
+        three rows are known, or one of them does not vary.
 
     Raises:
         DataError: no rows.
@@ -63,7 +66,15 @@ def attribute_correlation(values: ArrayLike, factual: ArrayLike) -> Score:
     both = [np.asarray(each, dtype=np.float64) for each in (values, factual)]
     if both[0].ndim != 1 or both[0].shape != both[1].shape:
         raise ShapeError(f"Expected two numbers a row, (N,) each, got {both[0].shape} and {both[1].shape}.")
-    return statistic_score(np.stack(both, 1), _correlation, "r", better="higher", least=3)
+    score = statistic_score(
+        np.stack(both, 1), _correlation, "r", better="higher", limits=(-1.0, 1.0), least=3
+    )
+    if not abs(score.value) < 1:
+        return score
+    # Of few rows resamples are of two or three, whose r says nothing: at least as wide as Fisher's.
+    reach = NormalDist().inv_cdf(0.975) / math.sqrt(score.rows - 3) if score.rows > 3 else math.inf
+    low, high = (math.tanh(math.atanh(score.value) + each) for each in (-reach, reach))
+    return replace(score, low=min(low, score.low), high=max(high, score.high))
 
 
 def kept_in_rank(
@@ -170,7 +181,7 @@ def likeness(
             further = ((apart > near) + 0.5 * (apart == near)) * allowed
             count = allowed.sum(1)
             shares[rows] = np.where(count > 0, further.sum(1) / np.maximum(count, 1), np.nan)
-    return mean_score(shares, "share of others further away", better="higher")
+    return mean_score(shares, "share of others further away", better="higher", limits=(0.0, 1.0))
 
 
 def moves_of(real: object, values: object, before: object, after: object, variable: Variable) -> Floats:
@@ -230,7 +241,7 @@ def diversity(draws: object, others: object) -> Score:
     between = np.mean([((a - b) ** 2).sum(1) for a in one for b in other], 0)
     if not between.sum() > 0:
         raise DataError("The draws of different rows are all equal: no variance to take a share of.")
-    return statistic_score(np.stack([within, between], 1), _share, "share of variance", better="neither")
+    return statistic_score(np.stack([within, between], 1), _share, "share of variance", limits=POSITIVE)
 
 
 def _correlation(rows: Floats) -> Floats:

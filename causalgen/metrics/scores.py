@@ -2,8 +2,12 @@
 
     shares   of n trials: Wilson's interval (Wilson 1927, JASA 22, eq. 6), which stays in [0, 1]
     means    of n rows: percentile bootstrap (Efron & Tibshirani 1993, section 13.3), seeded; and other
-             statistics of rows, such as a correlation or a ratio of sums
+             statistics of rows, such as a correlation or a ratio of sums. Percentiles of few rows lie too
+             close: they are widened about the figure by Student's quantile of n - 1 degrees over the normal
+             one and by sqrt(n / (n - 1)), within the limits that it has
 
+Rows that all agree have no spread to resample. Where both limits are known, the interval is what a share of
+z^2 / (n + z^2) of others could make of the mean, as Wilson's of none in n.
 Rows that cannot be measured (nan) are left out of the mean and counted: a figure over half of the rows says
 so.
 """
@@ -19,6 +23,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
+from causalgen.effects.estimates import student_ratio
 from graphs.errors import DataError, DomainError
 
 __all__ = [
@@ -32,6 +37,12 @@ __all__ = [
 ]
 
 Better = Literal["lower", "higher", "neither"]
+
+Limits = tuple[float, float]
+"""Least and greatest value that a figure can have."""
+
+ANY: Limits = (-math.inf, math.inf)
+POSITIVE: Limits = (0.0, math.inf)
 
 Statistic = Callable[[np.ndarray], np.ndarray]
 """Of R samples of N rows at once: (R, N, ...) to (R,)."""
@@ -85,7 +96,13 @@ def figure(value: float) -> str:
 
 
 def mean_score(
-    values: ArrayLike, unit: str = "", *, better: Better = "lower", confidence: float = 0.95, seed: int = 0
+    values: ArrayLike,
+    unit: str = "",
+    *,
+    better: Better = "lower",
+    limits: Limits = ANY,
+    confidence: float = 0.95,
+    seed: int = 0,
 ) -> Score:
     """The mean over rows with its bootstrap interval.
 
@@ -96,6 +113,7 @@ def mean_score(
         values: (N,); nan where a row could not be measured.
         unit: of a value.
         better: which way is better.
+        limits: the least and the greatest value that a row can have.
         confidence: of the interval.
         seed: of the bootstrap.
 
@@ -106,12 +124,18 @@ def mean_score(
     known = rows[~np.isnan(rows)]
     if not len(known):
         return Score(math.nan, math.nan, math.nan, 0, unit, better, len(rows))
-    low, high = bootstrap_interval(known, confidence=confidence, seed=seed)
+    low, high = bootstrap_interval(known, limits=limits, confidence=confidence, seed=seed)
     return Score(float(known.mean()), low, high, len(known), unit, better, len(rows) - len(known))
 
 
 def statistic_score(
-    values: ArrayLike, statistic: Statistic, unit: str = "", *, better: Better = "neither", least: int = 1
+    values: ArrayLike,
+    statistic: Statistic,
+    unit: str = "",
+    *,
+    better: Better = "neither",
+    limits: Limits = ANY,
+    least: int = 1,
 ) -> Score:
     """A statistic of rows (N, k) of several numbers, with its bootstrap interval.
 
@@ -125,7 +149,7 @@ def statistic_score(
     left_out = len(rows) - len(known)
     if len(known) < least:
         return Score(math.nan, math.nan, math.nan, len(known), unit, better, left_out)
-    low, high = _resampled(known, statistic, confidence=0.95, seed=0)
+    low, high = _resampled(known, statistic, limits, confidence=0.95, seed=0)
     return Score(float(statistic(known[None])[0]), low, high, len(known), unit, better, left_out)
 
 
@@ -168,18 +192,29 @@ def wilson_interval(successes: int, trials: int, *, confidence: float = 0.95) ->
     return low, (middle + reach) / scale if successes < trials else 1.0
 
 
-def bootstrap_interval(values: ArrayLike, *, confidence: float = 0.95, seed: int = 0) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean of (N,) values: 1,000 resamples; (nan, nan) of a single row.
+def bootstrap_interval(
+    values: ArrayLike, *, limits: Limits = ANY, confidence: float = 0.95, seed: int = 0
+) -> tuple[float, float]:
+    """Bootstrap interval of the mean of (N,) values: 1,000 resamples; (nan, nan) of a single row.
+
+    Percentiles, widened where rows are few, within ``limits`` of a value; see the head of this module.
 
     Raises:
         DataError: no rows.
         DomainError: no confidence in (0, 1).
     """
-    return _resampled(_rows(values), lambda rows: rows.mean(1), confidence, seed)
+    rows = _rows(values)
+    if len(rows) > 1 and np.isfinite(limits).all() and (rows == rows[0]).all():
+        z, value = NormalDist().inv_cdf(0.5 + _checked(confidence) / 2), float(rows[0])
+        share = z**2 / (len(rows) + z**2)
+        return value - share * (value - limits[0]), value + share * (limits[1] - value)
+    return _resampled(rows, lambda rows: rows.mean(1), limits, confidence, seed)
 
 
-def _resampled(rows: np.ndarray, statistic: Statistic, confidence: float, seed: int) -> tuple[float, float]:
-    """Percentile bootstrap interval of a statistic; resamples in which it does not exist are left out."""
+def _resampled(
+    rows: np.ndarray, statistic: Statistic, limits: Limits, confidence: float, seed: int
+) -> tuple[float, float]:
+    """Bootstrap interval of a statistic; resamples in which it does not exist are left out."""
     tail = (1 - _checked(confidence)) / 2
     if len(rows) == 1:
         return math.nan, math.nan
@@ -193,7 +228,10 @@ def _resampled(rows: np.ndarray, statistic: Statistic, confidence: float, seed: 
     )
     if not len(exist := found[~np.isnan(found)]):
         return math.nan, math.nan
-    low, high = np.quantile(exist, [tail, 1 - tail])
+    count, value = len(rows), statistic(rows[None])[0]
+    wider = student_ratio(count - 1, confidence) * math.sqrt(count / (count - 1))
+    ends = value + (np.quantile(exist, [tail, 1 - tail]) - value) * wider
+    low, high = ends.clip(*limits)
     return float(low), float(high)
 
 

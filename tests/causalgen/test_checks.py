@@ -97,14 +97,27 @@ def test_rows_that_lack_a_value_are_dropped_where_that_is_asked():
         scm.check(gaps)
     with pytest.raises(DataError, match="'refuse' or 'drop', got 'keep'"):
         scm.check(gaps, missing="keep")
-    whole = np.arange(N) % 5 == 4
     report = scm.check(gaps, missing="drop", seed=1)
-    alone = scm.check({node: column[whole] for node, column in ROWS.items()}, seed=1)
-    assert (report.rows, report.dropped, alone.dropped) == (200, 800, 0)
-    assert report.to_dict() == alone.to_dict() | {"dropped": 800}
-    assert "on 200 rows (800 left out: values missing)" in report.verdict
-    with pytest.raises(DataError, match="20 rows without missing values, got 10 of 50"):
-        scm.check({node: column[:50] for node, column in gaps.items()}, missing="drop")
+    assert (report.rows, report.dropped, scm.check(ROWS).dropped) == (800, 800, 0)
+    assert "on 800 rows (800 lack values, left out where read)" in report.verdict
+    for node, family in {"x": "x", "y": "xy", "z": "xyz"}.items():
+        whole = np.all([np.isfinite(gaps[each]) for each in family], 0)
+        own = {each: column[whole] for each, column in ROWS.items()}
+        assert report.fits[node].mechanism == pytest.approx(scm.check(own).fits[node].mechanism)
+    with pytest.raises(DataError, match="20 rows that have a node's value and those of .*, got 16"):
+        scm.check({node: column[:20] for node, column in gaps.items()}, missing="drop")
+
+
+def test_a_right_model_passes_where_a_value_was_measured_by_what_came_before():
+    """Complete rows are those with a high y, among which x and the noise of y depend: 3 problems."""
+    rows = {"x": X, "y": Y, "z": np.where(Y > 1, Y + W, np.nan)}
+    graph, linear = nx.DiGraph([("x", "y"), ("y", "z")]), {node: cg.mechanisms.Additive() for node in rows}
+    scm = cg.SCM(graph, {node: cg.Continuous() for node in rows}, linear)
+    report = scm.fit(rows, missing="drop", progress=False).check(rows, missing="drop")
+    assert report.ok and len(report.independences) == 3 and not report.untested
+    few = rows | {"z": np.where(np.cumsum(np.isfinite(rows["z"])) > 19, np.nan, rows["z"])}
+    report = scm.check(few, missing="drop")
+    assert report.ok and "fewer than 20 rows" in report.skipped["z"] and report.fits["z"].measure == "none"
 
 
 def test_a_common_cause_is_found():

@@ -270,6 +270,18 @@ def test_a_table_without_images(linear):
     assert "log-likelihood, nats a row" in str(report)
 
 
+def test_a_missing_edge_that_the_check_finds_is_in_the_notes():
+    """Of the check the report has a table of fits, and these were all ok."""
+    a, u, v = np.random.default_rng(0).normal(size=(3, 200))
+    rows = {"a": a, "b": a + u, "c": a + v}
+    graph, linear = nx.DiGraph([("a", "b")]), {node: cg.mechanisms.Additive() for node in rows}
+    graph.add_node("c")
+    scm = cg.SCM(graph, {node: cg.Continuous() for node in rows}, linear).fit(rows, progress=False)
+    found = cg.evaluate(scm, rows, rows=20, metrics=["log_likelihood"], progress=False)
+    assert any(note.startswith("scm.check: c depends on a beyond its parents") for note in found.notes)
+    assert "FAILS" not in str(found) and "depends on a beyond" in str(found)
+
+
 def test_step_residuals_are_told_apart(pictures):
     scm, data = pictures
     report = cg.evaluate(scm, data, rows=12, progress=False)
@@ -466,7 +478,8 @@ def test_rows_with_gaps_are_left_out_where_told(data):
     rest = {node: values[~lacking] for node, values in data.items()}
     by_hand = cg.evaluate(scm, rest, truth=truth_of(rest), **options)
     assert [each.to_dict() for each in found.entries] == [each.to_dict() for each in by_hand.entries]
-    assert found.available == 115 and found.check == by_hand.check
+    assert found.available == 115 and by_hand.check == scm.check(rest, seed=2).to_dict()
+    assert found.check == scm.check(gaps, missing="drop", seed=2).to_dict() != by_hand.check
     assert "5 of the 120 rows of the data lack a value and were left out." in str(found)
     with pytest.raises(DataError, match="have 115 rows without missing values, of 120: .*got 116"):
         cg.evaluate(scm, gaps, missing="drop", rows=116, progress=False)

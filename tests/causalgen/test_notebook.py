@@ -233,7 +233,8 @@ def test_quantiles_of_weighted_draws_and_of_mixtures():
     )  # 1 with .5, 2 with .3, 3 with .2
     assert [draws.quantile(level).item() for level in (0.4, 0.5, 0.6, 0.8, 0.81, 1.0)] == [1, 1, 2, 2, 3, 3]
     mean, spread = draws.moments()
-    assert mean.item() == pytest.approx(1.7) and spread.item() == pytest.approx(0.61**0.5)
+    # Over 1 - sum of squared weights, as S - 1 of S equal draws.
+    assert mean.item() == pytest.approx(1.7) and spread.item() == pytest.approx((0.61 / 0.62) ** 0.5)
     mixture = MixturePosterior(
         torch.tensor([[0.3], [0.7]], dtype=torch.float64),
         torch.tensor([[-2.0], [1.0]]).double(),

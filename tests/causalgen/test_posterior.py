@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import causalgen as cg
 from causalgen.counterfactuals.missing_evidence import posterior
 from causalgen.counterfactuals.missing_evidence.blocks import find_blocks
+from causalgen.counterfactuals.missing_evidence.distributions import SamplePosterior
 from graphs.variables.gaps import encode_gaps
 
 NAN = float("nan")
@@ -319,13 +320,36 @@ def test_an_unseen_image_is_drawn_with_its_noise(pictures):
     assert not torch.equal(same["picture"], scm.sample(1, do={"kind": 1}, seed=0)["picture"])
 
 
+def test_one_particle_that_has_all_the_weight_tells_no_spread():
+    """h = 2.002 was told with a deviation of 0, and its quantiles alike, without a warning."""
+    noise = {"u": {"normal": [0, 1]}}
+    scm = equations(nx.DiGraph([("h", "s")]), {"h": "u", "s": "h**3 + 1e-4*u"}, {"h": noise, "s": noise})
+    few = pytest.warns(UserWarning, match="effective sample size is small, down to 1")
+    with few:
+        found = scm.abduct({"s": 8.0}, seed=0).posterior("h")
+    with few:
+        draws = scm.counterfactual({"s": 8.0}, {}, num_samples=4, seed=0).summary()["sd"].to_list()
+    assert np.isnan(draws[0]) and draws[1] == 0  # of h, and of s, which was observed
+    assert bool(found.moments()[1].isnan()) and bool(found.quantile(0.05).isnan()) and "unknown" in str(found)
+
+
+def test_the_spread_of_few_weighted_draws_is_unbiased():
+    """As that of S equal draws, which divides by S - 1: of a normal's 4 draws it was 0.87."""
+    random = np.random.default_rng(0)
+    values, weights = random.normal(size=(4, 20_000)), random.random((4, 20_000))
+    for each in (weights, np.ones_like(weights)):
+        shares = torch.from_numpy(each / each.sum(0))
+        spread = SamplePosterior(torch.from_numpy(values), shares).moments()[1]
+        assert float(spread.square().mean()) == pytest.approx(1, abs=0.03)
+
+
 def test_the_posterior_of_an_image_is_that_of_its_pixels(pictures):
     """It was told in [-1, 1], with a spread of 0 where it is of one draw."""
     scm, _ = pictures
     drawn = scm.abduct({"kind": [0, 1]}, num_samples=3, seed=0)
     images = drawn.counterfactual({})["picture"].double().reshape(3, 2, -1)
     mean, spread = drawn.posterior("picture").moments()
-    assert torch.allclose(mean, images.mean(0)) and torch.allclose(spread, images.std(0, correction=0))
+    assert torch.allclose(mean, images.mean(0)) and torch.allclose(spread, images.std(0))
     assert torch.allclose(drawn.posterior("picture").quantile(0.5), images.median(0).values)
     alone = scm.abduct({"kind": [0, 1]}, seed=0).posterior("picture")
     mean, spread = alone.moments()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -103,7 +104,7 @@ class NodePosterior(Shown, ABC):
             return f"{head}: {self.variable.describe()}"
         else:
             pairs = [each[:shown].tolist() for each in self.moments()]
-            texts = [", ".join(map(spread_text, *row)) for row in zip(*pairs, strict=True)]
+            texts = [", ".join(map(_number_text, *row)) for row in zip(*pairs, strict=True)]
         if self.sources is not None:
             told = ["" if each == "inferred" else f" ({each})" for each in self.sources]
             texts = [text + how for text, how in zip(texts, told, strict=False)]
@@ -230,7 +231,7 @@ class MixturePosterior(NodePosterior):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class SamplePosterior(NodePosterior):
-    """Weighted draws; one alone of what is not determined has an unknown spread, NaN."""
+    """Weighted draws; one that has all the weight, of what is not determined, has an unknown spread, NaN."""
 
     values: Tensor  #: (P, B, *event) in canonical encoding; an observed row has its value P times
     weights: Tensor  #: (P, B), summing to 1 over P
@@ -258,6 +259,7 @@ class SamplePosterior(NodePosterior):
         values = self._numbers()
         mean = torch.einsum("pb,pbd->bd", self.weights.double(), values)
         square = torch.einsum("pb,pbd->bd", self.weights.double(), (values - mean).square())
+        square = square / (1 - self.weights.double().square().sum(0))[:, None]  # S / (S - 1) of S equal ones
         spread = torch.where((values == values[0]).all(0), 0, square.sqrt())
         return mean, spread.masked_fill(self._untold, torch.nan)
 
@@ -270,15 +272,19 @@ class SamplePosterior(NodePosterior):
 
     @property
     def _untold(self) -> Tensor:
-        """(B, 1) bool, in which rows there is one draw, and more of them may differ."""
+        """(B, 1) bool, in which rows one draw alone counts, and others may differ."""
         sure = np.isin(self.sources, ["observed", "exact"]) if self.sources is not None else False
-        alone = torch.full((self.rows, 1), len(self.values) == 1)
-        return (alone & ~torch.as_tensor(sure).reshape(-1, 1)).to(self.weights.device)
+        alone = (self.effective_sample_size < 1 + 1e-9)[:, None]
+        return alone & ~torch.as_tensor(sure).reshape(-1, 1).to(alone.device)
 
     def _numbers(self) -> Tensor:
         """The numbers of the draws, (P, B, D) float64, as the user has them: pixels in [0, 1]."""
         shown = self.variable.decode(self.values) if isinstance(self.variable, Image) else self.values
         return shown.reshape(*self.weights.shape, -1).double()
+
+
+def _number_text(mean: float, spread: float) -> str:
+    return spread_text(mean, spread) + (" +- unknown" if math.isnan(spread) else "")
 
 
 def _spread(covariance: Tensor) -> Tensor:

@@ -37,6 +37,7 @@ __all__ = [
     "resample_noise",
     "systematic",
     "warn_of_few",
+    "warn_of_few_particles",
 ]
 
 _FEW = 50
@@ -120,6 +121,16 @@ def warn_of_few(effective: Tensor, least: float, what: str, remedy: str) -> None
         )
 
 
+def warn_of_few_particles(effective: Tensor, particles: int, problem: Problem) -> None:
+    """The same of the particles of a block."""
+    warn_of_few(
+        effective,
+        min(max(0.1 * particles, _FEW), _MANY),
+        f"Inferring {', '.join(map(repr, problem.block.missing))} by {particles} particles",
+        "ask scm.abduct(..., particles=...) for more.",
+    )
+
+
 @dataclass(frozen=True)
 class Cloud:
     """Weighted particles for some rows."""
@@ -165,12 +176,7 @@ def resample(problem: Problem, particles: int, samples: int, uniform: Tensor) ->
         for rows, cloud in clouds(problem, particles)
     ]
     effective = torch.cat([cloud.effective for cloud, _ in parts])
-    warn_of_few(
-        effective,
-        min(max(0.1 * particles, _FEW), _MANY),
-        f"Inferring {', '.join(map(repr, problem.block.missing))} by {particles} particles",
-        "ask scm.abduct(..., particles=...) for more.",
-    )
+    warn_of_few_particles(effective, particles, problem)
     order = _sample_major([chosen.shape[1] for _, chosen in parts], samples).to(uniform.device)
     flat = [(cloud, _places(chosen)) for cloud, chosen in parts]
     return Resampled(

@@ -43,7 +43,7 @@ from causalgen.counterfactuals.missing_evidence.mixed import (
     mixture_of,
     solve_mixed,
 )
-from causalgen.counterfactuals.missing_evidence.particles import clouds, resample
+from causalgen.counterfactuals.missing_evidence.particles import clouds, resample, warn_of_few_particles
 from causalgen.counterfactuals.mutilated_model import MutilatedModel, ready
 from causalgen.counterfactuals.rows import broadcast_rows, by_sample, generate_rows, prior_noise
 from graphs.errors import numbered_rows
@@ -182,10 +182,13 @@ class EvidencePosterior:
             if drawn is not None:
                 values[:, pattern.rows] = by_sample(drawn[node], particles, len(pattern.rows))
                 continue
+            effective: list[Tensor] = []
             for rows, cloud in clouds(problem, particles):
                 where = pattern.rows[rows]
                 values[:, where] = cloud.values[node].reshape(particles, len(where), *observed.shape[1:])
                 weights[:, where] = cloud.weights
+                effective.append(cloud.effective)
+            warn_of_few_particles(torch.cat(effective), particles, problem)
         return SamplePosterior(values, weights)
 
     def _marginal(

@@ -28,6 +28,19 @@ def test_an_image_alone_in_its_group_is_left_out():
     assert variance_ratio(pixels, groups, pixels, groups).left_out == 1
 
 
+@pytest.mark.parametrize("size", [2, 5])
+def test_intervals_hold_the_truth_where_groups_are_small(size):
+    """Two rows of a group tell its variance once, not twice: of such pairs 0.81 of the intervals held it."""
+    random, groups = np.random.default_rng(0), np.repeat(np.arange(120 // size), size)
+    tone = lambda rows: np.float32(0.5 + 0.1 * random.normal(size=(rows, 1, 1, 1)).clip(-4, 4))  # noqa: E731
+    samples, held = tone(20_000), 0
+    for _ in range(150):
+        score = variance_ratio(tone(120), groups, samples[:2000], np.zeros(2000))
+        truth = 0.01 / float(samples[:2000].var(ddof=1))
+        held += score.low <= truth <= score.high
+    assert held / 150 > 0.9
+
+
 @pytest.mark.parametrize("share", [0.5, 1, 1.2])
 def test_the_ratio_is_the_square_of_the_spread(share):
     made, real = images(400, spread=0.1 * share, seed=1), images(400, seed=2)

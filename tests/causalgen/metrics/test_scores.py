@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from causalgen.metrics.image_rows import distance, distance_unit
+from causalgen.metrics.likeness import attribute_correlation
 from causalgen.metrics.scores import bootstrap_interval, mean_score, share_score, wilson_interval
 from graphs.errors import DataError, DomainError, ShapeError
 from graphs.variables import Categorical, Continuous, Image
@@ -42,6 +43,30 @@ def test_bootstrap_in_pieces_covers_all_resamples(monkeypatch):
     monkeypatch.setattr("causalgen.metrics.scores._NUMBERS_AT_ONCE", 100 * 300)
     low, high = bootstrap_interval(values)
     assert low < values.mean() < high
+
+
+@pytest.mark.parametrize(("rows", "least"), [(3, 0.9), (5, 0.92), (12, 0.92)])
+def test_intervals_of_few_rows_hold_the_truth(rows, least):
+    """Percentiles alone held it in 0.72, 0.83 and 0.90; those of a correlation of three in 0.57."""
+    random = np.random.default_rng(0)
+    held = np.zeros((300, 2))
+    for trial in range(300):
+        one, other = random.normal(size=(2, rows))
+        for place, (score, truth) in enumerate(
+            [(mean_score(one), 0.0), (attribute_correlation(one + other, one), 0.5**0.5)]
+        ):
+            held[trial, place] = score.low <= truth <= score.high
+    assert (held.mean(0) > least).all()
+
+
+def test_rows_that_all_agree_are_no_certainty_of_values_within_limits():
+    assert mean_score([1.0] * 20, limits=(0, 1)).low == pytest.approx(wilson_interval(20, 20)[0])
+    assert mean_score([0.0] * 20, limits=(0, 1)).high == pytest.approx(wilson_interval(0, 20)[1])
+    assert bootstrap_interval([2.0] * 20) == (2, 2)
+
+
+def test_intervals_stay_within_limits():
+    assert mean_score([0.0, 3.0], limits=(0, np.inf)).low == 0 > mean_score([0.0, 3.0]).low
 
 
 def test_scores_say_what_they_are():
