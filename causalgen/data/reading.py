@@ -32,7 +32,7 @@ from causalgen.saving.pretrained import model_folder
 from graphs.errors import DataError, DomainError, UnknownNameError, did_you_mean
 from graphs.scm_file import read_spec
 from graphs.variables import Categorical, Image, Variable
-from graphs.variables.arrays import as_array, as_cells
+from graphs.variables.arrays import as_array
 from graphs.variables.gaps import fill_gaps
 from graphs.variables.picture import is_picture
 
@@ -212,7 +212,7 @@ def read_clusters(source: object, clusters: object, rows: int) -> NDArray[np.int
         clusters, where = raw[clusters], f"Column {clusters!r}{origin}"
     else:
         refuse_other_index({"clusters": clusters, "data": source}, "Rows of", DataError)
-    labels = as_cells(clusters)
+    labels = as_array(clusters, where=where)
     if labels.shape != (rows,):
         raise DataError(f"{where} must be a label for each of the {rows:,} rows, got shape {labels.shape}.")
     numbers, _ = factorize(labels)
