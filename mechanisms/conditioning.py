@@ -22,10 +22,15 @@ from graphs.errors import DomainError, MechanismError
 from graphs.variables import Categorical, Continuous, Image, Integer, Variable
 from mechanisms.encoders import EncodedImage, Encoder
 
-__all__ = ["Conditioning", "standardisation"]
+__all__ = ["Conditioning", "rounding", "standardisation"]
 
 _FARTHEST = 1e6
 """Standard deviations from the mean beyond which a value of a parent of a float32 network is refused."""
+
+
+def rounding(rows: Tensor) -> Tensor:
+    """What rounding may leave of numbers of this size, (width,) above 0; rows are (N, width)."""
+    return 16 * torch.finfo(rows.dtype).eps * rows.abs().amax(0).clamp(min=1e-280)
 
 
 def standardisation(rows: Tensor) -> tuple[Tensor, Tensor]:

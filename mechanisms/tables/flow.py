@@ -36,7 +36,7 @@ from torch.distributions.transforms import AffineTransform, ReshapeTransform
 from graphs.errors import EvidenceError, MechanismError
 from graphs.variables import Continuous, Integer, Variable
 from mechanisms.base import Abducted, Mechanism, Noise, Parents
-from mechanisms.conditioning import Conditioning, standardisation
+from mechanisms.conditioning import Conditioning, rounding
 from mechanisms.encoders import EncodingSpec
 from mechanisms.networks import DenseNetwork
 from mechanisms.options import Hidden
@@ -339,8 +339,8 @@ class FlowMechanism(Mechanism):
         self.bounds.prepare(line)
         for transform in reversed(self.bounds.transforms()):
             line = value_of(transform.inv(line))
-        for buffer, figure in zip((self.mean, self.std), standardisation(line), strict=True):
-            buffer.copy_(figure)
+        self.mean.copy_(line.mean(0))
+        self.std.copy_(line.std(0, correction=0).maximum(rounding(line)))
         context = self.conditioning(parents, len(line), images=False)
         self.columns.prepare(context, (line - self.mean) / self.std)
 
