@@ -19,6 +19,7 @@ did in trials.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -40,7 +41,7 @@ from causalgen.data.table import Table
 from graphs.errors import CausalgenError, DataError, numbered_rows
 from graphs.text import Shown, aligned
 from graphs.variables import Continuous, Image, Variable
-from mechanisms.base import Mechanism
+from mechanisms.base import Mechanism, Noise
 from mechanisms.seeds import keyed_generator
 
 __all__ = ["CheckReport", "Independence", "check_model"]
@@ -60,6 +61,9 @@ _TESTS = 1000
 """Most pairs tested of those that the graph says are independent."""
 
 _PERMUTATIONS = 10_000
+
+_NOTHING = 1e-8
+"""What a noise moves numbers by, in parts of their middling deviation, that counts as none."""
 
 _UNTESTED = {
     "none": "its noise cannot be recovered",
@@ -363,10 +367,11 @@ class _Check:
         if found.log_weight is not None:
             self.skipped[node] = "its noise is known only as weighted draws"
             return None
+        parents = {name: values[name] for name in self.world.graph.parents(node)}
         columns = noise_columns(
             found.noise, mechanism.sample_noise(64, generator=self._generator("prior", node))
         )
-        if not columns.shape[1]:
+        if not columns.shape[1] or _is_rounding(mechanism, found.noise, values[node], parents):
             self.skipped[node] = "it has no noise: its parents determine it"
             return None
         return _Noise(kernel_features(ranked_columns(columns)), rows)
@@ -384,6 +389,17 @@ class _Check:
     def _generator(self, purpose: str, node: str) -> torch.Generator:
         device = self.values[node].device
         return keyed_generator(self.seed, "check", purpose, node, device=device)
+
+
+def _is_rounding(mechanism: Mechanism, noise: Noise, value: Tensor, parents: Mapping[str, Tensor]) -> bool:
+    """Whether the noise of numbers is what rounding left, and so follows from the parents: any other does."""
+    if not (parents and isinstance(mechanism.variable, Continuous)):
+        return False
+    other = noise.rows(torch.arange(noise.n, device=value.device).roll(1))
+    middling = (value - value.median(0).values).abs().median(0).values
+    with torch.no_grad(), suppress(CausalgenError):  # an equation may have no value for it
+        return bool(((mechanism.generate(parents, other) - value).abs() <= _NOTHING * middling).all())
+    return False
 
 
 def _limit(mechanism: Mechanism, rows: int) -> int:
