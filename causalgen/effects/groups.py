@@ -206,6 +206,6 @@ def group_labels(
     if len(distinct) > _MOST_VALUES:
         raise DomainError(
             f"given: {node!r} has {len(distinct):,} distinct values. Cut them into intervals, as in "
-            f"given={{{node!r}: [{np.median(values):.3g}]}}."
+            f"given={{{node!r}: [{told_apart(float(np.median(values)), values.min(), values.max())[0]}]}}."
         )
     return codes.reshape(values.shape), np.asarray(variable.decode(distinct)).tolist()

@@ -35,6 +35,7 @@ from torch.distributions.transforms import AffineTransform, ReshapeTransform
 
 from graphs.errors import EvidenceError, MechanismError
 from graphs.variables import Continuous, Integer, Variable
+from graphs.variables.numeric import bound_text
 from mechanisms.base import Abducted, Mechanism, Noise, Parents
 from mechanisms.conditioning import Conditioning, rounding
 from mechanisms.encoders import EncodingSpec
@@ -352,8 +353,10 @@ class FlowMechanism(Mechanism):
         wrong = self.grid.off(flat).any(1)
         if not bool(wrong.any()):
             return None
-        told = f"{int(wrong.sum()):,} of {len(wrong):,} rows are off the grid {self.grid.start:g} + k * "
-        return wrong, told + f"{self.grid.step:g} that dequantize declares. Round them, or change dequantize."
+        told = f"{int(wrong.sum()):,} of {len(wrong):,} rows are off the grid {bound_text(self.grid.start)}"
+        return wrong, (
+            f"{told} + k * {self.grid.step:g} that dequantize declares. Round them, or change dequantize."
+        )
 
     def log_prob(self, value: Tensor, parents: Parents) -> Tensor:
         """(N,) log density of x, or log probability where x is on a grid.
