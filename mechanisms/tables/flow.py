@@ -341,9 +341,28 @@ class FlowMechanism(Mechanism):
         for transform in reversed(self.bounds.transforms()):
             line = value_of(transform.inv(line))
         self.mean.copy_(line.mean(0))
-        self.std.copy_(line.std(0, correction=0).maximum(rounding(line)))
+        least = rounding(line)
+        if self.grid is not None:  # no cell is as many deviations wide as would overflow
+            least = least.clamp(min=1e-6 * min(self.grid.step, 1.0))
+        self.std.copy_(line.std(0, correction=0).maximum(least))
         context = self.conditioning(parents, len(line), images=False)
         self.columns.prepare(context, (line - self.mean) / self.std)
+        if self.grid is not None and not self.conditioning.encoded:
+            self._widen(value, parents)
+
+    @torch.no_grad()
+    def _widen(self, value: Tensor, parents: Parents) -> None:
+        """Start as wide as is likeliest of a coarse grid.
+
+        By its deviation, what 1 % of the rows have is all but impossible, and held-out rows that lack it find
+        nothing better than that start.
+        """
+        (column,), best, steps = self.columns.columns, -torch.inf, 0
+        assert isinstance(column, _Column)
+        while (found := float(self.log_prob(value, parents).mean())) > best:
+            best, steps = found, steps + 1
+            column.network.bias[1] = 0.5 * log(2) * steps
+        column.network.bias[1] = 0.5 * log(2) * (steps - 1)
 
     def unfittable(self, value: Tensor, parents: Parents) -> tuple[Tensor, str] | None:
         """Rows on a bound, or off the grid."""

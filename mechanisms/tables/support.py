@@ -183,8 +183,9 @@ class Grid:
         return value - self.step / 2, value + self.step / 2
 
     def off(self, value: Tensor) -> Tensor:
-        """Which values are off the grid, by more than a millionth of a step."""
-        return (value - self.round(value)).abs() > _ON_GRID * self.step
+        """Which values are off the grid, by more than a millionth of a step, and than rounding."""
+        rounding = 4 * torch.finfo(value.dtype).eps * value.abs()
+        return (value - self.round(value)).abs() > rounding.clamp(min=_ON_GRID * self.step)
 
     def check(self, value: Tensor) -> None:
         """Refuse values, (N, width), that are not on the grid."""
