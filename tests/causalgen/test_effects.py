@@ -175,6 +175,7 @@ def test_bad_groups_are_one_clear_error(uneven, given, error, words):
         ({"statistic": lambda y: y - y.mean()}, cg.DomainError, "another number beside other rows"),
         ({"statistic": lambda y: y > y.median()}, cg.DomainError, "another number beside other rows"),
         ({"statistic": lambda y: y.argsort().argsort()}, cg.DomainError, "another number beside other rows"),
+        ({"statistic": lambda y: 1e6 + y.clip(max=y.median())}, cg.DomainError, "another number beside"),
         ({"versus": 3}, cg.InterventionError, "versus maps nodes.*int"),
         ({"given": 3}, cg.EvidenceError, "given names nodes.*3"),
         ({"n": 1}, cg.EvidenceError, "at least 2"),
