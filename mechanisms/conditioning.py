@@ -37,8 +37,7 @@ def standardisation(rows: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation, (width,), of the columns of (N, width); 1 for that of a constant one."""
     mean, std = rows.mean(0), rows.std(0, correction=0)
     # Rounding in the mean gives a constant column a tiny deviation, which would blow up noise.
-    constant = std <= 1e-12 * mean.abs()
-    return mean, torch.where(constant, torch.ones_like(std), std)
+    return mean, torch.where(std <= rounding(rows), torch.ones_like(std), std)
 
 
 class Conditioning(nn.Module):

@@ -45,7 +45,7 @@ __all__ = [
 
 _QUANTILES = {"5%": 0.05, "50%": 0.5, "95%": 0.95}
 _SHOWN_ROWS, _SHOWN_CATEGORIES = 4, 3
-_WHOLE = 1e15
+_WHOLE = 2.0**53
 """Numbers up to which all digits before the point are shown."""
 _ROUNDING = 64 * np.finfo(float).eps
 """How far apart rounding may put equal draws, in parts of their size."""
