@@ -347,22 +347,32 @@ class FlowMechanism(Mechanism):
         self.std.copy_(line.std(0, correction=0).maximum(least))
         context = self.conditioning(parents, len(line), images=False)
         self.columns.prepare(context, (line - self.mean) / self.std)
-        if self.grid is not None and not self.conditioning.encoded:
-            self._widen(value, parents)
+        common = int((line == line.mode(0).values).sum())
+        if self.grid is not None and not self.conditioning.encoded and len(line) / 2 < common < len(line):
+            self._start(value, parents)
 
-    @torch.no_grad()
-    def _widen(self, value: Tensor, parents: Parents) -> None:
-        """Start as wide as is likeliest of a coarse grid.
+    @torch.enable_grad()
+    def _start(self, value: Tensor, parents: Parents) -> None:
+        """Start at the likeliest line and deviation, of whole numbers most of which are one.
 
-        By its deviation, what 1 % of the rows have is all but impossible, and held-out rows that lack it find
+        By least squares what 1 % of the rows have is all but impossible, and held-out rows that lack it find
         nothing better than that start.
         """
-        (column,), best, steps = self.columns.columns, -torch.inf, 0
+        (column,) = self.columns.columns
         assert isinstance(column, _Column)
-        while (found := float(self.log_prob(value, parents).mean())) > best:
-            best, steps = found, steps + 1
-            column.network.bias[1] = 0.5 * log(2) * steps
-        column.network.bias[1] = 0.5 * log(2) * (steps - 1)
+        free = [column.slope, column.network.bias]
+        optimiser = torch.optim.LBFGS(free, max_iter=100, line_search_fn="strong_wolfe")
+
+        def loss() -> Tensor:
+            optimiser.zero_grad()
+            penalty = (column.slope - column.anchor).square().sum()
+            found = 0.5 * penalty / len(value) - self.log_prob(value, parents).mean()
+            found.backward()
+            free[1].grad[2:] = 0  # of the spline  # pyright: ignore[reportOptionalSubscript]
+            return found
+
+        optimiser.step(loss)
+        self.zero_grad()
 
     def unfittable(self, value: Tensor, parents: Parents) -> tuple[Tensor, str] | None:
         """Rows on a bound, or off the grid."""
