@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import mechanisms
     from causalgen import datasets, metrics, testing
-    from causalgen.checking.checks import CheckReport
+    from causalgen.checking.check_report import CheckReport
     from causalgen.counterfactuals.abduction import Abduction
     from causalgen.counterfactuals.assignments import Policy, Replace, Scale, Shift, Stochastic
     from causalgen.counterfactuals.interventions import WorldRef
@@ -106,7 +106,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "causalgen.checking.checks": ("CheckReport",),
+    "causalgen.checking.check_report": ("CheckReport",),
     "causalgen.counterfactuals.abduction": ("Abduction",),
     "causalgen.counterfactuals.assignments": ("Policy", "Replace", "Scale", "Shift", "Stochastic"),
     "causalgen.counterfactuals.interventions": ("WorldRef",),

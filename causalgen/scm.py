@@ -44,7 +44,7 @@ from mechanisms.networks import learning
 from mechanisms.options import fit_afresh, with_options
 
 if TYPE_CHECKING:
-    from causalgen.checking.checks import CheckReport
+    from causalgen.checking.check_report import CheckReport
     from causalgen.pyro import PyroModel
 
 __all__ = ["SCM"]

@@ -22,18 +22,22 @@ from graphs.errors import DomainError, MechanismError
 from graphs.variables import Categorical, Continuous, Image, Integer, Variable
 from mechanisms.encoders import EncodedImage, Encoder
 
-__all__ = ["Conditioning", "standardisation"]
+__all__ = ["Conditioning", "rounding", "standardisation"]
 
 _FARTHEST = 1e6
 """Standard deviations from the mean beyond which a value of a parent of a float32 network is refused."""
+
+
+def rounding(rows: Tensor) -> Tensor:
+    """What rounding may leave of numbers of this size, (width,) above 0; rows are (N, width)."""
+    return 16 * torch.finfo(rows.dtype).eps * rows.abs().amax(0).clamp(min=1e-280)
 
 
 def standardisation(rows: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation, (width,), of the columns of (N, width); 1 for that of a constant one."""
     mean, std = rows.mean(0), rows.std(0, correction=0)
     # Rounding in the mean gives a constant column a tiny deviation, which would blow up noise.
-    constant = std <= 1e-12 * mean.abs()
-    return mean, torch.where(constant, torch.ones_like(std), std)
+    return mean, torch.where(std <= rounding(rows), torch.ones_like(std), std)
 
 
 class Conditioning(nn.Module):

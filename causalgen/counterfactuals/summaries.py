@@ -33,6 +33,7 @@ __all__ = [
     "inferred_texts",
     "is_counterfactual",
     "node_texts",
+    "number_text",
     "shares_text",
     "spread_text",
     "summarise",
@@ -45,8 +46,8 @@ __all__ = [
 
 _QUANTILES = {"5%": 0.05, "50%": 0.5, "95%": 0.95}
 _SHOWN_ROWS, _SHOWN_CATEGORIES = 4, 3
-_WHOLE = 1e15
-"""Whole numbers up to which all digits are shown."""
+_WHOLE = 2.0**53
+"""Numbers up to which all digits before the point are shown."""
 _ROUNDING = 64 * np.finfo(float).eps
 """How far apart rounding may put equal draws, in parts of their size."""
 
@@ -361,18 +362,22 @@ def _cells(column: _Column) -> list[str]:
     return list(map(spread_text, found["mean"].tolist(), found["sd"].tolist()))
 
 
-def spread_text(mean: float, spread: float) -> str:
-    """A number's mean and standard deviation, "1.2 +- 0.3"; a value alone where it has no spread.
+def number_text(number: float, spread: float = 0.0) -> str:
+    """A number in four digits, and those that its spread speaks of, up to ten.
 
-    The mean has four digits, and those that the spread speaks of, up to ten; a whole number without a spread
-    has all of its own.
+    Without a spread it has all digits of its whole part.
     """
     if not spread > 0:
-        return f"{mean + 0.0:.0f}" if mean.is_integer() and abs(mean) < _WHOLE else f"{mean:.4g}"
-    if not (mean and math.isfinite(mean) and math.isfinite(spread)):
-        return f"{mean:.4g} +- {spread:.2g}"
-    spoken_of = math.floor(math.log10(abs(mean))) - math.floor(math.log10(spread)) + 2
-    return f"{mean:.{min(max(spoken_of, 4), 10)}g} +- {spread:.2g}"
+        return f"{number + 0.0:{'.0f' if 1e3 <= abs(number) < _WHOLE else '.4g'}}"
+    if not (number and math.isfinite(number) and math.isfinite(spread)):
+        return f"{number + 0.0:.4g}"
+    spoken_of = math.floor(math.log10(abs(number))) - math.floor(math.log10(spread)) + 2
+    return f"{number:.{min(max(spoken_of, 4), 10)}g}"
+
+
+def spread_text(mean: float, spread: float) -> str:
+    """A number's mean and standard deviation, "1.2 +- 0.3"; a value alone where it has no spread."""
+    return number_text(mean, spread) + (f" +- {spread:.2g}" if spread > 0 else "")
 
 
 def value_text(value: object) -> str:

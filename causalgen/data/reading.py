@@ -34,7 +34,7 @@ from graphs.errors import DataError, DomainError, UnknownNameError, did_you_mean
 from graphs.scm_file import read_spec
 from graphs.text import counted
 from graphs.variables import Categorical, Image, Variable
-from graphs.variables.arrays import as_array, as_cells
+from graphs.variables.arrays import as_array
 from graphs.variables.gaps import fill_gaps
 from graphs.variables.picture import is_picture
 
@@ -250,7 +250,7 @@ def _labels(source: object, given: object, rows: int, what: str) -> tuple[NDArra
         given, what = raw[given], f"Column {given!r}{origin}"
     else:
         refuse_other_index({what: given, "data": source}, "Rows of", DataError)
-    labels = as_cells(given)
+    labels = as_array(given, where=what)
     if labels.shape != (rows,):
         raise DataError(f"{what} must be a label for each of the {rows:,} rows, got shape {labels.shape}.")
     return labels, what

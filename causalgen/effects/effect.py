@@ -28,6 +28,7 @@ from causalgen.counterfactuals.abduction import Abduction
 from causalgen.counterfactuals.assignments import Policy, Replace, Stochastic
 from causalgen.counterfactuals.nested import named_worlds
 from causalgen.counterfactuals.results import Counterfactual, Draws
+from causalgen.counterfactuals.summaries import number_text
 from causalgen.data.arrow_tables import Tabular
 from causalgen.effects.estimates import Estimate, Floats, estimate, individual_means
 from causalgen.effects.groups import (
@@ -379,10 +380,11 @@ def _estimate_line(each: Estimate) -> str:
         return f"{np.size(each.value):,} numbers, {np.shape(each.value)}, from {low:.4g} to {high:.4g}"
     if np.shape(each.value) != ():
         return f"{_show(each.value)} +- {_show(each.standard_error)}"
-    return (
-        f"{each.value:.4g} +- {each.told_error:.2g}  [{each.low:.4g}, {each.high:.4g}]  "
-        f"({each.under_do:.4g} against {each.under_versus:.4g}){'; all agree' if each.all_agree else ''}"
-    )
+    value, low, high = (number_text(figure, each.told_error) for figure in (each.value, each.low, each.high))
+    apart = abs(each.value) if abs(each.value) > 1e-9 * abs(each.under_do) else 0.0  # else by rounding
+    one, other = (number_text(mean, apart) for mean in (each.under_do, each.under_versus))
+    agree = "; all agree" if each.all_agree else ""
+    return f"{value} +- {each.told_error:.2g}  [{low}, {high}]  ({one} against {other}){agree}"
 
 
 def _show(values: Any) -> str:

@@ -99,7 +99,10 @@ def _refuse_mixing(
     target: str, variable: Variable, values: Tensor, statistic: Statistic, array: NDArray[np.float64]
 ) -> None:
     """Refuse a statistic that is not of each row by itself, as with a mean: each world has its own."""
-    size, few = float(np.median(np.abs(array))), len(values) <= 8
+    image, few = isinstance(variable, Image), len(values) <= 8
+    # Of numbers in parts of their spread: of 1.7e9 +- 100 all are within 2 %.
+    size = float(np.median(np.abs(array - (0.0 if image else np.median(array)))))
+    least = 1e-12 * float(np.abs(array).max())
     parts = [slice(row, row + 1) for row in range(len(values))] if few else [slice(8), slice(64)]
     for part in parts:
         beside = array[part]
@@ -112,7 +115,8 @@ def _refuse_mixing(
         # Networks round in another way beside other rows, and one row may lie that close to a limit.
         wrong = np.ones(len(beside), np.bool_)
         if alone.shape == beside.shape:
-            wrong = ~np.isclose(alone, beside, 0.02, 0.02 * size).reshape(len(beside), -1).all(1)
+            near = np.isclose(alone, beside, 0.02 if image else 1e-9, 0.02 * size + least)
+            wrong = ~near.reshape(len(beside), -1).all(1)
         if wrong.sum() > (not few):
             raise DomainError(
                 f"statistic of {target!r} gives a row another number beside other rows: it must follow from "
@@ -206,6 +210,6 @@ def group_labels(
     if len(distinct) > _MOST_VALUES:
         raise DomainError(
             f"given: {node!r} has {len(distinct):,} distinct values. Cut them into intervals, as in "
-            f"given={{{node!r}: [{np.median(values):.3g}]}}."
+            f"given={{{node!r}: [{told_apart(float(np.median(values)), values.min(), values.max())[0]}]}}."
         )
     return codes.reshape(values.shape), np.asarray(variable.decode(distinct)).tolist()

@@ -17,6 +17,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 
 from causalgen.counterfactuals.missing_evidence.distributions import NodePosterior
+from causalgen.counterfactuals.summaries import number_text
 from causalgen.effects.effect import Effect
 from causalgen.effects.estimates import Estimate
 from causalgen.effects.queries import NaturalEffects
@@ -117,8 +118,9 @@ def _intervals(lines: Sequence[tuple[str, _Ends]], title: str, note: str) -> Fig
     for place, (_, (value, low, high, agree)) in enumerate(lines[:_MOST_LINES]):
         axes.plot([low, high], [place, place], color=ACCENT, linewidth=2, solid_capstyle="butt")
         axes.plot([value], [place], "o", color=ACCENT, markersize=5)
+        told, *ends = (number_text(figure, (high - low) / 4) for figure in (value, low, high))
         axes.text(
-            1.02, place, f"{value:.4g}  [{low:.4g}, {high:.4g}]" + (", all agree" if agree else ""),
+            1.02, place, f"{told}  [{', '.join(ends)}]" + (", all agree" if agree else ""),
             transform=axes.get_yaxis_transform(), fontsize=8, color=INK, va="center",
         )  # fmt: skip
     axes.axvline(0, color=SOFT, linewidth=0.9, zorder=0)

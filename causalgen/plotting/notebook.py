@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from causalgen.checking.checks import CheckReport
+from causalgen.checking.check_report import CheckReport
 from causalgen.counterfactuals.abduction import Abduction
 from causalgen.counterfactuals.export import figure_png, figure_svg
 from causalgen.counterfactuals.missing_evidence.distributions import NodePosterior

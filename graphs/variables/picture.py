@@ -19,7 +19,7 @@ nothing: the bytes are the pixels. PIL images are told by what they can do; the 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol, cast
 
 import numpy as np
@@ -67,6 +67,7 @@ class _Picture(Protocol):
     size: tuple[int, int]
 
     def convert(self, mode: str) -> _Picture: ...
+    def point(self, lut: Callable[[Any], Any]) -> _Picture: ...
     def resize(
         self, size: tuple[int, int], resample: int, box: tuple[float, float, float, float]
     ) -> _Picture: ...
@@ -98,7 +99,7 @@ def picture_pixels(
         ShapeError: it has another size.
     """
     image = cast(_Picture, picture)
-    mode = _MODES.get(shape[0])
+    mode, middle = _MODES.get(shape[0]), 0
     if mode is None:
         raise DomainError(
             f"{where}: a PIL image has 1 to 4 channels, the variable has {shape[0]}; give an array."
@@ -110,8 +111,11 @@ def picture_pixels(
         if limits is None:
             image = image.convert(mode)
         else:
-            ranged(np.asarray(image), limits, where=where)
-            image = image.convert("I").convert("F") if image.mode.startswith("I") else image
+            given = np.asarray(image)
+            ranged(given, limits, where=where)
+            if image.mode.startswith("I"):  # PIL's floats have 24 bits, which few need about their middle
+                middle = (int(given.min()) + int(given.max())) // 2
+                image = image.convert("I").point(lambda pixel: pixel - middle).convert("F")
         # After decoding: the EXIF of a PNG may be at its end.
         orientation = cast(_Picture, picture).getexif().get(_ORIENTATION, 1)
         if resize is not None:
@@ -125,7 +129,9 @@ def picture_pixels(
         raise _of_another_size(pixels.shape[0], pixels.shape[1], shape, where)
     pixels = pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
     # Within the limits before they were averaged, and after it but for roundings.
-    return pixels.astype(np.uint8) if limits is None else ranged(pixels.clip(*limits), limits, where=where)
+    if limits is None:
+        return pixels.astype(np.uint8)
+    return ranged((pixels.astype(np.float64) + middle).clip(*limits), limits, where=where)
 
 
 def ranged(pixels: NDArray[Any], limits: tuple[float, float], *, where: str) -> NDArray[np.float32]:

@@ -23,7 +23,7 @@ from torch.distributions import Transform
 from graphs.errors import MechanismError, NotFittedError
 from graphs.variables import Categorical, Continuous, Variable
 from mechanisms.base import Abducted, LinearForm, Mechanism, Noise, Parents
-from mechanisms.conditioning import standardisation
+from mechanisms.conditioning import rounding
 from mechanisms.encoders import EncodingSpec
 from mechanisms.options import Hidden
 from mechanisms.seeds import normals
@@ -184,7 +184,7 @@ class AdditiveMechanism(Mechanism):
             return
         if not self.function.closed_form:
             self.function.prepare(flat, parents)
-            self.scale.copy_(standardisation(flat)[1])
+            self.scale.copy_(flat.std(0, correction=0).maximum(rounding(flat)))
             if self.spec.noise == "empirical":
                 self._training_rows = (flat, dict(parents))
 
@@ -208,8 +208,7 @@ class AdditiveMechanism(Mechanism):
         unbiased.
         """
         # x that its parents determine leaves rounding errors alone; the deviation stays positive.
-        size, spread = flat.abs().amax(0).clamp(min=1e-280), flat.std(0, correction=0)
-        least = 16 * torch.finfo(flat.dtype).eps * size + 1e-12 * spread
+        least = rounding(flat) + 1e-12 * flat.std(0, correction=0)
         freedom = max(len(flat) - rank, 1)
         self.scale.copy_(torch.maximum((residual.square().sum(0) / freedom).sqrt(), least))
 

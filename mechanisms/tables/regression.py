@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from graphs.errors import MechanismError
 from graphs.variables import Categorical, Variable
 from mechanisms.base import Parents
-from mechanisms.conditioning import Conditioning, standardisation
+from mechanisms.conditioning import Conditioning, rounding
 from mechanisms.encoders import Encoder
 from mechanisms.networks import DenseNetwork
 
@@ -149,11 +149,12 @@ class NetworkRegression(nn.Module):
     def prepare(self, value: Tensor, parents: Parents) -> int:
         """Take means and deviations from the training rows, ``value`` (N, width); 0, as nothing is solved."""
         self.conditioning.prepare(parents)
+        least = rounding(value)  # of what is constant, or linear to the last digit
         if self.linear is not None:
             self.linear.prepare(value, parents)
             value = self.linear.add_to(value, parents, sign=-1)
-        for buffer, figure in zip((self.mean, self.std), standardisation(value), strict=True):
-            buffer.copy_(figure)
+        self.mean.copy_(value.mean(0))
+        self.std.copy_(value.std(0, correction=0).maximum(least))
         return 0
 
     def add_to(self, start: Tensor, parents: Parents, sign: int = 1) -> Tensor:
@@ -168,6 +169,8 @@ def least_squares(columns: Tensor, value: Tensor) -> tuple[Tensor, int]:
     """Weights (p, width) of columns (N, p) for values (N, width), the shortest where columns depend; rank."""
     if not columns.shape[1]:
         return value.new_zeros(0, value.shape[1]), 0
+    if not bool(columns.isfinite().all() and value.isfinite().all()):  # sums of codes such as 1.8e308
+        return value.new_full((columns.shape[1], value.shape[1]), torch.nan), 0
     # On the CPU, whose driver 'gelsd' handles dependent columns, as one-hot ones are.
     solved = torch.linalg.lstsq(columns.cpu(), value.cpu(), driver="gelsd")
     return solved.solution.to(value), int(solved.rank)

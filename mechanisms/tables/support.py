@@ -26,6 +26,7 @@ from torch.distributions import Transform
 from graphs.errors import DomainError
 from graphs.variables import Continuous, Integer
 from graphs.variables.numeric import bound_text
+from mechanisms.extrapolation import told_apart
 
 __all__ = ["Grid", "Support", "cell_log_probability", "middle", "truncated_normal"]
 
@@ -130,7 +131,7 @@ class Support(nn.Module):
             if bound is not None and bool((value == bound).any()):
                 apart = (value - bound).abs()
                 gap = float(apart[apart > 0].min()) if bool((apart > 0).any()) else 1.0
-                told.append(f"{name}: {bound + side * gap / 2:.3g}")
+                told.append(f"{name}: {told_apart(bound + side * gap / 2, bound)[0]}")
         return ", ".join(told)
 
     def check(self, value: Tensor) -> None:
@@ -182,8 +183,9 @@ class Grid:
         return value - self.step / 2, value + self.step / 2
 
     def off(self, value: Tensor) -> Tensor:
-        """Which values are off the grid, by more than a millionth of a step."""
-        return (value - self.round(value)).abs() > _ON_GRID * self.step
+        """Which values are off the grid, by more than a millionth of a step, and than rounding."""
+        rounding = 4 * torch.finfo(value.dtype).eps * value.abs()
+        return (value - self.round(value)).abs() > rounding.clamp(min=_ON_GRID * self.step)
 
     def check(self, value: Tensor) -> None:
         """Refuse values, (N, width), that are not on the grid."""

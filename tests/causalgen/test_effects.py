@@ -1,5 +1,7 @@
 """Effects of populations, groups and rows, against closed forms; their errors; and what is refused."""
 
+import re
+
 import networkx as nx
 import numpy as np
 import pandas as pd
@@ -173,6 +175,7 @@ def test_bad_groups_are_one_clear_error(uneven, given, error, words):
         ({"statistic": lambda y: y - y.mean()}, cg.DomainError, "another number beside other rows"),
         ({"statistic": lambda y: y > y.median()}, cg.DomainError, "another number beside other rows"),
         ({"statistic": lambda y: y.argsort().argsort()}, cg.DomainError, "another number beside other rows"),
+        ({"statistic": lambda y: 1e6 + y.clip(max=y.median())}, cg.DomainError, "another number beside"),
         ({"versus": 3}, cg.InterventionError, "versus maps nodes.*int"),
         ({"given": 3}, cg.EvidenceError, "given names nodes.*3"),
         ({"n": 1}, cg.EvidenceError, "at least 2"),
@@ -724,6 +727,23 @@ def test_edges_that_six_digits_do_not_tell_apart_keep_their_groups():
     assert [each.value for each in found.groups.values()] == pytest.approx([0, 1, 2, 3])
     assert sum(each.rows for each in found.groups.values()) == 4000
     assert list(found.groups)[:2] == ["[1.7e+09, 1.700001e+09)", "[1.700001e+09, 1.700002e+09)"]
+    with pytest.raises(cg.DomainError, match=r"as in given=\{'time': \[1.70000\d+e\+09\]\}"):
+        scm.effect("y", do={"x": 1}, versus={"x": 0}, given="time", n=4000, seed=0)
+
+
+def test_an_effect_has_the_digits_that_its_error_speaks_of():
+    """It was 1.235e+04 +- 0.031  [1.235e+04, 1.235e+04]  (1.7e+09 against 1.7e+09)."""
+    noise = {"u": {"normal": [0, 1]}, "v": {"normal": [0, 1]}}
+    scm = cg.SCM(
+        nx.DiGraph([("x", "end")]),
+        {"x": cg.Categorical(2), "end": cg.Continuous()},
+        {"end": cg.mechanisms.Equation(value="1.7e9 + x*(12345.6 + u) + v", noise=noise)},
+    )
+    scm = scm.fit({"x": [0, 1], "end": [1.7e9, 1.7e9]}, progress=False)
+    told = repr(scm.effect("end", do={"x": 1}, versus={"x": 0}, n=1000, seed=0)).splitlines()[1]
+    number, mean = r"1234\d\.\d{2,3}", r"1\.70001\d*e\+09"
+    wanted = rf"  {number} \+- 0\.03\d?  \[{number}, {number}\]  \({mean} against 1\.7e\+09\)"
+    assert re.fullmatch(wanted, told), told
 
 
 def test_the_draws_of_a_group_s_only_row_tell_its_error():

@@ -84,3 +84,13 @@ def test_a_density_that_is_infinite_whatever_is_missing_tells_nothing(parent):
         with pytest.raises(cg.EvidenceError, match=told):
             ask()
     assert scm.abduct({"y": [1.0, -1e-9]}, num_samples=10, seed=0).counterfactual({})["a"].shape == (10, 2)
+
+
+@pytest.mark.parametrize("mechanism", [cg.mechanisms.Additive(), cg.mechanisms.Flow()])
+def test_a_fit_to_sums_beyond_the_largest_number_is_refused(mechanism):
+    """LAPACK took them for a fault of its own."""
+    rows = {"site": np.arange(60) % 2, "y": np.where(np.arange(60) < 3, 1.7e308, np.arange(60.0))}
+    variables = {"site": cg.Categorical(2), "y": cg.Continuous()}
+    scm = cg.SCM(nx.DiGraph([("site", "y")]), variables, {"y": mechanism})
+    with pytest.raises(cg.CausalgenError, match=r"node 'y'.*outliers"):
+        scm.fit(rows, progress=False)

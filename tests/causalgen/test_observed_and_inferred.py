@@ -327,6 +327,9 @@ def test_contrasts_are_summarised_like_answers(chain, clinic):
         (9.1, 1e-15, "9.1 +- 1e-15"),
         (math.inf, math.nan, "inf"),
         (2.5, 0.0, "2.5"),
+        (1_700_000_012.25, 0.0, "1700000012"),  # it was 1.7e+09
+        (9_999.7, 0.0, "10000"),
+        (2.0**52 + 1, 0.0, "4503599627370497"),
     ],
 )
 def test_a_mean_has_the_digits_that_its_spread_speaks_of(mean, spread, text):

@@ -81,6 +81,16 @@ def test_pixels_of_more_than_8_bits_are_told_by_their_range(kind, tmp_path):
         np.testing.assert_allclose((evidence[0, 0] + 1) / 2, DEEP / 4095, atol=1e-7)
 
 
+@pytest.mark.parametrize("resize", [None, "stretch"])
+def test_pixels_of_32_bits_keep_what_tells_them_apart(resize, tmp_path):
+    """Above 2**24 they were rounded to float32, 1.7e9 + 5 to 1.7e9."""
+    low, size = 1_700_000_000, (2, 4) if resize is None else (1, 2)
+    path = written("tif int32", DEEP.astype(np.int64) + low, tmp_path)
+    pixels = read(path, Image(1, *size, range=(low, low + 4095), resize=resize))
+    expected = DEEP if resize is None else np.asarray(Pictures.fromarray(DEEP.astype("f4")).resize((2, 1), 2))
+    np.testing.assert_allclose(pixels[0], expected / 4095, atol=1e-6)
+
+
 def test_arrays_in_files(tmp_path):
     colour = np.random.default_rng(0).normal(size=(3, 2, 4))
     np.save(tmp_path / "a.npy", colour)

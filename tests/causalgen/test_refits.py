@@ -91,6 +91,8 @@ def test_clusters_are_a_column_or_labels_and_every_row_is_in_one():
         (frame, "hom", "no column 'hom' of the data frame. Did you mean 'home'"),
         (frame, family[1:], "label for each of the 24 rows"),
         (gap, "home", "1 row in no cluster, first row 0"),
+        (frame, np.ma.masked_equal(family, 1), "3 rows in no cluster, first row 3"),
+        ({**data, "home": np.ma.masked_equal(family, 1)}, "home", "3 rows in no cluster, first row 3"),
         (frame, frame["home"].iloc[::-1], "another index"),
         (frame, np.zeros(24), "at least 2 clusters"),
     ]:

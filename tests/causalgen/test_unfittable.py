@@ -43,6 +43,15 @@ def test_a_value_on_a_bound_names_node_row_and_remedy():
         fit({"dose": DOSE, "level": level})
 
 
+def test_wider_bounds_are_told_in_digits_that_tell_them_from_these():
+    """It was advised to widen 1.7e9 to 1.7e+09."""
+    scm = cg.SCM(
+        nx.DiGraph([("dose", "time")]), {"dose": cg.Continuous(), "time": cg.Continuous(lower=1.7e9)}
+    )
+    with pytest.raises(DataError, match=r"Widen the bounds to lower: 1699999999\.5,"):
+        scm.fit({"dose": DOSE, "time": 1.7e9 + np.arange(200)}, progress=False)
+
+
 def test_the_row_is_that_of_the_table_also_where_others_are_dropped():
     rows = pd.DataFrame({"dose": DOSE, "level": DOSE})
     rows.loc[:9, "dose"], rows.loc[30, "level"] = np.nan, 0

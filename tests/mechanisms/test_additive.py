@@ -7,6 +7,7 @@ from causalgen.testing import check_mechanism
 from graphs.errors import MechanismError, NotFittedError
 from graphs.variables import Categorical, Continuous, Image
 from mechanisms.tables.additive import Additive
+from mechanisms.tables.flow import Flow
 from tests.mechanisms.fit import codes, fit, generator, normal
 
 N = 500
@@ -112,6 +113,21 @@ def test_noise_beside_a_large_offset_keeps_its_deviation(offset, function):
     bound = mechanism.bind(Continuous(), {"start": Continuous()})
     found = fit(bound, start + 500 + 100 * normal(N, seed=2), {"start": start}, steps=1)
     assert found.scale.item() == pytest.approx(100, rel=0.1)
+
+
+@pytest.mark.parametrize("value", [7.3, 1e-6])
+@pytest.mark.parametrize(
+    "mechanism",
+    [Additive(function="network"), Additive(function="network", noise="spline"), Flow()],
+    ids=["network", "network, spline", "flow"],
+)
+def test_what_is_always_the_same_has_the_noise_of_rounding(mechanism, value):
+    """In whatever unit: noise began at a deviation of 1, and what was trained of it diverged."""
+    rows = {"a": ROWS["a"]}
+    bound = mechanism.bind(Continuous(), {"a": Continuous()})
+    found = fit(bound, torch.full((N,), value).double(), rows, steps=60)
+    drawn = found.generate(rows, found.sample_noise(N, generator=generator()))
+    assert_close(drawn, torch.full((N,), value).double(), rtol=1e-9, atol=0)
 
 
 def test_empirical_noise_is_whole_training_residuals():

@@ -62,6 +62,14 @@ def test_a_network_of_float32_is_told_small_changes_of_a_large_number():
     assert_close(context, ((x - x.mean()) / x.std(correction=0)).float(), atol=1e-6, rtol=0)
 
 
+def test_times_in_microseconds_are_no_constant():
+    """1.7e15 +- 100 was told to networks as it is, less its mean: 100 deviations, not 1."""
+    x = 1.7e15 + 100 * torch.linspace(-1, 1, 9, dtype=torch.float64)
+    conditioning = Conditioning({"x": Continuous()})
+    conditioning.prepare({"x": x})
+    assert_close(conditioning({"x": x})[:, 0], (x - x.mean()) / x.std(correction=0))
+
+
 def test_statistics_that_were_saved_in_float32_are_taken(rows):
     made = Conditioning(PARENTS, dtype=torch.float32)
     made.load_state_dict({"mean": torch.arange(6.0), "std": torch.full((6,), 2.0)})

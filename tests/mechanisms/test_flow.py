@@ -252,6 +252,33 @@ def test_a_grid_ends_at_its_last_value_within_the_bounds():
     mechanism.abduct(drawn, {}, generator=generator())
 
 
+@pytest.mark.parametrize("upper", [None, 1])
+def test_a_grid_starts_with_what_is_rare_as_likely_as_it_is(upper):
+    """Of 2 rows in 1000 it told a probability of 1e-29, and kept it where no held-out row was one of them."""
+    kind = torch.arange(2000) % 2
+    value = torch.where(kind == 1, torch.arange(2000) < 40, torch.arange(2000) < 8).double()
+    mechanism = Flow().bind(Integer(lower=0, upper=upper), {"kind": Categorical(2)})
+    mechanism.prepare(value, {"kind": kind})
+    found = mechanism.log_prob(torch.ones(2).double(), {"kind": torch.arange(2)}).exp().tolist()
+    assert found == pytest.approx([0.004, 0.02], rel=0.5)
+
+
+@pytest.mark.parametrize("same", [0.0, 1e7])
+@pytest.mark.parametrize("lower", [None, -5])
+def test_a_count_that_is_always_the_same_is_drawn_as_that(same, lower):
+    value, rows = torch.full((N,), same).double(), {"a": ROWS["a"]}
+    found = fit(Flow().bind(Integer(lower=lower), {"a": Continuous()}), value, rows, steps=15)
+    assert torch.equal(found.generate(rows, found.sample_noise(N, generator=generator())), value)
+
+
+def test_values_on_a_fine_grid_far_from_0_are_on_it():
+    """Of cents beyond 1e9 rounding was taken for another grid."""
+    value = 1.7e9 + codes(1000, N).double() / 100
+    mechanism = fit(Flow(dequantize=0.01).bind(Continuous(), {}), value, steps=1)
+    noise = mechanism.abduct(value, {}, generator=generator()).noise
+    assert_close(mechanism.generate({}, noise), value, rtol=1e-15, atol=0)
+
+
 def test_grid_refusals():
     mechanism = Flow(dequantize=0.5).bind(Continuous(lower=1), {})
     with pytest.raises(DomainError, match=r"Row 1 is 1.7, which is not on the grid 1.0 \+ k \* 0.5"):

@@ -234,7 +234,7 @@ class Evaluators:
                 f"The evaluators of {self.name} read no continuous variable from an image: they were trained "
                 f"on {self.roles.describe()}."
             )
-        values = self._apply(self.networks["regressor"], images).double().numpy()
+        values = self._apply(self.networks["regressor"], images).numpy()
         return self.roles.by_name(values)
 
     @property

@@ -161,9 +161,9 @@ def _pixels(table: Table, roles: Roles) -> Tensor:
 
 
 def _numbers(table: Table, roles: Roles) -> Tensor:
-    """(N, outputs) float32."""
+    """(N, outputs) float64."""
     columns = [np.asarray(table[name]).reshape(table.rows, -1) for name in roles.numbers]
-    return torch.from_numpy(np.concatenate(columns, 1)).float()
+    return torch.from_numpy(np.concatenate(columns, 1))
 
 
 def _figures(evaluators: Evaluators, table: Table) -> dict[str, float]:

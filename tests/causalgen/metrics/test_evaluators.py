@@ -44,6 +44,13 @@ RECIPE = Recipe(
     class_autoencoder=CODED, autoencoder=CODED, variational=CODED, classifier=PLAIN, regressor=PLAIN
 )
 
+QUICK = Recipe.model_validate(
+    {
+        name: {**each, "training": {"epochs": 1, "batch_size": 32}}
+        for name, each in RECIPE.model_dump().items()
+    }
+)
+
 
 def make_rows(rows=240, seed=0):
     """A bar that is level, upright or a block, as bright as ``light`` says."""
@@ -88,6 +95,16 @@ def test_evaluators_see_what_is_there(evaluators):
     assert evaluators.metadata["training_rows"] == 240
 
 
+def test_numbers_of_a_large_offset_are_learned_and_read_as_any():
+    rows = make_rows(72)
+    near, far = (
+        train_evaluators({**rows, "light": rows["light"] + offset}, VARIABLES, recipe=QUICK, progress=False)
+        for offset in (0.0, 1.7e9)
+    )
+    seen = [each.numbers(rows["picture"])["light"] for each in (near, far)]
+    np.testing.assert_allclose(seen[1] - 1.7e9, seen[0], atol=1e-3)
+
+
 def test_readers_serve_effectiveness(evaluators):
     rows = make_rows(60, seed=2)
     wanted = {"kind": rows["kind"], "light": rows["light"]}
@@ -114,14 +131,9 @@ def test_each_row_goes_to_the_autoencoder_of_its_class(evaluators):
 
 
 def test_the_same_seed_gives_the_same_evaluators():
-    once = cg.mechanisms.Training(epochs=1, batch_size=32)
-    coded, plain = (each.model_copy(update={"training": once}) for each in (CODED, PLAIN))
-    quick = Recipe(
-        class_autoencoder=coded, autoencoder=coded, variational=coded, classifier=plain, regressor=plain
-    )
     before = torch.random.get_rng_state()
     first, again, other = (
-        weights(train_evaluators(make_rows(72), VARIABLES, recipe=quick, seed=seed, progress=False))
+        weights(train_evaluators(make_rows(72), VARIABLES, recipe=QUICK, seed=seed, progress=False))
         for seed in (0, 0, 1)
     )
     assert torch.equal(torch.random.get_rng_state(), before)
