@@ -31,6 +31,7 @@ from causalgen.fitting.fit import fit_mechanism, run_folder
 from causalgen.fitting.fit_report import NodeReport
 from causalgen.fitting.holding_out import distinct_rows, folds
 from causalgen.fitting.runtime import is_first, runtime_of
+from graphs.errors import MechanismError
 from graphs.variables import Categorical, Continuous
 from graphs.variables.numeric import limits
 from mechanisms.base import Mechanism, MechanismSpec
@@ -167,7 +168,11 @@ class _Comparison:
         if training.rows < fitted.least_rows:
             candidate.excluded = f"it needs at least {fitted.least_rows} rows"
             return
-        fit_mechanism(self.name, fitted, training, seed=seed, progress=False)
+        try:
+            fit_mechanism(self.name, fitted, training, seed=seed, progress=False)
+        except MechanismError as error:  # its loss diverged, say: the others may do
+            candidate.excluded = str(error).removesuffix(".")
+            return
         parents = {name: self.table.tensor(name, held_out) for name in fitted.parents}
         with torch.no_grad():
             log_prob = fitted.log_prob(self.table.tensor(self.name, held_out), parents)

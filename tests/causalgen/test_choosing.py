@@ -11,6 +11,7 @@ from torch import nn
 import causalgen as cg
 from causalgen.data.table import Table
 from causalgen.fitting.choosing import choose_mechanism
+from causalgen.fitting.fit import fit_mechanism
 from graphs.errors import MechanismError, NotFittedError
 from mechanisms.encoders import Encoder
 from mechanisms.equation.mechanism import Equation
@@ -151,6 +152,20 @@ def test_an_outlier_does_not_hide_what_all_other_rows_tell(monkeypatch):
     report, chosen = choose_mechanism("y", Auto().bind(cg.Continuous(), {}), Table({"y": y}), seed=0)
     normal, true = (each["log_likelihood"] for each in report.choice["candidates"].values())
     assert true > normal + 5 and chosen.spec.kind == "equation"
+
+
+def test_a_candidate_whose_training_fails_is_left_out(monkeypatch):
+    def fit(name, mechanism, *args, **options):
+        if mechanism.spec.kind == "flow":
+            raise cg.MechanismError("Fitting node 'y': its loss became nan.")
+        return fit_mechanism(name, mechanism, *args, **options)
+
+    monkeypatch.setattr("causalgen.fitting.choosing.fit_mechanism", fit)
+    auto = Auto(training={"epochs": 2}).bind(cg.Continuous(), {"x": cg.Continuous()})
+    report, chosen = choose_mechanism("y", auto, Table({"x": X, "y": 2 * X + U}), seed=0, progress=False)
+    assert chosen.spec.kind == "additive"
+    assert report.choice["candidates"]["flow"] == {"excluded": "Fitting node 'y': its loss became nan"}
+    assert "its loss became nan" in str(report)
 
 
 def test_an_outlier_alone_decides_nothing(monkeypatch):
