@@ -115,7 +115,7 @@ RESULTS = {
     "contrast": lambda scm: scm.abduct(ROW, seed=0).contrast({"x": 1.0}, {"x": 0.0}),
     "abduction": lambda scm: scm.abduct(PARTIAL, seed=0),
     "posterior": lambda scm: scm.abduct({"a": 1, "y": 2.0}, seed=0).posterior("x"),
-    "particles": lambda scm: scm.abduct({"a": 1, "z": 2.0}, seed=0, particles=50).posterior("x"),
+    "particles": lambda scm: scm.abduct({"a": 1, "z": 2.0}, seed=0, particles=500).posterior("x"),
     "effect": lambda scm: scm.effect("y", do={"x": 1.0}, versus={"x": 0.0}, n=20, seed=0),
     "groups": lambda scm: scm.effect("y", do={"x": 1.0}, versus={"x": 0.0}, given="a", n=90, seed=0),
     "natural effects": lambda scm: scm.natural_effects(
