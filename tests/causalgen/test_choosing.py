@@ -190,14 +190,14 @@ def test_settings_are_those_of_every_candidate():
 @pytest.mark.parametrize(("law", "kind"), [("negative binomial", "counts"), ("two kinds", "flow")])
 def test_a_count_is_chosen_a_mechanism_too(law, kind):
     random = np.random.default_rng(0)
-    x, prone = random.normal(size=1500), random.gamma(2, 0.5, 1500)
-    mean = np.exp(0.5 + 0.6 * x) * prone if law == "negative binomial" else random.choice([1.0, 15.0], 1500)
-    scm = cg.SCM(nx.DiGraph([("x", "y")]), {"x": cg.Continuous(), "y": cg.Integer(lower=0)})
-    assert scm.mechanisms["y"].spec.kind == "auto"
+    x, prone = random.normal(size=500), random.gamma(2, 0.5, 500)
+    mean = np.exp(0.5 + 0.6 * x) * prone if law == "negative binomial" else random.choice([1.0, 15.0], 500)
+    graph, variables = nx.DiGraph([("x", "y")]), {"x": cg.Continuous(), "y": cg.Integer(lower=0)}
+    assert cg.SCM(graph, variables).mechanisms["y"].spec.kind == "auto"
+    scm = cg.SCM(graph, variables, {"y": Auto(training={"epochs": 15})})
     scm.fit({"x": x, "y": random.poisson(mean)}, progress=False)
     assert scm.mechanisms["y"].spec.kind == kind
     assert f"chosen: {kind}" in str(scm.fit_report["y"])
-    assert scm.fit({"x": x, "y": random.poisson(mean)}, progress=False).fit_report["y"].choice is not None
 
 
 def test_a_count_that_an_image_causes_has_nothing_to_choose_from():

@@ -245,7 +245,7 @@ def test_workers_give_the_same_report(pictures, monkeypatch):
     monkeypatch.setattr("causalgen.metrics.node_passes.BATCH_ROWS", 16)  # several batches to share
     drawn = scm.with_options("picture", abduction="posterior")
     alone, shared = (
-        cg.evaluate(drawn, data, rows=48, workers=workers, progress=False).to_dict()["entries"]
+        cg.evaluate(drawn, data, rows=32, workers=workers, progress=False).to_dict()["entries"]
         for workers in (1, 2)
     )
     assert alone == shared
