@@ -183,14 +183,21 @@ def _maximised(
     """Logarithm of the mean count; and what is added to it, slopes (columns,) and shape, at the optimum."""
     mean, variance = value.mean(), value.var(correction=0)
     start = (mean + 0.5 / len(value)).log()
-    usual = mean.square() / (variance - mean).clamp(min=1e-9)
-    bias, slope = torch.zeros_like(start), torch.zeros_like(columns[0])
-    log_shape = usual.clamp(10 * _LEAST_SHAPE, 0.1 * _GREATEST_SHAPE).log()
-    free = [each.requires_grad_() for each in ((bias, slope, log_shape) if dispersed else (bias, slope))]
-    optimiser = torch.optim.LBFGS(
-        free, max_iter=_STEPS, tolerance_grad=1e-9, tolerance_change=1e-12, line_search_fn="strong_wolfe"
+    usual = (mean.square() / (variance - mean).clamp(min=1e-9)).clamp(
+        10 * _LEAST_SHAPE, 0.1 * _GREATEST_SHAPE
     )
-    unit = 1 + float(mean)  # a step of about 1 in a logarithm changes the loss by so much
+    bias, slope, log_shape = torch.zeros_like(start), torch.zeros_like(columns[0]), usual.log()
+    free = [each.requires_grad_() for each in ((bias, slope, log_shape) if dispersed else (bias, slope))]
+    # What log m is told by a row: the loss is in parts of it, whatever the size of counts.
+    unit = max(float(mean * usual / (mean + usual) if dispersed else mean), 1 / len(value))
+    told = unit * len(value)
+    optimiser = torch.optim.LBFGS(
+        free,
+        max_iter=_STEPS,
+        tolerance_grad=1e-3 / told**0.5,  # a thousandth of a standard error
+        tolerance_change=1e-4 / told,  # of the log-likelihood 1e-4
+        line_search_fn="strong_wolfe",
+    )
 
     def shape() -> Tensor:
         return log_shape.clamp(log(_LEAST_SHAPE), log(_GREATEST_SHAPE)).exp()
@@ -199,12 +206,27 @@ def _maximised(
         optimiser.zero_grad()
         log_mean = (start + bias + columns @ slope).clamp(max=_MOST)
         penalty = 0.5 * smoothing * (slope.square().sum() + bias.square()) / len(value)
-        found = (penalty - _log_prob(value, log_mean, shape() if dispersed else None).mean()) / unit
+        found = (penalty + _shortfall(value, log_mean, shape() if dispersed else None).mean()) / unit
         found.backward()
         return found
 
     optimiser.step(loss)
     return start, (bias.detach(), slope.detach(), shape().detach())
+
+
+def _shortfall(value: Tensor, log_mean: Tensor, shape: Tensor | None) -> Tensor:
+    """(N,) -log P(x) but for what no parameter changes, without the cancellation of large counts.
+
+    Of the mean it is half of the deviance: what log P(x) lacks of that under a mean of x.
+    """
+    some = value > 0
+    apart = torch.where(some, log_mean - value.clamp(min=1).log(), 0.0)
+    more = torch.where(some, value * torch.expm1(apart), log_mean.exp())  # m - x
+    if shape is None:
+        return more - value * apart
+    deviance = (shape + value) * torch.log1p(more / (shape + value)) - value * apart
+    best = -shape * torch.log1p(value / shape) - value * torch.log1p(shape / value.clamp(min=1))
+    return deviance - best - torch.lgamma(value + shape) + torch.lgamma(shape)
 
 
 def _gamma(shapes: Tensor, generator: torch.Generator) -> Tensor:

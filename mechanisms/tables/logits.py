@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 __all__ = ["Line", "LinearLogits", "OrdinalLogits", "REGRESSIONS"]
 
-_STEPS = 100
+_STEPS = 500
 
 
 class Line(nn.Module):
@@ -44,7 +44,7 @@ class Line(nn.Module):
         def loss(slope: Tensor, bias: Tensor) -> Tensor:
             return nn.functional.cross_entropy(columns @ slope + bias, value)
 
-        slope, bias = _fitted(loss, torch.zeros_like(self.slope), start, smoothing / len(value))
+        slope, bias = _fitted(loss, torch.zeros_like(self.slope), start, smoothing, len(value))
         self.slope.data.copy_(slope)
         return bias
 
@@ -96,7 +96,7 @@ class OrdinalLogits(nn.Module):
         def loss(slope: Tensor, rises: Tensor) -> Tensor:
             return -_log_p(columns @ slope, rises).gather(1, code).mean()
 
-        found = _fitted(loss, torch.zeros_like(self.slope), rises, smoothing / len(value))
+        found = _fitted(loss, torch.zeros_like(self.slope), rises, smoothing, len(value))
         for parameter, fitted in zip((self.slope, self.rises), found, strict=True):
             parameter.data.copy_(fitted)
 
@@ -116,16 +116,22 @@ def _log_p(score: Tensor, rises: Tensor) -> Tensor:
 
 @torch.enable_grad()
 def _fitted(
-    loss: Callable[[Tensor, Tensor], Tensor], slope: Tensor, start: Tensor, penalty: float
+    loss: Callable[[Tensor, Tensor], Tensor], slope: Tensor, start: Tensor, smoothing: float, rows: int
 ) -> Sequence[Tensor]:
     """Slopes and theta at the least mean loss and penalty, from these slopes of 0 and this theta_0."""
     free = [slope.requires_grad_(), start.clone().requires_grad_()]
-    optimiser = torch.optim.LBFGS(free, max_iter=_STEPS, line_search_fn="strong_wolfe")
+    optimiser = torch.optim.LBFGS(
+        free,
+        max_iter=_STEPS,
+        tolerance_grad=1e-3 / rows,
+        tolerance_change=min(1e-9, 1e-5 / rows),  # of the log-likelihood 1e-5
+        line_search_fn="strong_wolfe",
+    )
 
     def whole() -> Tensor:
         optimiser.zero_grad()
         size = free[0].square().sum() + (free[1] - start).square().sum()
-        found = loss(*free) + 0.5 * penalty * size
+        found = loss(*free) + 0.5 * smoothing * size / rows
         found.backward()
         return found
 

@@ -205,6 +205,22 @@ def test_ordinal_logits_are_proportional_odds(smoothing):
         assert abs(loss(found + step) - loss(found - step)) / 2e-4 < 0.1  # of thousands away from there
 
 
+@pytest.mark.parametrize("logits", ["linear", "ordinal"])
+def test_the_optimum_is_reached_under_parents_that_go_together(logits):
+    """Twelve parents of correlation 0.99 with the next: no gradient of the likelihood is left."""
+    steps = normal(N, 12, seed=5) * torch.tensor([1.0] + [0.14] * 11)
+    parents = {f"p{number}": column for number, column in enumerate(steps.cumsum(1).T)}
+    score = 2 * parents["p0"] - parents["p11"] + normal(N, seed=6)
+    x = (score[:, None] > torch.tensor([-3.0, 0.0, 1.0])).sum(1)
+    variable = variables.Categorical(4, ordered=True)
+    mechanism = fit(
+        Categorical(logits=logits).bind(variable, dict.fromkeys(parents, Continuous())), x, parents
+    )
+    slope = mechanism.regression.slope if logits == "ordinal" else mechanism.regression.line.slope
+    gradient = torch.autograd.grad(mechanism.log_prob(x, parents).sum(), slope)[0] - slope.detach()
+    assert float(gradient.abs().max()) < 0.05  # of sums of 3,000 rows
+
+
 def test_ordinal_logits_of_a_category_that_no_row_has_stay_finite():
     x = torch.where(X == 2, 3, X)
     for smoothing in (0.0, 1.0):

@@ -68,6 +68,33 @@ def test_poisson_regression_is_that_of_newton_steps(smoothing):
     assert_close(learned, torch.from_numpy(found), atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize("mean", [1e-2, 1.0, 1e3, 1e6, 1e10])
+def test_the_optimum_is_reached_whatever_the_size_of_counts(law, mean):
+    """No coordinate is a twentieth of its standard error away from there, by finite differences."""
+    age = ROWS["age"]
+    rate = RATE if law == "negative_binomial" else 1.0
+    x = torch.poisson(rate * mean * (0.03 * (age - 40)).exp(), generator=generator(7))
+    mechanism = fit(Counts(law=law).bind(Integer(lower=0), {"age": Continuous()}), x, {"age": age})
+    start = (x.mean() + 0.5 / N).log()
+
+    def likelihood():
+        size = mechanism.slope.square().sum() + (mechanism.intercept - start).square()
+        return float(mechanism.log_prob(x, {"age": age}).sum() - size / 2)
+
+    for name in ["intercept", "slope"] + ["shape"] * (law == "negative_binomial" and 1 <= mean <= 1e6):
+        buffer = getattr(mechanism, name)
+        found, best = buffer.clone(), likelihood()
+        size = 1e-3 * (float(found) if name == "shape" else 1 / math.sqrt(1 + min(mean, 1e6)))
+        around = []
+        for side in (-1, 1):
+            buffer.copy_(found + side * size)
+            around.append(likelihood())
+        buffer.copy_(found)
+        slope, bend = (around[1] - around[0]) / (2 * size), (2 * best - sum(around)) / size**2
+        assert bend > 0 and abs(slope) / math.sqrt(bend) < 0.05, name
+
+
 def test_negative_binomial_regression_finds_the_truth():
     mechanism = fitted("negative_binomial")
     assert float(mechanism.shape) == pytest.approx(2, rel=0.15)
