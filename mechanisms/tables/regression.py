@@ -11,7 +11,7 @@ fitted by least squares, from moments where these are accurate:
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,9 @@ from mechanisms.encoders import Encoder
 from mechanisms.networks import DenseNetwork
 
 __all__ = ["LinearRegression", "NetworkRegression", "least_squares", "solve_moments"]
+
+_STEPS = 50
+"""Most steps to the likeliest line, of which least squares are near."""
 
 
 class LinearRegression(nn.Module):
@@ -113,6 +116,38 @@ class LinearRegression(nn.Module):
         self.weight.copy_(solution / conditioning.std[:, None])
         self.bias.copy_(target - (centre + conditioning.mean / conditioning.std) @ solution)
         return 1 + rank
+
+    def refine(self, value: Tensor, parents: Parents, log_prob: Callable[[Tensor], Tensor]) -> None:
+        """Move to where the residuals of ``value`` are likeliest; values and residuals are (N, width).
+
+        Args:
+            value: what is regressed.
+            parents: values by name.
+            log_prob: residuals -> (N,).
+        """
+        conditioning = Conditioning(self.parents).to(value.device)
+        conditioning.prepare(parents)
+        columns = conditioning(parents, len(value)).to(value.dtype)
+        centre, residual = columns.mean(0), self.add_to(value, parents, sign=-1).detach()
+        move = residual.new_zeros(columns.shape[1], residual.shape[1]).requires_grad_()
+        shift = torch.zeros_like(residual[0]).requires_grad_()
+        optimiser = torch.optim.LBFGS([move, shift], max_iter=_STEPS, line_search_fn="strong_wolfe")
+
+        def loss() -> Tensor:
+            return -log_prob(residual - (columns - centre) @ move - shift).mean()
+
+        def with_gradient() -> Tensor:
+            optimiser.zero_grad()
+            found = loss()
+            found.backward(inputs=[move, shift])
+            return found
+
+        with torch.enable_grad():
+            before = optimiser.step(with_gradient)
+        with torch.no_grad():
+            if float(loss()) <= float(before.detach()):
+                self.weight.add_(move / conditioning.std[:, None])
+                self.bias.add_(shift - (centre + conditioning.mean / conditioning.std) @ move)
 
 
 class NetworkRegression(nn.Module):
