@@ -29,6 +29,7 @@ from mechanisms.base import Abducted, Mechanism, Noise, Parents
 from mechanisms.conditioning import Conditioning
 from mechanisms.options import TrainedSpec
 from mechanisms.seeds import uniforms
+from mechanisms.tables.regression import minimise
 from mechanisms.training import Training
 
 __all__ = ["Counts", "CountsMechanism"]
@@ -176,7 +177,6 @@ def _log_prob(value: Tensor, log_mean: Tensor, shape: Tensor | None) -> Tensor:
     return choices + shape * (shape.log() - log_total) + value * (log_mean - log_total)
 
 
-@torch.enable_grad()
 def _maximised(
     value: Tensor, columns: Tensor, smoothing: float, dispersed: bool
 ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
@@ -187,30 +187,21 @@ def _maximised(
         10 * _LEAST_SHAPE, 0.1 * _GREATEST_SHAPE
     )
     bias, slope, log_shape = torch.zeros_like(start), torch.zeros_like(columns[0]), usual.log()
-    free = [each.requires_grad_() for each in ((bias, slope, log_shape) if dispersed else (bias, slope))]
     # What log m is told by a row: the loss is in parts of it, whatever the size of counts.
     unit = max(float(mean * usual / (mean + usual) if dispersed else mean), 1 / len(value))
     told = unit * len(value)
-    optimiser = torch.optim.LBFGS(
-        free,
-        max_iter=_STEPS,
-        tolerance_grad=1e-3 / told**0.5,  # a thousandth of a standard error
-        tolerance_change=1e-4 / told,  # of the log-likelihood 1e-4
-        line_search_fn="strong_wolfe",
-    )
 
     def shape() -> Tensor:
         return log_shape.clamp(log(_LEAST_SHAPE), log(_GREATEST_SHAPE)).exp()
 
     def loss() -> Tensor:
-        optimiser.zero_grad()
         log_mean = (start + bias + columns @ slope).clamp(max=_MOST)
         penalty = 0.5 * smoothing * (slope.square().sum() + bias.square()) / len(value)
-        found = (penalty + _shortfall(value, log_mean, shape() if dispersed else None).mean()) / unit
-        found.backward()
-        return found
+        return (penalty + _shortfall(value, log_mean, shape() if dispersed else None).mean()) / unit
 
-    optimiser.step(loss)
+    # A thousandth of a standard error, and of the log-likelihood 1e-4.
+    tolerances = {"tolerance_grad": 1e-3 / told**0.5, "tolerance_change": 1e-4 / told}
+    minimise(loss, [bias, slope, *([log_shape] if dispersed else [])], max_iter=_STEPS, **tolerances)
     return start, (bias.detach(), slope.detach(), shape().detach())
 
 

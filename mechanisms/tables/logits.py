@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mechanisms.tables.regression import minimise
+
 __all__ = ["Line", "LinearLogits", "OrdinalLogits", "REGRESSIONS"]
 
 _STEPS = 500
@@ -114,26 +116,17 @@ def _log_p(score: Tensor, rises: Tensor) -> Tensor:
     return torch.cat([below[:, :1], between, above[:, -1:]], 1)
 
 
-@torch.enable_grad()
 def _fitted(
     loss: Callable[[Tensor, Tensor], Tensor], slope: Tensor, start: Tensor, smoothing: float, rows: int
 ) -> Sequence[Tensor]:
     """Slopes and theta at the least mean loss and penalty, from these slopes of 0 and this theta_0."""
-    free = [slope.requires_grad_(), start.clone().requires_grad_()]
-    optimiser = torch.optim.LBFGS(
-        free,
-        max_iter=_STEPS,
-        tolerance_grad=1e-3 / rows,
-        tolerance_change=min(1e-9, 1e-5 / rows),  # of the log-likelihood 1e-5
-        line_search_fn="strong_wolfe",
-    )
+    theta = start.clone()
 
     def whole() -> Tensor:
-        optimiser.zero_grad()
-        size = free[0].square().sum() + (free[1] - start).square().sum()
-        found = loss(*free) + 0.5 * smoothing * size / rows
-        found.backward()
-        return found
+        size = slope.square().sum() + (theta - start).square().sum()
+        return loss(slope, theta) + 0.5 * smoothing * size / rows
 
-    optimiser.step(whole)
-    return [each.detach() for each in free]
+    # The change is of the log-likelihood 1e-5.
+    tolerances = {"tolerance_grad": 1e-3 / rows, "tolerance_change": min(1e-9, 1e-5 / rows)}
+    minimise(whole, [slope, theta], max_iter=_STEPS, **tolerances)
+    return slope.detach(), theta.detach()

@@ -23,7 +23,7 @@ from mechanisms.conditioning import Conditioning, rounding
 from mechanisms.encoders import Encoder
 from mechanisms.networks import DenseNetwork
 
-__all__ = ["LinearRegression", "NetworkRegression", "least_squares", "solve_moments"]
+__all__ = ["LinearRegression", "NetworkRegression", "least_squares", "minimise", "solve_moments"]
 
 _STEPS = 50
 """Most steps to the likeliest line, of which least squares are near."""
@@ -129,23 +129,15 @@ class LinearRegression(nn.Module):
         conditioning.prepare(parents)
         columns = conditioning(parents, len(value)).to(value.dtype)
         centre, residual = columns.mean(0), self.add_to(value, parents, sign=-1).detach()
-        move = residual.new_zeros(columns.shape[1], residual.shape[1]).requires_grad_()
-        shift = torch.zeros_like(residual[0]).requires_grad_()
-        optimiser = torch.optim.LBFGS([move, shift], max_iter=_STEPS, line_search_fn="strong_wolfe")
+        move = residual.new_zeros(columns.shape[1], residual.shape[1])
+        shift = torch.zeros_like(residual[0])
 
         def loss() -> Tensor:
             return -log_prob(residual - (columns - centre) @ move - shift).mean()
 
-        def with_gradient() -> Tensor:
-            optimiser.zero_grad()
-            found = loss()
-            found.backward(inputs=[move, shift])
-            return found
-
-        with torch.enable_grad():
-            before = optimiser.step(with_gradient)
+        before = minimise(loss, [move, shift], max_iter=_STEPS)
         with torch.no_grad():
-            if float(loss()) <= float(before.detach()):
+            if float(loss()) <= before:
                 self.weight.add_(move / conditioning.std[:, None])
                 self.bias.add_(shift - (centre + conditioning.mean / conditioning.std) @ move)
 
@@ -198,6 +190,24 @@ class NetworkRegression(nn.Module):
             start = self.linear.add_to(start, parents, sign)
         mean = self.network(self.conditioning(parents)) * self.std + self.mean
         return torch.add(start, mean.reshape(start.shape), alpha=sign)
+
+
+@torch.enable_grad()
+def minimise(loss: Callable[[], Tensor], free: Sequence[Tensor], **options: float) -> float:
+    """Move leaf tensors, in place, to the least ``loss`` near them, by L-BFGS; the loss before.
+
+    ``options`` are those of ``torch.optim.LBFGS``. No other tensor gets a gradient.
+    """
+    free = [each.requires_grad_() for each in free]
+    optimiser = torch.optim.LBFGS(free, line_search_fn="strong_wolfe", **options)  # pyright: ignore[reportArgumentType]
+
+    def with_gradient() -> Tensor:
+        optimiser.zero_grad()
+        found = loss()
+        found.backward(inputs=free)
+        return found
+
+    return float(optimiser.step(with_gradient).detach())
 
 
 def least_squares(columns: Tensor, value: Tensor) -> tuple[Tensor, int]:
