@@ -169,7 +169,7 @@ class SCM(Shown):
         run_dir = None if run_dir is None else as_path(run_dir, "fit: run_dir", DataError)
         read = {name for node in asked for name in (node, *self.graph.parents(node))}
         columns = {node: variable for node, variable in self._variables.items() if node in read}
-        table = read_data(data, columns, missing=missing, nodes=self._variables)
+        table = read_data(data, columns, missing=missing, nodes=self._variables, experiments=True)
         # Copies: whoever has the mechanisms of this model keeps them as they are.
         mechanisms = {node: fit_afresh(self._mechanism(node), choose=start is None) for node in asked}
         earlier = type(self).from_pretrained(start) if isinstance(start, str | Path) else start
@@ -412,7 +412,7 @@ class SCM(Shown):
 
         self._world.refuse_natural("data do", "Check")
         seed, level = whole_number(seed, "check: seed"), share(level, "check: level")
-        table = read_data(data, self._variables, missing=missing, nodes=self._variables)
+        table = read_data(data, self._variables, missing=missing, nodes=self._variables, experiments=True)
         report = check_model(self._world, self._variables, table, seed=seed, level=level)
         return report if self.fit_report is None else replace(report, advice=tuple(self.fit_report.advice))
 

@@ -184,6 +184,7 @@ def read_data(
     missing: str | None = None,
     partial: bool = True,
     nodes: Collection[str] | None = None,
+    experiments: bool = False,
 ) -> Table:
     """Read and check the data of some variables into a table with a column for each, in their order.
 
@@ -192,18 +193,26 @@ def read_data(
     node's. With ``gaps`` rows may lack a value (None, NaN, an empty cell); ``table.gaps`` says which do.
     ``missing`` is the argument of that name of whoever asks: "drop" lets rows lack a value, "refuse" does
     not, and advises "drop"; None where there is none. ``partial`` says whether a vector with some numbers
-    missing counts as lacking a value, or is refused. ``nodes`` are all nodes of the model, where rows will do
-    in which an experiment set some; None refuses such rows.
+    missing counts as lacking a value, or is refused. ``nodes`` are all nodes of the model, where they are
+    known: ``Rows`` of others are refused. ``experiments`` says whether rows will do in which an experiment set
+    a node.
     """
     if missing not in ("refuse", "drop", None):
         raise DataError(f"missing is 'refuse' or 'drop', got {missing!r}.")
     allowed = gaps or missing == "drop"
     if isinstance(source, Rows):
+        for node in [*source.columns, *source.intervened] if nodes is not None else []:
+            UnknownNameError.check("node", node, nodes or (), where="Rows")
+        if source.intervened and not experiments:
+            raise DataError(
+                f"Rows in which an experiment set {', '.join(map(repr, source.intervened))} will not do here: "
+                "every value is taken for one that came about by itself. Give other rows."
+            )
         said = {node: name for node, name in source.columns.items() if node in variables}
         table = read_data(
             source.source, variables, said | {**(columns or {})}, gaps=gaps, missing=missing, partial=partial
         )
-        _describe(table, source, nodes)
+        _mark(table, source)
         return table
     for node in columns or {}:
         UnknownNameError.check("node", node, variables, where="columns")
@@ -256,15 +265,8 @@ def _labels(source: object, given: object, rows: int, what: str) -> tuple[NDArra
     return labels, what
 
 
-def _describe(table: Table, said: Rows, nodes: Collection[str] | None) -> None:
+def _mark(table: Table, said: Rows) -> None:
     """Mark in a table in which rows an experiment set a node."""
-    if nodes is None and said.intervened:
-        raise DataError(
-            f"Rows in which an experiment set {', '.join(map(repr, said.intervened))} will not do here: "
-            "every value is taken for one that came about by itself. Give other rows."
-        )
-    for node in [*said.columns, *said.intervened] if nodes is not None else []:
-        UnknownNameError.check("node", node, nodes or (), where="Rows")
     for node, given in said.intervened.items():
         labels, what = _labels(said.source, given, table.rows, f"intervened[{node!r}]")
         codes = {**TRUTH, "1": 1, "1.0": 1, "0": 0, "0.0": 0}

@@ -148,7 +148,7 @@ def effects_with_refits(
         )
     read = {name for node in nodes for name in (node, *world.graph.parents(node))}
     columns = {node: world.mechanisms[node].variable for node in world.graph.nodes if node in read}
-    table = read_data(data, columns, gaps=True, nodes=world.graph.nodes)
+    table = read_data(data, columns, gaps=True, nodes=world.graph.nodes, experiments=True)
     numbers = None if clusters is None else read_clusters(data, clusters, table.rows)
     refits = Refits(count, table, nodes, seed, numbers, workers, progress)
     refits.check(world, question.target)

@@ -101,7 +101,7 @@ def evaluate(
         evaluators = load_evaluators(evaluators)
     scm._world.refuse_natural("data do", "Evaluate")
     computed = chosen_metrics(metrics)
-    given = read_data(data, scm.variables, missing=missing)
+    given = read_data(data, scm.variables, missing=missing, nodes=scm.variables)
     table = given.complete(list(scm.variables))
     refuse_unfitted(scm.mechanisms, "evaluate")
     chosen = chosen_rows(table.rows, rows, full, seed, dropped=given.rows - table.rows)

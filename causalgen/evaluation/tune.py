@@ -91,7 +91,7 @@ def tune(
     """
     seed = whole_number(seed, "tune: seed")
     rows = None if rows is None else whole_number(rows, "tune: rows", least=1)
-    given = read_data(data, scm.variables, missing=missing)
+    given = read_data(data, scm.variables, missing=missing, nodes=scm.variables)
     table = given.complete(list(scm.variables))
     dropped = given.rows - table.rows
     if not 0 <= min_effectiveness <= 1:

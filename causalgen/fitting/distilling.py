@@ -94,7 +94,7 @@ def distil(
             "with_options(..., centred=True)."
         )
     columns = {each: model.variables[each] for each in (*model.graph.parents(name), name)}
-    run = _Run(name, student, read_data(data, columns), seed, run_dir, resume)
+    run = _Run(name, student, read_data(data, columns, nodes=model.variables), seed, run_dir, resume)
     report = run.train(progress)
     if report.figures and report.doubt:
         warn(f"Node {name!r}: {report.doubt}")

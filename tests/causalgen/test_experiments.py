@@ -116,7 +116,7 @@ def test_marks_of_all_kinds_say_the_same(tmp_path):
         (tmp_path / "numbers.csv", "trial"),
         (tmp_path / "rows.parquet", "trial"),
     ]:
-        table = read_data(cg.Rows(source, intervened={"dose": mark}), variables, nodes=NAMES)
+        table = read_data(cg.Rows(source, intervened={"dose": mark}), variables, experiments=True)
         assert table.intervened["dose"].tolist() == was.tolist()
 
 
@@ -247,6 +247,8 @@ def test_who_takes_every_value_as_its_own_refuses_them():
         cg.evaluate(scm, data)
     with pytest.raises(cg.CausalgenError):
         scm.counterfactual(data, do={"dose": 1})
+    with pytest.raises(UnknownNameError, match="Unknown node 'dos' in Rows"):
+        cg.evaluate(scm, cg.Rows(ROWS, columns={"dos": "trial"}))
 
 
 def told(*arguments):

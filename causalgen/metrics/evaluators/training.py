@@ -72,8 +72,8 @@ def train_evaluators(
     """
     roles = find_roles(variables, image=image, label=label)
     chosen = recipe if recipe is not None else Recipe()
-    table = read_data(data, roles.variables)
-    unseen = None if test is None else read_data(test, roles.variables)
+    table = read_data(data, roles.variables, nodes=variables)
+    unseen = None if test is None else read_data(test, roles.variables, nodes=variables)
     codes, where = np.asarray(table[roles.label]), f"Training evaluators, column {roles.label!r}"
     by_class = [
         torch.from_numpy(rows_of_class(codes, code, fewest=FEWEST, where=where))
