@@ -139,7 +139,8 @@ class Tuning:
         lines = [f"{name:>13}" + "".join(f"{cell:>{width}}" for cell in cells) for name, *cells in rows]
         last = (
             f"Chosen: {self.option} {self.best.strength:g}, {self.choice.reason}. "
-            f"{self.rows:,} of {self.available:,} rows, evaluators of {self.evaluators}, do({self.label})."
+            f"{self.rows:,} of {self.available:,} rows, evaluators of {self.evaluators}, do({self.label}). "
+            "Of the rows it was chosen on, the scores of the best are too good: evaluate it on others."
         )
         if self.dropped:
             last += f" Rows left out, for they lack a value: {self.dropped:,}."

@@ -102,6 +102,7 @@ def test_the_choice_is_applied(pictures, tuned):
     assert tuned.apply(scm).mechanisms["picture"].spec.guidance.weight == tuned.best.strength
     assert scm.mechanisms["picture"].spec.guidance.weight == 1.0
     assert f"Chosen: weight {tuned.best.strength:g}, {tuned.choice.reason}. 40 of 64 rows" in str(tuned)
+    assert "evaluate it on others" in str(tuned)
 
 
 def test_long_scores_stay_apart_in_the_table(tuned):
