@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from causalgen.checking.check_report import CheckReport
+from causalgen.checking.check_report import CheckReport, verdict_of
 from causalgen.counterfactuals.abduction import Abduction
 from causalgen.counterfactuals.export import figure_png, figure_svg
 from causalgen.counterfactuals.missing_evidence.distributions import NodePosterior
@@ -90,23 +90,17 @@ def _(shown: CausalGraph) -> _Piece:
 
 @_piece.register
 def _(shown: SCM) -> _Piece:
-    lacking = [node for node, mechanism in shown.mechanisms.items() if not mechanism.fitted]
-    state = (
-        "fitted" if not lacking else f"{len(lacking)} of {counted(len(shown.variables), 'node')} not fitted"
-    )
-    lines = [
-        (
-            node,
-            variable.describe(),
-            ", ".join(shown.graph.parents(node)),
-            shown.mechanisms[node].spec.kind,
-            "not fitted" if node in lacking else "fitted",
-        )
-        for node, variable in shown.variables.items()
-    ]
+    lines = []
+    for node, variable in shown.variables.items():
+        parents, mechanism = ", ".join(shown.graph.parents(node)), shown.mechanisms[node]
+        fitted = "fitted" if mechanism.fitted else "not fitted"
+        lines.append((node, variable.describe(), parents, mechanism.spec.kind, fitted))
+    nodes, edges = counted(len(shown.variables), "node"), counted(len(shown.graph.edges), "edge")
+    lacking = sum(not mechanism.fitted for mechanism in shown.mechanisms.values())
+    state = f"{lacking} of {nodes} not fitted" if lacking else "fitted"
     return _Piece(
         f"SCM {shown.name or ''}".strip(),
-        [f"{counted(len(shown.variables), 'node')}, {counted(len(shown.graph.edges), 'edge')}; {state}"],
+        [f"{nodes}, {edges}; {state}"],
         _graph(shown.graph, shown.variables),
         [_table(("node", "variable", "parents", "mechanism", "state"), lines)],
         [] if shown.fit_report is None else shown.fit_report.advice,
@@ -202,11 +196,11 @@ def _(shown: Abduction) -> _Piece:
 @_piece.register
 def _(shown: CheckReport) -> _Piece:
     fits = [
-        (node, fit.measure, *map(_cell, (fit.mechanism, fit.baseline)), _verdict(fit.holds), fit.note)
+        (node, fit.measure, fit.mechanism, fit.baseline, verdict_of(fit.holds), fit.note)
         for node, fit in shown.fits.items()
     ]
     tests = sorted(shown.independences, key=lambda test: (test.holds, test.adjusted, -test.strength))
-    said = [(str(test), _cell(test.strength), _cell(test.adjusted), _verdict(test.holds)) for test in tests]
+    said = [(str(test), test.strength, test.adjusted, verdict_of(test.holds)) for test in tests]
     tables = [
         _table(("node", "measure", "mechanism", "marginal", "", ""), fits, "Fit"),
         _table(("independence", "strength", "adjusted p", ""), said, "Independences"),
@@ -217,24 +211,13 @@ def _(shown: CheckReport) -> _Piece:
 
 @_piece.register
 def _(shown: FitReport) -> _Piece:
-    lines = [
-        (
-            node,
-            f"{each.rows:,}",
-            f"{each.held_out:,}",
-            f"{each.steps:,}" if each.steps else "closed form",
-            _cell(each.train_loss),
-            _cell(each.validation_loss),
-            "" if each.choice is None else str(each.choice["label"]),
-        )
-        for node, each in shown.items()
-    ]
+    lines = []
+    for node, each in shown.items():
+        counts = (f"{each.rows:,}", f"{each.held_out:,}", f"{each.steps:,}" if each.steps else "closed form")
+        chosen = "" if each.choice is None else str(each.choice["label"])
+        lines.append((node, *counts, each.train_loss, each.validation_loss, chosen))
     head = ("node", "rows", "held out", "steps", "loss", "held-out loss", "chosen")
     return _Piece("Fit report", tables=[_table(head, lines)], problems=shown.advice)
-
-
-def _verdict(holds: bool) -> str:
-    return "ok" if holds else "FAILS"
 
 
 def _cell(value: Any) -> str:
@@ -261,19 +244,10 @@ def _frame(frame: pd.DataFrame, caption: str = "") -> _Table:
 
 def _estimates(named: Sequence[tuple[str, Estimate]], what: str) -> _Table:
     head = (what, "mean effect", "standard error", "interval from", "to", "under do", "under versus", "rows")
-    lines = [
-        (
-            n,
-            e.value,
-            e.told_error,
-            e.low,
-            e.high,
-            e.under_do,
-            e.under_versus,
-            f"{e.rows:,}{', all agree' if np.all(e.all_agree) else ''}",
-        )
-        for n, e in named
-    ]
+    lines = []
+    for name, each in named:
+        figures = (each.value, each.told_error, each.low, each.high, each.under_do, each.under_versus)
+        lines.append((name, *figures, f"{each.rows:,}{', all agree' if np.all(each.all_agree) else ''}"))
     return _table(head, lines)
 
 
