@@ -74,12 +74,7 @@ def graph_html(model: Model) -> str:
         return _render("graph", alt=f"{len(graph):,} nodes, too many to draw.", source="")
     edges = ", ".join(f"{cause} -> {effect}" for cause, effect in list(graph.edges)[:24])
     figure = plot_graph(graph, variables)
-    return _render(
-        "graph",
-        alt=f"Causal graph: {edges or ', '.join(graph.nodes)}",
-        source=_svg(figure),
-        width=round(96 * figure.get_figwidth()),
-    )
+    return _render("graph", alt=f"Causal graph: {edges or ', '.join(graph.nodes)}", **_drawn(figure))
 
 
 def answer_html(session: Session) -> str:
@@ -107,12 +102,8 @@ def answer_html(session: Session) -> str:
 def effect_html(asked: AskedEffect) -> str:
     """An effect with its interval, as text and drawn."""
     title, *lines = str(asked.effect).splitlines()
-    figure = asked.effect.plot()
-    source = _svg(figure)
-    width = round(96 * figure.get_figwidth())
-    return _render(
-        "effect", title=title, lines=lines, alt=title, source=source, width=width, notes=asked.warnings
-    )
+    picture = _drawn(asked.effect.plot())
+    return _render("effect", title=title, lines=lines, alt=title, notes=asked.warnings, **picture)
 
 
 def difference_image(after: Any, before: Any) -> np.ndarray:
@@ -197,8 +188,9 @@ def _png(image: np.ndarray) -> str:
     return f"data:image/png;base64,{b64encode(to_png(image)).decode()}"
 
 
-def _svg(figure: Figure) -> str:
-    return f"data:image/svg+xml;base64,{b64encode(figure_svg(figure)).decode()}"
+def _drawn(figure: Figure) -> dict[str, Any]:
+    source = f"data:image/svg+xml;base64,{b64encode(figure_svg(figure)).decode()}"
+    return {"source": source, "width": round(96 * figure.get_figwidth())}
 
 
 def _render(part: str, **values: Any) -> str:
