@@ -395,8 +395,6 @@ def _check(values: object, variable: Variable, where: str, folder: Path | None) 
             # The caller's memory is the caller's: what they do to it later must not change the table.
             return np.array(pixels, dtype=np.uint8, order="C")
         return variable.encode(values, where=where)
-    except DataError:
-        raise
     except DomainError as error:
         raise DataError(str(error)) from error
 
