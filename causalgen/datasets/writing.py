@@ -79,12 +79,9 @@ def make_morphomnist(
     made: dict[str, Columns] = {}
     for split in splits:
         values = causes[split][0]
+        thickness, intensity = (values[name] for name in ATTRIBUTES)
         images = morphomnist_images(
-            digits[split]["image"],
-            values["thickness"],
-            values["intensity"],
-            workers=workers,
-            progress=progress,
+            digits[split]["image"], thickness, intensity, workers=workers, progress=progress
         )
         made[split] = {"digit": digits[split]["digit"], **values, "image": images}
     return write_morphomnist(target, made, {split: attributes for split, (_, attributes) in causes.items()})

@@ -54,11 +54,8 @@ class Layout:
 
 def lay_out(graph: CausalGraph, widths: Mapping[str, float], gap: float, waypoint: float) -> Layout:
     """Place every node and route every edge; widths and gaps are in any one unit."""
-    depth = {
-        node: layer
-        for layer, nodes in enumerate(nx.topological_generations(graph.to_networkx()))
-        for node in nodes
-    }
+    generations = enumerate(nx.topological_generations(graph.to_networkx()))
+    depth = {node: layer for layer, nodes in generations for node in nodes}
     layers: list[list[Point]] = [[] for _ in range(max(depth.values()) + 1)]
     above: dict[Point, list[Point]] = {}
     below: dict[Point, list[Point]] = {}

@@ -176,9 +176,8 @@ def plot_worlds(worlds: Mapping[str, Draws], rows: int = 8) -> Figure:
         pictures, captions = _evidence_rows(first, nodes, scalars, shown)
     observed = len(pictures)
     for name, draws in worlds.items():
-        told = [
-            node for node in scalars if node not in getattr(draws, "do", {}) or node in _varied(draws, shown)
-        ]
+        varied, do = _varied(draws, shown), getattr(draws, "do", {})
+        told = [node for node in scalars if node not in do or node in varied]
         for sample in _shown_samples(draws):
             number = None if draws.samples is None else sample
             for node in nodes:
