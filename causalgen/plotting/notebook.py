@@ -22,8 +22,7 @@ from causalgen.counterfactuals.abduction import Abduction
 from causalgen.counterfactuals.export import figure_png, figure_svg
 from causalgen.counterfactuals.missing_evidence.distributions import NodePosterior
 from causalgen.counterfactuals.results import Contrast, Counterfactual, Draws
-from causalgen.counterfactuals.summaries import inferred_texts, node_texts, undetermined_nodes, value_text
-from causalgen.data.frames import number_names
+from causalgen.counterfactuals.summaries import evidence_texts, node_texts, one_draw, value_text
 from causalgen.effects.couplings import CouplingSensitivity
 from causalgen.effects.effect import Effect
 from causalgen.effects.estimates import Estimate
@@ -34,7 +33,7 @@ from causalgen.plotting.plot_style import page_template
 from causalgen.scm import SCM
 from graphs.causal_graph import CausalGraph
 from graphs.text import counted, shortened
-from graphs.variables import Image, Variable
+from graphs.variables import Image, Variable, image_variables
 from graphs.variables.arrays import as_array
 
 __all__ = ["html"]
@@ -129,17 +128,15 @@ def _(shown: Counterfactual) -> _Piece:
     if shown.samples is not None:
         tables.append(_frame(shown.summary(), "Mean and spread of the samples"))
     asked = ", ".join(f"{node} = {text}" for node, text in shown.do.items())
-    unsure = undetermined_nodes(shown) if (shown.samples or 1) == 1 else []
-    note = f"one draw of a distribution of {', '.join(unsure)}: num_samples=... gives mean and spread"
     title, *_ = repr(shown).splitlines()
-    notes = [*[note] * bool(unsure), f"seed {shown.seed}"]
+    notes = [*map(str.strip, one_draw(shown)), f"seed {shown.seed}"]
     return _Piece(title, [f"do({asked})"], _result_picture(shown), tables, notes=notes)
 
 
 @_piece.register
 def _(shown: Contrast) -> _Piece:
-    title, *lines = repr(shown).splitlines()
-    notes = [line.strip() for line in lines if "num_samples" in line]
+    title, *_ = repr(shown).splitlines()
+    notes = list(map(str.strip, one_draw(shown.one, shown.other)))
     return _Piece(title, tables=[_frame(shown.summary(), "Differences")], notes=notes)
 
 
@@ -278,19 +275,12 @@ def _sources(how: Iterable[object]) -> str:
 
 def _evidence(cf: Counterfactual) -> dict[str, str]:
     """What the first rows were, by name of the number; what was not observed says so."""
-    drawn, sources, found = inferred_texts(cf, _MOST_VALUES), cf.sources, dict[str, str]()
-    for node, variable in cf.variables.items():
-        if isinstance(variable, Image):
-            found[node] = _sources(sources[node])
-            continue
-        array = as_array(cf.factual[node], where=node)
-        flat = array.reshape(len(array), -1)[:_MOST_VALUES]
-        for part, name in enumerate(number_names(node, variable, cf.variables)):
-            cells = [
-                _cell(value) if source == "observed" else f"{drawn[node][name][row]} ({source})"
-                for row, (value, source) in enumerate(zip(flat[:, part], sources[node], strict=False))
-            ]
-            found[name] = ", ".join(cells) + ", ..." * (cf.rows > _MOST_VALUES)
+    sources = cf.sources
+    found = {node: _sources(sources[node]) for node in image_variables(cf.variables)}
+    for node, name, texts in evidence_texts(cf, _MOST_VALUES):
+        pairs = zip(texts, sources[node], strict=False)
+        cells = [_cell(text) if how == "observed" else f"{text} ({how})" for text, how in pairs]
+        found[name] = ", ".join(cells) + ", ..." * (cf.rows > _MOST_VALUES)
     return found
 
 

@@ -18,18 +18,10 @@ from matplotlib.figure import Figure
 from causalgen.cli.app.questions import AskedEffect, Model, Session
 from causalgen.counterfactuals.export import figure_svg, to_png
 from causalgen.counterfactuals.results import Counterfactual
-from causalgen.counterfactuals.summaries import (
-    draw_texts,
-    inferred_texts,
-    node_texts,
-    undetermined_nodes,
-    value_text,
-)
-from causalgen.data.frames import number_names
+from causalgen.counterfactuals.summaries import draw_texts, evidence_texts, node_texts, undetermined_nodes
 from causalgen.plotting.graph_plots import MOST_NODES, plot_graph
 from causalgen.plotting.plot_style import ACCENT, INFERRED, page_template
-from graphs.variables import Image, image_variables
-from graphs.variables.arrays import as_array
+from graphs.variables import image_variables
 
 __all__ = ["answer_html", "difference_image", "effect_html", "graph_html"]
 
@@ -115,18 +107,8 @@ def difference_image(after: Any, before: Any) -> np.ndarray:
 
 def _evidence_card(cf: Counterfactual) -> _Card:
     """What was observed, and what was drawn in the place of the rest."""
-    drawn, sources = inferred_texts(cf, 1), cf.sources
-    lines: list[tuple[str, str, str]] = []
-    for node, variable in cf.variables.items():
-        how = str(sources[node][0])
-        if isinstance(variable, Image):
-            continue
-        if how == "observed":
-            numbers = np.ravel(as_array(cf.factual[node], where=node)).tolist()
-            names = number_names(node, variable, cf.variables)
-            lines += [(name, value_text(value), how) for name, value in zip(names, numbers, strict=True)]
-        else:
-            lines += [(name, cells[0], how) for name, cells in drawn[node].items()]
+    sources = cf.sources
+    lines = [(name, told[0], str(sources[node][0])) for node, name, told in evidence_texts(cf, 1)]
     pictures = [
         _Picture(node, _png(image), _fine(image), str(sources[node][0]))
         for node in image_variables(cf.variables)
