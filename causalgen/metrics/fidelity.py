@@ -93,12 +93,12 @@ def minimality(
     codes, classes, names = _classes(source, target, values, variable, bins)
     asked = np.unique(np.concatenate(codes[:2]))
     found = class_rows(asked, codes[2], classes, least=least, names=names)
-    groups = {int(asked[place[0]]): reals[rows] for place, rows in found}
+    members = {int(asked[place[0]]): rows for place, rows in found}
     moved = (before - after).abs().mean(1).double().numpy()
     each_row = zip(before, moved, codes[0], codes[1], strict=True)
-    scores = np.array([_row(image, by, groups[f], groups[t], weights) for image, by, f, t in each_row])
-    subjects = ("counterfactual", "do nothing", "floor")
-    return {name: mean_score(column, "nats") for name, column in zip(subjects, scores.T, strict=True)}
+    rows = [_row(image, by, reals[members[f]], reals[members[t]], weights) for image, by, f, t in each_row]
+    scores = dict(zip(("counterfactual", "do nothing", "floor"), np.array(rows).T, strict=True))
+    return {name: mean_score(column, "nats") for name, column in scores.items()}
 
 
 def true_counterfactual_error(
