@@ -89,12 +89,8 @@ class _SolverLaws:
 
     def check(self) -> None:
         """Hold the solver to the laws that apply."""
-        laws: Laws = {
-            "noise": self.noise,
-            "samples": self.samples,
-            "levels": self.levels,
-            "dtype": self.dtype,
-        }
+        laws: Laws = {"noise": self.noise, "samples": self.samples}
+        laws |= {"levels": self.levels, "dtype": self.dtype}
         if self.solver.invertible:
             laws |= {"round trip": self.round_trip, "rows": self.rows}
         else:

@@ -142,12 +142,8 @@ def make_pendulum(
         DomainError: a size below 16, or a share outside [0, 1].
         OSError: the folder cannot be written.
     """
-    about = {
-        "recipe": "Yang et al. 2021, CausalVAE; angles drawn uniformly over the published ranges",
-        "size": size,
-        "seed": seed,
-        "experiments": experiments,
-    }
+    recipe = "Yang et al. 2021, CausalVAE; angles drawn uniformly over the published ranges"
+    about = {"recipe": recipe, "size": size, "seed": seed, "experiments": experiments}
 
     def scenes(split: Split, count: int) -> Columns:
         share = experiments if split == "train" else 0.0
