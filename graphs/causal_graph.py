@@ -20,7 +20,7 @@ import networkx as nx
 from graphs.errors import CycleError, GraphError, UnknownNameError
 from graphs.graph_text import GraphFormat, parse_graph, write_graph
 from graphs.limits import NODE_NAME, NODES, PARENTS
-from graphs.text import Shown, shortened
+from graphs.text import Shown, counted, shortened
 
 __all__ = ["CausalGraph", "NAME", "Names", "find_problem"]
 
@@ -242,8 +242,8 @@ class CausalGraph(Shown):
     def __repr__(self) -> str:
         """As it could be typed; of a large graph counts and the first nodes."""
         if len(self) > _SHOWN:
-            count, first = len(self.edges), ", ".join(self._nodes[:8])
-            return f"<CausalGraph of {len(self)} nodes and {count:,} edge{'s' * (count != 1)}: {first}, ...>"
+            edges, first = counted(len(self.edges), "edge"), ", ".join(self._nodes[:8])
+            return f"<CausalGraph of {len(self)} nodes and {edges}: {first}, ...>"
         parents = {node: list(its_parents) for node, its_parents in self._parents.items()}
         return f"CausalGraph({parents!r})"
 

@@ -121,11 +121,8 @@ def _existing(path: Path, locations: Locations, *, keep_last: bool) -> Path:
 
 def _message(detail: ErrorDetails) -> str:
     if detail["type"] == "missing":
-        return (
-            "missing; this item is required."
-            if isinstance(detail["loc"][-1], int)
-            else "missing; this key is required."
-        )
+        what = "item" if isinstance(detail["loc"][-1], int) else "key"
+        return f"missing; this {what} is required."
     if detail["type"] == "graph":  # complete sentences already
         return detail["msg"]
     if detail["type"] == "value_error":

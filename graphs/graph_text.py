@@ -113,11 +113,8 @@ def _quoted(name: str) -> str:
 def _gml(parents: Mapping[str, Sequence[str]]) -> str:
     number = {node: index for index, node in enumerate(parents)}
     lines = [f"  node [ id {index} label {_quoted(node)} ]" for node, index in number.items()]
-    lines += [
-        f"  edge [ source {number[parent]} target {number[node]} ]"
-        for node, its in parents.items()
-        for parent in its
-    ]
+    edges = [(number[parent], number[node]) for node, its in parents.items() for parent in its]
+    lines += [f"  edge [ source {parent} target {node} ]" for parent, node in edges]
     return "\n".join(["graph [", "  directed 1", *lines, "]\n"])
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from causalgen.checking.goodness import Goodness
 from graphs.text import Shown, aligned
 
-__all__ = ["CheckReport", "Independence"]
+__all__ = ["CheckReport", "Independence", "verdict_of"]
 
 _SHOWN = 12
 """Most tests shown that hold; those that fail are all shown."""
@@ -147,7 +147,7 @@ class CheckReport(Shown):
     def _fits_text(self) -> str:
         rows = [("node", "measure", "mechanism", "marginal", "")]
         for node, fit in self.fits.items():
-            verdict = "-" if fit.measure == "none" else _verdict(fit.holds)
+            verdict = "-" if fit.measure == "none" else verdict_of(fit.holds)
             outcome = f"{verdict}  ({fit.note})" if fit.note and fit.holds else verdict
             rows.append((node, fit.measure, _figure(fit.mechanism), _figure(fit.baseline), outcome))
         return "\n".join(aligned(rows, right=(2, 3)))
@@ -158,13 +158,14 @@ def _tests_text(tests: Sequence[Independence]) -> str:
     shown = [test for position, test in enumerate(ordered) if not test.holds or position < _SHOWN]
     rows = [("independence", "strength", "adjusted p", "")]
     rows += [
-        (str(test), f"{test.strength:.3f}", f"{test.adjusted:.3g}", _verdict(test.holds)) for test in shown
+        (str(test), f"{test.strength:.3f}", f"{test.adjusted:.3g}", verdict_of(test.holds)) for test in shown
     ]
     left = len(tests) - len(shown)
     return "\n".join(aligned(rows, right=(1, 2))) + (f"\n  … and {left:,} more, which hold" if left else "")
 
 
-def _verdict(holds: bool) -> str:
+def verdict_of(holds: bool) -> str:
+    """What a check found, in a word."""
     return "ok" if holds else "FAILS"
 
 

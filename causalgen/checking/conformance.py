@@ -36,19 +36,10 @@ class Suite(Densities):
             laws["refusal"] = self.refusal
         else:
             laws |= {"round trip": self.round_trip, "noise": self.noise}
-        return laws | {
-            "density": self.density,
-            "change of variables": self.change_of_variables,
-            "other forms": self.other_forms,
-            "rows": self.one_by_one,
-            "reading": self.reading,
-            "generator": self.by_generator,
-            "saving": self.saving,
-            "options": self.options,
-            "dtype": self.other_dtype,
-            "device": self.other_device,
-            "gradients": self.gradients,
-        }
+        laws |= {"density": self.density, "change of variables": self.change_of_variables}
+        laws |= {"other forms": self.other_forms, "rows": self.one_by_one, "reading": self.reading}
+        laws |= {"generator": self.by_generator, "saving": self.saving, "options": self.options}
+        return laws | {"dtype": self.other_dtype, "device": self.other_device, "gradients": self.gradients}
 
     def interface(self) -> None:
         """Shapes, dtypes and finite values; abducted noise has the leaves of prior noise."""

@@ -124,11 +124,8 @@ class Densities(Rows):
                 f"distribution: its log_prob is {tuple(found.shape)}, not (N,)"
             )
             close_logs(found, log_prob, "distribution: log_prob")
-        numbers = [
-            name
-            for name, parent in self.mechanism.parents.items()
-            if not isinstance(parent, Categorical | Image)
-        ]
+        parents = self.mechanism.parents.items()
+        numbers = [name for name, parent in parents if not isinstance(parent, Categorical | Image)]
         for unknown in ([], numbers) if log_prob is not None else ():
             assert log_prob is not None
             self.normal_form(unknown, log_prob)

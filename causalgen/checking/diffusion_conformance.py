@@ -89,12 +89,8 @@ class _SolverLaws:
 
     def check(self) -> None:
         """Hold the solver to the laws that apply."""
-        laws: Laws = {
-            "noise": self.noise,
-            "samples": self.samples,
-            "levels": self.levels,
-            "dtype": self.dtype,
-        }
+        laws: Laws = {"noise": self.noise, "samples": self.samples}
+        laws |= {"levels": self.levels, "dtype": self.dtype}
         if self.solver.invertible:
             laws |= {"round trip": self.round_trip, "rows": self.rows}
         else:
@@ -127,9 +123,8 @@ class _SolverLaws:
 
     def draws_more_than_x_T(self) -> bool:
         """Whether a prior sample has random leaves beside x_T: then it does not follow the flow."""
-        return any(
-            bool(leaf.any()) for name, leaf in self.prior(self.at(_COARSE), 2).items() if name != "x_T"
-        )
+        leaves = self.prior(self.at(_COARSE), 2)
+        return any(bool(leaf.any()) for name, leaf in leaves.items() if name != "x_T")
 
     def noise(self) -> None:
         """Prior noise: x_T from N(0, I), by the generator alone; abducted noise has the same leaves."""
@@ -261,10 +256,8 @@ class _Scores(nn.Module):
     def log_density(self, x: Tensor, sigma: float, parents: Parents, shown: tuple[str, ...]) -> Tensor:
         """log p(x_bar, shown parents), (N,), of x_bar (N, 2)."""
         covariance = (self.variance + sigma**2) * torch.eye(2, dtype=torch.float64)
-        means, prior = (
-            self.centres.expand(len(x), 3, 2),
-            torch.full((len(x), 3), -log(3), dtype=torch.float64),
-        )
+        means = self.centres.expand(len(x), 3, 2)
+        prior = torch.full((len(x), 3), -log(3), dtype=torch.float64)
         if "size" in shown:
             size = parents["size"][:, None]
             means, prior = means + (size * self.slope)[:, None], prior - (size**2 + log(2 * pi)) / 2

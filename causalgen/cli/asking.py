@@ -153,10 +153,9 @@ def effect(
 
     require_ray(engine)
     if (engine, workers, clusters, intervened) != ("processes", None, None, None) and not refits:
-        said = (
+        raise EvidenceError(
             "--workers, --engine, --clusters, --intervened are for --refits. Say how many, or leave them out."
         )
-        raise EvidenceError(said)
     scm = load_model(model, device, threads=threads)
     if not do:
         raise InterventionError("Nothing to ask: give at least one --do node=value.")

@@ -250,11 +250,8 @@ def _finish(job: Job, parts: int) -> None:
     say(f"{answered:,} rows in {parts:,} parts, each in {len(worlds)} worlds.", job.out.resolve())
     if refused:
         shown = [f"not answered: {printable(row['reason'])}" for row in refused[:_SHOWN]]
-        say(
-            *shown,
-            f"{len(refused):,} rows are not answered: {job.out / 'refused.csv'} names them.",
-            stderr=True,
-        )
+        shown.append(f"{len(refused):,} rows are not answered: {job.out / 'refused.csv'} names them.")
+        say(*shown, stderr=True)
         sys.exit(REFUSED)
 
 

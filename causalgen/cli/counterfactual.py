@@ -82,17 +82,12 @@ def run_counterfactual(asked: Typed, evidence: str | None) -> None:
     metadata = {"model": asked.model, "preset": asked.preset, "evidence": evidence, "seed": asked.seed}
     if asked.dtype is not None:
         metadata["dtype"] = asked.dtype
-    write_result(
-        asked.out,
-        counterfactual_files(worlds, pictures=bool(image_variables(scm.variables))),
-        metadata
-        | {
-            "worlds": {
-                text: {"folder": folder, **describe_draws(world)}
-                for folder, (text, world) in zip(world_folders(list(worlds)), worlds.items(), strict=True)
-            }
-        },
-    )
+    files = counterfactual_files(worlds, pictures=bool(image_variables(scm.variables)))
+    told = {
+        text: {"folder": folder, **describe_draws(world)}
+        for folder, (text, world) in zip(world_folders(list(worlds)), worlds.items(), strict=True)
+    }
+    write_result(asked.out, files, metadata | {"worlds": told})
     say(*_inferred(next(iter(worlds.values()))))
     for text, world in worlds.items():
         read = (f"  read by the model itself in {line}" for line in world.readings.texts())

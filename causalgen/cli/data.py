@@ -35,17 +35,11 @@ def morphomnist(
     from causalgen.datasets.mnist import Split, file_prefix
     from causalgen.datasets.writing import make_morphomnist
 
-    chosen = tuple(split or ("train", "test"))
-    for each in chosen:
+    splits = cast("tuple[Split, ...]", tuple(split or ("train", "test")))
+    for each in splits:
         file_prefix(each)  # refuses what is no split
-    folder = make_morphomnist(
-        mnist,
-        out,
-        splits=cast("tuple[Split, ...]", chosen),
-        tables=tables,
-        seed=seed,
-        workers=workers or os.cpu_count() or 1,
-    )
+    workers = workers or os.cpu_count() or 1
+    folder = make_morphomnist(mnist, out, splits=splits, tables=tables, seed=seed, workers=workers)
     _tell("morphomnist", folder)
 
 

@@ -33,14 +33,9 @@ def show(
     for heading in ("node", "variable", "parents", "mechanism", "state"):
         table.add_column(heading, overflow="fold")
     for node, variable in scm.variables.items():
-        mechanism = scm.mechanisms[node]
-        table.add_row(
-            node,
-            variable.describe(),
-            ", ".join(scm.graph.parents(node)) or "-",
-            mechanism.spec.kind,
-            "fitted" if mechanism.fitted else "not fitted",
-        )
+        parents, mechanism = ", ".join(scm.graph.parents(node)) or "-", scm.mechanisms[node]
+        fitted = "fitted" if mechanism.fitted else "not fitted"
+        table.add_row(node, variable.describe(), parents, mechanism.spec.kind, fitted)
     out = console()
     out.print(table)
     for node, mechanism in scm.mechanisms.items():

@@ -27,7 +27,7 @@ from graphs.errors import CheckpointError, SpecError, UnknownNameError
 from graphs.text import counted
 
 if TYPE_CHECKING:
-    from causalgen.fitting.fit_report import FitReport, NodeReport
+    from causalgen.fitting.fit_report import FitReport
     from causalgen.scm import SCM
     from graphs.variables import Variable
 
@@ -141,20 +141,16 @@ def check_place(out: Path) -> None:
 def _recovery(report: FitReport) -> Iterator[str]:
     """How well each cause is recovered from what it causes, on held-out rows."""
     for node, each in report.items():
-        for cause, measure, value, chance in _predictors(each):
+        for name, value in each.figures.items():
+            cause, _, measure = name.rpartition(" ")
+            chance = each.figures.get(f"{cause} chance")
+            if chance is None or measure not in ("accuracy", "error"):
+                continue
             told = f"{cause} recovered from {node}"
             if cause.startswith(_CODE):
                 told = f"{cause.removeprefix(_CODE)} told by the code of {node}"
             rows = counted(each.held_out, "held-out row")
             yield f"{told}: {measure} {value:.4g}, by chance {chance:.4g} ({rows})"
-
-
-def _predictors(report: NodeReport) -> Iterator[tuple[str, str, float, float]]:
-    """Cause, measure, value and chance of what predicts causes, among a node's figures."""
-    for name, value in report.figures.items():
-        cause, _, measure = name.rpartition(" ")
-        if measure in ("accuracy", "error") and f"{cause} chance" in report.figures:
-            yield cause, measure, value, report.figures[f"{cause} chance"]
 
 
 def _fit_card(scm: SCM, report: FitReport, data: str, command: str) -> str:
@@ -163,21 +159,10 @@ def _fit_card(scm: SCM, report: FitReport, data: str, command: str) -> str:
 
     from graphs.text import markdown
 
+    about = f"`{data}`. Say here what the data are, where they come from, and their licence."
+    made_with = f"torch {torch.__version__} on {platform.machine()}; the settings are in `scm.yaml`."
     lines = [f"# {markdown(scm.name or 'An SCM')}", "", "```", scm.describe(), "```", ""]
-    lines += [
-        "## Data",
-        "",
-        f"`{data}`. Say here what the data are, where they come from, and their licence.",
-        "",
-    ]
-    lines += [
-        "## Recipe",
-        "",
-        f"    {command}",
-        "",
-        f"torch {torch.__version__} on {platform.machine()}; the settings are in `scm.yaml`.",
-        "",
-    ]
+    lines += ["## Data", "", about, "", "## Recipe", "", f"    {command}", "", made_with, ""]
     lines += ["## Figures", "", "Held-out rows, unless said otherwise.", ""]
     lines += [f"- {markdown(line)}" for line in [*str(report).splitlines(), *_recovery(report)]]
     return "\n".join([*lines, ""])

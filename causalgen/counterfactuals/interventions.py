@@ -201,13 +201,9 @@ class _Reader:
                 "Ask abduction.worlds({name: do, ...}), contrast or effect."
             )
         self._refuse_bare(value)
-        if (
-            isinstance(value, str)
-            and isinstance(self.variable, Image)
-            and Path(value).suffix.lower() in ENDINGS
-        ):
-            return self._constant(value)
         if isinstance(value, str):
+            if isinstance(self.variable, Image) and Path(value).suffix.lower() in ENDINGS:
+                return self._constant(value)
             value = parse_assignment(self.node, value, self.variables)
         if isinstance(value, Formula):
             return self._function(value, value.expression.names, str(value.expression), codes=True)
@@ -227,7 +223,7 @@ class _Reader:
             value = read_pictures(value, self.variable, where=self.where)
         encode = self.variable.encode_clipped if self.clip else self.variable.encode
         rows = torch.as_tensor(encode(value, where=self.where))
-        warn_unseen(rows.to(self._device), self.old.seen_range, self.variable, where=self.where)
+        warn_unseen(rows.to(self.old.device), self.old.seen_range, self.variable, where=self.where)
         text = str(value) if rows.numel() == 1 else f"{len(rows)} values" if len(rows) > 1 else "an array"
         made = ConstantMechanism.of(self.variable, rows)
         return Intervention(self._settled(made), text, rows=len(rows))
@@ -291,25 +287,17 @@ class _Reader:
     def _settled(self, made: Mechanism) -> Mechanism:
         """A mechanism made here, where the old one was, and knowing what that one saw."""
         made.seen_range = self.old.seen_range
-        return made.to(self._device)
-
-    @property
-    def _device(self) -> torch.device:
-        return self.old.device
+        return made.to(self.old.device)
 
     def _refuse_bare(self, value: Any) -> None:
         """What is no value of any variable, and needs a word around it that says what to do."""
-        wrapper = (
-            "Stochastic"
-            if isinstance(value, Distribution | Mapping)
-            else "Replace"
-            if isinstance(value, Mechanism | MechanismSpec)
-            else None
-        )
-        if wrapper is not None:
-            raise InterventionError(
-                f"{self.where}: got a {type(value).__name__}. Say do={{{self.node!r}: cg.{wrapper}(...)}}."
-            )
+        wrappers = {"Stochastic": Distribution | Mapping, "Replace": Mechanism | MechanismSpec}
+        for wrapper, kinds in wrappers.items():
+            if isinstance(value, kinds):
+                got = type(value).__name__
+                raise InterventionError(
+                    f"{self.where}: got a {got}. Say do={{{self.node!r}: cg.{wrapper}(...)}}."
+                )
 
 
 def _leaves(mechanism: Mechanism) -> dict[str, tuple[int, ...]]:

@@ -189,13 +189,12 @@ def prior_noise(
     questions of the same seed, and no draw may repeat what they lack.
     """
     size = mechanism.chunk_rows or _BLOCK
-    parts = (
-        mechanism.sample_noise(
-            min(size, n - start),
-            generator=keyed_generator(seed, purpose, node, start // size, device=mechanism.device),
-        )
-        for start in range(0, n, size)
-    )
+
+    def drawn(start: int) -> Noise:
+        generator = keyed_generator(seed, purpose, node, start // size, device=mechanism.device)
+        return mechanism.sample_noise(min(size, n - start), generator=generator)
+
+    parts = map(drawn, range(0, n, size))
     return next(parts) if n <= size else Noise(n, _join_columns(n, parts))
 
 

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from causalgen.data.frames import number_names
 from graphs.text import aligned
-from graphs.variables import Categorical, Image, Variable, image_variables
+from graphs.variables import Categorical, Image, Variable, image_variables, table_variables
+from graphs.variables.arrays import as_array
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,10 +31,12 @@ __all__ = [
     "DrawsLike",
     "contrast_text",
     "draw_texts",
+    "evidence_texts",
     "inferred_texts",
     "is_counterfactual",
     "node_texts",
     "number_text",
+    "one_draw",
     "shares_text",
     "spread_text",
     "summarise",
@@ -205,7 +208,7 @@ def summary_text(cf: CounterfactualLike) -> str:
         (name, text, ", ".join(dict.fromkeys(cf.provenance[node].tolist())))
         for node, name, text in node_texts(cf)
     ]
-    return "\n".join([*aligned(lines), *_one_draw(cf)])
+    return "\n".join([*aligned(lines), *one_draw(cf)])
 
 
 def node_texts(cf: CounterfactualLike, *, images: bool = True) -> list[tuple[str, str, str]]:
@@ -223,6 +226,18 @@ def inferred_texts(cf: CounterfactualLike, rows: int = _SHOWN_ROWS) -> dict[str,
     return {node: draw_texts(node, cf.variables, cf.inferred_draws(node)[:, :rows]) for node in cf.inferred}
 
 
+def evidence_texts(cf: CounterfactualLike, rows: int) -> Iterator[tuple[str, str, list[str]]]:
+    """Node, name and first rows of each number of the evidence: what was observed, or else "mean +- sd"."""
+    factual, sources, drawn = cf.factual, cf.sources, inferred_texts(cf, rows)
+    for node, variable in table_variables(cf.variables).items():
+        array = as_array(factual[node], where=node)
+        flat = array.reshape(len(array), -1)[:rows]
+        for part, name in enumerate(number_names(node, variable, cf.variables)):
+            cells = enumerate(zip(flat[:, part].tolist(), sources[node], strict=False))
+            told = [value_text(v) if how == "observed" else drawn[node][name][row] for row, (v, how) in cells]
+            yield node, name, told
+
+
 def draw_texts(node: str, variables: Mapping[str, Variable], draws: Tensor) -> dict[str, list[str]]:
     """Draws (S, B, *event) in canonical encoding by the names of their numbers, "mean +- sd" of each row."""
     unsure = np.zeros(draws.shape[1], dtype=np.bool_)
@@ -233,10 +248,10 @@ def contrast_text(one: CounterfactualLike, other: CounterfactualLike, nodes: Ite
     """A line for each node: mean and spread of the difference in the first rows."""
     columns = _differences(one, other, nodes, _FIRST)
     lines = [(column.name, _text(column, one.rows)) for column in columns]
-    return "\n".join([*aligned(lines), *_one_draw(one, other)])
+    return "\n".join([*aligned(lines), *one_draw(one, other)])
 
 
-def _one_draw(*answers: CounterfactualLike) -> list[str]:
+def one_draw(*answers: CounterfactualLike) -> list[str]:
     """A line that says so where what is shown is one draw of a distribution."""
     nodes = undetermined_nodes(*answers)
     if not nodes or (answers[0].samples or 1) > 1:

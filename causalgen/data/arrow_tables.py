@@ -137,11 +137,8 @@ def _refuse_inexact(column: Any, where: str) -> None:
 
     compute: Any = pyarrow.compute  # its functions are made at run time, unknown to type checkers
 
-    while (
-        types.is_list(column.type)
-        or types.is_large_list(column.type)
-        or types.is_fixed_size_list(column.type)
-    ):
+    lists = (types.is_list, types.is_large_list, types.is_fixed_size_list)
+    while any(is_one(column.type) for is_one in lists):
         column, where = column.combine_chunks().flatten(), f"{where}, in its lists"
     if types.is_duration(column.type):
         raise DataError(f"{where}: expected numbers, got durations ({column.type}).{ADVICE_ON_DURATIONS}")

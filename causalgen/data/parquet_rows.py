@@ -165,18 +165,14 @@ class ParquetRows:
     ) -> list[Any]:
         """The pixels of each cell; rows without a readable one are put among the refused."""
         name, found = self._own[node], list[Any]()
+        column = f"Column {name!r} of {self.name}"
         for row, cell in enumerate(cells):
             found.append(None)
             if cell is None:
                 continue
             try:
-                found[-1] = picture_column(
-                    [cell],
-                    variable,
-                    column=f"Column {name!r} of {self.name}",
-                    folder=self._folder,
-                    first=start + row,
-                )[0]
+                made = picture_column([cell], variable, column=column, folder=self._folder, first=start + row)
+                found[-1] = made[0]
             except DataError as error:
                 refused.setdefault(row, RefusedRow(start + row, name, str(error)))
         return found

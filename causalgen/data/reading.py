@@ -68,9 +68,7 @@ class Dataset(Protocol):
 
 def is_dataset(source: object) -> TypeGuard[Dataset]:
     """Whether ``source`` is a sequence of items in torchvision's style, and no mapping or table."""
-    named = (
-        isinstance(source, Mapping) or hasattr(source, "columns") or isinstance(source, (str, bytes, Path))
-    )
+    named = isinstance(source, (Mapping, str, bytes, Path)) or hasattr(source, "columns")
     return not named and hasattr(source, "__len__") and hasattr(source, "__getitem__")
 
 
@@ -136,12 +134,9 @@ def _items(source: Dataset, image: str, variable: Image) -> tuple[NDArray[Any], 
             )
         picture, target = cast(tuple[object, object], tuple(item))
         # Pictures become bytes at once: decoded lazily, they would keep their files open.
-        pixels = (
-            picture_column([picture], variable, column=where, folder=None)[0]
-            if is_picture(picture)
-            else picture
-        )
-        images.append(pixels)
+        if is_picture(picture):
+            picture = picture_column([picture], variable, column=where, folder=None)[0]
+        images.append(picture)
         # A 0-dimensional tensor or array is a plain number.
         plain = getattr(target, "item", None)
         labels.append(plain() if callable(plain) else target)
@@ -400,8 +395,6 @@ def _check(values: object, variable: Variable, where: str, folder: Path | None) 
             # The caller's memory is the caller's: what they do to it later must not change the table.
             return np.array(pixels, dtype=np.uint8, order="C")
         return variable.encode(values, where=where)
-    except DataError:
-        raise
     except DomainError as error:
         raise DataError(str(error)) from error
 

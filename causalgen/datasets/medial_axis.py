@@ -29,10 +29,10 @@ _AT_ONCE = 250_000
 
 _DONE = np.iinfo(np.int64).max
 
-# The eight neighbours in a ring from the right, as (down, right); those at even places share an edge.
 _BORDER = np.array([[0, 0], [1, 1], [1, 1]])
 """A pixel of background around each image of a batch."""
 
+# The eight neighbours in a ring from the right, as (down, right); those at even places share an edge.
 _RING = ((0, 1), (-1, 1), (-1, 0), (-1, -1), (0, -1), (1, -1), (1, 0), (1, 1))
 
 

@@ -201,15 +201,15 @@ def read_attributes(path: Path) -> dict[str, Floats]:
             f"{path}: the column 'index' must count the rows from 0, in the order of MNIST's images."
         )
     columns: dict[str, Floats] = {}
-    for name in ATTRIBUTES:
-        columns[name] = np.asarray(pandas.to_numeric(frame[name], errors="coerce"), dtype=np.float64)
     for name, most in zip(ATTRIBUTES, (np.inf, 255), strict=True):
-        wrong = np.flatnonzero(~((columns[name] > 0) & (columns[name] <= most) & np.isfinite(columns[name])))
+        values = np.asarray(pandas.to_numeric(frame[name], errors="coerce"), dtype=np.float64)
+        wrong = np.flatnonzero(~((values > 0) & (values <= most) & np.isfinite(values)))
         if len(wrong):
             bound = "a number above 0" if name == "thickness" else "a number in (0, 255]"
             raise DataError(
                 f"{path}, row {wrong[0]}: expected {name} to be {bound}, got {frame[name][wrong[0]]!r}."
             )
+        columns[name] = values
     return columns
 
 

@@ -265,12 +265,8 @@ MEASURES: Mapping[str, Callable[[object], Floats]] = MappingProxyType(
 def _colour(images: object, colour: int) -> Floats:
     """(N, S, S) how much of each pixel one of the scene's colours covers; a faint trace counts as none."""
     array = as_array(images, where="Images")
-    if (
-        array.ndim != 4
-        or array.shape[1] != 3
-        or array.shape[2] != array.shape[3]
-        or array.shape[3] < _SMALLEST
-    ):
+    side = array.shape[-1] if array.ndim == 4 else 0
+    if side < _SMALLEST or array.shape[1:] != (3, side, side):
         raise ShapeError(f"Images: expected (N, 3, S, S), S at least {_SMALLEST}, got {array.shape}.")
     if not np.issubdtype(array.dtype, np.floating) or not (np.all(array >= 0) and np.all(array <= 1)):
         raise DomainError("Images: expected floats in [0, 1]. Divide bytes by 255.")
@@ -352,13 +348,8 @@ def _drawn(angle: Floats, light: Floats, length: Floats, position: Floats, *, si
     paint(2, ends[0] - half, ends[1] + half, lambda x, y: _rod(x, y, pivot, bob, half))
     paint(0, bob[1] - reach, bob[1] + reach, lambda x, y: _disc(x, y, bob, _BOB, size))
     paint(1, 0, sun[1] + 2 * reach, lambda x, y: _disc(x, y, sun, _SUN, size))
-    across = _span(edges, begin, end)
-    paint(
-        2,
-        level - half,
-        level + half,
-        lambda x, y: (half + 0.5 - np.abs(y - level)).clip(0, 1) * across[:, None],
-    )
+    across = _span(edges, begin, end)[:, None]
+    paint(2, level - half, level + half, lambda x, y: (half + 0.5 - np.abs(y - level)).clip(0, 1) * across)
     return np.rint(255 * pixels).astype(np.uint8)
 
 

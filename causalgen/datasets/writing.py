@@ -79,12 +79,9 @@ def make_morphomnist(
     made: dict[str, Columns] = {}
     for split in splits:
         values = causes[split][0]
+        thickness, intensity = (values[name] for name in ATTRIBUTES)
         images = morphomnist_images(
-            digits[split]["image"],
-            values["thickness"],
-            values["intensity"],
-            workers=workers,
-            progress=progress,
+            digits[split]["image"], thickness, intensity, workers=workers, progress=progress
         )
         made[split] = {"digit": digits[split]["digit"], **values, "image": images}
     return write_morphomnist(target, made, {split: attributes for split, (_, attributes) in causes.items()})
@@ -145,12 +142,8 @@ def make_pendulum(
         DomainError: a size below 16, or a share outside [0, 1].
         OSError: the folder cannot be written.
     """
-    about = {
-        "recipe": "Yang et al. 2021, CausalVAE; angles drawn uniformly over the published ranges",
-        "size": size,
-        "seed": seed,
-        "experiments": experiments,
-    }
+    recipe = "Yang et al. 2021, CausalVAE; angles drawn uniformly over the published ranges"
+    about = {"recipe": recipe, "size": size, "seed": seed, "experiments": experiments}
 
     def scenes(split: Split, count: int) -> Columns:
         share = experiments if split == "train" else 0.0

@@ -130,17 +130,9 @@ class CouplingSensitivity(Shown, Tabular):
             for row, name in enumerate(names):
                 for code, label in enumerate(labels):
                     of_each = [share[code, row] for share in shares]
-                    if max(*of_each, np.nan_to_num(high[code, row])) > 0:
-                        yield (
-                            node,
-                            name,
-                            str(label),
-                            *of_each,
-                            np.nan,
-                            np.nan,
-                            low[code, row],
-                            high[code, row],
-                        )
+                    ends = low[code, row], high[code, row]
+                    if max(*of_each, np.nan_to_num(ends[1])) > 0:
+                        yield node, name, str(label), *of_each, np.nan, np.nan, *ends
             return
         means, spreads = ([f(draws.double(), 0) for draws in pair] for f in (torch.mean, torch.std))
         for part, name in enumerate(number_names(node, variable, cf.variables)):

@@ -217,11 +217,7 @@ def find_effect(
 def _set_alike(does: Mapping[str, Mapping[str, Any]], node: str) -> bool:
     """Whether both worlds set a node to one number; a text may be an expression, which reads other nodes."""
     one, other = (does[world].get(node) for world in ("do", "versus"))
-    return (
-        isinstance(one, int | float | np.number)
-        and isinstance(other, int | float | np.number)
-        and one == other
-    )
+    return all(isinstance(each, int | float | np.number) for each in (one, other)) and one == other
 
 
 def _measured(
@@ -252,12 +248,8 @@ def _spread(measured: NDArray[Any], samples: int, rows: int) -> NDArray[Any]:
 
 def _lineages(pair: tuple[Draws, Draws]) -> list[NDArray[np.int64]]:
     """Lineages of the draws behind both worlds, (S, B) each; see ``missing_evidence.particles``."""
-    found = [
-        lineage.cpu().numpy()
-        for each in pair
-        if isinstance(each, Counterfactual)
-        for lineage in each.lineages
-    ]
+    worlds = [each for each in pair if isinstance(each, Counterfactual)]
+    found = [lineage.cpu().numpy() for each in worlds for lineage in each.lineages]
     return [each for k, each in enumerate(found) if not any(np.array_equal(each, one) for one in found[:k])]
 
 

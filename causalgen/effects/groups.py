@@ -148,10 +148,8 @@ def group_edges(given: Given, variables: Mapping[str, Variable]) -> dict[str, ND
     """Nodes to group by, each with its edges or None."""
     if not isinstance(given, Iterable):
         raise EvidenceError(f"given names nodes to group by, as in given='x'; got {given!r}.")
-    asked: Mapping[str, Sequence[float] | None]
-    asked = (
-        given if isinstance(given, Mapping) else dict.fromkeys([given] if isinstance(given, str) else given)
-    )
+    named = [given] if isinstance(given, str) else given
+    asked: Mapping[str, Any] = named if isinstance(named, Mapping) else dict.fromkeys(named)
     found: dict[str, NDArray[np.float64] | None] = {}
     for node, edges in asked.items():
         UnknownNameError.check("node", node, variables, where="given")

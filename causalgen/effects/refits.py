@@ -185,12 +185,10 @@ def refit_answers(refits: Refits, world: MutilatedModel, ask: Ask) -> list[Seque
 def include_fitting_error(effect: Effect, refitted: Sequence[Effect], rows: int) -> Effect:
     """The effect, its errors and intervals by its refits, to so many training rows."""
     student = student_ratio(rows - 1, effect.confidence)
-    groups = {
-        label: _widened(
-            each, [one.groups[label] for one in refitted if label in one.groups], effect.confidence, student
-        )
-        for label, each in effect.groups.items()
-    }
+    groups: dict[Any, Estimate] = {}
+    for label, each in effect.groups.items():
+        found = [one.groups[label] for one in refitted if label in one.groups]
+        groups[label] = _widened(each, found, effect.confidence, student)
     overall = _widened(effect.overall, [one.overall for one in refitted], effect.confidence, student)
     return replace(effect, overall=overall, groups=groups, refits=len(refitted))
 

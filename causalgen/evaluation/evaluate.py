@@ -255,9 +255,8 @@ def held_rows(table: Table, variables: Mapping[str, Variable], rows: NDArray[np.
     held: dict[str, NDArray[Any]] = {}
     for node, variable in variables.items():
         values = table[node][rows]
-        held[node] = (
-            values.astype(np.float32) / np.float32(255)
-            if values.dtype == np.uint8
-            else np.asarray(variable.decode(values))
-        )
+        if values.dtype == np.uint8:
+            held[node] = values.astype(np.float32) / np.float32(255)
+        else:
+            held[node] = np.asarray(variable.decode(values))
     return held

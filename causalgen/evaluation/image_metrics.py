@@ -166,14 +166,11 @@ class Interpretability(Metric):
                 old, new = case.codes(answer.question)
                 before, after = networks.class_autoencoder(old), networks.class_autoencoder(new)
                 found = {
-                    subject: {
-                        "IM1": im1(images, before, after),
-                        "IM2": im2(images, after, networks.autoencoder),
-                    }
+                    subject: (im1(images, before, after), im2(images, after, networks.autoencoder))
                     for subject, images in case.subjects(answer).items()
                 }
                 for subject, scores in found.items():
-                    for name, score in scores.items():
+                    for name, score in zip(("IM1", "IM2"), scores, strict=True):
                         yield Entry(name, case.node, subject, score, answer.question.node)
 
 

@@ -145,11 +145,8 @@ def _axes(title: str, note: str, across: str, along: str) -> tuple[Figure, Axes]
 
 def plot_interval(axes: Axes, scores: Mapping[Any, Score], colour: str, label: str = "") -> None:
     """A curve of scores over their keys, with intervals as a band."""
-    x, low, high = (
-        list(scores),
-        [each.low for each in scores.values()],
-        [each.high for each in scores.values()],
-    )
+    x = list(scores)
+    low, high = [each.low for each in scores.values()], [each.high for each in scores.values()]
     axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
     values = [each.value for each in scores.values()]
     axes.plot(x, values, "o-", color=colour, markersize=3.5, linewidth=1.3, label=label)

@@ -44,7 +44,7 @@ from causalgen.metrics.image_rows import distance
 from causalgen.metrics.node_passes import BATCH_ROWS, NodePasses, batches
 from causalgen.scm import SCM
 from graphs.errors import DataError, numbered_rows
-from graphs.variables import Categorical, Image, Variable
+from graphs.variables import Categorical, Variable
 from graphs.variables.arrays import as_array
 from mechanisms.extrapolation import extrapolation_expected
 from mechanisms.seeds import keyed_seed
@@ -136,16 +136,12 @@ def draw_rows(
     def done(part: int) -> None:
         advance(PASSES * len(asked) * len(split[part]))
 
+    def joined(parts: Sequence[RowDraws]) -> RowDraws:
+        names = [each.name for each in fields(RowDraws)]
+        return RowDraws(*(np.concatenate([getattr(part, name) for part in parts], 1) for name in names))
+
     drawn = in_parallel(draw, len(split), workers, done=done)
-    return [
-        RowDraws(
-            *(
-                np.concatenate([getattr(part, name) for part in parts], 1)
-                for name in ("own", "others", "samples")
-            )
-        )
-        for parts in zip(*drawn, strict=True)
-    ]
+    return [joined(parts) for parts in zip(*drawn, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -162,11 +158,7 @@ class Question:
 
 def attributes(parents: Mapping[str, Variable]) -> dict[str, Variable]:
     """The causes of an image that are one number or one category."""
-    return {
-        name: variable
-        for name, variable in parents.items()
-        if not isinstance(variable, Image) and not variable.event_shape
-    }
+    return {name: variable for name, variable in parents.items() if not variable.event_shape}
 
 
 @dataclass(frozen=True)

@@ -186,14 +186,12 @@ def _questions(report: EvaluationReport, node: str, do: str) -> Iterator[_Table]
         each: {e.subject: e.score for e in [*floors, *own] if (e.metric, e.of, e.by) == each}
         for each in ordered
     }
+    causes = "those that were not set at their factual value"
+    if report.truth:
+        causes = "the true counterfactual ones"
     note = (
-        "The mechanism is asked with every cause given"
-        + (
-            ", the true counterfactual ones"
-            if report.truth
-            else ", those that were not set at their factual value"
-        )
-        + ". The floor is what is read from the factual images, and the least that minimality can be."
+        f"The mechanism is asked with every cause given, {causes}. "
+        "The floor is what is read from the factual images, and the least that minimality can be."
     )
     heads = {each: _heading(*each, next(iter(found[each].values()))) for each in ordered}
     strong = [place for place, each in enumerate(ordered) if each[:2] == ("effectiveness", do)]

@@ -231,11 +231,9 @@ class _Run:
         loop = TrainingLoop(objective, self.settings, self.seed, self.runtime)
         if state is not None:
             loop.restore(state)
-        with Progress(
-            f"{self.name}.distilled", loop.total, done=loop.step, unit="step", enabled=shown
-        ) as bar:
-            with layers_apart(student):
-                train_loss = loop.run(bar, self.folder)
+        bar = Progress(f"{self.name}.distilled", loop.total, done=loop.step, unit="step", enabled=shown)
+        with bar, layers_apart(student):
+            train_loss = loop.run(bar, self.folder)
         mechanism.eval()
         held_out = torch.arange(self.held_out, device=paths.states.device)
         figures = work.misses(paths.rows(held_out)) if self.held_out else {}

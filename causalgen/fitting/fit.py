@@ -106,13 +106,12 @@ def run_folder(
     if (prefix := mechanism.brought) and mechanism.spec.why_unwritable():  # of which options say a name alone
         state = mechanism.state_dict().items()
         identity |= {"brought": digest({name: each for name, each in state if name.startswith(prefix)})}
+    parents = {parent: variable.model_dump(mode="json") for parent, variable in mechanism.parents.items()}
     identity |= {
         "seed": seed,
         "mechanism": told_options(mechanism.spec),
         "variable": mechanism.variable.model_dump(mode="json"),
-        "parents": {
-            parent: variable.model_dump(mode="json") for parent, variable in mechanism.parents.items()
-        },
+        "parents": parents,
         "rows": table.rows,
         "data": table.fingerprint([name, *mechanism.parents]),
     }

@@ -58,9 +58,8 @@ def with_copies(table: Table) -> Table:
         if follow and whole:
             return table
         total, candidates = (rest, candidates) if follow else (total, candidates + drawn)
-    if different == table.rows or all(
-        _different(total - term) < _TOLD_APART * different for term in candidates
-    ):
+    told_apart = _TOLD_APART * different
+    if different == table.rows or all(_different(total - term) < told_apart for term in candidates):
         return table
     copies = np.unique(total, return_inverse=True)[1]
     return Table(table, table.gaps, table.numbers, copies, table.intervened)

@@ -187,10 +187,8 @@ class TrainingLoop:
         # Apple's GPUs have no float64.
         exact = torch.float32 if runtime.device.type == "mps" else torch.float64
         self._epoch_loss = torch.zeros((), dtype=exact, device=runtime.device)
-        self._epoch_squares, self._least = (
-            self._epoch_loss.clone(),
-            torch.full_like(self._epoch_loss, torch.finfo(exact).max),
-        )
+        self._epoch_squares = self._epoch_loss.clone()
+        self._least = torch.full_like(self._epoch_loss, torch.finfo(exact).max)
 
     def run(self, bar: Progress, folder: RunFolder | None = None, checkpoint_seconds: float = 60.0) -> float:
         """Take the steps that are left; keep the averaged or the best weights; the last epoch's mean loss."""

@@ -95,14 +95,10 @@ def minimality(
     found = class_rows(asked, codes[2], classes, least=least, names=names)
     members = {int(asked[place[0]]): rows for place, rows in found}
     moved = (before - after).abs().mean(1).double().numpy()
-    scores = np.array(
-        [
-            _row(before[row], moved[row], reals[members[int(f)]], reals[members[int(t)]], weights)
-            for row, (f, t) in enumerate(zip(codes[0], codes[1], strict=True))
-        ]
-    )
-    subjects = ("counterfactual", "do nothing", "floor")
-    return {name: mean_score(column, "nats") for name, column in zip(subjects, scores.T, strict=True)}
+    each_row = zip(before, moved, codes[0], codes[1], strict=True)
+    rows = [_row(image, by, reals[members[f]], reals[members[t]], weights) for image, by, f, t in each_row]
+    scores = dict(zip(("counterfactual", "do nothing", "floor"), np.array(rows).T, strict=True))
+    return {name: mean_score(column, "nats") for name, column in scores.items()}
 
 
 def true_counterfactual_error(
@@ -132,14 +128,9 @@ def true_counterfactual_error(
         shapes = ", ".join(str(tuple(each.shape)) for each in (made, true, before))
         raise ShapeError(f"True counterfactual error: images must be paired, got {shapes}.")
     subjects = {"counterfactual": made, "do nothing": before}
-    found = {
-        "pixels": {
-            name: mean_score(
-                255 * (each - true).abs().flatten(1).mean(1).double(), "L1 on 0..255", limits=POSITIVE
-            )
-            for name, each in subjects.items()
-        }
-    }
+    apart = {name: 255 * (each - true).abs().flatten(1).mean(1).double() for name, each in subjects.items()}
+    pixels = {name: mean_score(each, "L1 on 0..255", limits=POSITIVE) for name, each in apart.items()}
+    found = {"pixels": pixels}
     for attribute, measure in (measures or {}).items():
         goal = _measured(true, measure)
         found[attribute] = {

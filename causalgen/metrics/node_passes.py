@@ -124,12 +124,10 @@ class NodePasses:
                 f"{where} lacks {', '.join(map(repr, missing))}: a metric of node {self.node!r} needs the "
                 f"node and all its parents ({', '.join(self.parents) or 'none'})."
             )
-        encoded = {
-            name: torch.as_tensor(
-                variable.encode(given[name], where=f"{where} {name!r}"), device=self._device
-            )
-            for name, variable in variables.items()
-        }
+        encoded: dict[str, Tensor] = {}
+        for name, variable in variables.items():
+            values = variable.encode(given[name], where=f"{where} {name!r}")
+            encoded[name] = torch.as_tensor(values, device=self._device)
         counts = {name: len(value) for name, value in encoded.items()}
         if 0 in counts.values():
             raise DataError(f"{where} has no rows: an empty selection has no metric.")

@@ -175,9 +175,8 @@ def _ranges(posterior: NodePosterior, shown: int, seen: NDArray[np.bool_]) -> Fi
         name = f"{posterior.node}[{part}]" if mean.shape[1] > 1 else posterior.node
         axes.set_title(fitted(name, 9.5, 2.6, bold=True), fontsize=9.5, weight="bold", color=INK, loc="left")
         axes.set_xlabel(fitted(unit, 8, 3.0), fontsize=8, color=FAINT)
-    looks = [("observed", "s", FAINT)] * bool(seen.any()) + [("inferred", "o", INFERRED)] * bool(
-        (~seen).any()
-    )
+    looks = [("observed", "s", FAINT)] if seen.any() else []
+    looks += [] if seen.all() else [("inferred", "o", INFERRED)]
     marks = [figure.axes[0].plot([], [], mark, color=colour, markersize=4.5)[0] for _, mark, colour in looks]
     told = {"inferred": "not observed: mean, median, 50 % and 90 %", "observed": "observed"}
     figure.legend(
@@ -192,9 +191,8 @@ def _probabilities(
 ) -> Figure:
     order: list[int] = np.argsort(-shares.max(0), kind="stable").tolist()
     likely = sorted(order[:_MOST_CATEGORIES])  # the ones that matter, in their own order
-    left = (
-        f"; {len(order) - len(likely):,} less likely ones are not drawn" if len(order) > len(likely) else ""
-    )
+    more = len(order) - len(likely)
+    left = f"; {more:,} less likely ones are not drawn" if more else ""
     names = [fitted(labels[code], 8, _LABEL_WIDTH) for code in likely]
     columns = min(_PANELS_A_LINE, len(shares))
     figure = _canvas(len(shares), columns, 0.2 * len(likely) + 0.6, width=1.9)

@@ -54,11 +54,8 @@ class Layout:
 
 def lay_out(graph: CausalGraph, widths: Mapping[str, float], gap: float, waypoint: float) -> Layout:
     """Place every node and route every edge; widths and gaps are in any one unit."""
-    depth = {
-        node: layer
-        for layer, nodes in enumerate(nx.topological_generations(graph.to_networkx()))
-        for node in nodes
-    }
+    generations = enumerate(nx.topological_generations(graph.to_networkx()))
+    depth = {node: layer for layer, nodes in generations for node in nodes}
     layers: list[list[Point]] = [[] for _ in range(max(depth.values()) + 1)]
     above: dict[Point, list[Point]] = {}
     below: dict[Point, list[Point]] = {}
@@ -219,12 +216,10 @@ def _draw_node(
 def _arrow(cause: str, effect: str, layout: Layout, widths: Mapping[str, float]) -> FancyArrowPatch:
     """A smooth arrow from the lower side of the cause to the upper side of the effect, by its waypoints."""
     route = layout.routes[cause, effect]
-    start = _port(
-        cause, route[1][0], [r[1][0] for (a, _), r in layout.routes.items() if a == cause], layout, widths
-    )
-    end = _port(
-        effect, route[-2][0], [r[-2][0] for (_, b), r in layout.routes.items() if b == effect], layout, widths
-    )
+    starts = [each[1][0] for (one, _), each in layout.routes.items() if one == cause]
+    ends = [each[-2][0] for (_, one), each in layout.routes.items() if one == effect]
+    start = _port(cause, route[1][0], starts, layout, widths)
+    end = _port(effect, route[-2][0], ends, layout, widths)
     stops = [(start, -route[0][1] * _STEP - _HEIGHT / 2)]
     for x, layer in route[1:-1]:
         # Straight down past the nodes of the layer.

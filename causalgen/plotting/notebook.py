@@ -17,13 +17,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from causalgen.checking.check_report import CheckReport
+from causalgen.checking.check_report import CheckReport, verdict_of
 from causalgen.counterfactuals.abduction import Abduction
 from causalgen.counterfactuals.export import figure_png, figure_svg
 from causalgen.counterfactuals.missing_evidence.distributions import NodePosterior
 from causalgen.counterfactuals.results import Contrast, Counterfactual, Draws
-from causalgen.counterfactuals.summaries import inferred_texts, node_texts, undetermined_nodes, value_text
-from causalgen.data.frames import number_names
+from causalgen.counterfactuals.summaries import evidence_texts, node_texts, one_draw, value_text
 from causalgen.effects.couplings import CouplingSensitivity
 from causalgen.effects.effect import Effect
 from causalgen.effects.estimates import Estimate
@@ -34,7 +33,7 @@ from causalgen.plotting.plot_style import page_template
 from causalgen.scm import SCM
 from graphs.causal_graph import CausalGraph
 from graphs.text import counted, shortened
-from graphs.variables import Image, Variable
+from graphs.variables import Image, Variable, image_variables
 from graphs.variables.arrays import as_array
 
 __all__ = ["html"]
@@ -90,23 +89,17 @@ def _(shown: CausalGraph) -> _Piece:
 
 @_piece.register
 def _(shown: SCM) -> _Piece:
-    lacking = [node for node, mechanism in shown.mechanisms.items() if not mechanism.fitted]
-    state = (
-        "fitted" if not lacking else f"{len(lacking)} of {counted(len(shown.variables), 'node')} not fitted"
-    )
-    lines = [
-        (
-            node,
-            variable.describe(),
-            ", ".join(shown.graph.parents(node)),
-            shown.mechanisms[node].spec.kind,
-            "not fitted" if node in lacking else "fitted",
-        )
-        for node, variable in shown.variables.items()
-    ]
+    lines = []
+    for node, variable in shown.variables.items():
+        parents, mechanism = ", ".join(shown.graph.parents(node)), shown.mechanisms[node]
+        fitted = "fitted" if mechanism.fitted else "not fitted"
+        lines.append((node, variable.describe(), parents, mechanism.spec.kind, fitted))
+    nodes, edges = counted(len(shown.variables), "node"), counted(len(shown.graph.edges), "edge")
+    lacking = sum(not mechanism.fitted for mechanism in shown.mechanisms.values())
+    state = f"{lacking} of {nodes} not fitted" if lacking else "fitted"
     return _Piece(
         f"SCM {shown.name or ''}".strip(),
-        [f"{counted(len(shown.variables), 'node')}, {counted(len(shown.graph.edges), 'edge')}; {state}"],
+        [f"{nodes}, {edges}; {state}"],
         _graph(shown.graph, shown.variables),
         [_table(("node", "variable", "parents", "mechanism", "state"), lines)],
         [] if shown.fit_report is None else shown.fit_report.advice,
@@ -135,17 +128,15 @@ def _(shown: Counterfactual) -> _Piece:
     if shown.samples is not None:
         tables.append(_frame(shown.summary(), "Mean and spread of the samples"))
     asked = ", ".join(f"{node} = {text}" for node, text in shown.do.items())
-    unsure = undetermined_nodes(shown) if (shown.samples or 1) == 1 else []
-    note = f"one draw of a distribution of {', '.join(unsure)}: num_samples=... gives mean and spread"
     title, *_ = repr(shown).splitlines()
-    notes = [*[note] * bool(unsure), f"seed {shown.seed}"]
+    notes = [*map(str.strip, one_draw(shown)), f"seed {shown.seed}"]
     return _Piece(title, [f"do({asked})"], _result_picture(shown), tables, notes=notes)
 
 
 @_piece.register
 def _(shown: Contrast) -> _Piece:
-    title, *lines = repr(shown).splitlines()
-    notes = [line.strip() for line in lines if "num_samples" in line]
+    title, *_ = repr(shown).splitlines()
+    notes = list(map(str.strip, one_draw(shown.one, shown.other)))
     return _Piece(title, tables=[_frame(shown.summary(), "Differences")], notes=notes)
 
 
@@ -202,11 +193,11 @@ def _(shown: Abduction) -> _Piece:
 @_piece.register
 def _(shown: CheckReport) -> _Piece:
     fits = [
-        (node, fit.measure, *map(_cell, (fit.mechanism, fit.baseline)), _verdict(fit.holds), fit.note)
+        (node, fit.measure, fit.mechanism, fit.baseline, verdict_of(fit.holds), fit.note)
         for node, fit in shown.fits.items()
     ]
     tests = sorted(shown.independences, key=lambda test: (test.holds, test.adjusted, -test.strength))
-    said = [(str(test), _cell(test.strength), _cell(test.adjusted), _verdict(test.holds)) for test in tests]
+    said = [(str(test), test.strength, test.adjusted, verdict_of(test.holds)) for test in tests]
     tables = [
         _table(("node", "measure", "mechanism", "marginal", "", ""), fits, "Fit"),
         _table(("independence", "strength", "adjusted p", ""), said, "Independences"),
@@ -217,24 +208,13 @@ def _(shown: CheckReport) -> _Piece:
 
 @_piece.register
 def _(shown: FitReport) -> _Piece:
-    lines = [
-        (
-            node,
-            f"{each.rows:,}",
-            f"{each.held_out:,}",
-            f"{each.steps:,}" if each.steps else "closed form",
-            _cell(each.train_loss),
-            _cell(each.validation_loss),
-            "" if each.choice is None else str(each.choice["label"]),
-        )
-        for node, each in shown.items()
-    ]
+    lines = []
+    for node, each in shown.items():
+        counts = (f"{each.rows:,}", f"{each.held_out:,}", f"{each.steps:,}" if each.steps else "closed form")
+        chosen = "" if each.choice is None else str(each.choice["label"])
+        lines.append((node, *counts, each.train_loss, each.validation_loss, chosen))
     head = ("node", "rows", "held out", "steps", "loss", "held-out loss", "chosen")
     return _Piece("Fit report", tables=[_table(head, lines)], problems=shown.advice)
-
-
-def _verdict(holds: bool) -> str:
-    return "ok" if holds else "FAILS"
 
 
 def _cell(value: Any) -> str:
@@ -261,19 +241,10 @@ def _frame(frame: pd.DataFrame, caption: str = "") -> _Table:
 
 def _estimates(named: Sequence[tuple[str, Estimate]], what: str) -> _Table:
     head = (what, "mean effect", "standard error", "interval from", "to", "under do", "under versus", "rows")
-    lines = [
-        (
-            n,
-            e.value,
-            e.told_error,
-            e.low,
-            e.high,
-            e.under_do,
-            e.under_versus,
-            f"{e.rows:,}{', all agree' if np.all(e.all_agree) else ''}",
-        )
-        for n, e in named
-    ]
+    lines = []
+    for name, each in named:
+        figures = (each.value, each.told_error, each.low, each.high, each.under_do, each.under_versus)
+        lines.append((name, *figures, f"{each.rows:,}{', all agree' if np.all(each.all_agree) else ''}"))
     return _table(head, lines)
 
 
@@ -304,19 +275,12 @@ def _sources(how: Iterable[object]) -> str:
 
 def _evidence(cf: Counterfactual) -> dict[str, str]:
     """What the first rows were, by name of the number; what was not observed says so."""
-    drawn, sources, found = inferred_texts(cf, _MOST_VALUES), cf.sources, dict[str, str]()
-    for node, variable in cf.variables.items():
-        if isinstance(variable, Image):
-            found[node] = _sources(sources[node])
-            continue
-        array = as_array(cf.factual[node], where=node)
-        flat = array.reshape(len(array), -1)[:_MOST_VALUES]
-        for part, name in enumerate(number_names(node, variable, cf.variables)):
-            cells = [
-                _cell(value) if source == "observed" else f"{drawn[node][name][row]} ({source})"
-                for row, (value, source) in enumerate(zip(flat[:, part], sources[node], strict=False))
-            ]
-            found[name] = ", ".join(cells) + ", ..." * (cf.rows > _MOST_VALUES)
+    sources = cf.sources
+    found = {node: _sources(sources[node]) for node in image_variables(cf.variables)}
+    for node, name, texts in evidence_texts(cf, _MOST_VALUES):
+        pairs = zip(texts, sources[node], strict=False)
+        cells = [_cell(text) if how == "observed" else f"{text} ({how})" for text, how in pairs]
+        found[name] = ", ".join(cells) + ", ..." * (cf.rows > _MOST_VALUES)
     return found
 
 

@@ -17,7 +17,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from causalgen.counterfactuals.results import Counterfactual, Draws
-from causalgen.counterfactuals.summaries import inferred_texts, value_text
+from causalgen.counterfactuals.summaries import evidence_texts, value_text
 from causalgen.plotting.graph_plots import plot_graph
 from causalgen.plotting.plot_style import ACCENT, FAINT, INK, SOFT, fitted, literal, text_width
 from causalgen.plotting.value_plots import plot_values
@@ -176,9 +176,8 @@ def plot_worlds(worlds: Mapping[str, Draws], rows: int = 8) -> Figure:
         pictures, captions = _evidence_rows(first, nodes, scalars, shown)
     observed = len(pictures)
     for name, draws in worlds.items():
-        told = [
-            node for node in scalars if node not in getattr(draws, "do", {}) or node in _varied(draws, shown)
-        ]
+        varied, do = _varied(draws, shown), getattr(draws, "do", {})
+        told = [node for node in scalars if node not in do or node in varied]
         for sample in _shown_samples(draws):
             number = None if draws.samples is None else sample
             for node in nodes:
@@ -219,15 +218,9 @@ def _evidence_rows(
 
 def _evidence_captions(cf: Counterfactual, scalars: Sequence[str], shown: int) -> list[str]:
     """Observed values, and of the others mean and spread of what was inferred."""
-    columns = {node: _column(cf.factual[node], shown, None) for node in scalars}
-    drawn, sources = inferred_texts(cf, shown), cf.sources
+    texts, sources = {node: told for node, _, told in evidence_texts(cf, shown)}, cf.sources
     return [
-        "\n".join(
-            caption(node, value_text(columns[node][row]))
-            if sources[node][row] == "observed"
-            else _inferred_caption(node, drawn[node][node][row], sources[node][row])
-            for node in scalars
-        )
+        "\n".join(_evidence_caption(node, texts[node][row], sources[node][row]) for node in scalars)
         for row in range(shown)
     ]
 
@@ -275,17 +268,17 @@ def _reading_captions(draws: Draws, node: str, shown: int, sample: int) -> list[
         if not each.variable.event_shape and each.made[sample, :shown].any()
     }
     told = [cause for cause in readings if cause in draws.do] or list(readings)
-    columns = {cause: _column(readings[cause].read, shown, sample) for cause in told}
+    texts = _captions({cause: readings[cause].read for cause in told}, told, shown, sample)
     return [
-        "\n".join(["model reads", *(caption(cause, value_text(columns[cause][row])) for cause in told)])
-        if told and readings[told[0]].made[sample, row]
-        else ""
-        for row in range(shown)
+        f"model reads\n{text}" if told and readings[told[0]].made[sample, row] else ""
+        for row, text in enumerate(texts)
     ]
 
 
-def _inferred_caption(node: str, told: str, source: str) -> str:
-    """A name with its mean, and below it the spread and where both come from."""
+def _evidence_caption(node: str, told: str, source: str) -> str:
+    """A name with its value; or with its mean, and below it the spread and where both come from."""
+    if source == "observed":
+        return caption(node, told)
     value, _, spread = told.partition(" +- ")
     return f"{caption(node, value)}\n" + f"+- {spread} " * bool(spread) + f"({source})"
 

@@ -154,10 +154,8 @@ def _compiled(tree: Tree, functions: Functions) -> Compiled:
             inner = _compiled(base, functions)
             return lambda values: inner(values) ** exponent
         case Call(function, arguments):
-            compute, parts = (
-                operation(function, functions),
-                [_compiled(each, functions) for each in arguments],
-            )
+            compute = operation(function, functions)
+            parts = [_compiled(each, functions) for each in arguments]
             return lambda values: compute(*[part(values) for part in parts])
 
 

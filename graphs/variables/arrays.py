@@ -79,8 +79,8 @@ def as_array(value: object, *, where: str, objects: bool = False) -> Array:
     Raises:
         ShapeError: the rows have different shapes.
     """
-    if isinstance(value, (list, tuple)) and _holds_masked(cast(Sequence[object], value)):
-        value = _unmasked(cast(Sequence[object], value))
+    if isinstance(value, (list, tuple)) and _holds_masked(cast(object, value)):
+        value = _unmasked(cast(object, value))
     if isinstance(value, np.ma.MaskedArray):
         array = _filled(cast(np.ma.MaskedArray[Any, Any], value), objects)
     elif isinstance(value, np.ndarray):
@@ -140,24 +140,17 @@ def _filled(value: np.ma.MaskedArray[Any, Any], objects: bool) -> Array:
     return array
 
 
-def _holds_masked(items: Sequence[object]) -> bool:
-    """Whether an item of a nested list is ``np.ma.masked``."""
-    return any(
-        item is np.ma.masked
-        or (isinstance(item, (list, tuple)) and _holds_masked(cast(Sequence[object], item)))
-        for item in items
-    )
+def _holds_masked(item: object) -> bool:
+    """Whether it is ``np.ma.masked``, or a nested list that holds it."""
+    if isinstance(item, (list, tuple)):
+        return any(map(_holds_masked, cast(Sequence[object], item)))
+    return item is np.ma.masked
 
 
-def _unmasked(items: Sequence[object]) -> list[object]:
-    return [
-        None
-        if item is np.ma.masked
-        else _unmasked(cast(Sequence[object], item))
-        if isinstance(item, (list, tuple))
-        else item
-        for item in items
-    ]
+def _unmasked(item: object) -> object:
+    if isinstance(item, (list, tuple)):
+        return [_unmasked(each) for each in cast(Sequence[object], item)]
+    return None if item is np.ma.masked else item
 
 
 def _holds_arrays(items: Sequence[object] | Array) -> bool:

@@ -136,9 +136,8 @@ class Anticausal(Guidance, frozen=True):
         stops, wanted = [factual, *(stop for _, stop in path)], factual.wanted or parents
         terms = [predictor.log_probs(features, stop) for stop in stops]
         gains = list[Tensor]()
-        for (weight, _), (here, there), (before, after) in zip(
-            path, pairwise(stops), pairwise(terms), strict=True
-        ):
+        steps = zip(path, pairwise(stops), pairwise(terms), strict=True)
+        for (weight, _), (here, there), (before, after) in steps:
             for name in after:
                 # A correction asks for numbers that nobody changed: their terms are of its own step alone.
                 differ = (factual[name] != wanted[name]) | (here[name] != there[name])

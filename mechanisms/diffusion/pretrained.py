@@ -306,14 +306,12 @@ def with_own_levels(options: Mapping[str, Any]) -> Mapping[str, Any]:
     """Options of ``diffusion`` whose grid ``trained``, if it names no levels, has those of the network."""
     backbone, solver = options.get("backbone"), options.get("solver")
     levels = backbone.get("levels") if isinstance(backbone, Mapping) else getattr(backbone, "levels", None)
-    if (
-        levels is None
-        or not isinstance(solver, Mapping)
-        or not isinstance(grid := solver.get("grid"), Mapping)
-    ):
+    if levels is None or not isinstance(solver, Mapping):
         return options
-    own = {"trained": levels} if grid.get("kind") == "trained" else {}
-    return {**options, "solver": {**solver, "grid": {**own, **grid}}}
+    grid = solver.get("grid")
+    if not isinstance(grid, Mapping) or grid.get("kind") != "trained":
+        return options
+    return {**options, "solver": {**solver, "grid": {"trained": levels, **grid}}}
 
 
 def take_weights(made: Mechanism, spec: Any, network: nn.Module, predictor: nn.Module | None) -> None:
@@ -349,16 +347,11 @@ def take_weights(made: Mechanism, spec: Any, network: nn.Module, predictor: nn.M
             each.remedy = spec.backbone.remedy(home)
     given = {} if classifier is None else {"predictor": spec.predictor.without_weights()}
     made.spec = spec.model_copy(update={"autoencoder": said, "pipeline": home, **given})
-    told = [
-        " ".join(
-            filter(
-                None,
-                (each.network, each.origin and f"of {each.origin}", each.licence and f"({each.licence})"),
-            )
-        )
-        for each in (spec.backbone if "network" in own else None, said)
-        if each is not None and getattr(each, "training", None) is None  # which is trained with the node
-    ]
+    told: list[str] = []
+    for each in (spec.backbone if "network" in own else None, said):
+        if each is not None and getattr(each, "training", None) is None:  # else it is trained with the node
+            parts = (each.network, each.origin and f"of {each.origin}", each.licence and f"({each.licence})")
+            told.append(" ".join(filter(None, parts)))
     if classifier is not None:
         told.append(spec.predictor.describe())
         own["classifier"] = classifier

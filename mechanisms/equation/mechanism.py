@@ -193,10 +193,8 @@ class EquationMechanism(Mechanism):
         if isinstance(self.variable, Continuous):
             return value
         whole = value.round()
-        known, wanted = (
-            (value - whole).abs() <= _slack(value),
-            "a whole number. Write round(...) or floor(...)",
-        )
+        known = (value - whole).abs() <= _slack(value)
+        wanted = "a whole number. Write round(...) or floor(...)"
         if isinstance(self.variable, Categorical):
             known = known & (whole >= 0) & (whole < self.variable.size)
             wanted = f"a code, 0..{self.variable.size - 1}. Write round(...), clip(...) or a condition"

@@ -183,9 +183,8 @@ def refuse_mixing(
     # Some, and the rest, in another order: means and sums are others, and an extreme lies in one of them.
     for some in (order[:few], order[few:]):
         noise = {name: site.noise[some] for name, site in run.sites.items()}
-        again = run_program(
-            program, {name: each[some] for name, each in given.items()}, len(some), noise=noise
-        )
+        own = {name: each[some] for name, each in given.items()}
+        again = run_program(program, own, len(some), noise=noise)
         alone = canonical_value(variable, again.returned, len(some)).double()
         if not torch.allclose(alone, beside[some], rtol=1e-4, atol=slack, equal_nan=True):
             raise MechanismError(

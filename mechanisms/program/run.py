@@ -300,15 +300,11 @@ def bad_parameter(told: str, parents: Mapping[str, Tensor]) -> str:
 
 def placeholders(variables: Mapping[str, Variable], rows: int, device: torch.device) -> dict[str, Tensor]:
     """Some values of the parents, in the program's form: what the noise is drawn with."""
-    return {
-        name: torch.full(
-            (rows, *variable.event_shape),
-            _placeholder(variable),
-            dtype=getattr(torch, variable.dtype),
-            device=device,
-        )
-        for name, variable in variables.items()
-    }
+    found: dict[str, Tensor] = {}
+    for name, variable in variables.items():
+        shape, dtype = (rows, *variable.event_shape), getattr(torch, variable.dtype)
+        found[name] = torch.full(shape, _placeholder(variable), dtype=dtype, device=device)
+    return found
 
 
 def _placeholder(variable: Variable) -> float:

@@ -246,15 +246,12 @@ class AdditiveMechanism(Mechanism):
         """Take the training rows' residuals, now that the function is fitted (empirical noise)."""
         if self._training_rows is not None:
             flat, parents = self._training_rows
-            parts = [slice(start, start + 65536) for start in range(0, len(flat), 65536)]
-            self.residuals = torch.cat(
-                [
-                    self.function.add_to(
-                        flat[part], {name: rows[part] for name, rows in parents.items()}, sign=-1
-                    )
-                    for part in parts
-                ]
-            )
+            found: list[Tensor] = []
+            for start in range(0, len(flat), 65536):
+                part = slice(start, start + 65536)
+                some = {name: rows[part] for name, rows in parents.items()}
+                found.append(self.function.add_to(flat[part], some, sign=-1))
+            self.residuals = torch.cat(found)
             self._training_rows = None
         super().mark_fitted()
 

@@ -76,13 +76,9 @@ class Categorical(EncodingSpec, frozen=True):
         self, variable: variables.Variable, parents: Mapping[str, variables.Variable]
     ) -> tuple[Categorical, ...]:
         """Regressions and a network where some parents are numbers and none an image."""
-        kinds = [parent.type for parent in parents.values()]
-        if (
-            self.logits != "auto"
-            or self.training is None
-            or "image" in kinds
-            or set(kinds) <= {"categorical"}
-        ):
+        kinds = {parent.type for parent in parents.values()}
+        fixed = self.logits != "auto" or self.training is None
+        if fixed or "image" in kinds or kinds <= {"categorical"}:
             return ()
         ordered = isinstance(variable, variables.Categorical) and variable.ordered and variable.size > 2
         forms = ("ordinal", "linear", "network") if ordered else ("linear", "network")

@@ -102,12 +102,8 @@ class _Column(nn.Module):
         if not knots:
             return loc, log_scale, None
         widths, heights, slopes, lambdas = (knot[:, None, :] for knot in knots)
-        parameters = (
-            widths.softmax(-1),
-            heights.softmax(-1),
-            nn.functional.softplus(slopes),
-            lambdas.sigmoid(),
-        )
+        slopes = nn.functional.softplus(slopes)
+        parameters = (widths.softmax(-1), heights.softmax(-1), slopes, lambdas.sigmoid())
         return loc, log_scale, ConditionedSpline(parameters, bound=self.bound, order="linear")
 
     def _load_from_state_dict(
@@ -283,11 +279,9 @@ class FlowMechanism(Mechanism):
 
     def atomic(self, value: Tensor, parents: Parents) -> Tensor | None:
         """Every row, where numbers lie on a grid; else the variable decides."""
-        return (
-            None
-            if self.spec.dequantize is None
-            else torch.ones(len(value), dtype=torch.bool, device=value.device)
-        )
+        if self.spec.dequantize is None:
+            return None
+        return torch.ones(len(value), dtype=torch.bool, device=value.device)
 
     def distribution(self, parents: Parents, rows: int) -> dist.TransformedDistribution | None:
         """p(x | pa) as a Pyro distribution, batch shape (N,); None where values lie on a grid."""

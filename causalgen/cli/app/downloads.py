@@ -34,10 +34,8 @@ def counterfactual_downloads(model: Model, session: Session) -> Iterator[tuple[s
     told = json.dumps(described, indent=2, ensure_ascii=False).encode()
     lines = worlds_lines(model, session).encode()
     if pictures:
-        yield (
-            "counterfactual.png",
-            figure_png(plot_worlds({f"do({label})": answer for label, answer in answers.items()})),
-        )
+        worlds = {f"do({label})": answer for label, answer in answers.items()}
+        yield "counterfactual.png", figure_png(plot_worlds(worlds))
     else:
         yield "counterfactual.png", _stacked([figure_png(answer.plot()) for answer in answers.values()])
     yield "counterfactual.json", told

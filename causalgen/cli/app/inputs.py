@@ -46,15 +46,10 @@ def _control(node: str, variable: Variable, empty: str, name: str, value: Any) -
     control = control_of(variable)
     if control.kind == "choice":
         choices = [(empty, ""), *((label, str(code)) for code, label in enumerate(control.choices))]
-        options: dict[str, Any] = {
-            "label": node,
-            "info": control.hint or None,
-            "elem_id": name,
-            "min_width": 130,
-        }
+        hint = control.hint or None
         # Three buttons: a box that is ticked or not could not say that a truth value was not observed.
         kind = gr.Radio if len(control.choices) == 2 else gr.Dropdown
-        return kind(choices, value=value or "", **options)
+        return kind(choices, value=value or "", label=node, info=hint, elem_id=name, min_width=130)
     if control.kind in ("number", "numbers"):
         example = ", as in [0.5, 2]" if control.kind == "numbers" else ""
         return gr.Textbox(

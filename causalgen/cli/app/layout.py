@@ -174,14 +174,9 @@ def _evidence_panel(model: Model) -> dict[str, Component]:
 
     picked.change(fill, picked, [*controls.values()], **QUIET)
     empty = gr.Button("Empty all", size="sm", elem_id="empty")
-    empty.click(
-        lambda: [
-            None if control_of(each).kind in ("number", "picture") else "" for each in variables.values()
-        ],
-        None,
-        [*controls.values()],
-        **QUIET,
-    )
+    kinds = [control_of(each).kind for each in variables.values()]
+    nothing = [None if kind in ("number", "picture") else "" for kind in kinds]
+    empty.click(lambda: [*nothing], None, [*controls.values()], **QUIET)
     return controls
 
 
@@ -227,9 +222,8 @@ def _effect_tab(model: Model, folder: Path, evidence: Mapping[str, Component]) -
 def _effect_panel(model: Model, targets: Sequence[str]) -> list[Component]:
     """Controls of the target, its category, of whom, draws, confidence and seed, in that order."""
     target = gr.Dropdown([*targets], value=targets[-1], label="Node", elem_id="target")
-    category = gr.Dropdown(
-        _categories(model, targets[-1]), label="Its category", visible=bool(_categories(model, targets[-1]))
-    )
+    choices = _categories(model, targets[-1])
+    category = gr.Dropdown(choices, label="Its category", visible=bool(choices))
     whom = gr.Radio(
         ["everybody", "the evidence"], value="everybody", label="Of", elem_id="whom",
         info="the population, or the row on the other tab",
@@ -237,14 +231,12 @@ def _effect_panel(model: Model, targets: Sequence[str]) -> list[Component]:
     n = gr.Number(10_000, label="Draws", step=1000)
     confidence = gr.Number(0.95, label="Confidence of the interval", step=0.01)
     seed = gr.Number(0, label="Seed", step=1)
-    target.change(
-        lambda node: gr.Dropdown(
-            _categories(model, node), value=None, visible=bool(_categories(model, node))
-        ),
-        target,
-        category,
-        **QUIET,
-    )
+
+    def changed(node: str) -> Component:
+        choices = _categories(model, node)
+        return gr.Dropdown(choices, value=None, visible=bool(choices))
+
+    target.change(changed, target, category, **QUIET)
     return [target, category, whom, n, confidence, seed]
 
 
@@ -258,18 +250,10 @@ def _effect_finder(model: Model) -> Callable[..., tuple[AskedEffect, str, Any]]:
         node, code, of, draws, level, number, *rest = given
         one = _read_set(dict(zip(nodes, rest[:count], strict=True)), variables)
         other = _read_set(dict(zip(nodes, rest[count : 2 * count], strict=True)), variables)
-        known = dict(zip(everything, rest[2 * count :], strict=True)) if of == "the evidence" else {}
-        found = ask_effect(
-            model,
-            node,
-            read_controls({node: code}, model.scm.variables, "Category").get(node) if code else None,
-            one,
-            other,
-            read_controls(known, model.scm.variables, "Evidence"),
-            n=draws,
-            confidence=level,
-            seed=number,
-        )
+        category = read_controls({node: code}, model.scm.variables, "Category").get(node) if code else None
+        seen = dict(zip(everything, rest[2 * count :], strict=True)) if of == "the evidence" else {}
+        known = read_controls(seen, model.scm.variables, "Evidence")
+        found = ask_effect(model, node, category, one, other, known, n=draws, confidence=level, seed=number)
         return found, effect_html(found), gr.Code(effect_lines(model, found), visible=True)
 
     return find

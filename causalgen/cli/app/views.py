@@ -18,18 +18,10 @@ from matplotlib.figure import Figure
 from causalgen.cli.app.questions import AskedEffect, Model, Session
 from causalgen.counterfactuals.export import figure_svg, to_png
 from causalgen.counterfactuals.results import Counterfactual
-from causalgen.counterfactuals.summaries import (
-    draw_texts,
-    inferred_texts,
-    node_texts,
-    undetermined_nodes,
-    value_text,
-)
-from causalgen.data.frames import number_names
+from causalgen.counterfactuals.summaries import draw_texts, evidence_texts, node_texts, undetermined_nodes
 from causalgen.plotting.graph_plots import MOST_NODES, plot_graph
 from causalgen.plotting.plot_style import ACCENT, INFERRED, page_template
-from graphs.variables import Image, image_variables
-from graphs.variables.arrays import as_array
+from graphs.variables import image_variables
 
 __all__ = ["answer_html", "difference_image", "effect_html", "graph_html"]
 
@@ -74,12 +66,7 @@ def graph_html(model: Model) -> str:
         return _render("graph", alt=f"{len(graph):,} nodes, too many to draw.", source="")
     edges = ", ".join(f"{cause} -> {effect}" for cause, effect in list(graph.edges)[:24])
     figure = plot_graph(graph, variables)
-    return _render(
-        "graph",
-        alt=f"Causal graph: {edges or ', '.join(graph.nodes)}",
-        source=_svg(figure),
-        width=round(96 * figure.get_figwidth()),
-    )
+    return _render("graph", alt=f"Causal graph: {edges or ', '.join(graph.nodes)}", **_drawn(figure))
 
 
 def answer_html(session: Session) -> str:
@@ -107,12 +94,8 @@ def answer_html(session: Session) -> str:
 def effect_html(asked: AskedEffect) -> str:
     """An effect with its interval, as text and drawn."""
     title, *lines = str(asked.effect).splitlines()
-    figure = asked.effect.plot()
-    source = _svg(figure)
-    width = round(96 * figure.get_figwidth())
-    return _render(
-        "effect", title=title, lines=lines, alt=title, source=source, width=width, notes=asked.warnings
-    )
+    picture = _drawn(asked.effect.plot())
+    return _render("effect", title=title, lines=lines, alt=title, notes=asked.warnings, **picture)
 
 
 def difference_image(after: Any, before: Any) -> np.ndarray:
@@ -124,18 +107,8 @@ def difference_image(after: Any, before: Any) -> np.ndarray:
 
 def _evidence_card(cf: Counterfactual) -> _Card:
     """What was observed, and what was drawn in the place of the rest."""
-    drawn, sources = inferred_texts(cf, 1), cf.sources
-    lines: list[tuple[str, str, str]] = []
-    for node, variable in cf.variables.items():
-        how = str(sources[node][0])
-        if isinstance(variable, Image):
-            continue
-        if how == "observed":
-            numbers = np.ravel(as_array(cf.factual[node], where=node)).tolist()
-            names = number_names(node, variable, cf.variables)
-            lines += [(name, value_text(value), how) for name, value in zip(names, numbers, strict=True)]
-        else:
-            lines += [(name, cells[0], how) for name, cells in drawn[node].items()]
+    sources = cf.sources
+    lines = [(name, told[0], str(sources[node][0])) for node, name, told in evidence_texts(cf, 1)]
     pictures = [
         _Picture(node, _png(image), _fine(image), str(sources[node][0]))
         for node in image_variables(cf.variables)
@@ -197,8 +170,9 @@ def _png(image: np.ndarray) -> str:
     return f"data:image/png;base64,{b64encode(to_png(image)).decode()}"
 
 
-def _svg(figure: Figure) -> str:
-    return f"data:image/svg+xml;base64,{b64encode(figure_svg(figure)).decode()}"
+def _drawn(figure: Figure) -> dict[str, Any]:
+    source = f"data:image/svg+xml;base64,{b64encode(figure_svg(figure)).decode()}"
+    return {"source": source, "width": round(96 * figure.get_figwidth())}
 
 
 def _render(part: str, **values: Any) -> str:

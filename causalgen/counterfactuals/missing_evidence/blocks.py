@@ -147,12 +147,9 @@ def find_blocks(graph: CausalGraph, missing: Collection[str], keep: Collection[s
 
 def has_density(world: MutilatedModel, node: str, values: Mapping[str, Tensor]) -> bool:
     """Whether ``log_prob`` tells p(x | pa) for a node; judged at the first proposal."""
-    row = {name: values[name][:1] for name in (node, *world.graph.parents(node))}
+    parents = {name: values[name][:1] for name in world.graph.parents(node)}
     with blame(node), torch.no_grad():
-        return (
-            ready(world, node).log_prob(row[node], {name: row[name] for name in world.graph.parents(node)})
-            is not None
-        )
+        return ready(world, node).log_prob(values[node][:1], parents) is not None
 
 
 def exact_densities(world: MutilatedModel, nodes: Iterable[str]) -> bool:
@@ -288,11 +285,8 @@ def tell_surprise(surprise: Tensor, problem: Problem) -> None:
 
 def _log_law_of_parents(world: MutilatedModel, image: str, parents: Mapping[str, Tensor]) -> Tensor:
     """(N,) log p(pa), jointly, of all parents of an image node."""
-    hidden = [
-        node
-        for node in world.graph.nodes
-        if node in world.graph.ancestors(parents.keys()) and node not in parents
-    ]
+    ancestors = world.graph.ancestors(parents.keys())
+    hidden = [node for node in world.graph.nodes if node in ancestors and node not in parents]
     supports = [ready(world, node).support() for node in hidden]
     counts = [0 if support is None else len(support) for support in supports]
     if hidden and not 0 < prod(counts) <= _MOST_ANCESTORS:

@@ -200,11 +200,7 @@ class MixturePosterior(NodePosterior):
     @property
     def covariance(self) -> Tensor:
         """(B, D, D) of the mixture, of the flattened event: within its parts and between them."""
-        apart = (
-            (self.means - self.mean).flatten(2)
-            if self.means.ndim > 2
-            else (self.means - self.mean)[..., None]
-        )
+        apart = (self.means - self.mean).reshape(*self.weights.shape, -1)
         spread = self.covariances + apart[..., :, None] * apart[..., None, :]
         return (self.weights[..., None, None] * spread).sum(0)
 

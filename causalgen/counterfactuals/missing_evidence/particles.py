@@ -179,18 +179,12 @@ def resample(problem: Problem, particles: int, samples: int, uniform: Tensor) ->
     warn_of_few_particles(effective, particles, problem)
     order = _sample_major([chosen.shape[1] for _, chosen in parts], samples).to(uniform.device)
     flat = [(cloud, _places(chosen)) for cloud, chosen in parts]
-    return Resampled(
-        {
-            node: torch.cat([cloud.values[node][chosen] for cloud, chosen in flat])[order]
-            for node in problem.block.missing
-        },
-        {
-            node: Noise.concat([cloud.noise[node].rows(chosen) for cloud, chosen in flat]).rows(order)
-            for node in problem.block.missing
-        },
-        torch.cat([chosen for _, chosen in parts], 1),
-        effective,
-    )
+    values: dict[str, Tensor] = {}
+    noise: dict[str, Noise] = {}
+    for node in problem.block.missing:
+        values[node] = torch.cat([cloud.values[node][chosen] for cloud, chosen in flat])[order]
+        noise[node] = Noise.concat([cloud.noise[node].rows(chosen) for cloud, chosen in flat]).rows(order)
+    return Resampled(values, noise, torch.cat([chosen for _, chosen in parts], 1), effective)
 
 
 def _places(chosen: Tensor) -> Tensor:

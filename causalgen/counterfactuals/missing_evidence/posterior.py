@@ -298,8 +298,6 @@ class EvidencePosterior:
 
     def _in_order(self, nodes: Iterable[str]) -> list[str]:
         """The missing nodes that must be drawn for some, parents first."""
-        if not self.missing:
-            return []
         graph, needed, stack = self._world.graph, set[str](), list(nodes)
         while stack:
             node = stack.pop()

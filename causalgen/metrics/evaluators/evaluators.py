@@ -195,22 +195,20 @@ class Evaluators:
         self.metadata: dict[str, object] = {}
         self.sha256: dict[str, str] = {}
         each, whole, coded = recipe.class_autoencoder, recipe.autoencoder, recipe.variational
+
+        def autoencoders() -> nn.Module:
+            by_class = [Autoencoder(image, each.width, each.latent) for _ in range(classes)]
+            return nn.ModuleList([*by_class, Autoencoder(image, whole.width, whole.latent)])
+
         makers: dict[str, Callable[[], nn.Module]] = {
             "classifier": lambda: Classifier(image, recipe.classifier.width, classes),
-            "autoencoders": lambda: nn.ModuleList(
-                [
-                    *(Autoencoder(image, each.width, each.latent) for _ in range(classes)),
-                    Autoencoder(image, whole.width, whole.latent),
-                ]
-            ),
+            "autoencoders": autoencoders,
             "variational": lambda: VariationalAutoencoder(image, coded.width, coded.latent),
         }
         if roles.numbers:
             makers["regressor"] = lambda: Regressor(image, recipe.regressor.width, roles.outputs)
-        with (
-            reproducible_initialisation(),
-            single_precision(),
-        ):  # torch draws weights as soon as there is a layer
+        # torch draws weights as soon as there is a layer.
+        with reproducible_initialisation(), single_precision():
             self.networks: dict[str, nn.Module] = {
                 key: build(make, key).eval().requires_grad_(False) for key, make in makers.items()
             }

@@ -121,16 +121,8 @@ def save_evaluators(evaluators: Evaluators, folder: Path | str, card: str | None
             raise CheckpointError(
                 f"Evaluators are not saved: of the network {key!r}, {bad}. Train them again."
             )
-    roles = evaluators.roles
-    described = _Described(
-        name=evaluators.name,
-        image=roles.image,
-        label=roles.label,
-        numbers=roles.numbers,
-        variables=dict(roles.variables),
-        recipe=evaluators.recipe,
-        told=evaluators.metadata,
-    )
+    told = {"name": evaluators.name, "recipe": evaluators.recipe, "told": evaluators.metadata}
+    described = _Described(**told, **vars(evaluators.roles))
     files = {f"{key}.safetensors": tensor_bytes(net.state_dict()) for key, net in evaluators.networks.items()}
     files[CARD] = (card if card is not None else card_text(evaluators)).encode()
     evaluators.sha256 = _checksums(EVALUATORS.save(folder, files.items(), described.model_dump(mode="json")))

@@ -80,7 +80,13 @@ def train_evaluators(
         for code in range(roles.category.size)
     ]
     began = time.process_time()
-    evaluators = Evaluators(name, roles, chosen, build=lambda make, key: _build(make, seed, key))
+
+    def build(make: Callable[[], Network], key: str) -> Network:
+        """A network with initial weights that depend on the seed and the name alone."""
+        with reproducible_initialisation(keyed_seed(seed, STREAM, key, "weights")), single_precision():
+            return make()
+
+    evaluators = Evaluators(name, roles, chosen, build)
     _train_all(evaluators, table, by_class, seed, progress)
     evaluators.metadata |= {
         "seed": seed,
@@ -93,12 +99,6 @@ def train_evaluators(
         evaluators.metadata["figures"] = _figures(evaluators, unseen)
         evaluators.metadata["test_rows"] = unseen.rows
     return evaluators
-
-
-def _build(make: Callable[[], Network], seed: int, name: str) -> Network:
-    """A network with initial weights that depend on the seed and the name alone."""
-    with reproducible_initialisation(keyed_seed(seed, STREAM, name, "weights")), single_precision():
-        return make()
 
 
 def _train_all(
@@ -174,11 +174,8 @@ def _figures(evaluators: Evaluators, table: Table) -> dict[str, float]:
     figures = {"accuracy": float((evaluators.classes(pixels) == codes).mean())}
     own = evaluators.class_autoencoder(codes)(pixels)
     other = evaluators.class_autoencoder((codes + 1) % roles.category.size)(pixels)
-    for what, made in (
-        ("of its class", own),
-        ("of the next class", other),
-        ("of all", evaluators.autoencoder(pixels)),
-    ):
+    redrawn = {"of its class": own, "of the next class": other, "of all": evaluators.autoencoder(pixels)}
+    for what, made in redrawn.items():
         error = (made - pixels).square().flatten(1).sum(1).mean()
         figures[f"squared error, autoencoder {what}"] = float(error)
     variational = cast(VariationalAutoencoder, evaluators.networks["variational"])
