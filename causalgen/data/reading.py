@@ -201,8 +201,8 @@ def read_data(
         if source.intervened and not experiments:
             named = ", ".join(map(repr, source.intervened))
             raise DataError(
-                f"Rows in which an experiment set {named} will not do here: every value is taken for one that "
-                "came about by itself. Give other rows."
+                f"Rows in which an experiment set {named} will not do here: every value is taken for one "
+                "that came about by itself. Give other rows."
             )
         said = {node: name for node, name in source.columns.items() if node in variables}
         table = read_data(
