@@ -1,6 +1,6 @@
 """``x ~ Poisson(g m(pa))``: a count, by Poisson or negative binomial regression with a logarithmic link.
 
-    m(pa) = exp(b + c(pa) w)      c: one-hot categories and standardised numbers
+    m(pa) = e exp(b + c(pa) w)    c: one-hot categories and standardised numbers; e: the exposure, or 1
     g ~ Gamma(r, r)               how prone the row is, of mean 1 and variance 1 / r; 1 for Poisson
     x = min{k: F(k; g m) > v}     v uniform, F the distribution function of a Poisson variable
 
@@ -23,8 +23,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from graphs.errors import DomainError, EvidenceError, MechanismError
-from graphs.variables import Integer, Variable
+from graphs.errors import DomainError, EvidenceError, MechanismError, UnknownNameError
+from graphs.variables import Continuous, Integer, Variable
 from mechanisms.base import Abducted, Mechanism, Noise, Parents
 from mechanisms.conditioning import Conditioning
 from mechanisms.options import TrainedSpec
@@ -52,26 +52,39 @@ class Counts(TrainedSpec, frozen=True):
         law: "negative_binomial", of variance above the mean, or "poisson", of variance equal to it.
         smoothing: weight s of the penalty s (|w|^2 + (b - log mean)^2) / 2, w of standardised numbers, which
             keeps finite what rows leave open, as where all counts of a category are 0.
+        exposure: the parent that the mean is in proportion to, a number above 0, as of years at risk or of
+            inhabitants: the count is then regressed by its rate (an offset). None where there is none.
         training: which share of the rows to hold out, ``validation``; nothing else of it is used.
     """
 
-    learned: ClassVar[tuple[str, ...]] = ("law", "smoothing")
+    learned: ClassVar[tuple[str, ...]] = ("law", "smoothing", "exposure")
     kind: Literal["counts"] = "counts"
     training: Training | None = Training()
     law: Literal["negative_binomial", "poisson"] = "negative_binomial"
     smoothing: float = Field(default=1.0, ge=0)
+    exposure: str | None = None
 
     def make(self, variable: Variable, parents: Mapping[str, Variable]) -> CountsMechanism:
         """The mechanism for one count and its parents.
 
         Raises:
-            MechanismError: the variable is not ``Integer(lower=0)``, or a parent is an image.
+            MechanismError: the variable is not ``Integer(lower=0)``, a parent is an image, or ``exposure`` is
+                no single number.
+            UnknownNameError: ``exposure`` is no parent.
         """
         if not (isinstance(variable, Integer) and variable.counts):
             raise MechanismError(
                 "Mechanism 'counts' needs an integer variable with lower 0 and no upper, got "
                 f"{variable.describe()}. Use 'flow'."
             )
+        if self.exposure is not None:
+            UnknownNameError.check("parent", self.exposure, parents, where="exposure")
+            exposed = parents[self.exposure]
+            if not isinstance(exposed, Continuous | Integer) or exposed.event_shape:
+                got = exposed.describe()
+                raise MechanismError(
+                    f"exposure: {self.exposure!r} is {got}, expected a parent of one number."
+                )
         return CountsMechanism(self, variable, parents)
 
 
@@ -88,7 +101,9 @@ class CountsMechanism(Mechanism):
 
     def __init__(self, spec: Counts, variable: Integer, parents: Mapping[str, Variable]) -> None:
         super().__init__(spec, variable, parents)
-        self.conditioning = Conditioning(parents)
+        self.conditioning = Conditioning(
+            {name: parent for name, parent in parents.items() if name != spec.exposure}
+        )
         self.dispersed = spec.law == "negative_binomial"
         self.register_buffer("intercept", torch.zeros((), dtype=torch.float64))
         self.register_buffer("slope", torch.zeros(self.conditioning.width, dtype=torch.float64))
@@ -98,10 +113,11 @@ class CountsMechanism(Mechanism):
         """(N,) log m(pa). ``rows`` is N.
 
         Raises:
-            DomainError: a mean beyond 2**53.
+            DomainError: a mean beyond 2**53, or an exposure that is not above 0.
         """
         found = self.intercept + self.conditioning(parents, rows).to(self.slope.dtype) @ self.slope
         found = found.double()  # a count needs its digits, whatever the mechanism was cast to
+        found = found + self._log_exposure(parents)
         if rows and not bool((found <= _MOST).all()):
             row = int((~(found <= _MOST)).nonzero()[0])
             raise DomainError(
@@ -109,6 +125,18 @@ class CountsMechanism(Mechanism):
                 "most 2**53. They are far from what was seen in fitting: check their units."
             )
         return found
+
+    def _log_exposure(self, parents: Parents) -> Tensor:
+        """(N,) its logarithm; a single 0 without one."""
+        name = self.spec.exposure
+        if name is None:
+            return self.intercept.new_zeros((), dtype=torch.float64)
+        if name not in parents:
+            raise MechanismError(f"The values of parent {name!r} are missing; got {sorted(parents)}.")
+        if (found := self.unfittable(parents[name], parents)) is not None:
+            wrong, reason = found
+            raise DomainError(f"Row {int(wrong.nonzero()[0])}: {reason}")
+        return parents[name].double().log()
 
     def distribution(self, parents: Parents, rows: int) -> dist.GammaPoisson | dist.Poisson:
         """p(x | pa) as a Pyro distribution of batch shape (N,)."""
@@ -154,6 +182,13 @@ class CountsMechanism(Mechanism):
             )
         return Abducted(Noise(len(value), noise))
 
+    def unfittable(self, value: Tensor, parents: Parents) -> tuple[Tensor, str] | None:
+        """Rows without exposure."""
+        name = self.spec.exposure
+        if name is None or not bool((wrong := ~(parents[name] > 0)).any()):
+            return None
+        return wrong, f"exposure {name!r} is {parents[name][wrong][0]:g}, expected a number above 0."
+
     def prepare(self, value: Tensor, parents: Parents) -> None:
         """Standardise the inputs."""
         self.conditioning.prepare(parents)
@@ -161,7 +196,8 @@ class CountsMechanism(Mechanism):
     def solve(self, value: Tensor, parents: Parents) -> bool:
         """Maximise the penalised likelihood."""
         columns = self.conditioning(parents, len(value)).detach().to(self.slope.dtype)
-        start, (bias, slope, shape) = _maximised(value, columns, self.spec.smoothing, self.dispersed)
+        known = self._log_exposure(parents).to(columns)
+        start, (bias, slope, shape) = _maximised(value, columns, known, self.spec.smoothing, self.dispersed)
         self.intercept.copy_(start + bias)
         self.slope.copy_(slope)
         self.shape.copy_(shape)
@@ -178,11 +214,14 @@ def _log_prob(value: Tensor, log_mean: Tensor, shape: Tensor | None) -> Tensor:
 
 
 def _maximised(
-    value: Tensor, columns: Tensor, smoothing: float, dispersed: bool
+    value: Tensor, columns: Tensor, known: Tensor, smoothing: float, dispersed: bool
 ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
-    """Logarithm of the mean count; and what is added to it, slopes (columns,) and shape, at the optimum."""
+    """Logarithm of the mean rate; and what is added to it, slopes (columns,) and shape, at the optimum.
+
+    ``known``, (N,) or (), is the logarithm of each row's exposure.
+    """
     mean, variance = value.mean(), value.var(correction=0)
-    start = (mean + 0.5 / len(value)).log()
+    start = (mean + 0.5 / len(value)).log() - known.exp().mean().log()
     usual = (mean.square() / (variance - mean).clamp(min=1e-9)).clamp(
         10 * _LEAST_SHAPE, 0.1 * _GREATEST_SHAPE
     )
@@ -195,12 +234,12 @@ def _maximised(
         return log_shape.clamp(log(_LEAST_SHAPE), log(_GREATEST_SHAPE)).exp()
 
     def loss() -> Tensor:
-        log_mean = (start + bias + columns @ slope).clamp(max=_MOST)
+        log_mean = (start + known + bias + columns @ slope).clamp(max=_MOST)
         penalty = 0.5 * smoothing * (slope.square().sum() + bias.square()) / len(value)
         return (penalty + _shortfall(value, log_mean, shape() if dispersed else None).mean()) / unit
 
-    # A thousandth of a standard error, and of the log-likelihood 1e-4.
-    tolerances = {"tolerance_grad": 1e-3 / told**0.5, "tolerance_change": 1e-4 / told}
+    # A thousandth of a standard error, and of the log-likelihood 1e-6.
+    tolerances = {"tolerance_grad": 1e-3 / told**0.5, "tolerance_change": 1e-6 / told}
     minimise(loss, [bias, slope, *([log_shape] if dispersed else [])], max_iter=_STEPS, **tolerances)
     return start, (bias.detach(), slope.detach(), shape().detach())
 

@@ -11,7 +11,7 @@ from torch.testing import assert_close
 import causalgen as cg
 from causalgen.testing import check_mechanism
 from graphs import variables
-from graphs.errors import DomainError, EvidenceError, MechanismError
+from graphs.errors import CausalgenError, DomainError, EvidenceError, MechanismError
 from graphs.variables import Continuous, Integer
 from mechanisms.base import Noise
 from mechanisms.tables.counts import Counts
@@ -27,6 +27,7 @@ X = {
     "negative_binomial": torch.poisson(RATE * LOG_MEAN.exp(), generator=generator()),
 }
 LAWS = ["poisson", "negative_binomial"]
+YEARS = 0.1 + normal(N, seed=12).square()
 
 
 def fitted(law, **options):
@@ -51,17 +52,18 @@ def test_laws(law, parents):
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 1.0, 50.0])
-def test_poisson_regression_is_that_of_newton_steps(smoothing):
-    age, x = ROWS["age"].numpy(), X["poisson"].numpy()
-    mechanism = fit(
-        Counts(law="poisson", smoothing=smoothing).bind(Integer(lower=0), {"age": Continuous()}),
-        X["poisson"],
-        {"age": ROWS["age"]},
-    )
+@pytest.mark.parametrize("exposure", [None, "at_risk"])
+def test_poisson_regression_is_that_of_newton_steps(smoothing, exposure):
+    years = torch.ones(N).double() if exposure is None else YEARS
+    age, x = ROWS["age"].numpy(), torch.poisson(years * LOG_MEAN.exp(), generator=generator(8))
+    parents = {"age": Continuous()} | ({} if exposure is None else {exposure: Continuous(lower=0)})
+    spec = Counts(law="poisson", smoothing=smoothing, exposure=exposure)
+    mechanism = fit(spec.bind(Integer(lower=0), parents), x, {"age": ROWS["age"], "at_risk": years})
+    x = x.numpy()
     columns = np.column_stack([np.ones(N), (age - age.mean()) / age.std()])
-    start = found = np.array([np.log(x.mean() + 0.5 / N), 0.0])
+    start = found = np.array([np.log((x.mean() + 0.5 / N) / years.mean().item()), 0.0])
     for _ in range(30):
-        mean = np.exp(columns @ found)
+        mean = years.numpy() * np.exp(columns @ found)
         slope = columns.T @ (x - mean) - smoothing * (found - start)
         found = found + np.linalg.solve(columns.T * mean @ columns + smoothing * np.eye(2), slope)
     learned = torch.stack([mechanism.intercept, mechanism.slope[0]])
@@ -85,7 +87,8 @@ def test_the_optimum_is_reached_whatever_the_size_of_counts(law, mean):
     for name in ["intercept", "slope"] + ["shape"] * (law == "negative_binomial" and 1 <= mean <= 1e6):
         buffer = getattr(mechanism, name)
         found, best = buffer.clone(), likelihood()
-        size = 1e-3 * (float(found) if name == "shape" else 1 / math.sqrt(1 + min(mean, 1e6)))
+        told = 2 * mean / (2 + mean) if law == "negative_binomial" else min(mean, 1e6)  # by a row, of log m
+        size = 1e-3 * (float(found) if name == "shape" else 1 / math.sqrt(1 + told))
         around = []
         for side in (-1, 1):
             buffer.copy_(found + side * size)
@@ -211,7 +214,34 @@ def test_a_category_without_a_count_stays_finite():
     assert float(nothing.log_mean({}, 1).exp()) < 0.05
 
 
+@pytest.mark.parametrize("law", LAWS)
+def test_the_mean_is_in_proportion_to_the_exposure(law):
+    """Of which the law is the same as without one where all rows have the same."""
+    parents, mean = {**PARENTS, "at_risk": Continuous(lower=0)}, YEARS * LOG_MEAN.exp()
+    x = torch.poisson(mean * (RATE if law == "negative_binomial" else 1), generator=generator(9))
+    spec, rows = Counts(law=law, exposure="at_risk"), {**ROWS, "at_risk": YEARS}
+    mechanism = fit(spec.bind(Integer(lower=0), parents), x, rows)
+    check_mechanism(mechanism, x[:60], {name: value[:60] for name, value in rows.items()})
+    per_year = float(mechanism.slope[0] / mechanism.conditioning.std[0])
+    assert per_year == pytest.approx(0.05, abs=0.006)
+    double = mechanism.log_mean({**rows, "at_risk": 2 * YEARS}, N)
+    assert_close(double, mechanism.log_mean(rows, N) + math.log(2))
+    longer = mechanism.generate(
+        {**rows, "at_risk": 2 * YEARS}, mechanism.abduct(x, rows, generator=generator()).noise
+    )
+    assert bool((longer >= x).all()) and float(longer.mean() / x.mean()) == pytest.approx(2, rel=0.05)
+    alike = {**ROWS, "at_risk": torch.full((N,), 7.0).double()}
+    same, plain = fit(spec.bind(Integer(lower=0), parents), X[law], alike), fitted(law)
+    assert_close(same.log_prob(X[law], alike), plain.log_prob(X[law], ROWS), atol=1e-4, rtol=0)
+
+
 def test_refusals():
+    for exposure, told in (("ages", "Did you mean 'age'"), ("ward", "expected a parent of one number")):
+        with pytest.raises(CausalgenError, match=told):
+            Counts(exposure=exposure).bind(Integer(lower=0), PARENTS)
+    at_risk = Counts(exposure="age").bind(Integer(lower=0), PARENTS)
+    with pytest.raises(DomainError, match="Row 1: exposure 'age' is 0, expected a number above 0"):
+        fit(at_risk, X["poisson"], {**ROWS, "age": ROWS["age"] * (torch.arange(N) != 1)})
     for variable in (Integer(), Integer(lower=1), Integer(lower=0, upper=9), Continuous(lower=0)):
         with pytest.raises(MechanismError, match="needs an integer variable with lower 0 and no upper, got"):
             Counts().bind(variable, {})
