@@ -377,6 +377,11 @@ def test_options_that_do_not_go_with_a_pipeline_are_refused(folders, options, me
         cg.mechanisms.Diffusion.from_pipeline(folders / "dit", **options)
 
 
+def test_a_pretrained_network_is_not_distilled(folders):
+    with pytest.raises(SpecError, match="a pretrained network cannot be distilled: take fewer steps"):
+        cg.mechanisms.Diffusion.from_pipeline(folders / "classes", distilled={})
+
+
 @pytest.mark.parametrize("kind", ["ddim", "anchored"])
 def test_a_grid_that_names_no_levels_has_those_of_the_network(folders, kind):
     """For a solver of another kind, too: a flow was walked over the levels of DDPM."""
