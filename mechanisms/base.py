@@ -233,6 +233,8 @@ class Mechanism(nn.Module, ABC):
     fitted_flag: Tensor
     #: The range (2, *event) or categories (K,) bool that fitting saw; None before, for images
     seen_range: Tensor | None
+    #: Of an image, which parents an experiment set in rows of its fit, or set ancestors of; None for none
+    set_causes: Tensor | None
 
     def __init__(self, spec: MechanismSpec, variable: Variable, parents: Mapping[str, Variable]) -> None:
         super().__init__()
@@ -243,6 +245,7 @@ class Mechanism(nn.Module, ABC):
         usual = type(spec).model_fields["training"].get_default(call_default_factory=True)
         self.register_buffer("fitted_flag", torch.tensor(spec.training is None and usual is None))
         self.register_buffer("seen_range", None)
+        self.register_buffer("set_causes", None)
         self._known_fitted = False
         self._known_interval: tuple[float, float] | None = None
 
@@ -445,4 +448,6 @@ class Mechanism(nn.Module, ABC):
         # A buffer is loaded where there is one, and a mechanism that was never fitted has no range.
         saved = state_dict.get(f"{prefix}seen_range")
         self.seen_range = None if saved is None else self._empty_range()
+        saved = state_dict.get(f"{prefix}set_causes")
+        self.set_causes = None if saved is None else torch.empty_like(saved, device=self.device)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

@@ -188,8 +188,27 @@ def _log_factor(
         found = mechanism.log_prob_of_parents(values[node], parents) if len(values[node]) == rows else None
     if found is None:
         raise PartialEvidenceError(_no_density(world, node))
+    _refuse_other_law(world, node, [name for name in parents if len(values[name]) < n])
     prior = _log_law_of_parents(world.before or world, node, parents)
     return torch.where(prior > -torch.inf, found - prior, -torch.inf), 0
+
+
+def _refuse_other_law(world: MutilatedModel, image: str, told: Collection[str]) -> None:
+    """Refuse an image whose predictor learned of missing parents by another law than the model's.
+
+    In some rows an experiment set a parent, or an ancestor of one. What that changed is the same for all
+    proposals where the parent and its own parents are ``told``, among those of the image.
+    """
+    mechanism = world.mechanisms[image]
+    if mechanism.set_causes is None or mechanism.brought:  # a predictor that came trained saw none of the rows
+        return
+    for name, other in zip(mechanism.parents, mechanism.set_causes.tolist(), strict=True):
+        if other and not {name, *world.graph.parents(name)} <= {*told}:
+            raise PartialEvidenceError(
+                f"Image {image!r} informs its missing parents by a predictor of the rows it was fitted to, in "
+                f"some of which an experiment set {name!r} or what causes it: the parents have another law "
+                f"there than by themselves. {_REMEDY}"
+            )
 
 
 def log_weights(
