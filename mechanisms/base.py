@@ -226,8 +226,7 @@ class Mechanism(nn.Module, ABC):
     remedy: str = "Call scm.fit(data) first."  #: what to do where it is not fitted, in sentences
     note: str = ""  #: what a listing says beside its kind, such as the licence of pretrained weights
     awaits_weights: bool = False  #: whether a saved model may come without its state, which is got elsewhere
-    #: With what the names of weights begin that came with its options; "" where none did
-    brought: str = ""
+    brought: tuple[str, ...] = ()  #: with what the names of weights begin that came with its options
     #: Of its state, what is -inf where something cannot happen; all else is finite
     log_probabilities: ClassVar[Collection[str]] = ()
     fitted_flag: Tensor

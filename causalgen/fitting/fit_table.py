@@ -209,7 +209,7 @@ def fit_table(
             report, chosen[node] = choose_mechanism(node, mechanism, rows, **options)
         else:
             report = fit_mechanism(node, mechanism, rows, start=(start or {}).get(node), **options)
-            if isinstance(mechanism.variable, Image):
+            if isinstance(mechanism.variable, Image) and mechanism.spec.training is not None:
                 told = torch.tensor([(each & kept[node]).any() for each in other], device=mechanism.device)
                 mechanism.set_causes = told if told.any() else None
         doubts = [report.doubt]

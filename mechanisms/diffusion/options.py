@@ -126,7 +126,7 @@ class DiffusionOptions(TrainedSpec, frozen=True):
 
     learned: ClassVar[tuple[str, ...]] = (
         "prediction", "sharpening", "code.nats", "backbone.levels", "backbone.heads", "hides_parents",
-        "distilled.steps", "distilled.grid",
+        "distilled.steps", "distilled.grid", "autoencoder.config", "autoencoder.folder", "pipeline",
     )  # fmt: skip
     kind: Literal["diffusion"] = "diffusion"
     backbone: AnyBackbone | None = None

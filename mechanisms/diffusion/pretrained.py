@@ -332,8 +332,11 @@ def take_weights(made: Mechanism, spec: Any, network: nn.Module, predictor: nn.M
     if not own and classifier is None:
         return
     said, home = spec.autoencoder, spec.pipeline
+    inner = "inner." if "autoencoder" in own else ""
+    places = {"network": f"{inner}denoiser.network.", "autoencoder": "autoencoder."}
     if said is not None and said.folder is not None:
         own["autoencoder"].take(read_weights(said.folder), said.folder)
+        made.brought += ("autoencoder.",)
         said = said.model_copy(update={"folder": None})
     made.awaits_weights = home is not None
     if home is not None and home.is_dir():
@@ -343,6 +346,7 @@ def take_weights(made: Mechanism, spec: Any, network: nn.Module, predictor: nn.M
         for key, folder in (("network", home / part), ("autoencoder", home / "vae")):
             if key in own and own[key].waits:
                 own[key].take(read_weights(folder), folder)
+                made.brought += (places[key],)
         home = None
     elif home is not None:
         for each in own.values():
@@ -369,6 +373,7 @@ def take_weights(made: Mechanism, spec: Any, network: nn.Module, predictor: nn.M
         made.fitted_flag.fill_(False)
     elif spec.training is None and "network" in own:
         made.mark_fitted()
+        made.brought += ("fitted_flag",) if made.brought else ()
 
 
 def _check_order(home: Path, parents: Mapping[str, Variable]) -> None:

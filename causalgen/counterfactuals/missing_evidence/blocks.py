@@ -200,7 +200,7 @@ def _refuse_other_law(world: MutilatedModel, image: str, told: Collection[str]) 
     proposals where the parent and its own parents are ``told``, among those of the image.
     """
     mechanism = world.mechanisms[image]
-    if mechanism.set_causes is None or mechanism.brought:  # a predictor that came trained saw none of the rows
+    if mechanism.set_causes is None:
         return
     for name, other in zip(mechanism.parents, mechanism.set_causes.tolist(), strict=True):
         if other and not {name, *world.graph.parents(name)} <= {*told}:
