@@ -232,8 +232,7 @@ class Mechanism(nn.Module, ABC):
     fitted_flag: Tensor
     #: The range (2, *event) or categories (K,) bool that fitting saw; None before, for images
     seen_range: Tensor | None
-    #: Of an image, which parents an experiment set in rows of its fit, or set ancestors of; None for none
-    set_causes: Tensor | None
+    set_causes: Tensor | None  #: of an image, (P,) bool, parents whose law experiments changed in its rows
 
     def __init__(self, spec: MechanismSpec, variable: Variable, parents: Mapping[str, Variable]) -> None:
         super().__init__()
@@ -434,19 +433,17 @@ class Mechanism(nn.Module, ABC):
 
     def _empty_range(self) -> Tensor:
         """A ``seen_range`` to load into."""
-        device = self.fitted_flag.device
         if isinstance(self.variable, Categorical):
-            return torch.empty(self.variable.size, dtype=torch.bool, device=device)
+            return torch.empty(self.variable.size, dtype=torch.bool, device=self.device)
         dtype = getattr(torch, self.variable.dtype)
-        return torch.empty(2, *self.variable.event_shape, dtype=dtype, device=device)
+        return torch.empty(2, *self.variable.event_shape, dtype=dtype, device=self.device)
 
     def _load_from_state_dict(
         self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
         self._known_fitted, self._known_interval = False, None
         # A buffer is loaded where there is one, and a mechanism that was never fitted has no range.
-        saved = state_dict.get(f"{prefix}seen_range")
-        self.seen_range = None if saved is None else self._empty_range()
-        saved = state_dict.get(f"{prefix}set_causes")
-        self.set_causes = None if saved is None else torch.empty_like(saved, device=self.device)
+        ranged, set_causes = (f"{prefix}{name}" in state_dict for name in ("seen_range", "set_causes"))
+        self.seen_range = self._empty_range() if ranged else None
+        self.set_causes = self.fitted_flag.repeat(len(self.parents)) if set_causes else None
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

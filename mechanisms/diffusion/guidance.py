@@ -215,8 +215,8 @@ class Guidance(Declared, ABC, frozen=True):  # pyright: ignore[reportGeneralType
             )
         if self.automatic and not any(isinstance(parent, Categorical) for parent in parents.values()):
             raise MechanismError(
-                f"guidance {self.kind!r}: strengths row by row ('auto') are of categorical parents, but there "
-                f"are none among {sorted(parents)}. Give {self.strength_option} a number."
+                f"guidance {self.kind!r}: strengths row by row ('auto') are of categorical parents, but "
+                f"there are none among {sorted(parents)}. Give {self.strength_option} a number."
             )
         known = self.steerable(parents)
         for name in self.named():

@@ -168,8 +168,8 @@ class DiffusionOptions(TrainedSpec, frozen=True):
         levels, interval = self.solver.levels(), self.guidance.interval
         if interval and not any(map(self.guidance.active, levels)):
             raise ValueError(
-                f"guidance.interval, {interval[0]:g} to {interval[1]:g}, holds none of the solver's levels sigma, "
-                f"{levels[0]:.3g} to {levels[-1]:.3g}: guidance would do nothing"
+                f"guidance.interval, {interval[0]:g} to {interval[1]:g}, holds none of the solver's levels "
+                f"sigma, {levels[0]:.3g} to {levels[-1]:.3g}: guidance would do nothing"
             )
         if self.predictor is None and (self.guidance.reads_back or "predictor" in self.guidance.needs):
             raise ValueError(

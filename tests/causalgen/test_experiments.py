@@ -297,7 +297,7 @@ def test_on_the_command_line(tmp_path):
 
 @pytest.mark.parametrize("assigned", [True, False], ids=["assigned", "by itself too"])
 def test_a_scan_tells_no_missing_cause_whose_law_an_experiment_changed(assigned, tmp_path):
-    """Its predictor learned p(dose | scan) of all rows, which is not that of rows where nobody set the dose."""
+    """Its predictor learned p(dose | scan) of all rows, not of those where nobody set the dose."""
     rows = {name: ROWS[name][:20].to_numpy() for name in ("need", "dose")}
     rows["scan"] = np.random.default_rng(0).random((20, 1, 4, 4), dtype=np.float32)
     small = {"channels": [8], "unshuffle": 1}

@@ -205,9 +205,9 @@ def _refuse_other_law(world: MutilatedModel, image: str, told: Collection[str]) 
     for name, other in zip(mechanism.parents, mechanism.set_causes.tolist(), strict=True):
         if other and not {name, *world.graph.parents(name)} <= {*told}:
             raise PartialEvidenceError(
-                f"Image {image!r} informs its missing parents by a predictor of the rows it was fitted to, in "
-                f"some of which an experiment set {name!r} or what causes it: the parents have another law "
-                f"there than by themselves. {_REMEDY}"
+                f"Image {image!r} informs its missing parents by a predictor of the rows it was fitted to. "
+                f"In some of them an experiment set {name!r} or what causes it, so that parents have another "
+                f"law there than by themselves. {_REMEDY}"
             )
 
 
