@@ -174,7 +174,7 @@ class Pretrained(Backbone, frozen=True):
         sought = f"; there is no folder {str(folder)!r} here" if folder else ""
         licence = f", under {self.licence}" if self.licence else ""
         repository, _, commit = self.origin.partition("@")
-        way = "Give the folder that diffusers saved, by cg.mechanisms.Diffusion.from_pipeline(folder)."
+        way = "Give the folder that diffusers saved: scm.with_options(node, pipeline=pathlib.Path(folder))."
         if commit and folder:
             way = (
                 f'Download them once{licence}: python -c "from diffusers import DiffusionPipeline as P; '
