@@ -33,6 +33,7 @@ from causalgen.counterfactuals.mutilated_model import MutilatedModel, ready
 from causalgen.counterfactuals.rows import blame, broadcast_rows
 from graphs.causal_graph import CausalGraph
 from graphs.errors import EvidenceError, PartialEvidenceError, warn
+from graphs.variables import Image
 from mechanisms.extrapolation import extrapolation_is_expected
 from mechanisms.seeds import keyed_generator
 
@@ -176,15 +177,17 @@ def _log_factor(
     mechanism, n = ready(world, node), rows * proposals
     parents = {name: broadcast_rows(values[name], n, rows) for name in world.graph.parents(node)}
     with blame(node), torch.no_grad():
-        value = broadcast_rows(values[node], n, rows)
-        if generator is not None:
-            likelihood = mechanism.likelihood(value, parents, generator=generator)
-        else:
-            density = mechanism.log_prob(value, parents)
-            likelihood = None if density is None else (density, mechanism.atomic(value, parents))
-        if likelihood is not None:
-            logs, atomic = likelihood
-            return logs, 0 if atomic is None else (~atomic).long()
+        # A picture that is read is not copied for each proposal: of some hundred rows that is gigabytes.
+        if not isinstance(mechanism.variable, Image) or has_density(world, node, values):
+            value = broadcast_rows(values[node], n, rows)
+            if generator is not None:
+                likelihood = mechanism.likelihood(value, parents, generator=generator)
+            else:
+                density = mechanism.log_prob(value, parents)
+                likelihood = None if density is None else (density, mechanism.atomic(value, parents))
+            if likelihood is not None:
+                logs, atomic = likelihood
+                return logs, 0 if atomic is None else (~atomic).long()
         found = mechanism.log_prob_of_parents(values[node], parents) if len(values[node]) == rows else None
     if found is None:
         raise PartialEvidenceError(_no_density(world, node))
