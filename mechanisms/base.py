@@ -226,13 +226,13 @@ class Mechanism(nn.Module, ABC):
     remedy: str = "Call scm.fit(data) first."  #: what to do where it is not fitted, in sentences
     note: str = ""  #: what a listing says beside its kind, such as the licence of pretrained weights
     awaits_weights: bool = False  #: whether a saved model may come without its state, which is got elsewhere
-    #: With what the names of weights begin that came with its options; "" where none did
-    brought: str = ""
+    brought: tuple[str, ...] = ()  #: with what the names of weights begin that came with its options
     #: Of its state, what is -inf where something cannot happen; all else is finite
     log_probabilities: ClassVar[Collection[str]] = ()
     fitted_flag: Tensor
     #: The range (2, *event) or categories (K,) bool that fitting saw; None before, for images
     seen_range: Tensor | None
+    set_causes: Tensor | None  #: of an image, (P,) bool, parents whose law experiments changed in its rows
 
     def __init__(self, spec: MechanismSpec, variable: Variable, parents: Mapping[str, Variable]) -> None:
         super().__init__()
@@ -243,6 +243,7 @@ class Mechanism(nn.Module, ABC):
         usual = type(spec).model_fields["training"].get_default(call_default_factory=True)
         self.register_buffer("fitted_flag", torch.tensor(spec.training is None and usual is None))
         self.register_buffer("seen_range", None)
+        self.register_buffer("set_causes", None)
         self._known_fitted = False
         self._known_interval: tuple[float, float] | None = None
 
@@ -432,17 +433,17 @@ class Mechanism(nn.Module, ABC):
 
     def _empty_range(self) -> Tensor:
         """A ``seen_range`` to load into."""
-        device = self.fitted_flag.device
         if isinstance(self.variable, Categorical):
-            return torch.empty(self.variable.size, dtype=torch.bool, device=device)
+            return torch.empty(self.variable.size, dtype=torch.bool, device=self.device)
         dtype = getattr(torch, self.variable.dtype)
-        return torch.empty(2, *self.variable.event_shape, dtype=dtype, device=device)
+        return torch.empty(2, *self.variable.event_shape, dtype=dtype, device=self.device)
 
     def _load_from_state_dict(
         self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
         self._known_fitted, self._known_interval = False, None
         # A buffer is loaded where there is one, and a mechanism that was never fitted has no range.
-        saved = state_dict.get(f"{prefix}seen_range")
-        self.seen_range = None if saved is None else self._empty_range()
+        ranged, set_causes = (f"{prefix}{name}" in state_dict for name in ("seen_range", "set_causes"))
+        self.seen_range = self._empty_range() if ranged else None
+        self.set_causes = self.fitted_flag.repeat(len(self.parents)) if set_causes else None
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

@@ -98,7 +98,8 @@ def move(modules: Sequence[nn.Module], device: object, networks: Sequence[nn.Mod
     try:
         if not isinstance(device, str | torch.device | None):
             raise TypeError(f"got {device!r}")
-        torch.zeros(0).to(device)
+        if torch.zeros(0).to(device).is_meta:
+            raise TypeError("it keeps no numbers")
         for module in modules:
             module.to(device)
     except (RuntimeError, TypeError, AssertionError) as error:  # torch without CUDA asserts

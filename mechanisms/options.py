@@ -54,10 +54,8 @@ def with_options(node: str, mechanism: Mechanism, options: Mapping[str, Any]) ->
                 f"{after!r}. Fit a new model instead."
             )
     new = spec.bind(mechanism.variable, mechanism.parents)
-    state = mechanism.state_dict()
-    if own := new.brought:
-        state = {name: each for name, each in state.items() if not name.startswith(own)}
-        state |= {name: each for name, each in new.state_dict().items() if name.startswith(own)}
+    state = {name: each for name, each in mechanism.state_dict().items() if not name.startswith(new.brought)}
+    state |= {name: each for name, each in new.state_dict().items() if name.startswith(new.brought)}
     try:
         new.load_state_dict(state, assign=True)
     except RuntimeError as error:

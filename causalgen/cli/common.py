@@ -45,8 +45,28 @@ PRESETS = MappingProxyType(
             "abduction": "point",
             "centred": False,
             "code": {"hidden": True},
-            "solver": {"kind": "ddim", "steps": 75, "grid": {"kind": "ddpm"}, "thresholding": False},
-            "guidance": {"kind": "anticausal", "form": "raw", "scale": 1.0, "denoiser": "unconditional"},
+            "shrinkage": 0.0,
+            "solver": {
+                "kind": "ddim",
+                "steps": 75,
+                "grid": {
+                    "kind": "ddpm",
+                    "levels": 1000,
+                    "respaced": 100,
+                    "beta_first": 1e-4,
+                    "beta_last": 0.02,
+                },
+                "thresholding": False,
+            },
+            "guidance": {
+                "kind": "anticausal",
+                "form": "raw",
+                "scale": 1.0,
+                "denoiser": "unconditional",
+                "terms": "all",
+                "interval": None,
+                "corrections": 0,
+            },
         },
         "edit": {
             "abduction": "point",
@@ -65,13 +85,20 @@ PRESETS = MappingProxyType(
         },
         "posterior": {
             "abduction": "posterior",
+            "shrinkage": 0.0,
             "solver": {
                 "kind": "anchored",
                 "steps": 12,
-                "grid": {"kind": "karras", "sigma_min": 0.1},
+                "grid": {"kind": "karras", "sigma_min": 0.1, "sigma_max": 80.0},
                 "thresholding": False,
             },
-            "guidance": {"kind": "classifier_free", "weight": 1.0, "against": "factual", "interval": None},
+            "guidance": {
+                "kind": "classifier_free",
+                "weight": 1.0,
+                "against": "factual",
+                "interval": None,
+                "corrections": 0,
+            },
         },
     }
 )
@@ -86,7 +113,8 @@ against hidden parents: one answer, the surest of what was asked for, and too mu
 on the first 75 of 100 levels respaced from 1000 with linear betas, and the raw gradient of an anticausal
 predictor at s = 1 on every row. Derived work prints sqrt(a) where DDIM has sqrt(1 - a), and the released code
 encodes to one level and decodes from another, clipping in between: here the formula is DDIM's, encoding and
-decoding walk the same levels, and nothing is clipped. A style code, which the method has not, is hidden.
+decoding walk the same levels, and nothing is clipped. What the method has not is off, whatever the model has:
+a style code, corrections, shrinkage, an interval of levels.
 """
 
 

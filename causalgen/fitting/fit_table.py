@@ -197,7 +197,11 @@ def fit_table(
             )
     reports: dict[str, NodeReport] = {}
     chosen: dict[str, Mechanism] = {}
+    nowhere, below = np.zeros(table.rows, np.bool_), dict[str, NDArray[np.bool_]]()
     for node, mechanism in mechanisms.items():
+        # In which rows a parent has another law than by itself: an experiment set it, or an ancestor.
+        other = [table.intervened.get(name, nowhere) | below.get(name, nowhere) for name in mechanism.parents]
+        below[node] = np.logical_or.reduce([nowhere, *other])
         rows = table if kept[node].all() else table.part(families[node], kept[node])
         left_out = {"dropped": dropped[node], "intervened": table.rows - dropped[node] - rows.rows}
         options: Any = {"seed": seed, "run_dir": run_dir, "resume": resume, "progress": progress}
@@ -205,6 +209,9 @@ def fit_table(
             report, chosen[node] = choose_mechanism(node, mechanism, rows, **options)
         else:
             report = fit_mechanism(node, mechanism, rows, start=(start or {}).get(node), **options)
+            if isinstance(mechanism.variable, Image) and mechanism.spec.training is not None:
+                told = torch.tensor([(each & kept[node]).any() for each in other], device=mechanism.device)
+                mechanism.set_causes = told if told.any() else None
         doubts = [report.doubt]
         if doubted and mechanism.spec.training is not None:
             few = _doubt_of_rows(mechanism, rows, trained=report.steps > 0)

@@ -213,6 +213,11 @@ class Guidance(Declared, ABC, frozen=True):  # pyright: ignore[reportGeneralType
                 f"guidance {self.kind!r}: corrections follow continuous parents, but there are none "
                 f"among {sorted(parents)}. Leave `corrections` out."
             )
+        if self.automatic and not any(isinstance(parent, Categorical) for parent in parents.values()):
+            raise MechanismError(
+                f"guidance {self.kind!r}: strengths row by row ('auto') are of categorical parents, but "
+                f"there are none among {sorted(parents)}. Give {self.strength_option} a number."
+            )
         known = self.steerable(parents)
         for name in self.named():
             UnknownNameError.check("parent", name, known, where=f"guidance {self.kind!r}")

@@ -102,6 +102,8 @@ class Autoencoder(Declared):
             network, config = read_network(home, ("AutoencoderKL", "AutoencoderTiny"))
         except CheckpointError as error:
             raise ValueError(str(error).removesuffix(".")) from error
+        if "config" in given:
+            raise ValueError("the autoencoder's folder says its config: leave `config` out")
         told = {"origin": home.resolve().name, "licence": licence_of(home)}
         return told | given | {"network": network, "config": config, "folder": home}
 

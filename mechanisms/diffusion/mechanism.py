@@ -118,7 +118,7 @@ class Diffusion(DiffusionOptions, frozen=True):  # noqa: D101, its options say i
         if isinstance(inner.predictor, OwnPredictor):
             inner.predictor.check_image(variable)
             if not inner.predictor.encoder.waits:
-                made.brought = "predictor." if made is inner else "inner.predictor."
+                made.brought += ("predictor." if made is inner else "inner.predictor.",)
         return made
 
     def in_pixels(self, variable: Image, parents: Mapping[str, Variable]) -> "DiffusionMechanism":

@@ -125,7 +125,8 @@ class DiffusionOptions(TrainedSpec, frozen=True):
     """
 
     learned: ClassVar[tuple[str, ...]] = (
-        "prediction", "sharpening", "code.nats", "backbone.levels", "backbone.heads",
+        "prediction", "sharpening", "code.nats", "backbone.levels", "backbone.heads", "hides_parents",
+        "distilled.steps", "distilled.grid", "autoencoder.config", "autoencoder.folder", "pipeline",
     )  # fmt: skip
     kind: Literal["diffusion"] = "diffusion"
     backbone: AnyBackbone | None = None
@@ -159,12 +160,17 @@ class DiffusionOptions(TrainedSpec, frozen=True):
             raise ValueError("a pipeline says its backbone, 'pretrained': leave `backbone` out")
         if self.autoencoder and self.solver.thresholding:
             raise ValueError("thresholding clips pixels, but with an autoencoder the solver walks latents")
-        if self.autoencoder and self.distilled:
-            raise ValueError(
-                "a flow through the latents of an autoencoder cannot be distilled: take fewer steps"
-            )
+        if self.distilled and (self.autoencoder or isinstance(self.backbone, Pretrained)):
+            what = "flow through the latents of an autoencoder" if self.autoencoder else "pretrained network"
+            raise ValueError(f"a {what} cannot be distilled: take fewer steps")
         if self.autoencoder and self.autoencoder.training:
             self._check_trained_autoencoder()
+        levels, interval = self.solver.levels(), self.guidance.interval
+        if interval and not any(map(self.guidance.active, levels)):
+            raise ValueError(
+                f"guidance.interval, {interval[0]:g} to {interval[1]:g}, holds none of the solver's levels "
+                f"sigma, {levels[0]:.3g} to {levels[-1]:.3g}: guidance would do nothing"
+            )
         if self.predictor is None and (self.guidance.reads_back or "predictor" in self.guidance.needs):
             raise ValueError(
                 "this guidance needs a predictor (anticausal, automatic strengths or corrections): "
@@ -189,6 +195,11 @@ class DiffusionOptions(TrainedSpec, frozen=True):
                 "fields): use anchored"
             )
         return self
+
+    @property
+    def hides_parents(self) -> bool:
+        """Whether the denoiser learns to do without parents, and without a code."""
+        return self.dropout > 0
 
     def _check_trained_autoencoder(self) -> None:
         """Refuse, by a ValueError, what does not go with an autoencoder that is trained with the node."""

@@ -174,7 +174,7 @@ class Pretrained(Backbone, frozen=True):
         sought = f"; there is no folder {str(folder)!r} here" if folder else ""
         licence = f", under {self.licence}" if self.licence else ""
         repository, _, commit = self.origin.partition("@")
-        way = "Give the folder that diffusers saved, by cg.mechanisms.Diffusion.from_pipeline(folder)."
+        way = "Give the folder that diffusers saved: scm.with_options(node, pipeline=pathlib.Path(folder))."
         if commit and folder:
             way = (
                 f'Download them once{licence}: python -c "from diffusers import DiffusionPipeline as P; '
@@ -330,8 +330,11 @@ def take_weights(made: Mechanism, spec: Any, network: nn.Module, predictor: nn.M
     if not own and classifier is None:
         return
     said, home = spec.autoencoder, spec.pipeline
+    inner = "inner." if "autoencoder" in own else ""
+    places = {"network": f"{inner}denoiser.network.", "autoencoder": "autoencoder."}
     if said is not None and said.folder is not None:
         own["autoencoder"].take(read_weights(said.folder), said.folder)
+        made.brought += ("autoencoder.",)
         said = said.model_copy(update={"folder": None})
     made.awaits_weights = home is not None
     if home is not None and home.is_dir():
@@ -341,6 +344,7 @@ def take_weights(made: Mechanism, spec: Any, network: nn.Module, predictor: nn.M
         for key, folder in (("network", home / part), ("autoencoder", home / "vae")):
             if key in own and own[key].waits:
                 own[key].take(read_weights(folder), folder)
+                made.brought += (places[key],)
         home = None
     elif home is not None:
         for each in own.values():
@@ -362,6 +366,7 @@ def take_weights(made: Mechanism, spec: Any, network: nn.Module, predictor: nn.M
         made.fitted_flag.fill_(False)
     elif spec.training is None and "network" in own:
         made.mark_fitted()
+        made.brought += ("fitted_flag",) if made.brought else ()
 
 
 def _check_order(home: Path, parents: Mapping[str, Variable]) -> None:

@@ -10,7 +10,13 @@ from typer.testing import CliRunner
 import causalgen as cg
 from causalgen.cli import main as cli
 from causalgen.data.reading import read_data
-from graphs.errors import DataError, EvidenceError, ExtrapolationWarning, UnknownNameError
+from graphs.errors import (
+    DataError,
+    EvidenceError,
+    ExtrapolationWarning,
+    PartialEvidenceError,
+    UnknownNameError,
+)
 
 EDGES = [("need", "dose"), ("need", "pain"), ("dose", "pain")]
 NAMES = ("need", "dose", "pain")
@@ -287,3 +293,28 @@ def test_on_the_command_line(tmp_path):
     ]:
         result = CliRunner().invoke(cli.app, [str(each) for each in wrong])
         assert match in str(result.exception)
+
+
+@pytest.mark.parametrize("assigned", [True, False], ids=["assigned", "by itself too"])
+def test_a_scan_tells_no_missing_cause_whose_law_an_experiment_changed(assigned, tmp_path):
+    """Its predictor learned p(dose | scan) of all rows, not of those where nobody set the dose."""
+    rows = {name: ROWS[name][:20].to_numpy() for name in ("need", "dose")}
+    rows["scan"] = np.random.default_rng(0).random((20, 1, 4, 4), dtype=np.float32)
+    small = {"channels": [8], "unshuffle": 1}
+    numbers = dict.fromkeys(("need", "dose"), cg.Continuous())
+    scan = cg.mechanisms.Diffusion(backbone=small, predictor=small, training={"epochs": 1})
+    edges = [("need", "scan"), ("dose", "scan")] + ([] if assigned else [("need", "dose")])
+    scm = cg.SCM(nx.DiGraph(edges), {**numbers, "scan": cg.Image(1, 4, 4)}, {"scan": scan})
+    known, marked = scm.fit(rows, progress=False), cg.Rows(rows, intervened={"dose": ROWS["trial"][:20]})
+    known.abduct({"scan": rows["scan"][0]}, seed=0, particles=64).posterior("dose")
+    model = cg.SCM.from_pretrained(scm.fit(marked, progress=False).save_pretrained(tmp_path / "model"))
+    without = {"scan": rows["scan"][0], "need": 0.0}
+    with pytest.raises(PartialEvidenceError, match="an experiment set 'dose' or what causes it"):
+        model.abduct(without, seed=0, particles=64).posterior("dose")
+    beside = model.abduct({"scan": rows["scan"][0], "dose": 0.0}, seed=0, particles=64)
+    if assigned:  # the dose is known, and what chance set it by is the same for every need
+        assert beside.posterior("need").values.shape == (64, 1)
+    else:
+        with pytest.raises(PartialEvidenceError, match="Give the missing parents"):
+            beside.posterior("need")
+    model.fit(rows, progress=False).abduct(without, seed=0, particles=64).posterior("dose")

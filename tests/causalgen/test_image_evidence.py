@@ -84,6 +84,29 @@ def test_a_continuous_cause_is_inferred_from_an_image(scm, y):
         assert drawn[:, row].std().item() == pytest.approx(math.sqrt(variance), rel=0.06)
 
 
+def test_pictures_are_not_copied_for_each_proposal_and_large_ones_are_read_a_few_at_a_time():
+    asked: dict[str, list[int]] = {"density": [], "read": []}
+
+    class Counted(Brightness):
+        def log_prob(self, value, parents):
+            asked["density"].append(len(value))
+
+        def log_prob_of_parents(self, value, parents):
+            asked["read"].append(len(value))
+            return super().log_prob_of_parents(value, parents)
+
+    image, t = cg.Image(1, 64, 64), cg.Continuous()
+    normal = cg.mechanisms.Equation(value="u", noise={"u": {"normal": [0, 1]}})
+    scm = cg.SCM(
+        nx.DiGraph([("t", "image")]),
+        {"t": t, "image": image},
+        {"t": normal, "image": Counted(Constant(), image, {"t": t})},
+    )
+    scm.abduct({"image": np.full((10, 64, 64), 0.5)}, seed=0, particles=4096).posterior("t")
+    assert set(asked["density"]) == {1}
+    assert max(asked["read"]) == 4 and sum(asked["read"]) == 10  # 2**26 numbers at once
+
+
 class Lit(Brightness):
     """The same in the light of a lamp, which t moves too: lamp = t + v, and both brighten the image alike."""
 

@@ -291,6 +291,7 @@ def test_a_wrong_argument_is_one_typed_error(call):
         ),
         (lambda: KNOWN.to_yaml(FOLDER / "no" / "x.yaml"), cg.CheckpointError, "Cannot write the SCM file"),
         (lambda: KNOWN.to("cud"), cg.MechanismError, "Cannot move to the device 'cud'"),
+        (lambda: KNOWN.to("meta"), cg.MechanismError, "device 'meta'; .*: it keeps no numbers"),
         (lambda: cg.Shift("x"), cg.InterventionError, "Shift takes a finite number as its amount, got 'x'"),
         (
             lambda: cg.Scale([2.0, 3.0]),

@@ -33,6 +33,7 @@ from causalgen.counterfactuals.mutilated_model import MutilatedModel, ready
 from causalgen.counterfactuals.rows import blame, broadcast_rows
 from graphs.causal_graph import CausalGraph
 from graphs.errors import EvidenceError, PartialEvidenceError, warn
+from graphs.variables import Image
 from mechanisms.extrapolation import extrapolation_is_expected
 from mechanisms.seeds import keyed_generator
 
@@ -173,20 +174,41 @@ def _log_factor(
     mechanism, n = ready(world, node), rows * proposals
     parents = {name: broadcast_rows(values[name], n, rows) for name in world.graph.parents(node)}
     with blame(node), torch.no_grad():
-        value = broadcast_rows(values[node], n, rows)
-        if generator is not None:
-            likelihood = mechanism.likelihood(value, parents, generator=generator)
-        else:
-            density = mechanism.log_prob(value, parents)
-            likelihood = None if density is None else (density, mechanism.atomic(value, parents))
-        if likelihood is not None:
-            logs, atomic = likelihood
-            return logs, 0 if atomic is None else (~atomic).long()
+        # A picture that is read is not copied for each proposal: of some hundred rows that is gigabytes.
+        if not isinstance(mechanism.variable, Image) or has_density(world, node, values):
+            value = broadcast_rows(values[node], n, rows)
+            if generator is not None:
+                likelihood = mechanism.likelihood(value, parents, generator=generator)
+            else:
+                density = mechanism.log_prob(value, parents)
+                likelihood = None if density is None else (density, mechanism.atomic(value, parents))
+            if likelihood is not None:
+                logs, atomic = likelihood
+                return logs, 0 if atomic is None else (~atomic).long()
         found = mechanism.log_prob_of_parents(values[node], parents) if len(values[node]) == rows else None
     if found is None:
         raise PartialEvidenceError(_no_density(world, node))
+    _refuse_other_law(world, node, [name for name in parents if len(values[name]) < n])
     prior = _log_law_of_parents(world.before or world, node, parents)
     return torch.where(prior > -torch.inf, found - prior, -torch.inf), 0
+
+
+def _refuse_other_law(world: MutilatedModel, image: str, told: Collection[str]) -> None:
+    """Refuse an image whose predictor learned of missing parents by another law than the model's.
+
+    In some rows an experiment set a parent, or an ancestor of one. What that changed is the same for all
+    proposals where the parent and its own parents are ``told``, among those of the image.
+    """
+    mechanism = world.mechanisms[image]
+    if mechanism.set_causes is None:
+        return
+    for name, other in zip(mechanism.parents, mechanism.set_causes.tolist(), strict=True):
+        if other and not {name, *world.graph.parents(name)} <= {*told}:
+            raise PartialEvidenceError(
+                f"Image {image!r} informs its missing parents by a predictor of the rows it was fitted to. "
+                f"In some of them an experiment set {name!r} or what causes it, so that parents have another "
+                f"law there than by themselves. {_REMEDY}"
+            )
 
 
 def log_weights(

@@ -47,8 +47,8 @@ _MANY = 400
 """Effective sample size of particles that is enough, however many there are: a mean's error is a twentieth of
 the deviation."""
 
-_AT_ONCE = 2**20
-"""Particles times rows in one go."""
+_AT_ONCE, _NUMBERS_AT_ONCE = 2**20, 2**26
+"""Particles times rows in one go, and these times the numbers of the largest value, such as a picture."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,8 @@ def clouds(problem: Problem, particles: int) -> Iterator[tuple[slice, Cloud]]:
                 f"Evidence lacks the image {node!r}, which causes observed nodes: an image cannot be "
                 "inferred from its effects. Give it, or leave its descendants out of the evidence."
             )
-    size = max(1, _AT_ONCE // particles)
+    width = max((value[0].numel() for value in problem.known.values()), default=1)
+    size = max(1, min(_AT_ONCE, _NUMBERS_AT_ONCE // width) // particles)
     for start in range(0, len(problem.rows), size):
         rows = slice(start, min(start + size, len(problem.rows)))
         yield rows, _cloud(problem.part(rows), particles)

@@ -4,11 +4,16 @@ import pytest
 import torch
 from torch import Tensor
 
+from causalgen.cli.common import preset_options
+from graphs.variables import Categorical, Continuous, Image
 from mechanisms.base import Parents
 from mechanisms.diffusion.anticausal import Anticausal
-from mechanisms.diffusion.guidance import Factual
-from mechanisms.diffusion.schedule import DDPMGrid, alpha_bar_of
-from mechanisms.diffusion.solvers import DDIM
+from mechanisms.diffusion.backbones import UNet
+from mechanisms.diffusion.guidance import ClassifierFree, Factual
+from mechanisms.diffusion.mechanism import Diffusion
+from mechanisms.diffusion.schedule import DDPMGrid, KarrasGrid, alpha_bar_of
+from mechanisms.diffusion.solvers import DDIM, Anchored
+from mechanisms.options import with_options
 from tests.mechanisms.diffusion.exact import ExactDenoiser, ExactPredictor, World
 
 
@@ -65,3 +70,32 @@ def test_sigma_grad_in_x_bar_is_sqrt_1_minus_a_grad_in_x_t():
     (bar,) = torch.autograd.grad(world.log_density(x_bar, 0.8, {}, ()).sum(), x_bar)
     (vp,) = torch.autograd.grad(world.log_density(x_t / a.sqrt(), 0.8, {}, ()).sum(), x_t)
     torch.testing.assert_close(sigma * bar, (1 - a).sqrt() * vp)
+
+
+@pytest.mark.parametrize(
+    ("name", "own"),
+    [
+        (
+            "diff-scm",
+            {
+                "guidance": Anticausal(terms="changed", interval=(0.0, 4.0), corrections=1),
+                "solver": DDIM(steps=9, grid=DDPMGrid(respaced=10), thresholding=True),
+            },
+        ),
+        (
+            "posterior",
+            {
+                "guidance": ClassifierFree(interval=(0.0, 4.0), corrections=1),
+                "solver": Anchored(grid=KarrasGrid(sigma_max=40), thresholding=True),
+            },
+        ),
+    ],
+)
+def test_a_preset_leaves_nothing_of_what_the_model_does_otherwise(name, own):
+    small, parents = {"backbone": UNet(channels=(8,))}, {"digit": Categorical(10), "size": Continuous()}
+    for options in ({}, {**own, "shrinkage": 0.1, "abduction": "point"}):
+        mechanism = Diffusion(**small, **options).bind(Image(1, 8, 8), parents)
+        found = with_options("x", mechanism, preset_options(name) | {"code": None}).spec
+        expected = Diffusion(**small, **(preset_options(name) | {"code": None}))
+        for part in ("guidance", "solver", "shrinkage", "abduction"):
+            assert getattr(found, part) == getattr(expected, part)

@@ -391,6 +391,14 @@ def test_what_the_student_never_learned_is_refused(options, message):
         untrained(**options)
 
 
+@pytest.mark.parametrize("options", [{"steps": 4}, {"grid": {"sigma_max": 40.0}}], ids=["steps", "grid"])
+def test_a_student_knows_no_other_jumps_whatever_it_is_said_to_be_distilled_for(options):
+    mechanism = untrained()
+    mechanism.mark_fitted()
+    with pytest.raises(MechanismError, match=rf"fitted with distilled.{next(iter(options))} "):
+        with_options("x", mechanism, {"distilled": options, "solver": options})
+
+
 @pytest.mark.parametrize("code", [None, CODED], ids=["plain", "code"])
 def test_weight_one_against_hidden_parents_is_the_learned_field_too(code):
     guidance, (image, parents) = ClassifierFree(weight=1.0, against="hidden"), pixels(3)

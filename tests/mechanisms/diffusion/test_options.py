@@ -50,6 +50,10 @@ def test_options_read_from_a_file_are_the_same_options():
         ({"dropout": 0, "sharpening": 0.2}, "sharpening needs dropout above 0"),
         ({"sharpening": -0.2}, "sharpening: .*greater than or equal to 0"),
         ({"autoencoder": {"training": {}}, "distilled": {}}, "latents of an autoencoder cannot be distilled"),
+        (
+            {"guidance": ClassifierFree(weight=3.0, interval=(200, 800))},
+            r"interval, 200 to 800, holds none of the solver's levels sigma, 0.02 to 20",
+        ),
         ({"dropout": 1}, r"dropout: .*less than 1"),
         ({"prediction": "score"}, r"prediction: .*'edm', 'eps', 'x0', 'v' or 'velocity'"),
         (
@@ -124,6 +128,13 @@ def test_options_out_of_range(options, message):
             r"sharpening is of categorical parents, but there are none among \['size'\]: leave `sharp",
         ),
         (
+            Diffusion(guidance=ClassifierFree(weight="auto")),
+            Image(1, 28, 28),
+            {"size": Continuous()},
+            MechanismError,
+            r"'auto'\) are of categorical parents, but there are none among \['size'\]. Give weight a number",
+        ),
+        (
             Diffusion(guidance=ClassifierFree(weight={"digt": 3.0})),
             Image(1, 28, 28),
             {"digit": Categorical(10)},
@@ -166,6 +177,18 @@ def test_what_fitted_weights_mean_is_no_option_of_them(name, options):
     with_options("x", mechanism, {"code": {"hidden": True}, "prediction": "edm"})
     with pytest.raises(MechanismError, match=f"Node 'x': its weights were fitted with {name} .*Fit a new"):
         with_options("x", mechanism, options)
+
+
+def test_a_denoiser_that_saw_all_parents_knows_no_hidden_ones_whatever_dropout_is_said_later():
+    hidden = {"guidance": {"against": "hidden", "weight": 3.0}}
+    mechanism = Diffusion(backbone=UNet(channels=(8,)), predictor=None, dropout=0).bind(
+        Image(1, 8, 8), {"digit": Categorical(10)}
+    )
+    mechanism.mark_fitted()
+    with pytest.raises(SpecError, match="needs dropout above 0"):
+        with_options("x", mechanism, hidden)
+    with pytest.raises(MechanismError, match="fitted with hides_parents False, .* Fit a new model"):
+        with_options("x", mechanism, {**hidden, "dropout": 0.2})
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from causalgen.testing import check_grid, check_mechanism
 from graphs.errors import CheckpointError, MechanismError, NotFittedError, SpecError
 from mechanisms.diffusion.pretrained import Pretrained
 from mechanisms.diffusion.trained_levels import TrainedGrid, TrainedLevels
+from mechanisms.options import with_options
 
 diffusers: Any = import_module("diffusers")  # whose names are loaded on first use
 
@@ -244,6 +245,38 @@ def test_a_saved_model_needs_no_pipeline_and_tells_the_licence(folders, tmp_path
     assert shown == again.describe()
 
 
+def test_a_folder_brings_weights_to_a_model_that_waits_for_them_and_to_no_other(folders, tmp_path):
+    spec = cg.mechanisms.Diffusion.from_pipeline(folders / "classes", solver={"steps": 2})
+    known, later = model(spec, shape=(3, 8, 8)), spec.model_copy(update={"pipeline": tmp_path / "later"})
+    waits = model(later, shape=(3, 8, 8)).with_options("x", solver={"steps": 2})
+    with pytest.raises(NotFittedError, match="do not come with the model"):
+        waits.sample(1)
+    brought = waits.with_options("x", pipeline=folders / "classes")
+    assert torch.equal(brought.sample(2, seed=0)["x"], known.sample(2, seed=0)["x"])
+    with pytest.raises(MechanismError, match="its weights were fitted with pipeline None"):
+        known.with_options("x", pipeline=folders / "unet")
+
+
+def test_another_autoencoder_comes_with_the_option_before_a_fit_and_never_after(folders, tmp_path):
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        kl().save_pretrained(tmp_path / "other")
+    small = {"backbone": {"channels": [8], "unshuffle": 1}, "predictor": None}
+    one, other = (
+        cg.mechanisms.Diffusion(**small, autoencoder={"folder": folder}).bind(cg.Image(3, 16, 16), {})
+        for folder in (folders / "kl", tmp_path / "other")
+    )
+    images, _ = rows(16)
+    swapped = with_options("x", one, {"autoencoder": {"folder": tmp_path / "other"}})
+    assert torch.equal(swapped.autoencoder.encode(images), other.autoencoder.encode(images))
+    one.mark_fitted()
+    for name, value in (("folder", tmp_path / "other"), ("config", {"scaling_factor": 3.0})):
+        with pytest.raises(MechanismError, match=rf"its weights were fitted with autoencoder\.{name} "):
+            with_options("x", one, {"autoencoder": {name: value}})
+    with pytest.raises(SpecError, match="the autoencoder's folder says its config: leave `config` out"):
+        cg.mechanisms.Diffusion(autoencoder={"folder": folders / "kl", "config": {"scaling_factor": 3.0}})
+
+
 def test_a_file_names_a_folder_below_the_working_directory(folders, tmp_path, monkeypatch):
     text = (
         "causalgen: 1\nnodes:\n  kind:\n    variable: {type: categorical, categories: [cat, dog, eel]}\n"
@@ -375,6 +408,11 @@ def test_what_is_wrong_with_a_folder_is_told(folders, tmp_path, change, message)
 def test_options_that_do_not_go_with_a_pipeline_are_refused(folders, options, message):
     with pytest.raises(SpecError, match=message):
         cg.mechanisms.Diffusion.from_pipeline(folders / "dit", **options)
+
+
+def test_a_pretrained_network_is_not_distilled(folders):
+    with pytest.raises(SpecError, match="a pretrained network cannot be distilled: take fewer steps"):
+        cg.mechanisms.Diffusion.from_pipeline(folders / "classes", distilled={})
 
 
 @pytest.mark.parametrize("kind", ["ddim", "anchored"])
