@@ -320,7 +320,7 @@ class Abduction(Shown):
             return self.counterfactual({**plain[name], **fed}, targets=wanted, _least_rows=least_rows)
 
         wanted = check_targets(targets, self._variables)
-        return answer_worlds(does, wanted, self._variables, answer, only)
+        return answer_worlds(does, wanted, self._variables, answer, only, clip=clip)
 
     def contrast(
         self,
