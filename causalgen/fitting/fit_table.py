@@ -199,6 +199,7 @@ def fit_table(
     chosen: dict[str, Mechanism] = {}
     for node, mechanism in mechanisms.items():
         rows = table if kept[node].all() else table.part(families[node], kept[node])
+        rows = with_copies(rows, families[node])
         left_out = {"dropped": dropped[node], "intervened": table.rows - dropped[node] - rows.rows}
         options: Any = {"seed": seed, "run_dir": run_dir, "resume": resume, "progress": progress}
         if mechanism.spec.candidates(mechanism.variable, mechanism.parents):

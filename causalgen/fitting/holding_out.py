@@ -4,14 +4,16 @@ A held-out row that is trained on too tells nothing. Of rows that are there ten 
 categories, or were drawn with replacement (``effects.refits``), training would take in the noise, and
 ``auto`` would prefer what takes in most.
 
-Rows that are equal in every column are copies where some column can be left out, and the others tell nearly
-all different rows apart still. Of categories and rounded numbers, where rows are equal by chance, there are
+Rows that are equal in every column that a node's mechanism reads are copies, as of a clinic's size and budget
+in the rows of its patients, where some column can be left out, and the others tell nearly all different rows
+apart still. Of categories and rounded numbers, where rows are equal by chance, there are
 rows that differ in any one column alone. Not all numbers may be whole. Images that follow from the other
 columns, as drawn without noise, tell nothing of it: what these say counts.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
@@ -33,12 +35,17 @@ _TOLD_APART = 0.9
 """Share of the different rows that the columns but one must tell apart."""
 
 
-def with_copies(table: Table) -> Table:
-    """The table, which says what rows are copies of one another."""
-    if table.copies is not None:
+def with_copies(table: Table, nodes: Iterable[str] | None = None) -> Table:
+    """The table, which says what rows are copies of one another: in all columns, or in those of some nodes.
+
+    Where these do not tell, it stays as it is.
+    """
+    if nodes is None and table.copies is not None:
         return table
-    images = [column for column in table.values() if column.ndim == 4]
-    columns = {node: each.reshape(table.rows, -1).T for node, each in table.items() if each.ndim < 4}
+    read = dict(table) if nodes is None else {node: table[node] for node in nodes}
+    images = [column for column in read.values() if column.ndim == 4]
+    columns = {node: each.reshape(table.rows, -1).T for node, each in read.items() if each.ndim < 4}
+    gaps = [table.gaps[node] for node in read if node in table.gaps]
     flat = [each for parts in columns.values() for each in parts]
     whole = all(bool((each == np.floor(each)).all()) for each in flat)
     if (whole and not images) or len(flat) + len(images) < 2:
@@ -47,7 +54,7 @@ def with_copies(table: Table) -> Table:
     complete = (each for node, parts in columns.items() if node not in table.gaps for each in parts)
     if any(_different(each) == table.rows for each in complete):
         return table
-    hashed = [*flat, *table.gaps.values(), *map(_digests, images)]
+    hashed = [*flat, *gaps, *map(_digests, images)]
     terms = [_hashed(column, place) for place, column in enumerate(hashed)]
     total, candidates = np.add.reduce(terms), terms[: len(flat)]
     different = _different(total)
