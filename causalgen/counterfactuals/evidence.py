@@ -187,7 +187,7 @@ def _columns(
     index: Any = getattr(evidence, "index", None)
     if not hasattr(index, "get_loc"):  # a column or a node may be called so
         index = None
-    frame: Any = evidence if hasattr(evidence, "columns") else None
+    frame: Any = evidence if hasattr(getattr(evidence, "columns", None), "get_loc") else None
     row: Any = evidence if index is not None and frame is None and not isinstance(evidence, Mapping) else None
     given = dict(evidence.items())
     if not given:

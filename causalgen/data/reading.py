@@ -351,7 +351,9 @@ def _of_mapping(
     read = [*plain.values(), *(part for parts in spread.values() for part in parts)]
     refuse_other_index({name: source[name] for name in read}, "Column", DataError)
     try:
-        joined = {node: join_columns(source, parts, variables[node], "Column") for node, parts in spread.items()}
+        joined = {
+            node: join_columns(source, parts, variables[node], "Column") for node, parts in spread.items()
+        }
     except DomainError as error:
         raise DataError(str(error)) from error
     return {node: joined[node] if node in joined else source[plain[node]] for node in names}

@@ -164,6 +164,19 @@ def test_one_row_of_a_frame_is_evidence_and_keeps_its_name(linear):
         scm.counterfactual(twice, do={"x": 3.0})
 
 
+@pytest.mark.parametrize("name", ["columns", "index", "items", "name"])
+def test_a_row_of_a_frame_may_have_a_node_that_pandas_names_so(name):
+    equation = cg.mechanisms.Equation(value="u", noise={"u": {"normal": [0, 1]}})
+    nodes = (name, "other")
+    scm = cg.SCM(
+        nx.DiGraph(dict.fromkeys(nodes, [])),
+        dict.fromkeys(nodes, cg.Continuous()),
+        dict.fromkeys(nodes, equation),
+    )
+    frame = pd.DataFrame({name: [1.0, 2.0], "other": [3.0, 4.0]})
+    assert scm.counterfactual(frame.iloc[1], do={"other": 0.0})[name].tolist() == [2.0]
+
+
 def test_a_vector_may_come_as_its_columns():
     graph = nx.DiGraph([("v", "y")])
     scm = cg.SCM(

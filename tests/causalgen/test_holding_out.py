@@ -119,7 +119,9 @@ def test_rows_that_repeat_all_that_a_node_reads_are_copies_to_it(monkeypatch):
         for nodes in (None, ["y"])
     ]
     assert [scm.mechanisms["y"].spec.kind for scm in models] == ["additive", "additive"]
-    assert distinct_rows(with_copies(Table(rows), ["x", "y"])) == 60 and with_copies(Table(rows)).copies is None
+    assert (
+        distinct_rows(with_copies(Table(rows), ["x", "y"])) == 60 and with_copies(Table(rows)).copies is None
+    )
 
 
 def test_a_refit_holds_out_whole_rows_of_its_resampling(monkeypatch):

@@ -513,7 +513,10 @@ def test_computed_values_that_leave_their_bounds_are_told():
         assert scm.counterfactual(row, do={"a": 5.0})["b"].item() == 5.0
         scm.counterfactual(row, do={"a": -2.0}, targets=["a"])
     doubled = {"b": cg.Replace(cg.mechanisms.Equation(value="2*a"))}
-    for ask in (lambda: scm.counterfactual({"a": 4.0, "b": 4.0}, do=doubled), lambda: scm.sample(9, do=doubled)):
+    for ask in (
+        lambda: scm.counterfactual({"a": 4.0, "b": 4.0}, do=doubled),
+        lambda: scm.sample(9, do=doubled),
+    ):
         with pytest.warns(UserWarning, match="'b'.*comes out as .*outside its bounds"):
             ask()
 
