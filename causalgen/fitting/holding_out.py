@@ -4,11 +4,13 @@ A held-out row that is trained on too tells nothing. Of rows that are there ten 
 categories, or were drawn with replacement (``effects.refits``), training would take in the noise, and
 ``auto`` would prefer what takes in most.
 
-Rows that are equal in every column that a node's mechanism reads are copies, as of a clinic's size and budget
-in the rows of its patients, where some column can be left out, and the others tell nearly all different rows
-apart still. Of categories and rounded numbers, where rows are equal by chance, there are
+Rows that are equal in every column are copies where some column can be left out, and the others tell nearly
+all different rows apart still. Of categories and rounded numbers, where rows are equal by chance, there are
 rows that differ in any one column alone. Not all numbers may be whole. Images that follow from the other
 columns, as drawn without noise, tell nothing of it: what these say counts.
+
+So are rows that are equal in what a node's mechanism reads, as a clinic's size and budget in the rows of its
+patients, where the others tell all of them apart: a rare outcome would nearly follow from the size.
 """
 
 from __future__ import annotations
@@ -65,9 +67,8 @@ def with_copies(table: Table, nodes: Iterable[str] | None = None) -> Table:
         if follow and whole:
             return table
         total, candidates = (rest, candidates) if follow else (total, candidates + drawn)
-    if different == table.rows or all(
-        _different(total - term) < _TOLD_APART * different for term in candidates
-    ):
+    least = different * (_TOLD_APART if nodes is None else 1)
+    if different == table.rows or all(_different(total - term) < least for term in candidates):
         return table
     copies = np.unique(total, return_inverse=True)[1]
     return Table(table, table.gaps, table.numbers, copies, table.intervened)
