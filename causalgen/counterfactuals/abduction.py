@@ -185,6 +185,7 @@ class Abduction(Shown):
     def noise_of(self, node: str) -> Noise:
         """One node's noise; see ``noise``."""
         (known,) = check_targets([node], self._variables)
+        self._refuse_contradictions()
         return self._noise([known])[known].clone()
 
     @property
