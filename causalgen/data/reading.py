@@ -201,8 +201,8 @@ def read_data(
     ``missing`` is the argument of that name of whoever asks: "drop" lets rows lack a value, "refuse" does
     not, and advises "drop"; None where there is none. ``partial`` says whether a vector with some numbers
     missing counts as lacking a value, or is refused. ``nodes`` are all nodes of the model, where they are
-    known: ``Rows`` of others are refused. ``experiments`` says whether rows will do in which an experiment set
-    a node.
+    known: ``Rows`` of others are refused. ``experiments`` says whether rows will do in which an experiment
+    set a node.
     """
     if missing not in ("refuse", "drop", None):
         raise DataError(f"missing is 'refuse' or 'drop', got {missing!r}.")
@@ -212,8 +212,8 @@ def read_data(
             UnknownNameError.check("node", node, nodes or (), where="Rows")
         if source.intervened and not experiments:
             raise DataError(
-                f"Rows in which an experiment set {', '.join(map(repr, source.intervened))} will not do here: "
-                "every value is taken for one that came about by itself. Give other rows."
+                f"Rows in which an experiment set {', '.join(map(repr, source.intervened))} will not do "
+                "here: every value is taken for one that came about by itself. Give other rows."
             )
         said = {node: name for node, name in source.columns.items() if node in variables}
         table = read_data(

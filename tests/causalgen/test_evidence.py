@@ -169,7 +169,7 @@ def test_a_row_of_a_frame_may_have_a_node_that_pandas_names_so(name):
     equation = cg.mechanisms.Equation(value="u", noise={"u": {"normal": [0, 1]}})
     nodes = (name, "other")
     scm = cg.SCM(
-        nx.DiGraph(dict.fromkeys(nodes, [])),
+        nx.empty_graph(list(nodes), create_using=nx.DiGraph),
         dict.fromkeys(nodes, cg.Continuous()),
         dict.fromkeys(nodes, equation),
     )
