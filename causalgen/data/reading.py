@@ -441,7 +441,8 @@ def _is_empty(values: object) -> bool:
 
 def _holds_pictures(values: object) -> bool:
     """Whether the items are pictures, files or paths, rather than arrays of pixels; judged by the first."""
-    if not isinstance(values, (list, tuple, np.ndarray)) or len(values) == 0:
+    single = getattr(values, "ndim", 1) == 0
+    if single or not isinstance(values, (list, tuple, np.ndarray)) or len(values) == 0:
         return False
     first: object = values[0]
     return is_picture(first) or isinstance(first, (bytes, str, os.PathLike))
