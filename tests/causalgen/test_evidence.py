@@ -164,6 +164,15 @@ def test_one_row_of_a_frame_is_evidence_and_keeps_its_name(linear):
         scm.counterfactual(twice, do={"x": 3.0})
 
 
+def test_a_node_that_is_the_index_of_a_frame_is_not_inferred(linear):
+    scm, data = linear
+    frame = pd.DataFrame(data).iloc[:3]
+    with pytest.raises(cg.EvidenceError, match=r"'x' as its index, and no column of that node.*reset_index"):
+        scm.abduct(frame.set_index("x"))
+    both = scm.counterfactual(frame.set_index("x", drop=False), do={"y": 0.0}, seed=0)
+    assert both["x"].tolist() == frame["x"].tolist()
+
+
 @pytest.mark.parametrize("name", ["columns", "index", "items", "name"])
 def test_a_row_of_a_frame_may_have_a_node_that_pandas_names_so(name):
     equation = cg.mechanisms.Equation(value="u", noise={"u": {"normal": [0, 1]}})
