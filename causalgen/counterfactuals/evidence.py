@@ -201,7 +201,7 @@ def _columns(
     if unused:
         _join_parts(columns, given, unused, variables)
         _tell_unused(columns, unused, variables)
-    for name in index.names if frame is not None else ():
+    for name in frame.index.names if frame is not None else ():
         if name in variables and name not in columns:  # as after groupby
             raise EvidenceError(
                 f"Evidence has {name!r} as its index, and no column of that node. Give frame.reset_index(), "
