@@ -229,7 +229,7 @@ class SCM(Shown):
         Args:
             node: which.
             options: of its mechanism, as in a file; a mapping changes what it names and keeps the rest,
-                unless it changes ``kind``.
+                unless it changes ``kind``, or is the ``noise`` of an equation.
 
         Raises:
             UnknownNameError: no such node or option.

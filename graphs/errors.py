@@ -77,6 +77,8 @@ class ExtrapolationWarning(UserWarning):
 class CausalgenError(Exception):
     """Base of every error raised on purpose."""
 
+    rows_told = False  # whether a row that it names has its own number: see ``numbered_rows``
+
     def __str__(self) -> str:
         # KeyError prints the repr of its argument; a message should read as prose.
         return str(self.args[0]) if len(self.args) == 1 else super().__str__()
@@ -236,22 +238,24 @@ _QUOTED_OR_ROW = re.compile(r"(?<!\w)'[^']*'(?!\w)|\b([Rr]ow) (\d+)\b")
 
 
 @contextmanager
-def numbered_rows(numbers: _Numbers) -> Generator[None]:
+def numbered_rows(numbers: _Numbers | None) -> Generator[None]:
     """A context whose errors and warnings name a row by its number where the rows come from.
 
-    Of several samples, which stand sample by sample, numbers are of each row of one. Contexts may be nested.
+    Of several samples, which stand sample by sample, numbers are of each row of one. Contexts may be nested;
+    in one of None other rows are read, as those of training, whose numbers stay what they are.
 
     >>> with numbered_rows([40, 70]):
     ...     raise EvidenceError("Row 1: no noise gives it.")
     Traceback (most recent call last):
     graphs.errors.EvidenceError: Row 70: no noise gives it.
     """
-    token = _NUMBERS.set((numbers, *_NUMBERS.get()))
+    token = _NUMBERS.set(() if numbers is None else (numbers, *_NUMBERS.get()))
     try:
         yield
     except CausalgenError as error:
-        told = _renumbered(str(error), numbers)
-        if told == str(error):
+        if numbers is None:
+            error.rows_told = True
+        if numbers is None or error.rows_told or (told := _renumbered(str(error), numbers)) == str(error):
             raise
         raise type(error)(told) from error
     finally:

@@ -145,10 +145,12 @@ class MechanismSpec(Declared, frozen=True):  # pyright: ignore[reportGeneralType
 
     A spec is immutable and compares by value. Subclasses declare ``kind`` as a literal and their
     options, and implement ``make``; those with something to fit give ``training`` a default, and name in
-    ``learned`` the options that say what fitted weights mean, as in "prediction" or "code.nats".
+    ``learned`` the options that say what fitted weights mean, as in "prediction" or "code.nats". Mappings
+    named in ``whole`` are no parts with options: ``scm.with_options`` takes them as they are given.
     """
 
     learned: ClassVar[tuple[str, ...]] = ()
+    whole: ClassVar[tuple[str, ...]] = ()
     kind: str
     training: Training | None = None
 

@@ -272,7 +272,11 @@ class FunctionMechanism(Noiseless):
         after = as_array(returned, where=where)
         if after.shape != natural.shape:
             return None
-        return torch.as_tensor(np.asarray(natural == after)).reshape(len(natural), -1).all(1)
+        try:
+            same = np.asarray(natural == after)
+        except TypeError:  # of pandas' NA, which is refused
+            return None
+        return torch.as_tensor(same).reshape(len(natural), -1).all(1)
 
 
 class Drawn(InterventionSpec, frozen=True):

@@ -181,7 +181,7 @@ def changed_spec(node: str, spec: MechanismSpec, options: Mapping[str, Any]) -> 
     fields = type(spec).model_fields.keys() - {"kind"}
     for name in options:
         UnknownNameError.check("option", name, fields, where=f"node {node!r} ({spec.kind})")
-    dumped = spec.model_dump(include=set(options))
+    dumped = spec.model_dump(include=options.keys() - set(spec.whole))
     # Others stay as they are: a part from Python may have a kind that no registry knows.
     kept = {name: getattr(spec, name) for name in fields if name not in options}
     try:

@@ -185,6 +185,7 @@ class Abduction(Shown):
     def noise_of(self, node: str) -> Noise:
         """One node's noise; see ``noise``."""
         (known,) = check_targets([node], self._variables)
+        self._refuse_contradictions()
         return self._noise([known])[known].clone()
 
     @property
@@ -320,7 +321,7 @@ class Abduction(Shown):
             return self.counterfactual({**plain[name], **fed}, targets=wanted, _least_rows=least_rows)
 
         wanted = check_targets(targets, self._variables)
-        return answer_worlds(does, wanted, self._variables, answer, only)
+        return answer_worlds(does, wanted, self._variables, answer, only, clip=clip)
 
     def contrast(
         self,

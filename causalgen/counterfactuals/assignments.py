@@ -162,7 +162,7 @@ class Policy:
 
 @dataclass(frozen=True)
 class Replace:
-    """Give a node another mechanism of the same parents. It is that mechanism's to stay in the domain.
+    """Give a node another mechanism of the same parents, whose numbers out of bounds warn and stay.
 
     Attributes:
         mechanism: a spec with nothing to fit, such as ``mechanisms.Equation(...)``, or a bound and fitted

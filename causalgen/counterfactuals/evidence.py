@@ -15,7 +15,7 @@ from torch import Tensor
 
 from causalgen.counterfactuals.rows import blame
 from causalgen.data.arrow_tables import is_arrow
-from causalgen.data.frames import arrow_columns, as_events, refuse_other_index, vector_columns
+from causalgen.data.frames import arrow_columns, join_columns, refuse_other_index, vector_columns
 from causalgen.data.pictures import picture_column
 from graphs.errors import (
     EvidenceError,
@@ -27,7 +27,6 @@ from graphs.errors import (
     warn,
 )
 from graphs.variables import Image, Variable
-from graphs.variables.arrays import as_numbers
 from graphs.variables.gaps import encode_gaps, fill_gaps
 from mechanisms.base import Mechanism
 from mechanisms.extrapolation import warn_unseen
@@ -188,7 +187,7 @@ def _columns(
     index: Any = getattr(evidence, "index", None)
     if not hasattr(index, "get_loc"):  # a column or a node may be called so
         index = None
-    frame: Any = evidence if hasattr(evidence, "columns") else None
+    frame: Any = evidence if hasattr(getattr(evidence, "columns", None), "get_loc") else None
     row: Any = evidence if index is not None and frame is None and not isinstance(evidence, Mapping) else None
     given = dict(evidence.items())
     if not given:
@@ -202,6 +201,12 @@ def _columns(
     if unused:
         _join_parts(columns, given, unused, variables)
         _tell_unused(columns, unused, variables)
+    for name in frame.index.names if frame is not None else ():
+        if name in variables and name not in columns:  # as after groupby
+            raise EvidenceError(
+                f"Evidence has {name!r} as its index, and no column of that node. Give frame.reset_index(), "
+                "or rename the index where it means something else."
+            )
     if row is not None:
         import pandas as pd
 
@@ -217,8 +222,7 @@ def _join_parts(
     for name, variable in variables.items():
         parts = [] if name in columns else vector_columns(name, variable, given, variables)
         if parts and all(part in unused for part in parts):
-            each = [as_numbers(given[part], where=f"Evidence {part!r}") for part in parts]
-            columns[name] = as_events(each, variable)
+            columns[name] = join_columns(given, parts, variable, "Evidence")
             unused[:] = [each for each in unused if each not in parts]
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from causalgen.counterfactuals.interventions import Intervention, Origin, WorldRef, WorldValue
 from causalgen.counterfactuals.results import Draws
 from causalgen.data.frames import refuse_other_index
-from graphs.errors import InterventionError, UnknownNameError
+from graphs.errors import InterventionError, UnknownNameError, numbered_rows
 from graphs.variables import Variable
 from mechanisms.base import Noise, Parents
 from mechanisms.intervened import Constant, Noiseless
@@ -60,11 +60,14 @@ def answer_worlds(
     variables: Mapping[str, Variable],
     answer: Callable[[str, Mapping[str, Intervention], tuple[str, ...]], Answer],
     only: Collection[str] | None = None,
+    *,
+    clip: bool = False,
 ) -> dict[str, Answer]:
     """Answer several worlds by name, those that feed others first.
 
     ``answer`` takes the name of a world, its interventions that other worlds feed, and nodes. ``only`` names
-    the worlds wanted, all where None; others are answered for what they feed alone.
+    the worlds wanted, all where None; others are answered for what they feed alone. ``clip`` moves a value of
+    another node that is out of bounds onto the bound.
     """
     wanted = tuple(targets)
     feeds = {name: _references(name, do) for name, do in _checked(does).items()}
@@ -80,7 +83,10 @@ def answer_worlds(
     for name in _order(feeds):
         if not asked[name]:
             continue
-        fed = {node: _feed(node, value, found[value.world], variables) for node, value in feeds[name].items()}
+        fed = {
+            node: _feed(node, value, found[value.world], variables, clip)
+            for node, value in feeds[name].items()
+        }
         found[name] = answer(name, fed, tuple(node for node in variables if node in asked[name]))
     return {name: _only(found[name], wanted) for name in shown}
 
@@ -177,10 +183,14 @@ def _order(feeds: Mapping[str, Mapping[str, WorldValue]]) -> list[str]:
         ) from error
 
 
-def _feed(node: str, value: WorldValue, source: Draws, variables: Mapping[str, Variable]) -> Intervention:
+def _feed(
+    node: str, value: WorldValue, source: Draws, variables: Mapping[str, Variable], clip: bool
+) -> Intervention:
     rows, variable = source.canonical(value.node), variables[node]
     if variables[value.node] != variable:
-        checked = variable.encode(variables[value.node].decode(rows), where=f"Intervention on {node!r}")
+        encode = variable.encode_clipped if clip else variable.encode
+        with numbered_rows(range(source.rows)):
+            checked = encode(variables[value.node].decode(rows), where=f"Intervention on {node!r}")
         rows = torch.as_tensor(checked, device=rows.device)
     origin = source.provenance.origin(value.node)
     return Intervention(FromWorld(variable, rows), repr(value), rows=source.rows, origin=origin)

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from causalgen.data.arrow_tables import arrow_frame, arrow_table, parquet_header, read_parquet
 from causalgen.data.csv_table import SEPARATORS, csv_header, read_csv
 from causalgen.data.pictures import picture_cell
-from graphs.errors import CausalgenError, DataError, did_you_mean, near_misses
+from graphs.errors import CausalgenError, DataError, ShapeError, did_you_mean, near_misses
 from graphs.variables import Image, Variable
-from graphs.variables.arrays import as_cells, as_numbers
+from graphs.variables.arrays import as_cells, as_numbers, as_rows
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Index  # slow to import, and only tables need it
@@ -31,6 +31,7 @@ __all__ = [
     "file_columns",
     "first_other",
     "frame_columns",
+    "join_columns",
     "number_names",
     "part_names",
     "present_columns",
@@ -238,6 +239,26 @@ def vector_columns(
     count = prod(variable.event_shape)
     bracketed = [f"{name}[{index}]" for index in range(count)]
     return bracketed if set(bracketed) & set(header) else part_names(name, count, others)
+
+
+def join_columns(
+    given: Mapping[str, object], parts: Sequence[str], variable: Variable, what: str
+) -> NDArray[Any]:
+    """Columns of one number each as values (N, *event); one that has a single row serves all.
+
+    Raises:
+        ShapeError, DomainError: other numbers of rows, or no numbers; ``what`` they are begins the message.
+    """
+    wheres = [f"{what} {part!r}" for part in parts]
+    columns = [
+        as_rows(as_numbers(given[part], where=where), (), where=where)
+        for part, where in zip(parts, wheres, strict=True)
+    ]
+    rows = max(map(len, columns))
+    for where, column in zip(wheres, columns, strict=True):
+        if len(column) not in (1, rows):
+            raise ShapeError(f"{where} has {len(column)} rows where others of its vector have {rows}.")
+    return as_events([np.broadcast_to(column, rows) for column in columns], variable)
 
 
 def as_events(parts: Sequence[NDArray[Any]], variable: Variable) -> NDArray[Any]:

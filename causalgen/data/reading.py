@@ -25,7 +25,14 @@ from numpy.typing import NDArray
 
 from causalgen.data.arrow_tables import is_arrow
 from causalgen.data.csv_table import TRUTH
-from causalgen.data.frames import arrow_columns, file_columns, frame_columns, refuse_other_index
+from causalgen.data.frames import (
+    arrow_columns,
+    file_columns,
+    frame_columns,
+    join_columns,
+    refuse_other_index,
+    vector_columns,
+)
 from causalgen.data.pictures import picture_column
 from causalgen.data.sources import SOURCES, is_named, named_columns
 from causalgen.data.table import Table
@@ -313,10 +320,7 @@ def _open(
     if is_arrow(source):
         return arrow_columns(source, variables, names), " of the data frame", None
     if isinstance(source, Mapping):
-        _need(names.values(), source, "The data")
-        chosen = {node: source[name] for node, name in names.items()}
-        refuse_other_index(chosen, "Column", DataError)
-        return chosen, "", None
+        return _of_mapping(source, variables, names), "", None
     if is_dataset(source):
         return dataset_columns(source, variables), " of the data set", None
     named = ", ".join(f"'{kind}:DIR'" for kind in SOURCES.kinds())
@@ -325,6 +329,30 @@ def _open(
         "of a CSV or Parquet table, a data set of (image, label) items, or "
         f"a named one: {named}."
     )
+
+
+def _of_mapping(
+    source: Mapping[str, object], variables: Mapping[str, Variable], names: Mapping[str, str]
+) -> dict[str, object]:
+    """Columns by node; a vector may be spread over one for each of its numbers, as in a frame."""
+    spread = {
+        node: parts
+        for node, name in names.items()
+        if name not in source
+        and (parts := vector_columns(name, variables[node], source, names.values()))
+        and all(part in source for part in parts)
+    }
+    plain = {node: name for node, name in names.items() if node not in spread}
+    _need(plain.values(), source, "The data")
+    read = [*plain.values(), *(part for parts in spread.values() for part in parts)]
+    refuse_other_index({name: source[name] for name in read}, "Column", DataError)
+    try:
+        joined = {
+            node: join_columns(source, parts, variables[node], "Column") for node, parts in spread.items()
+        }
+    except DomainError as error:
+        raise DataError(str(error)) from error
+    return {node: joined[node] if node in joined else source[plain[node]] for node in names}
 
 
 def _refuse_gaps(
@@ -407,7 +435,8 @@ def _is_empty(values: object) -> bool:
 
 def _holds_pictures(values: object) -> bool:
     """Whether the items are pictures, files or paths, rather than arrays of pixels; judged by the first."""
-    if not isinstance(values, (list, tuple, np.ndarray)) or len(values) == 0:
+    single = getattr(values, "ndim", 1) == 0
+    if single or not isinstance(values, (list, tuple, np.ndarray)) or len(values) == 0:
         return False
     first: object = values[0]
     return is_picture(first) or isinstance(first, (bytes, str, os.PathLike))

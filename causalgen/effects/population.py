@@ -61,7 +61,7 @@ class Population:
             return self._answer({**plain[name], **fed}, wanted)
 
         wanted = check_targets(targets, self._variables)
-        return answer_worlds(does, wanted, self._variables, answer, only)
+        return answer_worlds(does, wanted, self._variables, answer, only, clip=clip)
 
     def _answer(self, asked: Mapping[str, Intervention], wanted: tuple[str, ...]) -> Draws:
         for node, each in asked.items():

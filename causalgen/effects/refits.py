@@ -49,7 +49,7 @@ from causalgen.effects.groups import group_edges
 from causalgen.fitting.fit_table import fit_table
 from causalgen.fitting.parallel import Workers, check_workers, in_parallel
 from causalgen.fitting.progress import Progress
-from graphs.errors import EvidenceError, untold, warn
+from graphs.errors import EvidenceError, numbered_rows, untold, warn
 from graphs.variables import Image
 from mechanisms.base import Mechanism
 from mechanisms.extrapolation import extrapolation_expected
@@ -148,8 +148,9 @@ def effects_with_refits(
         )
     read = {name for node in nodes for name in (node, *world.graph.parents(node))}
     columns = {node: world.mechanisms[node].variable for node in world.graph.nodes if node in read}
-    table = read_data(data, columns, gaps=True, nodes=world.graph.nodes, experiments=True)
-    numbers = None if clusters is None else read_clusters(data, clusters, table.rows)
+    with numbered_rows(None):  # these are no rows of the evidence
+        table = read_data(data, columns, gaps=True, nodes=world.graph.nodes, experiments=True)
+        numbers = None if clusters is None else read_clusters(data, clusters, table.rows)
     refits = Refits(count, table, nodes, seed, numbers, workers, progress)
     refits.check(world, question.target)
     found = ask(world, True)

@@ -203,6 +203,7 @@ def fit_table(
         other = [table.intervened.get(name, nowhere) | below.get(name, nowhere) for name in mechanism.parents]
         below[node] = np.logical_or.reduce([nowhere, *other])
         rows = table if kept[node].all() else table.part(families[node], kept[node])
+        rows = with_copies(rows, families[node])
         left_out = {"dropped": dropped[node], "intervened": table.rows - dropped[node] - rows.rows}
         options: Any = {"seed": seed, "run_dir": run_dir, "resume": resume, "progress": progress}
         if mechanism.spec.candidates(mechanism.variable, mechanism.parents):

@@ -8,10 +8,14 @@ Rows that are equal in every column are copies where some column can be left out
 all different rows apart still. Of categories and rounded numbers, where rows are equal by chance, there are
 rows that differ in any one column alone. Not all numbers may be whole. Images that follow from the other
 columns, as drawn without noise, tell nothing of it: what these say counts.
+
+So are rows that are equal in what a node's mechanism reads, as a clinic's size and budget in the rows of its
+patients, where the others tell all of them apart: a rare outcome would nearly follow from the size.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
@@ -33,12 +37,17 @@ _TOLD_APART = 0.9
 """Share of the different rows that the columns but one must tell apart."""
 
 
-def with_copies(table: Table) -> Table:
-    """The table, which says what rows are copies of one another."""
-    if table.copies is not None:
+def with_copies(table: Table, nodes: Iterable[str] | None = None) -> Table:
+    """The table, which says what rows are copies of one another: in all columns, or in those of some nodes.
+
+    Where these do not tell, it stays as it is.
+    """
+    if nodes is None and table.copies is not None:
         return table
-    images = [column for column in table.values() if column.ndim == 4]
-    columns = {node: each.reshape(table.rows, -1).T for node, each in table.items() if each.ndim < 4}
+    read = dict(table) if nodes is None else {node: table[node] for node in nodes}
+    images = [column for column in read.values() if column.ndim == 4]
+    columns = {node: each.reshape(table.rows, -1).T for node, each in read.items() if each.ndim < 4}
+    gaps = [table.gaps[node] for node in read if node in table.gaps]
     flat = [each for parts in columns.values() for each in parts]
     whole = all(bool((each == np.floor(each)).all()) for each in flat)
     if (whole and not images) or len(flat) + len(images) < 2:
@@ -47,7 +56,7 @@ def with_copies(table: Table) -> Table:
     complete = (each for node, parts in columns.items() if node not in table.gaps for each in parts)
     if any(_different(each) == table.rows for each in complete):
         return table
-    hashed = [*flat, *table.gaps.values(), *map(_digests, images)]
+    hashed = [*flat, *gaps, *map(_digests, images)]
     terms = [_hashed(column, place) for place, column in enumerate(hashed)]
     total, candidates = np.add.reduce(terms), terms[: len(flat)]
     different = _different(total)
@@ -58,8 +67,8 @@ def with_copies(table: Table) -> Table:
         if follow and whole:
             return table
         total, candidates = (rest, candidates) if follow else (total, candidates + drawn)
-    told_apart = _TOLD_APART * different
-    if different == table.rows or all(_different(total - term) < told_apart for term in candidates):
+    least = different * (_TOLD_APART if nodes is None else 1)
+    if different == table.rows or all(_different(total - term) < least for term in candidates):
         return table
     copies = np.unique(total, return_inverse=True)[1]
     return Table(table, table.gaps, table.numbers, copies, table.intervened)

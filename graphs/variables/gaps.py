@@ -90,7 +90,7 @@ def _spelt_out(variable: Continuous | Categorical | Integer, value: object) -> o
 def _filled_images(variable: Image, value: object) -> tuple[object, NDArray[np.bool_]] | None:
     if value is None:
         return np.zeros((1, *variable.shape), np.float32), np.ones(1, np.bool_)
-    if is_picture(value) or not hasattr(value, "__iter__"):
+    if is_picture(value) or not hasattr(value, "__iter__") or getattr(value, "ndim", 1) == 0:
         return None
     items = list(cast(list[object], value))
     gaps = np.array([_is_gap(item) for item in items], dtype=np.bool_)

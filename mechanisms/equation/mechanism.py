@@ -16,7 +16,7 @@ a probability.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Annotated, Any, Literal, final
+from typing import Annotated, Any, ClassVar, Literal, final
 
 import pyro.distributions as dist
 import torch
@@ -86,6 +86,7 @@ class Equation(MechanismSpec, frozen=True):
             that row: the default takes six significant digits; whole numbers must agree.
     """
 
+    whole: ClassVar[tuple[str, ...]] = ("noise",)
     kind: Literal["equation"] = "equation"
     training: None = None
     value: str

@@ -4,6 +4,7 @@ import networkx as nx
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 import causalgen as cg
 from graphs.errors import SpecError
@@ -45,6 +46,15 @@ def test_evidence_that_an_equation_contradicts():
             DOUBLE.counterfactual({"a": [1, 1], "b": [2, 3]}, do={"a": 2.0}, copy_unaffected=copied)
     with pytest.raises(cg.EvidenceError, match=r"'a \+ c' gives 2.0 at a = 1, c = 1"):
         WHOLE.counterfactual({"a": 1, "b": 0, "c": 1}, do={"a": 0})
+
+
+@pytest.mark.parametrize("single", [np.array(0.5), torch.tensor(0.5)])
+def test_a_number_is_no_image(single):
+    image = cg.mechanisms.Constant(value=[[[0.0, 0.5], [1.0, 0.25]]])
+    scm = cg.SCM(nx.empty_graph(["i"], create_using=nx.DiGraph), {"i": cg.Image(1, 2, 2)}, {"i": image})
+    for ask in (scm.abduct, scm.fit):
+        with pytest.raises(cg.CausalgenError, match=r"'i': expected images of shape .*, got shape \(\)"):
+            ask({"i": single})
 
 
 def test_evidence_of_probability_zero():

@@ -164,6 +164,28 @@ def test_one_row_of_a_frame_is_evidence_and_keeps_its_name(linear):
         scm.counterfactual(twice, do={"x": 3.0})
 
 
+def test_a_node_that_is_the_index_of_a_frame_is_not_inferred(linear):
+    scm, data = linear
+    frame = pd.DataFrame(data).iloc[:3]
+    with pytest.raises(cg.EvidenceError, match=r"'x' as its index, and no column of that node.*reset_index"):
+        scm.abduct(frame.set_index("x"))
+    both = scm.counterfactual(frame.set_index("x", drop=False), do={"y": 0.0}, seed=0)
+    assert both["x"].tolist() == frame["x"].tolist()
+
+
+@pytest.mark.parametrize("name", ["columns", "index", "items", "name"])
+def test_a_row_of_a_frame_may_have_a_node_that_pandas_names_so(name):
+    equation = cg.mechanisms.Equation(value="u", noise={"u": {"normal": [0, 1]}})
+    nodes = (name, "other")
+    scm = cg.SCM(
+        nx.empty_graph(list(nodes), create_using=nx.DiGraph),
+        dict.fromkeys(nodes, cg.Continuous()),
+        dict.fromkeys(nodes, equation),
+    )
+    frame = pd.DataFrame({name: [1.0, 2.0], "other": [3.0, 4.0]})
+    assert scm.counterfactual(frame.iloc[1], do={"other": 0.0})[name].tolist() == [2.0]
+
+
 def test_a_vector_may_come_as_its_columns():
     graph = nx.DiGraph([("v", "y")])
     scm = cg.SCM(

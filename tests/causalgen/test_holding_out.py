@@ -103,6 +103,27 @@ def test_copies_do_not_make_a_flexible_mechanism_look_good(monkeypatch):
     assert scm.mechanisms["y"].spec.kind == "additive"
 
 
+def test_rows_that_repeat_all_that_a_node_reads_are_copies_to_it(monkeypatch):
+    """A clinic's size and budget in the rows of its patients: a flow had learned these by heart."""
+    flow = cg.mechanisms.Flow(training={"epochs": 40})
+    monkeypatch.setattr(
+        cg.mechanisms.Auto, "candidates", lambda self, variable, parents: (cg.mechanisms.Additive(), flow)
+    )
+    rows = {node: column for node, column in copied(10).items() if node != "kind"}
+    rows["own"] = rows["y"] + np.random.default_rng(1).normal(size=600)
+    mechanisms = {"x": cg.mechanisms.Empirical(), "own": cg.mechanisms.Additive()}
+    models = [
+        cg.SCM(nx.DiGraph([("x", "y"), ("y", "own")]), dict.fromkeys(rows, cg.Continuous()), mechanisms).fit(
+            rows, nodes=nodes, progress=False
+        )
+        for nodes in (None, ["y"])
+    ]
+    assert [scm.mechanisms["y"].spec.kind for scm in models] == ["additive", "additive"]
+    assert (
+        distinct_rows(with_copies(Table(rows), ["x", "y"])) == 60 and with_copies(Table(rows)).copies is None
+    )
+
+
 def test_a_refit_holds_out_whole_rows_of_its_resampling(monkeypatch):
     """Rows drawn with replacement are there several times: refits stopped by rows they had trained on."""
     seen = []

@@ -81,6 +81,12 @@ def test_interventions(clinic, do, expected):
     assert answer["visits"].tolist() == expected and answer["visits"].dtype == torch.int64
 
 
+def test_a_gap_that_a_function_returns_is_refused(clinic):
+    row = {"kind": 0, "visits": 1, "rooms": 1, "cost": 2.5}
+    with pytest.raises(cg.DomainError, match="'visits': the function's value: row 0 is <NA>, expected a num"):
+        clinic[0].counterfactual(row, do={"visits": lambda n: pd.array([pd.NA] * len(n), dtype="Int64")})
+
+
 @pytest.mark.parametrize(
     ("do", "message"),
     [

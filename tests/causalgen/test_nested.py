@@ -173,6 +173,20 @@ def test_a_value_outside_the_other_variable_is_refused(categories):
         ab.worlds({"a": {"b": cg.WorldRef("f")["c"]}, "f": {}})
 
 
+def test_a_value_of_another_node_is_clipped_as_any_other():
+    bounded = {"x": cg.Continuous(), "y": cg.Continuous(lower=0, upper=1)}
+    values = {"x": "u", "y": "sigmoid(u)"}
+    equations = {node: cg.mechanisms.Equation(value=values[node], noise=NORMAL) for node in bounded}
+    scm = cg.SCM(nx.empty_graph(list(bounded), create_using=nx.DiGraph), bounded, equations)
+    does = {"seen": {}, "fed": {"y": cg.WorldRef("seen")["x"]}}
+    ab = scm.abduct({"x": [0.5, 7.0], "y": [0.1, 0.2]}, num_samples=2, seed=0)
+    assert ab.worlds(does, clip=True)["fed"].draws("y")[1].tolist() == [0.5, 1.0]
+    with pytest.raises(cg.DomainError, match=r"Intervention on 'y': row 1 is 7\.0, above"):
+        ab.worlds(does)
+    drawn = {"do": {"y": cg.WorldRef("factual")["x"]}, "statistic": lambda y: (y >= 0) & (y <= 1)}
+    assert scm.effect("y", **drawn, n=50, clip=True, seed=0).overall.under_do == 1.0
+
+
 @pytest.mark.parametrize(
     ("through", "error", "words"),
     [

@@ -7,7 +7,7 @@ import torch
 
 import causalgen as cg
 from causalgen.counterfactuals.rows import abduct_rows, generate_rows
-from graphs.errors import DomainError, EvidenceError, numbered_rows, warn
+from graphs.errors import DataError, DomainError, EvidenceError, numbered_rows, warn
 from tests.causalgen.metrics import shades
 
 BAD = 110
@@ -98,6 +98,18 @@ def test_samples_stand_one_after_another():
     """Row 7 of 4 samples of 3 rows is row 1 of the third sample."""
     with pytest.raises(EvidenceError, match="^Row 60: no"), numbered_rows([50, 60, 70]):
         raise EvidenceError("Row 7: no")
+
+
+def test_training_rows_of_refits_keep_their_numbers_beside_evidence_of_others(asked):
+    scm, data = asked
+    rows = {name: data[name] for name in ("kind", "shade")}
+    rows["kind"] = np.nan_to_num(rows["kind"])
+    evidence = {"kind": rows["kind"][3:8], "shade": rows["shade"][3:8]}
+    rows["shade"] = rows["shade"].astype(object)
+    rows["shade"][BAD] = "abc"
+    question = {"do": {"kind": 1}, "evidence": evidence, "refits": 2, "data": rows, "seed": 0}
+    with pytest.raises(DataError, match=f"row {BAD} is 'abc'"), numbered_rows(range(3, 8)):
+        scm.effect("shade", **question)
 
 
 def failing_in_some_draws():

@@ -533,3 +533,20 @@ def test_indexes_that_differ_in_type_alone_are_the_same():
     rows = pd.DataFrame({"x": [1.0, 2.0], "y": [2.0, 3.0]}, index=utc)
     moved = pd.Series([5.0, 6.0], index=utc.tz_convert("Europe/Berlin"))
     assert _sum_model().counterfactual(rows, do={"x": moved})["y"].tolist() == [6.0, 7.0]
+
+
+def test_the_numbers_of_a_vector_in_a_mapping_are_columns_as_in_a_frame():
+    variables = {"v": cg.Continuous(shape=(2,)), "y": cg.Continuous()}
+    graph, linear = nx.DiGraph([("v", "y")]), dict.fromkeys(variables, cg.mechanisms.Additive())
+    parts = {"v_0": [1.0, 2.0, 4.0, 3.0], "v_1": [0.0, 1.0, 0.0, 1.0], "y": [1.0, 2.0, 3.0, 4.0]}
+    one, other = (read_data(each, variables) for each in (parts, pd.DataFrame(parts)))
+    assert np.array_equal(one["v"], other["v"])
+    renamed = cg.Rows({"a_0": parts["v_0"], "a_1": parts["v_1"], "y": parts["y"]}, {"v": "a"})
+    assert np.array_equal(read_data(renamed, variables)["v"], one["v"])
+    scm = cg.SCM(graph, variables, linear)
+    with pytest.raises(cg.DataError, match="Column 'v_1' has 3 rows where others of its vector have 4"):
+        scm.fit(parts | {"v_1": [0.0, 1.0, 0.0]}, progress=False)
+    with pytest.raises(cg.DomainError, match="Evidence 'v_1' has 3 rows where others of its vector have 4"):
+        scm.abduct(parts | {"v_1": [0.0, 1.0, 0.0]})
+    served = scm.abduct(parts | {"v_1": 5.0}).counterfactual({}, targets=["v"])
+    assert served["v"][:, 1].tolist() == [5.0] * 4

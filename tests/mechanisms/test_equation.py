@@ -373,6 +373,15 @@ def test_options_are_written_as_they_were():
     assert "equation" in kinds()
 
 
+def test_other_noise_takes_the_place_of_the_old():
+    """Laws were joined: a noise then had two families, and none could be taken out."""
+    law = Equation(value="a + u", noise=NORMAL)
+    scm = cg.SCM(nx.DiGraph([("a", "b")]), {"a": Continuous(), "b": Continuous()}, {"b": law})
+    uniform, none = {"u": {"uniform": [0, 1]}}, Equation(value="a")
+    assert scm.with_options("b", noise=uniform).mechanisms["b"].spec == Equation(value="a + u", noise=uniform)
+    assert scm.with_options("b", value="a", noise={}).mechanisms["b"].spec == none
+
+
 FILE = """
 causalgen: 1
 nodes:
