@@ -229,11 +229,9 @@ class Mechanism(nn.Module, ABC):
     note: str = ""  #: what a listing says beside its kind, such as the licence of pretrained weights
     awaits_weights: bool = False  #: whether a saved model may come without its state, which is got elsewhere
     brought: tuple[str, ...] = ()  #: with what the names of weights begin that came with its options
-    #: Of its state, what is -inf where something cannot happen; all else is finite
-    log_probabilities: ClassVar[Collection[str]] = ()
+    log_probabilities: ClassVar[Collection[str]] = ()  #: of its state, what may be -inf; all else is finite
     fitted_flag: Tensor
-    #: The range (2, *event) or categories (K,) bool that fitting saw; None before, for images
-    seen_range: Tensor | None
+    seen_range: Tensor | None  #: (2, *event), or categories (K,) bool, that fitting saw; None of images
     set_causes: Tensor | None  #: of an image, (P,) bool, parents whose law experiments changed in its rows
 
     def __init__(self, spec: MechanismSpec, variable: Variable, parents: Mapping[str, Variable]) -> None:
