@@ -232,7 +232,8 @@ class Mechanism(nn.Module, ABC):
     log_probabilities: ClassVar[Collection[str]] = ()  #: of its state, what may be -inf; all else is finite
     fitted_flag: Tensor
     seen_range: Tensor | None  #: (2, *event), or categories (K,) bool, that fitting saw; None of images
-    set_causes: Tensor | None  #: of an image, (P,) bool, parents whose law experiments changed in its rows
+    #: (1 + P,) bool, whether experiments set it, and changed each parent's law, in its rows; None for none
+    experiments: Tensor | None
 
     def __init__(self, spec: MechanismSpec, variable: Variable, parents: Mapping[str, Variable]) -> None:
         super().__init__()
@@ -243,7 +244,7 @@ class Mechanism(nn.Module, ABC):
         usual = type(spec).model_fields["training"].get_default(call_default_factory=True)
         self.register_buffer("fitted_flag", torch.tensor(spec.training is None and usual is None))
         self.register_buffer("seen_range", None)
-        self.register_buffer("set_causes", None)
+        self.register_buffer("experiments", None)
         self._known_fitted = False
         self._known_interval: tuple[float, float] | None = None
 
@@ -443,7 +444,7 @@ class Mechanism(nn.Module, ABC):
     ) -> None:
         self._known_fitted, self._known_interval = False, None
         # A buffer is loaded where there is one, and a mechanism that was never fitted has no range.
-        ranged, set_causes = (f"{prefix}{name}" in state_dict for name in ("seen_range", "set_causes"))
+        ranged, marked = (f"{prefix}{name}" in state_dict for name in ("seen_range", "experiments"))
         self.seen_range = self._empty_range() if ranged else None
-        self.set_causes = self.fitted_flag.repeat(len(self.parents)) if set_causes else None
+        self.experiments = self.fitted_flag.repeat(1 + len(self.parents)) if marked else None
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

@@ -137,11 +137,12 @@ def _answered(
 
     data = options["data"]
     marked = data.intervened if isinstance(data, Rows) else {}
-    for node, report in (scm.fit_report or {}).items():
-        if options["count"] and report.intervened and node not in marked:
+    for node, mechanism in scm._world.mechanisms.items() if options["count"] else ():
+        experiments = mechanism.experiments
+        if experiments is not None and experiments[0] and node not in marked:
             raise EvidenceError(
-                f"refits: the fit left out {report.intervened:,} rows in which an experiment set {node!r}, "
-                "and these data do not say which. Give what it was fitted to, cg.Rows(..., intervened=...)."
+                f"refits: the fit left out rows in which an experiment set {node!r}, and these data do not "
+                "say which. Give what it was fitted to, cg.Rows(..., intervened=...)."
             )
     options |= {"seed": seed, "progress": progress}
     return effects_with_refits(ask, scm._world, question, evidence, **options)

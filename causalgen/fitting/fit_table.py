@@ -210,9 +210,11 @@ def fit_table(
             report, chosen[node] = choose_mechanism(node, mechanism, rows, **options)
         else:
             report = fit_mechanism(node, mechanism, rows, start=(start or {}).get(node), **options)
-            if isinstance(mechanism.variable, Image) and mechanism.spec.training is not None:
-                told = torch.tensor([(each & kept[node]).any() for each in other], device=mechanism.device)
-                mechanism.set_causes = told if told.any() else None
+        if mechanism.spec.training is not None:
+            own = table.intervened.get(node, nowhere)
+            told = torch.tensor([own.any(), *((each & kept[node]).any() for each in other)])
+            fitted = chosen.get(node, mechanism)
+            fitted.experiments = told.to(fitted.device) if told.any() else None
         doubts = [report.doubt]
         if doubted and mechanism.spec.training is not None:
             few = _doubt_of_rows(mechanism, rows, trained=report.steps > 0)

@@ -45,7 +45,8 @@ def fitted(data, mechanism=None, **options):
 
 
 def weights(scm, node):
-    return {name: each for name, each in scm.mechanisms[node].state_dict().items() if name != "seen_range"}
+    state, of_rows = scm.mechanisms[node].state_dict(), ("seen_range", "experiments")
+    return {name: each for name, each in state.items() if name not in of_rows}
 
 
 def same(one, other):
@@ -78,6 +79,9 @@ def test_each_mechanism_is_fitted_to_the_rows_that_tell_of_it(mechanism):
     assert same(weights(marked, "dose"), weights(by_itself, "dose"))
     for node in ("need", "pain"):
         assert same(weights(marked, node), weights(every, node))
+    assert marked.mechanisms["need"].experiments is None is every.mechanisms["dose"].experiments
+    told = {node: marked.mechanisms[node].experiments.tolist() for node in ("dose", "pain")}
+    assert told == {"dose": [True, False], "pain": [False, False, True]}
     assert not same(weights(marked, "dose"), weights(every, "dose"))
     assert marked.fit_report["dose"].intervened == rows["trial"].sum()
     assert marked.fit_report["pain"].intervened == marked.fit_report["dose"].dropped == 0
@@ -171,7 +175,7 @@ def test_false_alarms_are_as_rare_as_without():
     assert found <= 4  # of 20 at 5 %: more in 3 of 1,000
 
 
-def test_refits_leave_them_out():
+def test_refits_leave_them_out(tmp_path):
     """The total effect of the need passes through the dose's own mechanism."""
     data = cg.Rows(ROWS, intervened={"dose": "trial"})
     scm = fitted(data)
@@ -182,8 +186,12 @@ def test_refits_leave_them_out():
     # pain = (1 - 1.5 slope) need: the slope's error is nearly all of it
     assert found.value == pytest.approx(1 - 1.5 * slope[0], abs=0.05)
     assert found.standard_error == pytest.approx(np.hypot(1.5 * error[0, 0] ** 0.5, 0.025), rel=0.4)
-    with pytest.raises(EvidenceError, match="an experiment set 'dose', and these data do not say which"):
-        scm.effect("pain", **asked, refits=2, data=ROWS)
+    saved = cg.SCM.from_pretrained(scm.save_pretrained(tmp_path / "model"))
+    for each in (scm, saved, saved.with_options("pain", training={"validation": 0.1})):
+        with pytest.raises(EvidenceError, match="an experiment set 'dose', and these data do not say which"):
+            each.effect("pain", **asked, refits=2, data=ROWS)
+    scm.fit(ROWS, nodes=["dose"], seed=0, progress=False)  # to all of them
+    assert scm.effect("pain", **asked, refits=2, data=ROWS).refits == 2
 
 
 def test_a_row_that_an_experiment_set_is_asked_of_the_model_under_it():

@@ -200,9 +200,9 @@ def _refuse_other_law(world: MutilatedModel, image: str, told: Collection[str]) 
     proposals where the parent and its own parents are ``told``, among those of the image.
     """
     mechanism = world.mechanisms[image]
-    if mechanism.set_causes is None:
+    if mechanism.experiments is None:
         return
-    for name, other in zip(mechanism.parents, mechanism.set_causes.tolist(), strict=True):
+    for name, other in zip(mechanism.parents, mechanism.experiments[1:].tolist(), strict=True):
         if other and not {name, *world.graph.parents(name)} <= {*told}:
             raise PartialEvidenceError(
                 f"Image {image!r} informs its missing parents by a predictor of the rows it was fitted to. "
