@@ -224,8 +224,8 @@ class CategoricalMechanism(Mechanism):
         rows = self._combination(parents) if self.parents else torch.zeros_like(value)
         cells = torch.bincount(rows * self.categories + value, minlength=self.table.numel())
         counts = cells.reshape(self.table.shape).to(self.table)
-        # Spread over the categories: by a row for each, labels that no row has, as of most countries, would be
-        # drawn as often as there are such labels.
+        # Spread over the categories: by a row for each, labels that no row has, as those of most countries,
+        # would be drawn as often as there are of them.
         overall = counts.sum(0, keepdim=True) + self.spec.smoothing / self.categories
         if self.parents:
             # Not by even odds: of parents that met once or twice these outweigh the rows, and what is rare in
@@ -240,6 +240,13 @@ class CategoricalMechanism(Mechanism):
     def log_prob(self, value: Tensor, parents: Parents) -> Tensor:
         """(N,) log p(x | pa); -inf for what cannot happen."""
         return self.logits(parents, len(value)).gather(1, value[:, None])[:, 0]
+
+    def diluted(self, parents: Parents) -> float:
+        """What share of an effect of these parents the smoothing of a table takes, the mean over rows."""
+        if not (self.tabular and self.parents):
+            return 0.0
+        rows = self._combination(parents)
+        return float((self.spec.smoothing / (rows.bincount()[rows] + self.spec.smoothing)).mean())
 
     def _without_images(self, context: Tensor) -> Tensor:
         """The columns of a context that are no image's features."""
