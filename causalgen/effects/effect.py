@@ -110,7 +110,7 @@ class Effect(Shown, Tabular):
     #: How many refits the errors and intervals include; 0 where they are of draws and rows alone
     refits: int = 0
     clusters: int | None = None  #: of training rows, which the refits drew whole; None where they drew rows
-    fitted: bool = True  #: whether any mechanism was fitted to data, so that there is an error of the fit
+    fitted: bool = True  #: whether it depends on what was fitted, so that there is an error of the fit
 
     @property
     def value(self) -> Any:

@@ -129,8 +129,12 @@ def effects_with_refits(
     if not count:
         if clusters is not None:
             raise EvidenceError("clusters are what refits draw: say how many, as in refits=200.")
-        fitted = any(mechanism.spec.training is not None for mechanism in world.mechanisms.values())
-        return [replace(effect, fitted=fitted) for effect in ask(world, True)]
+        found = ask(world, True)
+        fitted = {node for node, each in world.mechanisms.items() if each.spec.training is not None}
+        if 0 < len(fitted) < len(world.mechanisms):
+            with untold():
+                fitted &= _reached_nodes(question, world, evidence)
+        return [replace(effect, fitted=bool(fitted)) for effect in found]
     if data is None:
         raise EvidenceError("refits draw from the training rows: give them, as data=....")
     reached = _reached_nodes(question, world, evidence)

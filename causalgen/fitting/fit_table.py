@@ -13,7 +13,7 @@ eigenvalue 0 to the six significant digits that data may have, a parent has a pa
 
 A number in fewer than twice as many rows, copies not counted, as its parents have coefficients is doubted
 too. A linear function with k coefficients, fitted to N rows, takes in k / N of the noise's variance, and all
-of it where N = k.
+of it where N = k. So is a table whose smoothing takes more than a fifth of what its parents' categories do.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from graphs.errors import DataError, MechanismError
 from graphs.variables import Categorical, Continuous, Image, Integer, Variable, table_variables
 from mechanisms.base import Mechanism
 from mechanisms.conditioning import Conditioning
+from mechanisms.tables.categorical import CategoricalMechanism
 
 __all__ = ["fit_table"]
 
@@ -61,6 +62,9 @@ _AT_ONCE = 2**22
 """Numbers of a block of rows."""
 
 _NAMED = 6
+
+_DILUTED = 0.2
+"""Share of an effect that smoothing may take of a table unsaid: a combination of parents has four rows."""
 
 _ROWS_EACH = 2
 """Rows a coefficient, of which a fit takes in half of the noise's variance."""
@@ -118,6 +122,20 @@ def _doubt_of_rows(mechanism: Mechanism, table: Table, *, trained: bool) -> str:
             "answers look sure whatever is true."
         )
     return f"{found} Give at least {_ROWS_EACH * count:,} rows, or fewer parents."
+
+
+def _doubt_of_table(mechanism: Mechanism, table: Table) -> str:
+    """What speaks against frequencies that were counted in few rows each, with the remedy; else ""."""
+    if not isinstance(mechanism, CategoricalMechanism):
+        return ""
+    taken = mechanism.diluted({name: table.tensor(name) for name in mechanism.parents})
+    if taken <= _DILUTED:
+        return ""
+    return (
+        f"{table.rows:,} rows are few for the combinations of its parents' categories, so that the table's "
+        f"smoothing takes {taken:.0%} of their effects, as a mean over the rows. Give more rows or fewer "
+        "parents, or logits: linear."
+    )
 
 
 def _tied(parents: Mapping[str, Variable], table: Table) -> list[str]:
@@ -218,7 +236,8 @@ def fit_table(
         doubts = [report.doubt]
         if doubted and mechanism.spec.training is not None:
             few = _doubt_of_rows(mechanism, rows, trained=report.steps > 0)
-            doubts = [_doubt_of_parents(mechanism.parents, rows), few, *doubts]
+            sparse = _doubt_of_table(mechanism, rows)
+            doubts = [_doubt_of_parents(mechanism.parents, rows), few, sparse, *doubts]
         reports[node] = replace(report, **left_out, doubt=" Also, ".join(filter(None, doubts)))
     _record_ranges({**mechanisms, **chosen}, table, kept)
     return FitReport(reports), chosen

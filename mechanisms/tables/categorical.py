@@ -10,7 +10,7 @@ with an order: x = #{k < K - 1: u >= P(x <= k)}; given x, u is uniform on x's st
 Logits are log frequencies looked up by the parents' categories, a regression on the parents (``logits.py``),
 or a network of them, images too, beside a line in their numbers and categories, at which its training starts:
 
-    root     P(k) = (n_k + s) / (n + s K)                 Laplace, s the smoothing
+    root     P(k) = (n_k + s / K) / (n + s)               s the smoothing, of K categories
     table    P(k | pa) = (n_k,pa + s P(k)) / (n_pa + s)   P(k) as of a root: the overall frequencies
 """
 
@@ -53,11 +53,11 @@ class Categorical(EncodingSpec, frozen=True):
             proportional odds (McCullagh 1980); "network" of the parents; "auto" is a table where all parents
             are categorical and it has at most 100,000 entries, and else what rows held out favour of these
             (``causalgen.fitting.choosing``). A root is a table.
-        smoothing: rows added: to a root so many for each category (Laplace), to each combination of parents
-            so many in all, by the overall frequencies, which a combination never seen follows. Where n rows
-            have a combination they draw effects towards none, by smoothing / (n + smoothing). At 0, what was
-            never seen has probability zero. Of linear and ordinal logits, the weight of their penalty: at 0,
-            rows whose categories a line separates have no likeliest one, and a very steep one is taken.
+        smoothing: rows added in all: to a root spread evenly, to each combination of parents by the overall
+            frequencies, which a combination never seen follows. Where n rows have a combination they draw
+            effects towards none, by smoothing / (n + smoothing). At 0, what was never seen has probability
+            zero. Of linear and ordinal logits, the weight of their penalty: at 0, rows whose categories a
+            line separates have no likeliest one, and a very steep one is taken.
         coupling: how noise makes the category: "gumbel", or "monotone" for categories with an order.
         hidden: widths of the network's hidden layers.
         encoder: of image parents, trained with the network; None for a small one by their size.
@@ -202,7 +202,7 @@ class CategoricalMechanism(Mechanism):
         self.conditioning.prepare(parents)
         counts = torch.bincount(value, minlength=self.categories).double()
         # A finite start, whatever the smoothing: no gradient leads away from -inf.
-        frequencies = (counts + max(self.spec.smoothing, 0.5)).log().log_softmax(-1)
+        frequencies = (counts + max(self.spec.smoothing, 0.5) / self.categories).log().log_softmax(-1)
         context = self.conditioning(parents, len(value), images=False)
         if self.regression is not None:
             self.regression.prepare(context, value, frequencies, self.spec.smoothing)
@@ -220,7 +220,9 @@ class CategoricalMechanism(Mechanism):
         rows = self._combination(parents) if self.parents else torch.zeros_like(value)
         cells = torch.bincount(rows * self.categories + value, minlength=self.table.numel())
         counts = cells.reshape(self.table.shape).to(self.table)
-        overall = counts.sum(0, keepdim=True) + self.spec.smoothing
+        # Spread over the categories: by a row for each, labels that no row has, as those of most countries,
+        # would be drawn as often as there are of them.
+        overall = counts.sum(0, keepdim=True) + self.spec.smoothing / self.categories
         if self.parents:
             # Not by even odds: of parents that met once or twice these outweigh the rows, and what is rare in
             # all of them would be told as common.
@@ -234,6 +236,13 @@ class CategoricalMechanism(Mechanism):
     def log_prob(self, value: Tensor, parents: Parents) -> Tensor:
         """(N,) log p(x | pa); -inf for what cannot happen."""
         return self.logits(parents, len(value)).gather(1, value[:, None])[:, 0]
+
+    def diluted(self, parents: Parents) -> float:
+        """What share of an effect of these parents the smoothing of a table takes, the mean over rows."""
+        if not (self.tabular and self.parents):
+            return 0.0
+        rows = self._combination(parents)
+        return float((self.spec.smoothing / (rows.bincount()[rows] + self.spec.smoothing)).mean())
 
     def _without_images(self, context: Tensor) -> Tensor:
         """The columns of a context that are no image's features."""

@@ -386,7 +386,7 @@ def test_an_image_informs_ancestors_of_its_parents(pictures, monkeypatch):
     """p(c | x) is proportional to p(c) * sum over k of p(k | c) q(k | x) / p(k)."""
     scm, data = pictures
     parts = cg.SCM(nx.DiGraph([("c", "kind")]), {"c": cg.Categorical(3), "kind": cg.Categorical(2)})
-    parts = parts.fit({"c": [0, 1, 2, 0, 1, 2, 2], "kind": [0, 1, 1, 0, 1, 0, 1]}, progress=False)
+    parts = parts.fit({"c": [0, 1, 2, 0, 1, 2, 2] * 2, "kind": [0, 1, 1, 0, 1, 0, 1] * 2}, progress=False)
     chain = cg.SCM(
         nx.DiGraph([("c", "kind"), ("kind", "picture")]),
         {**parts.variables, "picture": scm.variables["picture"]},

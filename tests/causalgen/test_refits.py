@@ -299,6 +299,11 @@ def test_where_no_refit_differs_the_interval_is_that_of_the_draws():
     alone.fit({"z": [0.0, 1.0, 2.0, 3.0], "w": [0.0, 1.5, 2.0, 3.0]}, nodes=["z", "w"], progress=False)
     with pytest.raises(cg.EvidenceError, match="nothing that 'y' depends on here was fitted"):
         alone.effect("y", refits=3, data=rows(0, 50), **asked)
+    # What is told without refits does not ask for them, where there is no such error.
+    assert "given the equations" in repr(alone.effect("y", **asked))
+    assert "(refits=...)" in repr(alone.effect("w", do={"z": 1.0}, n=50, seed=0))
+    row = {"x": 1.0, "y": 0.5, "z": 2.0, "w": 2.0}
+    assert "given the equations" in repr(alone.effect("y", evidence=row, **asked))
 
 
 @pytest.mark.slow

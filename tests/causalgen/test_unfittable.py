@@ -214,6 +214,30 @@ def test_more_parents_than_rows_are_tied_and_leave_no_noise():
         scm.fit(data, nodes=["y"], progress=False)
 
 
+@pytest.mark.parametrize(
+    ("each", "options", "taken"),
+    [(3, {}, 0.25), (6, {}, 1 / 7), (3, {"smoothing": 0}, 0), (3, {"logits": "linear"}, None)],
+)
+def test_what_smoothing_takes_of_an_effect_is_told(each, options, taken):
+    """Of 30 regions and a drug, with so many rows each, a third of whom recover and two thirds."""
+    region, drug, place = np.indices((30, 2, each)).reshape(3, -1)
+    rows = {"region": region, "drug": drug, "well": (place < (1 + drug) * each // 3).astype(int)}
+    variables = {"region": cg.Categorical(30), "drug": cg.Categorical(2), "well": cg.Categorical(2)}
+    graph = nx.DiGraph([("region", "well"), ("drug", "well")])
+    scm = cg.SCM(graph, variables, {"well": cg.mechanisms.Categorical(**options)})
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        scm.fit(rows, progress=False)
+    told = [str(one.message) for one in caught]
+    assert ["smoothing takes 25% of their effects" in one for one in told] == (
+        [True] if taken == 0.25 else []
+    )
+    if taken is not None:
+        question = {"do": {"drug": 1}, "versus": {"drug": 0}, "statistic": lambda well: well == 1}
+        effect = scm.effect("well", **question, n=20_000, seed=0)
+        assert effect.value == pytest.approx((1 - taken) / 3, abs=4 * effect.standard_error)
+
+
 def wide(kind, training=None):
     """dose -> level as ``kind`` says, level = 2 dose + u or a picture of it."""
     variables = {"categorical": cg.Categorical(2), "diffusion": cg.Image(1, 4, 4)}

@@ -42,7 +42,7 @@ def test_laws(coupling, logits, parents, rows):
 def test_table_holds_smoothed_frequencies():
     mechanism = fit(Categorical(smoothing=2).bind(variables.Categorical(4), PARENTS), X, ROWS)
     chosen = X[(ROWS["colour"] == 1) & (ROWS["shape"] == 2)]
-    overall = (torch.bincount(X, minlength=4) + 2) / (N + 8)
+    overall = (torch.bincount(X, minlength=4) + 2 / 4) / (N + 2)
     expected = (torch.bincount(chosen, minlength=4) + 2 * overall) / (len(chosen) + 2)
     row = {"colour": torch.tensor([1]), "shape": torch.tensor([2])}
     assert_close(mechanism.logits(row, 1).exp()[0], expected.double())
@@ -158,7 +158,8 @@ def test_linear_logits_are_logistic_regression(smoothing):
     mechanism = fit(spec.bind(variables.Categorical(2), {"age": Continuous()}), x, {"age": age})
     columns = np.column_stack([np.ones(N), (age - age.mean()) / age.std(correction=0)])
     ones = int(x.sum())
-    start = np.array([np.log(ones + max(smoothing, 0.5)) - np.log(N - ones + max(smoothing, 0.5)), 0])
+    added = max(smoothing, 0.5) / 2
+    start = np.array([np.log(ones + added) - np.log(N - ones + added), 0])
     found = start.copy()
     for _ in range(
         30
@@ -189,7 +190,7 @@ def test_ordinal_logits_are_proportional_odds(smoothing):
     if smoothing < 20:
         assert_close(slope, np.array([1.2]), atol=0.12, rtol=0)
         assert_close(np.cumsum([rises[0], *np.exp(rises[1:])]), cuts, atol=0.15, rtol=0)
-    counts = np.bincount(x, minlength=4) + max(smoothing, 0.5)
+    counts = np.bincount(x, minlength=4) + max(smoothing, 0.5) / 4
     share = np.cumsum(counts / counts.sum())[:-1]
     edges = np.log(share / (1 - share))
     start = np.array([edges[0], *np.log(np.diff(edges))])
@@ -294,7 +295,7 @@ def test_parents_that_never_met_leave_the_overall_frequencies(smoothing):
     mechanism = fit(Categorical(smoothing=smoothing).bind(variables.Categorical(2), PARENTS), value, rows)
     unmet = {"colour": torch.tensor([1]), "shape": torch.tensor([2])}
     found = mechanism.logits(unmet, 1).softmax(-1)[0, 1]
-    assert_close(found.item(), (10 + smoothing) / (1000 + 2 * smoothing))
+    assert_close(found.item(), (10 + smoothing / 2) / (1000 + smoothing))
 
 
 def test_parents_that_met_once_or_twice_leave_what_is_rare_rare():
@@ -316,6 +317,20 @@ def test_smoothing_adds_one_row_to_a_combination_however_many_categories_there_a
     mechanism = fit(Categorical().bind(variables.Categorical(5), parents), value, rows)
     recovered = mechanism.logits({"ward": torch.tensor([3, 3]), "drug": torch.tensor([0, 1])}, 2).exp()[:, 0]
     assert_close(recovered.diff().item(), 0.4 * 25 / 26)
+
+
+@pytest.mark.parametrize("logits", ["table", "linear"])
+def test_labels_that_no_row_has_are_rarely_drawn(logits):
+    """Of 249 countries, 12 of which are in 500 rows, the others were drawn in 32 and 5 % of the rows."""
+    value = torch.arange(500) % 12
+    parents = {} if logits == "table" else {"age": AGE_ROWS["age"][:500]}
+    spec = Categorical(logits=logits)
+    mechanism = fit(
+        spec.bind(variables.Categorical(249), dict.fromkeys(parents, Continuous())), value, parents
+    )
+    with torch.no_grad():
+        never = mechanism.logits(parents, 500)[:, 12:].exp().sum(1).mean()
+    assert 0 < float(never) < 1 / 500
 
 
 def test_smoothing_is_no_option_of_a_table_that_was_counted():
