@@ -7,7 +7,8 @@
              independent of it given them, the ordered Markov property, which, of all earlier nodes together,
              implies every independence that the graph does (Verma, Pearl 1988)
 
-Where abduction draws noise, as for categories, it is independent of them all the same if the model is right.
+Where abduction draws noise, as for categories, it is independent of them all the same if the model is right;
+of a root the value itself is tested, which its noise alone decides.
 A wrong form leaves parents in the noise, and with them whatever is related to them: mend "noise" first.
 All tests, of fit and of independence, are judged together by their false discovery rate (Benjamini, Hochberg
 1995): of a true model, a share of at most ``level`` of the checks reports any problem, if rows are
@@ -243,6 +244,8 @@ class _Check:
         if not columns.shape[1] or _is_rounding(mechanism, found.noise, values[node], parents):
             self.skipped[node] = "it has no noise: its parents determine it"
             return None
+        if not parents:  # all that is known of its noise is its value: draws would blur it
+            return self._value((node,), rows).features
         return kernel_features(ranked_columns(columns))
 
     def _rows(self, node: str, other: str | None = None) -> _Rows:
