@@ -32,9 +32,8 @@ from causalgen.counterfactuals.rows import (
     refuse_nonfinite,
 )
 from graphs.errors import MechanismError, numbered_rows
-from mechanisms.base import Abducted, InterventionSpec, Noise
+from mechanisms.base import Abducted, Noise
 from mechanisms.extrapolation import has_bounds, warn_out_of_bounds
-from mechanisms.intervened import Constant
 
 __all__ = ["Prediction", "abduct", "log_prob", "predict"]
 
@@ -154,11 +153,9 @@ def _check(world: MutilatedModel, computed: Mapping[str, Tensor]) -> None:
     for node, value in computed.items():
         refuse_nonfinite(world.origin(node), value)
     for node, value in computed.items():
-        mechanism = world.mechanisms[node]
-        # What was set has been checked, but for what ``Replace`` makes.
-        was_set = node in world.touched and isinstance(mechanism.spec, Constant | InterventionSpec)
-        if has_bounds(mechanism.variable) and not was_set:
-            warn_out_of_bounds(world.origin(node), mechanism.variable, value)
+        variable = world.mechanisms[node].variable
+        if has_bounds(variable):  # what was set is within them, but for what ``Replace`` makes
+            warn_out_of_bounds(world.origin(node), variable, value)
 
 
 def _generate(
