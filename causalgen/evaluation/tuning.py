@@ -140,7 +140,7 @@ class Tuning:
         last = (
             f"Chosen: {self.option} {self.best.strength:g}, {self.choice.reason}. "
             f"{self.rows:,} of {self.available:,} rows, evaluators of {self.evaluators}, do({self.label}). "
-            "Of the rows it was chosen on, the scores of the best are too good: evaluate it on others."
+            "The best scores of the rows it was chosen on are better than it is: evaluate it on others."
         )
         if self.dropped:
             last += f" Rows left out, for they lack a value: {self.dropped:,}."
