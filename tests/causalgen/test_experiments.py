@@ -67,9 +67,8 @@ def test_each_mechanism_is_fitted_to_the_rows_that_tell_of_it(mechanism):
     """As to a table of these rows alone, bit for bit."""
     rows = ROWS.head(300)
     if isinstance(mechanism, cg.mechanisms.Empirical):  # of a root
-        scm = cg.SCM(
-            nx.DiGraph([("dose", "pain")]), dict.fromkeys(NAMES[1:], cg.Continuous()), {"dose": mechanism}
-        )
+        mechanisms = {"dose": mechanism, "pain": cg.mechanisms.Additive()}
+        scm = cg.SCM(nx.DiGraph([("dose", "pain")]), dict.fromkeys(NAMES[1:], cg.Continuous()), mechanisms)
         marked = scm.fit(cg.Rows(rows, intervened={"dose": "trial"}), progress=False)
         alone = rows["dose"][~rows["trial"]].to_numpy()
         assert set(marked.sample(500, seed=0)["dose"].tolist()) <= set(alone.tolist())
@@ -312,7 +311,8 @@ def test_a_scan_tells_no_missing_cause_whose_law_an_experiment_changed(assigned,
     numbers = dict.fromkeys(("need", "dose"), cg.Continuous())
     scan = cg.mechanisms.Diffusion(backbone=small, predictor=small, training={"epochs": 1})
     edges = [("need", "scan"), ("dose", "scan")] + ([] if assigned else [("need", "dose")])
-    scm = cg.SCM(nx.DiGraph(edges), {**numbers, "scan": cg.Image(1, 4, 4)}, {"scan": scan})
+    mechanisms = {"need": cg.mechanisms.Additive(), "dose": cg.mechanisms.Additive(), "scan": scan}
+    scm = cg.SCM(nx.DiGraph(edges), {**numbers, "scan": cg.Image(1, 4, 4)}, mechanisms)
     known, marked = scm.fit(rows, progress=False), cg.Rows(rows, intervened={"dose": ROWS["trial"][:20]})
     known.abduct({"scan": rows["scan"][0]}, seed=0, particles=64).posterior("dose")
     model = cg.SCM.from_pretrained(scm.fit(marked, progress=False).save_pretrained(tmp_path / "model"))

@@ -224,7 +224,7 @@ def test_there_and_back_misses_only_what_the_solver_does_against_hidden_parents(
         assert (there - image).abs().mean() > 0.3
         return (counterfactual(there, other, dict(factual), steps) - image).abs().mean().item()
 
-    coarse, fine = missed(50), missed(400)
+    coarse, fine = missed(25), missed(200)
     assert fine < coarse / 10
     assert fine < 1e-3
 
