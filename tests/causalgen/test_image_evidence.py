@@ -171,10 +171,12 @@ def test_a_trained_predictor_tells_a_continuous_cause():
             ),
         },
     ).fit({"t": t, "image": image}, progress=False, seed=0)
-    found = scm.abduct({"image": image[:40]}, seed=0).posterior("t")
+    with pytest.warns(UserWarning, match="in .* of 40 rows the effective sample size is small"):
+        scm.abduct({"image": image[:40]}, seed=0).posterior("t")
+    found = scm.abduct({"image": image[:40]}, seed=0, particles=2**17).posterior("t")
     guess = (found.weights * found.values).sum(0).numpy()
     assert np.corrcoef(guess, t[:40])[0, 1] > 0.9
-    cf = scm.counterfactual({"image": image[:4]}, do={"t": 0.0}, seed=0)
+    cf = scm.counterfactual({"image": image[:4]}, do={"t": 0.0}, seed=0, particles=2**17)
     assert cf["image"].shape == (4, 1, 8, 8) and cf.provenance["image"].tolist() == ["inferred"] * 4
 
 
