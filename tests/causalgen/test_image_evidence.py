@@ -176,7 +176,7 @@ def test_a_trained_predictor_tells_a_continuous_cause():
     found = scm.abduct({"image": image[:40]}, seed=0, particles=2**17).posterior("t")
     guess = (found.weights * found.values).sum(0).numpy()
     assert np.corrcoef(guess, t[:40])[0, 1] > 0.9
-    cf = scm.counterfactual({"image": image[:4]}, do={"t": 0.0}, seed=0, particles=2**17)
+    cf = scm.abduct({"image": image[:4]}, seed=0, particles=2**17).counterfactual(do={"t": 0.0})
     assert cf["image"].shape == (4, 1, 8, 8) and cf.provenance["image"].tolist() == ["inferred"] * 4
 
 
