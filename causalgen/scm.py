@@ -174,9 +174,8 @@ class SCM(Shown):
         mechanisms = {node: fit_afresh(self._mechanism(node), choose=start is None) for node in asked}
         earlier = type(self).from_pretrained(start) if isinstance(start, str | Path) else start
         known = earlier and earlier.mechanisms
-        self.fit_report, chosen = fit_table(
-            mechanisms, table, seed=seed, run_dir=run_dir, resume=resume, progress=progress, start=known
-        )
+        options: Any = {"seed": seed, "run_dir": run_dir, "resume": resume, "progress": progress}
+        self.fit_report, chosen = fit_table(mechanisms, table, graph=self.graph, start=known, **options)
         self._world = self._world.with_fitted({**mechanisms, **chosen})
         self.fit_report.warn_of_doubts()
         return self

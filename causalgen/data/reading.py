@@ -280,8 +280,7 @@ def _mark(table: Table, said: Rows) -> None:
                 f"{what}, row {row} is {labels.tolist()[row]!r}: expected whether {node!r} was set in it, "
                 "True or False, or 1 or 0."
             )
-        if node in table:
-            table.intervened[node] = np.array(told, np.bool_)
+        table.intervened[node] = np.array(told, np.bool_)
 
 
 def sample_rows(name: str | Path) -> dict[str, NDArray[Any]]:

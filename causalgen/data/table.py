@@ -29,7 +29,8 @@ class Table(Mapping[str, NDArray[Any]]):
             there, not to be read.
         numbers: of the rows in the data that they were taken from, (N,); 0 to N - 1 where None.
         copies: numbers, (N,), equal for rows that are copies of one another; None where none are known to be.
-        intervened: rows in which an experiment set the value, (N,) bool, of the nodes where there are some.
+        intervened: rows in which an experiment set the value, (N,) bool, of the nodes where there are some,
+            those without a column too.
 
     Raises:
         DataError: no columns, or columns of different length.

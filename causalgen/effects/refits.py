@@ -212,7 +212,8 @@ def _refitted(refits: Refits, world: MutilatedModel, number: int) -> MutilatedMo
     for node in refits.nodes:
         old = world.mechanisms[node]
         fresh[node] = old.spec.bind(old.variable, old.parents).to(old.device)
-    fit_table(fresh, table, seed=refits.seed, run_dir=None, resume=False, progress=False, doubted=False)
+    alone: Any = {"run_dir": None, "resume": False, "progress": False, "doubted": False}
+    fit_table(fresh, table, graph=world.graph, seed=refits.seed, **alone)
     return replace(
         world, mechanisms={**world.mechanisms, **{node: each.eval() for node, each in fresh.items()}}
     )

@@ -33,6 +33,7 @@ from causalgen.fitting.choosing import choose_mechanism
 from causalgen.fitting.fit import fit_mechanism
 from causalgen.fitting.fit_report import FitReport, NodeReport
 from causalgen.fitting.holding_out import distinct_rows, with_copies
+from graphs.causal_graph import CausalGraph
 from graphs.errors import DataError, MechanismError
 from graphs.variables import Categorical, Continuous, Image, Integer, Variable, table_variables
 from mechanisms.base import Mechanism
@@ -189,6 +190,7 @@ def fit_table(
     mechanisms: Mapping[str, Mechanism],
     table: Table,
     *,
+    graph: CausalGraph,
     seed: int,
     run_dir: Path | str | None,
     resume: bool,
@@ -198,9 +200,9 @@ def fit_table(
 ) -> tuple[FitReport, dict[str, Mechanism]]:
     """Fit mechanisms by node, in place and in that order; see ``fit_mechanism``.
 
-    ``start`` has mechanisms of another model by node, whose weights trained ones start from; with
-    ``doubted`` the report says what speaks against the rows. Beside the report: the mechanisms of nodes whose
-    mechanism was chosen among candidates.
+    The graph has these nodes and their ancestors. ``start`` has mechanisms of another model by node, whose
+    weights trained ones start from; with ``doubted`` the report says what speaks against the rows. Beside the
+    report: the mechanisms of nodes whose mechanism was chosen among candidates.
     """
     table = with_copies(table)
     families = {node: (node, *mechanism.parents) for node, mechanism in mechanisms.items()}
@@ -215,11 +217,7 @@ def fit_table(
             )
     reports: dict[str, NodeReport] = {}
     chosen: dict[str, Mechanism] = {}
-    nowhere, below = np.zeros(table.rows, np.bool_), dict[str, NDArray[np.bool_]]()
     for node, mechanism in mechanisms.items():
-        # In which rows a parent has another law than by itself: an experiment set it, or an ancestor.
-        other = [table.intervened.get(name, nowhere) | below.get(name, nowhere) for name in mechanism.parents]
-        below[node] = np.logical_or.reduce([nowhere, *other])
         rows = table if kept[node].all() else table.part(families[node], kept[node])
         rows = with_copies(rows, families[node])
         left_out = {"dropped": dropped[node], "intervened": table.rows - dropped[node] - rows.rows}
@@ -229,10 +227,7 @@ def fit_table(
         else:
             report = fit_mechanism(node, mechanism, rows, start=(start or {}).get(node), **options)
         if mechanism.spec.training is not None:
-            own = table.intervened.get(node, nowhere)
-            told = torch.tensor([own.any(), *((each & kept[node]).any() for each in other)])
-            fitted = chosen.get(node, mechanism)
-            fitted.experiments = told.to(fitted.device) if told.any() else None
+            chosen.get(node, mechanism).experiments = _experiments(node, mechanism, graph, table, kept[node])
         doubts = [report.doubt]
         if doubted and mechanism.spec.training is not None:
             few = _doubt_of_rows(mechanism, rows, trained=report.steps > 0)
@@ -241,6 +236,22 @@ def fit_table(
         reports[node] = replace(report, **left_out, doubt=" Also, ".join(filter(None, doubts)))
     _record_ranges({**mechanisms, **chosen}, table, kept)
     return FitReport(reports), chosen
+
+
+def _experiments(
+    node: str, mechanism: Mechanism, graph: CausalGraph, table: Table, kept: NDArray[np.bool_]
+) -> Tensor | None:
+    """``Mechanism.experiments`` of a fit to the rows kept.
+
+    A parent has another law than by itself where an experiment set it, or an ancestor of it.
+    """
+    if not table.intervened:
+        return None
+    told = [node in table.intervened and bool(table.intervened[node].any())]
+    for parent in mechanism.parents:
+        causes = table.intervened.keys() & graph.ancestors([parent])
+        told.append(any(bool((table.intervened[name] & kept).any()) for name in causes))
+    return torch.tensor(told, device=mechanism.device) if any(told) else None
 
 
 def _record_ranges(

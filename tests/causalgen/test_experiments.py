@@ -302,6 +302,21 @@ def test_on_the_command_line(tmp_path):
         assert match in str(result.exception)
 
 
+@pytest.mark.parametrize("order", [NAMES, NAMES[::-1]])
+def test_what_experiments_changed_is_kept_of_nodes_fitted_alone_too(order):
+    """The pain's parent follows from the need, which an experiment set, though its column is not read."""
+    variables = dict.fromkeys(order, cg.Continuous())
+    chain = nx.DiGraph([("need", "dose"), ("dose", "pain")])
+    scm = cg.SCM(chain, variables, dict.fromkeys(NAMES, cg.mechanisms.Additive()))
+    data = cg.Rows(ROWS, intervened={"need": "trial"})
+    told = {"need": [True], "dose": [False, True], "pain": [False, True]}
+    for nodes in (None, ["pain"]):
+        scm.fit(data, nodes=nodes, seed=0, progress=False)
+        assert {node: scm.mechanisms[node].experiments.tolist() for node in NAMES} == told
+    scm.fit(ROWS, nodes=["pain"], seed=0, progress=False)
+    assert scm.mechanisms["pain"].experiments is None
+
+
 @pytest.mark.parametrize("assigned", [True, False], ids=["assigned", "by itself too"])
 def test_a_scan_tells_no_missing_cause_whose_law_an_experiment_changed(assigned, tmp_path):
     """Its predictor learned p(dose | scan) of all rows, not of those where nobody set the dose."""
