@@ -73,7 +73,7 @@ class NodeReport:
             )
         if self.validation_loss is None or self.train_loss is None or self.validation_error is None:
             return None
-        if not self.steps:
+        if not self.steps or self._compared:
             return None
         rise = self.validation_loss - self.train_loss
         if rise > max(_RISE, _ERRORS * self.validation_error):
@@ -85,6 +85,12 @@ class NodeReport:
         if self.rows < _FEW and self.choice is None:
             return f"{self.node}: {self.rows:,} rows are few for a mechanism that is trained. {_REMEDY}"
         return None
+
+    @property
+    def _compared(self) -> bool:
+        """Whether held-out rows chose it: the simpler candidates, which they could have chosen, did worse."""
+        candidates = () if self.choice is None else self.choice["candidates"].values()
+        return sum("log_likelihood" in each for each in candidates) > 1
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""

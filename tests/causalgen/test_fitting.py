@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Literal, final
 
@@ -449,6 +450,10 @@ def test_what_overfits_is_told_with_a_remedy():
     (told,) = report.advice
     assert told.startswith("b: the held-out loss is") and "it overfits 30 rows. Take a simpler" in told
     assert told in str(report) and "No figure here holds the error of the fitted parameters" in str(report)
+    compared = {"chosen": {}, "label": "flow", "reason": "the highest", "candidates": {}}
+    for name in ("additive", "flow"):
+        compared["candidates"][name] = {"log_likelihood": -1.0, "rows": 20}
+    assert replace(report["b"], choice=compared).advice is None  # rows held out chose it among simpler ones
     few, _ = overfitting()
     assert "40 rows are few for a mechanism that is trained" in str(fit(few, table).advice)
     many, _ = overfitting(epochs=20, batch_size=256)
