@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Collection, Container, Iterator, Mapping
 from copy import deepcopy
 from operator import attrgetter
 from typing import Annotated, Any
 
 import torch
 from pydantic import Field, ValidationError, field_validator
-from torch import nn
+from torch import Tensor, nn
 
 from graphs.declared import declaration_error
 from graphs.errors import MechanismError, UnknownNameError
@@ -110,7 +110,8 @@ def start_from(node: str, mechanism: Mechanism, earlier: Mechanism) -> None:
 
     A linear layer with further inputs after those it had keeps what it knew: their weights are 0, so that a
     wider context changes nothing yet. Layers that the earlier one lacks stay as they are, unless its weights
-    were trained without a layer that they may be without (``_match_layers``).
+    were trained without a layer that they may be without (``_match_layers``). A part that is trained first,
+    as a style code is, begins anew where its networks are others.
     """
     pairs = (
         ("mechanism", mechanism.spec.kind, earlier.spec.kind),
@@ -123,8 +124,9 @@ def start_from(node: str, mechanism: Mechanism, earlier: Mechanism) -> None:
                 f"Node {node!r} cannot start from the weights of the other model: its {what} differs there, "
                 f"{other!r} instead of {own!r}. Fit it without, or give a model of the same node."
             )
-    take_weights(f"Node {node!r} cannot start from the weights of the other model", mechanism, earlier)
     stage = mechanism.first_stage()
+    anew = () if stage is None or stage.settings is None else tuple(stage.part.parameters())
+    take_weights(f"Node {node!r} cannot start from the weights of the other model", mechanism, earlier, anew)
     if stage is not None and stage.settings is None:
         _keep_part(node, mechanism, earlier, stage)
 
@@ -140,14 +142,19 @@ def _match_layers(module: nn.Module, other: nn.Module) -> None:
 
 
 @torch.no_grad()
-def take_weights(failure: str, module: nn.Module, earlier: nn.Module) -> None:
-    """Give a module the weights of an earlier one, as ``start_from`` does; ``failure`` begins the error."""
+def take_weights(failure: str, module: nn.Module, earlier: nn.Module, anew: Collection[Tensor] = ()) -> None:
+    """Give a module the weights of an earlier one, as ``start_from`` does; ``failure`` begins the error.
+
+    Those in ``anew`` stay as they are if any has another shape there.
+    """
     _match_layers(module, earlier)
     known = dict(earlier.named_parameters())
-    for name, weight in module.named_parameters():
-        before = known.get(name)
-        if before is None:
-            continue
+    own = {name: weight for name, weight in module.named_parameters() if name in known}
+    part = {name for name, weight in own.items() if any(weight is each for each in anew)}
+    if any(own[name].shape != known[name].shape for name in part):
+        own = {name: weight for name, weight in own.items() if name not in part}
+    for name, weight in own.items():
+        before = known[name]
         wider = weight.ndim == 2 and len(weight) == len(before) and weight.shape[1] > before.shape[1]
         if not wider and weight.shape != before.shape:
             raise MechanismError(

@@ -2,7 +2,11 @@
 
 The decoder g(z, pa) of a coarse image has no further use:
 
-    loss_n = |x_n - g(z_n, pa_n)|^2 / var(x) + c(k) independence [mean of R^2_n + 0.75 MMD^2_n]
+    loss_n = |x_n - g(z_n, pa_n)|^2 / var(x) + 0.1 / width * sum over i != j of C_ij^2
+             + c(k) independence [mean of R^2_n + 0.75 MMD^2_n]
+
+C is the correlation of the batch's codes. Numbers that say the same again, as a channel of so many nats
+allows, leave no room for the rest: what varies most, such as a background, would be said many times.
 
 R^2 is the share of the parents' variance that a kernel ridge regression on the last codes tells of new ones:
 an adversary at its best response, in closed form, so that there is no game to lose. It regresses each parent,
@@ -36,6 +40,9 @@ _FEATURES = 64
 
 _DISCREPANCY = 0.75
 """Weight of the discrepancy beside R^2."""
+
+_REPETITION = 0.1
+"""Weight of the squared correlations of a number with the others."""
 
 _SCALES = (2.0, 8.0, 32.0)
 """Squared widths of the kernels of the discrepancy; codes of 8 numbers are 16 apart on average."""
@@ -101,7 +108,17 @@ class CodeTraining(nn.Module):
         target = nn.functional.adaptive_avg_pool2d(self.code.scaled(value), self._coarse)
         missed = (made - target.flatten(1)).square().mean(1)
         price = min(1.0, self.progress / _RISE) * self.independence
-        return missed + price * self.dependence(drawn, parents)
+        return missed + self.repetition(drawn) + price * self.dependence(drawn, parents)
+
+    def repetition(self, code: Tensor) -> Tensor:
+        """What numbers of these codes (N, width) say again of each other: squared correlations, a scalar.
+
+        Of the batch alone: the last codes lag behind, and by theirs training did not learn to be rid of it.
+        """
+        apart = code.float() - code.float().mean(0)
+        apart = apart / apart.square().mean(0).sqrt().clamp(min=1e-6)
+        together = (apart.T @ apart / len(apart)).square()
+        return _REPETITION / self.code.width * (together.sum() - together.trace())
 
     def dependence(self, code: Tensor, parents: Parents) -> Tensor:
         """(N,) how far codes tell of parents, and lack the law of their prior.

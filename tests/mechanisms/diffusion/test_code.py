@@ -184,6 +184,17 @@ def test_codes_of_another_law_than_the_prior_pay_for_it():
     assert narrow > good + 0.1 and repeated > good + 0.03
 
 
+@pytest.mark.parametrize("correlation", [0.0, 0.5, 0.9])
+def test_numbers_that_say_the_same_again_pay_for_it(correlation):
+    code = _alone({"shade": Continuous()})
+    normal = torch.randn(4000, 2, generator=seeded(1))
+    second = correlation * normal[:, 0] + (1 - correlation**2) ** 0.5 * normal[:, 1]
+    rows = torch.stack([normal[:, 0], second], 1)
+    # Of two numbers the sum over i != j of C_ij^2 is twice the squared correlation; a tenth of it, a number.
+    assert float(code.repetition(3 * rows + 1)) == pytest.approx(0.1 * correlation**2, abs=0.005)
+    assert float(code.repetition(rows[:1])) == 0.0
+
+
 def test_a_probe_tells_what_codes_tell_and_nothing_else():
     variables = {"digit": Categorical(3), "shade": Continuous()}
     rows, parents = _pairs(600, 0.0)
@@ -212,6 +223,19 @@ def test_training_starts_from_a_model_without_a_code_and_nothing_has_changed_yet
         torch.testing.assert_close(found["x_T"], noise["x_T"], rtol=1e-4, atol=1e-4)
         made = each.generate(draws(4, PARENTS, seed=1)[1], found)
         torch.testing.assert_close(made, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_a_code_of_another_width_begins_anew_unless_it_should_stay():
+    earlier, wider = coded(), CODE.model_copy(update={"width": 3})
+    later, fresh = (untrained(PARENTS, code=wider) for _ in range(2))
+    start_from("x", later, earlier)
+    assert same_weights(later.code, fresh.code) and same_weights(later.predictor, earlier.predictor)
+    known = dict(earlier.denoiser.named_parameters())
+    for name, weight in later.denoiser.named_parameters():
+        assert torch.equal(weight[:, : known[name].shape[1]] if weight.ndim == 2 else weight, known[name])
+    kept = untrained(PARENTS, code=wider.model_copy(update={"training": None}))
+    with pytest.raises(MechanismError, match=r"code.head.* is \(3, 256\), there \(2, 256\)"):
+        start_from("x", kept, earlier)
 
 
 @pytest.mark.parametrize(
