@@ -225,7 +225,7 @@ def test_warnings_are_one_line_without_places_in_python(folder, command):
         (["effect", "MODEL", "weight", "--do", "kind=LAB"], "Did you mean 'lab'?"),
         (
             ["fit", "SCM", "--data", "COMMA", "--out", "o"],
-            "['no', 'yes']; a number has a decimal point and no unit. A gap is an empty cell.",
+            "as categories: ['no', 'yes']; a number has a decimal point and no unit. A gap is an empty cell.",
         ),
         (
             ["counterfactual", "MODEL", "--evidence", "JSON", "--do", "size=1"],
