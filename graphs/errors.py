@@ -190,8 +190,8 @@ def did_you_mean(name: object, known: Iterable[object]) -> str:
     if not near:
         return ""
     found, looks = names[near[0]], ""
-    if found != str(name) and normalize("NFC", found) == normalize("NFC", str(name)):  # é in one, e´ in other
-        looks = f" They look alike: {ascii(str(name))} and {ascii(found)}."
+    if found != str(name) and normalize("NFC", found) == normalize("NFC", str(name)):  # accents apart
+        looks = f" They look alike: {str(name)!a} and {found!a}."
     return f" Did you mean {found!r}?{looks}"
 
 
