@@ -40,6 +40,7 @@ WORDS = (
     (r"Pass resume=True \(--resume\)", "Give --resume"),
     (r"resume=True \(--resume\)", "--resume"),
     (r"\((node|start)=, --\1\)", r"(--\1)"),
+    (r"Name one by (\S+)=", r"Name one by --\1"),
     (r"Name one: node=\.\.\.", "Name one: --node NAME."),
     (r"give the label, which variable\.decode\(code\) tells\.", "give the label."),
     (r"Convert it first, as by value\.astype\(float\)\.", "Give numbers, in a JSON without quotes."),

@@ -172,6 +172,8 @@ def test_an_image_is_set_by_its_file(pictures, tmp_path):
     (world,) = (tmp_path / "cf").glob("picture=*/picture/0000.png")
     with PILImage.open(world) as picture:
         assert np.array_equal(np.asarray(picture), other)
+    told = json.loads((tmp_path / "cf" / "result.json").read_text())["worlds"].values()
+    assert [each["do"] for each in told] == [{"kind": "0"}, {"picture": str(tmp_path / "other.png")}]
     done = run("sample", tmp_path / "model", "-n", 2, "--do", f"picture={tmp_path}/none.png", "--out", "o")
     assert "there is no file" in str(done.exception) and not Path("o").exists()
 
