@@ -34,6 +34,7 @@ from difflib import SequenceMatcher, get_close_matches
 from inspect import currentframe
 from types import FrameType
 from typing import Any, Protocol, SupportsInt
+from unicodedata import normalize
 
 __all__ = [
     "CannotAbductError",
@@ -186,7 +187,12 @@ def did_you_mean(name: object, known: Iterable[object]) -> str:
     folded = str(name).casefold()
     begun = [each for each in names if len(folded) > 2 and each.startswith(folded)]
     near = begun if len(begun) == 1 else get_close_matches(folded, names, n=1)
-    return f" Did you mean {names[near[0]]!r}?" if near else ""
+    if not near:
+        return ""
+    found, looks = names[near[0]], ""
+    if found != str(name) and normalize("NFC", found) == normalize("NFC", str(name)):  # accents apart
+        looks = f" They look alike: {str(name)!a} and {found!a}."
+    return f" Did you mean {found!r}?{looks}"
 
 
 def near_misses(given: Iterable[object], known: Iterable[str]) -> list[tuple[str, str]]:

@@ -220,13 +220,14 @@ class _Reader:
             raise self._error(event, "a key must be a string, got a mapping or a list.")
         if event.value == "<<" and not event.style:
             raise self._error(event, "merge keys ('<<') are not allowed. Write the keys out.")
-        key = self._scalar(event)
-        if not isinstance(key, str):
-            raise self._error(event, f'a key must be a string, got {key!r}. Quote it: "{event.value}".')
+        point = " A decimal has a point." * event.value.isdecimal()  # as of {lower: 0,5}
         try:
+            key = event.value if event.style else resolve(event.value)
+            if not isinstance(key, str):
+                raise ValueError(f'a key must be a string, got {key!r}. Quote it: "{event.value}"')
             return check_text(key, "key", KEY)
         except ValueError as error:
-            raise self._error(event, f"{error}.") from error
+            raise self._error(event, f"{error}.{point}") from error
 
     def _scalar(self, event: ScalarEvent) -> Data:
         if event.style:  # quoted or a block scalar: always a string

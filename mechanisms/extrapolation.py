@@ -103,7 +103,7 @@ def warn_unseen(
 
 
 def _are(count: int, rows: int) -> str:
-    return f"{count} of {counted(rows, 'row')} {'is' if count == 1 else 'are'}"
+    return f"{count:,} of {counted(rows, 'row')} {'is' if count == 1 else 'are'}"
 
 
 def has_bounds(variable: Variable) -> bool:

@@ -43,7 +43,7 @@ from causalgen.saving.atomic import sweep
 from causalgen.saving.manifest import library_versions, read_json
 from causalgen.saving.pretrained import model_folder
 from graphs.errors import CausalgenError, CheckpointError, warn
-from graphs.text import printable
+from graphs.text import counted, printable
 from graphs.variables import Image
 from graphs.variables.arrays import as_array
 
@@ -82,6 +82,10 @@ class Job(Typed):
         for later in ("rename", "dtype"):  # as jobs before there was this option
             if not said[later]:
                 del said[later]
+        typed = [value for each in (*question.does.values(), question.given) for value in each.values()]
+        files = [each for each in typed if isinstance(each, Path)]
+        if files:  # the texts name them alone
+            said["pictures"] = {str(each): sha256(each.read_bytes()).hexdigest() for each in files}
         return said | {
             "weights": _digest(self.model),
             "table": question.table.describe(),
@@ -242,15 +246,16 @@ def _finish(job: Job, parts: int) -> None:
     if refused:
         write_file(job.out / "refused.csv", pd.DataFrame(refused).to_csv(index=False).encode())
     for text, count in _alike(found):
-        more = f" (and alike in {count - 1} more parts)" if count > 1 else ""
+        more = f" (and alike in {counted(count - 1, 'more part')})" if count > 1 else ""
         warn(f"{text}{more}")
     worlds = dict(zip(job.does, world_folders(list(job.does)), strict=True))
     result = {"worlds": worlds, "parts": parts, "rows": answered, "refused": len(refused)}
     write_file(job.out / "result.json", json.dumps(result, indent=1).encode())
-    say(f"{answered:,} rows in {parts:,} parts, each in {len(worlds)} worlds.", job.out.resolve())
+    told = f"{counted(answered, 'row')} in {counted(parts, 'part')}, each in {counted(len(worlds), 'world')}."
+    say(told, job.out.resolve())
     if refused:
         shown = [f"not answered: {printable(row['reason'])}" for row in refused[:_SHOWN]]
-        shown.append(f"{len(refused):,} rows are not answered: {job.out / 'refused.csv'} names them.")
+        shown.append(f"{counted(len(refused), 'row')} not answered, as {job.out / 'refused.csv'} tells.")
         say(*shown, stderr=True)
         sys.exit(REFUSED)
 

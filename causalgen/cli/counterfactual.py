@@ -100,7 +100,7 @@ def _inferred(world: Counterfactual) -> Iterator[str]:
     texts, sources = inferred_texts(world), world.sources
     for node in world.inferred:
         lacking = sources[node] != "observed"
-        where = "" if lacking.all() else f" in {lacking.sum()} of {world.rows} rows"
+        where = "" if lacking.all() else f" in {lacking.sum():,} of {world.rows:,} rows"
         shown = [
             f"{name} = {', '.join(cell for cell, gap in zip(cells, lacking, strict=False) if gap)}"
             for name, cells in texts.get(node, {}).items()

@@ -129,8 +129,11 @@ def _read_picture(file: Path, scm: SCM) -> dict[str, Any]:
 
 
 def _read_json(file: Path, scm: SCM, columns: Mapping[str, str]) -> dict[str, Any]:
-    nodes = {name: node for node, name in columns.items()}
-    values = {nodes.get(name, name): value for name, value in json_object(file).items()}
+    given, nodes = json_object(file), dict[str, str]()
+    for node, name in columns.items():
+        parts = vector_columns(name, scm.variables[node], given, ())
+        nodes |= {name: node} | {part: f"{node}[{index}]" for index, part in enumerate(parts)}
+    values = {nodes.get(name, name): value for name, value in given.items()}
     for node, variable in image_variables(scm.variables).items():
         if node in values:
             where = f"Evidence {node!r} of {file.name}"

@@ -112,7 +112,7 @@ class _Actor:
         self._numbers, self._error = numbers, ""
         try:
             self._answer = make()
-        except CausalgenError as error:
+        except (CausalgenError, OSError) as error:
             self._error = str(error)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:

@@ -254,7 +254,9 @@ def evaluators(
     EVALUATORS.check_place(out)
     columns = column_names(rename, scm, data, test)
     rows, unseen = (None if source is None else Rows(source, columns) for source in (data, test))
-    trained = train_evaluators(rows, variables, test=unseen, name=out.name, label=label, seed=seed)
+    trained = train_evaluators(
+        rows, variables, test=unseen, name=out.name, image=image, label=label, seed=seed
+    )
     options = {"data": card_source(data), "out": out.name, "image": image, "label": label, "seed": seed}
     options["test"] = None if test is None else card_source(test)
     command = recipe("evaluators", card_source(model), options, rename)

@@ -21,7 +21,7 @@ WORDS = (
         r"Column '(.*?)' of (.*?) means no node; '(.*?)', (.*?) Rename it '.*?', or take it out\.",
         r"Column '\1' of \2 means no node; '\3', \4 Give --rename '\1=\3', or take it out.",
     ),
-    (r"(There is no column '(.*?)'.* Columns: .*)$", r"\1 Name the one that is meant: --rename COLUMN=\2."),
+    (r"^(There is no column '(.*?)'.* Columns: .*)$", r"\1 Name the one that is meant: --rename COLUMN=\2."),
     (r"Call scm\.fit\(data\)( first)?\.", "Fit it first: causalgen fit."),
     (r"give missing='drop' \(--missing drop\)", "give --missing drop"),
     (
@@ -40,7 +40,15 @@ WORDS = (
     (r"Pass resume=True \(--resume\)", "Give --resume"),
     (r"resume=True \(--resume\)", "--resume"),
     (r"\((node|start)=, --\1\)", r"(--\1)"),
+    (r"Name one by (\S+)=", r"Name one by --\1"),
     (r"Name one: node=\.\.\.", "Name one: --node NAME."),
+    (r"give the label, which variable\.decode\(code\) tells\.", "give the label."),
+    (r"Convert it first, as by value\.astype\(float\)\.", "Give numbers, in a JSON without quotes."),
+    (r"Give a function, or a Policy, which see labels\.", "In Python, a function or a Policy sees labels."),
+    (
+        r"Give what it was fitted to, cg\.Rows\(\.\.\., intervened=\.\.\.\)\.",
+        "Say by --intervened COLUMN=node.",
+    ),
     (r"declares, as cg\.Categorical\((.*?)\);", r"declares, as categories: \1;"),
 )
 """Patterns of the library's messages, and what the command line says instead."""

@@ -219,12 +219,14 @@ class _Reader:
         return self._constant(value)
 
     def _constant(self, value: Any) -> Intervention:
+        given = value
         if isinstance(self.variable, Image):
             value = read_pictures(value, self.variable, where=self.where)
         encode = self.variable.encode_clipped if self.clip else self.variable.encode
         rows = torch.as_tensor(encode(value, where=self.where))
         warn_unseen(rows.to(self.old.device), self.old.seen_range, self.variable, where=self.where)
-        text = str(value) if rows.numel() == 1 else f"{len(rows)} values" if len(rows) > 1 else "an array"
+        single = rows.numel() == 1 or isinstance(given, str | Path)
+        text = str(given) if single else f"{len(rows)} values" if len(rows) > 1 else "an array"
         made = ConstantMechanism.of(self.variable, rows)
         return Intervention(self._settled(made), text, rows=len(rows))
 

@@ -93,7 +93,7 @@ def refuse_nonfinite(node: str, value: Tensor) -> None:
     worst = value[row][~finite[row]].flatten()[0].item()
     count = int((~finite).reshape(len(finite), -1).any(1).sum())
     raise DomainError(
-        f"Node {node!r}: its value in row {row} comes out as {worst} ({count} of {len(value)} rows do), "
+        f"Node {node!r}: its value in row {row} comes out as {worst} ({count:,} of {len(value):,} rows do), "
         "expected finite numbers. Check the values that it is computed from, and its mechanism."
     )
 

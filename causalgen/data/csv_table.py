@@ -191,7 +191,7 @@ def _parsed(cells: Sequence[str], parse: Callable[[str], object], where: str, fi
         try:
             values.append(parse(cell))
         except ValueError as error:
-            advice = ADVICE_ON_TEXTS if str(error) == _NO_NUMBER else ""
+            advice = f"{ADVICE_ON_TEXTS} A gap is an empty cell." if str(error) == _NO_NUMBER else ""
             advice = ADVICE_ON_DATES if is_date(cell) else advice
             raise DataError(f"{where}: row {first + row} is {cell!r}, {error}.{advice}") from error
     return values

@@ -258,7 +258,10 @@ def read_clusters(source: object, clusters: object, rows: int) -> NDArray[np.int
 def _labels(source: object, given: object, rows: int, what: str) -> tuple[NDArray[Any], str]:
     """A label of each row, (N,), by a column of the source or one for each; and what they are, in words."""
     if isinstance(given, str):
-        raw, origin, _ = _open(source, {given: Categorical(["0", "1"])}, {given: given})
+        try:
+            raw, origin, _ = _open(source, {given: Categorical(["0", "1"])}, {given: given})
+        except DataError as error:
+            raise DataError(f"{what}: {error}") from error
         given, what = raw[given], f"Column {given!r}{origin}"
     else:
         refuse_other_index({what: given, "data": source}, "Rows of", DataError)

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from importlib import import_module
 from itertools import product
 from math import prod
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -285,9 +286,9 @@ def _say(do: Mapping[str, Any]) -> str:
 
 
 def _value(value: Any) -> str:
-    if isinstance(value, Policy | Replace | Stochastic):
+    if isinstance(value, str | PurePath | Policy | Replace | Stochastic):
         return str(value)
-    text = value if isinstance(value, str) else getattr(value, "__name__", repr(value))
+    text = getattr(value, "__name__", repr(value))
     if len(text) <= 40 and "\n" not in text:
         return text
     shape = getattr(value, "shape", None)

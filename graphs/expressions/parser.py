@@ -259,7 +259,7 @@ _DESCRIPTIONS: dict[type[ast.expr], str] = {
     ast.Call: "the result of a call",
     ast.GeneratorExp: "a generator",
     ast.Starred: "a star",
-    ast.Tuple: "a comma outside a call",
+    ast.Tuple: "a comma outside a call (a decimal has a point)",
 }
 
 

@@ -174,7 +174,7 @@ class Image(VariableBase):
             if array.size and array.max() == 1:
                 warn(
                     f"{where}: all pixels are 0 or 1 of 255, all but black. For a mask of zeros and ones "
-                    "give floats: value.astype(float)."
+                    "give floats, value.astype(float), or 255 for 1."
                 )
             return array
         lacking = [item is None for item in array.flat] if array.dtype == object else []

@@ -186,7 +186,7 @@ def _check_header(
     # Whether there is a second frame, not how many: of a GIF, that would walk through all.
     if getattr(image, "is_animated", False):
         raise DomainError(
-            f"{where}: expected one picture, got several frames; give the one that is meant, as by "
+            f"{where}: expected one picture, got several frames; save the one that is meant alone, or give "
             "picture.copy()."
         )
     form = getattr(image, "format", None)

@@ -172,6 +172,8 @@ def test_an_image_is_set_by_its_file(pictures, tmp_path):
     (world,) = (tmp_path / "cf").glob("picture=*/picture/0000.png")
     with PILImage.open(world) as picture:
         assert np.array_equal(np.asarray(picture), other)
+    told = json.loads((tmp_path / "cf" / "result.json").read_text())["worlds"].values()
+    assert [each["do"] for each in told] == [{"kind": "0"}, {"picture": str(tmp_path / "other.png")}]
     done = run("sample", tmp_path / "model", "-n", 2, "--do", f"picture={tmp_path}/none.png", "--out", "o")
     assert "there is no file" in str(done.exception) and not Path("o").exists()
 
@@ -225,7 +227,19 @@ def test_warnings_are_one_line_without_places_in_python(folder, command):
         (["effect", "MODEL", "weight", "--do", "kind=LAB"], "Did you mean 'lab'?"),
         (
             ["fit", "SCM", "--data", "COMMA", "--out", "o"],
-            "as categories: ['no', 'yes']; a number has",
+            "as categories: ['no', 'yes']; a number has a decimal point and no unit. A gap is an empty cell.",
+        ),
+        (
+            ["counterfactual", "MODEL", "--evidence", "JSON", "--do", "size=1"],
+            "Give numbers, in a JSON without",
+        ),
+        (
+            ["effect", "FITTED", "x", "--do", "x=1", "--refits", "5", "--data", "ROWS", "--clusters", "ward"],
+            "error: Clusters: There is no column 'ward' of rows.csv. Columns: x.\n",
+        ),
+        (
+            ["fit", "SCM", "--data", "ROWS", "--out", "o", "--intervened", "trial=x"],
+            "error: intervened['x']: There is no column 'trial' of rows.csv. Columns: x.\n",
         ),
         (["show", "nowhere"], "Unknown model 'nowhere' in the gallery, and no folder of that name. Known:"),
         (
@@ -242,7 +256,9 @@ def test_messages_are_in_the_command_s_own_words(folder, command, tmp_path, word
     (tmp_path / "rows.csv").write_text("x\n" + "1\n2\n" * 20)
     (tmp_path / "gaps.csv").write_text("x\n1\nnan\n")
     (tmp_path / "comma.csv").write_text('x\n1\n"1,5"\n')
+    (tmp_path / "row.json").write_text('{"weight": "3"}')
     places = {
+        "JSON": tmp_path / "row.json",
         "SCM": folder / "scm.yaml",
         "MODEL": folder / "model",
         "FITTED": folder / "fitted",

@@ -82,6 +82,9 @@ def test_laws_and_policies_are_told_in_full(uneven):
     law = cg.Stochastic({"student_t": [7.25, 1.0625, 0.03125]})
     found = uneven.effect("pain", do={"dose": law}, versus={"dose": 1.0}, n=10, seed=0)
     assert f"do(dose = {law}) against" in str(found) and "7.25, 1.0625, 0.03125" in str(law)
+    longer = "where(age > 30, dose * 1.1, dose * 0.95 + 0.05)"
+    found = uneven.effect("pain", do={"dose": longer}, n=10, seed=0)
+    assert f"do(dose = {longer}) against no intervention" in str(found)
 
 
 def test_many_draws_keep_their_interval(uneven):

@@ -176,6 +176,9 @@ def test_the_values_of_a_json_have_names_too(folder, tmp_path):
     (tmp_path / "odd.json").write_text(json.dumps({ODD[node]: value for node, value in row.items()}))
     said = told(*words, tmp_path / "odd.json", *RENAMES)
     assert said == told(*words, tmp_path / "named.json")
+    odd = {ODD[node]: value for node, value in row.items() if node != "place"} | {"pos_0": 0.5, "pos_1": 2.0}
+    (tmp_path / "spread.json").write_text(json.dumps(odd))
+    assert said == told(*words, tmp_path / "spread.json", *RENAMES)
     misspelt = run(*words, tmp_path / "odd.json", "--rename", "Dosis (mg=day)=dose")
     assert "Did you mean 'Dose (mg=day)'?" in str(misspelt.exception)
 

@@ -244,6 +244,21 @@ def test_a_job_that_is_resumed_without_one_of_its_options_stays_as_it_is(
     assert run(*ask, "--rename", "measured=c", "--resume").exit_code == 0
 
 
+@pytest.mark.parametrize("option", ["--do", "--set"])
+def test_a_picture_that_is_typed_is_part_of_the_question(images, tmp_path, monkeypatch, capsys, option):
+    *_, root = images
+    pd.DataFrame({"kind": [0, 1]}).to_parquet(tmp_path / "table.parquet")
+    shutil.copy(root / "0.png", tmp_path / "typed.png")
+    ask = [root / "model", "--table", tmp_path / "table.parquet", "--do", "kind=1", "--out", tmp_path / "out"]
+    ask += [option, f"picture={tmp_path / 'typed.png'}"]
+    done = run(*ask)
+    assert done.exit_code == 0 and "2 rows in 1 part, each in " in done.output
+    assert "1 of 1 parts" in run(*ask, "--resume").output
+    shutil.copy(root / "1.png", tmp_path / "typed.png")
+    said = error_of(monkeypatch, capsys, *ask, "--resume")
+    assert "another question: pictures was" in said
+
+
 @pytest.mark.parametrize(
     "other",
     [["--seed", 1], ["--samples", 2], ["--set", "c=0.5"], "model", "table"],

@@ -2,7 +2,7 @@
 
 import pytest
 
-from graphs.errors import near_misses
+from graphs.errors import did_you_mean, near_misses
 
 
 @pytest.mark.parametrize(
@@ -35,3 +35,10 @@ def test_a_name_that_is_given_is_not_missed():
     assert near_misses([3, "age"], ["age", "dose"]) == []
     assert near_misses(["Place 0"], ["place", "place_0"]) == [("Place 0", "place_0")]
     assert near_misses(["age", "agee"], ["age", "agee"]) == []
+
+
+def test_names_that_look_alike_are_told_apart():
+    composed, apart = "P\u00e4diatrie", "Pa\u0308diatrie"
+    looks = r" They look alike: 'Pa\u0308diatrie' and 'P\xe4diatrie'."
+    assert did_you_mean(apart, [composed]) == f" Did you mean '{composed}'?{looks}"
+    assert did_you_mean("Innre", ["Innere"]) == " Did you mean 'Innere'?"

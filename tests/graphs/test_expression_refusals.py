@@ -202,6 +202,7 @@ def test_only_text_is_an_expression(text):
         ("min(u, 1)", r"column 1: unknown function 'min'. Did you mean 'minimum'\? Known: abs, .*, where\."),
         ("u + exo(u)", r"column 5: unknown function 'exo'. Did you mean 'exp'\? Known: abs, .*, where\."),
         ("  u + u.real", r"column 7: an attribute \(a dot after a name\) is not part of the language\."),
+        ("2,5 * u", r"column 1: a comma outside a call \(a decimal has a point\) is not part"),
         ("u + [u]", r"column 5: the character '\[' is not part of the language"),
         (
             "u ** u",

@@ -177,6 +177,6 @@ def test_few_columns_alone_are_no_channels(shape):
 
 def test_bytes_of_zeros_and_ones_are_told_to_be_black():
     mask = np.eye(4, 6, dtype=np.uint8)[None]
-    with pytest.warns(UserWarning, match=r"all but black. For a mask .* value.astype\(float\)"):
+    with pytest.warns(UserWarning, match=r"all but black. For a mask .* value.astype\(float\), or 255 for 1"):
         assert Image(1, 4, 6).encode(mask, where="Mask").max() < -0.99
     assert Image(1, 4, 6).encode(mask.astype(float), where="Mask").max() == 1

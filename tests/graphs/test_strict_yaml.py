@@ -87,6 +87,8 @@ REFUSALS = [
     ("a: 1\n---\nb: 2", "s:2:1: a second document"),
     ("1: a", 's:1:1: a key must be a string, got 1. Quote it: "1"'),
     ("null: a", "got None"),
+    ("a: {b: 0,5}", 's:1:10: a key must be a string, got 5. Quote it: "5". A decimal has a point'),
+    ("a: {b: 0,05}", "s:1:10: 05 begins with 0: .* or write 5. A decimal has a point"),
     ("? [a]\n: b", "s:1:3: a key must be a string, got a mapping or a list"),
     ("", "s:1:1: the file is empty"),
     ("# nothing", "s:1:1: the file is empty"),

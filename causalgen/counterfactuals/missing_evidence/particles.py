@@ -116,7 +116,7 @@ def warn_of_few(effective: Tensor, least: float, what: str, remedy: str) -> None
     few = effective < least
     if bool(few.any()):
         warn(
-            f"{what}: in {int(few.sum())} of {len(few)} rows the effective sample size is small, down to "
+            f"{what}: in {int(few.sum()):,} of {len(few):,} rows the effective sample size is small, down to "
             f"{effective.min().item():.3g}. Answers for these rows are rough; {remedy}"
         )
 

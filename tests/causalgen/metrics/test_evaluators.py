@@ -258,14 +258,13 @@ def test_roles_are_found_or_asked_for():
 
 def test_command_line(tmp_path, monkeypatch):
     rows = make_rows(90)
-    lines = ["kind,picture"]
+    lines = ["kind,picture,outline"]
     for row, pixels in enumerate(rows["picture"]):
         PILImage.fromarray(pixels[0]).save(tmp_path / f"{row}.png")
-        lines.append(f"{rows['kind'][row]},{row}.png")
+        lines.append(f"{rows['kind'][row]},{row}.png,{row}.png")
     (tmp_path / "rows.csv").write_text("\n".join(lines))
-    scm = cg.SCM(
-        nx.DiGraph([("kind", "picture")]), variables={name: VARIABLES[name] for name in ("kind", "picture")}
-    )
+    variables = {"kind": VARIABLES["kind"], "picture": VARIABLES["picture"], "outline": cg.Image(1, 8, 8)}
+    scm = cg.SCM(nx.DiGraph([("kind", "picture"), ("outline", "picture")]), variables)
     scm.to_yaml(tmp_path / "scm.yaml")
     monkeypatch.chdir(tmp_path)
     told = [
