@@ -53,6 +53,9 @@ _LARGEST_LOG_SCALE = 12.0
 _LEAST_UNIT = 1e-8
 """Of a column that its inputs determine: in smaller parts of its deviation rounding would show."""
 
+_LEAST_OF_CELL = 0.01
+"""Deviations that leave a value of a grid as sure as any less, in parts of its cell."""
+
 
 class _Column(nn.Module):
     """One column's network: its outputs are the parameters of an affine map and, with bins, of a spline.
@@ -80,8 +83,11 @@ class _Column(nn.Module):
         self.register_buffer("unit", torch.ones((), dtype=torch.float64))
 
     @torch.no_grad()
-    def prepare(self, inputs: Tensor, target: Tensor) -> None:
-        """Start at the linear-normal fit of ``target`` (N,) on ``inputs`` (N, inputs)."""
+    def prepare(self, inputs: Tensor, target: Tensor, least: float) -> None:
+        """Start at the linear-normal fit of ``target`` (N,) on ``inputs`` (N, inputs).
+
+        ``least`` is the unit's least value.
+        """
         centre, mean = inputs.mean(0), target.mean()
         self.slope.copy_(least_squares(inputs - centre, (target - mean)[:, None])[0][:, 0])
         self.anchor.copy_(self.slope)
@@ -89,7 +95,7 @@ class _Column(nn.Module):
         self.unit.fill_(1.0)
         varying = int((inputs != inputs[:1]).any(0).sum())
         if len(inputs) > varying + 1:  # else least squares may leave no residuals to go by
-            self.unit.copy_(residual.square().mean().sqrt().clamp(min=_LEAST_UNIT))
+            self.unit.copy_(residual.square().mean().sqrt().clamp(min=least))
         self.network.bias[0] = (mean - centre @ self.slope.to(inputs.dtype)) / self.unit
         self.network.bias[1] = 0.0
 
@@ -128,11 +134,14 @@ class ConditionalColumns(ConditionalTransformModule):
             _Column(width + column, hidden, bins, bound) for column in range(columns)
         )
 
-    def prepare(self, context: Tensor, z: Tensor) -> None:
-        """Start every column at its linear-normal fit to training rows, (N, width) and (N, D)."""
+    def prepare(self, context: Tensor, z: Tensor, least: float = _LEAST_UNIT) -> None:
+        """Start every column at its linear-normal fit to training rows, (N, width) and (N, D).
+
+        Of none the noise starts at a deviation below ``least``.
+        """
         for index, column in enumerate(self.columns):
             assert isinstance(column, _Column)
-            column.prepare(torch.cat([context, z[:, :index]], dim=-1), z[:, index])
+            column.prepare(torch.cat([context, z[:, :index]], dim=-1), z[:, index], least)
 
     def condition(self, context: Tensor, polish: bool = False) -> Transform:
         """The transform u -> z of N rows, (N, D) both, its inverse as accurate as itself with ``polish``."""
@@ -330,17 +339,19 @@ class FlowMechanism(Mechanism):
         """
         self._check(value)
         self.conditioning.prepare(parents)
-        line = self._flat(value)
-        self.bounds.prepare(line)
-        for transform in reversed(self.bounds.transforms()):
-            line = value_of(transform.inv(line))
-        self.mean.copy_(line.mean(0))
+        flat = self._flat(value)
+        self.bounds.prepare(flat)
+        line = self._on_the_line(flat)
         least = rounding(line)
-        if self.grid is not None:  # no cell is as many deviations wide as would overflow
-            least = least.clamp(min=1e-6 * min(self.grid.step, 1.0))
+        if self.grid is not None:
+            # No cell is so many deviations wide that its probability has no gradient.
+            low, high = (self._on_the_line(self.bounds.inside(end)) for end in self.grid.cell(flat))
+            least = (_LEAST_OF_CELL * (high - low).abs().amin(0)).maximum(least / 16)
         self.std.copy_(line.std(0, correction=0).maximum(least))
-        context = self.conditioning(parents, len(line), images=False)
-        self.columns.prepare(context, (line - self.mean) / self.std)
+        self.mean.copy_(line.mean(0))
+        z, context = (line - self.mean) / self.std, self.conditioning(parents, len(line), images=False)
+        ratio = 0.0 if self.grid is None else float(least / self.std)
+        self.columns.prepare(context, z, max(_LEAST_UNIT, ratio))
         common = int((line == line.mode(0).values).sum())
         if self.grid is not None and not self.conditioning.encoded and len(line) / 2 < common < len(line):
             self._start(value, parents)
@@ -404,6 +415,12 @@ class FlowMechanism(Mechanism):
         for transform in reversed(self._transforms(parents, len(value), polish=polish)):
             value = value_of(transform.inv(value))
         return value.reshape(len(value), *self.shape)
+
+    def _on_the_line(self, flat: Tensor) -> Tensor:
+        """Values inside the bounds, (N, width), where these are at infinity."""
+        for transform in reversed(self.bounds.transforms()):
+            flat = value_of(transform.inv(flat))
+        return flat
 
     def _refuse_unreachable(self, value: Tensor, parents: Parents, drawn: Tensor) -> None:
         """Refuse values that their noise does not give back."""

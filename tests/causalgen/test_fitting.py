@@ -388,6 +388,20 @@ def test_networks_in_float64_find_the_function(noise):
     torch.testing.assert_close(mechanism.generate({"a": at}, zero).detach(), at.sin(), atol=0.1, rtol=0)
 
 
+@pytest.mark.parametrize("deviation", [0.05, 0.3])
+def test_the_noise_beside_a_network_is_as_wide_as_what_it_leaves(deviation):
+    """In the few steps of 200 rows it hardly moved from the deviation of b: 1.0."""
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=2200)
+    b = a + 0.5 * np.sin(2 * a) + deviation * rng.normal(size=2200)
+    mechanism = Additive(function="network").bind(Continuous(), {"a": Continuous()})
+    fit(mechanism, Table({"a": a[:200], "b": b[:200]}))
+    new = torch.tensor(b[200:]), {"a": torch.tensor(a[200:])}
+    residual = mechanism.abduct(*new, generator=torch.Generator()).noise["residual"].detach()
+    drawn = mechanism.sample_noise(2000, generator=torch.Generator().manual_seed(0))["residual"]
+    assert drawn.std().item() == pytest.approx(residual.std().item(), rel=0.2)
+
+
 # --- precision ---
 
 
