@@ -223,10 +223,8 @@ class AdditiveMechanism(Mechanism):
         are too few and too small to learn one that is well below that of x.
         """
         if self.log_factor is not None:
-            found = (
-                self._residuals(value, parents).square().mean(0).sqrt().maximum(rounding(self._flat(value)))
-            )
-            self.log_factor.data.copy_((found / self.scale).log())
+            found = self._residuals(value, parents).square().mean(0).sqrt()
+            self.log_factor.data.copy_((found.maximum(rounding(self._flat(value))) / self.scale).log())
         if self.law is not None and isinstance(self.function, LinearRegression):
             self.function.prepare(self._flat(value), parents)
             self.function.refine(self._flat(value), parents, self._log_prob_of)
