@@ -373,4 +373,16 @@ def _of_one_value(distribution: Distribution, variable: Variable, node: str) -> 
             f"Intervention on {node!r}: the distribution draws values of shape {shape}, the variable's are "
             f"{tuple(variable.event_shape)}. Give the distribution of one value; every row gets its own draw."
         )
+    with suppress(NotImplementedError):  # some of torch's have no moments
+        mean, deviation = distribution.mean, distribution.stddev
+        single = mean.is_floating_point() and mean.dtype != torch.float64
+        step = (torch.finfo(mean.dtype).eps if single else 0.0) * mean.abs()
+        if bool(((step > 0.01 * deviation) & (deviation > 0)).any()):
+            which = int((step / deviation).nan_to_num(0.0).argmax())
+            told, apart, wide = (each.reshape(-1)[which].item() for each in (mean, step, deviation))
+            raise InterventionError(
+                f"Intervention on {node!r}: draws near {told:g} of a {type(distribution).__name__} in "
+                f"{mean.dtype} are {apart:.3g} apart, where they deviate by {wide:g}. Give its parameters in "
+                "float64, as by torch.tensor(..., dtype=torch.float64), or a family, as {'normal': [0, 1]}."
+            )
     return distribution

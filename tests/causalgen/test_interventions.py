@@ -571,6 +571,7 @@ def test_computed_values_that_are_not_finite_are_refused():
         ({"x": dist.Normal(0.0, 1.0)}, cg.InterventionError, r"Stochastic"),
         ({"x": cg.mechanisms.Additive()}, cg.InterventionError, r"Replace"),
         ({"x": cg.Stochastic(dist.Normal(torch.zeros(3), 1.0))}, cg.ShapeError, r"'x'.*\(3,\)"),
+        ({"x": cg.Stochastic(dist.Normal(1.7e9, 100.0))}, cg.InterventionError, "203 apart.*100.*float64"),
         ({"x": cg.Replace(cg.mechanisms.Additive())}, cg.InterventionError, r"'x'.*fitted"),
         (
             {"x": cg.Replace(cg.mechanisms.Equation(value="e", noise={"e": {"normal": [0, 1]}}))},
