@@ -102,7 +102,7 @@ class AdditiveMechanism(Mechanism):
         if linear:
             self.chunk_rows = None
         self.register_buffer("scale", torch.ones(width, dtype=torch.float64))
-        # The network's deviation is learned with it, as exp(log_factor) times that of x itself.
+        # Beside a network exp(log_factor) times the deviation of x: learned with it, and then measured.
         learned = spec.noise == "normal" and not linear
         self.log_factor = nn.Parameter(torch.zeros(width, dtype=torch.float64)) if learned else None
         if spec.noise == "empirical":

@@ -423,17 +423,17 @@ def test_auto_precision_leaves_tables_alone():
 # --- early stopping ---
 
 
-def overfitting(**training) -> tuple[Mechanism, Table]:
+def overfitting(noise: Literal["normal", "empirical"] = "normal", **training) -> tuple[Mechanism, Table]:
     """A network that can learn 40 rows of noise by heart."""
     rng = np.random.default_rng(0)
     table = Table({"a": rng.normal(size=50), "b": rng.normal(size=50)})
     settings = Training(**({"epochs": 300, "batch_size": 10, "learning_rate": 1e-2} | training))
-    spec = Additive(function="network", training=settings)
+    spec = Additive(function="network", noise=noise, training=settings)
     return spec.bind(Continuous(), {"a": Continuous()}), table
 
 
 def test_training_stops_and_the_best_weights_are_kept():
-    stopped, table = overfitting()
+    stopped, table = overfitting("empirical")  # of which nothing but the network is fitted
     looked: list[float] = []
     loss = stopped.loss
 
@@ -451,7 +451,7 @@ def test_training_stops_and_the_best_weights_are_kept():
     assert len(each) == report.steps / 8 + 1
     assert report.validation_loss == held_out == min(each) == each[report.kept_step // 8]
     assert report.train_loss == training
-    whole, _ = overfitting(patience=None, validation=0.2)
+    whole, _ = overfitting("empirical", patience=None, validation=0.2)
     long = fit(whole, table)
     assert (long.rows, long.steps, long.kept_step) == (40, 4 * 300, None)
     assert long.train_loss < report.train_loss and long.validation_loss > report.validation_loss
