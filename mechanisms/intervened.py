@@ -34,7 +34,7 @@ from graphs.variables.arrays import as_array
 from graphs.variables.numeric import limits
 from mechanisms.base import INTERVENED, Abducted, InterventionSpec, Mechanism, MechanismSpec, Noise, Parents
 from mechanisms.extrapolation import warn_unseen
-from mechanisms.rows import decoded_rows, where_rows
+from mechanisms.rows import function_of_rows, where_rows, within_spread
 from mechanisms.seeds import global_draws_from
 from mechanisms.tables.noise_families import NoiseLaw
 
@@ -226,8 +226,8 @@ class FunctionMechanism(Noiseless):
 
     def _returned(self, parents: Parents, rows: slice = slice(None)) -> Any:
         """What the function makes of some rows."""
-        shown = [decoded_rows(self._form(each), parents[name][rows]) for name, each in self.parents.items()]
-        return self.function(*shown)
+        forms = [self._form(each) for each in self.parents.values()]
+        return function_of_rows(self.function, forms, *(parents[name][rows] for name in self.parents))
 
     def _refuse_mixing(self, parents: Parents, value: Tensor, where: str) -> None:
         """Refuse a function that gives a row another value beside other rows, as with a mean of them all.
@@ -240,8 +240,10 @@ class FunctionMechanism(Noiseless):
             beside = value[rows].double()
             if len(alone) not in (1, len(beside)):
                 return 0
-            near = torch.isclose(alone, beside, 1e-4, 1e-4 * beside.abs().median().item())
-            return int((~near).reshape(len(beside), -1).any(1).sum())
+            slack = 1e-4 * (beside.abs() + beside.abs().median())
+            if not isinstance(self.variable, Image):
+                slack = within_spread(slack, value)
+            return int(((alone - beside).abs() > slack).reshape(len(beside), -1).any(1).sum())
 
         few = len(value) <= 8
         parts = [slice(row, row + 1) for row in range(len(value))] if few else [slice(8), slice(64)]
@@ -371,4 +373,16 @@ def _of_one_value(distribution: Distribution, variable: Variable, node: str) -> 
             f"Intervention on {node!r}: the distribution draws values of shape {shape}, the variable's are "
             f"{tuple(variable.event_shape)}. Give the distribution of one value; every row gets its own draw."
         )
+    with suppress(NotImplementedError):  # some of torch's have no moments
+        mean, deviation = distribution.mean, distribution.stddev
+        single = mean.is_floating_point() and mean.dtype != torch.float64
+        step = (torch.finfo(mean.dtype).eps if single else 0.0) * mean.abs()
+        if bool(((step > 0.01 * deviation) & (deviation > 0)).any()):
+            which = int((step / deviation).nan_to_num(0.0).argmax())
+            told, apart, wide = (each.reshape(-1)[which].item() for each in (mean, step, deviation))
+            raise InterventionError(
+                f"Intervention on {node!r}: draws near {told:g} of a {type(distribution).__name__} in "
+                f"{mean.dtype} are {apart:.3g} apart, where they deviate by {wide:g}. Give its parameters in "
+                "float64, as by torch.tensor(..., dtype=torch.float64), or a family, as {'normal': [0, 1]}."
+            )
     return distribution

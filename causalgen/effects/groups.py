@@ -20,7 +20,7 @@ from graphs.causal_graph import CausalGraph
 from graphs.errors import DomainError, EvidenceError, UnknownNameError
 from graphs.variables import Categorical, Continuous, Image, Integer, Variable
 from mechanisms.extrapolation import told_apart
-from mechanisms.rows import decoded_rows
+from mechanisms.rows import function_of_rows
 
 __all__ = [
     "Given",
@@ -67,7 +67,7 @@ def measure(
     if statistic is None:
         assert isinstance(variable, Continuous | Integer)
         return values.double().cpu().numpy(), False
-    found = statistic(decoded_rows(variable, values))
+    found = function_of_rows(statistic, [variable], values)
     try:
         array, boolean = _numbers(found)
     except (TypeError, ValueError) as error:
@@ -107,7 +107,7 @@ def _refuse_mixing(
     for part in parts:
         beside = array[part]
         try:
-            alone, _ = _numbers(statistic(decoded_rows(variable, values[part])))
+            alone, _ = _numbers(function_of_rows(statistic, [variable], values[part]))
         except Exception:  # it may take as many rows as there are
             return
         if few and alone.shape != beside.shape:  # likewise: one row goes with many
@@ -129,7 +129,7 @@ def _refuse_false(target: str, variable: Categorical, values: Tensor, statistic:
     """Refuse a statistic that is 0 whatever the category, as where it compares with none of them."""
     for code in range(variable.size):
         try:
-            found = statistic(decoded_rows(variable, torch.full_like(values, code)))
+            found = function_of_rows(statistic, [variable], torch.full_like(values, code))
         except Exception:  # it may know the categories that occur alone
             return
         if bool(np.asarray(found).any()):

@@ -31,7 +31,7 @@ from pyro.distributions.conditional import ConditionalTransformModule
 from pyro.distributions.transforms.spline import ConditionedSpline
 from torch import Tensor, nn
 from torch.distributions import Transform, constraints
-from torch.distributions.transforms import AffineTransform, ReshapeTransform
+from torch.distributions.transforms import AffineTransform, ComposeTransform, ReshapeTransform
 
 from graphs.errors import EvidenceError, MechanismError
 from graphs.variables import Continuous, Integer, Variable
@@ -50,8 +50,9 @@ __all__ = ["ConditionalColumns", "Flow", "FlowMechanism", "value_of"]
 
 _LARGEST_LOG_SCALE = 12.0
 
-_LEAST_UNIT = 1e-8
-"""Of a column that its inputs determine: in smaller parts of its deviation rounding would show."""
+_LEAST_UNIT, _LEAST_OF_CELL = 1e-8, 0.01
+"""Of a column that its inputs determine: below such a part of its deviation rounding would show, and below
+this part of a cell a value of a grid is no surer."""
 
 
 class _Column(nn.Module):
@@ -80,8 +81,8 @@ class _Column(nn.Module):
         self.register_buffer("unit", torch.ones((), dtype=torch.float64))
 
     @torch.no_grad()
-    def prepare(self, inputs: Tensor, target: Tensor) -> None:
-        """Start at the linear-normal fit of ``target`` (N,) on ``inputs`` (N, inputs)."""
+    def prepare(self, inputs: Tensor, target: Tensor, least: float) -> None:
+        """Start at the linear-normal fit of ``target`` (N,) on ``inputs``, in units of ``least`` or more."""
         centre, mean = inputs.mean(0), target.mean()
         self.slope.copy_(least_squares(inputs - centre, (target - mean)[:, None])[0][:, 0])
         self.anchor.copy_(self.slope)
@@ -89,7 +90,7 @@ class _Column(nn.Module):
         self.unit.fill_(1.0)
         varying = int((inputs != inputs[:1]).any(0).sum())
         if len(inputs) > varying + 1:  # else least squares may leave no residuals to go by
-            self.unit.copy_(residual.square().mean().sqrt().clamp(min=_LEAST_UNIT))
+            self.unit.copy_(residual.square().mean().sqrt().clamp(min=least))
         self.network.bias[0] = (mean - centre @ self.slope.to(inputs.dtype)) / self.unit
         self.network.bias[1] = 0.0
 
@@ -128,11 +129,11 @@ class ConditionalColumns(ConditionalTransformModule):
             _Column(width + column, hidden, bins, bound) for column in range(columns)
         )
 
-    def prepare(self, context: Tensor, z: Tensor) -> None:
-        """Start every column at its linear-normal fit to training rows, (N, width) and (N, D)."""
+    def prepare(self, context: Tensor, z: Tensor, least: float = _LEAST_UNIT) -> None:
+        """Start columns at their linear-normal fits, with noise of at least ``least``: (N, width), (N, D)."""
         for index, column in enumerate(self.columns):
             assert isinstance(column, _Column)
-            column.prepare(torch.cat([context, z[:, :index]], dim=-1), z[:, index])
+            column.prepare(torch.cat([context, z[:, :index]], dim=-1), z[:, index], least)
 
     def condition(self, context: Tensor, polish: bool = False) -> Transform:
         """The transform u -> z of N rows, (N, D) both, its inverse as accurate as itself with ``polish``."""
@@ -299,9 +300,8 @@ class FlowMechanism(Mechanism):
 
     def generate(self, parents: Parents, noise: Noise) -> Tensor:
         """(N, *event) float64, strictly inside the bounds, or on the grid."""
-        value = noise["normal"].reshape(noise.n, self.width)
-        for transform in self._transforms(parents, noise.n):
-            value = value_of(transform(value))
+        whole, drawn = ComposeTransform(self._transforms(parents, noise.n)), noise["normal"]
+        value = value_of(whole(drawn.reshape(noise.n, self.width)))
         return self.bounds.inside(value) if self.grid is None else self.grid.round(value)
 
     def abduct(self, value: Tensor, parents: Parents, *, generator: torch.Generator) -> Abducted:
@@ -330,17 +330,20 @@ class FlowMechanism(Mechanism):
         """
         self._check(value)
         self.conditioning.prepare(parents)
-        line = self._flat(value)
-        self.bounds.prepare(line)
-        for transform in reversed(self.bounds.transforms()):
-            line = value_of(transform.inv(line))
-        self.mean.copy_(line.mean(0))
+        flat = self._flat(value)
+        self.bounds.prepare(flat)
+        to_line = ComposeTransform(self.bounds.transforms()).inv
+        line = value_of(to_line(flat))
         least = rounding(line)
-        if self.grid is not None:  # no cell is as many deviations wide as would overflow
-            least = least.clamp(min=1e-6 * min(self.grid.step, 1.0))
+        if self.grid is not None:
+            # No cell is so many deviations wide that its probability has no gradient.
+            ends = map(self.bounds.inside, self.grid.cell(flat))
+            low, high = (value_of(to_line(end)) for end in ends)
+            least = (_LEAST_OF_CELL * (high - low).abs().amin(0)).maximum(least / 16)
         self.std.copy_(line.std(0, correction=0).maximum(least))
-        context = self.conditioning(parents, len(line), images=False)
-        self.columns.prepare(context, (line - self.mean) / self.std)
+        self.mean.copy_(line.mean(0))
+        z, context = (line - self.mean) / self.std, self.conditioning(parents, len(line), images=False)
+        self.columns.prepare(context, z, _LEAST_UNIT if self.grid is None else float(least / self.std))
         common = int((line == line.mode(0).values).sum())
         if self.grid is not None and not self.conditioning.encoded and len(line) / 2 < common < len(line):
             self._start(value, parents)
@@ -401,9 +404,8 @@ class FlowMechanism(Mechanism):
 
     def _invert(self, value: Tensor, parents: Parents, *, polish: bool = False) -> Tensor:
         """x (N, *event) -> u (N, *event)."""
-        for transform in reversed(self._transforms(parents, len(value), polish=polish)):
-            value = value_of(transform.inv(value))
-        return value.reshape(len(value), *self.shape)
+        whole = ComposeTransform(self._transforms(parents, len(value), polish=polish))
+        return value_of(whole.inv(value)).reshape(len(value), *self.shape)
 
     def _refuse_unreachable(self, value: Tensor, parents: Parents, drawn: Tensor) -> None:
         """Refuse values that their noise does not give back."""

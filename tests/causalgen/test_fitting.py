@@ -389,6 +389,20 @@ def test_networks_in_float64_find_the_function(noise):
     torch.testing.assert_close(mechanism.generate({"a": at}, zero).detach(), at.sin(), atol=0.1, rtol=0)
 
 
+@pytest.mark.parametrize("deviation", [0.05, 0.3])
+def test_the_noise_beside_a_network_is_as_wide_as_what_it_leaves(deviation):
+    """In the few steps of 200 rows it hardly moved from the deviation of b: 1.0."""
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=2200)
+    b = a + 0.5 * np.sin(2 * a) + deviation * rng.normal(size=2200)
+    mechanism = Additive(function="network").bind(Continuous(), {"a": Continuous()})
+    fit(mechanism, Table({"a": a[:200], "b": b[:200]}))
+    new = torch.tensor(b[200:]), {"a": torch.tensor(a[200:])}
+    residual = mechanism.abduct(*new, generator=torch.Generator()).noise["residual"].detach()
+    drawn = mechanism.sample_noise(2000, generator=torch.Generator().manual_seed(0))["residual"]
+    assert drawn.std().item() == pytest.approx(residual.std().item(), rel=0.2)
+
+
 # --- precision ---
 
 
@@ -410,17 +424,17 @@ def test_auto_precision_leaves_tables_alone():
 # --- early stopping ---
 
 
-def overfitting(**training) -> tuple[Mechanism, Table]:
+def overfitting(noise: Literal["normal", "empirical"] = "normal", **training) -> tuple[Mechanism, Table]:
     """A network that can learn 40 rows of noise by heart."""
     rng = np.random.default_rng(0)
     table = Table({"a": rng.normal(size=50), "b": rng.normal(size=50)})
     settings = Training(**({"epochs": 300, "batch_size": 10, "learning_rate": 1e-2} | training))
-    spec = Additive(function="network", training=settings)
+    spec = Additive(function="network", noise=noise, training=settings)
     return spec.bind(Continuous(), {"a": Continuous()}), table
 
 
 def test_training_stops_and_the_best_weights_are_kept():
-    stopped, table = overfitting()
+    stopped, table = overfitting("empirical")  # of which nothing but the network is fitted
     looked: list[float] = []
     loss = stopped.loss
 
@@ -438,7 +452,7 @@ def test_training_stops_and_the_best_weights_are_kept():
     assert len(each) == report.steps / 8 + 1
     assert report.validation_loss == held_out == min(each) == each[report.kept_step // 8]
     assert report.train_loss == training
-    whole, _ = overfitting(patience=None, validation=0.2)
+    whole, _ = overfitting("empirical", patience=None, validation=0.2)
     long = fit(whole, table)
     assert (long.rows, long.steps, long.kept_step) == (40, 4 * 300, None)
     assert long.train_loss < report.train_loss and long.validation_loss > report.validation_loss

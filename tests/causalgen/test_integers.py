@@ -60,6 +60,30 @@ def test_doing_nothing_changes_nothing_without_copying(clinic):
     assert np.allclose(same["cost"], table["cost"], rtol=0, atol=1e-9)
 
 
+def test_whole_numbers_beyond_what_float32_holds():
+    """Of whole numbers and floats torch computes in float32, which skips those beyond 2**24."""
+    cents = 20_000_001 + 2 * np.arange(40)
+    mechanisms = {"cents": cg.mechanisms.Empirical(), "tax": cg.mechanisms.Additive()}
+    variables = {"cents": cg.Integer(0), "tax": cg.Continuous()}
+    scm = cg.SCM(nx.DiGraph([("cents", "tax")]), variables, mechanisms)
+    scm = scm.fit({"cents": cents, "tax": cents + np.arange(40) % 3}, progress=False)
+    evidence = {"cents": cents[:3], "tax": cents[:3]}
+    for do, expected in (
+        (cg.Shift(2.0), cents[:3] + 2),
+        (cg.Scale(1.0), cents[:3]),
+        (lambda cents: (cents / 2).floor(), cents[:3] // 2),
+        (lambda cents: cents.clamp(min=20_000_002.5).ceil(), np.maximum(cents[:3], 20_000_003)),
+        (lambda cents: torch.arange(20_000_100, 0, -1.0, dtype=torch.float64)[cents], 20_000_100 - cents[:3]),
+    ):
+        assert scm.counterfactual(evidence, do={"cents": do})["cents"].tolist() == expected.tolist()
+    with pytest.raises(cg.DomainError, match="20000001.5, expected a whole number"):
+        scm.counterfactual(evidence, do={"cents": cg.Shift(0.5)})
+    with pytest.raises(RuntimeError, match="Float can't be cast"):  # as by torch itself
+        scm.counterfactual(evidence, do={"cents": lambda cents: cents.mul_(0.5)})
+    asked = {"do": {"cents": 20_000_002}, "versus": {"cents": 20_000_003}, "seed": 0}
+    assert scm.effect("cents", **asked, statistic=lambda cents: cents > 20_000_002.5).value == -1
+
+
 @pytest.mark.parametrize(
     ("do", "expected"),
     [

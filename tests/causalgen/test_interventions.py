@@ -392,6 +392,20 @@ def test_a_function_that_mixes_rows_is_refused(linear, n):
         torch.testing.assert_close(scm.counterfactual(evidence, do={"x": each})["x"], expected)
 
 
+@pytest.mark.parametrize("n", [5, 100])
+def test_a_function_that_mixes_times_is_refused(n):
+    """All rows of 1.7e9 +- 100 are within 1e-7 of each other."""
+    t = 1.7e9 + 100 * np.random.default_rng(0).normal(size=n)
+    variables = dict.fromkeys("ty", cg.Continuous())
+    mechanisms = {"t": cg.mechanisms.Empirical(), "y": cg.mechanisms.Additive()}
+    scm = cg.SCM(nx.DiGraph([("t", "y")]), variables, mechanisms).fit({"t": t, "y": t}, progress=False)
+    for mixing in (lambda t: t - t.mean() + 1.7e9, lambda t: t.clamp(min=t.median())):
+        with pytest.raises(cg.InterventionError, match="'t': the function's value of a row is another"):
+            scm.counterfactual({"t": t, "y": t}, do={"t": mixing})
+    answer = scm.counterfactual({"t": t, "y": t}, do={"t": lambda t: t.clamp(min=1.7e9)})
+    torch.testing.assert_close(answer["t"], torch.tensor(t).clamp(min=1.7e9), rtol=0, atol=0)
+
+
 def test_a_number_and_the_range_that_it_lies_outside_of_are_told_apart():
     """It was 1e+09, outside [1e+09, 1e+09]."""
     x = 1e9 + np.arange(10.0)
@@ -557,6 +571,7 @@ def test_computed_values_that_are_not_finite_are_refused():
         ({"x": dist.Normal(0.0, 1.0)}, cg.InterventionError, r"Stochastic"),
         ({"x": cg.mechanisms.Additive()}, cg.InterventionError, r"Replace"),
         ({"x": cg.Stochastic(dist.Normal(torch.zeros(3), 1.0))}, cg.ShapeError, r"'x'.*\(3,\)"),
+        ({"x": cg.Stochastic(dist.Normal(1.7e9, 100.0))}, cg.InterventionError, "203 apart.*100.*float64"),
         ({"x": cg.Replace(cg.mechanisms.Additive())}, cg.InterventionError, r"'x'.*fitted"),
         (
             {"x": cg.Replace(cg.mechanisms.Equation(value="e", noise={"e": {"normal": [0, 1]}}))},

@@ -318,8 +318,16 @@ def test_a_program_may_change_the_parents_that_it_gets():
             lambda parents: (sample("u", dist.Uniform(0.0, 1.0)) < parents["k"].double().std()).long(),
         ),
         (Continuous(), lambda parents: 1e-9 * (parents["a"].mean() + sample("u", dist.Normal(0.0, 1.0)))),
+        (Continuous(), lambda parents: 1.7e9 + parents["a"].mean() + sample("u", dist.Normal(0.0, 1.0))),
     ],
-    ids=["mean of a parent", "sum along rows", "mean of noise", "spread of a category", "small unit"],
+    ids=[
+        "mean of a parent",
+        "sum along rows",
+        "mean of noise",
+        "spread of a category",
+        "small unit",
+        "times",
+    ],
 )
 def test_programs_that_mix_rows_are_refused(value, program):
     # Alone or beside others, x = mean(a) + u would be another number for the same a and u.
