@@ -20,8 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from causalgen.data.table import Table
-from causalgen.evaluation.questions import Answer, Columns, Question, attributes
+from causalgen.evaluation.questions import Answer, Columns, EvaluatedNode, Question
 from causalgen.evaluation.readings import Readings
 from causalgen.metrics.axioms import composition
 from causalgen.metrics.controls import RealImages, real_images
@@ -29,7 +28,7 @@ from causalgen.metrics.node_passes import brings_back
 from causalgen.metrics.scores import Score, mean_score
 from causalgen.scm import SCM
 from graphs.errors import CannotAbductError, DataError, DomainError, MechanismError, numbered_rows
-from graphs.variables import Categorical, Image, Variable, image_variables
+from graphs.variables import Categorical, Image, image_variables
 from mechanisms.registry import Registry
 
 __all__ = [
@@ -88,39 +87,14 @@ class Pool:
 
 
 @dataclass
-class NodeEvaluation:
+class NodeEvaluation(EvaluatedNode):
     """One node of a model under evaluation: what a metric computes its figures from."""
 
-    scm: SCM  # the model
-    node: str  # the node's name
-    columns: Columns  # the evaluated rows, every node of the model, (N, ...) each in the user's form
-    table: Table  # all rows of the data
-    numbers: NDArray[np.int64]  # of the evaluated rows, in the data that were given, (N,)
-    seed: int  # of whatever a metric draws
-    few: NDArray[np.int64]  # places among the N rows of those for what takes many passes, in any order
     # Counterfactual images, one intervention each; none where the node is no image
     answers: list[Answer] = field(default_factory=list)
     pool: Pool | None = None  # real images to compare with; None where the node is no image
     readings: Readings = field(default_factory=Readings)  # who reads the causes from the image
-    notes: list[str] = field(default_factory=list)  # what could not be measured, and why; filled as it goes
-    # Told how many rows have made a pass through a mechanism, for the progress bar
-    advance: Callable[[int], None] = lambda rows: None
     _real: dict[str, RealImages | None] = field(default_factory=dict)
-
-    @property
-    def variable(self) -> Variable:
-        """Of the node."""
-        return self.scm.variables[self.node]
-
-    @property
-    def causes(self) -> dict[str, Variable]:
-        """The node's causes that are one number or one category."""
-        return attributes({name: self.scm.variables[name] for name in self.scm.graph.parents(self.node)})
-
-    @property
-    def factual(self) -> NDArray[Any]:
-        """The node's values in the evaluated rows."""
-        return self.columns[self.node]
 
     @property
     def real(self) -> Columns:
