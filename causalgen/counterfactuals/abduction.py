@@ -46,7 +46,7 @@ from mechanisms.base import Abducted, Noise
 from mechanisms.seeds import OwnLock, keyed_seed
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 __all__ = ["Abduction"]
 
@@ -62,59 +62,30 @@ class Abduction(Shown):
         self,
         world: MutilatedModel,
         variables: Mapping[str, Variable],
-        values: Mapping[str, Tensor],
-        missing: Mapping[str, Tensor],
+        evidence: Evidence,
         *,
-        rows: int,
-        samples: int | None,
-        seed: int,
-        particles: int,
-        index: pd.Index | None,
-        matched: pd.Index | None,
+        num_samples: int | None = None,
+        seed: int | None = None,
+        particles: int = 4096,
     ) -> None:
-        """Made by ``scm.abduct``; the arguments are what ``encode_partial`` gives."""
-        self._world, self._variables, self._values = world, variables, values
-        self._rows, self._samples, self._index, self._particles = rows, samples, index, particles
-        self._partial = missing
+        """Read evidence; see ``SCM.abduct``."""
+        if num_samples is not None:
+            num_samples = whole_number(num_samples, "num_samples, None for one draw,", least=1)
+        self._samples, self._particles = num_samples, whole_number(particles, "particles", least=1)
+        self.seed, self._lock = chosen_seed(seed), OwnLock()
+        found = encode_partial(evidence, variables, world.device)
+        self._values, self._partial, self._rows, self._index, self._matched = found
+        warn_far(self._values, self._partial, world.mechanisms)
+        world.refuse_natural("evidence does", "Abduct in")
+        # What was set before is how this model works: it is no intervention on this evidence.
+        self._world = MutilatedModel(world.graph, world.mechanisms, before=world.before)
+        self._variables = variables
         self._abducted: dict[str, Abducted] = {}
         self._lineages: dict[str, Tensor] = {}
         self._effective: dict[str, Tensor] = {}
         self._unchecked = {
             node: each for node, each in world.mechanisms.items() if each.restricts and each.fitted
         }
-        self.seed, self._lock, self._matched = seed, OwnLock(), matched
-
-    @classmethod
-    def of_evidence(
-        cls,
-        world: MutilatedModel,
-        variables: Mapping[str, Variable],
-        evidence: Evidence,
-        *,
-        num_samples: int | None = None,
-        seed: int | None = None,
-        particles: int = 4096,
-    ) -> Abduction:
-        """Read evidence; see ``SCM.abduct``."""
-        if num_samples is not None:
-            num_samples = whole_number(num_samples, "num_samples, None for one draw,", least=1)
-        particles, seed = whole_number(particles, "particles", least=1), chosen_seed(seed)
-        values, missing, rows, index, matched = encode_partial(evidence, variables, world.device)
-        warn_far(values, missing, world.mechanisms)
-        world.refuse_natural("evidence does", "Abduct in")
-        # What was set before is how this model works: it is no intervention on this evidence.
-        return cls(
-            MutilatedModel(world.graph, world.mechanisms, before=world.before),
-            variables,
-            values,
-            missing,
-            rows=rows,
-            samples=num_samples,
-            seed=seed,
-            particles=particles,
-            index=index,
-            matched=matched,
-        )
 
     @cached_property
     def _posterior(self) -> EvidencePosterior | None:

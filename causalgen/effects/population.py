@@ -109,5 +109,5 @@ def source_of_worlds(
     n = whole_number(n, "An effect's number of draws, n,", least=2)
     if evidence is None:
         return Population(world, variables, n, seed)
-    rows = Abduction.of_evidence(world, variables, evidence, num_samples=2, seed=seed).rows
-    return Abduction.of_evidence(world, variables, evidence, num_samples=max(2, n // rows), seed=seed)
+    rows = Abduction(world, variables, evidence, num_samples=2, seed=seed).rows
+    return Abduction(world, variables, evidence, num_samples=max(2, n // rows), seed=seed)
