@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -50,12 +50,30 @@ def counterfactual(
     samples: Annotated[
         int | None, typer.Option(min=1, help="How many draws for each row; one by default.")
     ] = None,
-    table: opt.LongTable = None,
+    table: Annotated[
+        Path | None,
+        typer.Option(help="Evidence of any length, answered in parts: a Parquet file, or a folder of them."),
+    ] = None,
     rename: opt.Rename = None,
-    engine: opt.Engine = "serial",
-    workers: opt.Workers = None,
-    part_rows: opt.PartRows = None,
-    resume: opt.ResumeJob = False,
+    engine: Annotated[
+        Literal["serial", "ray"],
+        typer.Option(
+            help="With --table: answer in one process, or on Ray (extra ray). Both give the same bits."
+        ),
+    ] = "serial",
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="With --engine ray: how many workers; one for each CPU by default."),
+    ] = None,
+    part_rows: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="With --table: how many rows are answered together; the model chooses by default."
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="With --table: go on with an interrupted job in --out.")
+    ] = False,
     seed: opt.Seed = 0,
     preset: opt.Preset = None,
     clip: opt.Clip = False,
