@@ -254,13 +254,15 @@ class Abduction(Shown):
             provenance=provenance.only(wanted),
             seed=self.seed,
             index=index,
-            readings=OwnReadings.of_world(world, self._variables, wanted, prediction.values, factual, *shape),
-            factual={node: factual[node] for node in wanted},
-            missing={node: drawn[node] for node in wanted if node in drawn},
+            _readings=OwnReadings.of_world(
+                world, self._variables, wanted, prediction.values, factual, *shape
+            ),
+            _factual={node: factual[node] for node in wanted},
+            _missing={node: drawn[node] for node in wanted if node in drawn},
             do={node: each.text for node, each in asked.items()},
-            noise=noise,
+            _noise=noise,
             weights=self._equal_weights(rows),
-            lineages=self._used_lineages(needed, used, rows),
+            lineages=tuple(self._used_lineages(needed, used, rows)),
         )
 
     def worlds(
