@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from causalgen.arguments import check_targets, chosen_seed, whole_number
+from causalgen.counterfactuals import nested
 from causalgen.counterfactuals.engine import abduct, predict
 from causalgen.counterfactuals.evidence import Evidence, encode_partial, refuse_contradiction, warn_far
 from causalgen.counterfactuals.interventions import Intervention, interventions
@@ -27,14 +28,6 @@ from causalgen.counterfactuals.missing_evidence.distributions import Posterior
 from causalgen.counterfactuals.missing_evidence.particles import resample_noise
 from causalgen.counterfactuals.missing_evidence.posterior import EvidencePosterior
 from causalgen.counterfactuals.mutilated_model import MutilatedModel, act
-from causalgen.counterfactuals.nested import (
-    answer_worlds,
-    check_from_worlds,
-    named_worlds,
-    origins_in_worlds,
-    own_values,
-    shared_rows,
-)
 from causalgen.counterfactuals.own_readings import OwnReadings
 from causalgen.counterfactuals.provenance import trace_provenance
 from causalgen.counterfactuals.results import Contrast, Counterfactual
@@ -214,7 +207,7 @@ class Abduction(Shown):
         self._refuse_contradictions(asked)
         world = act(self._world, asked)
         rows = max(_least_rows, common_rows(self._rows, {node: each.rows for node, each in asked.items()}))
-        check_from_worlds(asked, rows)
+        nested.check_from_worlds(asked, rows)
         samples = self._samples or 1
         needed = self._needed(world, wanted, copy_unaffected)
         noise = self._noise(needed)
@@ -242,7 +235,7 @@ class Abduction(Shown):
             drawn = {node: self._posterior.sources(node) for node in used if node in self._missing}
         abducted = {node: self._world.mechanisms[node] for node in noise}
         provenance = trace_provenance(
-            world, prediction, abducted, rows, samples, origins_in_worlds(asked), drawn
+            world, prediction, abducted, rows, samples, nested.origins_in_worlds(asked), drawn
         )
         index = self._index if rows == self._rows else None
         shape = (rows, self._samples, index)
@@ -287,14 +280,14 @@ class Abduction(Shown):
             InterventionError: worlds feed each other in a circle.
             UnknownNameError: a world that ``does`` does not name.
         """
-        plain = {name: self._read(do, clip) for name, do in own_values(does).items()}
-        least_rows = 1 if only is None else shared_rows(plain.values())
+        plain = {name: self._read(do, clip) for name, do in nested.own_values(does).items()}
+        least_rows = 1 if only is None else nested.shared_rows(plain.values())
 
         def answer(name: str, fed: Mapping[str, Intervention], wanted: tuple[str, ...]) -> Counterfactual:
             return self.counterfactual({**plain[name], **fed}, targets=wanted, _least_rows=least_rows)
 
         wanted = check_targets(targets, self._variables)
-        return answer_worlds(does, wanted, self._variables, answer, only, clip=clip)
+        return nested.answer_worlds(does, wanted, self._variables, answer, only, clip=clip)
 
     def contrast(
         self,
@@ -314,7 +307,7 @@ class Abduction(Shown):
             worlds: further interventions by name, for ``WorldRef(name)[node]`` in these.
             clip: as for ``counterfactual``.
         """
-        does = named_worlds(do, versus, worlds)
+        does = nested.named_worlds(do, versus, worlds)
         found = self.worlds(does, targets=targets, only=("do", "versus"), clip=clip)
         return Contrast(found["do"], found["versus"])
 
