@@ -326,8 +326,9 @@ class SCM(Shown):
             EvidenceError: evidence of probability zero.
             InterventionError: the model was intervened on by a function.
         """
-        options: Any = {"num_samples": num_samples, "seed": seed, "particles": particles}
-        return Abduction.of_evidence(self._world, self._variables, evidence, **options)
+        return Abduction(
+            self._world, self._variables, evidence, num_samples=num_samples, seed=seed, particles=particles
+        )
 
     def counterfactual(
         self,

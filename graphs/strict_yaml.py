@@ -19,16 +19,7 @@ from itertools import chain
 from typing import cast
 
 import yaml
-from yaml.events import (
-    AliasEvent,
-    CollectionStartEvent,
-    Event,
-    MappingEndEvent,
-    MappingStartEvent,
-    ScalarEvent,
-    SequenceEndEvent,
-    StreamEndEvent,
-)
+from yaml import events
 
 from graphs.errors import SpecError
 from graphs.limits import DEPTH, DIGITS, FILE_BYTES, KEY, VALUES
@@ -173,30 +164,30 @@ class _Reader:
 
     def document(self) -> Data:
         self._events = cast(
-            Iterator[Event],
+            Iterator[events.Event],
             yaml.parse(self.text, yaml.CSafeLoader),  # pyright: ignore[reportUnknownMemberType]
         )
         next(self._events)  # the start of the stream
         event = next(self._events)
-        if isinstance(event, StreamEndEvent):
+        if isinstance(event, events.StreamEndEvent):
             raise SpecError(f"{self.source}:1:1: the file is empty.")
         data = self._value(next(self._events), ())
         next(self._events)  # the end of the document
         event = next(self._events)
-        if not isinstance(event, StreamEndEvent):
+        if not isinstance(event, events.StreamEndEvent):
             raise self._error(event, "a second document starts here; a file holds one. Remove this '---'.")
         return data
 
-    def _value(self, event: Event, path: Path) -> Data:
+    def _value(self, event: events.Event, path: Path) -> Data:
         self._check(event, path)
         self.values[path] = _mark(event)
-        if isinstance(event, ScalarEvent):
+        if isinstance(event, events.ScalarEvent):
             return self._scalar(event)
-        return self._mapping(path) if isinstance(event, MappingStartEvent) else self._list(path)
+        return self._mapping(path) if isinstance(event, events.MappingStartEvent) else self._list(path)
 
     def _mapping(self, path: Path) -> dict[str, Data]:
         mapping: dict[str, Data] = {}
-        while not isinstance(event := next(self._events), MappingEndEvent):
+        while not isinstance(event := next(self._events), events.MappingEndEvent):
             key = self._key(event, path)
             here = (*path, key)
             if key in mapping:
@@ -210,13 +201,13 @@ class _Reader:
 
     def _list(self, path: Path) -> list[Data]:
         items: list[Data] = []
-        while not isinstance(event := next(self._events), SequenceEndEvent):
+        while not isinstance(event := next(self._events), events.SequenceEndEvent):
             items.append(self._value(event, (*path, len(items))))
         return items
 
-    def _key(self, event: Event, path: Path) -> str:
+    def _key(self, event: events.Event, path: Path) -> str:
         self._check(event, path)
-        if not isinstance(event, ScalarEvent):
+        if not isinstance(event, events.ScalarEvent):
             raise self._error(event, "a key must be a string, got a mapping or a list.")
         if event.value == "<<" and not event.style:
             raise self._error(event, "merge keys ('<<') are not allowed. Write the keys out.")
@@ -229,7 +220,7 @@ class _Reader:
         except ValueError as error:
             raise self._error(event, f"{error}.{point}") from error
 
-    def _scalar(self, event: ScalarEvent) -> Data:
+    def _scalar(self, event: events.ScalarEvent) -> Data:
         if event.style:  # quoted or a block scalar: always a string
             return event.value
         try:
@@ -237,10 +228,10 @@ class _Reader:
         except ValueError as error:
             raise self._error(event, f"{error}.") from error
 
-    def _check(self, event: Event, path: Path) -> None:
-        if isinstance(event, AliasEvent):
+    def _check(self, event: events.Event, path: Path) -> None:
+        if isinstance(event, events.AliasEvent):
             raise self._error(event, f"aliases ('*{event.anchor}') are not allowed. Write the value out.")
-        if isinstance(event, (ScalarEvent, CollectionStartEvent)):
+        if isinstance(event, (events.ScalarEvent, events.CollectionStartEvent)):
             if event.anchor is not None:
                 raise self._error(event, f"anchors ('&{event.anchor}') are not allowed. Remove it.")
             if event.tag is not None:
@@ -251,11 +242,11 @@ class _Reader:
         if len(path) >= DEPTH:
             raise self._error(event, f"nested more than {DEPTH} deep.")
 
-    def _error(self, event: Event, message: str) -> SpecError:
+    def _error(self, event: events.Event, message: str) -> SpecError:
         return SpecError(_at(self.source, _mark(event), message))
 
 
-def _mark(event: Event) -> tuple[int, int]:
+def _mark(event: events.Event) -> tuple[int, int]:
     mark = event.start_mark
     return cast(int, mark.line) + 1, cast(int, mark.column) + 1
 

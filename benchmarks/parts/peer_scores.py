@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 import causalgen as cg
 from causalgen.data.reading import read_data
-from causalgen.evaluation.evaluate import chosen_rows, held_rows, image_evaluation
-from causalgen.evaluation.metric import MECHANISM, Entry, chosen_metrics
+from causalgen.evaluation.evaluate import chosen_rows, held_rows, prepare_image
+from causalgen.evaluation.metric import MECHANISM, Entry, NodeEvaluation, chosen_metrics
 from causalgen.evaluation.questions import Answer, Columns, Question, Truth, questions
 from causalgen.metrics.evaluators import Evaluators
 from causalgen.metrics.image_rows import distance
@@ -68,19 +68,10 @@ class Setting:
         table = read_data(self.data, variables)
         chosen = chosen_rows(table.rows, self.rows, False, self.seed)
         self.columns = held_rows(table, variables, chosen)
-        self._case = image_evaluation(
-            self.scm,
-            self.node,
-            table,
-            chosen,
-            self.columns,
-            self.evaluators,
-            "strokes",
-            self.seed,
-            np.arange(0),
-            [],
-        )
-        self.asked = questions(self.node, self._case.causes, self.columns, chosen, self.truth, self.seed)
+        numbers, few = table.numbers[chosen], np.arange(0)
+        self._case = NodeEvaluation(self.scm, self.node, self.columns, table, numbers, self.seed, few)
+        prepare_image(self._case, chosen, self.evaluators, "strokes")
+        self.asked = questions(self._case, self.truth)
 
     def bytes(self) -> NDArray[np.uint8]:
         """The factual images as peers take them, (N, H, W)."""

@@ -104,7 +104,7 @@ def calibrate(
         raise InterventionError("The model was intervened on by a function. Test the model before.")
     noise, values = _simulate(world, rows, seed)
     evidence = {node: variables[node].decode(value) for node, value in values.items() if node not in lacking}
-    ab = Abduction.of_evidence(world, variables, evidence, num_samples=draws, seed=seed, particles=particles)
+    ab = Abduction(world, variables, evidence, num_samples=draws, seed=seed, particles=particles)
     inferred = ab.counterfactual({}, targets=sorted(lacking)) if lacking else None
     drawn = {node: inferred.canonical(node) for node in sorted(lacking)} if inferred else {}
     counts: dict[str, tuple[int, ...]] = {}

@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from causalgen.checking.part_conformance import Laws, check_options, far, hold
+from causalgen.checking.density_conformance import apart
+from causalgen.checking.part_conformance import Laws, check_options, hold
 from graphs.errors import CannotAbductError
 from graphs.variables import Categorical, Continuous, Variable
 from mechanisms.base import Parents
@@ -198,7 +199,7 @@ class _SolverLaws:
         """decode(encode(x)) is x exactly, or the nearer the more steps there are."""
         eps = self.field(self.mean)
         coarse, fine = (
-            far(solver.decode(solver.encode(self.image, eps), eps), self.image)
+            apart(solver.decode(solver.encode(self.image, eps), eps), self.image)
             for solver in (self.at(_COARSE), self.at(_FINE))
         )
         assert fine < 1e-8 or fine < 0.2 * coarse, (
@@ -220,7 +221,7 @@ class _SolverLaws:
             noise = solver.encode(self.image, self.field(self.mean))
             found = solver.decode(noise, self.field(self.other))
             expected = self.other + (top - self.other) / ratio
-            misses.append((far(solver.from_noise(noise["x_T"]), top), far(found, expected)))
+            misses.append((apart(solver.from_noise(noise["x_T"]), top), apart(found, expected)))
         for (coarse, fine), what in zip(zip(*misses, strict=True), ("encode", "decode"), strict=True):
             assert fine < 1e-8 or fine < 0.2 * coarse, (
                 f"{what} misses the flow by {coarse:.3g}, and by {fine:.3g} at 10 times the steps, on a grid "
@@ -236,8 +237,8 @@ class _SolverLaws:
             part = slice(row, row + 1)
             alone = solver.encode(self.image[part], self.field(self.mean[part]))
             for name, leaf in alone.items():
-                assert far(leaf, noise[name][part]) < 1e-9, f"leaf {name!r} of a row alone differs"
-            assert far(solver.decode(alone, self.field(self.other[part])), image[part]) < 1e-9, "decode"
+                assert apart(leaf, noise[name][part]) < 1e-9, f"leaf {name!r} of a row alone differs"
+            assert apart(solver.decode(alone, self.field(self.other[part])), image[part]) < 1e-9, "decode"
 
 
 class _Scores(nn.Module):
@@ -334,11 +335,11 @@ class _GuidanceLaws:
         hidden = self.scores.eps(self.x, self.sigma, self.factual, shown=False)
         for weight, expected in ((1, learned), (0, hidden)):
             if set(weights.values()) == {weight}:
-                assert far(self.up(guidance), expected) < 1e-9, f"abduction is not at weight {weight}"
+                assert apart(self.up(guidance), expected) < 1e-9, f"abduction is not at weight {weight}"
 
     def null(self) -> None:
         """Where no parent changes, prediction follows the field of abduction: f(pa_F, u) = x."""
-        miss = far(self.eps(self.factual), self.up(self.guidance))
+        miss = apart(self.eps(self.factual), self.up(self.guidance))
         assert miss < 1e-9, (
             f"counterfactual parents equal to the factual ones move the estimate by {miss:.3g}"
         )
@@ -348,18 +349,18 @@ class _GuidanceLaws:
         asked = {"digit": self.asked["digit"], "size": self.size}
         none = self.guidance.at(0.0)
         learned = self.scores.eps(self.x, self.sigma, asked)
-        miss = far(self.eps(asked, none), learned if none.adds else self.up(none))
+        miss = apart(self.eps(asked, none), learned if none.adds else self.up(none))
         assert miss < 1e-9, f"strength 0 moves the estimate by {miss:.3g}"
         weak, strong = self.eps(asked, self.guidance.at(1.0)), self.eps(asked, self.guidance.at(4.0))
         assert bool(weak.isfinite().all() and strong.isfinite().all()), "estimates are not finite"
-        assert far(weak, strong) > 1e-3, "the strength changes nothing"
+        assert apart(weak, strong) > 1e-3, "the strength changes nothing"
 
     def interval(self) -> None:
         """Beyond the interval no strength matters, and nothing moves where no parent changes."""
         beyond = self.guidance.model_copy(update={"interval": (2 * self.sigma, 3 * self.sigma)})
         weak, strong = (self.eps(self.asked, beyond.at(each)) for each in (1.0, 4.0))
-        assert far(weak, strong) < 1e-9, "strengths matter beyond the interval"
-        miss = far(self.eps(self.factual, beyond), self.up(beyond))
+        assert apart(weak, strong) < 1e-9, "strengths matter beyond the interval"
+        miss = apart(self.eps(self.factual, beyond), self.up(beyond))
         assert miss < 1e-9, f"beyond the interval parents that stay move the estimate by {miss:.3g}"
 
     def rows(self) -> None:
@@ -375,7 +376,7 @@ class _GuidanceLaws:
             for row in range(6):
                 before, after = ({name: each[[row]] for name, each in of.items()} for of in (start, asked))
                 alone = self.guided(before, known[[row]], after, self.x[[row]])
-                assert far(alone, together[[row]]) < 1e-9, f"row {row} alone gives another estimate"
+                assert apart(alone, together[[row]]) < 1e-9, f"row {row} alone gives another estimate"
 
     def guided(self, start: Parents, known: Tensor, asked: Parents, x: Tensor | None = None) -> Tensor:
         """The estimate of rows of which some are known."""
@@ -385,7 +386,7 @@ class _GuidanceLaws:
     def prior_samples(self) -> None:
         """Prior samples follow the conditional score, unguided."""
         found = self.eps(self.asked, known=False)
-        miss = far(found, self.scores.eps(self.x, self.sigma, self.asked))
+        miss = apart(found, self.scores.eps(self.x, self.sigma, self.asked))
         assert miss < 1e-9, f"prior samples are {miss:.3g} off the conditional score"
 
     def inputs(self) -> None:

@@ -16,6 +16,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from causalgen.checking.conformance import global_state, shares_weights
+from causalgen.checking.density_conformance import SURPRISE, apart
 from causalgen.checking.statistics import distance_to_density, distance_to_whole
 from graphs import strict_yaml
 from graphs.errors import CausalgenError, MechanismError
@@ -26,10 +27,9 @@ from mechanisms.options import take_weights
 from mechanisms.registry import Registry, dump_options
 from mechanisms.tables.noise_families import FAMILIES, NoiseLaw, noise_law
 
-__all__ = ["Laws", "check_backbone", "check_encoder", "check_noise_law", "check_options", "far", "hold"]
+__all__ = ["Laws", "check_backbone", "check_encoder", "check_noise_law", "check_options", "hold"]
 
-# Largest distance of distribution functions, in units of 1 / sqrt(draws): about 1 in 20,000 by chance.
-_DRAWS, _SURPRISE = 4000, 2.3
+_DRAWS = 4000
 
 Laws = dict[str, Callable[[], None]]
 """Laws by name, in the order they are checked."""
@@ -70,7 +70,7 @@ def check_backbone(backbone: Backbone, image: tuple[int, int, int] = (1, 16, 16)
             return
         context = torch.cat([narrow.inputs["context"], wide.inputs["context"][:, 5:]], 1)
         found, expected = wide.out({**narrow.inputs, "context": context}), narrow.out()
-        assert far(found, expected) < 1e-4 * max(1.0, expected.abs().max().item()), (
+        assert apart(found, expected) < 1e-4 * max(1.0, expected.abs().max().item()), (
             "other inputs follow the context where it is read: let its columns be the last"
         )
 
@@ -124,7 +124,7 @@ def check_noise_law(law: NoiseLaw, *, seed: int = 0) -> None:
             kept = draws.sort().values[20:-20]
             share = log(len(kept) / _DRAWS)
             distance = distance_to_density(kept, lambda values: law.log_prob(values) - share) - 40 / _DRAWS
-        assert distance <= _SURPRISE / _DRAWS**0.5, f"distribution functions differ by {distance:.3f}"
+        assert distance <= SURPRISE / _DRAWS**0.5, f"distribution functions differ by {distance:.3f}"
         if law.finite_support is not None:
             total = law.log_prob(law.finite_support).exp().sum().item()
             assert abs(total - 1) < 1e-6, f"the probabilities of its finite support add up to {total:g}"
@@ -136,7 +136,7 @@ def check_noise_law(law: NoiseLaw, *, seed: int = 0) -> None:
             found = law.distribution().cdf(law.distribution().icdf(shares))
         except NotImplementedError:
             return
-        assert law.discrete or far(found, shares) < 1e-6, "cdf(icdf(q)) is not q"
+        assert law.discrete or apart(found, shares) < 1e-6, "cdf(icdf(q)) is not q"
 
     def name() -> None:
         """The written law is read as the same one."""
@@ -199,13 +199,15 @@ class _Network:
         whole = self.out()
         for row in range(2):
             alone = self.out({name: value[[row]] for name, value in self.inputs.items()})
-            assert far(alone, whole[[row]]) < 1e-4 * max(1.0, whole.abs().max().item()), f"row {row} differs"
+            assert apart(alone, whole[[row]]) < 1e-4 * max(1.0, whole.abs().max().item()), (
+                f"row {row} differs"
+            )
 
     def sensitivity(self) -> None:
         """The output depends on every input."""
         for name, value in self.inputs.items():
             moved = value.flip(0)
-            assert not value.numel() or far(self.out({name: moved}), self.out()) > 1e-6, f"ignores {name}"
+            assert not value.numel() or apart(self.out({name: moved}), self.out()) > 1e-6, f"ignores {name}"
 
     def gradients(self) -> None:
         """Gradients in the image and in the weights are finite."""
@@ -233,7 +235,7 @@ class _Network:
         except RuntimeError as error:
             raise AssertionError(f"cast what it makes of levels to the dtype of x: {error}") from error
         assert out.dtype == torch.bfloat16, f"gave {out.dtype}"
-        assert far(out, self.out()) < 0.1 * max(1.0, self.out().abs().max().item()), "gave another output"
+        assert apart(out, self.out()) < 0.1 * max(1.0, self.out().abs().max().item()), "gave another output"
 
 
 def _size_laws(part: Backbone | Encoder, height: int, width: int) -> Laws:
@@ -273,8 +275,3 @@ def _assert_survives(part: object, options: dict[str, Any], parse: Callable[[Any
     except (CausalgenError, ValueError) as error:
         raise AssertionError(f"what is written cannot be read: {text}{error}") from error
     assert found == part, f"what is written is read as {found!r}: {text}"
-
-
-def far(one: Tensor, other: Tensor) -> float:
-    """The largest difference."""
-    return (one.double() - other.double()).abs().max().item() if one.numel() else 0.0

@@ -5,32 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from causalgen.cli.options import (
-    ASSIGNED,
-    Clip,
-    Device,
-    Dtype,
-    Engine,
-    Evidence,
-    Intervened,
-    LongTable,
-    ModelName,
-    Out,
-    PartRows,
-    Preset,
-    Rename,
-    ResumeJob,
-    Seed,
-    Set,
-    SharedBy,
-    SharedWorkers,
-    Threads,
-    Workers,
-)
+from causalgen.cli import options as opt
 from graphs.errors import EvidenceError, InterventionError, UnknownNameError, numbered_rows
 
 if TYPE_CHECKING:
@@ -40,15 +19,15 @@ __all__ = ["counterfactual", "effect", "sample"]
 
 
 def sample(
-    model: ModelName,
-    out: Out,
+    model: opt.ModelName,
+    out: opt.Out,
     n: Annotated[int, typer.Option("-n", min=1, help="How many rows to draw.")] = 16,
-    do: Annotated[list[str] | None, typer.Option(help=f"{ASSIGNED}; several set more nodes.")] = None,
-    seed: Seed = 0,
-    clip: Clip = False,
-    device: Device = None,
-    dtype: Dtype = None,
-    threads: Threads = None,
+    do: Annotated[list[str] | None, typer.Option(help=f"{opt.ASSIGNED}; several set more nodes.")] = None,
+    seed: opt.Seed = 0,
+    clip: opt.Clip = False,
+    device: opt.Device = None,
+    dtype: opt.Dtype = None,
+    threads: opt.Threads = None,
 ) -> None:
     """Draw rows from a model, perhaps under an intervention."""
     from causalgen.cli.assignments import parse_assignments
@@ -63,25 +42,43 @@ def sample(
 
 
 def counterfactual(
-    model: ModelName,
-    evidence: Evidence = None,
-    given: Set = None,
-    do: Annotated[list[str] | None, typer.Option(help=f"{ASSIGNED}; each one is a world.")] = None,
-    out: Out = Path("counterfactual"),
+    model: opt.ModelName,
+    evidence: opt.Evidence = None,
+    given: opt.Set = None,
+    do: Annotated[list[str] | None, typer.Option(help=f"{opt.ASSIGNED}; each one is a world.")] = None,
+    out: opt.Out = Path("counterfactual"),
     samples: Annotated[
         int | None, typer.Option(min=1, help="How many draws for each row; one by default.")
     ] = None,
-    table: LongTable = None,
-    rename: Rename = None,
-    engine: Engine = "serial",
-    workers: Workers = None,
-    part_rows: PartRows = None,
-    resume: ResumeJob = False,
-    seed: Seed = 0,
-    preset: Preset = None,
-    clip: Clip = False,
-    device: Device = None,
-    dtype: Dtype = None,
+    table: Annotated[
+        Path | None,
+        typer.Option(help="Evidence of any length, answered in parts: a Parquet file, or a folder of them."),
+    ] = None,
+    rename: opt.Rename = None,
+    engine: Annotated[
+        Literal["serial", "ray"],
+        typer.Option(
+            help="With --table: answer in one process, or on Ray (extra ray). Both give the same bits."
+        ),
+    ] = "serial",
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="With --engine ray: how many workers; one for each CPU by default."),
+    ] = None,
+    part_rows: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="With --table: how many rows are answered together; the model chooses by default."
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="With --table: go on with an interrupted job in --out.")
+    ] = False,
+    seed: opt.Seed = 0,
+    preset: opt.Preset = None,
+    clip: opt.Clip = False,
+    device: opt.Device = None,
+    dtype: opt.Dtype = None,
     threads: Annotated[
         int | None, typer.Option(min=1, help="How many CPU threads; all cores by default, one with --table.")
     ] = None,
@@ -99,9 +96,9 @@ def counterfactual(
 
 
 def effect(
-    model: ModelName,
+    model: opt.ModelName,
     target: Annotated[str, typer.Argument(help="The node whose mean is compared.")],
-    do: Annotated[list[str] | None, typer.Option(help=f"{ASSIGNED}; several set more nodes.")] = None,
+    do: Annotated[list[str] | None, typer.Option(help=f"{opt.ASSIGNED}; several set more nodes.")] = None,
     versus: Annotated[
         list[str] | None, typer.Option(help="What to compare with, as --do; no intervention by default.")
     ] = None,
@@ -115,8 +112,8 @@ def effect(
         str | None,
         typer.Option(help="The category whose probability is compared, where the target has categories."),
     ] = None,
-    evidence: Evidence = None,
-    typed: Set = None,
+    evidence: opt.Evidence = None,
+    typed: opt.Set = None,
     n: Annotated[int, typer.Option("-n", min=2, help="How many draws, in all.")] = 10_000,
     confidence: Annotated[
         float, typer.Option(help="Confidence level of the interval, between 0 and 1.")
@@ -133,15 +130,15 @@ def effect(
         str | None,
         typer.Option(help="A column of --data: --refits draw all rows that share its value together."),
     ] = None,
-    workers: SharedWorkers = None,
-    engine: SharedBy = "processes",
-    rename: Rename = None,
-    intervened: Intervened = None,
+    workers: opt.SharedWorkers = None,
+    engine: opt.SharedBy = "processes",
+    rename: opt.Rename = None,
+    intervened: opt.Intervened = None,
     out: Annotated[Path | None, typer.Option(help="Write the effect to this CSV too.")] = None,
-    seed: Seed = 0,
-    clip: Clip = False,
-    device: Device = None,
-    threads: Threads = None,
+    seed: opt.Seed = 0,
+    clip: opt.Clip = False,
+    device: opt.Device = None,
+    threads: opt.Threads = None,
 ) -> None:
     """Say how much an intervention changes a node on average, with an interval."""
     from causalgen.cli.assignments import parse_assignments, parse_intervened

@@ -8,7 +8,7 @@ from typing import Annotated, cast
 
 import typer
 
-from causalgen.cli.options import Out, Seed
+from causalgen.cli import options as opt
 
 __all__ = ["data_app", "faces", "morphomnist", "pendulum"]
 
@@ -18,7 +18,7 @@ data_app = typer.Typer(help="Make data sets.", no_args_is_help=True)
 @data_app.command()
 def morphomnist(
     mnist: Annotated[Path, typer.Option(help="A folder with MNIST's files; nothing is downloaded.")],
-    out: Out,
+    out: opt.Out,
     split: Annotated[
         list[str] | None, typer.Option(help="train or test; both by default. May be repeated.")
     ] = None,
@@ -26,7 +26,7 @@ def morphomnist(
         Path | None,
         typer.Option(help="Thickness and intensity from a folder of published tables, or from one CSV."),
     ] = None,
-    seed: Seed = 0,
+    seed: opt.Seed = 0,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes; one for each core by default.")
     ] = None,
@@ -45,13 +45,13 @@ def morphomnist(
 
 @data_app.command()
 def pendulum(
-    out: Out,
+    out: opt.Out,
     rows: Annotated[int, typer.Option(min=5, help="Rows of both splits; a fifth are for testing.")] = 62_500,
     size: Annotated[int, typer.Option(min=16, help="Pixels of a side: 64, or 96 as published.")] = 64,
     experiments: Annotated[
         float, typer.Option(min=0, max=1, help="Share of training rows in which a shadow is set at random.")
     ] = 0.0,
-    seed: Seed = 0,
+    seed: opt.Seed = 0,
 ) -> None:
     """A drawn pendulum and its shadow: angle and light as causes."""
     from causalgen.datasets.writing import make_pendulum
@@ -61,10 +61,10 @@ def pendulum(
 
 @data_app.command()
 def faces(
-    out: Out,
+    out: opt.Out,
     rows: Annotated[int, typer.Option(min=5, help="Rows of both splits; a fifth are for testing.")] = 30_000,
     size: Annotated[int, typer.Option(min=16, help="Pixels of a side.")] = 64,
-    seed: Seed = 0,
+    seed: opt.Seed = 0,
 ) -> None:
     """Drawn portraits: age, sex, skin and smile as causes of grey hair, beard, hair and the image."""
     from causalgen.datasets.writing import make_faces

@@ -16,22 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from causalgen.cli.options import (
-    Device,
-    Dtype,
-    GivenRows,
-    Intervened,
-    Missing,
-    ModelName,
-    Out,
-    Preset,
-    Rename,
-    SavedModel,
-    Seed,
-    SharedBy,
-    SharedWorkers,
-    Threads,
-)
+from causalgen.cli import options as opt
 from causalgen.evaluation import STRENGTHS
 from graphs.errors import CheckpointError, DataError, SpecError
 
@@ -47,18 +32,18 @@ _SPAN = f"{min(STRENGTHS):g} to {max(STRENGTHS):g}"
 
 
 def check(
-    model: ModelName,
-    data: GivenRows = None,
+    model: opt.ModelName,
+    data: opt.GivenRows = None,
     out: Annotated[Path | None, typer.Option(help="Write the report to this JSON too.")] = None,
     level: Annotated[
         float, typer.Option(help="Of checks of a true model, at most this share reports a problem.")
     ] = 0.01,
-    missing: Missing = "refuse",
-    rename: Rename = None,
-    intervened: Intervened = None,
-    seed: Seed = 0,
-    device: Device = None,
-    threads: Threads = None,
+    missing: opt.Missing = "refuse",
+    rename: opt.Rename = None,
+    intervened: opt.Intervened = None,
+    seed: opt.Seed = 0,
+    device: opt.Device = None,
+    threads: opt.Threads = None,
 ) -> None:
     """Test whether a model agrees with rows: its fit and its independences. Exit code 3 where it does not."""
     from causalgen.cli.common import load_model, rows_of, say, write_file
@@ -75,9 +60,9 @@ def check(
 
 
 def evaluate(
-    model: ModelName,
-    data: GivenRows = None,
-    out: Out = Path("evaluation"),
+    model: opt.ModelName,
+    data: opt.GivenRows = None,
+    out: opt.Out = Path("evaluation"),
     rows: Annotated[
         int | None, typer.Option(min=2, help="How many rows to evaluate; 200 by default.")
     ] = None,
@@ -98,15 +83,15 @@ def evaluate(
         Path | None,
         typer.Option(help="MNIST's folder, for the true counterfactuals of --data morphomnist:DIR."),
     ] = None,
-    missing: Missing = "refuse",
-    workers: SharedWorkers = None,
-    engine: SharedBy = "processes",
-    rename: Rename = None,
-    preset: Preset = None,
-    seed: Seed = 0,
-    device: Device = None,
-    dtype: Dtype = None,
-    threads: Threads = None,
+    missing: opt.Missing = "refuse",
+    workers: opt.SharedWorkers = None,
+    engine: opt.SharedBy = "processes",
+    rename: opt.Rename = None,
+    preset: opt.Preset = None,
+    seed: opt.Seed = 0,
+    device: opt.Device = None,
+    dtype: opt.Dtype = None,
+    threads: opt.Threads = None,
 ) -> None:
     """Evaluate a model on held-out rows: every metric beside its controls, as a page."""
     from causalgen.cli.common import load_model, rows_of, say
@@ -160,9 +145,9 @@ def read_morphomnist_truth(data: str, mnist_folder: Path | str, image: str) -> T
 
 
 def tune(
-    model: SavedModel,
-    out: Out,
-    data: GivenRows = None,
+    model: opt.SavedModel,
+    out: opt.Out,
+    data: opt.GivenRows = None,
     evaluators: Annotated[
         str,
         typer.Option("--evaluators", "--judges", help="Networks that score: a data set's name, or a folder."),
@@ -178,12 +163,12 @@ def tune(
         float, typer.Option(min=0, max=1, help="Share of rows that must show what was asked for.")
     ] = 0.95,
     save: Annotated[bool, typer.Option("--save", help="Write the choice into the model's folder.")] = False,
-    missing: Missing = "refuse",
-    rename: Rename = None,
-    preset: Preset = None,
-    seed: Seed = 0,
-    device: Device = None,
-    threads: Threads = None,
+    missing: opt.Missing = "refuse",
+    rename: opt.Rename = None,
+    preset: opt.Preset = None,
+    seed: opt.Seed = 0,
+    device: opt.Device = None,
+    threads: opt.Threads = None,
 ) -> None:
     """Choose the strength of guidance on validation rows: of those that are effective, that of least CLD."""
     from causalgen.cli.common import load_model, rows_of, say

@@ -14,20 +14,16 @@ __all__ = [
     "Clip",
     "Device",
     "Dtype",
-    "Engine",
     "Evidence",
     "GivenRows",
     "Intervened",
-    "LongTable",
     "Missing",
     "ModelName",
     "Out",
-    "PartRows",
     "Png",
     "Preset",
     "Rename",
     "Resume",
-    "ResumeJob",
     "RunDir",
     "SavedModel",
     "Seed",
@@ -36,7 +32,6 @@ __all__ = [
     "SharedWorkers",
     "Threads",
     "TrainingRows",
-    "Workers",
 ]
 
 ModelName = Annotated[str, typer.Argument(help="A gallery name, a saved model's folder, or an SCM file.")]
@@ -102,18 +97,6 @@ Intervened = Annotated[
     ),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run, from its run folder.")]
-LongTable = Annotated[
-    Path | None,
-    typer.Option(help="Evidence of any length, answered in parts: a Parquet file, or a folder of them."),
-]
-Engine = Annotated[
-    Literal["serial", "ray"],
-    typer.Option(help="With --table: answer in one process, or on Ray (extra ray). Both give the same bits."),
-]
-Workers = Annotated[
-    int | None,
-    typer.Option(min=1, help="With --engine ray: how many workers; one for each CPU by default."),
-]
 SharedBy = Annotated[
     Literal["processes", "ray"],
     typer.Option(
@@ -127,13 +110,4 @@ SharedWorkers = Annotated[
         min=1,
         help="How many workers share the work; 1 by default, or one for each CPU with --engine ray.",
     ),
-]
-PartRows = Annotated[
-    int | None,
-    typer.Option(
-        min=1, help="With --table: how many rows are answered together; the model chooses by default."
-    ),
-]
-ResumeJob = Annotated[
-    bool, typer.Option("--resume", help="With --table: go on with an interrupted job in --out.")
 ]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from causalgen.cli.options import Device, GivenRows, ModelName, Png, Preset, Rename, Seed, Threads
+from causalgen.cli import options as opt
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,8 +18,8 @@ __all__ = ["demo", "gallery", "page", "schema", "show"]
 
 
 def show(
-    model: ModelName,
-    picture: Annotated[Path | None, Png] = None,
+    model: opt.ModelName,
+    picture: Annotated[Path | None, opt.Png] = None,
 ) -> None:
     """Show a model: its graph, its variables and its mechanisms."""
     from rich.table import Table
@@ -75,15 +75,15 @@ def schema() -> None:
 
 
 def page(
-    model: ModelName,
-    data: GivenRows = None,
+    model: opt.ModelName,
+    data: opt.GivenRows = None,
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="Port, open to this machine alone; 0 takes a free one.")
     ] = 7860,
     browse: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
-    rename: Rename = None,
-    device: Device = None,
-    threads: Threads = None,
+    rename: opt.Rename = None,
+    device: opt.Device = None,
+    threads: opt.Threads = None,
 ) -> None:
     """Ask a model on a page in the browser, which only this machine can open."""
     from causalgen.cli.app.server import run_app
@@ -92,11 +92,11 @@ def page(
 
 
 def demo(
-    preset: Preset = None,
-    out: Annotated[Path, Png] = Path("demo.png"),
-    seed: Seed = 0,
-    device: Device = None,
-    threads: Threads = None,
+    preset: opt.Preset = None,
+    out: Annotated[Path, opt.Png] = Path("demo.png"),
+    seed: opt.Seed = 0,
+    device: opt.Device = None,
+    threads: opt.Threads = None,
 ) -> None:
     """Draw real handwritten digits, and what each would have been as any other digit."""
     import numpy as np

@@ -11,18 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from causalgen.cli.options import (
-    Intervened,
-    ModelName,
-    Out,
-    Rename,
-    Resume,
-    RunDir,
-    SavedModel,
-    Seed,
-    Threads,
-    TrainingRows,
-)
+from causalgen.cli import options as opt
 from graphs.errors import CheckpointError, SpecError, UnknownNameError
 from graphs.text import counted
 
@@ -39,15 +28,15 @@ _CODE = "code: "
 
 def fit(
     file: Annotated[Path, typer.Argument(help="An SCM file.")],
-    data: TrainingRows,
-    out: Out,
+    data: opt.TrainingRows,
+    out: opt.Out,
     node: Annotated[
         list[str] | None,
         typer.Option(help="Fit only this node now; may be repeated. A later --resume fits the rest."),
     ] = None,
-    seed: Seed = 0,
-    run_dir: RunDir = None,
-    resume: Resume = False,
+    seed: opt.Seed = 0,
+    run_dir: opt.RunDir = None,
+    resume: opt.Resume = False,
     missing: Annotated[
         Literal["refuse", "drop"],
         typer.Option(help="Refuse rows that lack a value, or drop them for the nodes that need it."),
@@ -55,13 +44,13 @@ def fit(
     start: Annotated[
         str | None, typer.Option(help="A model, by its name or folder, from whose weights training starts.")
     ] = None,
-    rename: Rename = None,
-    intervened: Intervened = None,
+    rename: opt.Rename = None,
+    intervened: opt.Intervened = None,
     dtype: Annotated[
         Literal["float16", "bfloat16"] | None,
         typer.Option(help="Save the weights that denoise images in 16 bits, which take half the space."),
     ] = None,
-    threads: Threads = None,
+    threads: opt.Threads = None,
 ) -> None:
     """Fit a model to data and save it."""
     from causalgen.cli.assignments import parse_intervened
@@ -169,18 +158,18 @@ def _fit_card(scm: SCM, report: FitReport, data: str, command: str) -> str:
 
 
 def distil(
-    model: SavedModel,
-    data: TrainingRows,
-    out: Out,
+    model: opt.SavedModel,
+    data: opt.TrainingRows,
+    out: opt.Out,
     node: Annotated[str | None, typer.Option(help="The image node, where there are several.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, max=16, help="Jumps each way; 2 by default.")] = None,
     rows: Annotated[int | None, typer.Option(min=2, help="Training rows, at most; 12000 by default.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over them; 14 by default.")] = None,
-    seed: Seed = 0,
-    run_dir: RunDir = None,
-    resume: Resume = False,
-    rename: Rename = None,
-    threads: Threads = None,
+    seed: opt.Seed = 0,
+    run_dir: opt.RunDir = None,
+    resume: opt.Resume = False,
+    rename: opt.Rename = None,
+    threads: opt.Threads = None,
 ) -> None:
     """Teach the denoiser of an image node to answer in a few evaluations: a new model, of solver jumps."""
     from causalgen.cli.common import card_source, column_names, load_model, recipe, say
@@ -228,9 +217,9 @@ def _lowered_card(folder: Path) -> list[str]:
 
 
 def evaluators(
-    model: ModelName,
-    data: TrainingRows,
-    out: Out,
+    model: opt.ModelName,
+    data: opt.TrainingRows,
+    out: opt.Out,
     test: Annotated[str | None, typer.Option(help="Rows to measure the evaluators on.")] = None,
     image: Annotated[str | None, typer.Option(help="The image node, where there are several.")] = None,
     label: Annotated[
@@ -239,9 +228,9 @@ def evaluators(
     about: Annotated[
         str | None, typer.Option(help="For the card: the data, where they come from, their licence.")
     ] = None,
-    rename: Rename = None,
-    seed: Seed = 0,
-    threads: Threads = None,
+    rename: opt.Rename = None,
+    seed: opt.Seed = 0,
+    threads: opt.Threads = None,
 ) -> None:
     """Train the networks that score counterfactual images of a data set."""
     from causalgen.cli.common import card_source, column_names, load_model, recipe, say

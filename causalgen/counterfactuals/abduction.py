@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from causalgen.arguments import check_targets, chosen_seed, whole_number
+from causalgen.counterfactuals import nested
 from causalgen.counterfactuals.engine import abduct, predict
 from causalgen.counterfactuals.evidence import Evidence, encode_partial, refuse_contradiction, warn_far
 from causalgen.counterfactuals.interventions import Intervention, interventions
@@ -27,14 +28,6 @@ from causalgen.counterfactuals.missing_evidence.distributions import Posterior
 from causalgen.counterfactuals.missing_evidence.particles import resample_noise
 from causalgen.counterfactuals.missing_evidence.posterior import EvidencePosterior
 from causalgen.counterfactuals.mutilated_model import MutilatedModel, act
-from causalgen.counterfactuals.nested import (
-    answer_worlds,
-    check_from_worlds,
-    named_worlds,
-    origins_in_worlds,
-    own_values,
-    shared_rows,
-)
 from causalgen.counterfactuals.own_readings import OwnReadings
 from causalgen.counterfactuals.provenance import trace_provenance
 from causalgen.counterfactuals.results import Contrast, Counterfactual
@@ -46,7 +39,7 @@ from mechanisms.base import Abducted, Noise
 from mechanisms.seeds import OwnLock, keyed_seed
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 __all__ = ["Abduction"]
 
@@ -62,59 +55,30 @@ class Abduction(Shown):
         self,
         world: MutilatedModel,
         variables: Mapping[str, Variable],
-        values: Mapping[str, Tensor],
-        missing: Mapping[str, Tensor],
+        evidence: Evidence,
         *,
-        rows: int,
-        samples: int | None,
-        seed: int,
-        particles: int,
-        index: pd.Index | None,
-        matched: pd.Index | None,
+        num_samples: int | None = None,
+        seed: int | None = None,
+        particles: int = 4096,
     ) -> None:
-        """Made by ``scm.abduct``; the arguments are what ``encode_partial`` gives."""
-        self._world, self._variables, self._values = world, variables, values
-        self._rows, self._samples, self._index, self._particles = rows, samples, index, particles
-        self._partial = missing
+        """Read evidence; see ``SCM.abduct``."""
+        if num_samples is not None:
+            num_samples = whole_number(num_samples, "num_samples, None for one draw,", least=1)
+        self._samples, self._particles = num_samples, whole_number(particles, "particles", least=1)
+        self.seed, self._lock = chosen_seed(seed), OwnLock()
+        found = encode_partial(evidence, variables, world.device)
+        self._values, self._partial, self._rows, self._index, self._matched = found
+        warn_far(self._values, self._partial, world.mechanisms)
+        world.refuse_natural("evidence does", "Abduct in")
+        # What was set before is how this model works: it is no intervention on this evidence.
+        self._world = MutilatedModel(world.graph, world.mechanisms, before=world.before)
+        self._variables = variables
         self._abducted: dict[str, Abducted] = {}
         self._lineages: dict[str, Tensor] = {}
         self._effective: dict[str, Tensor] = {}
         self._unchecked = {
             node: each for node, each in world.mechanisms.items() if each.restricts and each.fitted
         }
-        self.seed, self._lock, self._matched = seed, OwnLock(), matched
-
-    @classmethod
-    def of_evidence(
-        cls,
-        world: MutilatedModel,
-        variables: Mapping[str, Variable],
-        evidence: Evidence,
-        *,
-        num_samples: int | None = None,
-        seed: int | None = None,
-        particles: int = 4096,
-    ) -> Abduction:
-        """Read evidence; see ``SCM.abduct``."""
-        if num_samples is not None:
-            num_samples = whole_number(num_samples, "num_samples, None for one draw,", least=1)
-        particles, seed = whole_number(particles, "particles", least=1), chosen_seed(seed)
-        values, missing, rows, index, matched = encode_partial(evidence, variables, world.device)
-        warn_far(values, missing, world.mechanisms)
-        world.refuse_natural("evidence does", "Abduct in")
-        # What was set before is how this model works: it is no intervention on this evidence.
-        return cls(
-            MutilatedModel(world.graph, world.mechanisms, before=world.before),
-            variables,
-            values,
-            missing,
-            rows=rows,
-            samples=num_samples,
-            seed=seed,
-            particles=particles,
-            index=index,
-            matched=matched,
-        )
 
     @cached_property
     def _posterior(self) -> EvidencePosterior | None:
@@ -243,7 +207,7 @@ class Abduction(Shown):
         self._refuse_contradictions(asked)
         world = act(self._world, asked)
         rows = max(_least_rows, common_rows(self._rows, {node: each.rows for node, each in asked.items()}))
-        check_from_worlds(asked, rows)
+        nested.check_from_worlds(asked, rows)
         samples = self._samples or 1
         needed = self._needed(world, wanted, copy_unaffected)
         noise = self._noise(needed)
@@ -271,7 +235,7 @@ class Abduction(Shown):
             drawn = {node: self._posterior.sources(node) for node in used if node in self._missing}
         abducted = {node: self._world.mechanisms[node] for node in noise}
         provenance = trace_provenance(
-            world, prediction, abducted, rows, samples, origins_in_worlds(asked), drawn
+            world, prediction, abducted, rows, samples, nested.origins_in_worlds(asked), drawn
         )
         index = self._index if rows == self._rows else None
         shape = (rows, self._samples, index)
@@ -283,13 +247,15 @@ class Abduction(Shown):
             provenance=provenance.only(wanted),
             seed=self.seed,
             index=index,
-            readings=OwnReadings.of_world(world, self._variables, wanted, prediction.values, factual, *shape),
-            factual={node: factual[node] for node in wanted},
-            missing={node: drawn[node] for node in wanted if node in drawn},
+            _readings=OwnReadings.of_world(
+                world, self._variables, wanted, prediction.values, factual, *shape
+            ),
+            _factual={node: factual[node] for node in wanted},
+            _missing={node: drawn[node] for node in wanted if node in drawn},
             do={node: each.text for node, each in asked.items()},
-            noise=noise,
+            _noise=noise,
             weights=self._equal_weights(rows),
-            lineages=self._used_lineages(needed, used, rows),
+            lineages=tuple(self._used_lineages(needed, used, rows)),
         )
 
     def worlds(
@@ -314,14 +280,14 @@ class Abduction(Shown):
             InterventionError: worlds feed each other in a circle.
             UnknownNameError: a world that ``does`` does not name.
         """
-        plain = {name: self._read(do, clip) for name, do in own_values(does).items()}
-        least_rows = 1 if only is None else shared_rows(plain.values())
+        plain = {name: self._read(do, clip) for name, do in nested.own_values(does).items()}
+        least_rows = 1 if only is None else nested.shared_rows(plain.values())
 
         def answer(name: str, fed: Mapping[str, Intervention], wanted: tuple[str, ...]) -> Counterfactual:
             return self.counterfactual({**plain[name], **fed}, targets=wanted, _least_rows=least_rows)
 
         wanted = check_targets(targets, self._variables)
-        return answer_worlds(does, wanted, self._variables, answer, only, clip=clip)
+        return nested.answer_worlds(does, wanted, self._variables, answer, only, clip=clip)
 
     def contrast(
         self,
@@ -341,7 +307,7 @@ class Abduction(Shown):
             worlds: further interventions by name, for ``WorldRef(name)[node]`` in these.
             clip: as for ``counterfactual``.
         """
-        does = named_worlds(do, versus, worlds)
+        does = nested.named_worlds(do, versus, worlds)
         found = self.worlds(does, targets=targets, only=("do", "versus"), clip=clip)
         return Contrast(found["do"], found["versus"])
 

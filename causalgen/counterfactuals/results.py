@@ -10,7 +10,8 @@ the contrast of two is node by node what one differs by.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from dataclasses import KW_ONLY, dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,33 +39,19 @@ if TYPE_CHECKING:
 __all__ = ["Contrast", "Counterfactual", "Draws"]
 
 
+@dataclass(eq=False, repr=False)
 class Draws(Mapping[str, Any], Shown, Tabular):
-    """Rows drawn from a model, by node.
+    """Rows drawn from a model, by node. Made by ``SCM``."""
 
-    Attributes:
-        variables: of the nodes it holds, in topological order.
-        provenance: how each row of each node was obtained, (B,) strings; see
-            ``causalgen.counterfactuals.provenance``.
-        rows: B.
-        samples: S, or None where one draw was asked for.
-        seed: gives the same result again.
-    """
-
-    def __init__(
-        self,
-        variables: Mapping[str, Variable],
-        canonical: Mapping[str, Tensor],
-        *,
-        rows: int,
-        samples: int | None,
-        provenance: ProvenanceTable,
-        seed: int,
-        index: pd.Index | None = None,
-    ) -> None:
-        """Made by ``SCM``; ``canonical`` holds B or S * B rows a node."""
-        self.variables, self.provenance = variables, provenance
-        self.rows, self.samples, self.seed, self.index = rows, samples, seed, index
-        self._canonical = canonical
+    variables: Mapping[str, Variable]  #: of the nodes it holds, in topological order
+    _canonical: Mapping[str, Tensor]  # B or S * B rows a node
+    _: KW_ONLY
+    rows: int  #: B
+    samples: int | None  #: S, or None where one draw was asked for
+    #: how each row of each node was obtained, (B,) strings; see ``causalgen.counterfactuals.provenance``
+    provenance: ProvenanceTable
+    seed: int  #: gives the same result again
+    index: pd.Index | None = None  #: of the evidence, where it was a DataFrame
 
     def __getitem__(self, node: str) -> Any:
         UnknownNameError.check("node", node, self.variables, where="the result")
@@ -122,45 +109,20 @@ class Draws(Mapping[str, Any], Shown, Tabular):
         return pd.Series(values, index=self.index, name=node, dtype=object if gaps else None)
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class Counterfactual(Draws):
-    """What rows of evidence would have been under an intervention.
+    """What rows of evidence would have been under an intervention."""
 
-    Attributes:
-        do: what was set, as text, by node.
-        weights: (S, B) of the samples, summing to 1 over S: all equal, since weighted draws are resampled.
-        lineages: (S, B) each: draws of one number in a row are copies of one weighted draw, and no
-            independent draws; see ``causalgen.counterfactuals.missing_evidence.particles``.
-    """
-
-    def __init__(
-        self,
-        variables: Mapping[str, Variable],
-        canonical: Mapping[str, Tensor],
-        *,
-        factual: Mapping[str, Tensor],
-        missing: Mapping[str, Mapping[str, Tensor]],
-        do: Mapping[str, str],
-        noise: Mapping[str, Noise],
-        weights: Tensor,
-        lineages: Sequence[Tensor] = (),
-        readings: OwnReadings,
-        rows: int,
-        samples: int | None,
-        provenance: ProvenanceTable,
-        seed: int,
-        index: pd.Index | None = None,
-    ) -> None:
-        """Made by ``SCM``.
-
-        ``factual`` holds values drawn where evidence is missing; ``missing`` says, of nodes with gaps, which
-        rows, (B,) or (1,) bool, were "inferred", which drawn from their "prior", and which are "exact".
-        """
-        super().__init__(
-            variables, canonical, rows=rows, samples=samples, provenance=provenance, seed=seed, index=index
-        )
-        self.do, self._noise, self.weights, self._factual = do, noise, weights, factual
-        self.lineages, self._missing = tuple(lineages), missing
-        self._readings = readings
+    do: Mapping[str, str]  #: what was set, as text, by node
+    weights: Tensor  #: (S, B) of the samples, summing to 1 over S: all equal, as weighted draws are resampled
+    #: (S, B) each: draws of one number in a row are copies of one weighted draw, and no independent draws;
+    #: see ``causalgen.counterfactuals.missing_evidence.particles``
+    lineages: tuple[Tensor, ...]
+    _noise: Mapping[str, Noise]
+    _factual: Mapping[str, Tensor]  # the evidence, with values drawn where it is missing
+    # Of nodes with gaps: which rows, (B,) or (1,) bool, were "inferred", drawn from their "prior", or "exact"
+    _missing: Mapping[str, Mapping[str, Tensor]]
+    _readings: OwnReadings
 
     @property
     def noise(self) -> dict[str, Noise]:

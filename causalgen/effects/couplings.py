@@ -198,7 +198,7 @@ def coupling_sensitivity(
             node: with_options(node, world.mechanisms[node], {"coupling": coupling}) for node in coupled
         }
         other = replace(world, mechanisms={**world.mechanisms, **changed})
-        abduction = Abduction.of_evidence(other, variables, evidence, num_samples=num_samples, seed=seed)
+        abduction = Abduction(other, variables, evidence, num_samples=num_samples, seed=seed)
         return abduction.counterfactual(do, targets=asked, clip=clip)
 
     gumbel, monotone = map(answer, _COUPLINGS)

@@ -13,17 +13,12 @@ import torch
 from torch import Tensor
 
 from causalgen.arguments import check_targets, whole_number
+from causalgen.counterfactuals import nested
 from causalgen.counterfactuals.abduction import Abduction
 from causalgen.counterfactuals.engine import predict
 from causalgen.counterfactuals.evidence import Evidence
 from causalgen.counterfactuals.interventions import Intervention, interventions
 from causalgen.counterfactuals.mutilated_model import MutilatedModel, act
-from causalgen.counterfactuals.nested import (
-    answer_worlds,
-    check_from_worlds,
-    origins_in_worlds,
-    own_values,
-)
 from causalgen.counterfactuals.provenance import trace_provenance
 from causalgen.counterfactuals.results import Draws
 from graphs.errors import InterventionError
@@ -54,14 +49,14 @@ class Population:
         world = self._world
         plain = {
             name: interventions(do, world.graph, self._variables, world.mechanisms, clip=clip)
-            for name, do in own_values(does).items()
+            for name, do in nested.own_values(does).items()
         }
 
         def answer(name: str, fed: Mapping[str, Intervention], wanted: tuple[str, ...]) -> Draws:
             return self._answer({**plain[name], **fed}, wanted)
 
         wanted = check_targets(targets, self._variables)
-        return answer_worlds(does, wanted, self._variables, answer, only, clip=clip)
+        return nested.answer_worlds(does, wanted, self._variables, answer, only, clip=clip)
 
     def _answer(self, asked: Mapping[str, Intervention], wanted: tuple[str, ...]) -> Draws:
         for node, each in asked.items():
@@ -70,13 +65,15 @@ class Population:
                     f"Intervention on {node!r} has {each.rows} values, but the population {self.rows} draws. "
                     "Give one value, or ask about rows of evidence."
                 )
-        check_from_worlds(asked, self.rows)
+        nested.check_from_worlds(asked, self.rows)
         world = act(self._world, asked)
         shared = self._unreached(world, asked, wanted)
         prediction = predict(world, {}, wanted, rows=self.rows, factual=shared, seed=self.seed)
         # What no intervention reaches was drawn as well, if only once.
         drawn = {node: {"prior": torch.ones(1, dtype=torch.bool)} for node in shared}
-        provenance = trace_provenance(world, prediction, {}, self.rows, 1, origins_in_worlds(asked), drawn)
+        provenance = trace_provenance(
+            world, prediction, {}, self.rows, 1, nested.origins_in_worlds(asked), drawn
+        )
         return Draws(
             {node: self._variables[node] for node in wanted},
             {node: prediction.values[node] for node in wanted},
@@ -109,5 +106,5 @@ def source_of_worlds(
     n = whole_number(n, "An effect's number of draws, n,", least=2)
     if evidence is None:
         return Population(world, variables, n, seed)
-    rows = Abduction.of_evidence(world, variables, evidence, num_samples=2, seed=seed).rows
-    return Abduction.of_evidence(world, variables, evidence, num_samples=max(2, n // rows), seed=seed)
+    rows = Abduction(world, variables, evidence, num_samples=2, seed=seed).rows
+    return Abduction(world, variables, evidence, num_samples=max(2, n // rows), seed=seed)

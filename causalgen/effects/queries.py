@@ -14,15 +14,13 @@ the total one only where treatment and mediators do not interact; what is left, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from causalgen.arguments import chosen_seed, names_of
-from causalgen.counterfactuals.abduction import Abduction
 from causalgen.counterfactuals.evidence import Evidence
 from causalgen.counterfactuals.interventions import WorldRef
 from causalgen.counterfactuals.mutilated_model import CausalModel, MutilatedModel
@@ -30,19 +28,18 @@ from causalgen.counterfactuals.rows import watching
 from causalgen.data.reading import Rows
 from causalgen.effects.effect import Effect, Question, find_effect
 from causalgen.effects.groups import Given, Statistic
-from causalgen.effects.population import Population, source_of_worlds
+from causalgen.effects.population import source_of_worlds
 from causalgen.effects.refits import effects_with_refits
 from causalgen.fitting.parallel import Workers
 from causalgen.fitting.progress import Progress
 from graphs.causal_graph import CausalGraph
 from graphs.errors import EvidenceError, InterventionError, UnknownNameError
 from graphs.text import Shown
-from graphs.variables import Variable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["NaturalEffects", "effect", "find_natural_effects", "natural_effects"]
+__all__ = ["NaturalEffects", "effect", "natural_effects"]
 
 
 def effect(
@@ -106,18 +103,14 @@ def effect(
         InterventionError: ``do`` sets nothing, or an intervention that does not fit the model.
     """
     question = Question(target, do, versus, given, worlds, statistic, confidence, clip)
-
-    def find(*asked: Any) -> Sequence[Effect]:
-        return (find_effect(*asked),)
-
+    question.check(scm._world.graph, scm._variables)
     options: Any = {"count": refits, "data": data, "clusters": clusters, "workers": workers}
-    return _answered(scm, question, find, evidence, n, seed, progress=progress, **options)[0]
+    return _answered(scm, [question], evidence, n, seed, progress=progress, **options)[0]
 
 
 def _answered(
     scm: CausalModel,
-    question: Question,
-    find: Callable[..., Sequence[Effect]],
+    questions: Sequence[Question],
     evidence: Evidence | None,
     n: int,
     seed: int | None,
@@ -125,15 +118,15 @@ def _answered(
     progress: bool,
     **options: Any,
 ) -> Sequence[Effect]:
-    """The effects that ``find`` gives of a question, its worlds, the graph and the variables; with refits."""
+    """The effects that questions ask about, checked ones with the same noise; with refits."""
     graph, variables = scm._world.graph, scm._variables
-    question.check(graph, variables)
     seed = chosen_seed(seed)
 
     def ask(world: MutilatedModel, intervals: bool) -> Sequence[Effect]:
         with _shown(progress and world is scm._world):
             source = source_of_worlds(world, variables, evidence, n, seed)
-            return find(replace(question, intervals=intervals), source, graph, variables)
+            asked = [replace(each, intervals=intervals) for each in questions]
+            return [find_effect(each, source, graph, variables) for each in asked]
 
     data = options["data"]
     marked = data.intervened if isinstance(data, Rows) else {}
@@ -145,7 +138,7 @@ def _answered(
                 "say which. Give what it was fitted to, cg.Rows(..., intervened=...)."
             )
     options |= {"seed": seed, "progress": progress}
-    return effects_with_refits(ask, scm._world, question, evidence, **options)
+    return effects_with_refits(ask, scm._world, questions[0], evidence, **options)
 
 
 @contextmanager
@@ -197,9 +190,14 @@ def natural_effects(
     """
     nodes = names_of(through, "through")
     total = Question(target, do, versus, None, None, statistic, confidence, clip)
-    find = partial(find_natural_effects, nodes)
+    total.check(scm._world.graph, scm._variables)
+    other = versus or {}
+    _check_mediators(nodes, target, {*do, *other}, scm._world.graph)
+    direct = {**do, **{node: WorldRef("versus")[node] for node in nodes}}
+    indirect = {**other, **{node: WorldRef("treated")[node] for node in nodes}}
+    questions = (total, replace(total, do=direct), replace(total, do=indirect, worlds={"treated": do}))
     options: Any = {"count": refits, "data": data, "clusters": clusters, "workers": workers}
-    answers = _answered(scm, total, find, evidence, n, seed, progress=progress, **options)
+    answers = _answered(scm, questions, evidence, n, seed, progress=progress, **options)
     return NaturalEffects(nodes, *answers)
 
 
@@ -226,22 +224,6 @@ class NaturalEffects(Shown):
         parts = {"total": self.total, "direct": self.direct, "indirect": self.indirect}
         lines = [f"  {name:<8}  {repr(each).splitlines()[1].strip()}" for name, each in parts.items()]
         return "\n".join([f"{head}, through {', '.join(self.through)}", *lines])
-
-
-def find_natural_effects(
-    through: tuple[str, ...],
-    total: Question,
-    source: Abduction | Population,
-    graph: CausalGraph,
-    variables: Mapping[str, Variable],
-) -> tuple[Effect, ...]:
-    """Total, direct and indirect effect of a question that was checked."""
-    versus = total.versus or {}
-    _check_mediators(through, total.target, {*total.do, *versus}, graph)
-    direct = {**total.do, **{node: WorldRef("versus")[node] for node in through}}
-    indirect = {**versus, **{node: WorldRef("treated")[node] for node in through}}
-    questions = (total, replace(total, do=direct), replace(total, do=indirect, worlds={"treated": total.do}))
-    return tuple(find_effect(each, source, graph, variables) for each in questions)
 
 
 def _check_mediators(

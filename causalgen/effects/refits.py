@@ -235,7 +235,7 @@ def _reached_nodes(question: Question, world: MutilatedModel, evidence: Evidence
     reached = world.graph.ancestors(asked)
     if evidence is None:
         return reached
-    gaps = Abduction.of_evidence(world, variables, evidence, seed=0).gaps
+    gaps = Abduction(world, variables, evidence, seed=0).gaps
     if not any(bool(gaps(node).any()) for node in reached):
         return reached
     return world.graph.ancestors({*asked, *(node for node in variables if not bool(gaps(node).all()))})

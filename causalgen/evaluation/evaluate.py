@@ -35,7 +35,7 @@ from graphs.errors import DataError, DomainError
 from graphs.variables import Image, Variable, image_variables
 from mechanisms.seeds import keyed_generator
 
-__all__ = ["chosen_rows", "evaluate", "held_rows", "image_evaluation"]
+__all__ = ["chosen_rows", "evaluate", "held_rows", "prepare_image"]
 
 _ROWS, _FEW = 200, 32
 _FULL_FEW = 1000
@@ -114,8 +114,8 @@ def evaluate(
     cases = dict[str, NodeEvaluation]()
     refused = dict[str, DataError | DomainError]()
     for node, variable in scm.variables.items():
+        case = cases[node] = NodeEvaluation(scm, node, columns, table, numbers, seed, few, notes)
         if not isinstance(variable, Image):
-            cases[node] = NodeEvaluation(scm, node, columns, table, numbers, seed, few, notes=notes)
             continue
         own = _readers_of(scm, node, evaluators)
         # What does not fit may be for another image node.
@@ -123,7 +123,7 @@ def evaluate(
         tries = [(own, measures), (own, None), (None, measures), (None, None)]
         for each in tries:
             try:
-                cases[node] = image_evaluation(scm, node, table, chosen, columns, *each, seed, few, notes)
+                prepare_image(case, chosen, *each)
                 break
             except (DataError, DomainError) as error:
                 refused.setdefault(node, error)
@@ -131,28 +131,16 @@ def evaluate(
     if refused and len(refused) == len(images):
         raise next(iter(refused.values()))
     notes += [f"{node}: {error}" for node, error in refused.items()]
-    asked = {
-        node: questions(node, case.causes, columns, numbers, truth, seed) for node, case in images.items()
-    }
+    asked = {node: questions(case, truth) for node, case in images.items()}
     total = composition_passes(scm, len(chosen), len(few))
-    total += sum(passes_of(scm, node, len(chosen), len(few), each) for node, each in asked.items())
+    total += sum(passes_of(images[node], each) for node, each in asked.items())
     entries, pictures, speed = [], {}, {}
     with Progress("evaluate", total, enabled=progress) as bar:
         for node, case in cases.items():
             case.advance = bar.advance
             if each := asked.get(node):
                 bar.begin(f"counterfactuals of {node}")
-                case.answers = answer_questions(
-                    scm,
-                    node,
-                    columns,
-                    each,
-                    numbers=numbers,
-                    few=few,
-                    seed=seed,
-                    workers=workers,
-                    advance=bar.advance,
-                )
+                case.answers = answer_questions(case, each, workers)
                 seconds = sum(answer.seconds for answer in case.answers)
                 speed[node] = len(chosen) * len(each) / seconds if seconds else float("inf")
             bar.begin(f"metrics of {node}")
@@ -198,24 +186,17 @@ def _readers_of(
     return {name: reader for name, reader in given.items() if name not in others}
 
 
-def image_evaluation(
-    scm: SCM,
-    node: str,
-    table: Table,
+def prepare_image(
+    case: NodeEvaluation,
     chosen: NDArray[np.int64],
-    columns: Columns,
     evaluators: Evaluators | Mapping[str, Reader] | None,
     measures: Measures | None,
-    seed: int,
-    few: NDArray[np.int64],
-    notes: list[str],
-) -> NodeEvaluation:
-    """An image node under evaluation, without answers yet: its rows, real images, and what reads them."""
-    variable = scm.variables[node]
+) -> None:
+    """Give the case of an image node what reads its causes, and real images; ``chosen`` are evaluated."""
+    node, table, variable = case.node, case.table, case.variable
     assert isinstance(variable, Image)
-    case = NodeEvaluation(scm, node, columns, table, table.numbers[chosen], seed, few, notes=notes)
     case.readings = find_readings(variable, case.causes, evaluators, measures)
-    if unset := [name for name in scm.graph.parents(node) if name not in case.causes]:
+    if unset := [name for name in case.scm.graph.parents(node) if name not in case.causes]:
         case.note(
             f"{node}: {', '.join(unset)} not set, so whether do({unset[0]}) works was not measured: an "
             "evaluation sets causes of one number or one category."
@@ -225,10 +206,9 @@ def image_evaluation(
             f"{node}: nothing reads {', '.join(unread)} from the image, so whether do({unread[0]}) works was "
             "not measured. Give evaluators or measures."
         )
-    rows = np.union1d(chosen, _permutation(table.rows, seed)[: max(_POOL, len(chosen))])
+    rows = np.union1d(chosen, _permutation(table.rows, case.seed)[: max(_POOL, len(chosen))])
     variables: dict[str, Variable] = {node: variable, **case.causes}
     case.pool = Pool(held_rows(table, variables, rows), np.searchsorted(rows, chosen))
-    return case
 
 
 def chosen_rows(

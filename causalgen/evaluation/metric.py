@@ -20,8 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from causalgen.data.table import Table
-from causalgen.evaluation.questions import Answer, Columns, Question, attributes
+from causalgen.evaluation.questions import Answer, Columns, EvaluatedNode, Question
 from causalgen.evaluation.readings import Readings
 from causalgen.metrics.axioms import composition
 from causalgen.metrics.controls import RealImages, real_images
@@ -29,15 +28,13 @@ from causalgen.metrics.node_passes import brings_back
 from causalgen.metrics.scores import Score, mean_score
 from causalgen.scm import SCM
 from graphs.errors import CannotAbductError, DataError, DomainError, MechanismError, numbered_rows
-from graphs.variables import Categorical, Image, Variable, image_variables
+from graphs.variables import Categorical, Image, image_variables
 from mechanisms.registry import Registry
 
 __all__ = [
     "CONTROLS",
-    "Composition",
     "Entry",
     "FLOOR",
-    "LogLikelihood",
     "MECHANISM",
     "METRICS",
     "MODEL",
@@ -46,6 +43,9 @@ __all__ = [
     "Pool",
     "chosen_metrics",
     "composition_passes",
+    "measure_composition",
+    "measure_log_likelihood",
+    "metric_of",
 ]
 
 MECHANISM, MODEL, FLOOR = "mechanism", "whole model", "floor"
@@ -87,39 +87,14 @@ class Pool:
 
 
 @dataclass
-class NodeEvaluation:
+class NodeEvaluation(EvaluatedNode):
     """One node of a model under evaluation: what a metric computes its figures from."""
 
-    scm: SCM  # the model
-    node: str  # the node's name
-    columns: Columns  # the evaluated rows, every node of the model, (N, ...) each in the user's form
-    table: Table  # all rows of the data
-    numbers: NDArray[np.int64]  # of the evaluated rows, in the data that were given, (N,)
-    seed: int  # of whatever a metric draws
-    few: NDArray[np.int64]  # places among the N rows of those for what takes many passes, in any order
     # Counterfactual images, one intervention each; none where the node is no image
     answers: list[Answer] = field(default_factory=list)
     pool: Pool | None = None  # real images to compare with; None where the node is no image
     readings: Readings = field(default_factory=Readings)  # who reads the causes from the image
-    notes: list[str] = field(default_factory=list)  # what could not be measured, and why; filled as it goes
-    # Told how many rows have made a pass through a mechanism, for the progress bar
-    advance: Callable[[int], None] = lambda rows: None
     _real: dict[str, RealImages | None] = field(default_factory=dict)
-
-    @property
-    def variable(self) -> Variable:
-        """Of the node."""
-        return self.scm.variables[self.node]
-
-    @property
-    def causes(self) -> dict[str, Variable]:
-        """The node's causes that are one number or one category."""
-        return attributes({name: self.scm.variables[name] for name in self.scm.graph.parents(self.node)})
-
-    @property
-    def factual(self) -> NDArray[Any]:
-        """The node's values in the evaluated rows."""
-        return self.columns[self.node]
 
     @property
     def real(self) -> Columns:
@@ -192,23 +167,22 @@ class Metric(ABC):
         """Its figures of one node; none where it is no metric of such a node."""
 
 
-_BUILT_IN = {
-    kind: f"causalgen.evaluation.{home}"
-    for kind, home in {
-        "effectiveness": "image_metrics:Effectiveness",
-        "distance": "image_metrics:Distance",
-        "reversibility": "image_metrics:Reversibility",
-        "minimality": "image_metrics:Minimality",
-        "latent_divergence": "image_metrics:LatentDivergence",
-        "interpretability": "image_metrics:Interpretability",
-        "feature_distance": "image_metrics:FeatureDistance",
-        "consistency": "image_metrics:Consistency",
-        "likeness": "image_metrics:Likeness",
-        "diversity": "image_metrics:Diversity",
-        "true_error": "image_metrics:TrueError",
-        "composition": "metric:Composition",
-        "log_likelihood": "metric:LogLikelihood",
-    }.items()
+def metric_of(kind: str) -> Callable[[Callable[[NodeEvaluation], Iterable[Entry]]], type[Metric]]:
+    """A decorator that makes a metric of a function, which gives its figures of one node."""
+
+    def made(measure: Callable[[NodeEvaluation], Iterable[Entry]]) -> type[Metric]:
+        members = {"kind": kind, "__doc__": measure.__doc__, "__module__": measure.__module__}
+        return final(type(kind, (Metric,), {**members, "measure": lambda self, case: measure(case)}))
+
+    return made
+
+
+_OF_IMAGES = (
+    "effectiveness", "distance", "reversibility", "minimality", "latent_divergence", "interpretability",
+    "feature_distance", "consistency", "likeness", "diversity", "true_error",
+)  # fmt: skip
+_BUILT_IN = {kind: f"causalgen.evaluation.image_metrics:measure_{kind}" for kind in _OF_IMAGES} | {
+    kind: f"causalgen.evaluation.metric:measure_{kind}" for kind in ("composition", "log_likelihood")
 }
 
 METRICS: Registry[type[Metric]] = Registry("metric", "causalgen.metrics", Metric, _BUILT_IN)
@@ -222,67 +196,57 @@ def chosen_metrics(given: Iterable[str | Metric] | None) -> list[Metric]:
     return [each if isinstance(each, Metric) else METRICS.get(each)() for each in given]
 
 
-@final
-class LogLikelihood(Metric):
-    """Mean log p(x | pa) of a node that has a density, on at most 10,000 rows; -inf where one has none."""
-
-    kind: ClassVar[str] = "log_likelihood"
-
-    def measure(self, case: NodeEvaluation) -> Iterator[Entry]:
-        """In nats a row."""
-        scm, node, table = case.scm, case.node, case.table
-        # Evenly, as rows may lie in the order of their labels.
-        some = min(table.rows, _LIKELIHOOD_ROWS)
-        index = torch.linspace(0, table.rows - 1, some, dtype=torch.float64).long()
-        numbers = table.numbers[index.numpy()]
-        value, *given = (
-            table.tensor(name, index, device=scm.device) for name in (node, *scm.graph.parents(node))
+@metric_of("log_likelihood")
+def measure_log_likelihood(case: NodeEvaluation) -> Iterator[Entry]:
+    """Mean log p(x | pa) of at most 10,000 rows, in nats, where it has a density; -inf where one has none."""
+    scm, node, table = case.scm, case.node, case.table
+    # Evenly, as rows may lie in the order of their labels.
+    some = min(table.rows, _LIKELIHOOD_ROWS)
+    index = torch.linspace(0, table.rows - 1, some, dtype=torch.float64).long()
+    numbers = table.numbers[index.numpy()]
+    value, *given = (
+        table.tensor(name, index, device=scm.device) for name in (node, *scm.graph.parents(node))
+    )
+    with torch.no_grad(), numbered_rows(numbers):
+        parents = dict(zip(scm.graph.parents(node), given, strict=True))
+        found = scm.mechanisms[node].log_prob(value, parents)
+    if found is None:
+        return
+    rows = found.double().cpu().numpy()
+    impossible, unknown = np.isneginf(rows), np.isnan(rows) | np.isposinf(rows)
+    score = mean_score(np.where(impossible | unknown, np.nan, rows), _NATS, better="higher")
+    if count := int(impossible.sum()):
+        score = replace(score, left_out=int(unknown.sum()))
+        case.note(
+            f"{node}: {count:,} of {len(rows):,} rows have probability 0, the first of them row "
+            f"{numbers[impossible.argmax()]}, so that the mean log-likelihood is -inf; that of the "
+            f"others is {score}."
         )
-        with torch.no_grad(), numbered_rows(numbers):
-            parents = dict(zip(scm.graph.parents(node), given, strict=True))
-            found = scm.mechanisms[node].log_prob(value, parents)
-        if found is None:
-            return
-        rows = found.double().cpu().numpy()
-        impossible, unknown = np.isneginf(rows), np.isnan(rows) | np.isposinf(rows)
-        score = mean_score(np.where(impossible | unknown, np.nan, rows), _NATS, better="higher")
-        if count := int(impossible.sum()):
-            score = replace(score, left_out=int(unknown.sum()))
-            case.note(
-                f"{node}: {count:,} of {len(rows):,} rows have probability 0, the first of them row "
-                f"{numbers[impossible.argmax()]}, so that the mean log-likelihood is -inf; that of the "
-                f"others is {score}."
-            )
-            score = replace(score, value=-math.inf, low=math.nan, high=math.nan, rows=score.rows + count)
-        yield Entry("log-likelihood", node, MECHANISM, score)
+        score = replace(score, value=-math.inf, low=math.nan, high=math.nan, rows=score.rows + count)
+    yield Entry("log-likelihood", node, MECHANISM, score)
 
 
-@final
-class Composition(Metric):
-    """Drift of a node over 1 to 10 null interventions (Monteiro et al. 2023); of images on few rows.
+@metric_of("composition")
+def measure_composition(case: NodeEvaluation) -> Iterator[Entry]:
+    """Distance to the factual after 1 to 10 null interventions (Monteiro et al. 2023); of images on few rows.
 
     A node whose noise carries step residuals is measured without them too.
     """
-
-    kind: ClassVar[str] = "composition"
-
-    def measure(self, case: NodeEvaluation) -> Iterator[Entry]:
-        """Distance to the factual by number of cycles."""
-        scm, node = case.scm, case.node
-        rows = case.few if isinstance(case.variable, Image) else np.arange(len(case.factual))
-        evidence = {name: case.columns[name][rows] for name in (node, *scm.graph.parents(node))}
-        advance = case.advance if node in _counted(scm) else None
-        for by, residuals in _variants(scm, node):
-            try:
-                with numbered_rows(case.numbers[rows]):
-                    found = composition(
-                        scm, evidence, node, _CYCLES, residuals=residuals, seed=case.seed, advance=advance
-                    )
-            except CannotAbductError as error:
-                case.note(f"{node}: no composition. {error}")
-                break
-            for cycles, score in found.items():
-                yield Entry("composition", node, MECHANISM, score, of=str(cycles), by=by)
+    scm, node = case.scm, case.node
+    rows = case.few if isinstance(case.variable, Image) else np.arange(len(case.factual))
+    evidence = {name: case.columns[name][rows] for name in (node, *scm.graph.parents(node))}
+    advance = case.advance if node in _counted(scm) else None
+    for by, residuals in _variants(scm, node):
+        try:
+            with numbered_rows(case.numbers[rows]):
+                found = composition(
+                    scm, evidence, node, _CYCLES, residuals=residuals, seed=case.seed, advance=advance
+                )
+        except CannotAbductError as error:
+            case.note(f"{node}: no composition. {error}")
+            break
+        for cycles, score in found.items():
+            yield Entry("composition", node, MECHANISM, score, of=str(cycles), by=by)
 
 
 def composition_passes(scm: SCM, rows: int, few: int) -> int:

@@ -31,7 +31,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from math import ceil
 from typing import Any
 
@@ -39,6 +39,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalgen.counterfactuals.abduction import Abduction
+from causalgen.data.table import Table
 from causalgen.fitting.parallel import Workers, in_parallel
 from causalgen.metrics.image_rows import distance
 from causalgen.metrics.node_passes import BATCH_ROWS, NodePasses, batches
@@ -53,12 +54,12 @@ __all__ = [
     "Answer",
     "Columns",
     "DRAWS",
+    "EvaluatedNode",
     "PASSES",
     "Question",
     "RowDraws",
     "Truth",
     "answer_questions",
-    "attributes",
     "draw_rows",
     "other_values",
     "passes_of",
@@ -156,9 +157,41 @@ class Question:
     image: NDArray[Any] | None = None
 
 
-def attributes(parents: Mapping[str, Variable]) -> dict[str, Variable]:
-    """The causes of an image that are one number or one category."""
-    return {name: variable for name, variable in parents.items() if not variable.event_shape}
+@dataclass
+class EvaluatedNode:
+    """One node of a model under evaluation, and the rows that it is evaluated on."""
+
+    scm: SCM  # the model
+    node: str  # the node's name
+    columns: Columns  # the evaluated rows, every node of the model, (N, ...) each in the user's form
+    table: Table  # all rows of the data
+    numbers: NDArray[np.int64]  # of the evaluated rows, in the data that were given, (N,)
+    seed: int  # of whatever is drawn
+    few: NDArray[np.int64]  # places among the N rows of those for what takes many passes, in any order
+    notes: list[str] = field(default_factory=list)  # what could not be measured, and why; filled as it goes
+    # Told how many rows have made a pass through a mechanism, for the progress bar
+    advance: Callable[[int], None] = lambda rows: None
+
+    @property
+    def variable(self) -> Variable:
+        """Of the node."""
+        return self.scm.variables[self.node]
+
+    @property
+    def causes(self) -> dict[str, Variable]:
+        """The node's causes that are one number or one category."""
+        parents = {name: self.scm.variables[name] for name in self.scm.graph.parents(self.node)}
+        return {name: variable for name, variable in parents.items() if not variable.event_shape}
+
+    @property
+    def factual(self) -> NDArray[Any]:
+        """The node's values in the evaluated rows."""
+        return self.columns[self.node]
+
+    @property
+    def draws(self) -> bool:
+        """Whether one row has several counterfactuals under the same question."""
+        return not self.scm.mechanisms[self.node].deterministic
 
 
 @dataclass(frozen=True)
@@ -179,23 +212,17 @@ class Answer:
     draws: RowDraws | None = None  # several of few rows; None where the abduction gives a point
 
 
-def questions(
-    node: str,
-    causes: Mapping[str, Variable],
-    columns: Columns,
-    rows: NDArray[np.int64],
-    truth: Truth | None,
-    seed: int,
-) -> list[Question]:
-    """One question for each cause of the image ``node`` that has another value; ``rows`` number the data."""
+def questions(case: EvaluatedNode, truth: Truth | None) -> list[Question]:
+    """One question for each cause of an image node that has another value."""
+    columns, causes = case.columns, case.causes
     asked: list[Question] = []
     for name, variable in causes.items():
         if isinstance(variable, Categorical) and variable.size < 2:
             continue
-        values = other_values(variable, columns[name], keyed_seed(seed, "evaluate", node, name))
-        known = dict(truth(rows, {name: values})) if truth else {}
+        values = other_values(variable, columns[name], keyed_seed(case.seed, "evaluate", case.node, name))
+        known = dict(truth(case.numbers, {name: values})) if truth else {}
         shown = {each: np.asarray(known.get(each, columns[each])) for each in causes} | {name: values}
-        asked.append(Question(name, values, shown, truth is not None, known.get(node)))
+        asked.append(Question(name, values, shown, truth is not None, known.get(case.node)))
     return asked
 
 
@@ -220,81 +247,68 @@ def other_values(variable: Variable, values: NDArray[Any], seed: int) -> NDArray
     return other
 
 
-def passes_of(scm: SCM, node: str, rows: int, few: int, asked: Sequence[Question]) -> int:
+def passes_of(case: EvaluatedNode, asked: Sequence[Question]) -> int:
     """How many passes over rows answering takes, for the progress bar."""
-    drawn = 0 if scm.mechanisms[node].deterministic else few * PASSES
-    return (rows * 4 + drawn) * len(asked)
+    return (len(case.factual) * 4 + (len(case.few) * PASSES if case.draws else 0)) * len(asked)
 
 
-def answer_questions(
-    scm: SCM,
-    node: str,
-    columns: Columns,
-    asked: Sequence[Question],
-    *,
-    numbers: NDArray[np.int64],
-    few: NDArray[np.int64],
-    seed: int,
-    workers: Workers,
-    advance: Callable[[int], None],
-) -> list[Answer]:
+def answer_questions(case: EvaluatedNode, asked: Sequence[Question], workers: Workers) -> list[Answer]:
     """Answer every question about an image node; a batch of rows holds its noise only until that is done.
 
-    Of the rows at the places ``few`` several draws are made.
+    Of the few rows several draws are made.
     """
-    passes = NodePasses(scm, node, seed=seed)
-    blocks = [rows for _, rows in batches(len(columns[node]))]
+    passes = NodePasses(case.scm, case.node, seed=case.seed)
+    blocks = [rows for _, rows in batches(len(case.factual))]
 
     def answer(block: int) -> list[Answer]:
-        rows, key = blocks[block], keyed_seed(seed, "evaluate", block)
-        evidence = {name: values[rows] for name, values in columns.items()}
+        rows, key = blocks[block], keyed_seed(case.seed, "evaluate", block)
+        evidence = {name: values[rows] for name, values in case.columns.items()}
         # New values are real ones; that some lie beyond what fitting saw is part of the test.
-        with extrapolation_expected(), numbered_rows(numbers[rows]):
-            abduction = scm.abduct(evidence, seed=key)
-            return [
-                _answer(scm, node, abduction, evidence, question, rows, passes, block, key)
-                for question in asked
-            ]
+        with extrapolation_expected(), numbered_rows(case.numbers[rows]):
+            abduction = case.scm.abduct(evidence, seed=key)
+            return [_answer(case, passes, abduction, evidence, each, rows, block, key) for each in asked]
 
     def done(block: int) -> None:
-        advance(4 * len(asked) * len(columns[node][blocks[block]]))
+        case.advance(4 * len(asked) * len(case.factual[blocks[block]]))
 
     parts = in_parallel(answer, len(blocks), workers, done=done)
     answers = [_joined(each) for each in zip(*parts, strict=True)]
-    if scm.mechanisms[node].deterministic:
+    if not case.draws:
         return answers
-    evidence = {name: values[few] for name, values in columns.items()}
-    causes = [_causes(scm, node, evidence, question, few) for question in asked]
+    few = case.few
+    evidence = {name: values[few] for name, values in case.columns.items()}
+    causes = [_causes(case, evidence, question, few) for question in asked]
     drawn = draw_rows(
-        scm, node, evidence, causes, numbers=numbers[few], seed=seed, workers=workers, advance=advance
-    )
+        case.scm, case.node, evidence, causes,
+        numbers=case.numbers[few], seed=case.seed, workers=workers, advance=case.advance,
+    )  # fmt: skip
     return [replace(answer, draws=each) for answer, each in zip(answers, drawn, strict=True)]
 
 
 def _causes(
-    scm: SCM, node: str, evidence: Columns, question: Question, rows: slice | NDArray[np.int64]
+    case: EvaluatedNode, evidence: Columns, question: Question, rows: slice | NDArray[np.int64]
 ) -> Columns:
     """All causes of the image under a question; those that are no single value stay what they are."""
     return {
         name: question.shown[name][rows] if name in question.shown else evidence[name]
-        for name in scm.graph.parents(node)
+        for name in case.scm.graph.parents(case.node)
     }
 
 
 def _answer(
-    scm: SCM,
-    node: str,
+    case: EvaluatedNode,
+    passes: NodePasses,
     abduction: Abduction,
     evidence: Columns,
     question: Question,
     rows: slice,
-    passes: NodePasses,
     block: int,
     seed: int,
 ) -> Answer:
     """The answer for a batch."""
+    scm, node = case.scm, case.node
     shown = {name: values[rows] for name, values in question.shown.items()}
-    causes = _causes(scm, node, evidence, question, rows)
+    causes = _causes(case, evidence, question, rows)
     began = time.perf_counter()
     made = abduction.counterfactual(causes, targets=[node])[node]
     seconds = time.perf_counter() - began

@@ -40,7 +40,6 @@ from causalgen.metrics.node_passes import batches
 from causalgen.metrics.scores import POSITIVE, Score, mean_score, share_score
 from causalgen.scm import SCM
 from graphs.errors import DataError, DomainError, MechanismError, UnknownNameError, numbered_rows, warn
-from graphs.variables import Image
 from mechanisms.seeds import keyed_generator, keyed_seed
 
 __all__ = ["tune"]
@@ -116,7 +115,7 @@ def tune(
     wanted = other_values(scm.variables[label], columns[label], keyed_seed(seed, "tune", label))
     names = {label: scm.variables[label], node: scm.variables[node]}
     pool = held_rows(table, names, np.union1d(chosen, order[: max(_POOL, rows)]))
-    scoring = _Scoring(scm, node, label, columns, wanted, pool, evaluators)
+    scoring = _Scoring(evaluators, node, columns, wanted, pool)
     models = [scm.with_options(node, **strength_options(scm, node, label, each)) for each in asked]
     images: list[list[NDArray[np.float32]]] = [[] for _ in models]
     with Progress("tune", rows * len(asked), enabled=progress) as bar:
@@ -162,16 +161,9 @@ class _Scoring:
     """Scores images made from the same rows."""
 
     def __init__(
-        self,
-        scm: SCM,
-        node: str,
-        label: str,
-        columns: Columns,
-        wanted: NDArray[np.generic],
-        pool: Columns,
-        evaluators: Evaluators,
+        self, evaluators: Evaluators, node: str, columns: Columns, wanted: NDArray[np.generic], pool: Columns
     ) -> None:
-        self.category, self.picture = scm.variables[label], scm.variables[node]
+        label, self.category = evaluators.roles.label, evaluators.roles.category
         self.factual, self.wanted, self.evaluators = columns[node], wanted, evaluators
         self.pool = pool[node], pool[label]
         self.old, self.new, real = (
@@ -184,8 +176,7 @@ class _Scoring:
     def scores(self, images: NDArray[np.float32]) -> dict[str, Score]:
         networks = self.evaluators
         before, after = networks.class_autoencoder(self.old), networks.class_autoencoder(self.new)
-        assert isinstance(self.picture, Image)
-        apart = distance(self.picture, images, self.factual)
+        apart = distance(networks.roles.picture, images, self.factual)
         return {
             "CLD": cld(images, self.distances),
             "effectiveness": share_score(networks.classes(images) == self.new),

@@ -222,14 +222,7 @@ class UNetNetwork(nn.Module):
         self.detail = _Detail(image_channels, extra_channels, spec.detail) if spec.detail else None
 
     def _load_from_state_dict(
-        self,
-        state_dict: Mapping[str, Any],
-        prefix: str,
-        local_metadata: Any,
-        strict: bool,
-        missing_keys: list[str],
-        unexpected_keys: list[str],
-        error_msgs: list[str],
+        self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
         """Leave attention as the weights know it: see the class."""
         ours = [name for name in state_dict if name.startswith(prefix)]
@@ -241,8 +234,7 @@ class UNetNetwork(nn.Module):
                 attention.group_norm = nn.GroupNorm(8, width, device=attention.to_q.weight.device)
             elif not known:
                 attention.group_norm = None
-        rest = (local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
-        super()._load_from_state_dict(state_dict, prefix, *rest)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def forward(self, x: Tensor, sigma: Tensor, context: Tensor) -> Tensor:
         """F(x, sigma, context), (N, C, H, W); see ``Backbone.build``."""

@@ -32,17 +32,8 @@ from graphs.declared import Declared
 from graphs.errors import CheckpointError, MechanismError
 from graphs.variables import Image, Variable
 from mechanisms.base import Abducted, Mechanism, Noise, Parents
+from mechanisms.diffusion import diffusers_folder as folders
 from mechanisms.diffusion.classifier import OwnPredictor
-from mechanisms.diffusion.diffusers_folder import (
-    Config,
-    FrozenNetwork,
-    Words,
-    inside,
-    laid_out,
-    licence_of,
-    local_folder,
-    read_network,
-)
 from mechanisms.diffusion.solvers import standard_normal
 from mechanisms.networks import answering
 from mechanisms.rows import check_finite, distinct_rows
@@ -78,10 +69,10 @@ class Autoencoder(Declared):
     """
 
     network: Literal["AutoencoderKL", "AutoencoderTiny"] = "AutoencoderKL"
-    config: Config = Field(default={})
+    config: folders.Config = Field(default={})
     residual: bool = True
-    origin: Words = ""
-    licence: Words = ""
+    origin: folders.Words = ""
+    licence: folders.Words = ""
     folder: Path | None = None
     training: Annotated[Training | None, fills(_TRAINING), holds_none_out("an autoencoder")] = None
     kl: float = Field(default=1e-6, ge=0)
@@ -94,17 +85,17 @@ class Autoencoder(Declared):
         if not (isinstance(given, dict) and isinstance(given.get("folder"), str | Path)):
             return given
         if "network" in given:
-            return {**given, "folder": inside(given["folder"])}
+            return {**given, "folder": folders.inside(given["folder"])}
         try:
-            home = local_folder(inside(given["folder"]), "autoencoder")
+            home = folders.local_folder(folders.inside(given["folder"]), "autoencoder")
             if not (home / "config.json").is_file() and (home / "vae" / "config.json").is_file():
                 home = home / "vae"
-            network, config = read_network(home, ("AutoencoderKL", "AutoencoderTiny"))
+            network, config = folders.read_network(home, ("AutoencoderKL", "AutoencoderTiny"))
         except CheckpointError as error:
             raise ValueError(str(error).removesuffix(".")) from error
         if "config" in given:
             raise ValueError("the autoencoder's folder says its config: leave `config` out")
-        told = {"origin": home.resolve().name, "licence": licence_of(home)}
+        told = {"origin": home.resolve().name, "licence": folders.licence_of(home)}
         return told | given | {"network": network, "config": config, "folder": home}
 
     @model_validator(mode="after")
@@ -140,7 +131,7 @@ class Autoencoder(Declared):
         return self.model_copy(update={"config": config | self.config})
 
 
-class AutoencoderNetwork(FrozenNetwork):
+class AutoencoderNetwork(folders.FrozenNetwork):
     """Images to latents and back, of ``latents`` channels and ``factor`` times smaller.
 
     They are less ``shift`` and times ``scaling``.
@@ -152,7 +143,7 @@ class AutoencoderNetwork(FrozenNetwork):
     def __init__(self, spec: Autoencoder, image: Image) -> None:
         trained = spec.training is not None
         super().__init__(
-            laid_out(spec.network, spec.config, "cpu" if trained else "meta"),
+            folders.laid_out(spec.network, spec.config, "cpu" if trained else "meta"),
             f"The weights of its autoencoder, {spec.network} {spec.origin}, do not come with the model. Give "
             "`autoencoder: {folder: FOLDER}`, one that diffusers saved.",
             waits=not trained,

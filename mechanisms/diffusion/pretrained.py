@@ -23,22 +23,9 @@ from torch import Tensor, nn
 from graphs.errors import CheckpointError, MechanismError
 from graphs.variables import Categorical, Variable
 from mechanisms.base import Mechanism
+from mechanisms.diffusion import diffusers_folder as folders
 from mechanisms.diffusion.backbones import Backbone
 from mechanisms.diffusion.classifier import OwnPredictor, is_classifier
-from mechanisms.diffusion.diffusers_folder import (
-    Config,
-    FrozenNetwork,
-    Words,
-    full_config,
-    inside,
-    laid_out,
-    licence_of,
-    local_folder,
-    network_folder,
-    read_json,
-    read_network,
-    read_weights,
-)
 from mechanisms.diffusion.latents import AutoencoderNetwork
 from mechanisms.diffusion.solvers import Solver
 from mechanisms.diffusion.trained_levels import TrainedGrid, TrainedLevels, scheduler_options
@@ -75,10 +62,10 @@ class Pretrained(Backbone, frozen=True):
 
     kind: Literal["pretrained"] = "pretrained"
     network: Literal["DiTTransformer2DModel", "UNet2DModel"] = "DiTTransformer2DModel"
-    config: Config = Field(default={})
+    config: folders.Config = Field(default={})
     levels: TrainedLevels = TrainedLevels()
-    origin: Words = ""
-    licence: Words = ""
+    origin: folders.Words = ""
+    licence: folders.Words = ""
 
     @model_validator(mode="after")
     def _supported(self) -> Pretrained:
@@ -102,7 +89,7 @@ class Pretrained(Backbone, frozen=True):
         side = self.config.get("sample_size", 32 if self.network == "DiTTransformer2DModel" else None)
         expected = tuple(side) if isinstance(side, list) else (side, side)
         if self.network == "UNet2DModel":
-            halved = 2 ** (len(full_config(self.network, self.config)["block_out_channels"]) - 1)
+            halved = 2 ** (len(folders.full_config(self.network, self.config)["block_out_channels"]) - 1)
             if height % halved or width % halved:
                 raise MechanismError(
                     f"The pretrained network takes sides that are multiples of {halved}, got "
@@ -187,11 +174,11 @@ class Pretrained(Backbone, frozen=True):
         return found if isinstance(found, int | float) else 0
 
 
-class PretrainedNetwork(FrozenNetwork):
+class PretrainedNetwork(folders.FrozenNetwork):
     """F(x, sigma, context) of a pretrained network: told its own number of a level, and its own class."""
 
     def __init__(self, spec: Pretrained, image_channels: int, context: int) -> None:
-        super().__init__(laid_out(spec.network, spec.config), spec.remedy())
+        super().__init__(folders.laid_out(spec.network, spec.config), spec.remedy())
         self.levels, self.channels = spec.levels, image_channels
         config: Any = getattr(self.model, "config")  # noqa: B009
         takes, gives = config.in_channels, config.out_channels or config.in_channels
@@ -228,8 +215,8 @@ class PretrainedNetwork(FrozenNetwork):
 
 def pipeline_options(folder: Path | str) -> dict[str, Any]:
     """The options of ``diffusion`` that a pipeline's folder says: backbone, prediction, grid, autoencoder."""
-    home = local_folder(folder, "pipeline")
-    index = read_json(home / "model_index.json")
+    home = folders.local_folder(folder, "pipeline")
+    index = folders.read_json(home / "model_index.json")
     part = next((part for part in _PARTS if part in index), None)
     if part is None:
         raise CheckpointError(
@@ -247,11 +234,11 @@ def pipeline_options(folder: Path | str) -> dict[str, Any]:
             "left out. A DiTPipeline and a DDPMPipeline can be mechanisms."
         )
     where = home / "scheduler" / "scheduler_config.json"
-    levels, prediction = scheduler_options(read_json(where), where)
-    network, config = read_network(network_folder(home, part), (_PARTS[part],))
+    levels, prediction = scheduler_options(folders.read_json(where), where)
+    network, config = folders.read_network(folders.network_folder(home, part), (_PARTS[part],))
     backbone = {
         "kind": "pretrained", "network": network, "config": config, "levels": levels.model_dump(),
-        "origin": _origin(home), "licence": licence_of(home),
+        "origin": _origin(home), "licence": folders.licence_of(home),
     }  # fmt: skip
     grid = {"kind": "trained", "trained": levels.model_dump()}
     options: dict[str, Any] = {
@@ -262,7 +249,7 @@ def pipeline_options(folder: Path | str) -> dict[str, Any]:
         "training": None,
     }
     if "vae" in index:
-        name, config = read_network(network_folder(home, "vae"), _AUTOENCODERS)
+        name, config = folders.read_network(folders.network_folder(home, "vae"), _AUTOENCODERS)
         options["autoencoder"] = {"network": name, "config": config}
     elif part == "transformer" and index.get("_class_name") == "DiTPipeline":
         raise CheckpointError(f"The pipeline in {home} is incomplete: model_index.json lists no vae.")
@@ -285,7 +272,7 @@ def said_by_pipeline(options: Mapping[str, Any]) -> dict[str, Any]:
     """
     given = dict(options)
     named = given["pipeline"]
-    home = given["pipeline"] = inside(named)
+    home = given["pipeline"] = folders.inside(named)
     if "backbone" in given:
         return given
     try:
@@ -321,8 +308,8 @@ def take_weights(made: Mechanism, spec: Any, network: nn.Module, predictor: nn.M
     architecture and the pipeline's folder is not there, the mechanism waits for its weights: it can be shown,
     and refuses to be asked.
     """
-    own = dict[str, FrozenNetwork]()
-    if isinstance(network, FrozenNetwork):
+    own = dict[str, folders.FrozenNetwork]()
+    if isinstance(network, folders.FrozenNetwork):
         own["network"] = network
     if isinstance(autoencoder := getattr(made, "autoencoder", None), AutoencoderNetwork):
         own["autoencoder"] = autoencoder
@@ -333,7 +320,7 @@ def take_weights(made: Mechanism, spec: Any, network: nn.Module, predictor: nn.M
     inner = "inner." if "autoencoder" in own else ""
     places = {"network": f"{inner}denoiser.network.", "autoencoder": "autoencoder."}
     if said is not None and said.folder is not None:
-        own["autoencoder"].take(read_weights(said.folder), said.folder)
+        own["autoencoder"].take(folders.read_weights(said.folder), said.folder)
         made.brought += ("autoencoder.",)
         said = said.model_copy(update={"folder": None})
     made.awaits_weights = home is not None
@@ -343,7 +330,7 @@ def take_weights(made: Mechanism, spec: Any, network: nn.Module, predictor: nn.M
         part = next(part for part, name in _PARTS.items() if name == spec.backbone.network)
         for key, folder in (("network", home / part), ("autoencoder", home / "vae")):
             if key in own and own[key].waits:
-                own[key].take(read_weights(folder), folder)
+                own[key].take(folders.read_weights(folder), folder)
                 made.brought += (places[key],)
         home = None
     elif home is not None:
@@ -371,7 +358,7 @@ def take_weights(made: Mechanism, spec: Any, network: nn.Module, predictor: nn.M
 
 def _check_order(home: Path, parents: Mapping[str, Variable]) -> None:
     """Refuse labels in another order than the network's classes, where the pipeline names these."""
-    named = read_json(home / "model_index.json").get("id2label")
+    named = folders.read_json(home / "model_index.json").get("id2label")
     (name, variable), *_ = [*parents.items(), ("", None)]
     if not isinstance(named, dict) or not isinstance(variable, Categorical) or variable.labels is None:
         return
@@ -394,7 +381,7 @@ def _check_order(home: Path, parents: Mapping[str, Variable]) -> None:
 def _check_same(home: Path, spec: Pretrained) -> None:
     """Refuse a pipeline that is not the one declared."""
     found = Pretrained.model_validate(pipeline_options(home)["backbone"])
-    whole = [full_config(each.network, each.config) for each in (found, spec)]
+    whole = [folders.full_config(each.network, each.config) for each in (found, spec)]
     if found.network != spec.network or whole[0] != whole[1] or found.levels != spec.levels:
         raise CheckpointError(
             f"The pipeline in {home} is another one than is declared: its {spec.network} or its schedule "

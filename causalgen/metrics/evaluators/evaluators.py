@@ -21,13 +21,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from causalgen.metrics.evaluators.networks import (
-    Autoencoder,
-    Classifier,
-    Regressor,
-    VariationalAutoencoder,
-    check_size,
-)
+from causalgen.metrics.evaluators import networks
 from causalgen.metrics.feature_distance import Features
 from causalgen.metrics.image_rows import check_same_rows, class_codes, image_rows
 from graphs.errors import MechanismError, SpecError, UnknownNameError
@@ -190,23 +184,23 @@ class Evaluators:
         build: Callable[[Callable[[], nn.Module], str], nn.Module] = lambda make, name: make(),
     ) -> None:
         image, classes = roles.picture, roles.category.size
-        check_size(image)
+        networks.check_size(image)
         self.name, self.roles, self.recipe = name, roles, recipe
         self.metadata: dict[str, object] = {}
         self.sha256: dict[str, str] = {}
         each, whole, coded = recipe.class_autoencoder, recipe.autoencoder, recipe.variational
 
         def autoencoders() -> nn.Module:
-            by_class = [Autoencoder(image, each.width, each.latent) for _ in range(classes)]
-            return nn.ModuleList([*by_class, Autoencoder(image, whole.width, whole.latent)])
+            by_class = [networks.Autoencoder(image, each.width, each.latent) for _ in range(classes)]
+            return nn.ModuleList([*by_class, networks.Autoencoder(image, whole.width, whole.latent)])
 
         makers: dict[str, Callable[[], nn.Module]] = {
-            "classifier": lambda: Classifier(image, recipe.classifier.width, classes),
+            "classifier": lambda: networks.Classifier(image, recipe.classifier.width, classes),
             "autoencoders": autoencoders,
-            "variational": lambda: VariationalAutoencoder(image, coded.width, coded.latent),
+            "variational": lambda: networks.VariationalAutoencoder(image, coded.width, coded.latent),
         }
         if roles.numbers:
-            makers["regressor"] = lambda: Regressor(image, recipe.regressor.width, roles.outputs)
+            makers["regressor"] = lambda: networks.Regressor(image, recipe.regressor.width, roles.outputs)
         # torch draws weights as soon as there is a layer.
         with reproducible_initialisation(), single_precision():
             self.networks: dict[str, nn.Module] = {
@@ -261,7 +255,7 @@ class Evaluators:
                 f"The evaluators of {self.name} have no checksum yet, and a distance in their features must "
                 "name it. Save them first: save_evaluators(evaluators, folder)."
             )
-        classifier = cast(Classifier, self.networks["classifier"])
+        classifier = cast(networks.Classifier, self.networks["classifier"])
 
         def features(images: Tensor) -> Tensor:
             return classifier.trunk(self._checked(images))
