@@ -2,11 +2,12 @@
 
     interface           shapes, canonical dtypes; prior and abducted noise have the same leaves
     round trip          generate(pa, abduct(x, pa)) == x
-    noise               exact: abduct(generate(pa, u), pa) == u; posterior: it follows p(u)
-    density             generated values follow exp(log_prob)
+    noise               exact: abduct(generate(pa, u), pa) == u; posterior: it follows p(u | x, pa)
+    density             generated values follow exp(log_prob), for some rows' parents, and it adds up to 1
     change of variables log_prob(x | pa) - log |du/dx| is a function of u alone
     other forms         linear_form and distribution say what log_prob says; proposals are in their order
     rows                one row at a time equals all rows at once
+    batches             rows of prior noise are independent, however many are drawn at once
     generator           the generator alone decides; global random state and Pyro's parameters stay untouched
     inputs              values, parents and noise are not changed
     saving              the same spec with the saved state, by safetensors, gives the same values and noise

@@ -215,8 +215,8 @@ class Suite(Densities):
             for found, where in ((many, "among many others"), (two, "beside another")):
                 distance = max(map(sample_distance, found.unbind(1), one.unbind(1)), default=0)
                 assert distance <= _RARE * (1 / len(found) + 1 / len(one)) ** 0.5, (
-                    f"leaf {name!r} of a row drawn alone has another law than {where}: distribution functions "
-                    f"differ by {distance:.3f}"
+                    f"leaf {name!r} of a row drawn alone has another law than {where}: distribution "
+                    f"functions differ by {distance:.3f}"
                 )
             half = len(many) // 2
             beside = (two[::2], two[1::2]), (many[::2], many[1::2]), (many[:half], many[half:])

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from causalgen.checking.statistics import distance_to_log_prob, is_discrete
-from graphs.variables import Categorical, Continuous, Image
+from graphs.variables import Categorical, Continuous, Image, Variable
 from mechanisms.base import Mechanism, Noise
 
 __all__ = ["Densities", "Rows", "SURPRISE", "apart", "close"]
@@ -94,7 +94,7 @@ class Densities(Rows):
         if variable.event_shape:
             numbers = draws[~atoms]
             if len(numbers) > 1 and not _any_discrete(numbers):
-                _densest(numbers, log_prob)
+                _densest(numbers, lambda values: _inside(variable, values, log_prob))
                 if isinstance(variable, Continuous) and len(numbers) == count:
                     _signs(numbers, lambda values: _inside(variable, values, log_prob), self.generator(4))
             return
@@ -104,6 +104,9 @@ class Densities(Rows):
             assert not bool((counts[place] > _DRAWS // 100)[~atoms].any()), (
                 f"{where}generated values repeat: let atomic tell the rows whose log_prob is of a probability"
             )
+        elif isinstance(variable, Categorical):
+            total = log_prob(torch.arange(variable.size, device=draws.device)).exp().sum().item()
+            assert abs(total - 1) < 1e-4, f"{where}exp(log_prob) adds up to {total:.5g}, not to 1"
         distance = distance_to_log_prob(draws, log_prob, whole=variable.type == "integer", atoms=atoms)
         assert distance <= SURPRISE / _DRAWS**0.5, (
             f"{where}generated values do not follow log_prob: distribution functions differ by {distance:.3f}"
@@ -200,15 +203,20 @@ def _any_discrete(draws: Tensor) -> bool:
     return any(is_discrete(column) for column in columns.unbind(1)[:: -(-columns.shape[1] // 16)])
 
 
-def _inside(variable: Continuous, values: Tensor, log_prob: Callable[[Tensor], Tensor]) -> Tensor:
+def _inside(variable: Variable, values: Tensor, log_prob: Callable[[Tensor], Tensor]) -> Tensor:
     """(N,) log_prob, asked of values within the variable's bounds alone; -inf of all others."""
+    if not isinstance(variable, Continuous):
+        return log_prob(values)
     lower = -inf if variable.lower is None else variable.lower
     upper = inf if variable.upper is None else variable.upper
     within = ((values >= lower) & (values <= upper)).flatten(1).all(1)
     found = values.new_full((len(values),), -inf)
-    found[within] = (
-        log_prob(values[within]).to(found).nan_to_num(nan=-inf)
-    )  # nan: beyond a support without bounds
+    try:
+        found[within] = log_prob(values[within]).to(found).nan_to_num(nan=-inf)  # nan: beyond its support
+    except ValueError as error:
+        raise AssertionError(
+            f"log_prob refuses values of the variable, where -inf is due: {error}"
+        ) from error
     return found
 
 
@@ -263,8 +271,9 @@ def _signs(draws: Tensor, log_prob: Callable[[Tensor], Tensor], generator: torch
         each = each * weight[:, None]
         means.append((each.mean(0), each.var(0) / len(each)))
     (mean, variance), (expected, other) = means
-    miss = ((mean - expected).abs() - 5 * (variance + other).sqrt()).max().item()
-    assert miss <= 0.01, (
-        f"generated values do not follow log_prob, which has a total of {mean[0]:.3f} and gives the half, or "
-        f"two quarters, of the values another share"
+    miss = (mean - expected).abs() - 5 * (variance + other).sqrt()
+    assert miss[0] <= 0.01, f"exp(log_prob) adds up to {mean[0]:.3f}, not to 1"
+    assert bool((miss <= 0.01).all()), (
+        "generated values do not follow log_prob: it gives one side of a median, or a quadrant of two, by "
+        f"{(mean - expected)[1:].abs().max() / 2:.3f} more or less than its share of them"
     )
