@@ -39,7 +39,7 @@ from causalgen.checking.calibration import Calibration, calibrate
 from causalgen.checking.conformance import Suite, global_state
 from causalgen.counterfactuals.mutilated_model import MutilatedModel
 from causalgen.scm import SCM
-from graphs.errors import NotFittedError
+from graphs.errors import CausalgenError, NotFittedError
 from mechanisms.base import Mechanism
 
 if TYPE_CHECKING:
@@ -121,8 +121,11 @@ def check_mechanism(
     for name, law in suite.laws().items():
         try:
             law()
-        except AssertionError as error:
-            raise AssertionError(f"Law {name!r}, mechanism {mechanism.spec.kind!r}: {error}") from error
+        except CausalgenError:
+            raise
+        except Exception as error:
+            said = str(error) if isinstance(error, AssertionError) else f"{type(error).__name__}: {error}"
+            raise AssertionError(f"Law {name!r}, mechanism {mechanism.spec.kind!r}: {said}") from error
     assert before == global_state(), (
         f"Law 'generator', mechanism {mechanism.spec.kind!r}: a global random state or Pyro's store changed."
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import random
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ _BATCHES = 300
 _RARE = 2.8
 """As ``SURPRISE``, but 1 in 3 million by chance, of many comparisons."""
 
-__all__ = ["Suite", "global_state", "shares_weights"]
+__all__ = ["Suite", "global_state", "independent_rows", "shares_weights"]
 
 
 class Suite(Densities):
@@ -206,28 +206,9 @@ class Suite(Densities):
     def batches(self) -> None:
         """Rows of prior noise are independent draws of one law, however many are drawn at once."""
         generator = self.generator(5)
-        single, pairs = (
-            Noise.concat([self.mechanism.sample_noise(rows, generator=generator) for _ in range(_BATCHES)])
-            for rows in (1, 2)
+        independent_rows(
+            lambda rows: self.mechanism.sample_noise(rows, generator=generator), self.spread()[1]
         )
-        for name, leaf in self.spread()[1].items():
-            many, one, two = (_columns(each) for each in (leaf, single[name], pairs[name]))
-            for found, where in ((many, "among many others"), (two, "beside another")):
-                distance = max(map(sample_distance, found.unbind(1), one.unbind(1)), default=0)
-                assert distance <= _RARE * (1 / len(found) + 1 / len(one)) ** 0.5, (
-                    f"leaf {name!r} of a row drawn alone has another law than {where}: distribution "
-                    f"functions differ by {distance:.3f}"
-                )
-            half = len(many) // 2
-            beside = (two[::2], two[1::2]), (many[::2], many[1::2]), (many[:half], many[half:])
-            for first, second in beside:
-                for one, other in zip(_centred_ranks(first), _centred_ranks(second), strict=True):
-                    for of in (one, other), (one.abs(), other.abs()):
-                        correlation = torch.corrcoef(torch.stack(of))[0, 1].nan_to_num().item()
-                        assert abs(correlation) <= 5 / len(one) ** 0.5, (
-                            f"leaf {name!r} of two rows drawn together has a rank correlation of "
-                            f"{correlation:.2f}"
-                        )
 
     def constant_rows(self) -> bool:
         """Whether it holds one value a row, as a constant of an intervention may: then no part will do."""
@@ -337,6 +318,29 @@ def _canonical(variable: Variable, value: Tensor, rows: int, what: str = "genera
         assert torch.equal(value, value.round()), f"{what} gave numbers that are not whole"
     if variable.type == "categorical":
         assert 0 <= int(value.min()) and int(value.max()) < variable.size, f"{what} gave unknown categories"
+
+
+def independent_rows(draw: Callable[[int], Mapping[str, Tensor]], many: Mapping[str, Tensor]) -> None:
+    """Assert that rows of noise are independent, of one law drawn alone, by two and as ``many``, by leaf."""
+    single, pairs = ([draw(rows) for _ in range(_BATCHES)] for rows in (1, 2))
+    for name, leaf in many.items():
+        alone, two = (_columns(torch.cat([noise[name] for noise in each])) for each in (single, pairs))
+        every = _columns(leaf)
+        for found, where in ((every, "among many others"), (two, "beside another")):
+            distance = max(map(sample_distance, found.unbind(1), alone.unbind(1)), default=0)
+            assert distance <= _RARE * (1 / len(found) + 1 / len(alone)) ** 0.5, (
+                f"leaf {name!r} of a row drawn alone has another law than {where}: distribution functions "
+                f"differ by {distance:.3f}"
+            )
+        half = len(every) // 2
+        neighbours = (two[::2], two[1::2]), (every[::2], every[1::2]), (every[:half], every[half:])
+        for first, second in neighbours:
+            for one, other in zip(_centred_ranks(first), _centred_ranks(second), strict=True):
+                for both in (one, other), (one.abs(), other.abs()):
+                    correlation = torch.corrcoef(torch.stack(both))[0, 1].nan_to_num().item()
+                    assert abs(correlation) <= 5 / len(one) ** 0.5, (
+                        f"leaf {name!r} of rows drawn together has a rank correlation of {correlation:.2f}"
+                    )
 
 
 def shares_weights(one: torch.nn.Module, other: torch.nn.Module) -> bool:

@@ -128,7 +128,7 @@ class Densities(Rows):
         x = self.mechanism.generate(self.parents, Noise(self.rows, {name: u}))
         log_prob = self.mechanism.log_prob(x.detach(), self.parents)
         atoms = self.mechanism.atomic(x.detach(), self.parents)
-        if log_prob is None or (atoms is not None and bool(atoms.any())):
+        if log_prob is None or not x.requires_grad or (atoms is not None and bool(atoms.any())):
             return
         columns = x.reshape(self.rows, -1).unbind(1)
         gradients = [torch.autograd.grad(column.sum(), u, retain_graph=True)[0] for column in columns]

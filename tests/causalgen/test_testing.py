@@ -411,6 +411,21 @@ def test_the_density_of_several_numbers_is_that_of_the_draws(monkeypatch, factor
         check_mechanism(mechanism, value, ROWS)
 
 
+def test_values_need_no_gradients(monkeypatch):
+    mechanism = bound()
+    generate = torch.no_grad()(mechanism.generate)
+    monkeypatch.setattr(mechanism, "generate", generate)
+    check_mechanism(mechanism, *rows())
+
+
+def test_what_a_plug_in_raises_is_told_with_the_law():
+    """As a state whose shape follows the rows, which saves, and loads nowhere."""
+    mechanism = bound()
+    mechanism.slope = torch.tensor([2.0]).double()
+    with pytest.raises(AssertionError, match="^Law 'saving'.*RuntimeError.*size mismatch for slope"):
+        check_mechanism(mechanism, *rows())
+
+
 def test_statistical_laws_depend_on_the_seed_alone():
     for seed in range(3):
         check_mechanism(bound(), *rows(), seed=seed)
