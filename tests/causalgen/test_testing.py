@@ -421,8 +421,8 @@ def test_values_need_no_gradients(monkeypatch):
 def test_what_a_plug_in_raises_is_told_with_the_law():
     """As a state whose shape follows the rows, which saves, and loads nowhere."""
     mechanism = bound()
-    mechanism.slope = torch.tensor([2.0]).double()
-    with pytest.raises(AssertionError, match="^Law 'saving'.*RuntimeError.*size mismatch for slope"):
+    mechanism.weight = nn.Parameter(torch.zeros(20))
+    with pytest.raises(AssertionError, match=r"(?s)^Law 'saving'.*RuntimeError.*size mismatch for weight"):
         check_mechanism(mechanism, *rows())
 
 
