@@ -94,9 +94,10 @@ class Densities(Rows):
         if variable.event_shape:
             numbers = draws[~atoms]
             if len(numbers) > 1 and not _any_discrete(numbers):
-                _densest(numbers, lambda values: _inside(variable, values, log_prob))
+                asked = _within(variable, draws, log_prob)
+                _densest(numbers, asked)
                 if isinstance(variable, Continuous) and len(numbers) == count:
-                    _signs(numbers, lambda values: _inside(variable, values, log_prob), self.generator(4))
+                    _signs(numbers, asked, self.generator(4))
             return
         where = f"of the parents of row {row}, " if self.parents else ""
         if isinstance(variable, Continuous):
@@ -203,21 +204,28 @@ def _any_discrete(draws: Tensor) -> bool:
     return any(is_discrete(column) for column in columns.unbind(1)[:: -(-columns.shape[1] // 16)])
 
 
-def _inside(variable: Variable, values: Tensor, log_prob: Callable[[Tensor], Tensor]) -> Tensor:
-    """(N,) log_prob, asked of values within the variable's bounds alone; -inf of all others."""
+def _within(
+    variable: Variable, draws: Tensor, log_prob: Callable[[Tensor], Tensor]
+) -> Callable[[Tensor], Tensor]:
+    """log_prob, asked of values within the variable's bounds alone, or those of draws that leave them."""
     if not isinstance(variable, Continuous):
-        return log_prob(values)
-    lower = -inf if variable.lower is None else variable.lower
-    upper = inf if variable.upper is None else variable.upper
-    within = ((values >= lower) & (values <= upper)).flatten(1).all(1)
-    found = values.new_full((len(values),), -inf)
-    try:
-        found[within] = log_prob(values[within]).to(found).nan_to_num(nan=-inf)  # nan: beyond its support
-    except ValueError as error:
-        raise AssertionError(
-            f"log_prob refuses values of the variable, where -inf is due: {error}"
-        ) from error
-    return found
+        return log_prob
+    low, high = draws.min().item(), draws.max().item()
+    lower = -inf if variable.lower is None else min(variable.lower, low)
+    upper = inf if variable.upper is None else max(variable.upper, high)
+
+    def asked(values: Tensor) -> Tensor:
+        inside = ((values >= lower) & (values <= upper)).flatten(1).all(1)
+        found = values.new_full((len(values),), -inf)
+        try:
+            found[inside] = log_prob(values[inside]).to(found).nan_to_num(nan=-inf)  # nan: beyond its support
+        except ValueError as error:
+            raise AssertionError(
+                f"log_prob refuses values of the variable, where -inf is due: {error}"
+            ) from error
+        return found
+
+    return asked
 
 
 def _densest(draws: Tensor, log_prob: Callable[[Tensor], Tensor]) -> None:

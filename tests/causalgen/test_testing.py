@@ -411,6 +411,14 @@ def test_the_density_of_several_numbers_is_that_of_the_draws(monkeypatch, factor
         check_mechanism(mechanism, value, ROWS)
 
 
+def test_draws_may_leave_the_bounds_of_several_numbers():
+    """Normal noise knows none."""
+    mechanism = Additive().bind(Continuous(0, shape=(2,)), PARENTS)
+    value = ROWS["a"][:, None] + normal(40, seed=2).reshape(20, 2)
+    fit(mechanism, value - value.min(), ROWS)
+    check_mechanism(mechanism, value - value.min(), ROWS)
+
+
 def test_values_need_no_gradients(monkeypatch):
     mechanism = bound()
     generate = torch.no_grad()(mechanism.generate)
