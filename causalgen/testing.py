@@ -2,11 +2,12 @@
 
     interface           shapes, canonical dtypes; prior and abducted noise have the same leaves
     round trip          generate(pa, abduct(x, pa)) == x
-    noise               exact: abduct(generate(pa, u), pa) == u; posterior: it follows p(u)
-    density             generated values follow exp(log_prob)
+    noise               exact: abduct(generate(pa, u), pa) == u; posterior: it follows p(u | x, pa)
+    density             generated values follow exp(log_prob), for some rows' parents, and it adds up to 1
     change of variables log_prob(x | pa) - log |du/dx| is a function of u alone
     other forms         linear_form and distribution say what log_prob says; proposals are in their order
     rows                one row at a time equals all rows at once
+    batches             rows of prior noise are independent, however many are drawn at once
     generator           the generator alone decides; global random state and Pyro's parameters stay untouched
     inputs              values, parents and noise are not changed
     saving              the same spec with the saved state, by safetensors, gives the same values and noise
@@ -38,7 +39,7 @@ from causalgen.checking.calibration import Calibration, calibrate
 from causalgen.checking.conformance import Suite, global_state
 from causalgen.counterfactuals.mutilated_model import MutilatedModel
 from causalgen.scm import SCM
-from graphs.errors import NotFittedError
+from graphs.errors import CausalgenError, NotFittedError
 from mechanisms.base import Mechanism
 
 if TYPE_CHECKING:
@@ -120,8 +121,11 @@ def check_mechanism(
     for name, law in suite.laws().items():
         try:
             law()
-        except AssertionError as error:
-            raise AssertionError(f"Law {name!r}, mechanism {mechanism.spec.kind!r}: {error}") from error
+        except CausalgenError:
+            raise
+        except Exception as error:
+            said = str(error) if isinstance(error, AssertionError) else f"{type(error).__name__}: {error}"
+            raise AssertionError(f"Law {name!r}, mechanism {mechanism.spec.kind!r}: {said}") from error
     assert before == global_state(), (
         f"Law 'generator', mechanism {mechanism.spec.kind!r}: a global random state or Pyro's store changed."
     )

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from math import log
+from math import inf, lgamma, log, pi
 
 import torch
 from torch import Tensor
 
 from causalgen.checking.statistics import distance_to_log_prob, is_discrete
-from graphs.variables import Categorical, Image
+from graphs.variables import Categorical, Continuous, Image, Variable
 from mechanisms.base import Mechanism, Noise
 
 __all__ = ["Densities", "Rows", "SURPRISE", "apart", "close"]
 
 _DRAWS, _IMAGE_DRAWS = 4000, 400
+_MOST_NUMBERS, _CENTRES = 16, 500
 SURPRISE = 2.3
 """Largest distance of distribution functions, in units of 1 / sqrt(draws): about 1 in 20,000 by chance."""
 
@@ -32,8 +33,8 @@ class Rows:
         self.rows = len(values)
         self.prior = mechanism.sample_noise(self.rows, generator=self.generator())
         double = mechanism.variable.dtype == "float64"
-        scale = values.double().abs().max().item() if double else 1.0
-        self.tolerance = (1e-9 if double else 1e-4) * max(scale, 1.0)
+        self.scale = max(1.0, values.double().abs().max().item() if double else 1.0)
+        self.tolerance = (1e-9 if double else 1e-4) * self.scale
 
     def generator(self, offset: int = 0) -> torch.Generator:
         """A fresh generator where the values are."""
@@ -67,27 +68,49 @@ class Densities(Rows):
 
     @torch.no_grad()
     def density(self) -> None:
-        """Generated values follow exp(log_prob), for the first row's parents."""
+        """Generated values follow exp(log_prob), for the parents of the first, a middle and the last row."""
+        if self.mechanism.log_prob(self.values, self.parents) is not None:
+            one = not self.parents or self.mechanism.estimated  # where each row takes long
+            for row in sorted({0} if one else {0, self.rows // 2, self.rows - 1}):
+                self.density_of(row)
+
+    def density_of(self, row: int) -> None:
+        """The law for one row's parents."""
         variable = self.mechanism.variable
-        if self.mechanism.log_prob(self.values, self.parents) is None:
-            return
         count = _IMAGE_DRAWS if variable.type == "image" else _DRAWS
-        parents = {name: value[:1].expand(count, *value.shape[1:]) for name, value in self.parents.items()}
-        noise = self.mechanism.sample_noise(count, generator=self.generator(3))
-        draws = self.mechanism.generate(parents, noise)
+
+        def parents(rows: int) -> dict[str, Tensor]:
+            return {name: value[[row]].expand(rows, *value.shape[1:]) for name, value in self.parents.items()}
 
         def log_prob(values: Tensor) -> Tensor:
-            first = {name: value[:1].expand(len(values), *value.shape[1:]) for name, value in parents.items()}
-            result = self.mechanism.log_prob(values, first)
+            result = self.mechanism.log_prob(values, parents(len(values)))
             assert result is not None
             return result
 
+        noise = self.mechanism.sample_noise(count, generator=self.generator(3))
+        draws = self.mechanism.generate(parents(count), noise)
+        atoms = self.mechanism.atomic(draws, parents(count))
+        atoms = torch.zeros(count, dtype=torch.bool, device=draws.device) if atoms is None else atoms
         if variable.event_shape:
-            _densest(draws, log_prob)
+            numbers = draws[~atoms]
+            if len(numbers) > 1 and not _any_discrete(numbers):
+                asked = _within(variable, draws, log_prob)
+                _densest(numbers, asked)
+                if isinstance(variable, Continuous) and len(numbers) == count:
+                    _signs(numbers, asked, self.generator(4))
             return
-        distance = distance_to_log_prob(draws, log_prob, whole=variable.type == "integer")
+        where = f"of the parents of row {row}, " if self.parents else ""
+        if isinstance(variable, Continuous):
+            _, place, counts = draws.unique(return_inverse=True, return_counts=True)
+            assert not bool((counts[place] > _DRAWS // 100)[~atoms].any()), (
+                f"{where}generated values repeat: let atomic tell the rows whose log_prob is of a probability"
+            )
+        elif isinstance(variable, Categorical):
+            total = log_prob(torch.arange(variable.size, device=draws.device)).exp().sum().item()
+            assert abs(total - 1) < 1e-4, f"{where}exp(log_prob) adds up to {total:.5g}, not to 1"
+        distance = distance_to_log_prob(draws, log_prob, whole=variable.type == "integer", atoms=atoms)
         assert distance <= SURPRISE / _DRAWS**0.5, (
-            f"generated values do not follow log_prob: distribution functions differ by {distance:.3f}"
+            f"{where}generated values do not follow log_prob: distribution functions differ by {distance:.3f}"
         )
 
     def change_of_variables(self) -> None:
@@ -105,7 +128,8 @@ class Densities(Rows):
         u = leaf[:1].expand_as(leaf).clone().requires_grad_()
         x = self.mechanism.generate(self.parents, Noise(self.rows, {name: u}))
         log_prob = self.mechanism.log_prob(x.detach(), self.parents)
-        if log_prob is None:
+        atoms = self.mechanism.atomic(x.detach(), self.parents)
+        if log_prob is None or not x.requires_grad or (atoms is not None and bool(atoms.any())):
             return
         columns = x.reshape(self.rows, -1).unbind(1)
         gradients = [torch.autograd.grad(column.sum(), u, retain_graph=True)[0] for column in columns]
@@ -174,18 +198,45 @@ def close_logs(got: Tensor, expected: Tensor, what: str, tolerance: float = 1e-6
     close(got, expected, tolerance * max(1.0, size), what)
 
 
+def _any_discrete(draws: Tensor) -> bool:
+    """Whether some number of (N, *event) draws, of at most 16 that are spread over all, repeats."""
+    columns = draws.flatten(1)
+    return any(is_discrete(column) for column in columns.unbind(1)[:: -(-columns.shape[1] // 16)])
+
+
+def _within(
+    variable: Variable, draws: Tensor, log_prob: Callable[[Tensor], Tensor]
+) -> Callable[[Tensor], Tensor]:
+    """log_prob, asked of values within the variable's bounds alone, or those of draws that leave them."""
+    if not isinstance(variable, Continuous):
+        return log_prob
+    low, high = draws.min().item(), draws.max().item()
+    lower = -inf if variable.lower is None else min(variable.lower, low)
+    upper = inf if variable.upper is None else max(variable.upper, high)
+
+    def asked(values: Tensor) -> Tensor:
+        inside = ((values >= lower) & (values <= upper)).flatten(1).all(1)
+        found = values.new_full((len(values),), -inf)
+        try:
+            found[inside] = log_prob(values[inside]).to(found).nan_to_num(nan=-inf)  # nan: beyond its support
+        except ValueError as error:
+            raise AssertionError(
+                f"log_prob refuses values of the variable, where -inf is due: {error}"
+            ) from error
+        return found
+
+    return asked
+
+
 def _densest(draws: Tensor, log_prob: Callable[[Tensor], Tensor]) -> None:
     """No other law is denser where a law's draws (N, *event) are, on average over them (Gibbs' inequality).
 
     Tried are the laws of the draws spread out and drawn together, T(x) = m + c (x - m), whose log density at
     T(x) is that at x less the log of the volume, D log c.
     """
-    columns = draws.flatten(1)
-    if any(is_discrete(column) for column in columns.unbind(1)[:: -(-columns.shape[1] // 16)]):
-        return
-    mean, logs = draws.mean(0), log_prob(draws)
+    width, mean, logs = draws[0].numel(), draws.mean(0), log_prob(draws)
     for factor in (0.8, 1.25):
-        gain = log_prob(mean + factor * (draws - mean)) + columns.shape[1] * log(factor) - logs
+        gain = log_prob(mean + factor * (draws - mean)) + width * log(factor) - logs
         if bool(gain.isneginf().any()):  # beyond the support
             continue
         error = gain.std().item() / len(gain) ** 0.5
@@ -193,3 +244,44 @@ def _densest(draws: Tensor, log_prob: Callable[[Tensor], Tensor]) -> None:
             f"generated values do not follow log_prob: they are denser by {gain.mean():.3g} nats at "
             f"{factor:g} times their distance from the mean"
         )
+
+
+def _signs(draws: Tensor, log_prob: Callable[[Tensor], Tensor], generator: torch.Generator) -> None:
+    """exp(log_prob) adds up to 1 over several numbers, and draws (N, *event) share its orthants' masses.
+
+    By importance sampling: proposals lie about draws, each by a multivariate Cauchy law as wide as draws are
+    apart there, so that no weight is large. Compared are the means of 1, of the signs of numbers less their
+    medians, and of the products of two.
+    """
+    columns = draws.flatten(1)
+    low, middle, high = columns.quantile(torch.tensor([0.25, 0.5, 0.75]).to(columns), dim=0)
+    z, width = (columns - middle) / (high - low), columns.shape[1]
+    if width > _MOST_NUMBERS or not bool(z.isfinite().all()):
+        return
+    centres = z[:_CENTRES]
+    spread = torch.cdist(centres, centres).kthvalue(10).values / width**0.5
+    steps = torch.randn(len(z), width + 1, generator=generator, dtype=z.dtype, device=z.device)
+    centre = torch.arange(len(z), device=z.device) % len(centres)
+    points = centres[centre] + spread[centre, None] * steps[:, 1:] / steps[:, :1]
+    far = (torch.cdist(points, centres) / spread).square()
+    power = (width + 1) / 2
+    logs = torch.logsumexp(-power * far.log1p() - width * spread.log(), 1)
+    logs += lgamma(power) - power * log(pi) - log(len(centres))
+    asked = log_prob((middle + (high - low) * points).reshape(draws.shape))
+    weights = (asked + (high - low).log().sum() - logs).exp()
+    if not weights.sum().square() > 200 * weights.square().sum():  # too few proposals tell
+        return
+    pair = torch.triu_indices(width, width, 1, device=z.device)
+    means = []
+    for values, weight in ((points, weights), (z, torch.ones_like(weights))):
+        sign = values.sign()
+        each = torch.cat([torch.ones_like(sign[:, :1]), sign, sign[:, pair[0]] * sign[:, pair[1]]], 1)
+        each = each * weight[:, None]
+        means.append((each.mean(0), each.var(0) / len(each)))
+    (mean, variance), (expected, other) = means
+    miss = (mean - expected).abs() - 5 * (variance + other).sqrt()
+    assert miss[0] <= 0.01, f"exp(log_prob) adds up to {mean[0]:.3f}, not to 1"
+    assert bool((miss <= 0.01).all()), (
+        "generated values do not follow log_prob: it gives one side of a median, or a quadrant of two, by "
+        f"{(mean - expected)[1:].abs().max() / 2:.3f} more or less than its share of them"
+    )

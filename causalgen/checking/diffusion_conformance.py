@@ -8,7 +8,7 @@ with one category and one number, both in float64.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from math import log, pi
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from causalgen.checking.conformance import independent_rows
 from causalgen.checking.density_conformance import apart
 from causalgen.checking.part_conformance import Laws, check_options, hold
 from graphs.errors import CannotAbductError
@@ -28,8 +29,8 @@ from mechanisms.diffusion.solvers import SOLVERS, Leaves, NoiseEstimate, Solver
 __all__ = ["check_grid", "check_guidance", "check_solver"]
 
 _LEVELS = LogGrid(sigma_min=0.05, sigma_max=10)
-# An error of first order falls to a tenth.
-_COARSE, _FINE = 64, 640
+# An error of first order falls to a tenth; one step more changes little.
+_COARSE, _FINE, _ODD = 64, 640, 65
 # Leaves of the mechanism's own.
 _TAKEN = {"known", "last_residual", "image", "code", "pixel_residual"}
 
@@ -108,11 +109,20 @@ class _SolverLaws:
         """Evenly spaced in log sigma, and not, where the solver takes it."""
         yield _LEVELS
         uneven = KarrasGrid(sigma_min=_LEVELS.sigma_min, sigma_max=_LEVELS.sigma_max)
+        if self.takes(_COARSE, uneven):
+            yield uneven
+
+    def takes(self, steps: int, grid: Grid = _LEVELS) -> bool:
+        """Whether its options may be these."""
         try:
-            type(self.solver).model_validate(dict(self.solver) | {"steps": _COARSE, "grid": uneven})
+            type(self.solver).model_validate(dict(self.solver) | {"steps": steps, "grid": grid})
         except ValueError:
-            return
-        yield uneven
+            return False
+        return True
+
+    def counts(self) -> tuple[int, ...]:
+        """Few steps, many, and one more than few, where the solver takes an odd number."""
+        return (_COARSE, _FINE, *([_ODD] if self.takes(_ODD) else []))
 
     def field(self, mean: Tensor) -> NoiseEstimate:
         """eps of pixels with this mean."""
@@ -139,6 +149,8 @@ class _SolverLaws:
         assert abs(x_T.mean()) < 0.06 and abs(x_T.var() - 1) < 0.1, "x_T is not standard normal"
         assert all(torch.equal(noise[name], again[name]) for name in names), "same generator, other noise"
         assert not torch.equal(x_T, self.prior(solver, 400, 1)["x_T"]), "the generator is not used"
+        generator = torch.Generator().manual_seed(self.seed)
+        independent_rows(lambda rows: solver.sample_noise(rows, self.shape, generator=generator), noise)
         if solver.invertible:
             shapes = {name: leaf.shape for name, leaf in self.prior(solver, len(self.image)).items()}
             encoded = solver.encode(self.image, self.field(self.mean))
@@ -198,13 +210,8 @@ class _SolverLaws:
     def round_trip(self) -> None:
         """decode(encode(x)) is x exactly, or the nearer the more steps there are."""
         eps = self.field(self.mean)
-        coarse, fine = (
-            apart(solver.decode(solver.encode(self.image, eps), eps), self.image)
-            for solver in (self.at(_COARSE), self.at(_FINE))
-        )
-        assert fine < 1e-8 or fine < 0.2 * coarse, (
-            f"misses {coarse:.3g}, and {fine:.3g} at 10 times the steps"
-        )
+        solvers = (self.at(steps) for steps in self.counts())
+        _converges([apart(each.decode(each.encode(self.image, eps), eps), self.image) for each in solvers])
 
     def exact_solution(self) -> None:
         """encode, and decode under another mean, come nearer to the exact flow with more steps."""
@@ -214,7 +221,7 @@ class _SolverLaws:
     def follow(self, grid: Grid) -> None:
         """The law on one grid."""
         misses: list[tuple[float, float]] = []
-        for solver in (self.at(_COARSE, grid), self.at(_FINE, grid)):
+        for solver in (self.at(steps, grid) for steps in self.counts()):
             low, high = solver.levels()[0], solver.levels()[-1]
             ratio = ((self.spread**2 + high**2) / (self.spread**2 + low**2)).sqrt()
             top = self.mean + (self.image - self.mean) * ratio
@@ -222,11 +229,8 @@ class _SolverLaws:
             found = solver.decode(noise, self.field(self.other))
             expected = self.other + (top - self.other) / ratio
             misses.append((apart(solver.from_noise(noise["x_T"]), top), apart(found, expected)))
-        for (coarse, fine), what in zip(zip(*misses, strict=True), ("encode", "decode"), strict=True):
-            assert fine < 1e-8 or fine < 0.2 * coarse, (
-                f"{what} misses the flow by {coarse:.3g}, and by {fine:.3g} at 10 times the steps, on a grid "
-                f"of kind {grid.kind!r}"
-            )
+        for missed, what in zip(zip(*misses, strict=True), ("encode", "decode"), strict=True):
+            _converges(missed, f"{what} ", f" the flow on a grid of kind {grid.kind!r}, by")
 
     def rows(self) -> None:
         """A row alone gives what it gives among others."""
@@ -239,6 +243,17 @@ class _SolverLaws:
             for name, leaf in alone.items():
                 assert apart(leaf, noise[name][part]) < 1e-9, f"leaf {name!r} of a row alone differs"
             assert apart(solver.decode(alone, self.field(self.other[part])), image[part]) < 1e-9, "decode"
+
+
+def _converges(misses: Sequence[float], before: str = "", after: str = "") -> None:
+    """Of few steps, many, and perhaps of one more than few: the more the nearer."""
+    coarse, fine, *odd = misses
+    assert fine < 1e-8 or fine < 0.2 * coarse, (
+        f"{before}misses{after} {coarse:.3g}, and {fine:.3g} at 10 times the steps"
+    )
+    assert all(each < 1e-8 or each < 2 * coarse for each in odd), (
+        f"{before}misses{after} {coarse:.3g} in {_COARSE} steps, and {odd[0]:.3g} in {_ODD}"
+    )
 
 
 class _Scores(nn.Module):

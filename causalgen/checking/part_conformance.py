@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from causalgen.checking.conformance import global_state, shares_weights
+from causalgen.checking.conformance import global_state, independent_rows, shares_weights
 from causalgen.checking.density_conformance import SURPRISE, apart
 from causalgen.checking.statistics import distance_to_density, distance_to_whole
 from graphs import strict_yaml
@@ -115,6 +115,7 @@ def check_noise_law(law: NoiseLaw, *, seed: int = 0) -> None:
         assert torch.equal(draws, law.sample(_DRAWS, generator.manual_seed(seed))), "another draw"
         other = law.sample(_DRAWS, generator.manual_seed(seed + 1))
         assert len(draws.unique()) == 1 or not torch.equal(draws, other), "the generator is not used"
+        independent_rows(lambda rows: {law.name: law.sample(rows, generator)}, {law.name: draws})
 
     def density() -> None:
         """Draws follow exp(log_prob), and a finite support has all probability."""
@@ -125,9 +126,22 @@ def check_noise_law(law: NoiseLaw, *, seed: int = 0) -> None:
             share = log(len(kept) / _DRAWS)
             distance = distance_to_density(kept, lambda values: law.log_prob(values) - share) - 40 / _DRAWS
         assert distance <= SURPRISE / _DRAWS**0.5, f"distribution functions differ by {distance:.3f}"
+        for (low, high), where in zip(beyond(), ("below", "above"), strict=True):
+            points = low + (high - low) * (torch.arange(10_000, dtype=torch.float64) + 0.5) / 10_000
+            mass = (high - low) * law.log_prob(points).exp().mean().item()
+            assert mass < 0.01, (
+                f"log_prob gives {mass:.3g} {where} all draws, from {low:g} to {high:g}: let support "
+                "be where it has a density"
+            )
         if law.finite_support is not None:
             total = law.log_prob(law.finite_support).exp().sum().item()
             assert abs(total - 1) < 1e-6, f"the probabilities of its finite support add up to {total:g}"
+
+    def beyond() -> tuple[tuple[float, float], tuple[float, float]]:
+        """Below and above all draws as far as these lie apart, or as the support reaches."""
+        low, high = draws.min().item(), draws.max().item()
+        least, most = law.bounds()
+        return (max(least, 2 * low - high), low), (high, min(most, 2 * high - low))
 
     def quantiles() -> None:
         """icdf is the inverse of cdf, where Pyro has both."""

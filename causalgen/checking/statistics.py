@@ -24,6 +24,7 @@ Many tests are judged together by the false discovery rate (Benjamini, Hochberg 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import log
 from typing import NamedTuple
 
 import torch
@@ -68,11 +69,21 @@ def sample_distance(one: Tensor, other: Tensor) -> float:
     return (functions[0] - functions[1]).abs().max().item()
 
 
-def distance_to_log_prob(draws: Tensor, log_prob: Callable[[Tensor], Tensor], *, whole: bool) -> float:
-    """The distance that fits: to whole numbers' probabilities, a table where draws repeat, or a density."""
+def distance_to_log_prob(
+    draws: Tensor, log_prob: Callable[[Tensor], Tensor], *, whole: bool, atoms: Tensor
+) -> float:
+    """The distance that fits: to whole numbers' probabilities, a table where draws repeat, or a density.
+
+    Where some draws, (N,) bool, are atoms, beside others that have a density, of either the larger one.
+    """
     if whole:
         return distance_to_whole(draws, log_prob)
-    return (distance_to_table if is_discrete(draws) else distance_to_density)(draws, log_prob)
+    share = 1 - atoms.double().mean().item()
+    if share in (0, 1):
+        return (distance_to_table if is_discrete(draws) else distance_to_density)(draws, log_prob)
+    values, counts = draws[atoms].unique(return_counts=True)
+    known = (counts / len(draws) - log_prob(values).double().exp()).cumsum(0).abs().max().item()
+    return max(known, share * distance_to_density(draws[~atoms], lambda x: log_prob(x) - log(share)))
 
 
 def distance_to_table(draws: Tensor, log_prob: Callable[[Tensor], Tensor]) -> float:

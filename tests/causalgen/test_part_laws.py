@@ -162,6 +162,8 @@ class FlawedSolver(Solver, frozen=True):
             return {"x_T": torch.randn(n, *shape)}
         scale = 2.0 if self.flaw == "prior" else 1.0
         noise = {"x_T": scale * standard_normal(n, shape, generator=generator)}
+        if self.flaw == "antithetic rows":
+            noise["x_T"][n - n // 2 :] = -noise["x_T"][: n // 2]
         taken = {"leaf is taken": "known", "leaf of a code": "code"}.get(self.flaw)
         return noise | ({taken: torch.zeros(n)} if taken else {})
 
@@ -175,6 +177,8 @@ class FlawedSolver(Solver, frozen=True):
             even = [first * (second / first) ** step for step in range(self.steps + 1)]
             return {"x_T": self.to_noise(_multiplied(image, even, lambda x, sigma: eps(x, sigma).clone()))}
         noise = dict(DDIM(steps=self.steps, grid=self.grid).encode(image, eps))
+        if self.flaw == "two steps at once" and self.steps % 2:
+            noise["x_T"] = noise["x_T"] / 2
         if self.flaw == "looks at other rows":
             noise["x_T"] = noise["x_T"] - noise["x_T"].mean() / self.steps
         if self.flaw == "noise of another scale":
@@ -207,6 +211,8 @@ def _multiplied(x, levels, eps):
         ("changes estimates", "'levels'.*estimates are changed"),
         ("takes levels for even", "'exact solution'.*on a grid of kind 'karras'"),
         ("prior", "'noise'.*not standard normal"),
+        ("antithetic rows", "'noise'.*rank correlation of -1"),
+        ("two steps at once", "'round trip'.*in 64 steps, and .* in 65"),
         ("leaf is taken", "'noise'.*are taken"),
         ("other leaves", "'noise'.*abducted noise"),
         ("drifts", "'round trip'.*at 10 times the steps"),
@@ -454,6 +460,8 @@ def weibull(flaw=""):
         source = None if flaw == "draws globally" else generator
         uniform = torch.rand(n, generator=source, dtype=torch.float64)
         drawn = scale * (-(1 - uniform).log()) ** (1 / concentration)
+        if flaw == "scales with the batch":
+            drawn = drawn * (1 + 1 / n)
         return drawn.float() if flaw == "dtype" else -drawn if flaw == "support" else drawn
 
     def distribution(scale, concentration, **options):
@@ -464,7 +472,7 @@ def weibull(flaw=""):
         {"scale": "positive", "concentration": "positive"},
         distribution,
         draw,
-        lambda *_: Range(0, torch.inf, nonzero=True),
+        lambda *_: Range() if flaw == "no support" else Range(0, torch.inf, nonzero=True),
         scale=lambda scale, _: -scale if flaw == "scale" else scale,
     )
 
@@ -477,6 +485,8 @@ def weibull(flaw=""):
         ("scale", "'interface'.*scale"),
         ("draws globally", "'generator'"),
         ("density", "'density'"),
+        ("scales with the batch", "'generator'.*drawn alone has another law"),
+        ("no support", "'density'.*below all draws"),
     ],
 )
 def test_each_flaw_of_a_noise_family_is_caught(flaw, law):
