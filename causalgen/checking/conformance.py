@@ -23,11 +23,12 @@ from graphs.variables import Variable
 from mechanisms.base import Mechanism, Noise
 from mechanisms.registry import dump_mechanism, kinds, parse_mechanism
 
+__all__ = ["Suite", "global_state", "independent_rows", "shares_weights"]
+
 _BATCHES = 300
+
 _RARE = 2.8
 """As ``SURPRISE``, but 1 in 3 million by chance, of many comparisons."""
-
-__all__ = ["Suite", "global_state", "independent_rows", "shares_weights"]
 
 
 class Suite(Densities):
