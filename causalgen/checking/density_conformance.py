@@ -70,7 +70,8 @@ class Densities(Rows):
     def density(self) -> None:
         """Generated values follow exp(log_prob), for the parents of the first, a middle and the last row."""
         if self.mechanism.log_prob(self.values, self.parents) is not None:
-            one = not self.parents or self.mechanism.estimated  # where each row takes long
+            images = any(variable.type == "image" for variable in self.mechanism.parents.values())
+            one = not self.parents or self.mechanism.estimated or images  # where each row takes long
             for row in sorted({0} if one else {0, self.rows // 2, self.rows - 1}):
                 self.density_of(row)
 

@@ -34,7 +34,7 @@ def test_the_function_is_the_likeliest_and_the_noise_is_what_it_leaves(skewed):
             buffer.sub_(step)
 
 
-@pytest.mark.parametrize("law", ["edge", "two peaks"])
+@pytest.mark.parametrize("law", [pytest.param("edge", marks=pytest.mark.slow), "two peaks"])
 def test_the_line_is_nearer_to_the_truth_than_least_squares(law):
     """Slopes of four samples of two numbers and a category, by the root mean square of their errors."""
     likeliest, squares = [], []
