@@ -514,7 +514,8 @@ def test_nothing_to_train_is_told(line_table):
     ("stop_at", "training"),
     [
         *((stop, {}) for stop in (0, 1, 5, 8, 11)),
-        *((stop, {"patience": 1, "epochs": 90}) for stop in (5, 70)),
+        (5, {"patience": 1, "epochs": 90}),
+        pytest.param(70, {"patience": 1, "epochs": 90}, marks=pytest.mark.slow),
     ],
 )
 def test_resuming_is_as_if_nothing_had_happened(picture_table, tmp_path, stop_at, training):

@@ -59,7 +59,9 @@ def test_residuals_are_what_makes_composition_exact(pictures):
     assert kept.value < 1e-2 < 0.1 < bare.value
 
 
-@pytest.mark.parametrize("solver", [{"residuals": False}, {"kind": "ddim", "steps": 6}])
+@pytest.mark.parametrize(
+    "solver", [{"residuals": False}, pytest.param({"kind": "ddim", "steps": 6}, marks=pytest.mark.slow)]
+)
 def test_composition_is_measured_without_shrinkage_too(pictures, solver):
     scm, data = pictures
     bare = scm.with_options("picture", solver=solver)
